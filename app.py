@@ -1,0 +1,286 @@
+"""The page Reconstruct, and the app's entry point: pictures beside what the model makes of them.
+
+    streamlit run app.py
+"""
+
+import numpy as np
+import streamlit as st
+
+from tae import export, plots, ui
+from tae.images import SUFFIXES, ImageError, encode_png, escape_markdown, safe_name
+from tae.gallery import gallery
+
+METRICS = {
+    "psnr": ("PSNR", "{:.1f} dB", True, "Peak signal-to-noise ratio: higher is better; 6 dB more is half the error."),
+    "ssim": (
+        "SSIM",
+        "{:.3f}",
+        True,
+        "Structural similarity, 1 for a perfect copy. Flatters mostly blank pages: read it beside the foreground MSE.",
+    ),
+    "mse": ("MSE", "{:.4f}", False, "Mean squared error over all pixels, greys from 0 to 1: lower is better."),
+    "foreground_mse": (
+        "Foreground MSE",
+        "{:.4f}",
+        False,
+        "Mean squared error over pixels that are not white (darker than .95): lower is better.",
+    ),
+}
+PER_PAGE = 24
+
+
+def main() -> None:
+    active, chosen = ui.setup("Reconstruct")
+    st.title("Reconstruct")
+    st.markdown(
+        f"The model squeezes a picture into **{active.config.latent_dim} numbers** and draws it again from these alone. "
+        "Drag pictures in, or choose one below."
+    )
+    drop_zone()
+    own = ui.uploaded()
+    views = ["One picture", f"All of yours ({len(own)})"]
+    view = st.segmented_control("View", views, default=views[0], required=True) if len(own) > 1 else views[0]
+    if view == views[0]:
+        one_picture(active, chosen)
+        samples(active)
+    else:
+        all_pictures(active, own)
+    ui.write_link()
+
+
+def drop_zone() -> None:
+    state = st.session_state
+    files = st.file_uploader(
+        "Your pictures: PNG, JPEG, WebP, BMP, GIF, TIFF or .npy, up to 20 MB each. They stay on this machine.",
+        type=[suffix.lstrip(".") for suffix in SUFFIXES],
+        accept_multiple_files=True,
+        key=f"reconstruct_files_{state.upload_round}",
+    )
+    if files:
+        state.upload_problems = ui.add_pictures(files)
+        state.upload_round += 1  # a fresh widget: what has been read is listed as "Yours", not a second time here
+        st.rerun()
+    for problem in state.get("upload_problems", []):
+        st.error(escape_markdown(problem), icon=":material/broken_image:")
+    if ui.uploaded() and st.button(f"Forget my {len(ui.uploaded())} pictures", icon=":material/delete:", type="tertiary"):
+        forget_dialog()
+
+
+@st.dialog("Forget your pictures?")
+def forget_dialog() -> None:
+    st.write("They are removed from this session; your files stay where they are.")
+    if st.button("Forget them", type="primary"):
+        ui.remove_pictures()
+        st.session_state.upload_problems = []
+        st.rerun()
+
+
+def one_picture(active: ui.Active, chosen: ui.Chosen) -> None:
+    ui.fit_or_stop(active, chosen)
+    result = ui.reconstruct(active, chosen)
+    columns = st.columns(4)
+    given, seen, recon, error = columns
+    with given:
+        picture_cell("You gave" if chosen.sample is None else "Sample", chosen.picture.original)
+        st.caption(origin(chosen))
+    with seen:
+        picture_cell("The model saw", result.fitted.pixels)
+        st.caption(escape_markdown("; ".join(result.fitted.notes)) or "Exactly this picture, pixel by pixel.")
+    with recon:
+        picture_cell("Reconstruction", result.recon)
+        st.caption(f"Drawn from {active.config.latent_dim} numbers by {escape_markdown(active.title)}.")
+    with error:
+        st.markdown("**Error**, reconstruction − image")
+        st.plotly_chart(
+            plots.plot_signed_error(result.recon - result.fitted.pixels),
+            key="reconstruct_error",
+            config={"displayModeBar": False},
+            alt="Signed error of every pixel, on a colour scale centred on zero",
+        )
+    verdict(active, result)
+    measures(active, result)
+    downloads(active, chosen, result)
+
+
+def picture_cell(title: str, pixels: np.ndarray) -> None:
+    st.markdown(f"**{title}**")
+    factor = max(1, round(400 / max(pixels.shape[:2])))  # nearest, so that the browser's smoothing adds nothing
+    enlarged = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
+    st.image(encode_png(enlarged), width="stretch", alt=title)
+
+
+def origin(chosen: ui.Chosen) -> str:
+    height, width = chosen.picture.pixels.shape
+    notes = [f"{width}x{height} pixels", *chosen.picture.notes]
+    if chosen.sample is not None:
+        notes.append(chosen.sample.note)
+    return escape_markdown(f"{chosen.title}: " + "; ".join(notes))
+
+
+def verdict(active: ui.Active, result: ui.Result) -> None:
+    """One sentence: how this compares with the pictures that the checkpoint was tested on."""
+    if not active.is_trained:
+        return
+    percentiles = active.test_percentiles.get("psnr")
+    if not percentiles:
+        st.info("This checkpoint's card has no test figures to compare with.", icon=":material/info:")
+        return
+    psnr = result.quality.psnr
+    worse = plots.worse_than(percentiles, psnr, True)
+    if worse >= 95:
+        st.warning(
+            f"**PSNR {psnr:.1f} dB: worse than {worse:.0f} % of the test images.** This picture is unlike what the model was "
+            "trained on, and the model fails on it.",
+            icon=":material/trending_down:",
+        )
+    else:
+        place = "about as good as most test images" if 25 <= worse <= 75 else "well within the range of the test images"
+        st.success(
+            f"**PSNR {psnr:.1f} dB: worse than {worse:.0f} % of the test images**, {place} "
+            f"(median {percentiles[50]:.1f} dB).",
+            icon=":material/check:",
+        )
+
+
+def measures(active: ui.Active, result: ui.Result) -> None:
+    for column, (metric, (label, pattern, higher_is_better, explanation)) in zip(
+        st.columns(4), METRICS.items(), strict=True
+    ):
+        value = getattr(result.quality, metric)
+        with column:
+            st.metric(label, pattern.format(value) if np.isfinite(value) else "–", help=explanation)
+            percentiles = active.test_percentiles.get(metric)
+            if percentiles and np.isfinite(value):
+                st.plotly_chart(
+                    plots.plot_distribution(np.array(percentiles), value, label, higher_is_better),
+                    key=f"reconstruct_{metric}",
+                    config={"displayModeBar": False},
+                    alt=f"{label} of this picture among the test images",
+                )
+
+
+def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
+    name = safe_name(chosen.title)
+    image, recon = result.fitted.pixels, result.recon
+    note = "" if active.is_trained else "UNTRAINED MODEL: random weights. "
+    caption = f"{note}{chosen.title} · {active.title} · PSNR {result.quality.psnr:.2f} dB"
+
+    def figure(fmt: str) -> bytes:
+        return export.comparison_figure(image, recon, caption, fmt, untrained=not active.is_trained)
+
+    def everything() -> bytes:
+        row = {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()}
+        return export.zip_files(
+            {
+                f"{name}_image.png": encode_png(image),
+                f"{name}_reconstruction.png": encode_png(recon),
+                f"{name}_comparison.png": figure("png"),
+                f"{name}_comparison.svg": figure("svg"),
+                f"{name}_arrays.npz": export.maps_npz(
+                    {"image": image, "reconstruction": recon, "error": recon - image}, caption=caption
+                ),
+                f"{name}_metrics.csv": export.metrics_csv([row]),
+            }
+        )
+
+    with st.container(horizontal=True):
+        files = [
+            ("Reconstruction (PNG)", "reconstruction.png", "image/png", lambda: encode_png(recon)),
+            ("Side by side (PNG)", "comparison.png", "image/png", lambda: figure("png")),
+            ("Side by side (SVG)", "comparison.svg", "image/svg+xml", lambda: figure("svg")),
+            ("Everything (ZIP)", "everything.zip", "application/zip", everything),
+        ]
+        for label, suffix, mime, make in files:
+            st.download_button(label, make, f"{name}_{suffix}", mime, icon=":material/download:", on_click="ignore")
+
+
+def samples(active: ui.Active) -> None:
+    """Thumbnails to choose from, one section for each kind of picture."""
+    st.subheader("Samples")
+    chosen_key = st.session_state.image
+    available = list(gallery(active.config.input_size).values())
+    for kind in dict.fromkeys(one.kind for one in available):
+        st.markdown(f"**{kind}**")
+        with st.container(horizontal=True, key=f"samples_{kind.split()[0].lower()}"):
+            for one in (one for one in available if one.kind == kind):
+                with st.container(width=112):
+                    st.image(encode_png(thumbnail(ui.sample(one.key, one).picture.original)), width=112, alt=one.title)
+                    st.button(
+                        one.title,
+                        key=f"sample_{one.key}",
+                        on_click=pick,
+                        args=(one.key,),
+                        width="stretch",
+                        type="primary" if one.key == chosen_key else "secondary",
+                        help=one.note,
+                    )
+
+
+def pick(key: str) -> None:
+    st.session_state.image = key
+
+
+def thumbnail(pixels: np.ndarray, side: int = 112) -> np.ndarray:
+    """The middle of a picture, for a button: at most `side` pixels high."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    image.thumbnail((side * 2, side))
+    return np.asarray(image)
+
+
+def all_pictures(active: ui.Active, own: list[ui.Chosen]) -> None:
+    results: list[tuple[ui.Chosen, ui.Result]] = []
+    bar = st.progress(0.0, "Reconstructing…")
+    for number, chosen in enumerate(own, start=1):
+        try:
+            results.append((chosen, ui.reconstruct(active, chosen)))
+        except ImageError as error:
+            st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}")
+        bar.progress(number / len(own), f"Reconstructing… {number} of {len(own)}")
+    bar.empty()
+    if not results:
+        return
+    orders = {
+        "Worst first": lambda pair: pair[1].quality.psnr,
+        "Best first": lambda pair: -pair[1].quality.psnr,
+        "By name": lambda pair: pair[0].title,
+    }
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        order = st.selectbox("Order", list(orders), width=180)
+        pages = -(-len(results) // PER_PAGE)
+        page = st.number_input("Page", 1, pages, 1, width=120) if pages > 1 else 1
+        rows = [
+            {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()} for chosen, result in results
+        ]
+        st.download_button(
+            "Metrics (CSV)",
+            lambda: export.metrics_csv(rows),
+            "metrics.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.download_button(
+            "All reconstructions (ZIP)",
+            lambda: export.zip_files(
+                {f"{safe_name(chosen.title)}_reconstruction.png": encode_png(result.recon) for chosen, result in results}
+                | {"metrics.csv": export.metrics_csv(rows)}
+            ),
+            "reconstructions.zip",
+            "application/zip",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+    results.sort(key=orders[order])
+    st.caption("Left: what the model saw. Right: its reconstruction.")
+    columns = st.columns(4)
+    for number, (chosen, result) in enumerate(results[(page - 1) * PER_PAGE : page * PER_PAGE]):
+        with columns[number % 4], st.container(border=True):
+            pair = np.concatenate([result.fitted.pixels, result.recon], axis=0 if result.recon.shape[1] > 300 else 1)
+            st.image(encode_png(pair), width="stretch", alt=f"{chosen.title} and its reconstruction")
+            st.markdown(f"{escape_markdown(chosen.title)}  \n**{result.quality.psnr:.1f} dB**")
+            st.button("Open", key=f"open_{chosen.key}", on_click=pick, args=(chosen.key,), width="stretch")
+
+
+main()

@@ -1,0 +1,360 @@
+"""The page Attention: where each layer places weight, as heatmaps and on the image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from tae import attention, export, plots, ui
+from tae.images import Fitted, safe_name
+
+SPREAD = "spread"
+MAX_HEADS_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class View:
+    """What the controls say, and the maps that belong to it.
+
+    Attributes:
+        maps: {"layer_0": (N, N), ..., "average": (N, N)}.
+        layer: A name among the maps.
+        head: "mean", "spread", or a head's number as text.
+        shown: (N, N), the map on display.
+        zmax: Top of the colour range in x uniform.
+        query: Token number.
+    """
+
+    maps: dict[str, np.ndarray]
+    part: str
+    layer: str
+    head: str
+    shown: np.ndarray
+    zmax: float
+    query: int
+
+    @property
+    def layer_number(self) -> int | None:
+        return None if self.layer == "average" else int(self.layer.removeprefix("layer_"))
+
+
+def main() -> None:
+    active, chosen = ui.setup("Attention")
+    st.title("Attention")
+    st.markdown(
+        "Each patch of the picture gathers information from the others. The maps show **where weight was placed**: "
+        "one row for each patch that asks (*query*), one column for each patch that is asked (*key*). "
+        "Weight is not importance: it says what was read, not what it was good for."
+    )
+    fitted = ui.fit_or_stop(active, chosen)
+    if active.config.grid_for(fitted.pixels.shape[1]) == (1, 1):
+        one_token_notice(active)
+    else:
+        explore(active, chosen, fitted)
+    ui.write_link()
+
+
+def one_token_notice(active: ui.Active) -> None:
+    st.info(
+        "**This model has one token, the whole image.** Each attention matrix is 1x1 and its only weight is exactly 1, "
+        "whatever the picture: there is nothing to see, so no heatmap is shown. Choose a checkpoint with patches, or look "
+        "at what this one still tells: its reconstruction and its errors.",
+        icon=":material/info:",
+    )
+    st.page_link("app.py", label="Go to Reconstruct", icon=":material/compare:", query_params=ui.link())
+
+
+def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
+    view = controls(active, fitted)
+    grid = active.config.grid_for(fitted.pixels.shape[1])
+    on_image, heatmap = st.columns(2)
+    with on_image:
+        patch_panel(active, fitted, view, grid)
+    with heatmap:
+        map_panel(active, view, grid)
+    status = status_line(active, fitted, view, grid)
+    st.caption(status)
+    badges(active, view, grid)
+    exports(active, chosen, fitted, view, grid, status)
+    st.subheader("All layers and their average")
+    st.caption("One colour range for all, in multiples of the uniform weight 1/N. Heads averaged.")
+    st.plotly_chart(
+        plots.plot_layer_grid(view.maps, grid, shared_top(view.maps)),
+        key="attention_grid",
+        config={"displaylogo": False},
+        alt="Attention maps of all layers and their average, side by side",
+    )
+    in_numbers(active, view, grid)
+    how_to_read()
+
+
+def controls(active: ui.Active, fitted: Fitted) -> View:
+    state = st.session_state
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        part = ui.choose(
+            "part",
+            st.segmented_control,
+            "Part",
+            ["encoder", "decoder"],
+            format_func=str.capitalize,
+            help="The encoder reads the picture; the decoder draws it from the latent.",
+        )
+        maps = ui.attention_maps(active, fitted, part)
+        layers = ["average", *(name for name in maps if name != "average")]
+        if state.layer not in layers:
+            st.toast(f"This model's {part} has {len(layers) - 1} layers; showing their average.")
+        layer = ui.choose(
+            "layer",
+            st.segmented_control,
+            "Layer",
+            layers,
+            format_func=lambda name: "Average" if name == "average" else name.removeprefix("layer_"),
+            help="0 is the first. Keys: ← and → step through the layers.",
+        )
+        position = layers.index(layer)
+        st.button("‹", key="attention_previous", shortcut="Left", on_click=step, args=(layers, position - 1))
+        st.button("›", key="attention_next", shortcut="Right", on_click=step, args=(layers, position + 1))
+        heads = ["mean"] if layer == "average" else ["mean", SPREAD, *map(str, range(active.config.num_heads))]
+        head = ui.choose(
+            "head",
+            st.selectbox,
+            "Head",
+            heads,
+            format_func=lambda head: {"mean": "Mean of heads", SPREAD: "Spread between heads"}.get(head, f"Head {head}"),
+            help="A layer has several heads that attend separately. Their mean hides differences: the spread "
+            "(standard deviation) shows them. For single heads choose one layer.",
+            width=200,
+        )
+        scale = st.selectbox(
+            "Colour range",
+            ["shared", "own"],
+            format_func={"shared": "Shared by all layers", "own": "This view only"}.get,
+            key="attention_range",
+            persist_state="session",
+            width=190,
+            help="A shared range lets layers be compared. A range of its own makes faint patterns look strong.",
+        )
+    shown = maps[layer]
+    if head != "mean":
+        number = int(layer.removeprefix("layer_"))
+        needed = active.config.num_heads * shown.nbytes
+        if needed > MAX_HEADS_BYTES:
+            st.error(f"The heads of this layer would take {needed / 1024**3:.1f} GB; choose the mean of heads.")
+            st.stop()
+        all_heads = ui.attention_heads(active, fitted, part, number)
+        shown = all_heads.std(axis=0) if head == SPREAD else all_heads[int(head)]
+    num_tokens = len(shown)
+    own_top = max(1.5, float(shown.max()) * num_tokens)
+    top = own_top if scale == "own" else max(shared_top(maps), own_top if head != "mean" else 0)
+    query = int(state.query) if state.query.isdecimal() and int(state.query) < num_tokens else strongest(maps["average"])
+    return View(maps, part, layer, head, shown, top, query)
+
+
+def step(layers: list[str], position: int) -> None:
+    st.session_state.layer = layers[position % len(layers)]
+
+
+def shared_top(maps: dict[str, np.ndarray]) -> float:
+    """Top of the colour range that all layers share, in x uniform."""
+    return max(1.5, max(float(attention_map.max()) * len(attention_map) for attention_map in maps.values()))
+
+
+def strongest(attention_map: np.ndarray) -> int:
+    """A patch worth opening with: the one that places its weight most unevenly."""
+    return int(attention_map.max(axis=1).argmax())
+
+
+def patch_panel(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, int]) -> None:
+    direction = ui.choose(
+        "direction",
+        st.segmented_control,
+        "On the image: click a patch",
+        ["from", "to"],
+        format_func={"from": "Where this patch places weight", "to": "Who places weight on it"}.get,
+    )
+    figure = plots.plot_patch_attention(
+        fitted.pixels,
+        view.shown[view.query] if direction == "from" else view.shown[:, view.query],
+        grid,
+        patch_size=active.config.tile_size[0],
+        query=view.query,
+        zmax=view.zmax,
+        incoming=direction == "to",
+    )
+    event = st.plotly_chart(
+        figure,
+        key=f"attention_patch_{st.session_state.get('attention_clicks', 0)}",
+        on_select="rerun",
+        selection_mode="points",
+        config={"displaylogo": False},
+        alt="The picture with the weights of the chosen patch laid over it",
+    )
+    token = plots.selected_token(event.get("selection", {}))
+    if token is not None and token != view.query:
+        st.session_state.query = str(token)
+        st.session_state.attention_clicks = st.session_state.get("attention_clicks", 0) + 1
+        st.rerun()
+
+
+def map_panel(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
+    st.markdown(f"**{map_title(view, active)}**")
+    st.plotly_chart(
+        plots.plot_attention_map(view.shown, grid, zmax=view.zmax, quantity="spread" if view.head == SPREAD else "weight"),
+        key="attention_map",
+        config={"displaylogo": False},
+        alt=f"Attention map: {map_title(view, active)}",
+    )
+
+
+def map_title(view: View, active: ui.Active) -> str:
+    heads = active.config.num_heads
+    layer = f"average of {len(view.maps) - 1} layers" if view.layer == "average" else f"layer {view.layer_number}"
+    head = {"mean": f"mean of {heads} heads", SPREAD: f"spread between {heads} heads"}.get(view.head, f"head {view.head}")
+    return f"{view.part.capitalize()}, {layer}, {head}"
+
+
+def status_line(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, int]) -> str:
+    layers = range(len(view.maps) - 1) if view.layer_number is None else [view.layer_number]
+    error = max(ui.recomputation_error(active, fitted, view.part, layer) for layer in layers)
+    num_tokens = len(view.shown)
+    row, column = divmod(view.query, grid[1])
+    low, high = float(view.shown.min()) * num_tokens, float(view.shown.max()) * num_tokens
+    untrained = "" if active.is_trained else "UNTRAINED MODEL · "
+    return (
+        f"{untrained}{map_title(view, active)} · query patch {view.query} (row {row}, column {column}) · N {num_tokens} · "
+        f"head_dim {active.config.latent_dim // active.config.num_heads} · {low:.2g} to {high:.3g} x uniform, "
+        f"colours to {view.zmax:.3g} · recomputed weights @ V differ from the fused output by at most {error:.1e} · "
+        "drawn patch by patch, not smoothed"
+    )
+
+
+def badges(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
+    """What a reader must know before believing the picture."""
+    num_tokens = len(view.shown)
+    head_dim = active.config.latent_dim // active.config.num_heads
+    with st.container(horizontal=True):
+        if view.head != SPREAD and attention.is_practically_uniform(view.shown):
+            st.badge("practically uniform: no weight reaches 1.5 x uniform", icon=":material/blur_on:", color="orange")
+        if num_tokens > head_dim:
+            st.badge(
+                f"N {num_tokens} > head_dim {head_dim}: other weights could give the same output",
+                icon=":material/info:",
+                color="gray",
+                help="Brunner 2020, On identifiability in transformers: with more tokens than dimensions in a head, "
+                "attention weights are not determined by what the layer computes.",
+            )
+        if view.head != SPREAD:
+            tokens, mass = attention.sinks(view.shown)
+            if len(tokens):
+                st.badge(
+                    f"{len(tokens)} sink patches take {mass:.0%} of all weight",
+                    icon=":material/vertical_align_bottom:",
+                    color="violet",
+                    help="Patches that receive more than 5 x uniform, averaged over all queries: "
+                    + ", ".join(f"row {token // grid[1]} column {token % grid[1]}" for token in tokens[:12]),
+                )
+        if view.zmax < shared_top(view.maps):
+            st.badge("colour range of this view only", icon=":material/contrast:", color="orange")
+
+
+def in_numbers(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
+    st.subheader("In numbers")
+    rows = []
+    for name, attention_map in view.maps.items():
+        num_tokens = len(attention_map)
+        rows.append(
+            {
+                "Layer": "Average" if name == "average" else name.removeprefix("layer_"),
+                "Largest weight (x uniform)": float(attention_map.max()) * num_tokens,
+                "Entropy (share of uniform)": float(attention.entropy(attention_map[None]).mean()) / np.log(num_tokens),
+                "Mean distance (pixels)": float(
+                    attention.distance(attention_map[None], grid, active.config.tile_size[0]).mean()
+                ),
+                "Weight on itself (x uniform)": float(np.diagonal(attention_map).mean()) * num_tokens,
+            }
+        )
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={
+            "Largest weight (x uniform)": st.column_config.NumberColumn(format="%.1f"),
+            "Entropy (share of uniform)": st.column_config.ProgressColumn(
+                format="%.3f", min_value=0, max_value=1, help="1: each patch spreads its weight evenly over all."
+            ),
+            "Mean distance (pixels)": st.column_config.NumberColumn(
+                format="%.0f", help="How far away the patches are that weight is placed on, on average."
+            ),
+            "Weight on itself (x uniform)": st.column_config.NumberColumn(format="%.2f"),
+        },
+    )
+
+
+def exports(
+    active: ui.Active, chosen: ui.Chosen, fitted: Fitted, view: View, grid: tuple[int, int], status: str
+) -> None:
+    stem = safe_name(f"{chosen.title}_{view.part}_{view.layer}_{view.head}")
+    caption = f"{chosen.title} · {active.title} · {status}"
+    untrained = not active.is_trained
+
+    def heatmap(fmt: str) -> bytes:
+        return export.attention_figure(view.shown, grid, caption, view.zmax, fmt, untrained=untrained)
+
+    def all_layers(fmt: str) -> bytes:
+        return export.layer_grid_figure(view.maps, grid, caption, shared_top(view.maps), fmt, untrained=untrained)
+
+    def on_image(fmt: str) -> bytes:
+        weights = view.shown[:, view.query] if direction == "to" else view.shown[view.query]
+        return export.patch_figure(
+            fitted.pixels, weights, grid, active.config.tile_size[0], view.query, caption, fmt, untrained=untrained
+        )
+
+    direction = st.session_state.direction
+    with st.popover("Take it with you", icon=":material/download:"):
+        st.caption("Drawn again from the same numbers; every file names what it shows.")
+        for label, make in (("Heatmap", heatmap), ("On the image", on_image), ("All layers", all_layers)):
+            with st.container(horizontal=True):
+                for fmt, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
+                    st.download_button(
+                        f"{label} ({fmt.upper()})",
+                        lambda make=make, fmt=fmt: make(fmt),
+                        f"{stem}_{safe_name(label)}.{fmt}",
+                        mime,
+                        on_click="ignore",
+                        key=f"attention_{label}_{fmt}",
+                    )
+        with st.container(horizontal=True):
+            st.download_button(
+                "All maps (NPZ)",
+                lambda: export.maps_npz(view.maps, caption=caption),
+                f"{stem}_maps.npz",
+                "application/octet-stream",
+                on_click="ignore",
+            )
+            if len(view.shown) <= 400:
+                st.download_button(
+                    "This map (CSV)",
+                    lambda: export.maps_csv(view.shown, grid),
+                    f"{stem}.csv",
+                    "text/csv",
+                    on_click="ignore",
+                )
+            else:
+                st.caption("CSV up to 400 patches; this map has more, take the NPZ.")
+
+
+def how_to_read() -> None:
+    with st.expander("How to read this", icon=":material/help:"):
+        st.markdown(
+            """
+- **Dark is high.** Colours count in *x uniform*: 1 is the weight that every patch would get if all were treated alike, 1/N.
+- **A dark column** is a patch that many others read. **A dark diagonal**: patches read themselves. **Stripes beside the
+  diagonal**: neighbours in the row or in the rows above and below.
+- **Mean of heads** hides that heads differ. Look at the spread, then at single heads.
+- **Where weight was placed is not why.** Two layers can undo each other, values can be near zero, and other weights can give
+  the same output. What a patch or a head is good for shows only when it is taken away and the reconstruction is measured.
+- **Padding** beside a picture that does not fill whole patches takes part only as far as its patch holds real pixels.
+            """
+        )
+
+
+main()

@@ -1,0 +1,311 @@
+"""Demo images: garment photographs (28x28) composed into squares, rails and glides.
+
+Every composition is a function of (seed, split, index) alone: the same numbers give the same picture on any machine,
+in any order. Pictures are dark
+garments on a white page. `tae/samples/README.md` says where the photographs are from.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tae.images import ImageError, find_images, fit_image, read_image, to_uint8
+
+SAMPLES = Path(__file__).parent / "samples"
+SPLITS = ("train", "val", "test")
+GLIDE_SIZE = (152, 152)
+
+
+@dataclass(frozen=True)
+class Garments:
+    """One split of the photographs.
+
+    Attributes:
+        ink: uint8 (n, 28, 28), 0 = white page, 255 = black.
+        labels: (n,) indices into `class_names()`.
+        source_index: (n,) row in the upstream data set.
+    """
+
+    ink: np.ndarray
+    labels: np.ndarray
+    source_index: np.ndarray
+
+
+@cache
+def load_garments(split: str) -> Garments:
+    """One split of the photographs, read once; nobody changes the arrays.
+
+    Raises:
+        ValueError: If the split is unknown.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
+    with np.load(SAMPLES / "wardrobe28.npz", allow_pickle=False) as data:
+        return Garments(data[f"{split}_images"], data[f"{split}_labels"], data[f"{split}_source_index"])
+
+
+@cache
+def class_names() -> tuple[str, ...]:
+    """What each label stands for."""
+    with np.load(SAMPLES / "wardrobe28.npz", allow_pickle=False) as data:
+        return tuple(str(name) for name in data["class_names"])
+
+
+def compose_square(split: str, index: int, seed: int = 0, side: int = 201) -> np.ndarray:
+    """One garment, sometimes two, anywhere in a square frame.
+
+    One in five squares has two garments. A garment's side is .45 to 1 of the frame (.45 to .7 where there are two),
+    half of them are mirrored, and they lie fully inside.
+
+    Returns:
+        (side, side) uint8 in [0, 255], 255 white.
+    """
+    random = _random(split, index, seed)
+    garments = load_garments(split).ink
+    ink = np.zeros((side, side), np.uint8)
+    two = random.random() < 0.2
+    for _ in range(2 if two else 1):
+        size = round(side * random.uniform(0.45, 0.7 if two else 1.0))
+        top, left = (int(random.integers(0, side - size + 1)) for _ in range(2))
+        _lay(ink, _enlarge(_pick(garments, random), size), top, left)
+    return 255 - ink
+
+
+def compose_centred(split: str, index: int, side: int = 201, share: float = 0.9) -> np.ndarray:
+    """Garment number `index` of a split alone, in the middle, over `share` of the frame.
+
+    Returns:
+        (side, side) uint8 in [0, 255], 255 white.
+    """
+    ink = np.zeros((side, side), np.uint8)
+    size = round(side * share)
+    _lay(ink, _enlarge(load_garments(split).ink[index], size), (side - size) // 2, (side - size) // 2)
+    return 255 - ink
+
+
+def compose_rail(split: str, index: int, seed: int = 0, width: int = 1280, height: int = 152) -> np.ndarray:
+    """Garments side by side on a rail: as many as fit, in slots a little narrower than the rail is high.
+
+    Returns:
+        (height, width) uint8 in [0, 255], 255 white.
+    """
+    return 255 - _rail_ink(load_garments(split).ink, _random(split, index, seed), width, height)
+
+
+def compose_rail_any_width(
+    split: str, index: int, seed: int = 0, min_width: int = 120, max_width: int = 1280, height: int = 152
+) -> np.ndarray:
+    """A rail whose width is drawn too.
+
+    Returns:
+        (height, width) uint8 in [0, 255], min_width <= width <= max_width.
+    """
+    random = _random(split, index, seed)
+    width = int(random.integers(min_width, max_width + 1))
+    return 255 - _rail_ink(load_garments(split).ink, random, width, height)
+
+
+def compose_glide(
+    split: str, index: int, seed: int = 0, num_frames: int = 16, size: tuple[int, int] = GLIDE_SIZE
+) -> np.ndarray:
+    """A camera that moves evenly along a rail: 4 to 14 pixels a frame, to the right or to the left.
+
+    Returns:
+        (num_frames, height, width) uint8 in [0, 255], 255 white.
+    """
+    random = _random(split, index, seed)
+    height, width = size
+    pace = int(random.integers(4, 15))
+    rail = 255 - _rail_ink(load_garments(split).ink, random, width + pace * (num_frames - 1), height)
+    starts = np.arange(num_frames) * pace
+    if random.random() < 0.5:
+        starts = starts[::-1]
+    return np.stack([rail[:, start : start + width] for start in starts])
+
+
+def _random(split: str, index: int, seed: int) -> np.random.Generator:
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
+    return np.random.default_rng([seed, SPLITS.index(split), index])
+
+
+def _pick(garments: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    garment = garments[random.integers(len(garments))]
+    return garment[:, ::-1] if random.random() < 0.5 else garment
+
+
+def _enlarge(garment: np.ndarray, size: int) -> np.ndarray:
+    """(28, 28) -> (size, size) uint8, by Lanczos resampling."""
+    return np.asarray(Image.fromarray(garment).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def _lay(ink: np.ndarray, garment: np.ndarray, top: int, left: int) -> None:
+    """Lay a garment on the page; where garments overlap, the darker ink shows."""
+    height, width = garment.shape
+    place = ink[top : top + height, left : left + width]
+    np.maximum(place, garment[:, : place.shape[1]], out=place)
+
+
+def _rail_ink(garments: np.ndarray, random: np.random.Generator, width: int, height: int) -> np.ndarray:
+    ink = np.zeros((height, width), np.uint8)
+    count = max(1, round(width / (height * 0.9)))
+    slot = width / count
+    for number in range(count):
+        size = min(round(height * random.uniform(0.75, 0.97)), width)
+        top = int(random.integers(0, height - size + 1))
+        middle = (number + 0.5) * slot + random.uniform(-0.08, 0.08) * slot
+        left = int(np.clip(round(middle - size / 2), 0, width - size))
+        _lay(ink, _enlarge(_pick(garments, random), size), top, left)
+    return ink
+
+
+class DemoSource:
+    """Training batches and held-out images composed from the demo photographs.
+
+    Squares for a square `input_size`, rails otherwise; rails of any width where the width is None.
+    """
+
+    name = "demo"
+    data = "Fashion-MNIST garment photographs (Xiao, Rasul, Vollgraf 2017), composed"
+    licence = "MIT, Zalando SE 2017"
+
+    def __init__(self, input_size: tuple[int, int | None], max_width: int = 1280, seed: int = 0) -> None:
+        self.height, self.width = input_size
+        self.max_width = max_width
+        self.seed = seed
+
+    def compose(self, split: str, index: int) -> np.ndarray:
+        """Image number `index` of a split: (H, W) uint8, 255 white."""
+        if self.width is None:
+            return compose_rail_any_width(split, index, self.seed, self.height, self.max_width, self.height)
+        if self.width == self.height:
+            return compose_square(split, index, self.seed, self.height)
+        return compose_rail(split, index, self.seed, self.width, self.height)
+
+    def batch(self, step: int, batch_size: int) -> list[np.ndarray]:
+        """The images of one training step, none of them seen before."""
+        return [self.compose("train", step * batch_size + number) for number in range(batch_size)]
+
+    def held_out(self, count: int) -> list[np.ndarray]:
+        """Images to watch the training by: garments of the val split."""
+        return [self.compose("val", index) for index in range(count)]
+
+    def test(self, count: int) -> list[np.ndarray]:
+        """Images for the final figures: garments of the test split."""
+        return [self.compose("test", index) for index in range(count)]
+
+
+class FolderSource:
+    """Training batches and held-out images from a folder of the user's own files.
+
+    A file is held out when its name's hash says so (one in ten), so that the split stays as files come and go.
+
+    Attributes:
+        skipped: (file name, reason) of each file that could not be read.
+    """
+
+    licence = "the user's own"
+    CACHE_BYTES = 2 * 1024**3
+
+    def __init__(
+        self,
+        folder: Path,
+        input_size: tuple[int, int | None],
+        max_width: int = 1280,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Read every file once.
+
+        Args:
+            folder: Searched with its subfolders.
+            input_size: (height, width) that the images are fitted to.
+            max_width: Ceiling where the width is None.
+            seed: Of the order.
+            progress: Called with (files read, files in all).
+
+        Raises:
+            FileNotFoundError: If there is no such folder.
+            ValueError: If fewer than two images can be read, or more than one file in ten cannot.
+        """
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is not a folder; give a folder of images, or 'demo'")
+        self.name = folder.name
+        self.data = f"folder {folder.name}"
+        self.input_size = input_size
+        self.max_width = max_width
+        self.seed = seed
+        self.skipped: list[tuple[str, str]] = []
+        self._cache: dict[Path, np.ndarray] = {}
+        self._cached_bytes = 0
+        files = find_images(folder)
+        readable = []
+        for number, path in enumerate(files):
+            try:
+                self._load(path)
+                readable.append(path)
+            except (ImageError, OSError) as error:
+                self.skipped.append((path.name, str(error)))
+            if progress:
+                progress(number + 1, len(files))
+        if len(readable) < 2 or len(self.skipped) > len(files) / 10:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped[:5])
+            raise ValueError(
+                f"{folder} must hold at least two readable images and at most one unreadable file in ten, got "
+                f"{len(readable)} readable and {len(self.skipped)} unreadable{': ' if reasons else ''}{reasons}"
+            )
+        by_hash = sorted(readable, key=lambda path: _name_hash(path.relative_to(folder)))
+        count = sum(_name_hash(path.relative_to(folder)) < 0.1 for path in by_hash)
+        count = min(max(count, 1), len(by_hash) - 1)
+        self.held_out_files = by_hash[:count]
+        self.train_files = sorted(by_hash[count:])
+
+    def batch(self, step: int, batch_size: int) -> list[np.ndarray]:
+        """The images of one training step: each epoch is a new permutation."""
+        images = []
+        for number in range(step * batch_size, (step + 1) * batch_size):
+            epoch, position = divmod(number, len(self.train_files))
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train_files))
+            images.append(self._load(self.train_files[order[position]]))
+        return images
+
+    def held_out(self, count: int) -> list[np.ndarray]:
+        """Images that are never trained on."""
+        return [self._load(path) for path in self.held_out_files[:count]]
+
+    test = held_out
+
+    def _load(self, path: Path) -> np.ndarray:
+        if path in self._cache:
+            return self._cache[path]
+        picture = read_image(path.read_bytes(), path.name)
+        fitted = fit_image(picture.pixels, self.input_size, max_width=self.max_width)
+        image = to_uint8(fitted.pixels)
+        if self._cached_bytes + image.nbytes <= self.CACHE_BYTES:
+            self._cache[path] = image
+            self._cached_bytes += image.nbytes
+        return image
+
+
+ImageSource = DemoSource | FolderSource
+
+
+def to_batch(images: list[np.ndarray]) -> tuple[Tensor, Tensor | None]:
+    """Stack uint8 images (H, W) of one height: (B, 1, H, W) in [0, 1], and widths (B,) where these differ."""
+    widths = [image.shape[1] for image in images]
+    widest = max(widths)
+    stacked = np.stack([np.pad(image, ((0, 0), (0, widest - image.shape[1]))) for image in images])
+    batch = torch.from_numpy(stacked)[:, None].float() / 255
+    return batch, None if min(widths) == widest else torch.tensor(widths)
+
+
+def _name_hash(path: Path) -> float:
+    """A number in [0, 1) that depends on the name alone."""
+    return int(hashlib.sha256(path.as_posix().encode()).hexdigest()[:8], 16) / 2**32

@@ -1,0 +1,139 @@
+"""The pictures that the app offers before a user brings one: test garments, and pictures unlike any training image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tae.datasets import compose_centred, compose_rail, compose_square
+
+GARMENTS = "Garments of the test split"
+OTHERS = "Unlike the training images"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of the gallery.
+
+    Attributes:
+        key: Its name in links.
+        title: Its name on the page.
+        kind: `GARMENTS` or `OTHERS`.
+        note: Where it comes from, and whether it is composed.
+        load: Makes it: (H, W) or (H, W, 3) uint8 in [0, 255].
+    """
+
+    key: str
+    title: str
+    kind: str
+    note: str
+    load: Callable[[], np.ndarray]
+
+
+def gallery(input_size: tuple[int, int | None]) -> dict[str, Sample]:
+    """The samples for a model's input size, by key; the first is the one that the app opens with."""
+    height, width = input_size
+    garments = _squares() if width == height else _rails()
+    return {sample.key: sample for sample in [*garments, *_others()]}
+
+
+# Chosen by eye among the first of the test split: no brand names, every kind of garment.
+_CENTRED = {
+    84: "Raglan shirt",
+    77: "Chelsea boot",
+    73: "Shoulder bag",
+    141: "Striped T-shirt",
+    79: "Sandal with heel",
+    62: "Coat",
+    144: "Checked shirt",
+    30: "Jeans",
+    42: "Dress",
+    101: "Tote bag",
+}
+_SQUARES = {
+    39: "Two boots",
+    2: "Bag and dress",
+    8: "Striped top",
+    18: "Heeled boot",
+    37: "Two bags",
+    23: "Small dress",
+    28: "Small bag",
+    34: "Flowered dress",
+}
+_RAILS = (1, 2, 3, 5, 7)
+
+
+def _squares() -> list[Sample]:
+    composed = "Fashion-MNIST photograph of the test split, enlarged from 28x28 and composed {how}"
+    centred = [
+        Sample(
+            f"garment-{index}",
+            title,
+            GARMENTS,
+            composed.format(how="in the middle of the frame."),
+            lambda index=index: compose_centred("test", index),
+        )
+        for index, title in _CENTRED.items()
+    ]
+    free = [
+        Sample(
+            f"square-{index}",
+            title,
+            GARMENTS,
+            composed.format(how="freely in the frame, as in training."),
+            lambda index=index: compose_square("test", index),
+        )
+        for index, title in _SQUARES.items()
+    ]
+    return free[:1] + centred[:5] + free[1:5] + centred[5:] + free[5:]
+
+
+def _rails() -> list[Sample]:
+    return [
+        Sample(
+            f"rail-{index}",
+            f"Rail {number}",
+            GARMENTS,
+            "Fashion-MNIST photographs of the test split, enlarged from 28x28 and composed on a rail.",
+            lambda index=index: compose_rail("test", index),
+        )
+        for number, index in enumerate(_RAILS, start=1)
+    ]
+
+
+def _others() -> list[Sample]:
+    return [
+        Sample("camera", "Photograph: cameraman", OTHERS, "Lav Varshney, CC0, from scikit-image.", _photograph("camera")),
+        Sample("cat", "Photograph: cat", OTHERS, "Stefan van der Walt, CC0, from scikit-image.", _photograph("chelsea")),
+        Sample("coffee", "Photograph: coffee", OTHERS, "Rachel Michetti, CC0, from scikit-image.", _photograph("coffee")),
+        Sample("negative", "Garment, black and white swapped", OTHERS, "The raglan shirt as a negative.", _negative),
+        Sample("chessboard", "Chessboard", OTHERS, "Drawn: squares of 25 pixels.", _chessboard),
+        Sample("noise", "Noise", OTHERS, "Random greys, each pixel on its own.", _noise),
+        Sample("blank", "Blank page", OTHERS, "White only.", _blank),
+    ]
+
+
+def _photograph(name: str) -> Callable[[], np.ndarray]:
+    def load() -> np.ndarray:
+        from skimage import data  # these files come with the package; nothing is downloaded
+
+        return np.asarray(getattr(data, name)())
+
+    return load
+
+
+def _negative() -> np.ndarray:
+    return 255 - compose_centred("test", next(iter(_CENTRED)))
+
+
+def _chessboard() -> np.ndarray:
+    rows, columns = np.indices((201, 201)) // 25
+    return np.where((rows + columns) % 2, 255, 40).astype(np.uint8)
+
+
+def _noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (201, 201), dtype=np.uint8)
+
+
+def _blank() -> np.ndarray:
+    return np.full((201, 201), 255, np.uint8)
