@@ -1,13 +1,13 @@
 """The page Reconstruct, and the app's entry point: pictures beside what the model makes of them.
 
-    streamlit run app.py
+streamlit run app.py
 """
 
 import numpy as np
 import streamlit as st
+from tae.images import SUFFIXES, ImageError, encode_png, escape_markdown, safe_name
 
 from tae import export, plots, ui
-from tae.images import SUFFIXES, ImageError, encode_png, escape_markdown, safe_name
 from tae.gallery import gallery
 
 METRICS = {
@@ -62,7 +62,9 @@ def drop_zone() -> None:
         st.rerun()
     for problem in state.get("upload_problems", []):
         st.error(escape_markdown(problem), icon=":material/broken_image:")
-    if ui.uploaded() and st.button(f"Forget my {len(ui.uploaded())} pictures", icon=":material/delete:", type="tertiary"):
+    if ui.uploaded() and st.button(
+        f"Forget my {len(ui.uploaded())} pictures", icon=":material/delete:", type="tertiary"
+    ):
         forget_dialog()
 
 
@@ -251,7 +253,8 @@ def all_pictures(active: ui.Active, own: list[ui.Chosen]) -> None:
         pages = -(-len(results) // PER_PAGE)
         page = st.number_input("Page", 1, pages, 1, width=120) if pages > 1 else 1
         rows = [
-            {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()} for chosen, result in results
+            {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()}
+            for chosen, result in results
         ]
         st.download_button(
             "Metrics (CSV)",
@@ -264,7 +267,10 @@ def all_pictures(active: ui.Active, own: list[ui.Chosen]) -> None:
         st.download_button(
             "All reconstructions (ZIP)",
             lambda: export.zip_files(
-                {f"{safe_name(chosen.title)}_reconstruction.png": encode_png(result.recon) for chosen, result in results}
+                {
+                    f"{safe_name(chosen.title)}_reconstruction.png": encode_png(result.recon)
+                    for chosen, result in results
+                }
                 | {"metrics.csv": export.metrics_csv(rows)}
             ),
             "reconstructions.zip",

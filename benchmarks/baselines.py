@@ -48,7 +48,10 @@ class ConvAutoencoder(nn.Module):
         flat = self.CHANNELS[-1] * self.SIDES[-1] ** 2
         self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, latent_dim))
         self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, flat), nn.Unflatten(1, (self.CHANNELS[-1], self.SIDES[-1], self.SIDES[-1])), nn.GELU(), *up
+            nn.Linear(latent_dim, flat),
+            nn.Unflatten(1, (self.CHANNELS[-1], self.SIDES[-1], self.SIDES[-1])),
+            nn.GELU(),
+            *up,
         )
 
     def forward(self, x: Tensor, widths: None = None) -> tuple[Tensor, None]:
@@ -76,7 +79,7 @@ def train_conv(
         The model in eval mode, and the steps it took.
     """
     torch.manual_seed(seed)
-    model = ConvAutoencoder().to(memory_format=torch.channels_last)
+    model = ConvAutoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-4)
     started, step = time.process_time(), 0
     while (used := time.process_time() - started) < cpu_seconds:
@@ -124,7 +127,7 @@ def main(config: BaselineConfig) -> None:
             report=lambda step, loss, used: print(f"lr {lr:g}  step {step}  loss {loss:.5f}  {used:.0f} s", flush=True),
         )
         used = time.process_time() - started
-        recons = reconstruct(model, held_out)  # type: ignore[arg-type]
+        recons = reconstruct(model, held_out)
         psnr = np.mean([psnr_of(float(((a / 255.0 - b) ** 2).mean())) for a, b in zip(held_out, recons, strict=True)])
         record = {"lr": lr, "steps": steps, "cpu_seconds": round(used), "held_out_psnr": float(psnr)}
         print(record, flush=True)

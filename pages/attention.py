@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
+from tae.images import Fitted, safe_name
 
 from tae import attention, export, plots, ui
-from tae.images import Fitted, safe_name
 
 SPREAD = "spread"
 MAX_HEADS_BYTES = 2 * 1024**3
@@ -120,7 +120,9 @@ def controls(active: ui.Active, fitted: Fitted) -> View:
             st.selectbox,
             "Head",
             heads,
-            format_func=lambda head: {"mean": "Mean of heads", SPREAD: "Spread between heads"}.get(head, f"Head {head}"),
+            format_func=lambda head: {"mean": "Mean of heads", SPREAD: "Spread between heads"}.get(
+                head, f"Head {head}"
+            ),
             help="A layer has several heads that attend separately. Their mean hides differences: the spread "
             "(standard deviation) shows them. For single heads choose one layer.",
             width=200,
@@ -146,7 +148,9 @@ def controls(active: ui.Active, fitted: Fitted) -> View:
     num_tokens = len(shown)
     own_top = max(1.5, float(shown.max()) * num_tokens)
     top = own_top if scale == "own" else max(shared_top(maps), own_top if head != "mean" else 0)
-    query = int(state.query) if state.query.isdecimal() and int(state.query) < num_tokens else strongest(maps["average"])
+    query = (
+        int(state.query) if state.query.isdecimal() and int(state.query) < num_tokens else strongest(maps["average"])
+    )
     return View(maps, part, layer, head, shown, top, query)
 
 
@@ -199,7 +203,9 @@ def patch_panel(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, 
 def map_panel(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
     st.markdown(f"**{map_title(view, active)}**")
     st.plotly_chart(
-        plots.plot_attention_map(view.shown, grid, zmax=view.zmax, quantity="spread" if view.head == SPREAD else "weight"),
+        plots.plot_attention_map(
+            view.shown, grid, zmax=view.zmax, quantity="spread" if view.head == SPREAD else "weight"
+        ),
         key="attention_map",
         config={"displaylogo": False},
         alt=f"Attention map: {map_title(view, active)}",
@@ -209,7 +215,9 @@ def map_panel(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
 def map_title(view: View, active: ui.Active) -> str:
     heads = active.config.num_heads
     layer = f"average of {len(view.maps) - 1} layers" if view.layer == "average" else f"layer {view.layer_number}"
-    head = {"mean": f"mean of {heads} heads", SPREAD: f"spread between {heads} heads"}.get(view.head, f"head {view.head}")
+    head = {"mean": f"mean of {heads} heads", SPREAD: f"spread between {heads} heads"}.get(
+        view.head, f"head {view.head}"
+    )
     return f"{view.part.capitalize()}, {layer}, {head}"
 
 

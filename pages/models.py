@@ -3,10 +3,10 @@
 import json
 
 import streamlit as st
+from tae.images import escape_markdown
 
 from tae import plots, ui
 from tae.config import PRESETS, ModelConfig, preset_config, size_in_words
-from tae.images import escape_markdown
 
 VIEWS = ["Checkpoints", "Presets", "Bring a checkpoint", "Untrained model"]
 
@@ -84,7 +84,10 @@ def model_card(card, config: ModelConfig, size_bytes: int, key: str) -> None:
             column.metric(label, pattern.format(value) if isinstance(value, float) else "–")
         training = card.training
         lines = [
-            ("Measured on", f"{metrics.get('count', '?')} images, {metrics.get('split', '?')} split" if metrics else None),
+            (
+                "Measured on",
+                f"{metrics.get('count', '?')} images, {metrics.get('split', '?')} split" if metrics else None,
+            ),
             ("Data", card.data),
             ("Licence", card.licence),
             ("Command", training.get("command")),
@@ -92,7 +95,11 @@ def model_card(card, config: ModelConfig, size_bytes: int, key: str) -> None:
             ("Training", training_words(training)),
             ("Notes", card.notes),
         ]
-        st.markdown("  \n".join(f"**{name}**: {escape_markdown(str(value))}" for name, value in lines if value not in (None, "")))
+        st.markdown(
+            "  \n".join(
+                f"**{name}**: {escape_markdown(str(value))}" for name, value in lines if value not in (None, "")
+            )
+        )
     with curve:
         points = training.get("curve")
         if points:
@@ -104,8 +111,17 @@ def model_card(card, config: ModelConfig, size_bytes: int, key: str) -> None:
             )
     st.download_button(
         "Card (JSON)",
-        json.dumps({"name": card.name, "training": card.training, "metrics": card.metrics, "data": card.data,
-                    "licence": card.licence, "notes": card.notes}, indent=1),
+        json.dumps(
+            {
+                "name": card.name,
+                "training": card.training,
+                "metrics": card.metrics,
+                "data": card.data,
+                "licence": card.licence,
+                "notes": card.notes,
+            },
+            indent=1,
+        ),
         "card.json",
         "application/json",
         key=f"card_{key}",
@@ -211,7 +227,9 @@ def bring() -> None:
         "Drop a checkpoint made by `tae`: a `.safetensors` file. It is checked before anything is loaded and kept for this "
         "session. Other formats, pickles above all, can run code when they are opened: they are refused."
     )
-    file = st.file_uploader("Checkpoint (.safetensors)", type=["safetensors"], key="models_upload", max_upload_size=2000)
+    file = st.file_uploader(
+        "Checkpoint (.safetensors)", type=["safetensors"], key="models_upload", max_upload_size=2000
+    )
     if file is None:
         return
     try:
@@ -230,17 +248,16 @@ def untrained() -> None:
         "Build a preset with random weights, to look at its architecture: the shapes of its maps, its patches, its speed. "
         "It is marked :red[**untrained**] wherever it shows."
     )
-    with st.form("models_untrained", border=False):
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            preset = st.selectbox("Preset", ["tiny", "small", "medium"], width=140)
-            shape = st.selectbox("Input", ["201x201", "1280x152", "Xx152 (any width)"], width=190)
-            patch = st.selectbox(
-                "Patch",
-                ["16", "8", "none"],
-                format_func=lambda side: "one token (as drawn)" if side == "none" else f"{side} pixels",
-                width=190,
-            )
-            build = st.form_submit_button("Build and use", type="primary")
+    with st.form("models_untrained", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+        preset = st.selectbox("Preset", ["tiny", "small", "medium"], width=140)
+        shape = st.selectbox("Input", ["201x201", "1280x152", "Xx152 (any width)"], width=190)
+        patch = st.selectbox(
+            "Patch",
+            ["16", "8", "none"],
+            format_func=lambda side: "one token (as drawn)" if side == "none" else f"{side} pixels",
+            width=190,
+        )
+        build = st.form_submit_button("Build and use", type="primary")
     st.caption("large and xlarge would take gigabytes; their figures stand under Presets.")
     if build:
         sizes = {"201x201": (201, 201), "1280x152": (152, 1280), "Xx152 (any width)": (152, None)}

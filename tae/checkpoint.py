@@ -104,7 +104,8 @@ def save_checkpoint(path: Path | str, model: nn.Module, card: Card, dtype: torch
 
     Raises:
         CheckpointError: If a weight is NaN or infinite, or the model is not what its config says.
-        ValueError: If the model or dtype is of another kind, or the path exists and is no regular file.
+        ValueError: If the model or dtype is of another kind, the header grows too large, or the path exists and is no
+            regular file.
         OSError: If the file cannot be written.
     """
     path = Path(path)

@@ -83,9 +83,7 @@ class ModelConfig:
                 f"latent_dim={self.latent_dim}, num_heads={self.num_heads}"
             )
         if self.latent_dim % 4:
-            raise ValueError(
-                f"latent_dim must be a multiple of 4 (two-dimensional sinusoids), got {self.latent_dim}"
-            )
+            raise ValueError(f"latent_dim must be a multiple of 4 (two-dimensional sinusoids), got {self.latent_dim}")
         rows, columns = self.grid
         if rows * columns > MAX_TOKENS:
             raise ValueError(

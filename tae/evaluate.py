@@ -4,17 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import nn
 
 from tae.datasets import to_batch
 from tae.metrics import measure, r2
-from tae.model import TransformerAutoencoder
 
 PERCENTILES = 101
 
 
 @torch.no_grad()
-def reconstruct(model: TransformerAutoencoder, images: Sequence[np.ndarray], batch_size: int = 16) -> list[np.ndarray]:
+def reconstruct(model: nn.Module, images: Sequence[np.ndarray], batch_size: int = 16) -> list[np.ndarray]:
     """Reconstruct uint8 images (H, W); widths may differ where the model takes any width.
+
+    Args:
+        model: The autoencoder, or any module called alike: `model(images, widths=...)[0]`.
+        images: (H, W) uint8 in [0, 255].
+        batch_size: Images at once.
 
     Returns:
         For each image its reconstruction (H, W) float32, clipped to [0, 1].
@@ -32,7 +37,7 @@ def reconstruct(model: TransformerAutoencoder, images: Sequence[np.ndarray], bat
     return recons
 
 
-def evaluate(model: TransformerAutoencoder, images: Sequence[np.ndarray], split: str) -> dict:
+def evaluate(model: nn.Module, images: Sequence[np.ndarray], split: str) -> dict:
     """Held-out figures over uint8 images (H, W), as plain JSON values.
 
     Returns:

@@ -103,9 +103,15 @@ def _rails() -> list[Sample]:
 
 def _others() -> list[Sample]:
     return [
-        Sample("camera", "Photograph: cameraman", OTHERS, "Lav Varshney, CC0, from scikit-image.", _photograph("camera")),
-        Sample("cat", "Photograph: cat", OTHERS, "Stefan van der Walt, CC0, from scikit-image.", _photograph("chelsea")),
-        Sample("coffee", "Photograph: coffee", OTHERS, "Rachel Michetti, CC0, from scikit-image.", _photograph("coffee")),
+        Sample(
+            "camera", "Photograph: cameraman", OTHERS, "Lav Varshney, CC0, from scikit-image.", _photograph("camera")
+        ),
+        Sample(
+            "cat", "Photograph: cat", OTHERS, "Stefan van der Walt, CC0, from scikit-image.", _photograph("chelsea")
+        ),
+        Sample(
+            "coffee", "Photograph: coffee", OTHERS, "Rachel Michetti, CC0, from scikit-image.", _photograph("coffee")
+        ),
         Sample("negative", "Garment, black and white swapped", OTHERS, "The raglan shirt as a negative.", _negative),
         Sample("chessboard", "Chessboard", OTHERS, "Drawn: squares of 25 pixels.", _chessboard),
         Sample("noise", "Noise", OTHERS, "Random greys, each pixel on its own.", _noise),

@@ -277,17 +277,16 @@ def _row_blocks(num_rows: int) -> Iterator[slice]:
 class TransformerBlock(nn.Module):
     """Pre-norm block: x + attention(norm1(x)), then x + mlp(norm2(x))."""
 
-    def __init__(
-        self, dim: int, num_heads: int, mlp_ratio: float, dropout: float, use_flash_attention: bool
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, dropout: float, use_flash_attention: bool) -> None:
         super().__init__()
         hidden = int(dim * mlp_ratio)
         self.norm1 = nn.LayerNorm(dim)
         self.attn = Attention(dim, num_heads, dropout, use_flash_attention)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        widen, narrow = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.mlp = nn.Sequential(widen, nn.GELU(), narrow)
         self.drop = nn.Dropout(dropout)
-        for linear in (self.mlp[0], self.mlp[2]):
+        for linear in (widen, narrow):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 

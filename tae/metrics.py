@@ -62,7 +62,9 @@ def ssim(image: np.ndarray, recon: np.ndarray) -> float:
     """Structural similarity; nan for images smaller than its 7x7 window."""
     if min(image.shape) < 7:
         return float("nan")
-    return float(structural_similarity(image, recon, data_range=1.0))
+    score = structural_similarity(image, recon, data_range=1.0)
+    assert not isinstance(score, tuple)  # it is one only where a map or a gradient is asked for
+    return float(score)
 
 
 def r2(images: np.ndarray, recons: np.ndarray) -> float:

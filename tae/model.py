@@ -4,7 +4,9 @@ Inside, the network works on ink = 1 - image, so that a white page is zero. The 
 diagram; with `patch_size=None` the image is one token and every linear layer of the diagram stands as drawn.
 """
 
+from collections.abc import Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,12 @@ AttentionInfo = dict[str, list[Tensor]]
 
 class Blocks(nn.ModuleList):
     """A stack of transformer blocks, run with or without their attention maps."""
+
+    if TYPE_CHECKING:  # nn.ModuleList does not say what it holds
+
+        def __iter__(self) -> Iterator[TransformerBlock]: ...
+
+        def __getitem__(self, index: int) -> TransformerBlock: ...  # type: ignore[override]
 
     def __init__(self, config: ModelConfig, num_layers: int) -> None:
         super().__init__(
@@ -123,10 +131,10 @@ class TransformerAutoencoder(nn.Module):
         Raises:
             ValueError: If the images or widths do not fit the config.
         """
-        attention: AttentionInfo | None = {"encoder": [], "decoder": []} if return_attention else None
-        latent = self._encode(x, widths, attention and attention["encoder"])
-        recon = self._decode(latent, x.shape[-1], widths, attention and attention["decoder"])
-        return recon, attention
+        attention: AttentionInfo = {"encoder": [], "decoder": []}
+        latent = self._encode(x, widths, attention["encoder"] if return_attention else None)
+        recon = self._decode(latent, x.shape[-1], widths, attention["decoder"] if return_attention else None)
+        return recon, attention if return_attention else None
 
     def embed(self, x: Tensor, widths: Tensor | None = None) -> Tensor:
         """Images -> latent (B, latent_dim): everything the decoder will know.
@@ -158,9 +166,7 @@ class TransformerAutoencoder(nn.Module):
         self._check_width(width)
         return self._decode(latent, width, widths)
 
-    def get_attention_maps(
-        self, x: Tensor, part: str = "encoder", widths: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def get_attention_maps(self, x: Tensor, part: str = "encoder", widths: Tensor | None = None) -> dict[str, Tensor]:
         """Where weight was placed, layer by layer, averaged over heads.
 
         Args:
@@ -213,13 +219,13 @@ class TransformerAutoencoder(nn.Module):
         Raises:
             ValueError: If an argument does not fit.
         """
-        x_tokens, mask = self.layer_input(x, layer, part, widths)
+        tokens, mask = self.layer_input(x, layer, part, widths)
+        last = tokens.shape[1] - 1
         if queries is not None:
-            queries = torch.as_tensor(queries, dtype=torch.long, device=x_tokens.device)
-            if queries.ndim != 1 or (queries.numel() and not 0 <= int(queries.min()) <= int(queries.max()) < x_tokens.shape[1]):
-                raise ValueError(f"queries must be token numbers from 0 to {x_tokens.shape[1] - 1}, got {queries.tolist()}")
-        block: TransformerBlock = self._part(part).blocks[layer]  # type: ignore[assignment]
-        return block.head_weights(x_tokens, mask, queries)
+            queries = torch.as_tensor(queries, dtype=torch.long, device=tokens.device)
+            if queries.ndim != 1 or (queries.numel() and not 0 <= int(queries.min()) <= int(queries.max()) <= last):
+                raise ValueError(f"queries must be token numbers from 0 to {last}, got {queries.tolist()}")
+        return self._part(part).blocks[layer].head_weights(tokens, mask, queries)
 
     def layer_input(
         self, x: Tensor, layer: int, part: str = "encoder", widths: Tensor | None = None
@@ -254,9 +260,7 @@ class TransformerAutoencoder(nn.Module):
         ink, columns, mask = self._prepare(x, widths)
         return self.encoder(ink, columns, mask, maps)
 
-    def _decode(
-        self, latent: Tensor, width: int, widths: Tensor | None, maps: list[Tensor] | None = None
-    ) -> Tensor:
+    def _decode(self, latent: Tensor, width: int, widths: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
         grid = self.config.grid_for(width)
         ink = self.decoder(latent, grid, self._token_mask(widths, grid), maps)
         images = 1 - ink[..., : self.config.input_size[0], :width]
@@ -277,7 +281,7 @@ class TransformerAutoencoder(nn.Module):
             if widths.shape != x.shape[:1]:
                 raise ValueError(f"widths must be (B,) = ({x.shape[0]},), got {tuple(widths.shape)}")
             # Values are not checked inside a compiled graph: that would break it.
-            if not torch.compiler.is_compiling() and not (1 <= int(widths.min()) and int(widths.max()) <= width):
+            if not torch.compiler.is_compiling() and not (int(widths.min()) >= 1 and int(widths.max()) <= width):
                 raise ValueError(f"widths must be from 1 to the images' {width}, got {widths.tolist()}")
             ink = ink * (torch.arange(width, device=x.device) < widths[:, None].to(x.device))[:, None, None]
         rows, columns = grid = self.config.grid_for(width)

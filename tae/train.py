@@ -23,7 +23,7 @@ import tyro
 from torch import Tensor
 
 from tae.checkpoint import Card, load_checkpoint, save_checkpoint
-from tae.config import PRESETS, preset_config, size_in_words
+from tae.config import preset_config, size_in_words
 from tae.datasets import DemoSource, FolderSource, ImageSource, to_batch
 from tae.evaluate import evaluate, reconstruct
 from tae.metrics import psnr_of
@@ -326,7 +326,11 @@ def _command(config: TrainConfig) -> str:
             shown = value.name if isinstance(value, Path) else value
             shown = Path(shown).name if name == "data" else shown
             words = " ".join(map(str, shown)) if isinstance(shown, tuple) else str(shown)
-            parts.append(f"--{name.replace('_', '-')} {words!r}" if " " in words and name == "name" else f"--{name.replace('_', '-')} {words}")
+            parts.append(
+                f"--{name.replace('_', '-')} {words!r}"
+                if " " in words and name == "name"
+                else f"--{name.replace('_', '-')} {words}"
+            )
     return " ".join(parts)
 
 

@@ -72,7 +72,7 @@ class Active:
     def test_percentiles(self) -> dict[str, list[float]]:
         """{metric: 101 values} over this checkpoint's held-out images; empty where its card has none."""
         percentiles = self.loaded.card.metrics.get("percentiles", {})
-        return percentiles if isinstance(percentiles, dict) else {}
+        return {metric: values for metric, values in percentiles.items() if len(values) == 101}
 
 
 @dataclass(frozen=True)
@@ -279,9 +279,7 @@ def fit(active: Active, chosen: Chosen) -> Fitted:
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _fit(
-    input_size: tuple[int, int | None], max_width: int, mode: str, digest: str, _picture: Picture
-) -> Fitted:
+def _fit(input_size: tuple[int, int | None], max_width: int, mode: str, digest: str, _picture: Picture) -> Fitted:
     return fit_image(_picture.pixels, input_size, mode, max_width)
 
 
