@@ -5,10 +5,10 @@ streamlit run app.py
 
 import numpy as np
 import streamlit as st
-from tae.images import SUFFIXES, ImageError, encode_png, escape_markdown, safe_name
 
 from tae import export, plots, ui
 from tae.gallery import gallery
+from tae.images import SUFFIXES, ImageError, encode_png, escape_markdown, safe_name
 
 METRICS = {
     "psnr": ("PSNR", "{:.1f} dB", True, "Peak signal-to-noise ratio: higher is better; 6 dB more is half the error."),
@@ -34,7 +34,7 @@ def main() -> None:
     st.title("Reconstruct")
     st.markdown(
         f"The model squeezes a picture into **{active.config.latent_dim} numbers** and draws it again from these alone. "
-        "Drag pictures in, or choose one below."
+        "Drag pictures in, or choose a sample."
     )
     drop_zone()
     own = ui.uploaded()
@@ -129,17 +129,23 @@ def verdict(active: ui.Active, result: ui.Result) -> None:
         return
     psnr = result.quality.psnr
     worse = plots.worse_than(percentiles, psnr, True)
+    median = f"(median {percentiles[50]:.1f} dB)"
     if worse >= 95:
         st.warning(
-            f"**PSNR {psnr:.1f} dB: worse than {worse:.0f} % of the test images.** This picture is unlike what the model was "
-            "trained on, and the model fails on it.",
+            f"**PSNR {psnr:.1f} dB: worse than {worse:.0f} % of the test images** {median}. This picture is unlike what "
+            "the model was trained on, and the model fails on it.",
+            icon=":material/trending_down:",
+        )
+    elif worse > 75:
+        st.info(
+            f"**PSNR {psnr:.1f} dB: worse than {worse:.0f} % of the test images** {median}: harder than most, still "
+            "within their range.",
             icon=":material/trending_down:",
         )
     else:
-        place = "about as good as most test images" if 25 <= worse <= 75 else "well within the range of the test images"
         st.success(
-            f"**PSNR {psnr:.1f} dB: worse than {worse:.0f} % of the test images**, {place} "
-            f"(median {percentiles[50]:.1f} dB).",
+            f"**PSNR {psnr:.1f} dB: better than {100 - worse:.0f} % of the test images** {median}: the kind of picture "
+            "that the model was trained on.",
             icon=":material/check:",
         )
 

@@ -4,10 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
-from tae.images import Fitted, safe_name
 
 from tae import attention, export, plots, ui
+from tae.images import Fitted, safe_name
 
+RANGES = {
+    "shared": "Shared, to 99.5 % of weights",
+    "full": "Shared, to the largest weight",
+    "own": "This view only",
+}
 SPREAD = "spread"
 MAX_HEADS_BYTES = 2 * 1024**3
 
@@ -21,6 +26,7 @@ class View:
         layer: A name among the maps.
         head: "mean", "spread", or a head's number as text.
         shown: (N, N), the map on display.
+        scale: One of `RANGES`.
         zmax: Top of the colour range in x uniform.
         query: Token number.
     """
@@ -30,6 +36,7 @@ class View:
     layer: str
     head: str
     shown: np.ndarray
+    scale: str
     zmax: float
     query: int
 
@@ -75,16 +82,17 @@ def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
     status = status_line(active, fitted, view, grid)
     st.caption(status)
     badges(active, view, grid)
-    exports(active, chosen, fitted, view, grid, status)
     st.subheader("All layers and their average")
-    st.caption("One colour range for all, in multiples of the uniform weight 1/N. Heads averaged.")
+    grid_top = colour_top(list(view.maps.values()), 100 if view.scale == "full" else 99.5)
+    st.caption(f"One colour range for all, 0 to {grid_top:.3g} times the uniform weight 1/N. Heads averaged.")
     st.plotly_chart(
-        plots.plot_layer_grid(view.maps, grid, shared_top(view.maps)),
+        plots.plot_layer_grid(view.maps, grid, grid_top),
         key="attention_grid",
         config={"displaylogo": False},
         alt="Attention maps of all layers and their average, side by side",
     )
     in_numbers(active, view, grid)
+    exports(active, chosen, fitted, view, grid, status, grid_top)
     how_to_read()
 
 
@@ -129,12 +137,14 @@ def controls(active: ui.Active, fitted: Fitted) -> View:
         )
         scale = st.selectbox(
             "Colour range",
-            ["shared", "own"],
-            format_func={"shared": "Shared by all layers", "own": "This view only"}.get,
+            list(RANGES),
+            format_func=RANGES.get,
             key="attention_range",
             persist_state="session",
-            width=190,
-            help="A shared range lets layers be compared. A range of its own makes faint patterns look strong.",
+            width=230,
+            help="A shared range lets layers be compared. A few strong weights would leave all others pale: by default "
+            "the colours end where 99.5 % of the weights do, and what is stronger looks as dark as that. A range of its "
+            "own makes a faint pattern look strong.",
         )
     shown = maps[layer]
     if head != "mean":
@@ -146,21 +156,21 @@ def controls(active: ui.Active, fitted: Fitted) -> View:
         all_heads = ui.attention_heads(active, fitted, part, number)
         shown = all_heads.std(axis=0) if head == SPREAD else all_heads[int(head)]
     num_tokens = len(shown)
-    own_top = max(1.5, float(shown.max()) * num_tokens)
-    top = own_top if scale == "own" else max(shared_top(maps), own_top if head != "mean" else 0)
+    everything = [shown] if scale == "own" else list(maps.values()) + ([shown] if head != "mean" else [])
+    top = colour_top(everything, 99.5 if scale == "shared" else 100)
     query = (
         int(state.query) if state.query.isdecimal() and int(state.query) < num_tokens else strongest(maps["average"])
     )
-    return View(maps, part, layer, head, shown, top, query)
+    return View(maps, part, layer, head, shown, scale, top, query)
 
 
 def step(layers: list[str], position: int) -> None:
     st.session_state.layer = layers[position % len(layers)]
 
 
-def shared_top(maps: dict[str, np.ndarray]) -> float:
-    """Top of the colour range that all layers share, in x uniform."""
-    return max(1.5, max(float(attention_map.max()) * len(attention_map) for attention_map in maps.values()))
+def colour_top(maps: list[np.ndarray], percentile: float) -> float:
+    """Where the colours end, in x uniform: the highest percentile among the maps, at least 1.5."""
+    return max(1.5, *(float(np.percentile(one, percentile)) * len(one) for one in maps))
 
 
 def strongest(attention_map: np.ndarray) -> int:
@@ -231,7 +241,8 @@ def status_line(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, 
     return (
         f"{untrained}{map_title(view, active)} · query patch {view.query} (row {row}, column {column}) · N {num_tokens} · "
         f"head_dim {active.config.latent_dim // active.config.num_heads} · {low:.2g} to {high:.3g} x uniform, "
-        f"colours to {view.zmax:.3g} · recomputed weights @ V differ from the fused output by at most {error:.1e} · "
+        f"colours to {view.zmax:.3g} ({RANGES[view.scale].lower()}) · "
+        f"recomputed weights @ V differ from the fused output by at most {error:.1e} · "
         "drawn patch by patch, not smoothed"
     )
 
@@ -261,7 +272,7 @@ def badges(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
                     help="Patches that receive more than 5 x uniform, averaged over all queries: "
                     + ", ".join(f"row {token // grid[1]} column {token % grid[1]}" for token in tokens[:12]),
                 )
-        if view.zmax < shared_top(view.maps):
+        if view.scale == "own":
             st.badge("colour range of this view only", icon=":material/contrast:", color="orange")
 
 
@@ -298,7 +309,13 @@ def in_numbers(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
 
 
 def exports(
-    active: ui.Active, chosen: ui.Chosen, fitted: Fitted, view: View, grid: tuple[int, int], status: str
+    active: ui.Active,
+    chosen: ui.Chosen,
+    fitted: Fitted,
+    view: View,
+    grid: tuple[int, int],
+    status: str,
+    grid_top: float,
 ) -> None:
     stem = safe_name(f"{chosen.title}_{view.part}_{view.layer}_{view.head}")
     caption = f"{chosen.title} · {active.title} · {status}"
@@ -308,7 +325,7 @@ def exports(
         return export.attention_figure(view.shown, grid, caption, view.zmax, fmt, untrained=untrained)
 
     def all_layers(fmt: str) -> bytes:
-        return export.layer_grid_figure(view.maps, grid, caption, shared_top(view.maps), fmt, untrained=untrained)
+        return export.layer_grid_figure(view.maps, grid, caption, grid_top, fmt, untrained=untrained)
 
     def on_image(fmt: str) -> bytes:
         weights = view.shown[:, view.query] if direction == "to" else view.shown[view.query]

@@ -3,10 +3,10 @@
 import json
 
 import streamlit as st
-from tae.images import escape_markdown
 
 from tae import plots, ui
 from tae.config import PRESETS, ModelConfig, preset_config, size_in_words
+from tae.images import escape_markdown
 
 VIEWS = ["Checkpoints", "Presets", "Bring a checkpoint", "Untrained model"]
 

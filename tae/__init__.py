@@ -20,7 +20,12 @@ __all__ = [
     "save_checkpoint",
 ]
 
-_HOMES = {"PRESETS": "config", "ModelConfig": "config", "TransformerAutoencoder": "model", "create_autoencoder": "model"}
+_HOMES = {
+    "PRESETS": "config",
+    "ModelConfig": "config",
+    "TransformerAutoencoder": "model",
+    "create_autoencoder": "model",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -59,7 +59,9 @@ def summarise(images: Sequence[np.ndarray], recons: Sequence[np.ndarray], split:
         if len(values):
             means[metric] = float(values.mean())
             percentiles[metric] = [float(value) for value in np.percentile(values, np.linspace(0, 100, PERCENTILES))]
-    means["r2"] = r2(_flat(shown), _flat(recons))
+    score = r2(_flat(shown), _flat(recons))
+    if np.isfinite(score):  # not where all images are one grey
+        means["r2"] = score
     return {**means, "percentiles": percentiles}
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
+from PIL import Image
 
 from tae.config import ModelConfig, config_to_dict, size_in_words
 from tae.gallery import OTHERS, Sample, gallery
@@ -452,7 +453,9 @@ def sample(key: str, one: Sample) -> Chosen:
 
 def setup(page: str) -> tuple[Active, Chosen]:
     """What every page calls first: page settings, state, sidebar; stops the page with a sentence if nothing loads."""
-    st.set_page_config(page_title=f"{page} · tae", page_icon=":material/grid_on:", layout="wide")
+    st.set_page_config(page_title=f"{page} · tae", page_icon=_icon(), layout="wide")
+    # Streamlit leaves a hand's breadth above every page; the first screen needs it for the pictures.
+    st.html("<style>.stMainBlockContainer {padding-top: 2.6rem; padding-bottom: 3rem; max-width: 1500px}</style>")
     init_state()
     with st.sidebar:
         st.markdown("## tae\nSee, and test, what a transformer autoencoder does with an image.")
@@ -466,6 +469,13 @@ def setup(page: str) -> tuple[Active, Chosen]:
             icon=":material/warning:",
         )
     return active, chosen
+
+
+def _icon() -> Image.Image:
+    """A small attention map as the browser tab's icon; Streamlit's own icons would be fetched from the internet."""
+    cells = np.array([[9, 2, 1, 0], [3, 8, 3, 1], [1, 2, 9, 3], [6, 1, 2, 8]]) / 9
+    ramp = (1 - cells)[..., None] * np.array([235, 222, 150]) + cells[..., None] * np.array([10, 40, 110])
+    return Image.fromarray(ramp.astype(np.uint8)).resize((64, 64), Image.Resampling.NEAREST)
 
 
 def _choose_model() -> Active:
