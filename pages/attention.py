@@ -91,7 +91,7 @@ def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
         config={"displaylogo": False},
         alt="Attention maps of all layers and their average, side by side",
     )
-    in_numbers(active, view, grid)
+    in_numbers(active, fitted, view)
     exports(active, chosen, fitted, view, grid, status, grid_top)
     how_to_read()
 
@@ -194,6 +194,7 @@ def patch_panel(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, 
         query=view.query,
         zmax=view.zmax,
         incoming=direction == "to",
+        quantity="spread" if view.head == SPREAD else "weight",
     )
     event = st.plotly_chart(
         figure,
@@ -251,8 +252,9 @@ def badges(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
     """What a reader must know before believing the picture."""
     num_tokens = len(view.shown)
     head_dim = active.config.latent_dim // active.config.num_heads
+    shown = ui.as_tensor(view.shown)
     with st.container(horizontal=True):
-        if view.head != SPREAD and attention.is_practically_uniform(view.shown):
+        if view.head != SPREAD and attention.is_practically_uniform(shown):
             st.badge("practically uniform: no weight reaches 1.5 x uniform", icon=":material/blur_on:", color="orange")
         if num_tokens > head_dim:
             st.badge(
@@ -263,35 +265,31 @@ def badges(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
                 "attention weights are not determined by what the layer computes.",
             )
         if view.head != SPREAD:
-            tokens, mass = attention.sinks(view.shown)
+            tokens, mass = attention.sinks(shown)
             if len(tokens):
                 st.badge(
                     f"{len(tokens)} sink patches take {mass:.0%} of all weight",
                     icon=":material/vertical_align_bottom:",
                     color="violet",
                     help="Patches that receive more than 5 x uniform, averaged over all queries: "
-                    + ", ".join(f"row {token // grid[1]} column {token % grid[1]}" for token in tokens[:12]),
+                    + ", ".join(f"row {token // grid[1]} column {token % grid[1]}" for token in tokens.tolist()[:12]),
                 )
         if view.scale == "own":
             st.badge("colour range of this view only", icon=":material/contrast:", color="orange")
 
 
-def in_numbers(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
+def in_numbers(active: ui.Active, fitted: Fitted, view: View) -> None:
     st.subheader("In numbers")
-    rows = []
-    for name, attention_map in view.maps.items():
-        num_tokens = len(attention_map)
-        rows.append(
-            {
-                "Layer": "Average" if name == "average" else name.removeprefix("layer_"),
-                "Largest weight (x uniform)": float(attention_map.max()) * num_tokens,
-                "Entropy (share of uniform)": float(attention.entropy(attention_map[None]).mean()) / np.log(num_tokens),
-                "Mean distance (pixels)": float(
-                    attention.distance(attention_map[None], grid, active.config.tile_size[0]).mean()
-                ),
-                "Weight on itself (x uniform)": float(np.diagonal(attention_map).mean()) * num_tokens,
-            }
-        )
+    rows = [
+        {
+            "Layer": "Average" if name == "average" else name.removeprefix("layer_"),
+            "Largest weight (x uniform)": summary.largest,
+            "Entropy (share of uniform)": summary.entropy_share,
+            "Mean distance (pixels)": summary.distance,
+            "Weight on itself (x uniform)": summary.on_itself,
+        }
+        for name, summary in ui.map_summaries(active, fitted, view.part).items()
+    ]
     st.dataframe(
         rows,
         hide_index=True,
@@ -330,7 +328,15 @@ def exports(
     def on_image(fmt: str) -> bytes:
         weights = view.shown[:, view.query] if direction == "to" else view.shown[view.query]
         return export.patch_figure(
-            fitted.pixels, weights, grid, active.config.tile_size[0], view.query, caption, fmt, untrained=untrained
+            fitted.pixels,
+            weights,
+            grid,
+            active.config.tile_size[0],
+            view.query,
+            caption,
+            view.zmax,
+            fmt,
+            untrained=untrained,
         )
 
     direction = st.session_state.direction

@@ -1,6 +1,7 @@
 """The page Models: every checkpoint with its card, the presets with true figures, your own checkpoint, an untrained model."""
 
 import json
+from dataclasses import asdict
 
 import streamlit as st
 
@@ -8,6 +9,12 @@ from tae import plots, ui
 from tae.config import PRESETS, ModelConfig, preset_config, size_in_words
 from tae.images import escape_markdown
 
+FIGURES = {
+    "psnr": ("Test PSNR", "{:.2f} dB"),
+    "ssim": ("SSIM", "{:.3f}"),
+    "foreground_mse": ("Foreground MSE", "{:.4f}"),
+    "r2": ("R²", "{:.3f}"),
+}
 VIEWS = ["Checkpoints", "Presets", "Bring a checkpoint", "Untrained model"]
 
 
@@ -62,26 +69,16 @@ def model_card(card, config: ModelConfig, size_bytes: int, key: str) -> None:
     patch = "one token" if config.patch_size is None else f"patch {config.patch_size}, {config.num_tokens} tokens"
     if not card.is_trained:
         st.error("Untrained: random weights.")
+    st.markdown(
+        f"{config.preset or 'own shape'} · {size_in_words(config.input_size)} · {patch} · latent {config.latent_dim} · "
+        f"{config.encoder_layers} + {config.decoder_layers} layers · {config.num_heads} heads · {size_bytes / 1e6:.1f} MB"
+    )
+    metrics = card.metrics
+    for column, (name, (label, pattern)) in zip(st.columns(4), FIGURES.items(), strict=True):
+        value = metrics.get(name)
+        column.metric(label, pattern.format(value) if isinstance(value, float) else "–")
     facts, curve = st.columns([3, 2])
     with facts:
-        st.markdown(
-            f"{config.preset or 'own shape'} · {size_in_words(config.input_size)} · {patch} · latent {config.latent_dim} · "
-            f"{config.encoder_layers} + {config.decoder_layers} layers · {config.num_heads} heads · {size_bytes / 1e6:.1f} MB"
-        )
-        metrics = card.metrics
-        columns = st.columns(4)
-        for column, (name, label, pattern) in zip(
-            columns,
-            [
-                ("psnr", "Test PSNR", "{:.2f} dB"),
-                ("ssim", "SSIM", "{:.3f}"),
-                ("foreground_mse", "Foreground MSE", "{:.4f}"),
-                ("r2", "R²", "{:.3f}"),
-            ],
-            strict=True,
-        ):
-            value = metrics.get(name)
-            column.metric(label, pattern.format(value) if isinstance(value, float) else "–")
         training = card.training
         lines = [
             (
@@ -111,17 +108,7 @@ def model_card(card, config: ModelConfig, size_bytes: int, key: str) -> None:
             )
     st.download_button(
         "Card (JSON)",
-        json.dumps(
-            {
-                "name": card.name,
-                "training": card.training,
-                "metrics": card.metrics,
-                "data": card.data,
-                "licence": card.licence,
-                "notes": card.notes,
-            },
-            indent=1,
-        ),
+        json.dumps(asdict(card), indent=1),
         "card.json",
         "application/json",
         key=f"card_{key}",
@@ -197,7 +184,7 @@ def presets() -> None:
 
 @st.cache_data(max_entries=32, show_spinner="Counting…")
 def preset_table(configs: tuple[tuple[str, ModelConfig], ...]) -> list[dict]:
-    from tae.counts import DIAGRAM_CLAIMS, count
+    from tae.counts import DIAGRAM_PARAMETERS, count
 
     rows = []
     for name, config in configs:
@@ -210,7 +197,7 @@ def preset_table(configs: tuple[tuple[str, ModelConfig], ...]) -> list[dict]:
                 "Layers": f"{config.encoder_layers} + {config.decoder_layers}",
                 "Tokens": counts.num_tokens,
                 "Parameters": counts.parameters,
-                "The diagram says": f"~{DIAGRAM_CLAIMS[name] / 1e6:g} M",
+                "The diagram says": f"~{DIAGRAM_PARAMETERS[name] / 1e6:g} M",
                 "Weights (MB)": round(counts.weight_bytes / 1e6, 1),
                 "Training (MB)": round((counts.training_bytes + counts.activation_bytes) / 1e6, 1),
                 "GFLOP": round(counts.forward_flops / 1e9, 2),

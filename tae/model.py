@@ -65,7 +65,11 @@ class Encoder(nn.Module):
 
     def forward(self, ink: Tensor, columns: int, mask: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
         """Padded ink (B, 1, H, W) -> latent (B, D)."""
-        x = self.norm(self.blocks(self.embed_tokens(ink, columns), mask, maps))
+        return self.pool(self.blocks(self.embed_tokens(ink, columns), mask, maps), mask)
+
+    def pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Tokens (B, N, D) after the last block -> latent (B, D): the mean of the real ones."""
+        x = self.norm(x)
         if mask is None:
             return x.mean(dim=1)
         real = mask[..., None].to(x.dtype)
@@ -101,7 +105,10 @@ class Decoder(nn.Module):
         self, latent: Tensor, grid: tuple[int, int], mask: Tensor | None, maps: list[Tensor] | None = None
     ) -> Tensor:
         """Latent (B, D) -> padded ink (B, 1, H, W)."""
-        x = self.blocks(self.start_tokens(latent, grid[1]), mask, maps)
+        return self.draw(self.blocks(self.start_tokens(latent, grid[1]), mask, maps), grid, mask)
+
+    def draw(self, x: Tensor, grid: tuple[int, int], mask: Tensor | None) -> Tensor:
+        """Tokens (B, N, D) after the last block -> padded ink (B, 1, H, W)."""
         return unpatchify(self.proj(self.norm(x)), grid, self.tile_size, self.overlap, mask)
 
 
@@ -247,6 +254,25 @@ class TransformerAutoencoder(nn.Module):
             tokens = block(tokens, mask)
         return tokens, mask
 
+    def finish(self, tokens: Tensor, part: str, width: int, widths: Tensor | None = None) -> Tensor:
+        """The rest of the way for tokens that leave a part's last block, the counterpart of `layer_input`.
+
+        Args:
+            tokens: (B, N, D).
+            part: "encoder" or "decoder".
+            width: Of the images, in pixels.
+            widths: (B,) or None.
+
+        Returns:
+            Images (B, 1, H, width).
+        """
+        self._part(part)
+        grid = self.config.grid_for(width)
+        mask = self._token_mask(widths, grid)
+        if part == "encoder":
+            return self._decode(self.encoder.pool(tokens, mask), width, widths)
+        return self._images(self.decoder.draw(tokens, grid, mask), width, widths)
+
     def get_config(self) -> dict:
         """Plain dict of the config's fields; `create_autoencoder(**config)` builds the same model."""
         return config_to_dict(self.config)
@@ -262,7 +288,10 @@ class TransformerAutoencoder(nn.Module):
 
     def _decode(self, latent: Tensor, width: int, widths: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
         grid = self.config.grid_for(width)
-        ink = self.decoder(latent, grid, self._token_mask(widths, grid), maps)
+        return self._images(self.decoder(latent, grid, self._token_mask(widths, grid), maps), width, widths)
+
+    def _images(self, ink: Tensor, width: int, widths: Tensor | None) -> Tensor:
+        """Padded ink -> images cropped to their size, 0 beyond each one's width."""
         images = 1 - ink[..., : self.config.input_size[0], :width]
         if widths is None:
             return images

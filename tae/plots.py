@@ -1,45 +1,426 @@
-"""THROWAWAY until the real one lands."""
+"""Arrays in, Plotly figures out. The page's theme gives fonts and backgrounds; nothing here depends on it.
 
-import numpy as np, plotly.graph_objects as go
+Attention is drawn dark = high in a reversed cividis, which people with any colour vision can read; signed errors in a
+diverging map that is centred on zero. Units of attention are "x uniform": a weight times the number of tokens.
+"""
+
+import base64
+from typing import Literal
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from tae.images import encode_png
+
+ATTENTION_COLOURS = "Cividis_r"
+OVERLAY_COLOURS = [
+    [0.0, "rgba(0,34,78,0)"],
+    [0.15, "rgba(0,34,78,0.30)"],
+    [0.5, "rgba(0,34,78,0.62)"],
+    [1.0, "rgba(0,24,62,0.92)"],
+]
+ERROR_COLOURS = "PuOr"
+QUERY_COLOUR = "#e66100"
+"""An orange that stands out from grey and from blue for every kind of colour vision."""
+EXACT_TOKENS = 400
+"""Up to here a map is drawn cell by cell; above, blocks of cells show their largest weight."""
+MAX_CELLS = 512
+MAX_CELLS_SMALL = 256
+MAX_ERROR_SIDE = 512
+CLEAR = "rgba(0,0,0,0)"
 
 
-def _f(z, **k):
-    f = go.Figure(go.Heatmap(z=np.asarray(z, np.float32), colorscale="Cividis_r", **k))
-    f.update_layout(
-        height=420, margin=dict(l=40, r=10, t=10, b=40), paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)"
+def block_max(array: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:
+    """Shrink an array (rows, columns) to at most `max_cells` a side by the maximum of k x k blocks.
+
+    The maximum keeps a single strong weight visible, which a mean would thin out and a stride would miss.
+
+    Returns:
+        The blocks' maxima, and k; the array itself and 1 where it is small enough.
+    """
+    k = -(-max(array.shape) // max_cells)
+    if k <= 1:
+        return array, 1
+    rows, columns = (-(-side // k) for side in array.shape)
+    padded = np.full((rows * k, columns * k), -np.inf, array.dtype)
+    padded[: array.shape[0], : array.shape[1]] = array
+    return padded.reshape(rows, k, columns, k).max(axis=(1, 3)), k
+
+
+def plot_attention_map(
+    attention_map: np.ndarray,
+    grid: tuple[int, int],
+    zmax: float | None = None,
+    quantity: Literal["weight", "spread"] = "weight",
+) -> go.Figure:
+    """One map as a heatmap: rows = query from above, columns = key, dark = high.
+
+    Args:
+        attention_map: (N, N) weights, or their spread between heads.
+        grid: (rows, columns) of patches.
+        zmax: End of the colours in x uniform; None: the map's own maximum, at least 1.5.
+        quantity: What the numbers are.
+    """
+    num_tokens = len(attention_map)
+    values = np.asarray(attention_map, np.float32) * num_tokens
+    cells, k = block_max(values, MAX_CELLS) if num_tokens > EXACT_TOKENS else (values, 1)
+    top = max(1.5, float(values.max())) if zmax is None else zmax
+    labels = _token_labels(num_tokens, grid, k)
+    unit = "x uniform" if quantity == "weight" else "spread, x uniform"
+    prefix = "" if k == 1 else f"strongest of {k}x{k} pairs<br>"
+    figure = go.Figure(
+        go.Heatmap(
+            z=cells,
+            x=labels,
+            y=labels,
+            customdata=(cells / num_tokens).astype(np.float32),
+            colorscale=ATTENTION_COLOURS,
+            zmin=0,
+            zmax=top,
+            colorbar=_colour_bar(unit),
+            hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>{quantity} %{{customdata:.4g}} = %{{z:.4g}} x uniform"
+            "<extra></extra>",
+        )
     )
-    f.update_yaxes(autorange="reversed", scaleanchor="x", constrain="domain")
-    f.update_xaxes(constrain="domain")
-    return f
+    ticks = _row_starts(num_tokens, grid, k)
+    axis = {"tickmode": "array", "tickvals": [labels[tick] for tick in ticks], "constrain": "domain", "showgrid": False}
+    names = [f"row {tick * k // grid[1]}" for tick in ticks]
+    figure.update_xaxes(title="Key patch", ticktext=names, tickangle=-90, **axis)
+    figure.update_yaxes(title="Query patch", ticktext=names, autorange="reversed", scaleanchor="x", **axis)
+    if k > 1:
+        figure.add_annotation(
+            text=f"each cell: maximum of {k} x {k} cells",
+            x=0,
+            y=1.04,
+            xref="paper",
+            yref="paper",
+            showarrow=False,
+            xanchor="left",
+        )
+    return _finish(figure, height=520, top=30 if k > 1 else 8, dragmode="select" if k > 1 else "zoom")
 
 
-def plot_attention_map(m, grid, title="", zmax=None, quantity="weight"):
-    return _f(m * len(m), zmin=0, zmax=zmax)
+def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: float) -> go.Figure:
+    """All layers and their average side by side, on one colour range.
+
+    Args:
+        maps: {"layer_0": (N, N), ..., "average": (N, N)} weights.
+        grid: (rows, columns) of patches.
+        zmax: End of the colours in x uniform.
+    """
+    columns = min(4, len(maps))
+    rows = -(-len(maps) // columns)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=[layer_title(name) for name in maps],
+        horizontal_spacing=0.02,
+        vertical_spacing=0.09 / rows,
+    )
+    for number, attention_map in enumerate(maps.values()):
+        num_tokens = len(attention_map)
+        values = np.asarray(attention_map, np.float32) * num_tokens
+        cells, k = block_max(values, MAX_CELLS_SMALL)
+        labels = _token_labels(num_tokens, grid, k)
+        figure.add_trace(
+            go.Heatmap(
+                z=cells,
+                x=labels,
+                y=labels,
+                coloraxis="coloraxis",
+                hovertemplate="query %{y}<br>key %{x}<br>%{z:.4g} x uniform<extra></extra>",
+            ),
+            row=number // columns + 1,
+            col=number % columns + 1,
+        )
+    figure.update_xaxes(showticklabels=False, showgrid=False, constrain="domain")
+    figure.update_yaxes(showticklabels=False, showgrid=False, constrain="domain", autorange="reversed")
+    for number in range(len(maps)):
+        suffix = "" if number == 0 else str(number + 1)
+        figure.layout[f"yaxis{suffix}"].scaleanchor = f"x{suffix}"
+    figure.update_layout(
+        coloraxis={"colorscale": ATTENTION_COLOURS, "cmin": 0, "cmax": zmax, "colorbar": _colour_bar("x uniform")}
+    )
+    return _finish(figure, height=60 + 290 * rows, top=40)
 
 
-def plot_layer_grid(maps, grid, zmax):
-    return _f(np.concatenate([m * len(m) for m in maps.values()], 1), zmin=0, zmax=zmax)
+def plot_patch_attention(
+    image: np.ndarray,
+    weights: np.ndarray,
+    grid: tuple[int, int],
+    patch_size: int,
+    query: int,
+    zmax: float | None = None,
+    incoming: bool = False,
+    quantity: Literal["weight", "spread"] = "weight",
+) -> go.Figure:
+    """Weights of one patch laid over the image, patch by patch; the patch itself is outlined.
+
+    A marker that nobody sees lies on every patch, so that a click selects it: `selected_token`.
+
+    Args:
+        image: (H, W) in [0, 1].
+        weights: (N,), those that the query places, or, incoming, those that others place on it.
+        grid: (rows, columns) of patches.
+        patch_size: Side of a patch in pixels.
+        query: Token number of the chosen patch.
+        zmax: End of the colours in x uniform; None: the largest of these weights, at least 1.5.
+        incoming: Whether the weights come from the others.
+        quantity: What the numbers are.
+    """
+    height, width = image.shape
+    rows, columns = grid
+    values = np.asarray(weights, np.float32) * len(weights)
+    top = max(1.5, float(values.max())) if zmax is None else zmax
+    x_edges = np.minimum(np.arange(columns + 1) * patch_size, width)
+    y_edges = np.minimum(np.arange(rows + 1) * patch_size, height)
+    x_centres, y_centres = (x_edges[:-1] + x_edges[1:]) / 2, (y_edges[:-1] + y_edges[1:]) / 2
+    figure = go.Figure()
+    figure.add_layout_image(
+        source="data:image/png;base64," + base64.b64encode(encode_png(image)).decode(),
+        x=0,
+        y=0,
+        sizex=width,
+        sizey=height,
+        xref="x",
+        yref="y",
+        sizing="stretch",
+        layer="below",
+    )
+    figure.add_trace(
+        go.Heatmap(
+            z=values.reshape(grid),
+            x=x_edges,
+            y=y_edges,
+            colorscale=OVERLAY_COLOURS,
+            zmin=0,
+            zmax=top,
+            xgap=0.6,
+            ygap=0.6,
+            colorbar=_colour_bar("x uniform" if quantity == "weight" else "spread, x uniform"),
+            hoverinfo="skip",
+        )
+    )
+    tokens = np.arange(rows * columns)
+    verb = "placed on the chosen patch" if incoming else "receives from the chosen patch"
+    figure.add_trace(
+        go.Scatter(
+            x=np.tile(x_centres, rows),
+            y=np.repeat(y_centres, columns),
+            mode="markers",
+            marker={"size": max(6, min(34, 380 / max(columns, rows))), "symbol": "square", "opacity": 0},
+            customdata=np.stack([tokens, tokens // columns, tokens % columns, values / len(weights), values], axis=1),
+            hovertemplate="patch %{customdata[0]:.0f}: row %{customdata[1]:.0f}, column %{customdata[2]:.0f}<br>"
+            f"{verb}: {quantity} %{{customdata[3]:.4g}} = %{{customdata[4]:.4g}} x uniform<extra></extra>",
+            selected={"marker": {"opacity": 0}},
+            unselected={"marker": {"opacity": 0}},
+            showlegend=False,
+        )
+    )
+    row, column = divmod(query, columns)
+    figure.add_shape(
+        type="rect",
+        x0=x_edges[column],
+        x1=x_edges[column + 1],
+        y0=y_edges[row],
+        y1=y_edges[row + 1],
+        line={"color": QUERY_COLOUR, "width": 3},
+    )
+    figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
+    figure.update_yaxes(range=[height, 0], visible=False, constrain="domain", scaleanchor="x")
+    return _finish(figure, height=int(np.clip(520 * height / width, 180, 520)), top=8, dragmode=False)
 
 
-def plot_patch_attention(image, weights, grid, patch_size, query, zmax=None, smooth=False, incoming=False):
-    return _f(np.asarray(weights).reshape(grid))
-
-
-def selected_token(s):
+def selected_token(selection: dict) -> int | None:
+    """The token that a click on `plot_patch_attention` chose, from the selection that Streamlit reports."""
+    for point in selection.get("points", []):
+        data = point.get("customdata")
+        if data is None:
+            continue
+        first = next(iter(data.values() if isinstance(data, dict) else data)) if hasattr(data, "__iter__") else data
+        return int(first)
     return None
 
 
-def plot_signed_error(e, limit=None):
-    return _f(e)
+def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figure:
+    """Reconstruction minus image, on colours centred on zero.
+
+    Args:
+        error: (H, W); above zero the reconstruction is too light, below too dark.
+        limit: End of the colours on both sides; None: the largest error, at least .05.
+    """
+    height, width = error.shape
+    largest = float(np.abs(error).max())
+    limit = max(largest, 0.05) if limit is None else limit
+    shown, k = _block_extreme(np.asarray(error, np.float32), MAX_ERROR_SIDE)
+    figure = go.Figure(
+        go.Heatmap(
+            z=shown,
+            x=(np.arange(shown.shape[1]) + 0.5) * k - 0.5,
+            y=(np.arange(shown.shape[0]) + 0.5) * k - 0.5,
+            colorscale=ERROR_COLOURS,
+            zmid=0,
+            zmin=-limit,
+            zmax=limit,
+            colorbar={
+                "orientation": "h",
+                "y": -0.02,
+                "yanchor": "top",
+                "thickness": 10,
+                "len": 1,
+                "tickvals": [-limit, 0, limit],
+                "ticktext": [f"{-limit:.2f} too dark", "0", f"too light {limit:.2f}"],
+                "outlinewidth": 0,
+            },
+            hovertemplate="x %{x:.0f}, y %{y:.0f}<br>error %{z:+.3f}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(visible=False, constrain="domain")
+    figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x")
+    return _finish(figure, height=int(np.clip(262 * height / width, 60, 262)) + 46, top=0, left=0, right=0, bottom=44)
 
 
-def worse_than(p, v, h):
-    return 100 - float((np.asarray(p) < v).mean() * 100) if h else 0
+def percentile_rank(percentiles: np.ndarray, value: float) -> float:
+    """Share in percent of test images that lie below a value, from their 0th to 100th percentiles (101,)."""
+    ranks = np.linspace(0, 100, len(percentiles))
+    return float(np.interp(value, percentiles, ranks))
 
 
-def plot_distribution(p, v, l, h):
-    return go.Figure(layout=dict(height=80))
+def worse_than(percentiles: np.ndarray, value: float, higher_is_better: bool) -> float:
+    """Share in percent of test images that did better than a value."""
+    rank = percentile_rank(percentiles, value)
+    return 100 - rank if higher_is_better else rank
 
 
-def plot_training_curve(c):
-    return go.Figure(go.Scatter(x=[p["step"] for p in c], y=[p["held_out_psnr"] for p in c]))
+def plot_distribution(percentiles: np.ndarray, value: float, label: str, higher_is_better: bool) -> go.Figure:
+    """Where one picture lies among the test images: their middle 50 and 90 %, their median, and the picture.
+
+    Args:
+        percentiles: (101,) of the test images.
+        value: Of this picture.
+        label: Name of the measure.
+        higher_is_better: Which end is good.
+    """
+    low, quarter, median, three_quarters, high = (float(percentiles[rank]) for rank in (5, 25, 50, 75, 95))
+    figure = go.Figure()
+    for start, end, width, opacity in ((low, high, 6, 0.35), (quarter, three_quarters, 12, 0.75)):
+        figure.add_trace(
+            go.Scatter(
+                x=[start, end],
+                y=[0, 0],
+                mode="lines",
+                line={"width": width, "color": "#7d8aa5"},
+                opacity=opacity,
+                hoverinfo="skip",
+            )
+        )
+    figure.add_trace(
+        go.Scatter(
+            x=[median],
+            y=[0],
+            mode="markers",
+            marker={"symbol": "line-ns", "size": 14, "line": {"width": 2, "color": "#ffffff"}},
+            hovertemplate=f"median of the test images: %{{x:.4g}}<extra>{label}</extra>",
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=[value],
+            y=[0],
+            mode="markers",
+            marker={"symbol": "diamond", "size": 13, "color": QUERY_COLOUR, "line": {"width": 1, "color": "#ffffff"}},
+            hovertemplate=f"this picture: %{{x:.4g}}<extra>{label}</extra>",
+        )
+    )
+    better = "right" if higher_is_better else "left"
+    figure.add_annotation(
+        text=f"bar: 90 % of test images · better: {better}",
+        x=0,
+        y=0,
+        xref="paper",
+        yref="paper",
+        showarrow=False,
+        xanchor="left",
+        yanchor="bottom",
+        yshift=-16,
+        font={"size": 11},
+        opacity=0.75,
+    )
+    span = max(high, value) - min(low, value) or 1.0
+    figure.update_xaxes(visible=False, range=[min(low, value) - 0.08 * span, max(high, value) + 0.08 * span])
+    figure.update_yaxes(visible=False, range=[-1, 1])
+    figure.update_layout(showlegend=False)
+    return _finish(figure, height=64, top=0, left=0, right=0, bottom=18, dragmode=False)
+
+
+def plot_training_curve(curve: list[dict]) -> go.Figure:
+    """Held-out PSNR over the steps of a training.
+
+    Args:
+        curve: [{"step": ..., "held_out_psnr": ...}, ...].
+    """
+    points = [point for point in curve if "step" in point and "held_out_psnr" in point]
+    figure = go.Figure(
+        go.Scatter(
+            x=np.array([point["step"] for point in points], np.float64),
+            y=np.array([point["held_out_psnr"] for point in points], np.float64),
+            mode="lines",
+            line={"width": 2.5},
+            hovertemplate="step %{x:.0f}<br>%{y:.2f} dB<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="Step")
+    figure.update_yaxes(title="Held-out PSNR (dB)")
+    return _finish(figure, height=270, top=8, bottom=44, left=54)
+
+
+def layer_title(name: str) -> str:
+    """A map's name as pages and exports spell it."""
+    return "Average" if name == "average" else f"Layer {name.removeprefix('layer_')}"
+
+
+def _finish(
+    figure: go.Figure,
+    height: int,
+    top: int,
+    bottom: int = 50,
+    left: int = 64,
+    right: int = 10,
+    dragmode: str | bool = "zoom",
+) -> go.Figure:
+    figure.update_layout(
+        height=height,
+        margin={"t": top, "b": bottom, "l": left, "r": right},
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
+        dragmode=dragmode,
+        uirevision="keep",  # a zoom stays when the layer changes
+    )
+    return figure
+
+
+def _colour_bar(title: str) -> dict:
+    return {"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0, "len": 0.9}
+
+
+def _token_labels(num_tokens: int, grid: tuple[int, int], k: int) -> list[str]:
+    """What the hover calls each row or column of a map whose cells stand for k tokens."""
+    if k == 1:
+        return [f"{token} (row {token // grid[1]}, column {token % grid[1]})" for token in range(num_tokens)]
+    return [f"{start} to {min(start + k, num_tokens) - 1}" for start in range(0, num_tokens, k)]
+
+
+def _row_starts(num_tokens: int, grid: tuple[int, int], k: int) -> list[int]:
+    """Cells at which a row of patches begins, at most a dozen of them."""
+    stride = -(-grid[0] // 12)
+    return [row * grid[1] // k for row in range(0, grid[0], stride)]
+
+
+def _block_extreme(array: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:
+    """`block_max` for signed numbers: of each block the one farthest from zero."""
+    highest, k = block_max(array, max_cells)
+    if k == 1:
+        return array, 1
+    lowest = -block_max(-array, max_cells)[0]
+    return np.where(-lowest > highest, lowest, highest), k

@@ -20,6 +20,9 @@ from tae.gallery import OTHERS, Sample, gallery
 from tae.images import FIT_MODES, Fitted, ImageError, Picture, escape_markdown, fit_image, plain_text, read_image
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not wait for it
+    from torch import Tensor
+
+    from tae.attention import MapSummary
     from tae.checkpoint import Loaded
     from tae.metrics import Quality
 
@@ -337,6 +340,30 @@ def recomputation_error(active: Active, fitted: Fitted, part: str, layer: int) -
     return _recomputation_error(active.loaded.digest, _digest(fitted), part, layer, active.loaded, fitted)
 
 
+def map_summaries(active: Active, fitted: Fitted, part: str) -> dict[str, "MapSummary"]:
+    """Each map of `attention_maps` in four numbers."""
+    return _map_summaries(active.loaded.digest, _digest(fitted), part, active, fitted)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _map_summaries(
+    model_digest: str, digest: str, part: str, _active: Active, _fitted: Fitted
+) -> dict[str, "MapSummary"]:
+    from tae import attention
+
+    config = _active.config
+    grid = config.grid_for(_fitted.pixels.shape[1])
+    maps = attention_maps(_active, _fitted, part)
+    return {name: attention.summarise(as_tensor(one), grid, config.tile_size[0]) for name, one in maps.items()}
+
+
+def as_tensor(array: np.ndarray) -> "Tensor":
+    """A copy that PyTorch may own; what the caches hold stays read only."""
+    import torch
+
+    return torch.from_numpy(np.array(array, np.float32))
+
+
 @st.cache_data(max_entries=256, show_spinner=False)
 def _recomputation_error(
     model_digest: str, digest: str, part: str, layer: int, _loaded: "Loaded", _fitted: Fitted
@@ -366,10 +393,8 @@ def forward_seconds(config: ModelConfig) -> float:
     return min(seconds[1:]) * (config.encoder_layers + config.decoder_layers)
 
 
-def _as_batch(fitted: Fitted) -> Any:
-    import torch
-
-    return torch.from_numpy(np.array(fitted.pixels, np.float32))[None, None]
+def _as_batch(fitted: Fitted) -> "Tensor":
+    return as_tensor(fitted.pixels)[None, None]
 
 
 def _digest(fitted: Fitted) -> str:
