@@ -129,10 +129,11 @@ def verdict(active: ui.Active, result: ui.Result) -> None:
         return
     psnr = result.quality.psnr
     worse = plots.worse_than(percentiles, psnr, True)
+    share = "all" if worse > 99.5 else f"{worse:.0f} %"
     median = f"(median {percentiles[50]:.1f} dB)"
     if worse >= 95:
         st.warning(
-            f"**PSNR {psnr:.1f} dB: worse than {worse:.0f} % of the test images** {median}. This picture is unlike what "
+            f"**PSNR {psnr:.1f} dB: worse than {share} of the test images** {median}. This picture is unlike what "
             "the model was trained on, and the model fails on it.",
             icon=":material/trending_down:",
         )

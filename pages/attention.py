@@ -74,7 +74,8 @@ def one_token_notice(active: ui.Active) -> None:
 def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
     view = controls(active, fitted)
     grid = active.config.grid_for(fitted.pixels.shape[1])
-    on_image, heatmap = st.columns(2)
+    with st.container(key="attention_panels"):
+        on_image, heatmap = st.columns(2)
     with on_image:
         patch_panel(active, fitted, view, grid)
     with heatmap:
@@ -120,8 +121,8 @@ def controls(active: ui.Active, fitted: Fitted) -> View:
             help="0 is the first. Keys: ← and → step through the layers.",
         )
         position = layers.index(layer)
-        st.button("‹", key="attention_previous", shortcut="Left", on_click=step, args=(layers, position - 1))
-        st.button("›", key="attention_next", shortcut="Right", on_click=step, args=(layers, position + 1))
+        st.button("−", key="attention_previous", shortcut="Left", on_click=step, args=(layers, position - 1))
+        st.button("+", key="attention_next", shortcut="Right", on_click=step, args=(layers, position + 1))
         heads = ["mean"] if layer == "average" else ["mean", SPREAD, *map(str, range(active.config.num_heads))]
         head = ui.choose(
             "head",
@@ -133,7 +134,7 @@ def controls(active: ui.Active, fitted: Fitted) -> View:
             ),
             help="A layer has several heads that attend separately. Their mean hides differences: the spread "
             "(standard deviation) shows them. For single heads choose one layer.",
-            width=200,
+            width=180,
         )
         scale = st.selectbox(
             "Colour range",
@@ -141,7 +142,7 @@ def controls(active: ui.Active, fitted: Fitted) -> View:
             format_func=RANGES.get,
             key="attention_range",
             persist_state="session",
-            width=230,
+            width=215,
             help="A shared range lets layers be compared. A few strong weights would leave all others pale: by default "
             "the colours end where 99.5 % of the weights do, and what is stronger looks as dark as that. A range of its "
             "own makes a faint pattern look strong.",
@@ -201,7 +202,7 @@ def patch_panel(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, 
         key=f"attention_patch_{st.session_state.get('attention_clicks', 0)}",
         on_select="rerun",
         selection_mode="points",
-        config={"displaylogo": False},
+        config={"displayModeBar": False},
         alt="The picture with the weights of the chosen patch laid over it",
     )
     token = plots.selected_token(event.get("selection", {}))
@@ -252,9 +253,8 @@ def badges(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
     """What a reader must know before believing the picture."""
     num_tokens = len(view.shown)
     head_dim = active.config.latent_dim // active.config.num_heads
-    shown = ui.as_tensor(view.shown)
     with st.container(horizontal=True):
-        if view.head != SPREAD and attention.is_practically_uniform(shown):
+        if view.head != SPREAD and attention.is_practically_uniform(view.shown):
             st.badge("practically uniform: no weight reaches 1.5 x uniform", icon=":material/blur_on:", color="orange")
         if num_tokens > head_dim:
             st.badge(
@@ -265,7 +265,7 @@ def badges(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
                 "attention weights are not determined by what the layer computes.",
             )
         if view.head != SPREAD:
-            tokens, mass = attention.sinks(shown)
+            tokens, mass = attention.sinks(view.shown)
             if len(tokens):
                 st.badge(
                     f"{len(tokens)} sink patches take {mass:.0%} of all weight",

@@ -1,14 +1,16 @@
 """Exact counts of parameters, memory and operations for any config, without allocating a model.
 
-The model is built and run on fake tensors: PyTorch works out every shape and nothing else.
+A model is built and run on fake tensors: PyTorch works out every shape, and computes and stores no number.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from tae.config import ModelConfig
 from tae.model import TransformerAutoencoder
@@ -20,21 +22,22 @@ DIAGRAM_PARAMETERS = {
     "large": 32_000_000,
     "xlarge": 128_000_000,
 }
-"""What the architecture diagram says; its structure cannot have so few."""
+"""What the architecture diagram says; the structure it draws cannot have so few."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What one model takes, for one image.
+    """What one model takes.
 
     Attributes:
         num_tokens: N.
         parameters: Numbers that are learnt.
-        weight_bytes: In float32.
+        weight_bytes: Of the parameters in float32.
         training_bytes: Weights, gradients and Adam's two moments in float32: 16 bytes a parameter.
-        activation_bytes: What one image's forward pass keeps for the backward pass, in float32.
-        forward_flops: One image, encoder and decoder; a multiplication and an addition are two.
-        map_bytes: Attention maps of all encoder layers and their average, in float32.
+        activation_bytes: What the forward pass of one image keeps for the backward pass, in float32.
+        forward_flops: Of the matrix products for one image, encoder and decoder; a multiplication and an addition are
+            two operations.
+        map_bytes: Attention maps of one image, all encoder layers and their average, in float32.
     """
 
     num_tokens: int
@@ -51,25 +54,22 @@ def count(config: ModelConfig, width: int | None = None) -> Counts:
 
     Args:
         config: Of the model.
-        width: Of the image in pixels, where the config leaves it open; None: the widest.
+        width: Of the image in pixels, where the config takes any width; None: the widest.
 
     Raises:
         ValueError: If the model does not take this width.
     """
-    height = config.input_size[0]
-    width = width or config.input_size[1] or config.max_width
-    with torch.device("meta"):
-        model = TransformerAutoencoder(config).train()
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        model.to_empty(device="cpu")  # shapes of a CPU's tensors, without their memory
-        image = torch.empty(1, 1, height, width)
-        saved_bytes = saved_for_backward(model, image)
-        # The explicit form spells every matrix product out; fused attention does the same ones.
-        for part in (model.encoder, model.decoder):
-            for block in part.blocks:
-                block.attn.use_flash_attention = False
-        with FlopCounterMode(display=False) as flops:
-            model(image)
+    if width is None:
+        width = config.input_size[1] or config.max_width
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
+        with torch.device("meta"):
+            model = TransformerAutoencoder(config)
+        # Fake tensors of the CPU instead of meta tensors: operations choose their form by the device.
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            model.to_empty(device="cpu")
+            image = torch.empty(1, 1, config.input_size[0], width)
+            activation_bytes = saved_for_backward(model, image)
+            flops = forward_flops(model, image)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rows, columns = config.grid_for(width)
     num_tokens = rows * columns
@@ -78,27 +78,60 @@ def count(config: ModelConfig, width: int | None = None) -> Counts:
         parameters=parameters,
         weight_bytes=4 * parameters,
         training_bytes=16 * parameters,
-        activation_bytes=saved_bytes,
-        forward_flops=flops.get_total_flops(),
+        activation_bytes=activation_bytes,
+        forward_flops=flops,
         map_bytes=4 * (config.encoder_layers + 1) * num_tokens**2,
     )
 
 
 def saved_for_backward(model: TransformerAutoencoder, images: Tensor) -> int:
-    """Bytes that one forward pass keeps for the backward pass, each storage once, parameters and images left out."""
+    """Bytes that one forward pass keeps for the backward pass, each storage once; parameters and images left out."""
     own = {_storage(tensor) for tensor in (*model.parameters(), images)}
-    saved: dict[object, tuple[Tensor, int]] = {}
+    saved: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        # The tensor is held until the end, so that no storage can be freed and its place be counted for another.
-        saved.setdefault(_storage(tensor), (tensor, tensor.untyped_storage().nbytes()))
+        # Held until the end, so that no storage is freed and its number given to another.
+        saved.setdefault(_storage(tensor), tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = model(images)[0]
-    del output
-    return sum(size for storage, (_, size) in saved.items() if storage not in own)
+        model(images)
+    return sum(tensor.untyped_storage().nbytes() for storage, tensor in saved.items() if storage not in own)
 
 
-def _storage(tensor: Tensor) -> object:
+def forward_flops(model: TransformerAutoencoder, images: Tensor) -> int:
+    """Operations of the matrix products in one forward pass, attention included."""
+    with _FlopTally() as tally, torch.no_grad():
+        model(images)
+    return tally.total
+
+
+class _FlopTally(TorchDispatchMode):
+    """PyTorch's own formulas without its `FlopCounterMode`.
+
+    That one hooks every module of the process, those of other threads too, and has no formula for the CPU's fused
+    attention.
+    """
+
+    FORMULAS = {
+        **flop_registry,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
+            torch.ops.aten._scaled_dot_product_flash_attention
+        ],
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        formula = self.FORMULAS.get(func.overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=output)
+        return output
+
+
+def _storage(tensor: Tensor) -> int:
+    """A number that tells storages apart, also those of fake tensors."""
     return tensor.untyped_storage()._cdata

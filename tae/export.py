@@ -22,7 +22,7 @@ from tae.images import safe_name
 from tae.plots import EXACT_TOKENS, QUERY_COLOUR, layer_title
 
 Format = Literal["png", "svg"]
-ATTENTION_MAP = matplotlib.colormaps["cividis_r"]
+ATTENTION_MAP = matplotlib.colormaps["magma_r"]
 ERROR_MAP = matplotlib.colormaps["PuOr"]
 
 

@@ -1,6 +1,6 @@
 """Arrays in, Plotly figures out. The page's theme gives fonts and backgrounds; nothing here depends on it.
 
-Attention is drawn dark = high in a reversed cividis, which people with any colour vision can read; signed errors in a
+Attention is drawn dark = high in a reversed magma, which people with any colour vision can read; signed errors in a
 diverging map that is centred on zero. Units of attention are "x uniform": a weight times the number of tokens.
 """
 
@@ -9,20 +9,20 @@ from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import diverging, sequential
 from plotly.subplots import make_subplots
 
 from tae.images import encode_png
 
-ATTENTION_COLOURS = "Cividis_r"
-OVERLAY_COLOURS = [
-    [0.0, "rgba(0,34,78,0)"],
-    [0.15, "rgba(0,34,78,0.30)"],
-    [0.5, "rgba(0,34,78,0.62)"],
-    [1.0, "rgba(0,24,62,0.92)"],
-]
-ERROR_COLOURS = "PuOr"
-QUERY_COLOUR = "#e66100"
-"""An orange that stands out from grey and from blue for every kind of colour vision."""
+ATTENTION_COLOURS = [*sequential.Magma[:0:-1], "#03010c"]
+"""Magma from light to dark. Its own darkest, #000004, is a code that Streamlit's theme replaces by another colour."""
+OVERLAY = [(0.0, (254, 196, 140), 0.0), (0.08, (252, 160, 110), 0.42), (0.4, (205, 64, 113), 0.62)]
+OVERLAY += [(0.7, (114, 31, 129), 0.78), (1.0, (20, 14, 54), 0.92)]
+"""Place, colour, opacity: the same colours over an image, where no weight leaves it as it is."""
+ERROR_COLOURS = diverging.PuOr
+QUERY_COLOUR = "#0091d5"
+"""A blue that stands out from grey and from magma's colours for every kind of colour vision."""
+MARKER_COLOUR = "#d55e00"
 EXACT_TOKENS = 400
 """Up to here a map is drawn cell by cell; above, blocks of cells show their largest weight."""
 MAX_CELLS = 512
@@ -98,7 +98,7 @@ def plot_attention_map(
             showarrow=False,
             xanchor="left",
         )
-    return _finish(figure, height=520, top=30 if k > 1 else 8, dragmode="select" if k > 1 else "zoom")
+    return _finish(figure, height=450, top=30 if k > 1 else 8, dragmode="select" if k > 1 else "zoom")
 
 
 def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: float) -> go.Figure:
@@ -142,7 +142,7 @@ def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: fl
     figure.update_layout(
         coloraxis={"colorscale": ATTENTION_COLOURS, "cmin": 0, "cmax": zmax, "colorbar": _colour_bar("x uniform")}
     )
-    return _finish(figure, height=60 + 290 * rows, top=40)
+    return _finish(figure, height=50 + 240 * rows, top=36, bottom=8, left=8)
 
 
 def plot_patch_attention(
@@ -193,13 +193,26 @@ def plot_patch_attention(
             z=values.reshape(grid),
             x=x_edges,
             y=y_edges,
-            colorscale=OVERLAY_COLOURS,
+            colorscale=[[place, f"rgba{(*colour, opacity)}"] for place, colour, opacity in OVERLAY],
+            showscale=False,
             zmin=0,
             zmax=top,
             xgap=0.6,
             ygap=0.6,
-            colorbar=_colour_bar("x uniform" if quantity == "weight" else "spread, x uniform"),
             hoverinfo="skip",
+        )
+    )
+    # The colour bar shows the overlay as it looks on white paper, whatever the page's own background is.
+    on_paper = [[place, f"rgb{_on_white(colour, opacity)}"] for place, colour, opacity in OVERLAY]
+    bar = _colour_bar("x uniform" if quantity == "weight" else "spread, x uniform")
+    figure.add_trace(
+        go.Scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            marker={"color": [0], "cmin": 0, "cmax": top, "colorscale": on_paper, "showscale": True, "colorbar": bar},
+            hoverinfo="skip",
+            showlegend=False,
         )
     )
     tokens = np.arange(rows * columns)
@@ -229,7 +242,7 @@ def plot_patch_attention(
     )
     figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
     figure.update_yaxes(range=[height, 0], visible=False, constrain="domain", scaleanchor="x")
-    return _finish(figure, height=int(np.clip(520 * height / width, 180, 520)), top=8, dragmode=False)
+    return _finish(figure, height=int(np.clip(450 * height / width, 180, 450)), top=8, bottom=8, left=0, dragmode=False)
 
 
 def selected_token(selection: dict) -> int | None:
@@ -269,16 +282,17 @@ def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figur
                 "yanchor": "top",
                 "thickness": 10,
                 "len": 1,
-                "tickvals": [-limit, 0, limit],
-                "ticktext": [f"{-limit:.2f} too dark", "0", f"too light {limit:.2f}"],
+                "tickvals": [-0.7 * limit, 0, 0.7 * limit],
+                "ticktext": ["too dark", "0", "too light"],
+                "title": {"text": f"-{limit:.2f} to +{limit:.2f}", "side": "bottom", "font": {"size": 11}},
                 "outlinewidth": 0,
             },
             hovertemplate="x %{x:.0f}, y %{y:.0f}<br>error %{z:+.3f}<extra></extra>",
         )
     )
     figure.update_xaxes(visible=False, constrain="domain")
-    figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x")
-    return _finish(figure, height=int(np.clip(262 * height / width, 60, 262)) + 46, top=0, left=0, right=0, bottom=44)
+    figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x", constraintoward="top")
+    return _finish(figure, height=int(np.clip(250 * height / width, 60, 250)) + 54, top=0, left=0, right=0, bottom=54)
 
 
 def percentile_rank(percentiles: np.ndarray, value: float) -> float:
@@ -329,7 +343,7 @@ def plot_distribution(percentiles: np.ndarray, value: float, label: str, higher_
             x=[value],
             y=[0],
             mode="markers",
-            marker={"symbol": "diamond", "size": 13, "color": QUERY_COLOUR, "line": {"width": 1, "color": "#ffffff"}},
+            marker={"symbol": "diamond", "size": 13, "color": MARKER_COLOUR, "line": {"width": 1, "color": "#ffffff"}},
             hovertemplate=f"this picture: %{{x:.4g}}<extra>{label}</extra>",
         )
     )
@@ -402,6 +416,10 @@ def _finish(
 
 def _colour_bar(title: str) -> dict:
     return {"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0, "len": 0.9}
+
+
+def _on_white(colour: tuple[int, int, int], opacity: float) -> tuple[int, ...]:
+    return tuple(round(255 - opacity * (255 - channel)) for channel in colour)
 
 
 def _token_labels(num_tokens: int, grid: tuple[int, int], k: int) -> list[str]:

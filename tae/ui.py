@@ -22,7 +22,6 @@ from tae.images import FIT_MODES, Fitted, ImageError, Picture, escape_markdown, 
 if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not wait for it
     from torch import Tensor
 
-    from tae.attention import MapSummary
     from tae.checkpoint import Loaded
     from tae.metrics import Quality
 
@@ -340,7 +339,24 @@ def recomputation_error(active: Active, fitted: Fitted, part: str, layer: int) -
     return _recomputation_error(active.loaded.digest, _digest(fitted), part, layer, active.loaded, fitted)
 
 
-def map_summaries(active: Active, fitted: Fitted, part: str) -> dict[str, "MapSummary"]:
+@dataclass(frozen=True)
+class MapSummary:
+    """One map in four numbers.
+
+    Attributes:
+        largest: Its largest weight, in x uniform.
+        entropy_share: Mean entropy of its queries over log N, in [0, 1]; 1: all weight is spread evenly.
+        distance: Mean attention distance in pixels.
+        on_itself: Mean weight of a patch on itself, in x uniform.
+    """
+
+    largest: float
+    entropy_share: float
+    distance: float
+    on_itself: float
+
+
+def map_summaries(active: Active, fitted: Fitted, part: str) -> dict[str, MapSummary]:
     """Each map of `attention_maps` in four numbers."""
     return _map_summaries(active.loaded.digest, _digest(fitted), part, active, fitted)
 
@@ -348,20 +364,20 @@ def map_summaries(active: Active, fitted: Fitted, part: str) -> dict[str, "MapSu
 @st.cache_data(max_entries=64, show_spinner=False)
 def _map_summaries(
     model_digest: str, digest: str, part: str, _active: Active, _fitted: Fitted
-) -> dict[str, "MapSummary"]:
+) -> dict[str, MapSummary]:
     from tae import attention
 
     config = _active.config
     grid = config.grid_for(_fitted.pixels.shape[1])
-    maps = attention_maps(_active, _fitted, part)
-    return {name: attention.summarise(as_tensor(one), grid, config.tile_size[0]) for name, one in maps.items()}
-
-
-def as_tensor(array: np.ndarray) -> "Tensor":
-    """A copy that PyTorch may own; what the caches hold stays read only."""
-    import torch
-
-    return torch.from_numpy(np.array(array, np.float32))
+    return {
+        name: MapSummary(
+            largest=float(one.max()) * len(one),
+            entropy_share=float(attention.entropy(one).mean()) / float(np.log(len(one))),
+            distance=float(attention.distance(one, grid, config.tile_size[0]).mean()),
+            on_itself=float(one.diagonal().mean()) * len(one),
+        )
+        for name, one in attention_maps(_active, _fitted, part).items()
+    }
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
@@ -394,7 +410,9 @@ def forward_seconds(config: ModelConfig) -> float:
 
 
 def _as_batch(fitted: Fitted) -> "Tensor":
-    return as_tensor(fitted.pixels)[None, None]
+    import torch
+
+    return torch.from_numpy(np.array(fitted.pixels, np.float32))[None, None]
 
 
 def _digest(fitted: Fitted) -> str:
@@ -480,7 +498,12 @@ def setup(page: str) -> tuple[Active, Chosen]:
     """What every page calls first: page settings, state, sidebar; stops the page with a sentence if nothing loads."""
     st.set_page_config(page_title=f"{page} · tae", page_icon=_icon(), layout="wide")
     # Streamlit leaves a hand's breadth above every page; the first screen needs it for the pictures.
-    st.html("<style>.stMainBlockContainer {padding-top: 2.6rem; padding-bottom: 3rem; max-width: 1500px}</style>")
+    st.html(
+        "<style>.stMainBlockContainer {padding-top: 2.6rem; padding-bottom: 3rem; max-width: 1500px}"
+        # Columns stand below each other where the window is narrow, instead of shrinking to nothing.
+        " .stMain [data-testid='stColumn'] {min-width: 10.5rem}"
+        " .st-key-attention_panels [data-testid='stColumn'] {min-width: 22rem}</style>"
+    )
     init_state()
     with st.sidebar:
         st.markdown("## tae\nSee, and test, what a transformer autoencoder does with an image.")
