@@ -2,13 +2,13 @@
 
     python -m benchmarks.quality
 
-The convolutional autoencoder is read from `benchmarks/results/conv.safetensors`, which `python -m benchmarks.baselines`
-trains; PCA is fitted here on as many images as the checkpoint saw. All are measured on the same test images. Writes
+PCA and the convolutional autoencoder are read from `benchmarks/results/`, where `python -m benchmarks.baselines` leaves
+them, fitted on as many images and trained for as long as the checkpoint. All are measured on the same test images. Writes
 `benchmarks/results/quality.json` and `quality.md`.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import torch
 import tyro
 from safetensors.torch import load_file
 
-from benchmarks.baselines import ConvAutoencoder
+from benchmarks.baselines import ConvAutoencoder, Pca
 from tae.checkpoint import load_checkpoint
 from tae.datasets import DemoSource, compose_centred, load_garments, to_batch
 from tae.evaluate import reconstruct, summarise
@@ -36,52 +36,8 @@ class QualityConfig:
     """Composed squares of the test split."""
     centred_images: int = 1000
     """Single garments in the middle of the frame, 90 % of its side."""
-    pca_images: int | None = None
-    """Images to fit PCA on; None: as many as the checkpoint saw in training."""
-
-
-class Pca:
-    """Principal components of flattened images, fitted in one pass over a stream of any length.
-
-    An exact decomposition of the first batch gives twice as many vectors V as are kept; one pass collects the
-    covariance's action on them, and a Nystrom approximation of the covariance from that gives the components (Tropp,
-    Yurtsever, Udell, Cevher 2017, "Fixed-rank approximation of a positive-semidefinite matrix from streaming data").
-    """
-
-    def __init__(self, batches: Iterator[torch.Tensor], num_components: int, num_start: int = 2048) -> None:
-        start: list[torch.Tensor] = []
-        while sum(map(len, start)) < num_start:
-            batch = next(batches, None)
-            if batch is None:
-                break
-            start.append(batch)
-        first = torch.cat(start)
-        centred = first - first.mean(dim=0)
-        values, vectors = torch.linalg.eigh(centred @ centred.T)  # the small side: (images, images)
-        keep = min(2 * num_components, len(first) - 1)
-        sketch = torch.linalg.qr(centred.T @ vectors[:, -keep:])[0]  # V (pixels, 2k)
-        count, total, action = 0, torch.zeros(first.shape[1], dtype=torch.float64), torch.zeros_like(sketch)
-
-        def everything() -> Iterator[torch.Tensor]:
-            yield from start
-            yield from batches
-
-        for batch in everything():
-            count += len(batch)
-            total += batch.sum(dim=0)
-            action += batch.T @ (batch @ sketch)
-        self.mean = (total / count).float()
-        action -= count * self.mean[:, None] * (self.mean @ sketch)
-        core = (sketch.T @ action).double()
-        values, vectors = torch.linalg.eigh((core + core.T) / 2)
-        values = values.clamp_min(values[-1] * 1e-9)
-        factor = action.double() @ (vectors / values.sqrt())  # covariance ~ factor factor^T
-        self.components = torch.linalg.svd(factor, full_matrices=False)[0][:, :num_components].float()
-        self.count = count
-
-    def __call__(self, flat: torch.Tensor) -> torch.Tensor:
-        """(n, pixels) -> (n, pixels), through the components alone."""
-        return self.mean + ((flat - self.mean) @ self.components) @ self.components.T
+    pca: Path = RESULTS / "pca.safetensors"
+    """The fitted PCA."""
 
 
 def main(config: QualityConfig) -> None:
@@ -90,8 +46,7 @@ def main(config: QualityConfig) -> None:
     test = source.test(config.test_images)
     count = min(config.centred_images, len(load_garments("test").ink))
     centred = [compose_centred("test", index) for index in range(count)]
-    num_pca = config.pca_images or loaded.card.training["images_seen"]
-    pca = Pca(training_images(source, num_pca), loaded.model.config.latent_dim)
+    pca = Pca.load(config.pca)
     conv = ConvAutoencoder(loaded.model.config.latent_dim)
     conv.load_state_dict(load_file(config.conv))
     methods: dict[str, Callable[[list[np.ndarray]], list[np.ndarray]]] = {
@@ -129,13 +84,6 @@ def main(config: QualityConfig) -> None:
     print(table(result))
 
 
-def training_images(source: DemoSource, count: int, size: int = 512) -> Iterator[torch.Tensor]:
-    """The images that training saw, flattened, (size, pixels) at a time."""
-    for start in range(0, count, size):
-        images = [source.compose("train", index) for index in range(start, min(start + size, count))]
-        yield to_batch(images)[0].flatten(1)
-
-
 def table(result: dict) -> str:
     """The rows as Markdown."""
     best = max(result["conv"]["sweep"], key=lambda record: record["held_out_psnr"])
@@ -162,7 +110,7 @@ def table(result: dict) -> str:
         f"{result['conv']['sweep'][0]['cpu_seconds']} s each. PCA fitted on {result['pca_images']:,} images.",
         f"tae is {abs(gap):.2f} dB {'ahead of' if gap >= 0 else 'behind'} the convolutional autoencoder.",
         "",
-        "Command: `python -m benchmarks.quality`",
+        "Command: `python -m benchmarks.baselines && python -m benchmarks.quality`",
         "",
     ]
     return "\n".join(lines)
