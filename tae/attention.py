@@ -2,9 +2,9 @@
 
 They tell where weight was placed, not what it was good for: `tae.causal` measures that.
 
-Maps are (..., N, N) tensors or numpy arrays of one or many images (and heads): rows = query, columns = key, rows sum to
-1, rows and columns of padding are 0. "x uniform" is a weight times the number of real tokens: 1 where a query treats all
-keys alike.
+Maps are (..., N, N) tensors or numpy arrays of one or many images (and heads): rows = query, columns = key, rows sum
+to 1, rows and columns of padding are 0. "x uniform" is a weight times the number of real tokens: 1 where a query treats
+all keys alike.
 """
 
 from collections.abc import Sequence
@@ -108,9 +108,9 @@ def head_spread(heads: Maps) -> Tensor:
 def rollout(maps: Sequence[Maps] | Maps, residual: float = 0.5) -> Tensor:
     """Attention rollout: how weights chain through the layers, if the residual stream carries a fixed share.
 
-    Abnar & Zuidema 2020, "Quantifying attention flow in transformers": each layer's map is mixed with the identity, its
-    rows are made to sum to 1 again, also where weights were discarded before, and the layers are multiplied, last @ ... @
-    first.
+    Abnar & Zuidema 2020, "Quantifying attention flow in transformers": each layer's map is mixed with the identity,
+    its rows are made to sum to 1 again, also where weights were discarded before, and the layers are multiplied,
+    last @ ... @ first.
 
     Args:
         maps: Each layer's map (..., N, N), heads averaged, the first layer first; a list or a stack (L, ..., N, N).

@@ -1,7 +1,7 @@
 """Interventions: attention replaced, patches covered; what that does to the reconstruction.
 
-A model is never changed, not even for a moment (no hooks, no state): one model serves many sessions at once. Whatever is
-put in place of weights or pixels leads away from the data the network was trained on; it is named beside every figure.
+A model is never changed, not even for a moment (no hooks, no state): one model serves many sessions at once. Whatever
+is put in place of weights or pixels leads away from the data that trained the network; it is named beside each figure.
 """
 
 import zlib
@@ -168,7 +168,7 @@ def occlusion_effect(
 
 
 def foreground_tokens(image: Tensor, config: ModelConfig) -> Tensor:
-    """Token numbers (T,) of the patches of an image (1, 1, H, W) with at least one foreground pixel (darker than .95)."""
+    """Token numbers (T,) of the patches of an image (1, 1, H, W) that hold a foreground pixel (darker than .95)."""
     return _tiles(image < 1 - INK_THRESHOLD, config).any(dim=1).nonzero().flatten()
 
 
@@ -203,7 +203,7 @@ def spearman(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
     a, b = (np.asarray(values.cpu() if isinstance(values, Tensor) else values) for values in (a, b))
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(stats.spearmanr(a, b).statistic)
+    return float(stats.spearmanr(a, b).statistic)  # type: ignore[union-attr]
 
 
 def _blocks(model: TransformerAutoencoder, part: str) -> Blocks:
@@ -241,7 +241,7 @@ def _on_real_tokens(others: Tensor, weights: Tensor) -> Tensor:
     """Others' weights on the tokens that are real in `weights`: what they place elsewhere goes, rows sum to 1 again."""
     if others.shape[1:] != weights.shape[1:] or len(others) not in (1, len(weights)):
         raise ValueError(
-            "other images must be one or as many as those reconstructed, in a batch of the same width, got attention of "
+            "other images must be one or as many as those reconstructed, in a batch of the same width, got attention "
             f"{tuple(others.shape)} for {tuple(weights.shape)}"
         )
     real = _real(weights)

@@ -82,7 +82,7 @@ def read_image(data: bytes, name: str = "") -> Picture:
     colour profiles are not. 16-bit grey is divided by 65535, 16-bit colours are read with 8 bits a channel. Floats and
     integers of 32 bits stay as they are in [0, 1], are divided by 255 in [0, 255], and are otherwise stretched from
     their minimum to their maximum (one value everywhere becomes middle grey). Of animations and pages the first is
-    read. Arrays are (H, W), (1, H, W), or (H, W, 1, 3 or 4), the fourth channel opacity.
+    read. Arrays are (H, W), (1, H, W), else (H, W, 1, 3 or 4), the fourth channel opacity.
 
     Args:
         data: The whole file.

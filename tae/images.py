@@ -172,11 +172,11 @@ def plain_text(name: str, limit: int = 60) -> str:
 def escape_markdown(text: str) -> str:
     """Text, put on one line, that Streamlit's Markdown shows as it stands: no link, image, HTML, formula or icon.
 
-    Escapes alone do not do it: Streamlit looks for addresses and :icons: once more, after the escapes are gone. A
-    character of no width, put where such a thing begins, breaks it.
+    Escapes alone do not do it: Streamlit looks for addresses, :icons: and arrows once more, after the escapes are
+    gone. A character of no width, put where such a thing begins, breaks it.
     """
     escaped = re.sub(r"([\\`*_{}\[\]()<>#+\-=.!|~$:&^])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"(?i)([:@](?=\S)|www(?=\\\.))", "\\1\u200b", escaped)
+    return re.sub(r"(?i)([:@](?=\S)|www(?=\\\.)|[-<>~](?=\\[-=>]))", "\\1\u200b", escaped)
 
 
 def _padded(pixels: np.ndarray, height: int, width: int, background: float | None) -> Fitted:

@@ -171,6 +171,8 @@ class TransformerAutoencoder(nn.Module):
         if width is None:
             raise ValueError("width must be given: this model decodes any width")
         self._check_width(width)
+        if widths is not None:
+            self._check_widths(widths, latent.shape[0], width)
         return self._decode(latent, width, widths)
 
     def get_attention_maps(self, x: Tensor, part: str = "encoder", widths: Tensor | None = None) -> dict[str, Tensor]:
@@ -307,12 +309,9 @@ class TransformerAutoencoder(nn.Module):
         self._check_width(width)
         ink = 1 - x
         if widths is not None:
-            if widths.shape != x.shape[:1]:
-                raise ValueError(f"widths must be (B,) = ({x.shape[0]},), got {tuple(widths.shape)}")
-            # Values are not checked inside a compiled graph: that would break it.
-            if not torch.compiler.is_compiling() and not (int(widths.min()) >= 1 and int(widths.max()) <= width):
-                raise ValueError(f"widths must be from 1 to the images' {width}, got {widths.tolist()}")
-            ink = ink * (torch.arange(width, device=x.device) < widths[:, None].to(x.device))[:, None, None]
+            self._check_widths(widths, x.shape[0], width)
+            beyond = torch.arange(width, device=x.device) >= widths[:, None].to(x.device)
+            ink = ink.masked_fill(beyond[:, None, None], 0)  # whatever stands there, NaN included
         rows, columns = grid = self.config.grid_for(width)
         tile_height, tile_width = self.config.tile_size
         ink = nn.functional.pad(ink, (0, columns * tile_width - width, 0, rows * tile_height - height))
@@ -327,6 +326,13 @@ class TransformerAutoencoder(nn.Module):
                 f"images must be at most {self.config.max_width} pixels wide (max_width), got {width}; "
                 "cut wider ones into windows"
             )
+
+    def _check_widths(self, widths: Tensor, batch: int, width: int) -> None:
+        if widths.shape != (batch,):
+            raise ValueError(f"widths must be (B,) = ({batch},), got {tuple(widths.shape)}")
+        # Values are not checked inside a compiled graph: that would break it.
+        if not torch.compiler.is_compiling() and not (int(widths.min()) >= 1 and int(widths.max()) <= width):
+            raise ValueError(f"widths must be from 1 to the images' {width}, got {widths.tolist()}")
 
     def _token_mask(self, widths: Tensor | None, grid: tuple[int, int]) -> Tensor | None:
         """(B, N), True where a token holds at least one pixel of its image; None when there is no padding."""

@@ -154,7 +154,7 @@ def train(
     def save(step: int, metrics: dict) -> Path:
         training = {
             "data": source.data,
-            "command": _command(config),
+            "command": history["command"] + _command(config),
             "seed": config.seed,
             "steps": history["steps"] + step,
             "batch_size": config.batch_size,
@@ -295,7 +295,7 @@ def _step(
 
 def _starting_model(config: TrainConfig) -> tuple[TransformerAutoencoder, dict]:
     """A fresh model or the one to go on from, and what it has been through."""
-    history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": []}
+    history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
     wanted = preset_config(
         config.preset, input_size=config.input_size, patch_size=config.patch_size, max_width=config.max_width
     )
@@ -309,7 +309,10 @@ def _starting_model(config: TrainConfig) -> tuple[TransformerAutoencoder, dict]:
             if asdict(loaded.model.config)[name] != value
         ]
         raise ValueError(f"--init-from must hold the same model: {'; '.join(differing)}")
-    return loaded.model, {name: loaded.card.training.get(name, start) for name, start in history.items()}
+    history = {name: loaded.card.training.get(name, start) for name, start in history.items()}
+    if history["command"]:
+        history["command"] += f" (to step {history['steps']}), then "
+    return loaded.model, history
 
 
 def _held_out_psnr(model: TransformerAutoencoder, images: list[np.ndarray]) -> float:

@@ -31,12 +31,13 @@ def padded(maps: Tensor, num_tokens: int) -> Tensor:
     return torch.nn.functional.pad(maps, (0, more, 0, more))
 
 
+num_tokens = st.shared(st.integers(1, 12))
 maps_of_any_kind = st.builds(
     random_maps,
     st.integers(0, 2**32 - 1),
     st.integers(1, 3),
-    num := st.shared(st.integers(1, 12)),
-    num,
+    num_tokens,
+    num_tokens,
     sharpness=st.sampled_from([0.0, 1.0, 30.0, 1000.0]),
 )
 

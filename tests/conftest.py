@@ -1,0 +1,53 @@
+"""What all tests share: one thread, a fixed seed, and small models none of whose weights has a special value."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+from tae import TransformerAutoencoder, create_autoencoder
+
+torch.set_num_threads(1)
+settings.register_profile("tae", deadline=None)  # how long a test takes is no claim of it
+settings.load_profile("tae")
+
+SMALL = {
+    "input_size": (24, 32),
+    "patch_size": 8,
+    "latent_dim": 16,
+    "num_heads": 4,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+}
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def scramble() -> Callable[[nn.Module], nn.Module]:
+    """Moves every parameter: after initialisation many are 0 or 1, and what they do would not show."""
+
+    @torch.no_grad()
+    def move(module: nn.Module) -> nn.Module:
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        return module
+
+    return move
+
+
+@pytest.fixture
+def small_model(scramble: Callable[[nn.Module], nn.Module]) -> Callable[..., TransformerAutoencoder]:
+    """Builds a scrambled model in float64, in eval mode; fields replace those of `SMALL`."""
+
+    def build(**fields: object) -> TransformerAutoencoder:
+        model = create_autoencoder(**{"preset": None, **SMALL, **fields})  # type: ignore[arg-type]
+        scramble(model.double().eval())
+        return model
+
+    return build
