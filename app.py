@@ -128,7 +128,7 @@ def verdict(active: ui.Active, result: ui.Result) -> None:
         st.info("This checkpoint's card has no test figures to compare with.", icon=":material/info:")
         return
     psnr = result.quality.psnr
-    worse = plots.worse_than(percentiles, psnr, True)
+    worse = plots.worse_than(np.array(percentiles), psnr, True)
     share = "all" if worse > 99.5 else f"{worse:.0f} %"
     median = f"(median {percentiles[50]:.1f} dB)"
     if worse >= 95:
@@ -174,8 +174,11 @@ def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
     note = "" if active.is_trained else "UNTRAINED MODEL: random weights. "
     caption = f"{note}{chosen.title} · {active.title} · PSNR {result.quality.psnr:.2f} dB"
 
-    def figure(fmt: str) -> bytes:
+    def comparison(fmt: export.Format) -> bytes:
         return export.comparison_figure(image, recon, caption, fmt, untrained=not active.is_trained)
+
+    def error() -> bytes:
+        return export.error_figure(image, recon, caption, "png", untrained=not active.is_trained)
 
     def everything() -> bytes:
         row = {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()}
@@ -183,8 +186,9 @@ def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
             {
                 f"{name}_image.png": encode_png(image),
                 f"{name}_reconstruction.png": encode_png(recon),
-                f"{name}_comparison.png": figure("png"),
-                f"{name}_comparison.svg": figure("svg"),
+                f"{name}_error.png": error(),
+                f"{name}_comparison.png": comparison("png"),
+                f"{name}_comparison.svg": comparison("svg"),
                 f"{name}_arrays.npz": export.maps_npz(
                     {"image": image, "reconstruction": recon, "error": recon - image}, caption=caption
                 ),
@@ -195,8 +199,9 @@ def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
     with st.container(horizontal=True):
         files = [
             ("Reconstruction (PNG)", "reconstruction.png", "image/png", lambda: encode_png(recon)),
-            ("Side by side (PNG)", "comparison.png", "image/png", lambda: figure("png")),
-            ("Side by side (SVG)", "comparison.svg", "image/svg+xml", lambda: figure("svg")),
+            ("Error (PNG)", "error.png", "image/png", error),
+            ("Side by side (PNG)", "comparison.png", "image/png", lambda: comparison("png")),
+            ("Side by side (SVG)", "comparison.svg", "image/svg+xml", lambda: comparison("svg")),
             ("Everything (ZIP)", "everything.zip", "application/zip", everything),
         ]
         for label, suffix, mime, make in files:

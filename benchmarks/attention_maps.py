@@ -98,8 +98,8 @@ def backward_ratio(rounds: int) -> dict:
     q, k, v = (torch.randn(16, 4, 169, 32, requires_grad=True) for _ in range(3))
 
     def run(dtype: torch.dtype) -> float:
-        inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in (q, k, v)]
-        return seconds(lambda: F.scaled_dot_product_attention(*inputs).sum().backward())
+        query, key, value = (tensor.detach().to(dtype).requires_grad_() for tensor in (q, k, v))
+        return seconds(lambda: F.scaled_dot_product_attention(query, key, value).sum().backward())
 
     pairs = [(run(torch.bfloat16), run(torch.float32)) for _ in range(rounds + 2)][2:]
     return {"bf16_of_fp32": quartiles(np.array([half / full for half, full in pairs]))}

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from tae import attention, export, plots, ui
-from tae.images import Fitted, safe_name
+from tae.images import Fitted, encode_png, escape_markdown, safe_name
 
 RANGES = {
     "shared": "Shared, to 99.5 % of weights",
@@ -14,6 +14,7 @@ RANGES = {
     "own": "This view only",
 }
 SPREAD = "spread"
+FORMATS: tuple[tuple[export.Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
 MAX_HEADS_BYTES = 2 * 1024**3
 
 
@@ -29,6 +30,7 @@ class View:
         scale: One of `RANGES`.
         zmax: Top of the colour range in x uniform.
         query: Token number.
+        spread: (N, N) standard deviation between the heads, where their mean is shown and the maps are small.
     """
 
     maps: dict[str, np.ndarray]
@@ -39,6 +41,7 @@ class View:
     scale: str
     zmax: float
     query: int
+    spread: np.ndarray | None = None
 
     @property
     def layer_number(self) -> int | None:
@@ -93,6 +96,7 @@ def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
         alt="Attention maps of all layers and their average, side by side",
     )
     in_numbers(active, fitted, view)
+    against_cause(active, chosen, fitted, view)
     exports(active, chosen, fitted, view, grid, status, grid_top)
     how_to_read()
 
@@ -139,7 +143,7 @@ def controls(active: ui.Active, fitted: Fitted) -> View:
         scale = st.selectbox(
             "Colour range",
             list(RANGES),
-            format_func=RANGES.get,
+            format_func=lambda scale: RANGES[scale],
             key="attention_range",
             persist_state="session",
             width=215,
@@ -147,22 +151,24 @@ def controls(active: ui.Active, fitted: Fitted) -> View:
             "the colours end where 99.5 % of the weights do, and what is stronger looks as dark as that. A range of its "
             "own makes a faint pattern look strong.",
         )
-    shown = maps[layer]
-    if head != "mean":
+    shown, spread = maps[layer], None
+    if layer != "average" and (head != "mean" or len(shown) <= plots.EXACT_TOKENS):
         number = int(layer.removeprefix("layer_"))
         needed = active.config.num_heads * shown.nbytes
         if needed > MAX_HEADS_BYTES:
             st.error(f"The heads of this layer would take {needed / 1024**3:.1f} GB; choose the mean of heads.")
             st.stop()
         all_heads = ui.attention_heads(active, fitted, part, number)
-        shown = all_heads.std(axis=0) if head == SPREAD else all_heads[int(head)]
+        spread = all_heads.std(axis=0)
+        if head != "mean":
+            shown = spread if head == SPREAD else all_heads[int(head)]
     num_tokens = len(shown)
     everything = [shown] if scale == "own" else list(maps.values()) + ([shown] if head != "mean" else [])
     top = colour_top(everything, 99.5 if scale == "shared" else 100)
     query = (
         int(state.query) if state.query.isdecimal() and int(state.query) < num_tokens else strongest(maps["average"])
     )
-    return View(maps, part, layer, head, shown, scale, top, query)
+    return View(maps, part, layer, head, shown, scale, top, query, spread if head == "mean" else None)
 
 
 def step(layers: list[str], position: int) -> None:
@@ -216,7 +222,7 @@ def map_panel(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
     st.markdown(f"**{map_title(view, active)}**")
     st.plotly_chart(
         plots.plot_attention_map(
-            view.shown, grid, zmax=view.zmax, quantity="spread" if view.head == SPREAD else "weight"
+            view.shown, grid, view.zmax, "spread" if view.head == SPREAD else "weight", view.spread
         ),
         key="attention_map",
         config={"displaylogo": False},
@@ -240,10 +246,11 @@ def status_line(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, 
     row, column = divmod(view.query, grid[1])
     low, high = float(view.shown.min()) * num_tokens, float(view.shown.max()) * num_tokens
     untrained = "" if active.is_trained else "UNTRAINED MODEL · "
+    spread = "" if view.spread is None else f"spread between heads up to {view.spread.max() * num_tokens:.2g} · "
     return (
         f"{untrained}{map_title(view, active)} · query patch {view.query} (row {row}, column {column}) · N {num_tokens} · "
         f"head_dim {active.config.latent_dim // active.config.num_heads} · {low:.2g} to {high:.3g} x uniform, "
-        f"colours to {view.zmax:.3g} ({RANGES[view.scale].lower()}) · "
+        f"colours to {view.zmax:.3g} ({RANGES[view.scale].lower()}) · {spread}"
         f"recomputed weights @ V differ from the fused output by at most {error:.1e} · "
         "drawn patch by patch, not smoothed"
     )
@@ -306,6 +313,31 @@ def in_numbers(active: ui.Active, fitted: Fitted, view: View) -> None:
     )
 
 
+def against_cause(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, view: View) -> None:
+    """The reconstruction with this view's attention taken away: weight placed is one thing, its effect another."""
+    st.subheader("Does it matter?")
+    layers = None if view.layer_number is None else [view.layer_number]
+    where = f"every layer of the {view.part}" if layers is None else f"layer {view.layer_number} of the {view.part}"
+    st.markdown(
+        f"Take the attention of **{where}** away and see what the picture loses. If nothing is lost, the maps above are "
+        "decoration."
+    )
+    if not st.toggle("Replace it", key="attention_replace", persist_state="session"):
+        return
+    own = ui.reconstruct(active, chosen)
+    others = ui.without_attention(active, chosen, fitted, view.part, layers)
+    cells = [("Its own attention", own.recon, own.quality.psnr, None)]
+    cells += [(name, one.recon, one.quality.psnr, one.quality.psnr - own.quality.psnr) for name, one in others.items()]
+    for column, (name, recon, psnr, change) in zip(st.columns(len(cells)), cells, strict=True):
+        with column:
+            st.image(encode_png(recon), width="stretch", alt=f"Reconstruction with: {name}")
+            st.metric(escape_markdown(name), f"{psnr:.1f} dB", None if change is None else f"{change:+.1f} dB")
+    st.caption(
+        "PSNR against what the model saw. Both replacements leave what the model was trained on: they show that the "
+        "weights are used, not how. The other picture's weights come from its own undisturbed pass, head by head."
+    )
+
+
 def exports(
     active: ui.Active,
     chosen: ui.Chosen,
@@ -319,13 +351,13 @@ def exports(
     caption = f"{chosen.title} · {active.title} · {status}"
     untrained = not active.is_trained
 
-    def heatmap(fmt: str) -> bytes:
+    def heatmap(fmt: export.Format) -> bytes:
         return export.attention_figure(view.shown, grid, caption, view.zmax, fmt, untrained=untrained)
 
-    def all_layers(fmt: str) -> bytes:
+    def all_layers(fmt: export.Format) -> bytes:
         return export.layer_grid_figure(view.maps, grid, caption, grid_top, fmt, untrained=untrained)
 
-    def on_image(fmt: str) -> bytes:
+    def on_image(fmt: export.Format) -> bytes:
         weights = view.shown[:, view.query] if direction == "to" else view.shown[view.query]
         return export.patch_figure(
             fitted.pixels,
@@ -344,7 +376,7 @@ def exports(
         st.caption("Drawn again from the same numbers; every file names what it shows.")
         for label, make in (("Heatmap", heatmap), ("On the image", on_image), ("All layers", all_layers)):
             with st.container(horizontal=True):
-                for fmt, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
+                for fmt, mime in FORMATS:
                     st.download_button(
                         f"{label} ({fmt.upper()})",
                         lambda make=make, fmt=fmt: make(fmt),

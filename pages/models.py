@@ -6,6 +6,7 @@ from dataclasses import asdict
 import streamlit as st
 
 from tae import plots, ui
+from tae.card import Card
 from tae.config import PRESETS, ModelConfig, preset_config, size_in_words
 from tae.images import escape_markdown
 
@@ -39,9 +40,9 @@ def checkpoints(active: ui.Active) -> None:
     st.markdown("Every file in `checkpoints/`, and what its card says about it.")
     for listed in list_checkpoints(ui.CHECKPOINTS):
         with st.container(border=True):
-            if listed.error is not None:
+            if listed.card is None or listed.config is None:
                 st.markdown(f"#### {escape_markdown(listed.path.name)}")
-                st.error(escape_markdown(listed.error))
+                st.error(escape_markdown(listed.error or ""))
                 continue
             key = listed.path.name
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -64,7 +65,7 @@ def use(key: str) -> None:
     st.session_state.checkpoint = key
 
 
-def model_card(card, config: ModelConfig, size_bytes: int, key: str) -> None:
+def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> None:
     """A card as the page shows it: shape, origin, figures, learning curve."""
     patch = "one token" if config.patch_size is None else f"patch {config.patch_size}, {config.num_tokens} tokens"
     if not card.is_trained:

@@ -114,16 +114,19 @@ def comparison_figure(
     wide = width > 2 * height
     figure = Figure(figsize=(11, 3 * 11 * height / width + 1.8) if wide else (12, 4.6), layout="constrained")
     axes = figure.subplots(3, 1) if wide else figure.subplots(1, 3)
-    limit = max(float(np.abs(recon - image).max()), 0.05)
     for each, title, pixels in zip(axes, ("Image", "Reconstruction"), (image, recon), strict=False):
         each.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         each.set_title(title, fontsize=11)
-    drawn = axes[2].imshow(recon - image, cmap=ERROR_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
-    axes[2].set_title("Error: reconstruction - image", fontsize=11)
-    for each in axes:
-        each.set_xticks([])
-        each.set_yticks([])
-    figure.colorbar(drawn, ax=list(axes), shrink=0.8, label="too dark < 0 < too light")
+    _draw_error(figure, list(axes), recon - image)
+    return _render(figure, caption, fmt, untrained)
+
+
+def error_figure(image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format, untrained: bool = False) -> bytes:
+    """Signed error (H, W) on colours centred on zero."""
+    height, width = image.shape
+    wide = width > 2 * height
+    figure = Figure(figsize=(11, 11 * height / width + 1.6) if wide else (6.4, 6), layout="constrained")
+    _draw_error(figure, [figure.subplots()], recon - image)
     return _render(figure, caption, fmt, untrained)
 
 
@@ -187,6 +190,17 @@ def _draw_map(axes: Axes, attention_map: np.ndarray, zmax: float):
     return axes.imshow(
         attention_map * len(attention_map), cmap=ATTENTION_MAP, vmin=0, vmax=zmax, interpolation="nearest"
     )
+
+
+def _draw_error(figure: Figure, axes: Sequence[Axes], error: np.ndarray) -> None:
+    """The error on the last of the axes; the colour bar takes its room from all of them, so that they stay alike."""
+    limit = max(float(np.abs(error).max()), 0.05)
+    drawn = axes[-1].imshow(error, cmap=ERROR_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+    axes[-1].set_title("Error: reconstruction - image", fontsize=11)
+    for each in axes:
+        each.set_xticks([])
+        each.set_yticks([])
+    figure.colorbar(drawn, ax=list(axes), shrink=0.8, label="too dark < 0 < too light")
 
 
 def _render(figure: Figure, caption: str, fmt: Format, untrained: bool) -> bytes:

@@ -53,6 +53,7 @@ def plot_attention_map(
     grid: tuple[int, int],
     zmax: float | None = None,
     quantity: Literal["weight", "spread"] = "weight",
+    spread: np.ndarray | None = None,
 ) -> go.Figure:
     """One map as a heatmap: rows = query from above, columns = key, dark = high.
 
@@ -61,6 +62,7 @@ def plot_attention_map(
         grid: (rows, columns) of patches.
         zmax: End of the colours in x uniform; None: the map's own maximum, at least 1.5.
         quantity: What the numbers are.
+        spread: (N, N) standard deviation between the heads, told by the hover where cells are drawn one by one.
     """
     num_tokens = len(attention_map)
     values = np.asarray(attention_map, np.float32) * num_tokens
@@ -69,17 +71,22 @@ def plot_attention_map(
     labels = _token_labels(num_tokens, grid, k)
     unit = "x uniform" if quantity == "weight" else "spread, x uniform"
     prefix = "" if k == 1 else f"strongest of {k}x{k} pairs<br>"
+    weights, deviation = (cells / num_tokens).astype(np.float32), ""
+    if spread is not None and k == 1:
+        weights = np.stack([weights, np.asarray(spread, np.float32)], axis=-1)
+        deviation = "<br>spread between heads %{customdata[1]:.4g}"
+    weight = "%{customdata[0]:.4g}" if deviation else "%{customdata:.4g}"
     figure = go.Figure(
         go.Heatmap(
             z=cells,
             x=labels,
             y=labels,
-            customdata=(cells / num_tokens).astype(np.float32),
+            customdata=weights,
             colorscale=ATTENTION_COLOURS,
             zmin=0,
             zmax=top,
             colorbar=_colour_bar(unit),
-            hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>{quantity} %{{customdata:.4g}} = %{{z:.4g}} x uniform"
+            hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>{quantity} {weight} = %{{z:.4g}} x uniform{deviation}"
             "<extra></extra>",
         )
     )
@@ -89,16 +96,8 @@ def plot_attention_map(
     figure.update_xaxes(title="Key patch", ticktext=names, tickangle=-90, **axis)
     figure.update_yaxes(title="Query patch", ticktext=names, autorange="reversed", scaleanchor="x", **axis)
     if k > 1:
-        figure.add_annotation(
-            text=f"each cell: maximum of {k} x {k} cells",
-            x=0,
-            y=1.04,
-            xref="paper",
-            yref="paper",
-            showarrow=False,
-            xanchor="left",
-        )
-    return _finish(figure, height=450, top=30 if k > 1 else 8, dragmode="select" if k > 1 else "zoom")
+        _say_coarser(figure, k, yshift=2)
+    return _finish(figure, height=450, top=30 if k > 1 else 8)
 
 
 def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: float) -> go.Figure:
@@ -118,6 +117,7 @@ def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: fl
         horizontal_spacing=0.02,
         vertical_spacing=0.09 / rows,
     )
+    k = 1
     for number, attention_map in enumerate(maps.values()):
         num_tokens = len(attention_map)
         values = np.asarray(attention_map, np.float32) * num_tokens
@@ -128,8 +128,11 @@ def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: fl
                 z=cells,
                 x=labels,
                 y=labels,
+                customdata=(cells / num_tokens).astype(np.float32) if k == 1 else None,
                 coloraxis="coloraxis",
-                hovertemplate="query %{y}<br>key %{x}<br>%{z:.4g} x uniform<extra></extra>",
+                hovertemplate="query %{y}<br>key %{x}<br>weight %{customdata:.4g} = %{z:.4g} x uniform<extra></extra>"
+                if k == 1
+                else f"strongest of {k}x{k} pairs<br>query %{{y}}<br>key %{{x}}<br>%{{z:.4g}} x uniform<extra></extra>",
             ),
             row=number // columns + 1,
             col=number % columns + 1,
@@ -142,7 +145,9 @@ def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: fl
     figure.update_layout(
         coloraxis={"colorscale": ATTENTION_COLOURS, "cmin": 0, "cmax": zmax, "colorbar": _colour_bar("x uniform")}
     )
-    return _finish(figure, height=50 + 240 * rows, top=36, bottom=8, left=8)
+    if k > 1:
+        _say_coarser(figure, k, yshift=22)  # above the titles of the single maps
+    return _finish(figure, height=50 + 240 * rows, top=36 if k == 1 else 58, bottom=8, left=8)
 
 
 def plot_patch_attention(
@@ -412,6 +417,20 @@ def _finish(
         uirevision="keep",  # a zoom stays when the layer changes
     )
     return figure
+
+
+def _say_coarser(figure: go.Figure, k: int, yshift: int) -> None:
+    figure.add_annotation(
+        text=f"each cell: maximum of {k} x {k} cells",
+        x=0,
+        y=1,
+        yshift=yshift,
+        xref="paper",
+        yref="paper",
+        showarrow=False,
+        xanchor="left",
+        yanchor="bottom",
+    )
 
 
 def _colour_bar(title: str) -> dict:

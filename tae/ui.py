@@ -390,6 +390,44 @@ def _recomputation_error(
         return attention.recomputation_error(_loaded.model, _as_batch(_fitted), layer, part)
 
 
+def without_attention(
+    active: Active, chosen: Chosen, fitted: Fitted, part: str, layers: list[int] | None
+) -> dict[str, Result]:
+    """{what stood in for a picture's attention: the reconstruction}; layers None: all of the part."""
+    samples = gallery(active.config.input_size)
+    other = sample(*next((key, one) for key, one in samples.items() if key != chosen.key))
+    height, width = fitted.pixels.shape
+    other_fitted = fit_image(other.picture.pixels, (height, width))
+    where = None if layers is None else tuple(layers)
+    results = _without_attention(
+        active.loaded.digest, _digest(fitted), _digest(other_fitted), part, where, active.loaded, fitted, other_fitted
+    )
+    return dict(zip(("Uniform weights", f"Attention of: {other.title}"), results, strict=True))
+
+
+@st.cache_data(max_entries=64, show_spinner="Reconstructing without it…")
+def _without_attention(
+    model_digest: str,
+    digest: str,
+    other_digest: str,
+    part: str,
+    layers: tuple[int, ...] | None,
+    _loaded: "Loaded",
+    _fitted: Fitted,
+    _other: Fitted,
+) -> list[Result]:
+    from tae import causal
+    from tae.metrics import measure
+
+    results = []
+    with _MODEL_LOCK:
+        for replace in (causal.uniform, causal.from_images(_loaded.model, _as_batch(_other), part)):
+            recon = causal.reconstruct_with(_loaded.model, _as_batch(_fitted), replace, part, layers)
+            pixels = recon.clamp(0, 1)[0, 0].numpy()
+            results.append(Result(_fitted, pixels, measure(_fitted.pixels, pixels)))
+    return results
+
+
 def forward_seconds(config: ModelConfig) -> float:
     """Seconds that one image takes through all blocks: one real block is timed, three runs, the fastest counts."""
     import time
