@@ -88,7 +88,6 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
             ),
             ("Data", card.data),
             ("Licence", card.licence),
-            ("Command", training.get("command")),
             ("Seed", training.get("seed")),
             ("Training", training_words(training)),
             ("Notes", card.notes),
@@ -98,6 +97,8 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
                 f"**{name}**: {escape_markdown(str(value))}" for name, value in lines if value not in (None, "")
             )
         )
+        if training.get("command"):
+            st.code(str(training["command"]), language=None, wrap_lines=True)
     with curve:
         points = training.get("curve")
         if points:

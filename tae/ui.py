@@ -580,12 +580,13 @@ def _choose_model() -> Active:
             "The link names a checkpoint that is not here (uploads last for one session only); showing the first one."
         )
         state.checkpoint = keys[0]
+    titles = {key: model_title(key) for key in keys}
     key = choose(
         "checkpoint",
         st.selectbox,
         "Checkpoint",
         keys,
-        format_func=model_title,
+        format_func=lambda key: titles[key],
         help="Everything on the pages is done by this model.",
     )
     try:

@@ -1,0 +1,446 @@
+"""The pages without a browser: what they show for a view, a link, a drop of files, a checkpoint."""
+
+import copy
+import io
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from tae import ui
+from tae.card import Card
+from tae.checkpoint import load_checkpoint, save_checkpoint
+from tae.config import PRESETS, preset_config
+from tae.counts import count
+from tae.datasets import compose_square
+from tae.gallery import gallery
+from tae.images import encode_png
+from tae.metrics import measure
+from tae.model import TransformerAutoencoder
+
+ROOT = Path(__file__).parent.parent
+DEMO = "demo_tiny_201x201_p16.safetensors"
+PAGES = {"Reconstruct": "app.py", "Attention": "pages/attention.py", "Models": "pages/models.py"}
+HOSTILE = "<img src=x onerror=alert(1)> [a](javascript:alert(1)) $x$ :material/bolt: **b**"
+
+
+def open_page(page: str = "Reconstruct", **link: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    for name, value in link.items():
+        app.query_params[name] = value
+    app.run()
+    return go(app, page)
+
+
+def go(app: AppTest, page: str) -> AppTest:
+    """Another page of the same session."""
+    app.switch_page(PAGES[page]).run()
+    assert not app.exception
+    return app
+
+
+def run(app: AppTest) -> AppTest:
+    app.run()
+    assert not app.exception
+    return app
+
+
+def texts(app: AppTest, *kinds: str) -> str:
+    """Everything that is written on the page and in the sidebar, in elements of these kinds."""
+    kinds = kinds or ("markdown", "caption", "error", "warning", "info", "success", "title", "subheader")
+    return "\n".join(element.value for kind in kinds for element in app.get(kind))
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def drop(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    app.file_uploader[0].set_value([(name, data, "application/octet-stream") for name, data in files])
+    return run(app)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    return encode_png(pixels.astype(np.uint8))
+
+
+def picture(index: int) -> bytes:
+    return png(compose_square("test", index))
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in place of `checkpoints/`."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    monkeypatch.setattr(ui, "CHECKPOINTS", folder)
+    return folder
+
+
+@pytest.fixture
+def store(shelf: Path) -> Callable[..., Path]:
+    """Saves a small model there."""
+
+    def save(file: str, change: Callable[[TransformerAutoencoder], None] | None = None, **card: object) -> Path:
+        model = TransformerAutoencoder(preset_config("tiny", encoder_layers=1, decoder_layers=1)).eval()
+        if change:
+            with torch.no_grad():
+                change(model)
+        fields = {"name": "A model", "training": {"steps": 1}, "metrics": {}, "data": "", "licence": "", "notes": ""}
+        return save_checkpoint(shelf / file, model, Card(**{**fields, **card}))  # type: ignore[arg-type]
+
+    return save
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_on_the_demo_checkpoint(page: str) -> None:
+    app = open_page(page)
+    assert [title.value for title in app.title] == [page]
+    assert not app.error and not app.warning
+    assert app.sidebar.selectbox[0].value == DEMO
+
+
+def test_first_screen_shows_what_the_package_computes() -> None:
+    app = open_page()
+    loaded = load_checkpoint(ROOT / "checkpoints" / DEMO)
+    first = next(iter(gallery((201, 201)).values()))
+    pixels = (first.load() / 255).astype(np.float32)
+    with torch.inference_mode():
+        recon = loaded.model(torch.from_numpy(pixels)[None, None])[0].clamp(0, 1)[0, 0].numpy()
+    quality = measure(pixels, recon)
+    assert metrics(app) == {
+        "PSNR": f"{quality.psnr:.1f} dB",
+        "SSIM": f"{quality.ssim:.3f}",
+        "MSE": f"{quality.mse:.4f}",
+        "Foreground MSE": f"{quality.foreground_mse:.4f}",
+    }
+    page = texts(app)
+    assert all(title in page for title in ("**Sample**", "**The model saw**", "**Reconstruction**", "**Error**"))
+    assert "composed" in page
+    assert f"test PSNR **{loaded.card.metrics['psnr']:.1f} dB**" in page
+
+
+def test_choosing_a_sample_writes_the_link_and_stays_on_the_next_page() -> None:
+    app = open_page()
+    app.button("sample_garment-30").click()
+    run(app)
+    assert app.query_params["image"] == "garment-30"
+    go(app, "Attention")
+    assert app.selectbox("choose_image").value == "garment-30"
+    go(app, "Reconstruct")
+    assert app.selectbox("choose_image").value == "garment-30"
+
+
+def test_link_restores_the_view() -> None:
+    link = {"image": "garment-42", "part": "decoder", "layer": "layer_2", "head": "3", "query": "77", "direction": "to"}
+    app = open_page("Attention", **link)
+    status = next(caption.value for caption in app.caption if "recomputed" in caption.value)
+    assert status.startswith("Decoder, layer 2, head 3 · query patch 77 (row 5, column 12) · N 169 · head_dim 32")
+    assert app.selectbox("choose_image").value == "garment-42"
+    assert {name: app.query_params[name] for name in link} == link
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "value", ["../../../etc/passwd", "<script>alert(1)</script>", "-1", "٣", "x" * 5000 + "\x00"], ids=range(5)
+)
+def test_links_that_mean_nothing_open_the_default_view(page: str, value: str) -> None:
+    app = open_page(page, **dict.fromkeys(ui.DEFAULTS, value))
+    assert [title.value for title in app.title] == [page]
+    assert app.sidebar.selectbox[0].value == DEMO
+    assert not app.error
+    assert "passwd" not in texts(app) and "<script>" not in texts(app)
+    if page == "Attention":
+        assert not {"layer", "head", "part", "direction"} & set(app.query_params)
+
+
+def test_status_line_says_all_that_it_owes() -> None:
+    app = open_page("Attention", layer="layer_1")
+    status = next(caption.value for caption in app.caption if "recomputed" in caption.value)
+    for owed in ("Encoder", "layer 1", "mean of 4 heads", "N 169", "head_dim 32", "x uniform", "spread between heads"):
+        assert owed in status
+    error = re.search(r"fused output by at most (\S+)", status)
+    assert error and 0 < float(error[1]) < 1e-3
+    assert "not smoothed" in status
+    assert any("N 169 > head_dim 32" in one for one in texts(app, "markdown").splitlines())
+
+
+def test_layers_can_be_stepped_through_and_around() -> None:
+    app = open_page("Attention")
+    seen = []
+    for _ in range(5):
+        seen.append(app.session_state.layer)
+        app.button("attention_next").click()
+        run(app)
+    assert seen == ["average", "layer_0", "layer_1", "layer_2", "average"]
+    app.button("attention_previous").click()
+    run(app)
+    assert app.session_state.layer == "average"
+
+
+def test_single_heads_are_offered_for_single_layers_only() -> None:
+    app = open_page("Attention", head="2")
+    assert app.selectbox("choose_head").options == ["Mean of heads"]
+    app = open_page("Attention", layer="layer_0", head="2")
+    assert app.selectbox("choose_head").options[2:] == ["Head 0", "Head 1", "Head 2", "Head 3"]
+    assert app.selectbox("choose_head").value == "2"
+
+
+def test_replacing_attention_shows_what_is_lost() -> None:
+    app = open_page("Attention")
+    assert not app.metric
+    app.toggle("attention_replace").set_value(True)
+    run(app)
+    own, uniform, other = (float(metric.value.removesuffix(" dB")) for metric in app.metric)
+    assert own > uniform + 3 and own > other + 1
+    assert abs(float(app.metric[1].delta.removesuffix(" dB")) - (uniform - own)) < 0.11  # of rounded figures
+
+
+def test_uniform_attention_is_called_so(store: Callable[..., Path]) -> None:
+    def flatten(model: TransformerAutoencoder) -> None:
+        model.encoder.blocks[0].attn.qkv.weight[:256] = 0  # queries and keys
+        model.encoder.blocks[0].attn.qkv.bias[:256] = 0
+
+    store("flat.safetensors", flatten)
+    app = open_page("Attention")
+    assert "practically uniform" in texts(app)
+    store("trained.safetensors")
+    app = open_page("Attention", checkpoint="trained.safetensors")
+    assert ("practically uniform" in texts(app)) == (app.session_state.layer != "average")
+
+
+def test_dropped_files_are_read_and_the_broken_ones_are_named() -> None:
+    app = drop(
+        open_page(),
+        ("broken.png", picture(3)[:200]),
+        ("good one.png", picture(3)),
+        ("pickle.npy", pickle.dumps({"a": 1})),
+        ("empty.jpg", b""),
+        ("misnamed.jpg", picture(4)),
+    )
+    assert len(app.error) == 3
+    assert {error.value.split("\\")[0] for error in app.error} == {"broken", "pickle", "empty"}
+    assert len(app.session_state.uploads) == 2
+    assert "good one" in app.selectbox("choose_image").options[0]
+    assert len(app.metric) == 4
+    later = drop(app, ("broken too.gif", b"GIF89a"))
+    assert len(later.error) == 1 and len(later.session_state.uploads) == 2
+
+
+def test_what_was_done_to_a_picture_is_said() -> None:
+    rgba = np.zeros((100, 300, 4), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(rgba).save(buffer, "PNG")
+    page = texts(drop(open_page(), ("wide.png", buffer.getvalue())), "caption")
+    assert "300x100 pixels" in page
+    assert "padded with white" in page and "transparency laid on white" in page
+
+
+def test_many_pictures_come_as_a_grid_in_the_chosen_order() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (201, 201))
+    app = drop(open_page(), ("a.png", picture(5)), ("noise.png", png(noise)), ("b.png", picture(6)))
+    app.get("button_group")[0].set_value("All of yours (3)")
+    run(app)
+    order = {"Worst first": None, "Best first": None, "By name": None}
+    for name in order:
+        next(box for box in app.selectbox if box.label == "Order").set_value(name)
+        run(app)
+        cells = [one.value for one in app.markdown if re.search(r"\*\*[\d.]+ dB\*\*$", one.value)]
+        order[name] = [(cell.split("\\")[0], float(cell.split("**")[1].removesuffix(" dB"))) for cell in cells]
+    worst = [psnr for _, psnr in order["Worst first"]]
+    assert worst == sorted(worst) and order["Worst first"][0][0] == "noise"
+    assert order["Best first"] == order["Worst first"][::-1]
+    assert [name for name, _ in order["By name"]] == ["a", "b", "noise"]
+
+
+def test_unlike_anything_trained_on_is_called_a_failure() -> None:
+    app = open_page(image="noise")
+    assert re.search(r"worse than (all|9\d %) of the test images", app.warning[0].value)
+    assert "unlike what the model was trained on" in app.warning[0].value
+
+
+def test_verdict_agrees_with_the_percentiles_of_the_card() -> None:
+    percentiles = load_checkpoint(ROOT / "checkpoints" / DEMO).card.metrics["percentiles"]["psnr"]
+    for key in ("garment-30", "garment-84", "square-8"):
+        app = open_page(image=key)
+        psnr = float(metrics(app)["PSNR"].removesuffix(" dB"))
+        better = np.interp(psnr, percentiles, range(101))
+        verdict = texts(app, "success", "info", "warning")
+        said = re.search(r"(better|worse) than (\d+) %", verdict)
+        assert said
+        share = float(said[2]) if said[1] == "better" else 100 - float(said[2])
+        assert abs(share - better) < 2.5  # the page shows one decimal of PSNR
+
+
+def build_untrained(app: AppTest, size: str = "201x201", patch: str = "16") -> AppTest:
+    go(app, "Models")
+    app.get("button_group")[0].set_value("Untrained model")
+    run(app)
+    by_label = {box.label: box for box in app.selectbox}
+    by_label["Input"].set_value(size)
+    by_label["Patch"].set_value(patch)
+    next(button for button in app.button if button.label == "Build and use").click()
+    return run(app)
+
+
+def test_untrained_model_is_red_on_every_page_until_another_is_chosen() -> None:
+    app = build_untrained(open_page())
+    for page in PAGES:
+        go(app, page)
+        assert "Untrained" in app.error[0].value
+        assert ":red[**untrained**]" in texts(app, "caption")
+    go(app, "Attention")
+    assert "UNTRAINED MODEL" in texts(app, "caption")
+    app.selectbox("choose_checkpoint").set_value(DEMO)
+    run(app)
+    assert not app.error
+
+
+def test_one_token_gets_a_notice_and_no_heatmap() -> None:
+    app = go(build_untrained(open_page(), patch="none"), "Attention")
+    assert "one token, the whole image" in app.info[0].value
+    assert not app.get("plotly_chart")
+    go(app, "Reconstruct")
+    assert len(app.metric) == 4
+
+
+@pytest.mark.parametrize("size", ["1280x152", "Xx152 (any width)"])
+def test_wide_models_show_rails(size: str) -> None:
+    app = go(build_untrained(open_page(), size=size), "Reconstruct")
+    assert "1280x152 pixels" in texts(app, "caption")
+    go(app, "Attention")
+    assert "N 800" in texts(app, "caption")
+    assert len(app.get("plotly_chart")) == 3
+
+
+def test_presets_table_holds_real_counts_beside_the_diagram_s() -> None:
+    app = open_page("Models")
+    app.get("button_group")[0].set_value("Presets")
+    run(app)
+    table = app.dataframe[0].value.set_index("Preset")
+    model = TransformerAutoencoder(PRESETS["tiny"])
+    assert table.loc["tiny", "Parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert table.loc["xlarge", "Parameters"] == count(PRESETS["xlarge"]).parameters
+    assert list(table["The diagram says"]) == ["~0.5 M", "~2 M", "~8 M", "~32 M", "~128 M"]
+    app.number_input("models_width").set_value(1280)
+    app.number_input("models_height").set_value(152)
+    run(app)
+    assert list(app.dataframe[0].value["Tokens"]) == [800] * 5
+
+
+def test_preset_size_with_too_many_tokens_is_refused_in_words() -> None:
+    app = open_page("Models")
+    app.get("button_group")[0].set_value("Presets")
+    run(app)
+    app.number_input("models_width").set_value(4096)
+    app.number_input("models_height").set_value(1024)
+    app.selectbox("models_patch").set_value("8")
+    run(app)
+    assert "at most 16384 tokens" in app.error[0].value
+    assert not app.dataframe
+
+
+def bring(app: AppTest, name: str, data: bytes) -> AppTest:
+    go(app, "Models")
+    app.get("button_group")[0].set_value("Bring a checkpoint")
+    run(app)
+    app.file_uploader("models_upload").set_value((name, data, "application/octet-stream"))
+    return run(app)
+
+
+def test_brought_checkpoint_is_used_after_one_click() -> None:
+    app = bring(open_page(), "mine.safetensors", (ROOT / "checkpoints" / DEMO).read_bytes())
+    assert "is fine" in app.success[0].value
+    app.button("models_use_upload").click()
+    run(app)
+    assert app.selectbox("choose_checkpoint").value.startswith("upload-")
+    assert len(go(app, "Reconstruct").metric) == 4
+
+
+class Malicious:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (MARKER,))
+
+
+MARKER = Path(__file__).parent / "a-pickle-ran"
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch.save", "cut short", "text"])
+def test_brought_pickles_and_broken_files_are_refused_with_a_reason(kind: str) -> None:
+    buffer = io.BytesIO()
+    torch.save({"a": Malicious()}, buffer)
+    data = {
+        "pickle": pickle.dumps(Malicious()),
+        "torch.save": buffer.getvalue(),
+        "cut short": (ROOT / "checkpoints" / DEMO).read_bytes()[:5000],
+        "text": b"a checkpoint",
+    }[kind]
+    app = bring(open_page(), "evil.safetensors", data)
+    assert "evil" in app.error[0].value
+    assert not app.session_state.uploaded_models
+    assert not MARKER.exists()
+    assert app.selectbox("choose_checkpoint").value == DEMO
+
+
+def test_without_any_checkpoint_the_app_says_what_to_do(shelf: Path) -> None:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert not app.exception
+    assert "python -m tae.train" in app.error[0].value
+
+
+def test_broken_checkpoint_is_listed_with_its_reason_and_never_hides_the_others(
+    shelf: Path, store: Callable[..., Path]
+) -> None:
+    store("good.safetensors")
+    (shelf / "a broken.safetensors").write_bytes(b"nothing of the kind")
+    for page in PAGES:
+        app = open_page(page, checkpoint="a broken.safetensors")
+        assert "a broken" in app.error[0].value.replace("\\", "")
+        assert "A model" in texts(app)
+    assert str(shelf) not in texts(app)
+
+
+def test_names_from_strangers_show_as_they_stand(store: Callable[..., Path]) -> None:
+    card = {"name": HOSTILE, "data": HOSTILE, "licence": HOSTILE, "notes": HOSTILE}
+    store("hostile.safetensors", **card)
+    for page in PAGES:
+        app = open_page(page)
+        if page == "Reconstruct":
+            drop(app, (f"{HOSTILE}.png", picture(3)), (f"{HOSTILE}2.png", b"broken"))
+        shown = texts(app)
+        assert "<img" not in shown.replace("\\<img", "")
+        assert "](javascript" not in shown
+        assert " $x$" not in shown and " **b**" not in shown and " :material/bolt:" not in shown
+            assert page == "Attention" or "onerror" in shown  # it is there, only harmless
+
+
+def test_card_of_a_checkpoint_is_shown(store: Callable[..., Path]) -> None:
+    store(
+        "carded.safetensors",
+        name="My shoes",
+        data="My own photographs",
+        licence="CC0",
+        training={"steps": 17, "batch_size": 4, "seed": 5, "command": "python -m tae.train tiny --steps 17"},
+        metrics={"psnr": 21.25, "ssim": 0.5, "split": "test", "count": 9},
+    )
+    app = open_page("Models")
+    page = texts(app).replace("\\", "")
+    for part in ("My shoes", "My own photographs", "CC0", "17 steps of 4 images", "9 images, test split"):
+        assert part in page
+    assert [code.value for code in app.code] == ["python -m tae.train tiny --steps 17"]
+    assert metrics(app)["Test PSNR"] == "21.25 dB" and metrics(app)["R²"] == "–"
+
+
+def test_sessions_do_not_see_each_other() -> None:
+    first, second = open_page(), open_page()
+    drop(first, ("mine.png", picture(3)))
+    before = copy.deepcopy(dict(second.session_state.uploads))
+    run(second)
+    assert second.session_state.uploads == before == {}
+    assert len(first.session_state.uploads) == 1
