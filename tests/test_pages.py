@@ -54,7 +54,7 @@ def run(app: AppTest) -> AppTest:
 def texts(app: AppTest, *kinds: str) -> str:
     """Everything that is written on the page and in the sidebar, in elements of these kinds."""
     kinds = kinds or ("markdown", "caption", "error", "warning", "info", "success", "title", "subheader")
-    return "\n".join(element.value for kind in kinds for element in app.get(kind))
+    return "\n".join(element.value for kind in kinds for element in getattr(app, kind))
 
 
 def metrics(app: AppTest) -> dict[str, str]:
@@ -245,10 +245,10 @@ def test_what_was_done_to_a_picture_is_said() -> None:
 def test_many_pictures_come_as_a_grid_in_the_chosen_order() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (201, 201))
     app = drop(open_page(), ("a.png", picture(5)), ("noise.png", png(noise)), ("b.png", picture(6)))
-    app.get("button_group")[0].set_value("All of yours (3)")
+    app.segmented_control[0].set_value("All of yours (3)")
     run(app)
-    order = {"Worst first": None, "Best first": None, "By name": None}
-    for name in order:
+    order: dict[str, list[tuple[str, float]]] = {}
+    for name in ("Worst first", "Best first", "By name"):
         next(box for box in app.selectbox if box.label == "Order").set_value(name)
         run(app)
         cells = [one.value for one in app.markdown if re.search(r"\*\*[\d.]+ dB\*\*$", one.value)]
@@ -280,7 +280,7 @@ def test_verdict_agrees_with_the_percentiles_of_the_card() -> None:
 
 def build_untrained(app: AppTest, size: str = "201x201", patch: str = "16") -> AppTest:
     go(app, "Models")
-    app.get("button_group")[0].set_value("Untrained model")
+    app.segmented_control[0].set_value("Untrained model")
     run(app)
     by_label = {box.label: box for box in app.selectbox}
     by_label["Input"].set_value(size)
@@ -321,7 +321,7 @@ def test_wide_models_show_rails(size: str) -> None:
 
 def test_presets_table_holds_real_counts_beside_the_diagram_s() -> None:
     app = open_page("Models")
-    app.get("button_group")[0].set_value("Presets")
+    app.segmented_control[0].set_value("Presets")
     run(app)
     table = app.dataframe[0].value.set_index("Preset")
     model = TransformerAutoencoder(PRESETS["tiny"])
@@ -336,7 +336,7 @@ def test_presets_table_holds_real_counts_beside_the_diagram_s() -> None:
 
 def test_preset_size_with_too_many_tokens_is_refused_in_words() -> None:
     app = open_page("Models")
-    app.get("button_group")[0].set_value("Presets")
+    app.segmented_control[0].set_value("Presets")
     run(app)
     app.number_input("models_width").set_value(4096)
     app.number_input("models_height").set_value(1024)
@@ -348,7 +348,7 @@ def test_preset_size_with_too_many_tokens_is_refused_in_words() -> None:
 
 def bring(app: AppTest, name: str, data: bytes) -> AppTest:
     go(app, "Models")
-    app.get("button_group")[0].set_value("Bring a checkpoint")
+    app.segmented_control[0].set_value("Bring a checkpoint")
     run(app)
     app.file_uploader("models_upload").set_value((name, data, "application/octet-stream"))
     return run(app)
@@ -359,7 +359,7 @@ def test_brought_checkpoint_is_used_after_one_click() -> None:
     assert "is fine" in app.success[0].value
     app.button("models_use_upload").click()
     run(app)
-    assert app.selectbox("choose_checkpoint").value.startswith("upload-")
+    assert str(app.selectbox("choose_checkpoint").value).startswith("upload-")
     assert len(go(app, "Reconstruct").metric) == 4
 
 
@@ -417,7 +417,7 @@ def test_names_from_strangers_show_as_they_stand(store: Callable[..., Path]) -> 
         assert "<img" not in shown.replace("\\<img", "")
         assert "](javascript" not in shown
         assert " $x$" not in shown and " **b**" not in shown and " :material/bolt:" not in shown
-            assert page == "Attention" or "onerror" in shown  # it is there, only harmless
+        assert page == "Attention" or "onerror" in shown  # it is there, only harmless
 
 
 def test_card_of_a_checkpoint_is_shown(store: Callable[..., Path]) -> None:
