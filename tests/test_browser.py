@@ -1,0 +1,384 @@
+"""The app as a person uses it: a real server, a real Chromium; nothing may go wrong on the console or be fetched from afar."""
+
+import base64
+import csv
+import io
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Download, Page, expect
+from skimage import data as skimage_data
+
+from tae.datasets import compose_square
+from tae.images import encode_png
+from tests.browser import CHROMIUM, PROBES, running_app, running_browser, settle
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
+]
+HOSTILE = "<img src=x onerror=alert(1)> ![a](http:%2F%2Fexample.org%2Fx.png) $x$ **b**"
+SHOWN = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 21, 28)"}
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    with running_app() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a path of the app in a session of its own; at the end, whatever went wrong on any of the pages fails."""
+    contexts, wrong = [], []
+
+    def note_console(message) -> None:
+        if message.type == "error" and not message.location.get("url", "").endswith(PROBES):
+            wrong.append(f"console: {message.text} {message.location}")
+
+    def note_request(request) -> None:
+        if not request.url.startswith((address, "data:", "blob:")):
+            wrong.append(f"foreign request: {request.url}")
+
+    def open_one(path: str = "/", width: int = 1400, height: int = 900, scheme: str = "light") -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", note_console)
+        page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
+        page.on("request", note_request)
+        page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.goto(address + path)
+        settle(page)
+        return page
+
+    yield open_one
+    for context in contexts:
+        for page in context.pages:
+            if "Traceback" in page.content() or page.locator('[data-testid="stException"]').count():
+                wrong.append(f"traceback on {page.url}")
+        context.close()
+    assert not wrong
+
+
+def drop(page: Page, *files: tuple[str, bytes]) -> None:
+    """Drag files in: what a browser sends when they are let go over the drop zone."""
+    listed = [{"name": name, "data": base64.b64encode(content).decode()} for name, content in files]
+    transfer = page.evaluate_handle(
+        """files => {
+            const transfer = new DataTransfer();
+            for (const {name, data} of files) {
+                const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+                transfer.items.add(new File([bytes], name));
+            }
+            return transfer;
+        }""",
+        listed,
+    )
+    zone = page.locator('[data-testid="stFileUploaderDropzone"]')
+    for event in ("dragenter", "dragover", "drop"):
+        zone.dispatch_event(event, {"dataTransfer": transfer})
+    page.wait_for_timeout(1500)
+    settle(page)
+
+
+def picture(index: int) -> bytes:
+    return encode_png(compose_square("test", index))
+
+
+def photograph() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(skimage_data.camera()).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def saved(page: Page, label: str) -> tuple[str, bytes]:
+    """Click a download; its suggested name and its bytes."""
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=label).click()
+    download: Download = waiting.value
+    return download.suggested_filename, Path(download.path()).read_bytes()
+
+
+def link(page: Page) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
+
+
+def status(page: Page) -> str:
+    return page.get_by_text("recomputed weights @ V").inner_text()
+
+
+def plot_area(page: Page, number: int) -> dict:
+    box = page.locator('[data-testid="stPlotlyChart"]').nth(number).locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    return dict(box)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 800])
+@pytest.mark.parametrize("path", ["/", "/attention", "/models"])
+def test_pages_fit_their_window_in_both_themes(open_page, path: str, width: int, scheme: str) -> None:
+    page = open_page(path, width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ground = page.locator('[data-testid="stApp"]').evaluate("node => getComputedStyle(node).backgroundColor")
+    assert ground == SHOWN[scheme]
+    for chart in page.locator('[data-testid="stMain"] [data-testid="stPlotlyChart"]').all():
+        box = chart.bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] > 50
+
+
+def test_first_screen_shows_the_main_job(open_page) -> None:
+    page = open_page("/")
+    for title in ("You gave", "Sample"):
+        if page.get_by_text(title, exact=True).count():
+            break
+    else:
+        pytest.fail("the picture that was given is not there")
+    for alt in ("The model saw", "Reconstruction"):
+        box = page.get_by_alt_text(alt, exact=True).bounding_box()
+        assert box and box["y"] + box["height"] < 900 and box["width"] > 150
+    assert plot_area(page, 0)["y"] < 900
+    assert page.get_by_test_id("stMetric").count() == 4
+
+
+def test_photograph_and_garment_dragged_in_are_reconstructed_beside_broken_files(open_page) -> None:
+    page = open_page("/")
+    before = page.get_by_alt_text("Reconstruction", exact=True).get_attribute("src")
+    drop(page, ("photograph.jpg", photograph()), ("cut.png", picture(3)[:300]), ("text.tiff", b"no picture"))
+    assert page.get_by_text("You gave", exact=True).is_visible()
+    assert page.get_by_alt_text("Reconstruction", exact=True).get_attribute("src") != before
+    assert page.get_by_text("scaled from 512x512 to 201x201").is_visible()
+    alerts = page.get_by_test_id("stAlert").all_inner_texts()
+    assert sum("cut.png" in alert for alert in alerts) == sum("text.tiff" in alert for alert in alerts) == 1
+    assert any("unlike what the model was trained on" in alert for alert in alerts)
+    assert not any("/" in alert.replace("n/a", "") for alert in alerts if "cut.png" in alert)  # no path of this machine
+    drop(page, ("garment.png", picture(3)))
+    assert "unlike" not in " ".join(page.get_by_test_id("stAlert").all_inner_texts())
+    name, content = saved(page, "Reconstruction (PNG)")
+    assert name == "garment.png_reconstruction.png" or name.startswith("garment")
+    assert Image.open(io.BytesIO(content)).size == (201, 201)
+
+
+def test_hostile_names_show_as_text(open_page) -> None:
+    page = open_page("/")
+    drop(page, (f"{HOSTILE}.png", picture(3)), (f"{HOSTILE}2.png", b"broken"))
+    main = page.get_by_test_id("stMain")
+    assert "onerror=alert(1)" in main.inner_text()
+    assert main.locator('img[src="x"]').count() == 0 and main.locator(".katex").count() == 0
+    page.get_by_role("link", name="Attention").click()
+    page.wait_for_url("**/attention*")
+    settle(page)
+    page.get_by_role("button", name="Take it with you").click()
+    name, content = saved(page, "Heatmap (SVG)")
+    assert "<img" not in content.decode() and "/" not in name and "<" not in name
+
+
+def test_many_pictures_make_a_sorted_grid_and_can_be_taken_along(open_page) -> None:
+    page = open_page("/")
+    noise = np.random.default_rng(0).integers(0, 256, (201, 201), dtype=np.uint8)
+    drop(page, *[(f"garment {index}.png", picture(index)) for index in range(3)], ("noise.png", encode_png(noise)))
+    page.get_by_text("All of yours (4)").click()
+    page.get_by_text("Metrics (CSV)").wait_for()
+    settle(page)
+    cards = page.get_by_role("button", name="Open", exact=True)
+    expect(cards).to_have_count(4)
+    rows = list(csv.DictReader(io.StringIO(saved(page, "Metrics (CSV)")[1].decode())))
+    assert {row["image"] for row in rows} == {"garment 0.png", "garment 1.png", "garment 2.png", "noise.png"}
+    worst = min(rows, key=lambda row: float(row["psnr"]))
+    assert worst["image"] == "noise.png"
+    shown = page.get_by_alt_text("and its reconstruction")
+    assert shown.first.get_attribute("alt") == "noise.png and its reconstruction"
+    archive = zipfile.ZipFile(io.BytesIO(saved(page, "All reconstructions (ZIP)")[1]))
+    assert len(archive.namelist()) == 5 and archive.testzip() is None
+
+
+def test_everything_of_one_picture_comes_as_a_zip(open_page) -> None:
+    page = open_page("/?image=garment-30")
+    archive = zipfile.ZipFile(io.BytesIO(saved(page, "Everything (ZIP)")[1]))
+    endings = sorted(name.split("_", 1)[1] for name in archive.namelist())
+    assert endings == [
+        "arrays.npz",
+        "comparison.png",
+        "comparison.svg",
+        "error.png",
+        "image.png",
+        "metrics.csv",
+        "reconstruction.png",
+    ]
+    arrays = np.load(io.BytesIO(archive.read(next(name for name in archive.namelist() if name.endswith("npz")))))
+    np.testing.assert_array_equal(arrays["error"], arrays["reconstruction"] - arrays["image"])
+    assert saved(page, "Error (PNG)")[1].startswith(b"\x89PNG")
+
+
+def test_forgetting_pictures_asks_first(open_page) -> None:
+    page = open_page("/")
+    drop(page, ("mine.png", picture(3)))
+    page.get_by_role("button", name="Forget my 1").click()
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    assert page.get_by_text("You gave", exact=True).is_visible()
+    page.get_by_role("button", name="Forget my 1").click()
+    page.get_by_role("button", name="Forget them").click()
+    page.get_by_text("You gave", exact=True).wait_for(state="detached")
+    settle(page)
+    assert page.get_by_text("Sample", exact=True).is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_clicked_patch_becomes_the_query_and_the_link_restores_it(open_page, scheme: str) -> None:
+    page = open_page("/attention?layer=layer_1", scheme=scheme)
+    for row, column in ((4, 9), (12, 12)):
+        area = plot_area(page, 0)
+        # 201 pixels hold 12 whole patches of 16, and 9 pixels of a thirteenth
+        x, y = (area["width"] * (16 * place + 4) / 201 for place in (column, row))
+        page.mouse.click(area["x"] + x, area["y"] + y)
+        page.wait_for_url(f"**query={13 * row + column}*")
+        settle(page)
+        assert f"query patch {13 * row + column} (row {row}, column {column})" in status(page)
+    page.get_by_text("Who places weight on it").click()
+    page.wait_for_url("**direction=to*")
+    settle(page)
+    other = open_page(page.url.replace(page.url.split("/attention")[0], ""), scheme=scheme)
+    assert status(other) == status(page)
+    assert link(other) == link(page)
+    assert "placed on the chosen patch" in hover(other, 0)
+
+
+def hover(page: Page, number: int, x: float = 0.5, y: float = 0.5) -> str:
+    """What the figure says under the pointer."""
+    area = plot_area(page, number)
+    page.mouse.move(area["x"] + area["width"] * x - 3, area["y"] + area["height"] * y)
+    page.mouse.move(area["x"] + area["width"] * x, area["y"] + area["height"] * y)
+    label = page.locator(".hoverlayer .hovertext").first
+    label.wait_for()
+    return label.text_content() or ""
+
+
+def test_hover_names_query_and_key_with_their_weight(open_page) -> None:
+    page = open_page("/attention?layer=layer_0")
+    said = hover(page, 1, 0.5 / 169, 40.5 / 169)
+    assert "query 40 (row 3, column 1)" in said and "key 0 (row 0, column 0)" in said
+    assert "x uniform" in said and "spread between heads" in said
+
+
+def test_keys_step_through_the_layers(open_page) -> None:
+    page = open_page("/attention")
+    for layer in ("layer_0", "layer_1", "layer_2"):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_url(f"**layer={layer}*")
+        settle(page)
+        assert f"layer {layer[-1]}," in status(page)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url("**layer=layer_1*")
+
+
+def test_pages_are_reached_by_keyboard(open_page) -> None:
+    page = open_page("/")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent.trim()").endswith("Attention"):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/attention*")
+    settle(page)
+    assert page.get_by_role("heading", name="Attention", exact=True).is_visible()
+
+
+def test_choice_of_a_sample_goes_along_to_the_next_page(open_page) -> None:
+    page = open_page("/")
+    page.get_by_role("button", name="Jeans", exact=True).click()
+    page.wait_for_url("**image=garment-30*")
+    settle(page)
+    page.get_by_role("link", name="Attention").click()
+    page.wait_for_url("**/attention*image=garment-30*")
+    settle(page)
+    page.get_by_role("link", name="Reconstruct").click()
+    page.wait_for_url("**image=garment-30*")
+    settle(page)
+    assert "Jeans" in page.get_by_test_id("stMain").inner_text()
+
+
+def test_attention_can_be_taken_along(open_page) -> None:
+    page = open_page("/attention?layer=layer_2&image=garment-30")
+    page.get_by_role("button", name="Take it with you").click()
+    for label in ("Heatmap", "On the image", "All layers"):
+        name, content = saved(page, f"{label} (PNG)")
+        assert Image.open(io.BytesIO(content)).width > 600 and name.endswith(".png")
+        svg = saved(page, f"{label} (SVG)")[1].decode()
+        assert svg.startswith("<?xml") and "<script" not in svg
+    maps = np.load(io.BytesIO(saved(page, "All maps (NPZ)")[1]))
+    assert set(maps) == {"layer_0", "layer_1", "layer_2", "average", "caption"}
+    np.testing.assert_allclose(maps["average"], (maps["layer_0"] + maps["layer_1"] + maps["layer_2"]) / 3, atol=1e-6)
+    rows = list(csv.DictReader(io.StringIO(saved(page, "This map (CSV)")[1].decode())))
+    assert len(rows) == 169**2
+    weights = np.array([float(row["weight"]) for row in rows]).reshape(169, 169)
+    np.testing.assert_allclose(weights, maps["layer_2"], rtol=1e-5, atol=1e-9)
+
+
+def test_attention_is_tested_against_cause_on_the_page(open_page) -> None:
+    page = open_page("/attention")
+    page.get_by_text("Replace it").click()
+    page.get_by_alt_text("Reconstruction with: Uniform weights").wait_for()
+    settle(page)
+    lost = [float(text.split(" dB")[0]) for text in page.get_by_test_id("stMetricDelta").all_inner_texts()]
+    assert len(lost) == 2 and max(lost) < 0
+
+
+def test_untrained_model_is_red_on_every_page(open_page) -> None:
+    page = open_page("/models")
+    page.get_by_role("radio", name="Untrained model").click()
+    page.get_by_role("button", name="Build and use").click()
+    warning = page.get_by_test_id("stAlert").filter(has_text="Untrained.")
+    warning.wait_for()
+    for name in ("Attention", "Reconstruct", "Models"):
+        page.get_by_role("link", name=name).click()
+        page.get_by_role("heading", name=name, exact=True).wait_for()
+        settle(page)
+        red, green, blue = (
+            int(part)
+            for part in warning.locator("p").first.evaluate("node => getComputedStyle(node).color").strip("rgb()").split(",")
+        )
+        assert red > 1.5 * max(green, blue)
+
+
+def test_pickle_as_a_checkpoint_is_refused_and_the_model_stays(open_page) -> None:
+    page = open_page("/models")
+    page.get_by_role("radio", name="Bring a checkpoint").click()
+    page.locator('[data-testid="stFileUploaderDropzone"]').wait_for()
+    settle(page)
+    drop(page, ("model.safetensors", pickle.dumps({"weights": [1, 2]})))
+    assert "model.safetensors" in page.get_by_test_id("stAlert").inner_text()
+    assert "Garments" in page.get_by_test_id("stSidebar").inner_text()
+
+
+def test_card_of_a_checkpoint_can_be_taken_along(open_page) -> None:
+    page = open_page("/models")
+    card = json.loads(saved(page, "Card (JSON)")[1])
+    assert card["training"]["command"] and card["metrics"]["psnr"] > 20
+    assert len(card["metrics"]["percentiles"]["psnr"]) == 101
+
+
+def test_presets_show_what_they_really_take(open_page) -> None:
+    page = open_page("/models")
+    page.get_by_role("radio", name="Presets").click()
+    page.get_by_test_id("stDataFrame").wait_for()
+    page.get_by_role("button", name="Measure the time").click()
+    page.wait_for_timeout(500)
+    page.get_by_text("Measuring").wait_for(state="detached", timeout=120_000)
+    settle(page)
+    assert page.get_by_test_id("stDataFrame").is_visible()
