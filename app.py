@@ -38,9 +38,18 @@ def main() -> None:
     )
     drop_zone()
     own = ui.uploaded()
-    views = ["One picture", f"All of yours ({len(own)})"]
-    view = st.segmented_control("View", views, default=views[0], required=True) if len(own) > 1 else views[0]
-    if view == views[0]:
+    view = "one"
+    if len(own) > 1:
+        view = st.segmented_control(
+            "View",
+            ["one", "all"],
+            format_func=lambda view: "One picture" if view == "one" else f"All of yours ({len(own)})",
+            default="one",
+            required=True,
+            key="reconstruct_view",
+            persist_state="session",
+        )
+    if view == "one":
         one_picture(active, chosen)
         samples(active)
     else:
@@ -298,7 +307,12 @@ def all_pictures(active: ui.Active, own: list[ui.Chosen]) -> None:
             pair = np.concatenate([result.fitted.pixels, result.recon], axis=0 if result.recon.shape[1] > 300 else 1)
             st.image(encode_png(pair), width="stretch", alt=f"{chosen.title} and its reconstruction")
             st.markdown(f"{escape_markdown(chosen.title)}  \n**{result.quality.psnr:.1f} dB**")
-            st.button("Open", key=f"open_{chosen.key}", on_click=pick, args=(chosen.key,), width="stretch")
+            st.button("Open", key=f"open_{chosen.key}", on_click=open_one, args=(chosen.key,), width="stretch")
+
+
+def open_one(key: str) -> None:
+    pick(key)
+    st.session_state.reconstruct_view = "one"
 
 
 main()

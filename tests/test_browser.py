@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlparse
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Download, Page, expect
+from playwright.sync_api import Browser, Dialog, Download, Page, expect
 from skimage import data as skimage_data
 
 from tae.datasets import compose_square
@@ -54,6 +54,10 @@ def open_page(address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
         if not request.url.startswith((address, "data:", "blob:")):
             wrong.append(f"foreign request: {request.url}")
 
+    def note_dialog(dialog: Dialog) -> None:
+        wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
     def open_one(path: str = "/", width: int = 1400, height: int = 900, scheme: str = "light") -> Page:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
         contexts.append(context)
@@ -61,7 +65,7 @@ def open_page(address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
         page.on("console", note_console)
         page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
         page.on("request", note_request)
-        page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", note_dialog)
         page.goto(address + path)
         settle(page)
         return page
@@ -194,7 +198,7 @@ def test_many_pictures_make_a_sorted_grid_and_can_be_taken_along(open_page) -> N
     page.get_by_text("All of yours (4)").click()
     page.get_by_text("Metrics (CSV)").wait_for()
     settle(page)
-    cards = page.get_by_role("button", name="Open", exact=True)
+    cards = page.get_by_test_id("stMain").get_by_test_id("stButton").filter(has_text="Open")
     expect(cards).to_have_count(4)
     rows = list(csv.DictReader(io.StringIO(saved(page, "Metrics (CSV)")[1].decode())))
     assert {row["image"] for row in rows} == {"garment 0.png", "garment 1.png", "garment 2.png", "noise.png"}
@@ -204,6 +208,10 @@ def test_many_pictures_make_a_sorted_grid_and_can_be_taken_along(open_page) -> N
     assert shown.first.get_attribute("alt") == "noise.png and its reconstruction"
     archive = zipfile.ZipFile(io.BytesIO(saved(page, "All reconstructions (ZIP)")[1]))
     assert len(archive.namelist()) == 5 and archive.testzip() is None
+    cards.first.click()
+    page.get_by_text("You gave", exact=True).wait_for()
+    settle(page)
+    assert "noise.png: 201x201" in page.get_by_test_id("stMain").inner_text()
 
 
 def test_everything_of_one_picture_comes_as_a_zip(open_page) -> None:
@@ -351,7 +359,10 @@ def test_untrained_model_is_red_on_every_page(open_page) -> None:
         settle(page)
         red, green, blue = (
             int(part)
-            for part in warning.locator("p").first.evaluate("node => getComputedStyle(node).color").strip("rgb()").split(",")
+            for part in warning.locator("p")
+            .first.evaluate("node => getComputedStyle(node).color")
+            .strip("rgb()")
+            .split(",")
         )
         assert red > 1.5 * max(green, blue)
 
@@ -363,7 +374,7 @@ def test_pickle_as_a_checkpoint_is_refused_and_the_model_stays(open_page) -> Non
     settle(page)
     drop(page, ("model.safetensors", pickle.dumps({"weights": [1, 2]})))
     assert "model.safetensors" in page.get_by_test_id("stAlert").inner_text()
-    assert "Garments" in page.get_by_test_id("stSidebar").inner_text()
+    assert "tiny · 201x201" in page.get_by_test_id("stSidebar").inner_text()
 
 
 def test_card_of_a_checkpoint_can_be_taken_along(open_page) -> None:

@@ -245,7 +245,7 @@ def test_what_was_done_to_a_picture_is_said() -> None:
 def test_many_pictures_come_as_a_grid_in_the_chosen_order() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (201, 201))
     app = drop(open_page(), ("a.png", picture(5)), ("noise.png", png(noise)), ("b.png", picture(6)))
-    app.segmented_control[0].set_value("All of yours (3)")
+    app.segmented_control("reconstruct_view").set_value("all")
     run(app)
     order: dict[str, list[tuple[str, float]]] = {}
     for name in ("Worst first", "Best first", "By name"):
@@ -257,6 +257,9 @@ def test_many_pictures_come_as_a_grid_in_the_chosen_order() -> None:
     assert worst == sorted(worst) and order["Worst first"][0][0] == "noise"
     assert order["Best first"] == order["Worst first"][::-1]
     assert [name for name, _ in order["By name"]] == ["a", "b", "noise"]
+    next(button for button in app.button if str(button.key).startswith("open_")).click()
+    run(app)
+    assert len(app.metric) == 4 and app.segmented_control("reconstruct_view").value == "one"
 
 
 def test_unlike_anything_trained_on_is_called_a_failure() -> None:
