@@ -40,11 +40,11 @@ def main() -> None:
     own = ui.uploaded()
     view = "one"
     if len(own) > 1:
+        st.session_state.setdefault("reconstruct_view", view)
         view = st.segmented_control(
             "View",
             ["one", "all"],
             format_func=lambda view: "One picture" if view == "one" else f"All of yours ({len(own)})",
-            default="one",
             required=True,
             key="reconstruct_view",
             persist_state="session",
@@ -89,8 +89,7 @@ def forget_dialog() -> None:
 def one_picture(active: ui.Active, chosen: ui.Chosen) -> None:
     ui.fit_or_stop(active, chosen)
     result = ui.reconstruct(active, chosen)
-    columns = st.columns(4)
-    given, seen, recon, error = columns
+    given, seen, recon, error = ui.panels(result.fitted.pixels, 4)
     with given:
         picture_cell("You gave" if chosen.sample is None else "Sample", chosen.picture.original)
         st.caption(origin(chosen))
@@ -224,10 +223,12 @@ def samples(active: ui.Active) -> None:
     available = list(gallery(active.config.input_size).values())
     for kind in dict.fromkeys(one.kind for one in available):
         st.markdown(f"**{kind}**")
-        with st.container(horizontal=True, key=f"samples_{kind.split()[0].lower()}"):
+        with st.container(horizontal=True, vertical_alignment="bottom", key=f"samples_{kind.split()[0].lower()}"):
             for one in (one for one in available if one.kind == kind):
-                with st.container(width=112):
-                    st.image(encode_png(thumbnail(ui.sample(one.key, one).picture.original)), width=112, alt=one.title)
+                small = thumbnail(ui.sample(one.key, one).picture.original)
+                width = max(112, min(336, small.shape[1]))
+                with st.container(width=width):
+                    st.image(encode_png(small), width=min(width, small.shape[1]), alt=one.title)
                     st.button(
                         one.title,
                         key=f"sample_{one.key}",
@@ -244,11 +245,11 @@ def pick(key: str) -> None:
 
 
 def thumbnail(pixels: np.ndarray, side: int = 112) -> np.ndarray:
-    """The middle of a picture, for a button: at most `side` pixels high."""
+    """A picture for a button: at most `side` pixels high and three times as wide."""
     from PIL import Image
 
     image = Image.fromarray(pixels)
-    image.thumbnail((side * 2, side))
+    image.thumbnail((side * 3, side))
     return np.asarray(image)
 
 

@@ -78,7 +78,7 @@ def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
     view = controls(active, fitted)
     grid = active.config.grid_for(fitted.pixels.shape[1])
     with st.container(key="attention_panels"):
-        on_image, heatmap = st.columns(2)
+        on_image, heatmap = ui.panels(fitted.pixels, 2)
     with on_image:
         patch_panel(active, fitted, view, grid)
     with heatmap:

@@ -167,14 +167,14 @@ def presets() -> None:
         bar.empty()
     times = st.session_state.get("models_times", {})
     for row, config in zip(table, configs.values(), strict=True):
-        row["Time per image (s)"] = times.get(config)
+        row["Time (s)"] = times.get(config)
     st.dataframe(
         table,
         hide_index=True,
         column_config={
             "Parameters": st.column_config.NumberColumn(format="localized"),
-            "Time per image (s)": st.column_config.NumberColumn(
-                format="%.3f", help="Forward pass, float32, blocks only; press the button above to measure."
+            "Time (s)": st.column_config.NumberColumn(
+                format="%.3f", help="One image forward, float32, blocks only; press the button above to measure."
             ),
         },
     )
@@ -199,11 +199,11 @@ def preset_table(configs: tuple[tuple[str, ModelConfig], ...]) -> list[dict]:
                 "Layers": f"{config.encoder_layers} + {config.decoder_layers}",
                 "Tokens": counts.num_tokens,
                 "Parameters": counts.parameters,
-                "The diagram says": f"~{DIAGRAM_PARAMETERS[name] / 1e6:g} M",
+                "Diagram": f"~{DIAGRAM_PARAMETERS[name] / 1e6:g} M",
                 "Weights (MB)": round(counts.weight_bytes / 1e6, 1),
                 "Training (MB)": round((counts.training_bytes + counts.activation_bytes) / 1e6, 1),
                 "GFLOP": round(counts.forward_flops / 1e9, 2),
-                "All maps (MB)": round(counts.map_bytes / 1e6, 2),
+                "Maps (MB)": round(counts.map_bytes / 1e6, 2),
             }
         )
     return rows

@@ -104,15 +104,15 @@ def _rails() -> list[Sample]:
 def _others() -> list[Sample]:
     return [
         Sample(
-            "camera", "Photograph: cameraman", OTHERS, "Lav Varshney, CC0, from scikit-image.", _photograph("camera")
+            "camera", "Cameraman", OTHERS, "Photograph by Lav Varshney, CC0, from scikit-image.", _photograph("camera")
         ),
         Sample(
-            "cat", "Photograph: cat", OTHERS, "Stefan van der Walt, CC0, from scikit-image.", _photograph("chelsea")
+            "cat", "Cat", OTHERS, "Photograph by Stefan van der Walt, CC0, from scikit-image.", _photograph("chelsea")
         ),
         Sample(
-            "coffee", "Photograph: coffee", OTHERS, "Rachel Michetti, CC0, from scikit-image.", _photograph("coffee")
+            "coffee", "Coffee", OTHERS, "Photograph by Rachel Michetti, CC0, from scikit-image.", _photograph("coffee")
         ),
-        Sample("negative", "Garment, black and white swapped", OTHERS, "The raglan shirt as a negative.", _negative),
+        Sample("negative", "Negative", OTHERS, "The raglan shirt as a negative.", _negative),
         Sample("chessboard", "Chessboard", OTHERS, "Drawn: squares of 25 pixels.", _chessboard),
         Sample("noise", "Noise", OTHERS, "Random greys, each pixel on its own.", _noise),
         Sample("blank", "Blank page", OTHERS, "White only.", _blank),

@@ -297,7 +297,9 @@ def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figur
     )
     figure.update_xaxes(visible=False, constrain="domain")
     figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x", constraintoward="top")
-    return _finish(figure, height=int(np.clip(250 * height / width, 60, 250)) + 54, top=0, left=0, right=0, bottom=54)
+    room = 250 if width <= 2 * height else 1000  # a wide picture has the page's whole width
+    drawn = int(np.clip(room * height / width, 60, 250))
+    return _finish(figure, height=drawn + 54, top=0, left=0, right=0, bottom=54)
 
 
 def percentile_rank(percentiles: np.ndarray, value: float) -> float:

@@ -537,9 +537,11 @@ def setup(page: str) -> tuple[Active, Chosen]:
     st.set_page_config(page_title=f"{page} · tae", page_icon=_icon(), layout="wide")
     # Streamlit leaves a hand's breadth above every page; the first screen needs it for the pictures.
     st.html(
-        "<style>.stMainBlockContainer {padding-top: 2.6rem; padding-bottom: 3rem; max-width: 1500px}"
+        "<style>.stMainBlockContainer {padding-top: 3.4rem; padding-bottom: 3rem; max-width: 1500px}"
         # Columns stand below each other where the window is narrow, instead of shrinking to nothing.
         " .stMain [data-testid='stColumn'] {min-width: 10.5rem}"
+        # White pictures on a white page need an edge.
+        " .stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}"
         " .st-key-attention_panels [data-testid='stColumn'] {min-width: 22rem}</style>"
     )
     init_state()
@@ -645,6 +647,12 @@ def _choose_picture(active: Active) -> Chosen:
         help="Only matters for pictures whose size differs from the model's.",
     )
     return chosen
+
+
+def panels(pixels: np.ndarray, count: int) -> list[Any]:
+    """Places for figures of a picture (H, W): beside each other, or below each other where the picture is wide."""
+    height, width = pixels.shape
+    return [st.container() for _ in range(count)] if width > 2 * height else list(st.columns(count))
 
 
 def fit_or_stop(active: Active, chosen: Chosen) -> Fitted:
