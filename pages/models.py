@@ -16,6 +16,7 @@ FIGURES = {
     "foreground_mse": ("Foreground MSE", "{:.4f}"),
     "r2": ("R²", "{:.3f}"),
 }
+TRAINING_BATCH = 16
 VIEWS = ["Checkpoints", "Presets", "Bring a checkpoint", "Untrained model"]
 
 
@@ -179,14 +180,15 @@ def presets() -> None:
         },
     )
     st.caption(
-        "Weights: float32. Training: weights, gradients and Adam's two moments, 16 bytes a parameter, and what one image "
-        "keeps for the backward pass. GFLOP: one image forward, a multiplication and an addition counted as two."
+        "Diagram: its parameters. Weights: float32. Training: weights, gradients and Adam's two moments, 16 bytes a "
+        f"parameter, and what {TRAINING_BATCH} images keep for the backward pass; for medium at 201x201 the diagram says "
+        "630 MB. GFLOP: one image forward, a multiplication and an addition counted as two."
     )
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting…")
 def preset_table(configs: tuple[tuple[str, ModelConfig], ...]) -> list[dict]:
-    from tae.counts import DIAGRAM_PARAMETERS, count
+    from tae.counts import DIAGRAM_PARAMETERS, count, training_memory
 
     rows = []
     for name, config in configs:
@@ -201,7 +203,7 @@ def preset_table(configs: tuple[tuple[str, ModelConfig], ...]) -> list[dict]:
                 "Parameters": counts.parameters,
                 "Diagram": f"~{DIAGRAM_PARAMETERS[name] / 1e6:g} M",
                 "Weights (MB)": round(counts.weight_bytes / 1e6, 1),
-                "Training (MB)": round((counts.training_bytes + counts.activation_bytes) / 1e6, 1),
+                "Training (MB)": round(training_memory(counts, TRAINING_BATCH) / 1e6),
                 "GFLOP": round(counts.forward_flops / 1e9, 2),
                 "Maps (MB)": round(counts.map_bytes / 1e6, 2),
             }

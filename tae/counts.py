@@ -23,6 +23,8 @@ DIAGRAM_PARAMETERS = {
     "xlarge": 128_000_000,
 }
 """What the architecture diagram says; the structure it draws cannot have so few."""
+DIAGRAM_TRAINING_BYTES = 630_000_000
+"""What it says of training medium at 201x201 in batches of 16, in float32."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Counts:
     activation_bytes: int
     forward_flops: int
     map_bytes: int
+
+
+def training_memory(counts: Counts, batch_size: int) -> int:
+    """Memory of training in float32: weights, gradients, Adam's moments, and what a batch keeps for the backward pass."""
+    return counts.training_bytes + batch_size * counts.activation_bytes
 
 
 def count(config: ModelConfig, width: int | None = None) -> Counts:

@@ -1,0 +1,107 @@
+"""The README keeps its word: its commands are CI's, its code runs, its figures are those of the result files."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import presets, readme
+from tae.config import PRESETS
+from tae.counts import count
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+SHELL = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_ci_runs_exactly_the_test_command() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    found = re.search(r"^command=\$\((.*)\)$", script, re.MULTILINE)
+    assert found
+    command = subprocess.run(["bash", "-c", found[1]], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    after_marker = re.search(r"<!-- test command -->\n```bash\n(.*?)```", TEXT, re.DOTALL)
+    assert after_marker and command == after_marker[1]
+    assert "pytest" in command and command.startswith("python3 -m venv .venv")
+    assert "command" in script.splitlines()[-1]
+
+
+def test_two_commands_do_the_set_up() -> None:
+    with_venv = [command for command in SHELL if "venv .venv" in command]
+    assert [command.split("&&")[-1].split()[0] for command in with_venv] == [".venv/bin/streamlit", ".venv/bin/python"]
+    assert all(len(command.strip().splitlines()) == 1 for command in with_venv)
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_code_of_the_readme_runs(code: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_there_is_code_to_run() -> None:
+    assert PYTHON
+
+
+def test_tables_are_the_committed_results() -> None:
+    assert readme.filled(TEXT) == TEXT
+    names = re.findall(r"^<!-- /(\w+) -->$", TEXT, re.MULTILINE)
+    assert names == ["quality", "necessity", "attention_maps", "presets"]
+
+
+def test_table_of_presets_is_counted_anew() -> None:
+    table = (ROOT / "benchmarks" / "results" / "presets.md").read_text()
+    assert table == presets.table()
+    tiny = next(line for line in table.splitlines() if line.startswith("| tiny"))
+    assert f"{count(PRESETS['tiny']).parameters / 1e6:.1f} M" in tiny
+
+
+def test_every_source_file_is_on_the_map_and_every_path_on_it_exists() -> None:
+    section = TEXT.split("## Where things are")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    paths = [path for row in rows for path in re.findall(r"`([^`]+)`", row)]
+    assert all((ROOT / path).exists() for path in paths)
+    sources = {f"tae/{file.name}" for file in (ROOT / "tae").glob("*.py")} - {"tae/__init__.py"}
+    assert sources <= set(paths)
+    top = {path.name for path in ROOT.iterdir() if not path.name.startswith(".") and path.is_dir()}
+    top -= {"node_modules", "__pycache__"}
+    assert {path.rstrip("/") for path in paths if "/" not in path.rstrip("/")} >= top - {"tae"}
+
+
+def test_pictures_and_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert targets
+    for target in targets:
+        assert (ROOT / target).is_file(), target
+
+
+def test_every_measured_figure_has_its_command() -> None:
+    for file in (ROOT / "benchmarks" / "results").glob("*.md"):
+        commands = re.findall(r"python -m (benchmarks\.\w+)", file.read_text())
+        assert commands
+        for module in commands:
+            assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+
+
+def test_top_level_holds_only_what_belongs_there() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    top = {path.split("/")[0] for path in tracked if path}
+    named = {"app.py", "pages", "tae", "checkpoints", "tests", "benchmarks", "requirements.txt", "README.md"}
+    assert named <= top
+    assert top - named <= {"pyproject.toml", ".gitignore", ".ci", ".streamlit"}
+
+
+def test_direct_dependencies_are_pinned() -> None:
+    for file in ("requirements.txt", "tests/requirements.txt"):
+        for line in (ROOT / file).read_text().splitlines():
+            assert not line or line.startswith(("#", "-r ")) or re.fullmatch(r"[\w\[\]-]+==[\w.]+", line), line
