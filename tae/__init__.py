@@ -33,3 +33,7 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'tae' has no attribute {name!r}")
     return getattr(import_module(f"tae.{_HOMES.get(name, 'checkpoint')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
