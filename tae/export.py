@@ -6,6 +6,7 @@ strangers: nothing in them is read as a formula, a command or a path.
 
 import csv
 import io
+import re
 import textwrap
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from tae.plots import EXACT_TOKENS, QUERY_COLOUR, layer_title
 Format = Literal["png", "svg"]
 ATTENTION_MAP = matplotlib.colormaps["magma_r"]
 ERROR_MAP = matplotlib.colormaps["PuOr"]
+FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # the wide forms, too, start a formula in some spreadsheets
 
 
 def attention_figure(
@@ -155,8 +157,8 @@ def maps_csv(attention_map: np.ndarray, grid: tuple[int, int]) -> bytes:
             "key": key,
             "key_row": key // columns,
             "key_column": key % columns,
-            "weight": f"{attention_map[query, key]:.7g}",
-            "x_uniform": f"{attention_map[query, key] * num_tokens:.7g}",
+            "weight": str(attention_map[query, key]),  # the fewest digits that read back as the same number
+            "x_uniform": str(attention_map[query, key] * num_tokens),
         }
         for query in range(num_tokens)
         for key in range(num_tokens)
@@ -175,7 +177,7 @@ def zip_files(files: Mapping[str, bytes]) -> bytes:
     taken: set[str] = set()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            plain = safe_name(name)
+            plain = safe_name(_shortened(name))
             stem, dot, suffix = plain.rpartition(".") if "." in plain else (plain, "", "")
             number = 1
             while plain.lower() in taken:
@@ -228,4 +230,10 @@ def _csv(rows: Sequence[Mapping[str, object]]) -> bytes:
 
 
 def _inert(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return f"'{value}" if isinstance(value, str) and value[:1] in FORMULA_STARTS else value
+
+
+def _shortened(name: str) -> str:
+    """Beginning and end of a long name: one picture's files differ at the end, where their kind stands too."""
+    last = re.split(r"[/\\]", name)[-1]
+    return last if len(last) <= 60 else f"{last[:24]}_{last[-34:]}"

@@ -112,10 +112,16 @@ def _others() -> list[Sample]:
         Sample(
             "coffee", "Coffee", OTHERS, "Photograph by Rachel Michetti, CC0, from scikit-image.", _photograph("coffee")
         ),
-        Sample("negative", "Negative", OTHERS, "The raglan shirt as a negative.", _negative),
+        Sample(
+            "negative",
+            "Negative",
+            OTHERS,
+            "The raglan shirt of the test split, composed in the middle of the frame, as a negative.",
+            _negative,
+        ),
         Sample("chessboard", "Chessboard", OTHERS, "Drawn: squares of 25 pixels.", _chessboard),
-        Sample("noise", "Noise", OTHERS, "Random greys, each pixel on its own.", _noise),
-        Sample("blank", "Blank page", OTHERS, "White only.", _blank),
+        Sample("noise", "Noise", OTHERS, "Drawn: random greys, each pixel on its own.", _noise),
+        Sample("blank", "Blank page", OTHERS, "Drawn: white only.", _blank),
     ]
 
 

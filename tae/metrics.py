@@ -68,10 +68,11 @@ def ssim(image: np.ndarray, recon: np.ndarray) -> float:
 
 
 def r2(images: np.ndarray, recons: np.ndarray) -> float:
-    """Share of the variance about the global mean grey that reconstructions (n, H, W) explain."""
+    """Share of the variance about the global mean grey that reconstructions explain; nan where all is one grey."""
     images = np.asarray(images, np.float64)
     recons = np.clip(np.asarray(recons, np.float64), 0, 1)
-    return float(1 - ((images - recons) ** 2).sum() / ((images - images.mean()) ** 2).sum())
+    variance = ((images - images.mean()) ** 2).sum()
+    return float(1 - ((images - recons) ** 2).sum() / variance) if variance else float("nan")
 
 
 def seam_ratio(images: np.ndarray, recons: np.ndarray, patch_size: int) -> float:

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.colors import diverging, sequential
 from plotly.subplots import make_subplots
 
+from tae.config import MAX_TOKENS
 from tae.images import encode_png
 
 ATTENTION_COLOURS = [*sequential.Magma[:0:-1], "#03010c"]
@@ -90,9 +91,9 @@ def plot_attention_map(
             "<extra></extra>",
         )
     )
-    ticks = _row_starts(num_tokens, grid, k)
+    ticks = _row_starts(grid, k)
     axis = {"tickmode": "array", "tickvals": [labels[tick] for tick in ticks], "constrain": "domain", "showgrid": False}
-    names = [f"row {tick * k // grid[1]}" for tick in ticks]
+    names = [f"row {row}" for row in _named_rows(grid)]
     figure.update_xaxes(title="Key patch", ticktext=names, tickangle=-90, **axis)
     figure.update_yaxes(title="Query patch", ticktext=names, autorange="reversed", scaleanchor="x", **axis)
     if k > 1:
@@ -251,13 +252,15 @@ def plot_patch_attention(
 
 
 def selected_token(selection: dict) -> int | None:
-    """The token that a click on `plot_patch_attention` chose, from the selection that Streamlit reports."""
-    for point in selection.get("points", []):
-        data = point.get("customdata")
-        if data is None:
-            continue
-        first = next(iter(data.values() if isinstance(data, dict) else data)) if hasattr(data, "__iter__") else data
-        return int(first)
+    """The token that a click on `plot_patch_attention` chose, from the selection that Streamlit reports.
+
+    None where nothing was chosen, and for anything that is no token number.
+    """
+    for point in selection.get("points") or []:
+        data = point.get("customdata") if isinstance(point, dict) else None
+        values = list(data.values()) if isinstance(data, dict) else data if isinstance(data, list) else [data]
+        if values and isinstance(values[0], (int, float)) and 0 <= values[0] < MAX_TOKENS:
+            return int(values[0])
     return None
 
 
@@ -272,6 +275,7 @@ def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figur
     largest = float(np.abs(error).max())
     limit = max(largest, 0.05) if limit is None else limit
     shown, k = _block_extreme(np.asarray(error, np.float32), MAX_ERROR_SIDE)
+    coarser = "" if k == 1 else f", largest of {k} x {k} pixels"
     figure = go.Figure(
         go.Heatmap(
             z=shown,
@@ -289,7 +293,7 @@ def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figur
                 "len": 1,
                 "tickvals": [-0.7 * limit, 0, 0.7 * limit],
                 "ticktext": ["too dark", "0", "too light"],
-                "title": {"text": f"-{limit:.2f} to +{limit:.2f}", "side": "bottom", "font": {"size": 11}},
+                "title": {"text": f"-{limit:.2f} to +{limit:.2f}{coarser}", "side": "bottom", "font": {"size": 11}},
                 "outlinewidth": 0,
             },
             hovertemplate="x %{x:.0f}, y %{y:.0f}<br>error %{z:+.3f}<extra></extra>",
@@ -450,10 +454,13 @@ def _token_labels(num_tokens: int, grid: tuple[int, int], k: int) -> list[str]:
     return [f"{start} to {min(start + k, num_tokens) - 1}" for start in range(0, num_tokens, k)]
 
 
-def _row_starts(num_tokens: int, grid: tuple[int, int], k: int) -> list[int]:
+def _row_starts(grid: tuple[int, int], k: int) -> list[int]:
     """Cells at which a row of patches begins, at most a dozen of them."""
-    stride = -(-grid[0] // 12)
-    return [row * grid[1] // k for row in range(0, grid[0], stride)]
+    return [row * grid[1] // k for row in _named_rows(grid)]
+
+
+def _named_rows(grid: tuple[int, int]) -> range:
+    return range(0, grid[0], -(-grid[0] // 12))
 
 
 def _block_extreme(array: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:

@@ -341,7 +341,9 @@ def _command(config: TrainConfig) -> str:
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    words = f"{threads} thread{'s' if threads > 1 else ''}"
+    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}, {words}"
 
 
 def main() -> int:

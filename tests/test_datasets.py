@@ -1,0 +1,266 @@
+"""Demo images are functions of (seed, split, index); folders are split by file and read whole or with a reason."""
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tae import datasets
+from tae.datasets import (
+    DemoSource,
+    FolderSource,
+    class_names,
+    compose_centred,
+    compose_glide,
+    compose_rail,
+    compose_rail_any_width,
+    compose_square,
+    load_garments,
+    to_batch,
+)
+
+COMPOSERS = [compose_square, compose_rail, compose_rail_any_width, compose_glide]
+SAMPLES = Path(datasets.__file__).parent / "samples"
+
+
+def box(image: np.ndarray) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of what is clearly not white."""
+    rows, columns = (np.nonzero((image < 200).any(axis=axis))[0] for axis in (1, 0))
+    return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+
+
+def test_photographs_are_the_21_000_that_the_readme_names_in_disjoint_splits() -> None:
+    splits = [load_garments(split) for split in datasets.SPLITS]
+    assert sum(len(split.ink) for split in splits) == 21_000
+    assert all(split.ink.shape == (len(split.labels), 28, 28) and split.ink.dtype == np.uint8 for split in splits)
+    # Rows of the upstream train file and of its test file are counted apart: train and val are from the first.
+    train, val, test = (set(split.source_index.tolist()) for split in splits)
+    assert not train & val
+    assert [len(rows) for rows in (train, val, test)] == [len(split.ink) for split in splits]
+    hashes = [{hashlib.sha256(image).digest() for image in split.ink} for split in splits]
+    assert not hashes[0] & hashes[1] and not hashes[0] & hashes[2] and not hashes[1] & hashes[2]
+    assert len(class_names()) == 10 and set(splits[0].labels.tolist()) == set(range(10))
+
+
+def test_photographs_come_with_their_licence_and_provenance() -> None:
+    assert (
+        "MIT" in (SAMPLES / "LICENSE-fashion-mnist").read_text()
+        and "Zalando" in (SAMPLES / "LICENSE-fashion-mnist").read_text()
+    )
+    readme = (SAMPLES / "README.md").read_text()
+    assert "dataset-fashion-mnist" in readme and "0.0~git20200523.55506a9-1" in readme and "source_index" in readme
+
+
+@pytest.mark.parametrize("compose", COMPOSERS)
+def test_composition_depends_on_seed_split_and_index_alone(compose) -> None:
+    first = compose("train", 5, 1)
+    compose("val", 9)
+    assert np.array_equal(compose("train", 5, 1), first)
+    for other in (compose("train", 6, 1), compose("train", 5, 2), compose("val", 5, 1)):
+        assert other.shape != first.shape or not np.array_equal(other, first)
+
+
+def test_compositions_stay_the_same_between_versions() -> None:
+    # Figures in the README depend on these pictures. Pillow's resampling may differ in the last bit between machines.
+    assert compose_square("test", 3).sum(dtype=int) == pytest.approx(9_198_436, rel=1e-4)
+    assert compose_centred("test", 3).sum(dtype=int) == pytest.approx(8_043_032, rel=1e-4)
+
+
+@given(st.integers(0, 10**9), st.integers(0, 2**31))
+@settings(max_examples=40)
+def test_squares_hold_garments_of_the_promised_scale_on_white(index: int, seed: int) -> None:
+    image = compose_square("train", index, seed)
+    assert image.shape == (201, 201) and image.dtype == np.uint8
+    assert image.max() == 255
+    top, bottom, left, right = box(image)
+    assert max(bottom - top, right - left) <= 201
+    assert (image < 200).mean() < 0.95
+
+
+def test_squares_vary_in_scale_place_number_and_direction() -> None:
+    boxes = np.array([box(compose_square("train", index)) for index in range(300)])
+    sizes = np.maximum(boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2])
+    assert sizes.min() < 110 and sizes.max() > 190
+    middles = (boxes[:, 2] + boxes[:, 3]) / 2
+    assert middles.std() > 8
+
+
+def test_a_fifth_of_the_squares_hold_two_garments_and_half_are_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:
+    laid: list[tuple[int, np.ndarray]] = []
+    lay = datasets._lay
+
+    def watch(ink: np.ndarray, garment: np.ndarray, top: int, left: int) -> None:
+        laid.append((number, garment))
+        lay(ink, garment, top, left)
+
+    monkeypatch.setattr(datasets, "_lay", watch)
+    for number in range(400):
+        compose_square("test", number)
+    counts = np.bincount([number for number, _ in laid])
+    assert set(counts.tolist()) == {1, 2} and 0.13 < (counts == 2).mean() < 0.27
+    sides = np.array([len(garment) for _, garment in laid])
+    assert sides.min() >= round(0.45 * 201) and sides.max() <= 201
+    assert all(len(garment) <= round(0.7 * 201) for number, garment in laid if counts[number] == 2)
+
+
+def test_centred_garment_fills_nine_tenths_in_the_middle() -> None:
+    image = compose_centred("test", 0)
+    assert image.shape == (201, 201)
+    edge = (201 - 181) // 2
+    assert (image[:edge] == 255).all() and (image[:, :edge] == 255).all()
+    assert (image[edge + 181 :] == 255).all() and (image[:, edge + 181 :] == 255).all()
+    inner = np.asarray(Image.fromarray(255 - load_garments("test").ink[0]).resize((181, 181), Image.Resampling.LANCZOS))
+    difference = image[edge : edge + 181, edge : edge + 181].astype(int) - inner
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("width", [120, 152, 500, 1280])
+def test_rails_have_their_size_and_garments_all_along(width: int) -> None:
+    rail = compose_rail("test", 1, width=width)
+    assert rail.shape == (152, width) and rail.dtype == np.uint8
+    thirds = np.array_split(rail, max(1, width // 200), axis=1)
+    assert all((third < 128).any() for third in thirds)
+
+
+def test_rails_of_any_width_differ_in_width_within_the_limits() -> None:
+    widths = [compose_rail_any_width("val", index, min_width=130, max_width=400).shape[1] for index in range(60)]
+    assert min(widths) >= 130 and max(widths) <= 400 and len(set(widths)) > 30
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_glide_is_a_camera_that_moves_evenly(index: int) -> None:
+    frames = compose_glide("test", index)
+    assert frames.shape == (16, 152, 152)
+    fits = []
+    for pace in range(4, 15):
+        to_right = all(np.array_equal(a[:, pace:], b[:, :-pace]) for a, b in zip(frames, frames[1:], strict=False))
+        to_left = all(np.array_equal(a[:, :-pace], b[:, pace:]) for a, b in zip(frames, frames[1:], strict=False))
+        fits += [pace] * (to_right + to_left)
+    assert len(fits) == 1
+
+
+def test_unknown_split_is_refused() -> None:
+    for call in (lambda: load_garments("all"), lambda: compose_square("all", 0)):
+        with pytest.raises(ValueError, match="unknown split 'all'; choose from: train, val, test"):
+            call()
+
+
+@pytest.mark.parametrize(("size", "shape"), [((201, 201), (201, 201)), ((152, 640), (152, 640))])
+def test_demo_source_composes_for_the_size(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    source = DemoSource(size)
+    assert [image.shape for image in source.batch(0, 3)] == [shape] * 3
+    assert np.array_equal(source.batch(2, 3)[1], source.compose("train", 7))
+    assert np.array_equal(source.held_out(2)[1], source.compose("val", 1))
+    assert np.array_equal(source.test(2)[1], source.compose("test", 1))
+
+
+def test_demo_source_of_any_width_stays_below_the_widest() -> None:
+    source = DemoSource((152, None), max_width=300)
+    assert {image.shape[0] for image in source.batch(0, 8)} == {152}
+    assert max(image.shape[1] for image in source.batch(0, 8)) <= 300
+
+
+def test_batch_pads_on_the_right_and_says_how_far() -> None:
+    narrow, wide = np.full((2, 3), 51, np.uint8), np.full((2, 5), 255, np.uint8)
+    batch, widths = to_batch([narrow, wide])
+    assert widths is not None and widths.tolist() == [3, 5]
+    assert batch.shape == (2, 1, 2, 5) and batch.dtype == torch.float32
+    assert torch.equal(batch[0, 0, :, :3], torch.full((2, 3), 0.2)) and not batch[0, 0, :, 3:].any()
+    assert to_batch([wide, wide])[1] is None
+
+
+def fill(folder: Path, count: int, start: int = 0) -> None:
+    for index in range(start, start + count):
+        Image.fromarray(compose_square("train", index, side=40)).save(folder / f"{index:03}.png")
+
+
+def test_folder_is_read_with_its_subfolders_and_in_every_format(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    inner = tmp_path / "more" / "deeper"
+    inner.mkdir(parents=True)
+    image = Image.fromarray(compose_square("train", 50, side=40))
+    for suffix in ("jpg", "webp", "bmp", "gif", "tiff"):
+        image.save(inner / f"one.{suffix}")
+    np.save(inner / "array.npy", np.asarray(image))
+    source = FolderSource(tmp_path, (40, 40))
+    assert len(source.train_files) + len(source.held_out_files) == 9
+    assert all(one.shape == (40, 40) and one.dtype == np.uint8 for one in source.batch(0, 12))
+    assert source.name == tmp_path.name and str(tmp_path.parent) not in source.data
+
+
+def test_folder_is_split_by_name_alone(tmp_path: Path) -> None:
+    fill(tmp_path, 60)
+    source = FolderSource(tmp_path, (40, 40))
+    held_out = {path.name for path in source.held_out_files}
+    assert not held_out & {path.name for path in source.train_files}
+    assert 1 <= len(held_out) <= 15
+    fill(tmp_path, 40, start=60)
+    later = FolderSource(tmp_path, (40, 40), seed=7)
+    assert held_out <= {path.name for path in later.held_out_files}
+
+
+def test_each_epoch_shows_every_training_file_once_in_a_new_order(tmp_path: Path) -> None:
+    fill(tmp_path, 12)
+    source = FolderSource(tmp_path, (40, 40))
+    count = len(source.train_files)
+    first, second = ([one.tobytes() for one in source.batch(step, count)] for step in (0, 1))
+    assert sorted(first) == sorted(second) and len(set(first)) == count
+    assert first != second
+    assert [one.tobytes() for one in FolderSource(tmp_path, (40, 40)).batch(1, count)] == second
+
+
+def test_unreadable_files_are_named_with_a_reason_and_too_many_stop_it(tmp_path: Path) -> None:
+    fill(tmp_path, 20)
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "note.txt").write_text("no picture, and nobody said so")
+    seen = []
+    source = FolderSource(tmp_path, (40, 40), progress=lambda read, total: seen.append((read, total)))
+    assert [name for name, _ in source.skipped] == ["broken.png"] and source.skipped[0][1]
+    assert seen[-1] == (21, 21) and [read for read, _ in seen] == list(range(1, 22))
+    for number in range(3):
+        (tmp_path / f"broken{number}.png").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match="at most one unreadable file in ten, got 20 readable and 4 unreadable: broken"
+    ):
+        FolderSource(tmp_path, (40, 40))
+
+
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is not a folder; give a folder of images, or 'demo'"):
+        FolderSource(tmp_path / "nowhere", (40, 40))
+    with pytest.raises(ValueError, match="at least two readable images"):
+        FolderSource(tmp_path, (40, 40))
+    fill(tmp_path, 1)
+    with pytest.raises(ValueError, match="got 1 readable"):
+        FolderSource(tmp_path, (40, 40))
+
+
+def test_two_files_are_enough_one_to_learn_and_one_held_out(tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    source = FolderSource(tmp_path, (40, 40))
+    assert len(source.train_files) == len(source.held_out_files) == 1
+
+
+def test_folder_too_large_to_keep_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, 6)
+    kept = FolderSource(tmp_path, (40, 40))
+    monkeypatch.setattr(FolderSource, "CACHE_BYTES", 3000)
+    small = FolderSource(tmp_path, (40, 40))
+    assert len(small._cache) == 1
+    for a, b in zip(kept.batch(1, 5), small.batch(1, 5), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_any_width_of_a_folder_keeps_proportions(tmp_path: Path) -> None:
+    for width in (20, 60):
+        buffer = io.BytesIO()
+        Image.new("L", (width, 20), 100).save(buffer, "PNG")
+        (tmp_path / f"{width}.png").write_bytes(buffer.getvalue())
+    source = FolderSource(tmp_path, (40, None), max_width=300)
+    assert sorted(image.shape for image in source.batch(0, 1) + source.held_out(1)) == [(40, 40), (40, 120)]
