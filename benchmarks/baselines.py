@@ -3,7 +3,8 @@
     python -m benchmarks.baselines --cpu-seconds 5000 --out benchmarks/results/conv.safetensors
 
 fits PCA, sweeps the convolutional autoencoder's learning rate, then trains it with the best for the whole budget;
-`benchmarks.quality` measures both beside the rest.
+`--go-on --cpu-seconds 1000 --lrs 6e-4` trains what lies there for some more. `benchmarks.quality` measures both beside the
+rest.
 """
 
 import json
@@ -64,6 +65,7 @@ def train_conv(
     lr: float,
     cpu_seconds: float,
     seed: int = 0,
+    model: ConvAutoencoder | None = None,
     report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
 ) -> tuple[ConvAutoencoder, int]:
     """Train for a budget of processor time: AdamW, warm-up, cosine to 2 %, the same images as the transformer.
@@ -73,13 +75,15 @@ def train_conv(
         lr: Peak learning rate.
         cpu_seconds: Processor time of this process, composing the images included.
         seed: Of the weights.
+        model: To go on with; None: a fresh one.
         report: Called every 100 steps with step, loss, seconds used.
 
     Returns:
         The model in eval mode, and the steps it took.
     """
     torch.manual_seed(seed)
-    model = ConvAutoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model or ConvAutoencoder()
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-4)
     started, step = time.process_time(), 0
     while (used := time.process_time() - started) < cpu_seconds:
@@ -175,6 +179,8 @@ class BaselineConfig:
     """Learning rates to try."""
     out: Path = Path("benchmarks/results/conv.safetensors")
     """Where the weights go, a JSON file with the sweep beside them."""
+    go_on: bool = False
+    """Train the weights that lie there with the first of the learning rates, instead of fresh ones with a sweep."""
     pca_images: int = 240_000
     """Images to fit PCA on, the same that training sees; 0: leave the fitted one as it is."""
     pca_out: Path = Path("benchmarks/results/pca.safetensors")
@@ -191,12 +197,15 @@ def main(config: BaselineConfig) -> None:
     if config.cpu_seconds == 0:
         return
 
-    def run(lr: float, seconds: float) -> tuple[ConvAutoencoder, dict]:
+    def run(
+        lr: float, seconds: float, start: ConvAutoencoder | None = None, done: int = 0
+    ) -> tuple[ConvAutoencoder, dict]:
         started = time.process_time()
         model, steps = train_conv(
-            lambda step: source.batch(step, 16),
+            lambda step: source.batch(done + step, 16),
             lr,
             seconds,
+            model=start,
             report=lambda step, loss, used: print(f"lr {lr:g}  step {step}  loss {loss:.5f}  {used:.0f} s", flush=True),
         )
         used = time.process_time() - started
@@ -206,11 +215,20 @@ def main(config: BaselineConfig) -> None:
         print(record, flush=True)
         return model, record
 
-    sweep = [run(lr, config.sweep_seconds)[1] for lr in config.lrs]
-    best = max(sweep, key=lambda record: record["held_out_psnr"])["lr"]
-    model, final = run(best, config.cpu_seconds)
+    if config.go_on:
+        before = json.loads(config.out.with_suffix(".json").read_text())
+        start = ConvAutoencoder()
+        start.load_state_dict(load_file(config.out))
+        steps_done = sum(cycle["steps"] for cycle in before["cycles"])
+        model, cycle = run(config.lrs[0], config.cpu_seconds, start, steps_done)
+        sweep, cycles = before["sweep"], [*before["cycles"], cycle]
+    else:
+        sweep = [run(lr, config.sweep_seconds)[1] for lr in config.lrs]
+        best = max(sweep, key=lambda record: record["held_out_psnr"])["lr"]
+        model, cycle = run(best, config.cpu_seconds)
+        cycles = [cycle]
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, config.out)
-    config.out.with_suffix(".json").write_text(json.dumps({"sweep": sweep, "final": final}, indent=1))
+    config.out.with_suffix(".json").write_text(json.dumps({"sweep": sweep, "cycles": cycles}, indent=1))
 
 
 if __name__ == "__main__":

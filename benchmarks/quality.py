@@ -86,8 +86,8 @@ def main(config: QualityConfig) -> None:
 
 def table(result: dict) -> str:
     """The rows as Markdown."""
-    best = max(result["conv"]["sweep"], key=lambda record: record["held_out_psnr"])
-    final = result["conv"]["final"]
+    sweep, cycles = result["conv"]["sweep"], result["conv"]["cycles"]
+    rates = ", then ".join(f"{cycle['lr']:g} for {cycle['cpu_seconds']:,} s" for cycle in cycles)
     lines = [
         "| method, 128 numbers for an image | PSNR (dB) | SSIM | MSE | foreground MSE | R2 | centred R2 | seams |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -105,9 +105,9 @@ def table(result: dict) -> str:
         "Seams: mean absolute step of the error across 16-pixel borders over that inside; 1 = none.",
         f"tae: {result['parameters']['tae']:,} parameters, {result['training']['steps']:,} steps, "
         f"{result['training']['cpu_seconds']:,} processor seconds. Convolutional: {result['parameters']['conv']:,} parameters, "
-        f"{final['steps']:,} steps, {final['cpu_seconds']:,} processor seconds, learning rate {best['lr']:g}, the best of "
-        f"{', '.join(format(record['lr'], 'g') for record in result['conv']['sweep'])} after "
-        f"{result['conv']['sweep'][0]['cpu_seconds']} s each. PCA fitted on {result['pca_images']:,} images.",
+        f"{sum(cycle['steps'] for cycle in cycles):,} steps, {sum(cycle['cpu_seconds'] for cycle in cycles):,} processor "
+        f"seconds: learning rate {rates}; the first is the best of {', '.join(format(one['lr'], 'g') for one in sweep)} after "
+        f"{sweep[0]['cpu_seconds']} s each. PCA fitted on {result['pca_images']:,} images.",
         f"tae is {abs(gap):.2f} dB {'ahead of' if gap >= 0 else 'behind'} the convolutional autoencoder.",
         "",
         "Command: `python -m benchmarks.baselines && python -m benchmarks.quality`",

@@ -260,3 +260,46 @@ def test_layers_are_named_as_on_the_page() -> None:
         "Layer 11",
         "Average",
     ]
+
+
+@pytest.mark.parametrize("grid", [(13, 13), (19, 160), (10, 152), (9, 100), (30, 30), (1, 1000)])
+def test_tick_labels_name_the_row_of_patches_that_begins_in_their_cell(grid: tuple[int, int]) -> None:
+    num_tokens = grid[0] * grid[1]
+    figure = plot_attention_map(np.zeros((num_tokens, num_tokens), np.float32), grid)
+    drawn = heatmap(figure)
+    k = -(-num_tokens // len(drawn.x))
+    for axis, labels in ((figure.layout.xaxis, drawn.x), (figure.layout.yaxis, drawn.y)):
+        assert 1 <= len(axis.tickvals) <= 12 and axis.ticktext[0] == "row 0"
+        for value, text in zip(axis.tickvals, axis.ticktext, strict=True):
+            cell, first_token = list(labels).index(value), int(text.removeprefix("row ")) * grid[1]
+            assert cell * k <= first_token < (cell + 1) * k
+
+
+@pytest.mark.parametrize("data", [None, [], {}, "12", ["7", 0], [None], [float("nan")], [float("inf")], [-1], [10**30]])
+def test_selection_without_a_token_number_selects_nothing(data: object) -> None:
+    assert selected_token({"points": [{"customdata": data}]}) is None
+    assert selected_token({"points": None}) is selected_token({"points": ["x", [1, 2]]}) is None
+
+
+def test_large_error_is_drawn_in_labelled_blocks() -> None:
+    error = np.zeros((152, 1280), np.float32)
+    error[0, 0], error[0, 1] = 0.2, -0.6  # in one block of 3 x 3
+    drawn = heatmap(plot_signed_error(error))
+    assert np.argwhere(np.asarray(drawn.z)).tolist() == [[0, 0]] and drawn.z[0][0] == np.float32(-0.6)
+    assert list(drawn.x[:2]) == [1, 4] and drawn.y[0] == 1  # the middles of the blocks, in pixels
+    assert "largest of 3 x 3 pixels" in drawn.colorbar.title.text
+    assert "pixels" not in heatmap(plot_signed_error(error[:, :300])).colorbar.title.text
+
+
+def test_hover_text_by_hand() -> None:
+    weights = np.zeros((10, 10), np.float32)
+    weights[2, 8] = 0.5  # two rows of five patches; 5 x 1/10
+    for figure in (plot_attention_map(weights, (2, 5)), plot_layer_grid({"layer_0": weights}, (2, 5), 3.0)):
+        drawn = heatmap(figure)
+        said = drawn.hovertemplate  # filled in as the browser does it
+        for name, value in (("x", drawn.x[8]), ("y", drawn.y[2]), ("z:.4g", drawn.z[2][8])):
+            said = said.replace(f"%{{{name}}}", f"{value:.4g}" if name == "z:.4g" else value)
+        said = said.replace("%{customdata:.4g}", f"{drawn.customdata[2][8]:.4g}")
+        assert said.removesuffix("<extra></extra>") == (
+            "query 2 (row 0, column 2)<br>key 8 (row 1, column 3)<br>weight 0.5 = 5 x uniform"
+        )
