@@ -177,7 +177,7 @@ def measures(active: ui.Active, result: ui.Result) -> None:
 
 
 def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
-    name = safe_name(chosen.title)
+    name = f"{'' if active.is_trained else 'UNTRAINED_'}{safe_name(chosen.title)}"
     image, recon = result.fitted.pixels, result.recon
     note = "" if active.is_trained else "UNTRAINED MODEL: random weights. "
     caption = f"{note}{chosen.title} · {active.title} · PSNR {result.quality.psnr:.2f} dB"
@@ -220,7 +220,7 @@ def samples(active: ui.Active) -> None:
     """Thumbnails to choose from, one section for each kind of picture."""
     st.subheader("Samples")
     chosen_key = st.session_state.image
-    available = list(gallery(active.config.input_size).values())
+    available = list(gallery(active.config.input_size, active.config.max_width).values())
     for kind in dict.fromkeys(one.kind for one in available):
         st.markdown(f"**{kind}**")
         with st.container(horizontal=True, vertical_alignment="bottom", key=f"samples_{kind.split()[0].lower()}"):
@@ -290,8 +290,8 @@ def all_pictures(active: ui.Active, own: list[ui.Chosen]) -> None:
             "All reconstructions (ZIP)",
             lambda: export.zip_files(
                 {
-                    f"{safe_name(chosen.title)}_reconstruction.png": encode_png(result.recon)
-                    for chosen, result in results
+                    f"{number:03}_{safe_name(chosen.title)}_reconstruction.png": encode_png(result.recon)
+                    for number, (chosen, result) in enumerate(results, start=1)
                 }
                 | {"metrics.csv": export.metrics_csv(rows)}
             ),

@@ -13,6 +13,7 @@ RANGES = {
     "full": "Shared, to the largest weight",
     "own": "This view only",
 }
+DIRECTIONS = {"from": "Where this patch places weight", "to": "Who places weight on it"}
 SPREAD = "spread"
 FORMATS: tuple[tuple[export.Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
 MAX_HEADS_BYTES = 2 * 1024**3
@@ -42,6 +43,10 @@ class View:
     zmax: float
     query: int
     spread: np.ndarray | None = None
+
+    @property
+    def quantity(self) -> plots.Quantity:
+        return "spread" if self.head == SPREAD else "weight"
 
     @property
     def layer_number(self) -> int | None:
@@ -190,8 +195,8 @@ def patch_panel(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, 
         "direction",
         st.segmented_control,
         "On the image: click a patch",
-        ["from", "to"],
-        format_func={"from": "Where this patch places weight", "to": "Who places weight on it"}.get,
+        list(DIRECTIONS),
+        format_func=lambda direction: DIRECTIONS[direction],
     )
     figure = plots.plot_patch_attention(
         fitted.pixels,
@@ -201,7 +206,7 @@ def patch_panel(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, 
         query=view.query,
         zmax=view.zmax,
         incoming=direction == "to",
-        quantity="spread" if view.head == SPREAD else "weight",
+        quantity=view.quantity,
     )
     event = st.plotly_chart(
         figure,
@@ -221,9 +226,7 @@ def patch_panel(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, 
 def map_panel(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
     st.markdown(f"**{map_title(view, active)}**")
     st.plotly_chart(
-        plots.plot_attention_map(
-            view.shown, grid, view.zmax, "spread" if view.head == SPREAD else "weight", view.spread
-        ),
+        plots.plot_attention_map(view.shown, grid, view.zmax, view.quantity, view.spread),
         key="attention_map",
         config={"displaylogo": False},
         alt=f"Attention map: {map_title(view, active)}",
@@ -347,15 +350,21 @@ def exports(
     status: str,
     grid_top: float,
 ) -> None:
-    stem = safe_name(f"{chosen.title}_{view.part}_{view.layer}_{view.head}")
-    caption = f"{chosen.title} · {active.title} · {status}"
     untrained = not active.is_trained
+    stem = f"{'UNTRAINED_' * untrained}{safe_name(chosen.title)}_{view.part}"
+    one = f"{stem}_{view.layer}_{view.head}"
+    caption = f"{chosen.title} · {active.title} · {status}"
+    maps_caption = (
+        f"{chosen.title} · {active.title} · {'UNTRAINED MODEL · ' * untrained}{view.part.capitalize()}, all layers and "
+        f"their average, mean of {active.config.num_heads} heads · N {len(view.shown)} · colours to {grid_top:.3g} x uniform"
+    )
+    direction = st.session_state.direction
 
     def heatmap(fmt: export.Format) -> bytes:
-        return export.attention_figure(view.shown, grid, caption, view.zmax, fmt, untrained=untrained)
+        return export.attention_figure(view.shown, grid, caption, view.zmax, fmt, untrained, view.quantity)
 
     def all_layers(fmt: export.Format) -> bytes:
-        return export.layer_grid_figure(view.maps, grid, caption, grid_top, fmt, untrained=untrained)
+        return export.layer_grid_figure(view.maps, grid, maps_caption, grid_top, fmt, untrained)
 
     def on_image(fmt: export.Format) -> bytes:
         weights = view.shown[:, view.query] if direction == "to" else view.shown[view.query]
@@ -365,13 +374,13 @@ def exports(
             grid,
             active.config.tile_size[0],
             view.query,
-            caption,
+            f"{DIRECTIONS[direction]} · {caption}",
             view.zmax,
             fmt,
-            untrained=untrained,
+            untrained,
+            view.quantity,
         )
 
-    direction = st.session_state.direction
     with st.popover("Take it with you", icon=":material/download:"):
         st.caption("Drawn again from the same numbers; every file names what it shows.")
         for label, make in (("Heatmap", heatmap), ("On the image", on_image), ("All layers", all_layers)):
@@ -380,7 +389,7 @@ def exports(
                     st.download_button(
                         f"{label} ({fmt.upper()})",
                         lambda make=make, fmt=fmt: make(fmt),
-                        f"{stem}_{safe_name(label)}.{fmt}",
+                        f"{stem if label == 'All layers' else one}_{safe_name(label)}.{fmt}",
                         mime,
                         on_click="ignore",
                         key=f"attention_{label}_{fmt}",
@@ -388,7 +397,7 @@ def exports(
         with st.container(horizontal=True):
             st.download_button(
                 "All maps (NPZ)",
-                lambda: export.maps_npz(view.maps, caption=caption),
+                lambda: export.maps_npz(view.maps, caption=maps_caption),
                 f"{stem}_maps.npz",
                 "application/octet-stream",
                 on_click="ignore",
@@ -396,8 +405,8 @@ def exports(
             if len(view.shown) <= 400:
                 st.download_button(
                     "This map (CSV)",
-                    lambda: export.maps_csv(view.shown, grid),
-                    f"{stem}.csv",
+                    lambda: export.maps_csv(view.shown, grid, view.quantity),
+                    f"{one}.csv",
                     "text/csv",
                     on_click="ignore",
                 )

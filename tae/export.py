@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tae.images import safe_name
-from tae.plots import EXACT_TOKENS, QUERY_COLOUR, layer_title
+from tae.plots import EXACT_TOKENS, QUERY_COLOUR, Quantity, layer_title, unit_of
 
 Format = Literal["png", "svg"]
 ATTENTION_MAP = matplotlib.colormaps["magma_r"]
@@ -29,17 +29,24 @@ FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # the wide forms, too, start a
 
 
 def attention_figure(
-    attention_map: np.ndarray, grid: tuple[int, int], caption: str, zmax: float, fmt: Format, untrained: bool = False
+    attention_map: np.ndarray,
+    grid: tuple[int, int],
+    caption: str,
+    zmax: float,
+    fmt: Format,
+    untrained: bool = False,
+    quantity: Quantity = "weight",
 ) -> bytes:
     """One map (N, N) as a heatmap in x uniform, with its caption.
 
     Args:
-        attention_map: (N, N) weights.
+        attention_map: (N, N) weights, or their spread between heads.
         grid: (rows, columns) of patches.
         caption: Printed below.
         zmax: End of the colours in x uniform.
         fmt: "png" or "svg".
         untrained: Whether to say so in red.
+        quantity: What the numbers are.
     """
     figure = Figure(figsize=(7.2, 7.2), layout="constrained")
     axes = figure.add_subplot()
@@ -49,7 +56,7 @@ def attention_figure(
     axes.set_yticks(starts * grid[1], [f"row {row}" for row in starts])
     axes.set_xlabel("Key patch")
     axes.set_ylabel("Query patch")
-    figure.colorbar(drawn, ax=axes, shrink=0.8, label="x uniform", extend="max")
+    figure.colorbar(drawn, ax=axes, shrink=0.8, label=unit_of(quantity), extend="max")
     return _render(figure, caption, fmt, untrained)
 
 
@@ -87,6 +94,7 @@ def patch_figure(
     zmax: float,
     fmt: Format,
     untrained: bool = False,
+    quantity: Quantity = "weight",
 ) -> bytes:
     """One patch's weights (N,) over the image (H, W), beside the image alone; the patch is outlined."""
     height, width = image.shape
@@ -104,7 +112,7 @@ def patch_figure(
     drawn = laid.imshow(
         values[:height, :width], cmap=ATTENTION_MAP, vmin=0, vmax=zmax, alpha=0.75, interpolation="nearest"
     )
-    figure.colorbar(drawn, ax=[plain, laid], shrink=0.8, label="x uniform", extend="max")
+    figure.colorbar(drawn, ax=[plain, laid], shrink=0.8, label=unit_of(quantity), extend="max")
     return _render(figure, caption, fmt, untrained)
 
 
@@ -139,7 +147,7 @@ def maps_npz(arrays: Mapping[str, np.ndarray], **texts: str) -> bytes:
     return buffer.getvalue()
 
 
-def maps_csv(attention_map: np.ndarray, grid: tuple[int, int]) -> bytes:
+def maps_csv(attention_map: np.ndarray, grid: tuple[int, int], quantity: Quantity = "weight") -> bytes:
     """One map (N, N) as a table, one line for each pair of patches.
 
     Raises:
@@ -157,7 +165,7 @@ def maps_csv(attention_map: np.ndarray, grid: tuple[int, int]) -> bytes:
             "key": key,
             "key_row": key // columns,
             "key_column": key % columns,
-            "weight": str(attention_map[query, key]),  # the fewest digits that read back as the same number
+            quantity: str(attention_map[query, key]),  # the fewest digits that read back as the same number
             "x_uniform": str(attention_map[query, key] * num_tokens),
         }
         for query in range(num_tokens)

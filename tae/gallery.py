@@ -30,10 +30,10 @@ class Sample:
     load: Callable[[], np.ndarray]
 
 
-def gallery(input_size: tuple[int, int | None]) -> dict[str, Sample]:
+def gallery(input_size: tuple[int, int | None], max_width: int = 1280) -> dict[str, Sample]:
     """The samples for a model's input size, by key; the first is the one that the app opens with."""
     height, width = input_size
-    garments = _squares() if width == height else _rails()
+    garments = _squares() if width == height else _rails(height, width or min(1280, max_width))
     return {sample.key: sample for sample in [*garments, *_others()]}
 
 
@@ -88,14 +88,15 @@ def _squares() -> list[Sample]:
     return free[:1] + centred[:5] + free[1:5] + centred[5:] + free[5:]
 
 
-def _rails() -> list[Sample]:
+def _rails(height: int, width: int) -> list[Sample]:
     return [
         Sample(
             f"rail-{index}",
             f"Rail {number}",
             GARMENTS,
-            "Fashion-MNIST photographs of the test split, enlarged from 28x28 and composed on a rail.",
-            lambda index=index: compose_rail("test", index),
+            "Fashion-MNIST photographs of the test split, enlarged from 28x28 and composed on a rail of "
+            f"{width}x{height} pixels.",
+            lambda index=index: compose_rail("test", index, width=width, height=height),
         )
         for number, index in enumerate(_RAILS, start=1)
     ]

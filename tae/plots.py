@@ -29,6 +29,8 @@ EXACT_TOKENS = 400
 MAX_CELLS = 512
 MAX_CELLS_SMALL = 256
 MAX_ERROR_SIDE = 512
+Quantity = Literal["weight", "spread"]
+"""What a map's numbers are: weights, or their standard deviation between heads."""
 CLEAR = "rgba(0,0,0,0)"
 
 
@@ -53,7 +55,7 @@ def plot_attention_map(
     attention_map: np.ndarray,
     grid: tuple[int, int],
     zmax: float | None = None,
-    quantity: Literal["weight", "spread"] = "weight",
+    quantity: Quantity = "weight",
     spread: np.ndarray | None = None,
 ) -> go.Figure:
     """One map as a heatmap: rows = query from above, columns = key, dark = high.
@@ -70,7 +72,7 @@ def plot_attention_map(
     cells, k = block_max(values, MAX_CELLS) if num_tokens > EXACT_TOKENS else (values, 1)
     top = max(1.5, float(values.max())) if zmax is None else zmax
     labels = _token_labels(num_tokens, grid, k)
-    unit = "x uniform" if quantity == "weight" else "spread, x uniform"
+    unit = unit_of(quantity)
     prefix = "" if k == 1 else f"strongest of {k}x{k} pairs<br>"
     weights, deviation = (cells / num_tokens).astype(np.float32), ""
     if spread is not None and k == 1:
@@ -159,7 +161,7 @@ def plot_patch_attention(
     query: int,
     zmax: float | None = None,
     incoming: bool = False,
-    quantity: Literal["weight", "spread"] = "weight",
+    quantity: Quantity = "weight",
 ) -> go.Figure:
     """Weights of one patch laid over the image, patch by patch; the patch itself is outlined.
 
@@ -210,7 +212,7 @@ def plot_patch_attention(
     )
     # The colour bar shows the overlay as it looks on white paper, whatever the page's own background is.
     on_paper = [[place, f"rgb{_on_white(colour, opacity)}"] for place, colour, opacity in OVERLAY]
-    bar = _colour_bar("x uniform" if quantity == "weight" else "spread, x uniform")
+    bar = _colour_bar(unit_of(quantity))
     figure.add_trace(
         go.Scatter(
             x=[None],
@@ -403,6 +405,11 @@ def plot_training_curve(curve: list[dict]) -> go.Figure:
 def layer_title(name: str) -> str:
     """A map's name as pages and exports spell it."""
     return "Average" if name == "average" else f"Layer {name.removeprefix('layer_')}"
+
+
+def unit_of(quantity: Quantity) -> str:
+    """What stands beside a colour bar."""
+    return "x uniform" if quantity == "weight" else "spread, x uniform"
 
 
 def _finish(

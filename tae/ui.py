@@ -394,7 +394,7 @@ def without_attention(
     active: Active, chosen: Chosen, fitted: Fitted, part: str, layers: list[int] | None
 ) -> dict[str, Result]:
     """{what stood in for a picture's attention: the reconstruction}; layers None: all of the part."""
-    samples = gallery(active.config.input_size)
+    samples = gallery(active.config.input_size, active.config.max_width)
     other = sample(*next((key, one) for key, one in samples.items() if key != chosen.key))
     height, width = fitted.pixels.shape
     other_fitted = fit_image(other.picture.pixels, (height, width))
@@ -515,7 +515,7 @@ def remove_pictures() -> None:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _sample_picture(key: str, _sample: Sample) -> tuple[Picture, str]:
+def _sample_picture(key: str, note: str, _sample: Sample) -> tuple[Picture, str]:
     pixels = _sample.load()
     grey = pixels if pixels.ndim == 2 else np.round(pixels @ np.array([0.299, 0.587, 0.114]))
     notes = () if pixels.ndim == 2 else ("colour turned to grey (luma .299 R + .587 G + .114 B)",)
@@ -525,7 +525,7 @@ def _sample_picture(key: str, _sample: Sample) -> tuple[Picture, str]:
 
 def sample(key: str, one: Sample) -> Chosen:
     """A picture of the gallery."""
-    picture, digest = _sample_picture(key, one)
+    picture, digest = _sample_picture(key, one.note, one)  # rails of one key differ in size, which their note tells
     return Chosen(key, one.title, digest, picture, one)
 
 
@@ -621,7 +621,7 @@ def model_summary(active: Active) -> str:
 
 def _choose_picture(active: Active) -> Chosen:
     state = st.session_state
-    samples = gallery(active.config.input_size)
+    samples = gallery(active.config.input_size, active.config.max_width)
     own = {chosen.key: chosen for chosen in uploaded()}
     if state.image and state.image not in own and state.image not in samples:
         if state.image.startswith("upload-"):
