@@ -16,7 +16,6 @@ RANGES = {
 DIRECTIONS = {"from": "Where this patch places weight", "to": "Who places weight on it"}
 SPREAD = "spread"
 FORMATS: tuple[tuple[export.Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
-MAX_HEADS_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,15 @@ def one_token_notice(active: ui.Active) -> None:
 
 
 def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
+    config = active.config
+    rows, columns = config.grid_for(fitted.pixels.shape[1])
+    needed = (max(config.encoder_layers, config.decoder_layers) + 1) * (rows * columns) ** 2 * 4
+    if needed > ui.MAX_MAP_BYTES:
+        st.error(
+            f"The maps of this picture, {rows * columns} patches, would take {needed / 1e9:.2g} GB; at most "
+            f"{ui.MAX_MAP_BYTES / 1e9:.2g} GB are held. Choose a narrower picture, or a model with larger patches."
+        )
+        return
     view = controls(active, fitted)
     grid = active.config.grid_for(fitted.pixels.shape[1])
     with st.container(key="attention_panels"):
@@ -160,8 +168,8 @@ def controls(active: ui.Active, fitted: Fitted) -> View:
     if layer != "average" and (head != "mean" or len(shown) <= plots.EXACT_TOKENS):
         number = int(layer.removeprefix("layer_"))
         needed = active.config.num_heads * shown.nbytes
-        if needed > MAX_HEADS_BYTES:
-            st.error(f"The heads of this layer would take {needed / 1024**3:.1f} GB; choose the mean of heads.")
+        if needed > ui.MAX_MAP_BYTES:
+            st.error(f"The heads of this layer would take {needed / 1e9:.2g} GB; choose the mean of heads.")
             st.stop()
         all_heads = ui.attention_heads(active, fitted, part, number)
         spread = all_heads.std(axis=0)

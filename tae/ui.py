@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 MAX_UPLOADS = 200
 MAX_UPLOAD_BYTES = 300 * 1024**2
+MAX_MAP_BYTES = 2 * 10**9
+"""Of attention maps that are held at once for one view."""
 PAGES = {
     "Reconstruct": ("app.py", ":material/compare:"),
     "Attention": ("pages/attention.py", ":material/grid_on:"),

@@ -447,3 +447,12 @@ def test_sessions_do_not_see_each_other() -> None:
     run(second)
     assert second.session_state.uploads == before == {}
     assert len(first.session_state.uploads) == 1
+
+
+def test_maps_that_would_fill_the_memory_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "MAX_MAP_BYTES", 4 * 169**2 * 4)  # three layers and their average just fit
+    app = open_page("Attention", layer="layer_0")
+    assert not app.error and len(app.get("plotly_chart")) == 3
+    monkeypatch.setattr(ui, "MAX_MAP_BYTES", 4 * 169**2 * 4 - 1)
+    app = open_page("Attention")
+    assert "169 patches, would take 0.00046 GB" in app.error[0].value and not app.get("plotly_chart")
