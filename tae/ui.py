@@ -593,17 +593,20 @@ def _choose_model() -> Active:
         format_func=lambda key: titles[key],
         help="Everything on the pages is done by this model.",
     )
-    try:
-        active = load_model(key)
-    except CheckpointError as error:
-        st.error(escape_markdown(str(error)))
-        others = [other for other in keys if other != key]
-        if not others:
-            st.stop()
-        active = load_model(others[0])
-        st.info(f"Showing {escape_markdown(active.title)} instead.")
-    st.caption(model_summary(active))
-    return active
+    for candidate in [key, *(other for other in keys if other != key)]:
+        try:
+            active = load_model(candidate)
+        except CheckpointError as error:
+            st.error(escape_markdown(str(error)))
+        except OSError:  # it went away since it was listed
+            st.error(f"{escape_markdown(plain_text(candidate))}: the file can no longer be read")
+        else:
+            if candidate != key:
+                st.info(f"Showing {escape_markdown(active.title)} instead.")
+            st.caption(model_summary(active))
+            return active
+    st.stop()
+    raise AssertionError("st.stop ends the script")
 
 
 def model_summary(active: Active) -> str:

@@ -409,6 +409,14 @@ def test_broken_checkpoint_is_listed_with_its_reason_and_never_hides_the_others(
     assert str(shelf) not in texts(app)
 
 
+def test_only_broken_checkpoints_are_named_one_by_one(shelf: Path) -> None:
+    for name in ("one", "two"):
+        (shelf / f"{name}.safetensors").write_bytes(b"nothing of the kind")
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert not app.exception
+    assert sorted(error.value.split("\\")[0] for error in app.error) == ["one", "two"]
+
+
 def test_names_from_strangers_show_as_they_stand(store: Callable[..., Path]) -> None:
     card = {"name": HOSTILE, "data": HOSTILE, "licence": HOSTILE, "notes": HOSTILE}
     store("hostile.safetensors", **card)
