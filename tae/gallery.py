@@ -37,13 +37,14 @@ def gallery(input_size: tuple[int, int | None], max_width: int = 1280) -> dict[s
     return {sample.key: sample for sample in [*garments, *_others()]}
 
 
-# Chosen by eye among the first of the test split: no brand names, every kind of garment.
+# Chosen by eye among the first of the test split: no brand names, every kind of garment. The app opens with the first,
+# which the demo checkpoint reconstructs about as well as its median test image.
 _CENTRED = {
+    79: "Sandal with heel",
     84: "Raglan shirt",
     77: "Chelsea boot",
     73: "Shoulder bag",
     141: "Striped T-shirt",
-    79: "Sandal with heel",
     62: "Coat",
     144: "Checked shirt",
     30: "Jeans",
@@ -85,7 +86,7 @@ def _squares() -> list[Sample]:
         )
         for index, title in _SQUARES.items()
     ]
-    return free[:1] + centred[:5] + free[1:5] + centred[5:] + free[5:]
+    return centred + free
 
 
 def _rails(height: int, width: int) -> list[Sample]:
@@ -136,7 +137,7 @@ def _photograph(name: str) -> Callable[[], np.ndarray]:
 
 
 def _negative() -> np.ndarray:
-    return 255 - compose_centred("test", next(iter(_CENTRED)))
+    return 255 - compose_centred("test", 84)
 
 
 def _chessboard() -> np.ndarray:
