@@ -60,10 +60,6 @@ class TrainConfig:
     """Of Muon; AdamW has none."""
     warmup_steps: int = 60
     """Steps in which the learning rate rises; then it falls as a cosine to 2 %."""
-    patch_dropout: float = 0.0
-    """Ceiling of the share of patches, drawn anew for each image, that the model sees as white; the loss counts the whole
-    picture. What is missing can only be learnt from other patches, through attention (after He 2022, masked autoencoders).
-    """
     clip_norm: float = 1.0
     """Ceiling of the gradient's norm."""
     seed: int = 0
@@ -92,8 +88,6 @@ class TrainConfig:
         for field in ("muon_lr", "adamw_lr", "clip_norm"):
             if not (math.isfinite(getattr(self, field)) and getattr(self, field) > 0):
                 raise ValueError(f"{field} must be a positive number, got {getattr(self, field)}")
-        if not 0 <= self.patch_dropout <= 0.9:
-            raise ValueError(f"patch_dropout must be from 0 to 0.9, got {self.patch_dropout}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
 
@@ -187,13 +181,7 @@ def train(
             if step < config.steps:
                 upcoming = loader.submit(source.batch, first_step + step, config.batch_size)
             lr_share = lr_schedule(step - 1, config.steps, config.warmup_steps)
-            seen = images
-            if config.patch_dropout and not model.config.is_one_token:
-                random = torch.Generator().manual_seed((config.seed << 32) + first_step + step)
-                seen = drop_patches(images, model.config.tile_size, config.patch_dropout, random)
-            loss = _step(
-                model, optimizers, seen.to(device), images.to(device), widths, lr_share, autocast, config.clip_norm
-            )
+            loss = _step(model, optimizers, images.to(device), widths, lr_share, autocast, config.clip_norm)
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"the loss became {loss} at step {step}; lower --muon-lr and --adamw-lr, or start again from the "
@@ -261,16 +249,6 @@ def masked_mse(recon: Tensor, images: Tensor, widths: Tensor | None) -> Tensor:
     return (squared * mask[:, None, None]).sum() / (mask.sum() * images.shape[2])
 
 
-def drop_patches(images: Tensor, tile_size: tuple[int, int], ceiling: float, random: torch.Generator) -> Tensor:
-    """Images (B, 1, H, W) with some patches white: of each image a share between 0 and `ceiling`, drawn at random."""
-    height, width = images.shape[-2:]
-    rows, columns = -(-height // tile_size[0]), -(-width // tile_size[1])
-    shares = ceiling * torch.rand(len(images), 1, 1, 1, generator=random)
-    dropped = torch.rand(len(images), 1, rows, columns, generator=random) < shares
-    dropped = dropped.repeat_interleave(tile_size[0], dim=2).repeat_interleave(tile_size[1], dim=3)
-    return images.masked_fill(dropped[..., :height, :width], 1.0)
-
-
 def pick_device(device: str) -> torch.device:
     """cuda where there is one and "auto" is asked.
 
@@ -295,7 +273,6 @@ def pick_autocast(precision: str, device: torch.device) -> bool:
 def _step(
     model: TransformerAutoencoder,
     optimizers: list[torch.optim.Optimizer],
-    seen: Tensor,
     images: Tensor,
     widths: Tensor | None,
     lr_share: float,
@@ -303,7 +280,7 @@ def _step(
     clip_norm: float,
 ) -> float:
     with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
-        recon, _ = model(seen, widths=widths)
+        recon, _ = model(images, widths=widths)
     loss = masked_mse(recon, images, widths)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)

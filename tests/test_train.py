@@ -20,7 +20,6 @@ from tae.train import (
     TrainConfig,
     TrainingError,
     TrainRecord,
-    drop_patches,
     lr_schedule,
     make_optimizers,
     masked_mse,
@@ -189,30 +188,6 @@ def test_loss_counts_real_pixels_only() -> None:
     assert_close(masked_mse(recon, images, torch.tensor([2, 6])), expected)
 
 
-def test_dropped_patches_are_white_whole_patches_of_the_promised_share() -> None:
-    images = torch.rand(400, 1, 20, 28) * 0.9
-    seen = drop_patches(images, (8, 8), 0.5, torch.Generator().manual_seed(0))
-    white = seen == 1
-    assert torch.equal(seen[~white], images[~white])
-    patches = torch.nn.functional.pad(white.float(), (0, 4, 0, 4), value=torch.nan).unfold(2, 8, 8).unfold(3, 8, 8)
-    shares = patches.flatten(4).nanmean(dim=-1)
-    assert set(shares.unique().tolist()) == {0.0, 1.0}  # a patch is dropped whole or not at all
-    by_image = shares.flatten(1).mean(dim=1)
-    assert by_image.mean() == pytest.approx(0.25, abs=0.03) and by_image.std() > 0.15
-    assert torch.equal(drop_patches(images, (8, 8), 0.5, torch.Generator().manual_seed(0)), seen)
-    assert torch.equal(drop_patches(images, (8, 8), 0.0, torch.Generator()), images)
-
-
-def test_patch_dropout_hides_patches_from_the_model_but_not_from_the_loss(pictures: Path, tmp_path: Path) -> None:
-    paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
-    losses = [
-        [record.loss for record in run(config_for(pictures, path, patch_dropout=share))]
-        for path, share in zip(paths, (0.9, 0.9, 0.0), strict=True)
-    ]
-    assert losses[0] == losses[1] != losses[2]
-    assert "--patch-dropout 0.9" in load_checkpoint(paths[0]).card.training["command"]
-
-
 def test_hardware_is_chosen_by_what_there_is() -> None:
     assert pick_device("cpu").type == "cpu"
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
@@ -236,7 +211,6 @@ def test_hardware_is_chosen_by_what_there_is() -> None:
         ("adamw_lr", float("nan")),
         ("clip_norm", float("inf")),
         ("weight_decay", -0.1),
-        ("patch_dropout", 0.95),
     ],
 )
 def test_values_that_make_no_sense_are_refused_by_name(field: str, value: float) -> None:
