@@ -121,7 +121,7 @@ def table(result: dict) -> str:
         "| --- " * (len(places) + 1) + "|",
     ]
     for name, lost in result["loss_db"].items():
-        lines.append(f"| {name} | {' | '.join(f'{lost[place]:.1f} dB' for place in places)} |")
+        lines.append(f"| {name} | {' | '.join(f'{lost[place]:.2f} dB' for place in places)} |")
     maps = result["correlation"]
     lines += [
         "",
