@@ -286,7 +286,7 @@ def badges(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
             tokens, mass = attention.sinks(view.shown)
             if len(tokens):
                 st.badge(
-                    f"{len(tokens)} sink patches take {mass:.0%} of all weight",
+                    f"{len(tokens)} sink patch{'es take' if len(tokens) > 1 else ' takes'} {mass:.0%} of all weight",
                     icon=":material/vertical_align_bottom:",
                     color="violet",
                     help="Patches that receive more than 5 x uniform, averaged over all queries: "
