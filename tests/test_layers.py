@@ -253,6 +253,14 @@ def test_qkv_is_one_projection_and_starts_with_keys_near_queries() -> None:
     assert_close(attention.proj.weight, -0.5 * value.T)
 
 
+def test_fresh_token_looks_at_those_like_it_before_all_others() -> None:
+    torch.manual_seed(0)
+    attention = Attention(128, 4, 0.0, True)
+    tokens = F.layer_norm(torch.randn(4, 169, 128), (128,))
+    own = attention.head_weights(tokens).diagonal(dim1=-2, dim2=-1)
+    assert own.mean() > 0.3  # uniform weight would be 0.006
+
+
 class LiveBytes(TorchDispatchMode):
     """Follows the storages that operations make; `peak` is the most that was alive at once."""
 
