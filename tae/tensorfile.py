@@ -10,7 +10,6 @@ import math
 import os
 import re
 import stat
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from tae.wholefile import write_whole
 
 MAX_FILE_BYTES = 8 * 1024**3
 MAX_HEADER_BYTES = 1024**2
@@ -102,7 +103,7 @@ def read_header(file: BufferedIOBase, size: int) -> Header:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write beside, make it durable, rename: at every moment the old file or the new one is there, whole.
+    """Write a file, whole or not at all.
 
     Args:
         path: Where the file goes.
@@ -124,24 +125,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     if len(raw) > MAX_HEADER_BYTES:
         raise ValueError(f"its header must be at most {MAX_HEADER_BYTES} bytes, got {len(raw)}")
 
-    temp = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temp, "xb") as file:
-            file.write(len(raw).to_bytes(8, "little") + raw)
-            for tensor in tensors.values():
-                file.write(bytes_of(tensor))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temp, path)
-    except BaseException:
-        temp.unlink(missing_ok=True)
-        raise
-    if os.name != "nt":  # without this, a power cut can undo the rename
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    write_whole(path, [len(raw).to_bytes(8, "little"), raw, *map(bytes_of, tensors.values())])
 
 
 @contextmanager
