@@ -6,14 +6,13 @@ Format 1 is a plain safetensors file whose metadata are five texts:
     format_version   "1"
     config           the fields of `ModelConfig`, as JSON
     card             the fields of `Card`, as JSON
-    sha256           over the other four and every tensor, see `_seal`
+    sha256           `tae.tensorfile.seal` of format_version, config, card and every tensor
 
 Files come from strangers. Nothing in them is executed, pickles are never opened, and all that the header says is
 checked against the file's size and the model's shapes before memory is set aside for it. The SHA-256 finds damage;
 it does not say who made the file.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -32,12 +31,16 @@ from tae.config import ModelConfig, config_from_dict, config_to_dict
 from tae.model import TransformerAutoencoder
 from tae.tensorfile import (
     DTYPES,
+    Described,
     Header,
-    bytes_of,
+    describe,
+    digests_of,
     dtype_name,
     open_regular,
     parse_json,
+    read_contents,
     read_header,
+    seal,
     shown,
     write_tensors,
 )
@@ -46,9 +49,6 @@ PROGRAM = "tae"
 FORMAT_VERSION = 1
 WRAPPERS = ("_orig_mod", "module")
 """What torch.compile and DistributedDataParallel add to the names of tensors."""
-
-Described = Mapping[str, tuple[str, tuple[int, ...]]]
-"""Tensors by name: dtype as safetensors spells it, shape."""
 
 
 class CheckpointError(ValueError):
@@ -109,7 +109,7 @@ def save_checkpoint(path: Path | str, model: nn.Module, card: Card, dtype: torch
         OSError: If the file cannot be written.
     """
     path = Path(path)
-    type_name = dtype_name(dtype)
+    dtype_name(dtype)  # refuses what cannot be stored before anything is copied
     if path.exists() and not path.is_file():
         raise ValueError(f"path must be a new or a regular file, got {path}")
     config = _unwrapped(model).config
@@ -118,8 +118,7 @@ def save_checkpoint(path: Path | str, model: nn.Module, card: Card, dtype: torch
         _unprefixed(name): tensor.detach().to("cpu", dtype, copy=True).contiguous()
         for name, tensor in sorted(model.state_dict().items())
     }
-    described = {name: (type_name, tuple(tensor.shape)) for name, tensor in weights.items()}
-    digests = {name: hashlib.sha256(bytes_of(tensor)).hexdigest() for name, tensor in weights.items()}
+    described = describe(weights)
     metadata = {
         "program": PROGRAM,
         "format_version": str(FORMAT_VERSION),
@@ -129,7 +128,7 @@ def save_checkpoint(path: Path | str, model: nn.Module, card: Card, dtype: torch
     with _refusing(path.name):
         _check_tensors(config, described)
         _check_finite(weights)
-    write_tensors(path, weights, {**metadata, "sha256": _seal(metadata, described, digests)})
+    write_tensors(path, weights, {**metadata, "sha256": seal(_sealed_texts(metadata), described, digests_of(weights))})
     return path
 
 
@@ -179,23 +178,15 @@ def _list_one(path: Path) -> Listed:
 
 def _load(file: BufferedIOBase, size: int) -> Loaded:
     header, config, card = _inspect(file, size)
-    file_hash = hashlib.sha256(header.raw)
-    weights, digests = {}, {}
-    for entry in header.entries:
-        tensor = torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
-        content = bytes_of(tensor)
-        if file.readinto(content) != len(content):
-            raise ValueError("the file became shorter while it was read")
-        file_hash.update(content)
-        digests[entry.name] = hashlib.sha256(content).hexdigest()
-        weights[_unprefixed(entry.name)] = tensor
+    contents = read_contents(file, header)
     described = {entry.name: (entry.dtype, entry.shape) for entry in header.entries}
-    if _seal(header.metadata, described, digests) != header.metadata["sha256"]:
+    if seal(_sealed_texts(header.metadata), described, contents.digests) != header.metadata["sha256"]:
         raise ValueError("the file is damaged: its content does not have the SHA-256 that it was saved with")
+    weights = {_unprefixed(name): tensor for name, tensor in contents.tensors.items()}
     _check_finite(weights)
     model = _meta_model(config)
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
-    return Loaded(model.eval(), card, file_hash.hexdigest(), size)
+    return Loaded(model.eval(), card, contents.file_digest, size)
 
 
 def _inspect(file: BufferedIOBase, size: int) -> tuple[Header, ModelConfig, Card]:
@@ -257,15 +248,8 @@ def _check_finite(weights: Mapping[str, Tensor]) -> None:
             raise ValueError(f"the weight {name} holds NaN or infinity as {dtype_name(tensor.dtype)}")
 
 
-def _seal(metadata: Mapping[str, str], tensors: Described, digests: Mapping[str, str]) -> str:
-    """SHA-256 of the compact ASCII JSON of [format_version, config, card, tensors].
-
-    The first three are the metadata's texts; tensors are [name, dtype, shape, SHA-256 of the bytes], sorted by name,
-    so that their order in the file does not matter.
-    """
-    listed = [[name, *tensors[name], digests[name]] for name in sorted(tensors)]
-    content = [metadata["format_version"], metadata["config"], metadata["card"], listed]
-    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+def _sealed_texts(metadata: Mapping[str, str]) -> list[str]:
+    return [metadata["format_version"], metadata["config"], metadata["card"]]
 
 
 def _meta_model(config: ModelConfig) -> TransformerAutoencoder:

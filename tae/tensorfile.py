@@ -1,16 +1,17 @@
-"""Safetensors files from strangers, read strictly, and written whole or not at all.
+"""Safetensors files from strangers, read strictly, sealed against damage, and written whole or not at all.
 
 The format: 8 bytes, the header's length; the header, JSON that gives each tensor's dtype, shape and place; the bytes
 of the tensors. The header is checked here before anything is set aside for what it declares. `ValueError` says what
 is wrong, without the file's name.
 """
 
+import hashlib
 import json
 import math
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -20,6 +21,9 @@ import torch
 from torch import Tensor
 
 from tae.wholefile import write_whole
+
+Described = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Tensors by name: dtype as safetensors spells it, shape."""
 
 MAX_FILE_BYTES = 8 * 1024**3
 MAX_HEADER_BYTES = 1024**2
@@ -61,18 +65,34 @@ class Header:
     entries: list[Entry]
 
 
-def read_header(file: BufferedIOBase, size: int) -> Header:
+@dataclass(frozen=True)
+class Contents:
+    """The tensors of a file.
+
+    Attributes:
+        tensors: By name, on the CPU, in the types that the file has.
+        digests: SHA-256 of each one's bytes, in hex.
+        file_digest: SHA-256 of the whole file, in hex.
+    """
+
+    tensors: dict[str, Tensor]
+    digests: dict[str, str]
+    file_digest: str
+
+
+def read_header(file: BufferedIOBase, size: int, max_bytes: int = MAX_FILE_BYTES) -> Header:
     """Check all that can be checked before a tensor is read; the file then stands at the first one.
 
     Args:
         file: Open at its beginning.
         size: Of the file, in bytes.
+        max_bytes: Ceiling of the size.
 
     Raises:
         ValueError: If it is not a safetensors file, is not whole, or passes a limit.
     """
-    if size > MAX_FILE_BYTES:
-        raise ValueError(f"the file must be at most {MAX_FILE_BYTES // 1024**3} GiB, got {size} bytes")
+    if size > max_bytes:
+        raise ValueError(f"the file must be at most {max_bytes // 1024**3} GiB, got {size} bytes")
     start = file.read(9)
     if start[8:] != b"{":
         raise ValueError(_what_it_is(start))
@@ -100,6 +120,44 @@ def read_header(file: BufferedIOBase, size: int) -> Header:
     if position < data_size:
         raise ValueError(f"the file holds {data_size - position} bytes that belong to no tensor")
     return Header(raw, metadata, entries)
+
+
+def read_contents(file: BufferedIOBase, header: Header) -> Contents:
+    """Read the tensors that a header declares, all of them of the `DTYPES`.
+
+    Raises:
+        ValueError: If the file became shorter since its header was read.
+    """
+    file_hash = hashlib.sha256(header.raw)
+    tensors, digests = {}, {}
+    for entry in header.entries:
+        tensor = torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
+        content = bytes_of(tensor)
+        if file.readinto(content) != len(content):
+            raise ValueError("the file became shorter while it was read")
+        file_hash.update(content)
+        digests[entry.name] = hashlib.sha256(content).hexdigest()
+        tensors[entry.name] = tensor
+    return Contents(tensors, digests, file_hash.hexdigest())
+
+
+def seal(texts: Sequence[str], described: Described, digests: Mapping[str, str]) -> str:
+    """SHA-256 of the compact ASCII JSON of [*texts, tensors]: it finds damage, and does not say who made the file.
+
+    Tensors are [name, dtype, shape, SHA-256 of the bytes], sorted by name, so that their order in the file does not
+    matter.
+    """
+    listed = [[name, *described[name], digests[name]] for name in sorted(described)]
+    return hashlib.sha256(json.dumps([*texts, listed], separators=(",", ":")).encode()).hexdigest()
+
+
+def describe(tensors: Mapping[str, Tensor]) -> Described:
+    return {name: (dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def digests_of(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """SHA-256 of the bytes of each tensor, contiguous and on the CPU, in hex."""
+    return {name: hashlib.sha256(bytes_of(tensor)).hexdigest() for name, tensor in tensors.items()}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
