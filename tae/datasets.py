@@ -8,7 +8,7 @@ garments on a white page. `tae/samples/README.md` says where the photographs are
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tae.buckets import bucketed_draws
 from tae.images import ImageError, find_images, fit_image, read_image, to_uint8
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -108,8 +109,12 @@ def compose_rail_any_width(
         (height, width) uint8 in [0, 255], min_width <= width <= max_width.
     """
     random = _random(split, index, seed)
-    width = int(random.integers(min_width, max_width + 1))
-    return 255 - _rail_ink(load_garments(split).ink, random, width, height)
+    return 255 - _rail_ink(load_garments(split).ink, random, _any_width(random, min_width, max_width), height)
+
+
+def rail_width(split: str, index: int, seed: int = 0, min_width: int = 120, max_width: int = 1280) -> int:
+    """How wide `compose_rail_any_width` makes this rail, without composing it."""
+    return _any_width(_random(split, index, seed), min_width, max_width)
 
 
 def compose_glide(
@@ -134,6 +139,10 @@ def _random(split: str, index: int, seed: int) -> np.random.Generator:
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
     return np.random.default_rng([seed, SPLITS.index(split), index])
+
+
+def _any_width(random: np.random.Generator, min_width: int, max_width: int) -> int:
+    return int(random.integers(min_width, max_width + 1))
 
 
 def _pick(garments: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -167,19 +176,32 @@ def _rail_ink(garments: np.ndarray, random: np.random.Generator, width: int, hei
 
 
 class DemoSource:
-    """Training batches and held-out images composed from the demo photographs.
+    """Training and held-out images composed from the demo photographs: an `ImageSource` (`tae.sources`).
 
-    Squares for a square `input_size`, rails otherwise; rails of any width where the width is None.
+    Squares for a square `input_size`, rails otherwise; rails of any width where the width is None. They are composed
+    without end, so no training image comes twice, and they are not augmented.
     """
 
     name = "demo"
     data = "Fashion-MNIST garment photographs (Xiao, Rasul, Vollgraf 2017), composed"
     licence = "MIT, Zalando SE 2017"
+    num_images: int | None = None
 
     def __init__(self, input_size: tuple[int, int | None], max_width: int = 1280, seed: int = 0) -> None:
         self.height, self.width = input_size
         self.max_width = max_width
         self.seed = seed
+        self.skipped: list[tuple[str, str]] = []
+        self._width_of = lru_cache(maxsize=50_000)(self._compute_width)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the photographs and of two compositions: another size, seed or way to compose gives another."""
+        digest = hashlib.sha256((SAMPLES / "wardrobe28.npz").read_bytes())
+        for index in range(2):
+            image = self.compose("train", index)
+            digest.update(repr((image.shape, self.width)).encode() + image.tobytes())
+        return digest.hexdigest()
 
     def compose(self, split: str, index: int) -> np.ndarray:
         """Image number `index` of a split: (H, W) uint8, 255 white."""
@@ -189,9 +211,22 @@ class DemoSource:
             return compose_square(split, index, self.seed, self.height)
         return compose_rail(split, index, self.seed, self.width, self.height)
 
+    def draws(self, step: int, batch_size: int) -> list[int]:
+        """Running numbers of one step's images; where the width is None, of like widths."""
+        if self.width is None:
+            return bucketed_draws(step, batch_size, self.seed, self._width_of)
+        return list(range(step * batch_size, (step + 1) * batch_size))
+
+    def image(self, draw: int) -> np.ndarray:
+        """A training image by its running number."""
+        return self.compose("train", draw)
+
+    def describe(self, draw: int) -> str:
+        return f"composition {draw}"
+
     def batch(self, step: int, batch_size: int) -> list[np.ndarray]:
         """The images of one training step, none of them seen before."""
-        return [self.compose("train", step * batch_size + number) for number in range(batch_size)]
+        return [self.image(draw) for draw in self.draws(step, batch_size)]
 
     def held_out(self, count: int) -> list[np.ndarray]:
         """Images to watch the training by: garments of the val split."""
@@ -200,6 +235,9 @@ class DemoSource:
     def test(self, count: int) -> list[np.ndarray]:
         """Images for the final figures: garments of the test split."""
         return [self.compose("test", index) for index in range(count)]
+
+    def _compute_width(self, draw: int) -> int:
+        return rail_width("train", draw, self.seed, self.height, self.max_width)
 
 
 class FolderSource:
@@ -301,9 +339,11 @@ def to_batch(images: list[np.ndarray]) -> tuple[Tensor, Tensor | None]:
     """Stack uint8 images (H, W) of one height: (B, 1, H, W) in [0, 1], and widths (B,) where these differ."""
     widths = [image.shape[1] for image in images]
     widest = max(widths)
-    stacked = np.stack([np.pad(image, ((0, 0), (0, widest - image.shape[1]))) for image in images])
-    batch = torch.from_numpy(stacked)[:, None].float() / 255
-    return batch, None if min(widths) == widest else torch.tensor(widths)
+    stacked = np.zeros((len(images), 1, images[0].shape[0], widest), np.float32)
+    for row, image in zip(stacked, images, strict=True):
+        # By NumPy: in a thread that reads ahead, PyTorch would start threads of its own for it.
+        np.divide(image, np.float32(255), out=row[0, :, : image.shape[1]])
+    return torch.from_numpy(stacked), None if min(widths) == widest else torch.tensor(widths)
 
 
 def _name_hash(path: Path) -> float:
