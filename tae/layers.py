@@ -196,7 +196,7 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         if self.use_flash_attention:
             key_mask = None if mask is None else mask[:, None, None, :]
-            if q.requires_grad and q.dtype == torch.bfloat16 and q.device.type == "cpu":
+            if q.requires_grad and q.dtype in (torch.bfloat16, torch.float16) and q.device.type == "cpu":
                 # The CPU's fused backward takes 2.7 times as long in bf16 as in float32 (benchmarks/attention_maps.py).
                 q, k, v = q.float(), k.float(), v.float()
             with torch.autocast("cpu", enabled=False):

@@ -83,12 +83,7 @@ def read_run(folder: Path) -> Run:
         config = config_from_dict(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError) as error:
         return Run(folder, None, "failed", f"its config.json cannot be read: {error}", 0, 0)
-    try:
-        status = json.loads((folder / "status.json").read_text())
-        word, message = str(status["status"]), str(status.get("message", ""))
-        step, steps = int(status.get("step", 0)), int(status.get("steps", 0))
-    except (OSError, ValueError, KeyError, TypeError):
-        word, message, step, steps = "running", "", 0, 0
+    word, message, step, steps = read_status(folder)
     if is_running(folder):
         word = "running"
     elif word == "running":
@@ -134,6 +129,20 @@ def write_status(folder: Path, status: str, message: str = "", step: int = 0, st
     """Say how the run stands; see `Run.status`."""
     values = {"status": status, "message": message, "step": step, "steps": steps}
     write_whole(folder / "status.json", [json.dumps(values).encode()])
+
+
+def read_status(folder: Path) -> tuple[str, str, int, int]:
+    """What `write_status` wrote last: status, message, step, steps; "running" where there is nothing yet."""
+    try:
+        status = json.loads((folder / "status.json").read_text())
+        return (
+            str(status["status"]),
+            str(status.get("message", "")),
+            int(status.get("step", 0)),
+            int(status.get("steps", 0)),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return "running", "", 0, 0
 
 
 def stop_asked(folder: Path) -> bool:
