@@ -1,8 +1,7 @@
 """Demo images: garment photographs (28x28) composed into squares, rails and glides.
 
 Every composition is a function of (seed, split, index) alone: the same numbers give the same picture on any machine,
-in any order. Pictures are dark
-garments on a white page. `tae/samples/README.md` says where the photographs are from.
+in any order. Pictures are dark garments on a white page. `tae/samples/README.md` says where the photographs are from.
 """
 
 import hashlib
@@ -22,6 +21,8 @@ from tae.images import ImageError, find_images, fit_image, read_image, to_uint8
 SAMPLES = Path(__file__).parent / "samples"
 SPLITS = ("train", "val", "test")
 GLIDE_SIZE = (152, 152)
+UNSEEN_WIDTHS = range(500, 600)
+"""Widths in pixels that rails of any width never have, so that a model can be shown widths that it was not trained on."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def compose_rail(split: str, index: int, seed: int = 0, width: int = 1280, heigh
 def compose_rail_any_width(
     split: str, index: int, seed: int = 0, min_width: int = 120, max_width: int = 1280, height: int = 152
 ) -> np.ndarray:
-    """A rail whose width is drawn too.
+    """A rail whose width is drawn too, evenly from those of the range that are not in `UNSEEN_WIDTHS`.
+
+    `compose_rail` makes one of any width, those included.
 
     Returns:
         (height, width) uint8 in [0, 255], min_width <= width <= max_width.
@@ -115,6 +118,11 @@ def compose_rail_any_width(
 def rail_width(split: str, index: int, seed: int = 0, min_width: int = 120, max_width: int = 1280) -> int:
     """How wide `compose_rail_any_width` makes this rail, without composing it."""
     return _any_width(_random(split, index, seed), min_width, max_width)
+
+
+def num_garments(width: int, height: int = 152) -> int:
+    """How many garments hang on a rail of this size: one for each nine tenths of its height."""
+    return max(1, round(width / (height * 0.9)))
 
 
 def compose_glide(
@@ -142,7 +150,12 @@ def _random(split: str, index: int, seed: int) -> np.random.Generator:
 
 
 def _any_width(random: np.random.Generator, min_width: int, max_width: int) -> int:
-    return int(random.integers(min_width, max_width + 1))
+    first = max(UNSEEN_WIDTHS.start, min_width)
+    unseen = len(range(first, min(UNSEEN_WIDTHS.stop, max_width + 1)))
+    if unseen == max_width + 1 - min_width:
+        unseen = 0  # nothing else would be left
+    width = int(random.integers(min_width, max_width + 1 - unseen))
+    return width + unseen if width >= first else width
 
 
 def _pick(garments: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -164,7 +177,7 @@ def _lay(ink: np.ndarray, garment: np.ndarray, top: int, left: int) -> None:
 
 def _rail_ink(garments: np.ndarray, random: np.random.Generator, width: int, height: int) -> np.ndarray:
     ink = np.zeros((height, width), np.uint8)
-    count = max(1, round(width / (height * 0.9)))
+    count = num_garments(width, height)
     slot = width / count
     for number in range(count):
         size = min(round(height * random.uniform(0.75, 0.97)), width)
@@ -178,8 +191,9 @@ def _rail_ink(garments: np.ndarray, random: np.random.Generator, width: int, hei
 class DemoSource:
     """Training and held-out images composed from the demo photographs: an `ImageSource` (`tae.sources`).
 
-    Squares for a square `input_size`, rails otherwise; rails of any width where the width is None. They are composed
-    without end, so no training image comes twice, and they are not augmented.
+    Squares for a square `input_size`, rails otherwise; where the width is None, rails of any width from the height to
+    `max_width` that is not in `UNSEEN_WIDTHS`. They are composed without end, so no training image comes twice, and they
+    are not augmented.
     """
 
     name = "demo"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tae import datasets
 from tae.datasets import (
+    UNSEEN_WIDTHS,
     DemoSource,
     FolderSource,
     class_names,
@@ -22,6 +23,8 @@ from tae.datasets import (
     compose_rail_any_width,
     compose_square,
     load_garments,
+    num_garments,
+    rail_width,
     to_batch,
 )
 
@@ -70,6 +73,8 @@ def test_compositions_stay_the_same_between_versions() -> None:
     # Figures in the README depend on these pictures. Pillow's resampling may differ in the last bit between machines.
     assert compose_square("test", 3).sum(dtype=int) == pytest.approx(9_198_436, rel=1e-4)
     assert compose_centred("test", 3).sum(dtype=int) == pytest.approx(8_043_032, rel=1e-4)
+    assert compose_rail("test", 3).sum(dtype=int) == pytest.approx(41_114_968, rel=1e-4)
+    assert compose_rail_any_width("test", 3, max_width=960).sum(dtype=int) == pytest.approx(8_738_654, rel=1e-4)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 2**31))
@@ -133,6 +138,32 @@ def test_rails_of_any_width_differ_in_width_within_the_limits() -> None:
     assert min(widths) >= 130 and max(widths) <= 400 and len(set(widths)) > 30
 
 
+def test_rails_of_any_width_leave_the_unseen_widths_out_and_have_all_others() -> None:
+    widths = [rail_width("train", index, min_width=495, max_width=604) for index in range(200)]
+    assert set(widths) == {495, 496, 497, 498, 499, 600, 601, 602, 603, 604}
+    assert compose_rail("test", 0, width=UNSEEN_WIDTHS[50]).shape == (152, 550)
+
+
+@pytest.mark.parametrize(
+    ("min_width", "max_width", "expected"),
+    [(590, 602, {600, 601, 602}), (498, 510, {498, 499}), (20, 22, {20, 21, 22}), (520, 521, {520, 521})],
+)
+def test_ranges_that_cut_into_the_unseen_widths_keep_what_is_left_of_them(
+    min_width: int, max_width: int, expected: set[int]
+) -> None:
+    assert {rail_width("val", index, 3, min_width, max_width) for index in range(60)} == expected
+
+
+@pytest.mark.parametrize(("width", "count"), [(1, 1), (152, 1), (205, 1), (206, 2), (550, 4), (960, 7), (1280, 9)])
+def test_rails_hold_a_garment_for_each_nine_tenths_of_their_height(
+    width: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid = []
+    monkeypatch.setattr(datasets, "_lay", lambda ink, garment, top, left: laid.append(left))
+    compose_rail("test", 0, width=width)
+    assert len(laid) == num_garments(width) == count
+
+
 @pytest.mark.parametrize("index", range(6))
 def test_glide_is_a_camera_that_moves_evenly(index: int) -> None:
     frames = compose_glide("test", index)
@@ -164,6 +195,14 @@ def test_demo_source_of_any_width_stays_below_the_widest() -> None:
     source = DemoSource((152, None), max_width=300)
     assert {image.shape[0] for image in source.batch(0, 8)} == {152}
     assert max(image.shape[1] for image in source.batch(0, 8)) <= 300
+
+
+def test_demo_source_of_any_width_never_shows_the_unseen_widths_in_training_or_held_out() -> None:
+    source = DemoSource((152, None), max_width=620)
+    widths = [source.image(draw).shape[1] for draw in source.draws(0, 16)]
+    widths += [image.shape[1] for image in source.held_out(60) + source.test(60)]
+    widths += [source._compute_width(draw) for draw in range(2000)]
+    assert not set(widths) & set(UNSEEN_WIDTHS) and min(widths) == 152 and max(widths) == 620
 
 
 def test_batch_pads_on_the_right_and_says_how_far() -> None:
