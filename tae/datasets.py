@@ -92,13 +92,23 @@ def compose_centred(split: str, index: int, side: int = 201, share: float = 0.9)
     return 255 - ink
 
 
-def compose_rail(split: str, index: int, seed: int = 0, width: int = 1280, height: int = 152) -> np.ndarray:
+def compose_rail(
+    split: str, index: int, seed: int = 0, width: int = 1280, height: int = 152, hung: int | None = None
+) -> np.ndarray:
     """Garments side by side on a rail: as many as fit, in slots a little narrower than the rail is high.
+
+    Args:
+        split: Of the photographs.
+        index: Which rail.
+        seed: Another one gives other rails.
+        width: In pixels.
+        height: In pixels.
+        hung: Only the first so many garments are hung, from the left; None: all.
 
     Returns:
         (height, width) uint8 in [0, 255], 255 white.
     """
-    return 255 - _rail_ink(load_garments(split).ink, _random(split, index, seed), width, height)
+    return 255 - _rail_ink(load_garments(split).ink, _random(split, index, seed), width, height, hung)
 
 
 def compose_rail_any_width(
@@ -175,11 +185,13 @@ def _lay(ink: np.ndarray, garment: np.ndarray, top: int, left: int) -> None:
     np.maximum(place, garment[:, : place.shape[1]], out=place)
 
 
-def _rail_ink(garments: np.ndarray, random: np.random.Generator, width: int, height: int) -> np.ndarray:
+def _rail_ink(
+    garments: np.ndarray, random: np.random.Generator, width: int, height: int, hung: int | None = None
+) -> np.ndarray:
     ink = np.zeros((height, width), np.uint8)
     count = num_garments(width, height)
     slot = width / count
-    for number in range(count):
+    for number in range(count if hung is None else min(hung, count)):
         size = min(round(height * random.uniform(0.75, 0.97)), width)
         top = int(random.integers(0, height - size + 1))
         middle = (number + 0.5) * slot + random.uniform(-0.08, 0.08) * slot

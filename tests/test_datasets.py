@@ -133,6 +133,14 @@ def test_rails_have_their_size_and_garments_all_along(width: int) -> None:
     assert all((third < 128).any() for third in thirds)
 
 
+def test_a_rail_with_fewer_garments_is_the_same_rail_with_the_rest_empty() -> None:
+    full, part = compose_rail("test", 4), compose_rail("test", 4, hung=3)
+    slot = 1280 / num_garments(1280)
+    assert np.array_equal(part[:, : round(2.5 * slot)], full[:, : round(2.5 * slot)])
+    assert (part[:, round(4 * slot) :] == 255).all() and (part[:, : round(3 * slot)] < 128).any()
+    assert np.array_equal(compose_rail("test", 4, hung=99), full)
+
+
 def test_rails_of_any_width_differ_in_width_within_the_limits() -> None:
     widths = [compose_rail_any_width("val", index, min_width=130, max_width=400).shape[1] for index in range(60)]
     assert min(widths) >= 130 and max(widths) <= 400 and len(set(widths)) > 30
