@@ -14,22 +14,25 @@ def bucketed_draws(
     """The running numbers of one step's images where widths vary.
 
     The running numbers 0, 1, 2, ... are cut into windows of 32 batches, and of no more than an epoch, so that no image
-    meets itself. Those of a window are sorted by width and cut into batches, which come in random order. Each number
-    comes once; that order is a function of (seed, batch_size) and the widths.
+    meets itself. Those of a window are sorted by width and cut into batches, which come in random order. Widths count
+    with up to 5 % more or less, by chance, or the same images would meet in every epoch. Each number comes once; the
+    order is a function of the seed, the batch size and the widths.
 
     Args:
         step: From 0.
         batch_size: Images a step.
-        seed: Of the order of a window's batches.
+        seed: Of the chance.
         width_of: Width of the image of a running number.
         num_images: Images in an epoch; None: no image comes twice.
 
     Returns:
-        `batch_size` numbers, by rising width.
+        `batch_size` numbers, by about rising width.
     """
     batches = WINDOW if num_images is None else min(WINDOW, max(1, num_images // batch_size))
     window, position = divmod(step, batches)
-    start = window * batches * batch_size
-    numbers = sorted(range(start, start + batches * batch_size), key=lambda number: (width_of(number), number))
-    batch = int(np.random.default_rng([seed, window, 1]).permutation(batches)[position])
-    return numbers[batch * batch_size : (batch + 1) * batch_size]
+    numbers = np.arange(batches * batch_size) + window * batches * batch_size
+    rng = np.random.default_rng([seed, window, 1])
+    batch = int(rng.permutation(batches)[position])
+    widths = np.array([width_of(number) for number in numbers.tolist()])
+    by_width = numbers[np.argsort(widths * rng.uniform(0.95, 1.05, len(widths)), kind="stable")]
+    return by_width[batch * batch_size : (batch + 1) * batch_size].tolist()
