@@ -12,6 +12,7 @@ import struct
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageChops
@@ -73,9 +74,11 @@ class Picture:
     """PNG, JPEG, WEBP, BMP, GIF, TIFF or NPY."""
     original: np.ndarray
     """Upright and in its own colours, for showing: uint8 (h, w) or (h, w, 3), at most 1280 pixels a side."""
+    limits: tuple[float, float] | None = None
+    """Smallest and largest number of the file, where their type does not say which number is white."""
 
 
-def read_image(data: bytes, name: str = "") -> Picture:
+def read_image(data: bytes, name: str = "", limits: tuple[float, float] | None = None) -> Picture:
     """Decode a file's bytes.
 
     Colours turn to grey by luma (.299 R + .587 G + .114 B), transparency lies on white, EXIF rotation is applied,
@@ -87,25 +90,23 @@ def read_image(data: bytes, name: str = "") -> Picture:
     Args:
         data: The whole file.
         name: The file's name, only for a note if its ending does not fit the content.
+        limits: Smallest and largest number of the whole stack that this is a frame of: the range rule is applied to
+            them in place of the frame's own, so that frames do not flicker.
 
     Raises:
         ImageError: If it is not a whole picture of a supported format, or passes a limit.
     """
     if not data:
         raise ImageError("the file is empty; choose a file that holds a picture")
-    if len(data) > MAX_FILE_BYTES:
-        raise ImageError(
-            f"the file must be at most {MAX_FILE_BYTES // 1024**2} MB, got {len(data) / 1024**2:.1f} MB; "
-            "scale the picture down or save it with compression"
-        )
-    kind = _first_match(_MAGIC, data)
+    check_bytes(len(data))
+    kind = format_of(data)
     if kind is None:
         raise ImageError(
             "not a supported picture: expected PNG, JPEG, WebP, BMP, GIF, TIFF or .npy, got "
             f"{_first_match(_FOREIGN, data) or 'something else'}; save it as one of these"
         )
     try:
-        picture = _read_npy(data) if kind == "NPY" else _read_picture(data, kind)
+        picture = _read_npy(data) if kind == "NPY" else _read_picture(data, kind, limits)
     except ImageError:
         raise
     except Exception as error:  # broken files make parsers raise nearly anything, MemoryError included
@@ -116,6 +117,11 @@ def read_image(data: bytes, name: str = "") -> Picture:
     if re.fullmatch(r"\.[a-z]\w{1,7}", ending, re.ASCII) and _ENDINGS.get(ending, ending[1:].upper()) != kind:
         picture = replace(picture, notes=(f"the name ends in {ending}, the content is {kind}", *picture.notes))
     return picture
+
+
+def format_of(start: bytes) -> str | None:
+    """What the first bytes of a file, 64 are enough, say it is: PNG, JPEG, WEBP, BMP, GIF, TIFF, NPY; else None."""
+    return _first_match(_MAGIC, start)
 
 
 class _Metered(io.BytesIO):
@@ -129,7 +135,7 @@ class _Metered(io.BytesIO):
         return super().read(size)
 
 
-def _read_picture(data: bytes, kind: str) -> Picture:
+def _read_picture(data: bytes, kind: str, limits: tuple[float, float] | None) -> Picture:
     notes: list[str] = []
     is_animated = False
     if kind == "PNG":
@@ -142,7 +148,7 @@ def _read_picture(data: bytes, kind: str) -> Picture:
         raise _too_large() from None
     with opened as image:
         width, height = image.size
-        _check_size(width, height)
+        check_size(width, height)
         if kind == "JPEG" and data.count(b"\xff\xda") * width * height > MAX_SCANNED_PIXELS:
             raise ImageError("the JPEG has far too many scans; save it again, for example as PNG")
         if is_animated or getattr(image, "is_animated", False):  # looks one frame ahead at most, never counts them
@@ -160,38 +166,69 @@ def _read_picture(data: bytes, kind: str) -> Picture:
         if orientation in _UPRIGHT:
             notes.append("turned upright as its EXIF data say")
         if upright.mode == "F" or upright.mode.startswith("I"):
-            pixels = _deep_pixels(upright, raw_mode, notes)
+            values = _deep_values(upright, raw_mode)
+            found = value_range(values)
+            pixels = _deep_pixels(values, upright, raw_mode, notes, limits or found)
             if is_negative:  # Pillow heeds TIFF's WhiteIsZero in 8 bits only
                 pixels = 1 - pixels
-            return _grey_picture(pixels, notes, kind)
+            return replace(_grey_picture(pixels, notes, kind), limits=found)
         return _colour_picture(_on_white(upright, raw_mode, notes), notes, kind)
 
 
 def _read_npy(data: bytes) -> Picture:
     file = io.BytesIO(data)
+    shape, is_fortran, dtype = npy_header(file)
+    axes = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    if not (len(axes) == 2 or (len(axes) == 3 and axes[2] in (1, 3, 4))):
+        raise ImageError(f"the array must be (H, W), (1, H, W) or (H, W, 1, 3 or 4), got {str(shape)[:60]}; reshape it")
+    check_size(axes[1], axes[0])
+    values = np.frombuffer(data, dtype, math.prod(shape), file.tell())  # a view, which a lying header cannot pass
+    return picture_of(values.reshape(shape, order="F" if is_fortran else "C").reshape(axes))
+
+
+def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether the order is Fortran's, and type of an array file, which is left where the numbers begin.
+
+    Raises:
+        ImageError: If they are no real numbers.
+        ValueError: If it is no such header, or one of more than 10,000 characters.
+    """
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, is_fortran, dtype = read_header(file)
     if dtype.kind not in "buif":
         raise ImageError(f"the array must hold real numbers, got {dtype.name}; convert it, for example to float32")
-    axes = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
-    if not (len(axes) == 2 or (len(axes) == 3 and axes[2] in (1, 3, 4))):
-        raise ImageError(f"the array must be (H, W), (1, H, W) or (H, W, 1, 3 or 4), got {str(shape)[:60]}; reshape it")
-    _check_size(axes[1], axes[0])
-    values = np.frombuffer(data, dtype, math.prod(shape), file.tell())  # a view, which a lying header cannot pass
-    values = values.reshape(shape, order="F" if is_fortran else "C").reshape(axes)
+    return shape, is_fortran, dtype
+
+
+def picture_of(values: np.ndarray, limits: tuple[float, float] | None = None) -> Picture:
+    """An array's numbers as a picture, by the rules of `read_image`.
+
+    Args:
+        values: (H, W) or (H, W, 1, 3 or 4) of real numbers.
+        limits: As in `read_image`.
+
+    Raises:
+        ImageError: If it is too large, or its numbers are not finite, or its opacity is out of range.
+    """
+    check_size(values.shape[1], values.shape[0])
     notes: list[str] = []
-    if len(axes) == 2 or axes[2] == 1:
-        return _grey_picture(_to_unit(values.reshape(axes[:2]), notes), notes, "NPY")
-    colours = _to_uint8(_to_unit(values[..., :3], notes))
-    if axes[2] == 4:
+    if values.ndim == 2 or values.shape[2] == 1:
+        found = value_range(values)
+        return replace(
+            _grey_picture(_to_unit(values.reshape(values.shape[:2]), notes, limits or found), notes, "NPY"),
+            limits=found,
+        )
+    found = value_range(values[..., :3])
+    colours = _to_uint8(_to_unit(values[..., :3], notes, limits or found))
+    if values.shape[2] == 4:
         opacity = values[..., 3]
-        if not _is_narrow(dtype) and not 0 <= opacity.min() <= opacity.max() <= 255:
+        if not is_narrow(values.dtype) and not 0 <= opacity.min() <= opacity.max() <= 255:
             raise ImageError("the array's fourth channel is opacity and must be in [0, 1] or [0, 255]; scale it")
-        colours = np.dstack([colours, _to_uint8(_to_unit(opacity, []))])
-    if dtype != np.uint8:
+        colours = np.dstack([colours, _to_uint8(_to_unit(opacity, [], value_range(opacity)))])
+    if values.dtype != np.uint8:
         notes.append("colours read with 8 bits a channel")
-    return _colour_picture(_on_white(Image.fromarray(colours), "", notes), notes, "NPY")
+    return replace(_colour_picture(_on_white(Image.fromarray(colours), "", notes), notes, "NPY"), limits=found)
 
 
 def _grey_picture(pixels: np.ndarray, notes: list[str], kind: str) -> Picture:
@@ -218,16 +255,23 @@ def _for_showing(image: Image.Image) -> np.ndarray:
     return np.array(image)
 
 
-def _deep_pixels(image: Image.Image, raw_mode: str, notes: list[str]) -> np.ndarray:
-    """Modes of more than 8 bits to float32 in [0, 1]."""
+def _deep_values(image: Image.Image, raw_mode: str) -> np.ndarray:
+    """The numbers of an image whose mode has more than 8 bits."""
     values = np.asarray(image)
     if image.mode == "I" and not raw_mode.endswith("S"):
         values = values.view(np.uint32)  # Pillow has signed integers only
+    return values
+
+
+def _deep_pixels(
+    values: np.ndarray, image: Image.Image, raw_mode: str, notes: list[str], limits: tuple[float, float] | None
+) -> np.ndarray:
+    """Those numbers as float32 in [0, 1]."""
     if raw_mode == "I;12":
         notes.append("12-bit values divided by 4095")
         pixels = values.astype(np.float32) / np.float32(4095)
     else:
-        pixels = _to_unit(values, notes)
+        pixels = _to_unit(values, notes, limits)
     key = image.info.get("transparency")
     if isinstance(key, int):
         notes.append("transparency laid on white")
@@ -259,18 +303,30 @@ def _on_white(image: Image.Image, raw_mode: str, notes: list[str]) -> Image.Imag
     return white
 
 
-def _to_unit(values: np.ndarray, notes: list[str]) -> np.ndarray:
-    """Numbers of any real type to float32 in [0, 1], by the rules of `read_image`."""
-    if _is_narrow(values.dtype):
-        top = 1 if values.dtype.kind == "b" else 256**values.dtype.itemsize - 1
-        if top == 65535:
-            notes.append("16-bit values divided by 65535")
-        return values.astype(np.float32) / np.float32(top)
+def value_range(values: np.ndarray) -> tuple[float, float] | None:
+    """Smallest and largest number; None where the type alone says which number is white.
+
+    Raises:
+        ImageError: If they are not finite.
+    """
+    if is_narrow(values.dtype):
+        return None
     low, high = float(values.min()), float(values.max())
     if not math.isfinite(high - low):
         raise ImageError(
             "the picture holds NaN, infinite or far too large values; replace them, best by ones in [0, 1]"
         )
+    return low, high
+
+
+def _to_unit(values: np.ndarray, notes: list[str], limits: tuple[float, float] | None) -> np.ndarray:
+    """Numbers of any real type to float32 in [0, 1], by the rules of `read_image`; `limits` as `value_range` gives."""
+    if is_narrow(values.dtype) or limits is None:
+        top = 1 if values.dtype.kind == "b" else 256**values.dtype.itemsize - 1
+        if top == 65535:
+            notes.append("16-bit values divided by 65535")
+        return values.astype(np.float32) / np.float32(top)
+    low, high = limits
     if low >= 0 and high <= 255:
         notes.append("values in [0, 1] taken as they are" if high <= 1 else "values in [0, 255] divided by 255")
         return values.astype(np.float32) / np.float32(1 if high <= 1 else 255)
@@ -281,7 +337,7 @@ def _to_unit(values: np.ndarray, notes: list[str]) -> np.ndarray:
     return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
 
 
-def _is_narrow(dtype: np.dtype) -> bool:
+def is_narrow(dtype: np.dtype) -> bool:
     """Whether the type alone says which number is white: truth values, 8 or 16 unsigned bits."""
     return dtype.kind in "bu" and dtype.itemsize <= 2
 
@@ -297,7 +353,7 @@ def _bare_png(data: bytes) -> tuple[bytes, bool]:
         ImageError: If it is too large or has too many chunks.
         ValueError, struct.error: If it is cut short or a checksum is wrong.
     """
-    _check_size(*struct.unpack_from(">II", data, 16))
+    check_size(*struct.unpack_from(">II", data, 16))
     kept, start, is_animated = [data[:8]], 8, False
     for piece in itertools.count():
         _check_pieces(piece)
@@ -358,7 +414,17 @@ def _orientation(image: ImageFile) -> int | None:
         return None
 
 
-def _check_size(width: int, height: int) -> None:
+def check_bytes(size: int, what: str = "file") -> None:
+    """Refuse what is too large to be read whole."""
+    if size > MAX_FILE_BYTES:
+        raise ImageError(
+            f"the {what} must be at most {MAX_FILE_BYTES // 1024**2} MB, got {size / 1024**2:.1f} MB; "
+            "scale the picture down or save it with compression"
+        )
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse a picture without pixels, or with too many."""
     if width < 1 or height < 1:
         raise ImageError(f"the picture must have at least one pixel, got {width}x{height}; choose another")
     if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:

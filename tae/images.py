@@ -26,6 +26,7 @@ __all__ = [
     "escape_markdown",
     "find_images",
     "fit_image",
+    "natural_order",
     "plain_text",
     "read_image",
     "safe_name",
@@ -68,11 +69,22 @@ def find_images(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(root, name) for name in names if not name.startswith(".")):
             try:
-                if path.suffix.lower() in SUFFIXES and path.is_file() and path.resolve().is_relative_to(home):
+                if path.suffix.lower() not in SUFFIXES or not path.is_file():
+                    continue
+                if not path.is_symlink() or path.resolve().is_relative_to(home):  # os.walk follows no linked folder
                     found.append(path)
             except (OSError, RuntimeError):  # not allowed to look; a loop of links
                 continue
-    return sorted(found, key=lambda path: _natural_order(path.relative_to(folder).as_posix()))
+    return sorted(found, key=lambda path: natural_order(path.relative_to(folder).as_posix()))
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Key that sorts names as people do: img2 before img10.
+
+    Numbers by value, other parts whatever their case; last the exact spelling, so that no two are equal.
+    """
+    parts = [(1, int(part), "") if part.isdecimal() else (0, 0, part.lower()) for part in re.split(r"(\d+)", name)]
+    return [*parts, (-1, 0, name)]
 
 
 def fit_image(
@@ -220,9 +232,3 @@ def _resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
         return pixels
     resized = Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), Image.Resampling.LANCZOS)
     return np.clip(np.asarray(resized), 0, 1)
-
-
-def _natural_order(name: str) -> list[tuple[int, int, str]]:
-    """Numbers by value, other parts whatever their case; last the exact spelling, so that no two are equal."""
-    parts = [(1, int(part), "") if part.isdecimal() else (0, 0, part.lower()) for part in re.split(r"(\d+)", name)]
-    return [*parts, (-1, 0, name)]
