@@ -1,9 +1,12 @@
 """Files written whole or not at all: at every moment the old file or the new one is there."""
 
 import os
+import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 Part = bytes | memoryview
 
@@ -14,11 +17,22 @@ def write_whole(path: Path, parts: Iterable[Part]) -> None:
     Raises:
         OSError: If the file cannot be written; the old one stays, and nothing is left behind.
     """
+    with open_whole(path) as file:
+        for part in parts:
+            file.write(part)
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """`write_whole` for what writes into an open file; whatever is raised inside leaves the old file.
+
+    Raises:
+        OSError: If the file cannot be written; the old one stays, and nothing is left behind.
+    """
     temp = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temp, "xb") as file:
-            for part in parts:
-                file.write(part)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temp, path)
@@ -33,9 +47,14 @@ def write_whole(path: Path, parts: Iterable[Part]) -> None:
             os.close(folder)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what a process that was killed in the middle of `write_whole(path, ...)` left beside it."""
-    start = f".{path.name[:40]}."
-    for other in list(path.parent.iterdir()) if path.parent.is_dir() else []:
-        if other.name.startswith(start) and other.suffix == ".tmp":
-            other.unlink(missing_ok=True)
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what processes that were killed in the middle of `write_whole` left in a folder.
+
+    Args:
+        folder: Nobody else may be writing there, unless a name is given.
+        name: Of the one file whose leftovers are meant; None: of all.
+    """
+    start = "." if name is None else f".{name[:40]}."
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith(start) and re.search(r"\.[0-9a-f]{32}\.tmp$", path.name):
+            path.unlink(missing_ok=True)
