@@ -16,6 +16,7 @@ FIGURES = {
     "foreground_mse": ("Foreground MSE", "{:.4f}"),
     "r2": ("R²", "{:.3f}"),
 }
+GROUPS = {"by_garments": "Garments on the rail", "by_width": "Width (pixels)"}
 TRAINING_BATCH = 16
 VIEWS = ["Checkpoints", "Presets", "Bring a checkpoint", "Untrained model"]
 
@@ -109,6 +110,17 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
                 config={"displayModeBar": False},
                 alt="Loss and held-out PSNR over the steps of the training",
             )
+    grouped = {name: metrics[name] for name in GROUPS if metrics.get(name)}
+    if grouped:
+        for column, (name, groups) in zip(st.columns(2), grouped.items(), strict=False):
+            column.plotly_chart(
+                plots.plot_by_group(groups, GROUPS[name]),
+                key=f"{name}_{key}",
+                config={"displayModeBar": False},
+                alt=f"Test PSNR against: {GROUPS[name].lower()}",
+            )
+        if any(one["unseen"] for groups in grouped.values() for one in groups):
+            st.caption("Open points: test images of a kind that training never showed.")
     st.download_button(
         "Card (JSON)",
         json.dumps(asdict(card), indent=1),

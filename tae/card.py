@@ -9,6 +9,7 @@ MAX_CARD_BYTES = 512 * 1024
 TEXT_LIMITS = {"name": 80, "data": 500, "licence": 500, "notes": 4000}
 COUNTS = ("seed", "steps", "batch_size", "images_seen", "count")
 NUMBERS = ("seconds", "cpu_seconds", "psnr", "ssim", "mse", "foreground_mse", "r2")
+GROUPS = ("by_garments", "by_width")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,9 @@ class Card:
     training: dict = field(default_factory=dict)
     """Where the weights come from: data, command, seed, steps, seconds, hardware, curve; empty: untrained."""
     metrics: dict = field(default_factory=dict)
-    """Held-out figures, as `tae.evaluate.evaluate` makes them: psnr, ssim, mse, foreground_mse, r2, percentiles."""
+    """Held-out figures, as `tae.evaluate.evaluate` makes them: psnr, ssim, mse, foreground_mse, r2, percentiles. Beside
+    them, where somebody measured it, by_garments and by_width: [{"group": its name, "psnr": mean in dB, "count": images,
+    "unseen": whether training never shows such images}, ...]."""
     data: str = ""
     licence: str = ""
     notes: str = ""
@@ -99,11 +102,23 @@ def _is_as_expected(name: str, value: object) -> bool:
         return isinstance(value, list) and all(
             isinstance(point, dict) and all(map(_is_number, point.values())) for point in value
         )
+    if name in GROUPS:
+        return isinstance(value, list) and all(map(_is_group, value))
     if name == "percentiles":
         return isinstance(value, dict) and all(
             isinstance(values, list) and values and all(map(_is_number, values)) for values in value.values()
         )
     return True
+
+
+def _is_group(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("group"), str)
+        and _is_number(value.get("psnr"))
+        and isinstance(value.get("unseen"), bool)
+        and _is_as_expected("count", value.get("count"))
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -402,6 +402,36 @@ def plot_training_curve(curve: list[dict]) -> go.Figure:
     return _finish(figure, height=270, top=8, bottom=44, left=54)
 
 
+def plot_by_group(groups: list[dict], axis: str) -> go.Figure:
+    """PSNR of each group of a checkpoint's test images, as points; open ones for what training never showed.
+
+    Args:
+        groups: [{"group": ..., "psnr": ..., "count": ..., "unseen": ...}, ...], as in `Card.metrics`.
+        axis: What the groups' names mean.
+    """
+    figure = go.Figure(
+        go.Scatter(
+            x=[one["group"] for one in groups],
+            y=np.array([one["psnr"] for one in groups], np.float64),
+            mode="lines+markers",
+            line={"width": 1.5},
+            marker={
+                "size": 9,
+                "line": {"width": 2, "color": QUERY_COLOUR},
+                "color": ["#ffffff" if one["unseen"] else QUERY_COLOUR for one in groups],
+            },
+            customdata=[
+                f"{one['count']} test images{', unlike any in training' if one['unseen'] else ''}" for one in groups
+            ],
+            hovertemplate="%{x}<br>%{y:.2f} dB<br>%{customdata}<extra></extra>",
+        )
+    )
+    figure.update_traces(line_color=QUERY_COLOUR)
+    figure.update_xaxes(title=axis, type="category")
+    figure.update_yaxes(title="Test PSNR (dB)")
+    return _finish(figure, height=270, top=8, bottom=44, left=54)
+
+
 def layer_title(name: str) -> str:
     """A map's name as pages and exports spell it."""
     return "Average" if name == "average" else f"Layer {name.removeprefix('layer_')}"

@@ -336,6 +336,8 @@ def test_a_card_takes_numpy_floats_as_plain_numbers() -> None:
     assert type(card.metrics["psnr"]) is float
 
 
+GROUP = {"group": "500-599", "psnr": 18.0, "count": 40, "unseen": True}
+BAD_GROUP_VALUES = [("group", 5), ("psnr", "high"), ("psnr", None), ("count", -1), ("count", 1.5), ("unseen", 1)]
 BAD_CARDS: list[dict] = [
     *({"name": value} for value in ("", "\u200b \n", 3, None)),
     *({"notes": value} for value in (None, 3, ["a"])),
@@ -346,7 +348,13 @@ BAD_CARDS: list[dict] = [
     *({"training": {"curve": value}} for value in ({"step": 1}, [1, 2], [{"loss": "0.1"}], [{"loss": None}])),
     *({"metrics": {"psnr": value}} for value in ("high", None, False, [20.0])),
     *({"metrics": {"percentiles": value}} for value in ({"psnr": []}, {"psnr": ["a"]}, {"psnr": 1}, [1])),
+    *({"metrics": {"by_garments": value}} for value in ({"1": 20.0}, [20.0], [{"group": "1", "psnr": 20.0}])),
+    *({"metrics": {"by_width": [{**GROUP, key: value}]}} for key, value in BAD_GROUP_VALUES),
 ]
+
+
+def test_a_card_holds_figures_by_group() -> None:
+    assert Card(name="a", metrics={"by_width": [GROUP]}).metrics == {"by_width": [GROUP]}
 
 
 @pytest.mark.parametrize("fields", BAD_CARDS, ids=lambda fields: repr(fields)[:50])

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import pickle
 import re
 from collections.abc import Callable
@@ -446,6 +447,17 @@ def test_card_of_a_checkpoint_is_shown(store: Callable[..., Path]) -> None:
         assert part in page
     assert [code.value for code in app.code] == ["python -m tae.train tiny --steps 17"]
     assert metrics(app)["Test PSNR"] == "21.25 dB" and metrics(app)["R²"] == "–"
+
+
+@pytest.mark.parametrize("unseen", [True, False])
+def test_figures_by_group_of_a_card_are_drawn(unseen: bool, store: Callable[..., Path]) -> None:
+    seen = [{"group": str(number), "psnr": 20.0 - number, "count": 8, "unseen": False} for number in (1, 2, 3)]
+    other = [{"group": "500-599", "psnr": 15.5, "count": 8, "unseen": unseen}]
+    store("rails.safetensors", training={"steps": 1}, metrics={"by_garments": seen, "by_width": other})
+    app = open_page("Models")
+    drawn = {json.loads(chart.proto.spec)["layout"]["xaxis"]["title"]["text"] for chart in app.get("plotly_chart")}
+    assert drawn == {"Garments on the rail", "Width (pixels)"}
+    assert ("Open points" in texts(app)) == unseen
 
 
 def test_sessions_do_not_see_each_other() -> None:

@@ -107,6 +107,12 @@ def bar_marker(figure: go.Figure):
     return marker
 
 
+GROUPS = [
+    {"group": "1000-1099", "psnr": 18.5, "count": 40, "unseen": False},
+    {"group": "9", "psnr": 17.25, "count": 12, "unseen": True},
+]
+
+
 def all_figures() -> dict[str, go.Figure]:
     num_tokens = 15
     maps = {
@@ -122,6 +128,7 @@ def all_figures() -> dict[str, go.Figure]:
         "error": plots.plot_signed_error(grey_image() - 0.5),
         "distribution": plots.plot_distribution(percentiles, 17.0, "PSNR", True),
         "curve": plots.plot_training_curve([{"step": 1, "held_out_psnr": 9.0}, {"step": 2, "held_out_psnr": 12.0}]),
+        "groups": plots.plot_by_group(GROUPS, "Width (pixels)"),
     }
 
 
@@ -146,6 +153,7 @@ def test_no_figure_changes_what_it_is_given():
     before = {name: array.copy() for name, array in given_arrays.items()}
     maps = {"layer_0": given_arrays["map"], "average": given_arrays["spread"]}
     curve = [{"step": 1, "held_out_psnr": 9.0}]
+    groups = [dict(one) for one in GROUPS]
     figures = [
         plots.plot_attention_map(given_arrays["map"], (3, 5), spread=given_arrays["spread"]),
         plots.plot_layer_grid(maps, (3, 5), 3.0),
@@ -153,11 +161,13 @@ def test_no_figure_changes_what_it_is_given():
         plots.plot_signed_error(given_arrays["error"]),
         plots.plot_distribution(given_arrays["percentiles"], 20.0, "PSNR", True),
         plots.plot_training_curve(curve),
+        plots.plot_by_group(groups, "Width (pixels)"),
     ]
     for name, array in given_arrays.items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
     assert list(maps) == ["layer_0", "average"]
     assert curve == [{"step": 1, "held_out_psnr": 9.0}]
+    assert groups == GROUPS
 
     drawn = [figure.to_json() for figure in figures]
     for array in given_arrays.values():
@@ -618,3 +628,15 @@ def test_the_spread_between_heads_is_told_beside_the_weight():
     said = hover(trace, trace.x[2], trace.y[7], trace.z[7][2], trace.customdata[7][2])
     assert f"weight {weights[7, 2]:.4g} = {weights[7, 2] * 9:.4g} x uniform" in said
     assert f"spread between heads {spread[7, 2]:.4g}" in said
+
+
+def test_groups_are_drawn_in_their_order_with_open_points_for_what_training_never_showed():
+    figure = plots.plot_by_group(GROUPS, "Width (pixels)")
+    points = figure.data[0]
+    # "9" stays a name: on a numeric axis it would stand left of 1000.
+    assert list(points.x) == ["1000-1099", "9"] and figure.layout.xaxis.type == "category"
+    assert points.y.tolist() == [18.5, 17.25]
+    filled, opened = points.marker.color
+    assert opened == "#ffffff" != filled == points.marker.line.color
+    assert list(points.customdata) == ["40 test images", "12 test images, unlike any in training"]
+    assert figure.layout.xaxis.title.text == "Width (pixels)"
