@@ -31,6 +31,7 @@ import numpy as np
 from tae.imagefile import (
     MAX_FILE_BYTES,
     MAX_PIECES,
+    MAX_SHOWN_SIDE,
     ImageError,
     Picture,
     check_bytes,
@@ -113,8 +114,13 @@ def frames_are_alike(path: Path) -> bool:
     return isinstance(_stack_of(path), _ArrayStack)
 
 
-def read_frame(path: Path, frame: int = 0) -> Picture:
+def read_frame(path: Path, frame: int = 0, shown_side: int = MAX_SHOWN_SIDE) -> Picture:
     """One frame of a file; the same rules for the values hold as in `read_image`.
+
+    Args:
+        path: Of the file.
+        frame: From 0.
+        shown_side: Longest side of the picture's `original`; 1 saves time where it is not shown.
 
     Raises:
         ImageError: If the file cannot be read or the frame is no picture; the message does not name the file.
@@ -127,8 +133,8 @@ def read_frame(path: Path, frame: int = 0) -> Picture:
     with _opened(path) as file:
         if stack is None:
             check_bytes(os.fstat(file.fileno()).st_size)
-            return read_image(file.read(MAX_FILE_BYTES), path.name)
-        return stack.read(file, frame, _limits(path, stack))
+            return read_image(file.read(MAX_FILE_BYTES), path.name, shown_side=shown_side)
+        return stack.read(file, frame, _limits(path, stack), shown_side)
 
 
 def content_digest(path: Path) -> bytes:
@@ -155,10 +161,10 @@ class _ArrayStack:
     dtype: np.dtype
     start: int
 
-    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None) -> Picture:
+    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None, shown_side: int) -> Picture:
         count = math.prod(self.shape)
         file.seek(self.start + frame * count * self.dtype.itemsize)
-        return picture_of(_numbers(file, self.dtype, count).reshape(self.shape), limits)
+        return picture_of(_numbers(file, self.dtype, count).reshape(self.shape), limits, shown_side)
 
     def limits(self, file: BinaryIO) -> tuple[float, float] | None:
         if is_narrow(self.dtype):
@@ -187,15 +193,15 @@ class _PageStack:
     def num_frames(self) -> int:
         return len(self.places)
 
-    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None) -> Picture:
+    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None, shown_side: int) -> Picture:
         try:
             page = _page_alone(file, int(self.places[frame]), self.order, self.is_big)
         except (struct.error, KeyError, EOFError):
             raise _damaged_tiff() from None
-        return read_image(page, limits=limits)
+        return read_image(page, limits=limits, shown_side=shown_side)
 
     def limits(self, file: BinaryIO) -> tuple[float, float] | None:
-        pages = (self.read(file, frame, None).limits for frame in range(self.num_frames))
+        pages = (self.read(file, frame, None, 1).limits for frame in range(self.num_frames))
         lows, highs = [], []
         for found in pages:
             if found is None:  # by the type of the first page, all are read

@@ -73,12 +73,14 @@ class Picture:
     format: str
     """PNG, JPEG, WEBP, BMP, GIF, TIFF or NPY."""
     original: np.ndarray
-    """Upright and in its own colours, for showing: uint8 (h, w) or (h, w, 3), at most 1280 pixels a side."""
+    """Upright and in its own colours, for showing: uint8 (h, w) or (h, w, 3), at most `shown_side` pixels a side."""
     limits: tuple[float, float] | None = None
     """Smallest and largest number of the file, where their type does not say which number is white."""
 
 
-def read_image(data: bytes, name: str = "", limits: tuple[float, float] | None = None) -> Picture:
+def read_image(
+    data: bytes, name: str = "", limits: tuple[float, float] | None = None, shown_side: int = MAX_SHOWN_SIDE
+) -> Picture:
     """Decode a file's bytes.
 
     Colours turn to grey by luma (.299 R + .587 G + .114 B), transparency lies on white, EXIF rotation is applied,
@@ -92,6 +94,8 @@ def read_image(data: bytes, name: str = "", limits: tuple[float, float] | None =
         name: The file's name, only for a note if its ending does not fit the content.
         limits: Smallest and largest number of the whole stack that this is a frame of: the range rule is applied to
             them in place of the frame's own, so that frames do not flicker.
+        shown_side: Longest side of the picture's `original`; whoever shows nothing saves most of the time that a large
+            photograph takes with 1.
 
     Raises:
         ImageError: If it is not a whole picture of a supported format, or passes a limit.
@@ -106,7 +110,7 @@ def read_image(data: bytes, name: str = "", limits: tuple[float, float] | None =
             f"{_first_match(_FOREIGN, data) or 'something else'}; save it as one of these"
         )
     try:
-        picture = _read_npy(data) if kind == "NPY" else _read_picture(data, kind, limits)
+        picture = _read_npy(data, shown_side) if kind == "NPY" else _read_picture(data, kind, limits, shown_side)
     except ImageError:
         raise
     except Exception as error:  # broken files make parsers raise nearly anything, MemoryError included
@@ -135,7 +139,7 @@ class _Metered(io.BytesIO):
         return super().read(size)
 
 
-def _read_picture(data: bytes, kind: str, limits: tuple[float, float] | None) -> Picture:
+def _read_picture(data: bytes, kind: str, limits: tuple[float, float] | None, shown_side: int) -> Picture:
     notes: list[str] = []
     is_animated = False
     if kind == "PNG":
@@ -171,11 +175,11 @@ def _read_picture(data: bytes, kind: str, limits: tuple[float, float] | None) ->
             pixels = _deep_pixels(values, upright, raw_mode, notes, limits or found)
             if is_negative:  # Pillow heeds TIFF's WhiteIsZero in 8 bits only
                 pixels = 1 - pixels
-            return replace(_grey_picture(pixels, notes, kind), limits=found)
-        return _colour_picture(_on_white(upright, raw_mode, notes), notes, kind)
+            return replace(_grey_picture(pixels, notes, kind, shown_side), limits=found)
+        return _colour_picture(_on_white(upright, raw_mode, notes), notes, kind, shown_side)
 
 
-def _read_npy(data: bytes) -> Picture:
+def _read_npy(data: bytes, shown_side: int) -> Picture:
     file = io.BytesIO(data)
     shape, is_fortran, dtype = npy_header(file)
     axes = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
@@ -183,7 +187,7 @@ def _read_npy(data: bytes) -> Picture:
         raise ImageError(f"the array must be (H, W), (1, H, W) or (H, W, 1, 3 or 4), got {str(shape)[:60]}; reshape it")
     check_size(axes[1], axes[0])
     values = np.frombuffer(data, dtype, math.prod(shape), file.tell())  # a view, which a lying header cannot pass
-    return picture_of(values.reshape(shape, order="F" if is_fortran else "C").reshape(axes))
+    return picture_of(values.reshape(shape, order="F" if is_fortran else "C").reshape(axes), None, shown_side)
 
 
 def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -201,12 +205,15 @@ def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     return shape, is_fortran, dtype
 
 
-def picture_of(values: np.ndarray, limits: tuple[float, float] | None = None) -> Picture:
+def picture_of(
+    values: np.ndarray, limits: tuple[float, float] | None = None, shown_side: int = MAX_SHOWN_SIDE
+) -> Picture:
     """An array's numbers as a picture, by the rules of `read_image`.
 
     Args:
         values: (H, W) or (H, W, 1, 3 or 4) of real numbers.
         limits: As in `read_image`.
+        shown_side: As in `read_image`.
 
     Raises:
         ImageError: If it is too large, or its numbers are not finite, or its opacity is out of range.
@@ -215,10 +222,8 @@ def picture_of(values: np.ndarray, limits: tuple[float, float] | None = None) ->
     notes: list[str] = []
     if values.ndim == 2 or values.shape[2] == 1:
         found = value_range(values)
-        return replace(
-            _grey_picture(_to_unit(values.reshape(values.shape[:2]), notes, limits or found), notes, "NPY"),
-            limits=found,
-        )
+        pixels = _to_unit(values.reshape(values.shape[:2]), notes, limits or found)
+        return replace(_grey_picture(pixels, notes, "NPY", shown_side), limits=found)
     found = value_range(values[..., :3])
     colours = _to_uint8(_to_unit(values[..., :3], notes, limits or found))
     if values.shape[2] == 4:
@@ -228,14 +233,15 @@ def picture_of(values: np.ndarray, limits: tuple[float, float] | None = None) ->
         colours = np.dstack([colours, _to_uint8(_to_unit(opacity, [], value_range(opacity)))])
     if values.dtype != np.uint8:
         notes.append("colours read with 8 bits a channel")
-    return replace(_colour_picture(_on_white(Image.fromarray(colours), "", notes), notes, "NPY"), limits=found)
+    image = _on_white(Image.fromarray(colours), "", notes)
+    return replace(_colour_picture(image, notes, "NPY", shown_side), limits=found)
 
 
-def _grey_picture(pixels: np.ndarray, notes: list[str], kind: str) -> Picture:
-    return Picture(pixels, tuple(notes), kind, _for_showing(Image.fromarray(_to_uint8(pixels))))
+def _grey_picture(pixels: np.ndarray, notes: list[str], kind: str, shown_side: int) -> Picture:
+    return Picture(pixels, tuple(notes), kind, _for_showing(Image.fromarray(_to_uint8(pixels)), shown_side))
 
 
-def _colour_picture(image: Image.Image, notes: list[str], kind: str) -> Picture:
+def _colour_picture(image: Image.Image, notes: list[str], kind: str, shown_side: int) -> Picture:
     """From mode L or RGB."""
     grey = image
     if image.mode == "RGB":
@@ -247,11 +253,11 @@ def _colour_picture(image: Image.Image, notes: list[str], kind: str) -> Picture:
             image = grey = red
     pixels = np.array(grey, np.float32)
     pixels /= 255
-    return Picture(pixels, tuple(notes), kind, _for_showing(image))
+    return Picture(pixels, tuple(notes), kind, _for_showing(image, shown_side))
 
 
-def _for_showing(image: Image.Image) -> np.ndarray:
-    image.thumbnail((MAX_SHOWN_SIDE, MAX_SHOWN_SIDE), Image.Resampling.LANCZOS)
+def _for_showing(image: Image.Image, side: int) -> np.ndarray:
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return np.array(image)
 
 

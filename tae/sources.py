@@ -268,7 +268,7 @@ class FileSource:
 
     def _read(self, number: int, frame: int) -> np.ndarray:
         """(H, W) uint8 from the file, kept where there is room."""
-        picture = read_frame(self._folder / self._names[number], frame)
+        picture = read_frame(self._folder / self._names[number], frame, shown_side=1)
         fitted = fit_image(picture.pixels, self._config.input_size, max_width=self._config.max_width)
         image = to_uint8(fitted.pixels)
         with self._lock:
