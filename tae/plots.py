@@ -5,6 +5,7 @@ diverging map that is centred on zero. Units of attention are "x uniform": a wei
 """
 
 import base64
+import html
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,12 @@ ERROR_COLOURS = diverging.PuOr
 QUERY_COLOUR = "#0091d5"
 """A blue that stands out from grey and from magma's colours for every kind of colour vision."""
 MARKER_COLOUR = "#d55e00"
+CURVE_COLOURS = ("#0077bb", "#d55e00", "#009e73", "#a8559a", "#8a8f99")
+"""Blue, vermilion, green, purple, grey, after Okabe & Ito 2008: apart for every kind of colour vision, and seen on white
+and on black alike. From the sixth curve on they come again, dashed."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+MAX_POINTS = 1000
+"""Of one curve; of more, the lowest and the highest of each block are drawn."""
 EXACT_TOKENS = 400
 """Up to here a map is drawn cell by cell; above, blocks of cells show their largest weight."""
 MAX_CELLS = 512
@@ -432,6 +439,53 @@ def plot_by_group(groups: list[dict], axis: str) -> go.Figure:
     return _finish(figure, height=270, top=8, bottom=44, left=54)
 
 
+def plot_curves(
+    curves: dict[str, tuple[np.ndarray, np.ndarray]],
+    x_title: str,
+    y_title: str,
+    unit: str = "",
+    log: bool = False,
+) -> go.Figure:
+    """Curves of one or more trainings over each other.
+
+    Args:
+        curves: {name: (x (n,), y (n,))}, x rising; points that are no finite numbers are left out.
+        x_title: "Step" or "Minutes".
+        y_title: Under the figure's vertical axis.
+        unit: Behind y in the hover.
+        log: Whether the vertical axis is logarithmic; points that are not above 0 are left out then.
+    """
+    figure = go.Figure()
+    for number, (name, (x, y)) in enumerate(curves.items()):
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        is_shown = np.isfinite(x) & np.isfinite(y) & (y > 0 if log else True)
+        x, y = _thinned(x[is_shown], y[is_shown])
+        label = html.escape(name)
+        figure.add_trace(
+            go.Scatter(
+                x=x,
+                y=y,
+                name=label,
+                mode="lines" if len(x) > 1 else "markers",
+                line={
+                    "width": 2,
+                    "color": CURVE_COLOURS[number % len(CURVE_COLOURS)],
+                    "dash": DASHES[number // len(CURVE_COLOURS) % len(DASHES)],
+                },
+                hovertemplate=f"{x_title.lower()} %{{x:.4~g}}<br>%{{y:.4~g}}{unit}<extra>{label}</extra>",
+            )
+        )
+    figure.update_xaxes(title=x_title, rangemode="tozero")
+    figure.update_yaxes(title=y_title, type="log" if log else "linear", nticks=6)
+    if log:
+        figure.update_yaxes(tickformat=".1~g", minor={"showgrid": False})
+    figure.update_layout(
+        showlegend=len(curves) > 1, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    )
+    rows = -(-len(curves) // 2) if len(curves) > 1 else 0
+    return _finish(figure, height=260 + 20 * rows, top=8 + 20 * rows, bottom=44, left=58)
+
+
 def layer_title(name: str) -> str:
     """A map's name as pages and exports spell it."""
     return "Average" if name == "average" else f"Layer {name.removeprefix('layer_')}"
@@ -460,6 +514,18 @@ def _finish(
         uirevision="keep",  # a zoom stays when the layer changes
     )
     return figure
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most about `MAX_POINTS` of the points: the lowest and the highest of each block, so that no spike is lost."""
+    if len(x) <= MAX_POINTS:
+        return x, y
+    starts = np.linspace(0, len(x), MAX_POINTS // 2 + 1).astype(int)
+    kept = {0, len(x) - 1}
+    for start, end in zip(starts[:-1], starts[1:], strict=True):
+        kept |= {start + int(y[start:end].argmin()), start + int(y[start:end].argmax())}
+    places = sorted(kept)
+    return x[places], y[places]
 
 
 def _say_coarser(figure: go.Figure, k: int, yshift: int) -> None:

@@ -370,6 +370,18 @@ def read_log(folder: Path) -> list[dict]:
     return records
 
 
+def minutes(records: list[dict], batch_size: int) -> list[float]:
+    """Time trained up to each record, from the pace that each tells: pauses between stop and resume do not count."""
+    total, before, times = 0.0, 0, []
+    for record in records:
+        pace = record.get("images_per_s")
+        if isinstance(pace, (int, float)) and pace > 0:
+            total += (record["step"] - before) * batch_size / pace / 60
+        before = record["step"]
+        times.append(total)
+    return times
+
+
 def cut_log(folder: Path, step: int) -> None:
     """Drop the records and strips after `step`: a resumed run writes them again."""
     records = [record for record in read_log(folder) if record["step"] <= step]

@@ -96,6 +96,12 @@ def test_torn_line_of_a_log_is_passed_over(tmp_path: Path) -> None:
     assert [record["step"] for record in runs.read_log(folder)] == [1, 2, 3]
 
 
+def test_minutes_follow_the_pace_and_leave_pauses_out() -> None:
+    records = [{"step": 10, "images_per_s": 16.0}, {"step": 30, "images_per_s": 32.0}, {"step": 40}]
+    assert runs.minutes(records, 96) == [1.0, 2.0, 2.0]
+    assert runs.minutes([], 16) == []
+
+
 def test_newest_run_comes_first_and_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
     for age, name in enumerate(["new", "older", "oldest"]):
         os.utime(written(tmp_path / "runs" / name) / "config.json", (10_000 - age, 10_000 - age))
