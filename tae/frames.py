@@ -132,8 +132,9 @@ def read_frame(path: Path, frame: int = 0, shown_side: int = MAX_SHOWN_SIDE) -> 
         raise ValueError(f"frame must be from 0 to {count - 1}, got {frame}")
     with _opened(path) as file:
         if stack is None:
-            check_bytes(os.fstat(file.fileno()).st_size)
-            return read_image(file.read(MAX_FILE_BYTES), path.name, shown_side=shown_side)
+            size = os.fstat(file.fileno()).st_size
+            check_bytes(size)
+            return read_image(file.read(size), path.name, shown_side=shown_side)
         return stack.read(file, frame, _limits(path, stack), shown_side)
 
 
@@ -146,7 +147,7 @@ def content_digest(path: Path) -> bytes:
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= MAX_FILE_BYTES:
-            return hashlib.sha256(file.read(MAX_FILE_BYTES)).digest()
+            return hashlib.sha256(file.read(size)).digest()
         first = file.read(1024**2)
         file.seek(size - 1024**2)
         return hashlib.sha256(first + file.read(1024**2) + str(size).encode()).digest()
