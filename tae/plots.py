@@ -486,6 +486,46 @@ def plot_curves(
     return _finish(figure, height=260 + 20 * rows, top=8 + 20 * rows, bottom=44, left=58)
 
 
+def plot_memory(kinds: dict[str, int], memory: int, owner: str) -> go.Figure:
+    """What a training step holds at its peak, stacked, before the memory of the device.
+
+    Args:
+        kinds: {kind: bytes}.
+        memory: Of the device, in bytes; 0: not known.
+        owner: Whose it is, in words.
+    """
+    figure = go.Figure()
+    for number, (kind, count) in enumerate(kinds.items()):
+        figure.add_trace(
+            go.Bar(
+                x=[count / 1e9],
+                y=[""],
+                name=kind,
+                orientation="h",
+                marker={
+                    "color": CURVE_COLOURS[number % len(CURVE_COLOURS)],
+                    "pattern": {"shape": "" if number < len(CURVE_COLOURS) else "/"},
+                    "line": {"width": 0},
+                },
+                hovertemplate=f"{kind}: {count / 1e6:,.0f} MB<extra></extra>",
+            )
+        )
+    total = sum(kinds.values())
+    if memory and memory < 4 * total:  # far away, it would squeeze the bar to nothing
+        figure.add_vline(x=memory / 1e9, line={"color": MARKER_COLOUR, "width": 2, "dash": "dash"})
+    figure.update_xaxes(
+        title=f"GB at the peak, of {memory / 1e9:,.1f} GB that {owner} has" if memory else "GB at the peak",
+        range=[0, 1.08 * max(total, memory if memory < 4 * total else 0) / 1e9],
+    )
+    figure.update_yaxes(visible=False)
+    figure.update_layout(
+        barmode="stack",
+        bargap=0.25,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+    )
+    return _finish(figure, height=150, top=54, bottom=44, left=0, dragmode=False)
+
+
 def layer_title(name: str) -> str:
     """A map's name as pages and exports spell it."""
     return "Average" if name == "average" else f"Layer {name.removeprefix('layer_')}"

@@ -382,6 +382,24 @@ def minutes(records: list[dict], batch_size: int) -> list[float]:
     return times
 
 
+def log_rows(folder: Path) -> list[dict]:
+    """The records with the same names in each, as a table needs them; None where a record has no such number."""
+    records = read_log(folder)
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return [{name: record.get(name) for name in names} for record in records]
+
+
+def config_differences(configs: list[TrainConfig]) -> dict[str, list[str]]:
+    """{field: its value in each config, as a text} of the fields in which they are not all alike; files' places aside."""
+    plain = [config_to_dict(config) for config in configs]
+    return {
+        name: [str(values[name]) for values in plain]
+        for name in (plain[0] if plain else ())
+        if name not in ("out", "name", "resume", "overwrite")
+        and any(values[name] != plain[0][name] for values in plain)
+    }
+
+
 def cut_log(folder: Path, step: int) -> None:
     """Drop the records and strips after `step`: a resumed run writes them again."""
     records = [record for record in read_log(folder) if record["step"] <= step]

@@ -2,9 +2,12 @@
 
 The view (which checkpoint, picture, layer, head, patch) lives under its own keys in session state, because a widget's
 value dies when its page is left, and is written to the URL, so that a copied link restores it.
+
+The environment variable TAE_CHECKPOINTS names a folder to use in place of `checkpoints/`, runs included.
 """
 
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +27,9 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not 
 
     from tae.checkpoint import Loaded
     from tae.metrics import Quality
+    from tae.plan import Pace
 
-CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+CHECKPOINTS = Path(os.environ.get("TAE_CHECKPOINTS") or Path(__file__).parent.parent / "checkpoints").absolute()
 MAX_UPLOADS = 200
 MAX_UPLOAD_BYTES = 300 * 1024**2
 MAX_MAP_BYTES = 2 * 10**9
@@ -34,6 +38,7 @@ PAGES = {
     "Reconstruct": ("app.py", ":material/compare:"),
     "Attention": ("pages/attention.py", ":material/grid_on:"),
     "Models": ("pages/models.py", ":material/deployed_code:"),
+    "Train": ("pages/train.py", ":material/model_training:"),
 }
 DEFAULTS: dict[str, str] = {
     "checkpoint": "",
@@ -44,6 +49,8 @@ DEFAULTS: dict[str, str] = {
     "head": "mean",
     "query": "",
     "direction": "from",
+    "task": "",
+    "run": "",
 }
 """The view's fields and what they are until somebody chooses; all are texts, as in a link."""
 
@@ -449,6 +456,34 @@ def forward_seconds(config: ModelConfig) -> float:
     return min(seconds[1:]) * (config.encoder_layers + config.decoder_layers)
 
 
+@st.cache_data(max_entries=64, show_spinner="Timing a piece of a step…")
+def training_pace(config: ModelConfig, batch_size: int, precision: str, accumulate: int, device: str) -> "Pace":
+    """How long a training step takes here.
+
+    Raises:
+        ValueError: If a value does not fit.
+    """
+    from tae.plan import calibrate
+
+    with _MODEL_LOCK:
+        return calibrate(config, batch_size, precision, accumulate, device=device, seconds=2)  # type: ignore[arg-type]
+
+
+def memory_bytes(device: str) -> int:
+    """All the memory of "cuda" or "cpu", in a container what it may use; 0 where that cannot be told."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[1]
+    if not hasattr(os, "sysconf"):
+        return 0
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return total
+
+
 def _as_batch(fitted: Fitted) -> "Tensor":
     import torch
 
@@ -535,7 +570,32 @@ def sample(key: str, one: Sample) -> Chosen:
 
 
 def setup(page: str) -> tuple[Active, Chosen]:
-    """What every page calls first: page settings, state, sidebar; stops the page with a sentence if nothing loads."""
+    """What a page calls first: page settings, state, sidebar; stops the page with a sentence if nothing loads."""
+    _begin(page)
+    with st.sidebar:
+        active = _choose_model()
+        if active is None:
+            st.stop()
+            raise AssertionError("st.stop ends the script")
+        chosen = _choose_picture(active)
+    _warn_if_untrained(active)
+    return active, chosen
+
+
+def setup_without_model(page: str) -> None:
+    """The same for a page that works before there is any checkpoint."""
+    _begin(page)
+    active = None
+    with st.sidebar:
+        if checkpoint_files() or st.session_state.uploaded_models or st.session_state.untrained:
+            active = _choose_model()
+        else:
+            st.caption("No checkpoint yet: the first training makes one.")
+    if active is not None:
+        _warn_if_untrained(active)
+
+
+def _begin(page: str) -> None:
     st.set_page_config(page_title=f"{page} · tae", page_icon=_icon(), layout="wide")
     # Streamlit leaves a hand's breadth above every page; the first screen needs it for the pictures.
     st.html(
@@ -544,21 +604,22 @@ def setup(page: str) -> tuple[Active, Chosen]:
         " .stMain [data-testid='stColumn'] {min-width: 10.5rem}"
         # White pictures on a white page need an edge.
         " .stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}"
-        " .st-key-attention_panels [data-testid='stColumn'] {min-width: 22rem}</style>"
+        " .st-key-attention_panels [data-testid='stColumn'], [class*='st-key-train_wide'] [data-testid='stColumn']"
+        " {min-width: 22rem}</style>"
     )
     init_state()
     with st.sidebar:
         st.markdown("## tae\nSee, and test, what a transformer autoencoder does with an image.")
         for title, (path, icon) in PAGES.items():
             st.page_link(path, label=title, icon=icon, query_params=link(), width="stretch")
-        active = _choose_model()
-        chosen = _choose_picture(active)
+
+
+def _warn_if_untrained(active: Active) -> None:
     if not active.is_trained:
         st.error(
             "**Untrained.** This model has random weights: what it shows is its architecture, not anything learnt.",
             icon=":material/warning:",
         )
-    return active, chosen
 
 
 def _icon() -> Image.Image:
@@ -568,7 +629,8 @@ def _icon() -> Image.Image:
     return Image.fromarray(ramp.astype(np.uint8)).resize((64, 64), Image.Resampling.NEAREST)
 
 
-def _choose_model() -> Active:
+def _choose_model() -> Active | None:
+    """The model that somebody chooses, or the first one that loads; None where none does, which the sidebar says."""
     from tae.checkpoint import CheckpointError
 
     state = st.session_state
@@ -576,9 +638,9 @@ def _choose_model() -> Active:
     keys = [*files, *state.uploaded_models, *state.untrained]
     if not keys:
         st.error(
-            "There is no checkpoint in `checkpoints/`. Train one with `python -m tae.train tiny`, then reload this page."
+            "There is no checkpoint in `checkpoints/`. Make one on the page Train, or with `python -m tae.train tiny`."
         )
-        st.stop()
+        return None
     if state.checkpoint and state.checkpoint not in keys:
         st.warning(
             "The link names a checkpoint that is not here (uploads last for one session only); showing the first one."
@@ -605,8 +667,7 @@ def _choose_model() -> Active:
                 st.info(f"Showing {escape_markdown(active.title)} instead.")
             st.caption(model_summary(active))
             return active
-    st.stop()
-    raise AssertionError("st.stop ends the script")
+    return None
 
 
 def model_summary(active: Active) -> str:
