@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -92,7 +92,10 @@ def count(config: ModelConfig, width: int | None = None) -> Counts:
 
 
 def saved_for_backward(model: TransformerAutoencoder, images: Tensor) -> int:
-    """Bytes that one forward pass keeps for the backward pass, each storage once; parameters and images left out."""
+    """Bytes that one forward pass keeps for the backward pass, each storage once; parameters and images left out.
+
+    With checkpointing, these are above all the tokens that enter each block.
+    """
     own = {_storage(tensor) for tensor in (*model.parameters(), images)}
     saved: dict[int, Tensor] = {}
 
@@ -101,8 +104,15 @@ def saved_for_backward(model: TransformerAutoencoder, images: Tensor) -> int:
         saved.setdefault(_storage(tensor), tensor)
         return tensor
 
+    def keep_input(_: nn.Module, inputs: tuple) -> None:
+        keep(inputs[0])
+
+    blocks = [*model.encoder.blocks, *model.decoder.blocks] if model.config.use_gradient_checkpointing else []
+    hooks = [block.register_forward_pre_hook(keep_input) for block in blocks]  # no saved tensors to PyTorch
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model(images)
+    for hook in hooks:
+        hook.remove()
     return sum(tensor.untyped_storage().nbytes() for storage, tensor in saved.items() if storage not in own)
 
 
@@ -114,29 +124,35 @@ def forward_flops(model: TransformerAutoencoder, images: Tensor) -> int:
 
 
 class _FlopTally(TorchDispatchMode):
-    """PyTorch's own formulas without its `FlopCounterMode`.
-
-    That one hooks every module of the process, those of other threads too, and has no formula for the CPU's fused
-    attention.
-    """
-
-    FORMULAS = {
-        **flop_registry,
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
-            torch.ops.aten._scaled_dot_product_flash_attention
-        ],
-    }
-
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
-        formula = self.FORMULAS.get(func.overloadpacket)
-        if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=output)
+        self.total += flops_of(func, args, kwargs or {}, output)
         return output
+
+
+FORMULAS = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
+        torch.ops.aten._scaled_dot_product_flash_attention
+    ],
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        torch.ops.aten._scaled_dot_product_flash_attention_backward
+    ],
+}
+
+
+def flops_of(func: Any, args: tuple, kwargs: dict, output: Any) -> int:
+    """Operations of one call, where it multiplies matrices; else 0.
+
+    PyTorch's own formulas without its `FlopCounterMode`: that one hooks every module of the process, those of other
+    threads too, and has no formula for the CPU's fused attention.
+    """
+    formula = FORMULAS.get(func.overloadpacket)
+    return 0 if formula is None else formula(*args, **kwargs, out_val=output)
 
 
 def _storage(tensor: Tensor) -> int:
