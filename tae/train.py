@@ -1,103 +1,59 @@
-"""Train a transformer autoencoder on the demo data or on a folder of your own images.
+"""Train a transformer autoencoder on the demo data or on your own images; killed at any moment, it resumes exactly.
 
     python -m tae.train tiny --steps 3000
     python -m tae.train small --data ~/photographs --out checkpoints/photographs.safetensors
+    torchrun --nproc_per_node=4 -m tae.train small --data ~/photographs
 
-Ctrl-C stops after the current step and saves what has been learnt so far.
+Ctrl-C stops after the current step and saves. The same command with --resume goes on, whatever ended it.
 """
 
 import math
 import platform
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import tyro
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
+from tae import distributed, runs
 from tae.checkpoint import Card, load_checkpoint, save_checkpoint
-from tae.config import preset_config, size_in_words
-from tae.datasets import DemoSource, FolderSource, ImageSource, to_batch
+from tae.config import ModelConfig, size_in_words
+from tae.distributed import World, joined
 from tae.evaluate import evaluate, reconstruct
+from tae.loader import Batch, Loader
 from tae.metrics import psnr_of
 from tae.model import TransformerAutoencoder
+from tae.optim import (
+    WeightAverage,
+    lr_schedule,
+    make_optimizers,
+    optimizer_tensors,
+    restore_optimizers,
+    set_lr,
+)
+from tae.sources import ImageSource, open_source
+from tae.trainconfig import TrainConfig, command_line, config_from_dict, config_to_dict, differences
+from tae.trainlog import TrainLog
+from tae.trainstate import TrainState, load_newest, save_state, state_files
+from tae.wholefile import remove_leftovers
+
+PACE_STEPS, PACE_SECONDS = 10, 20
+"""A time budget becomes a number of steps after so many steps, or so much time if that is sooner."""
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why and what is left."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """One training run; every field is a flag of the command line."""
-
-    preset: Annotated[Literal["tiny", "small", "medium", "large", "xlarge"], tyro.conf.Positional] = "tiny"
-    """Size of the model."""
-    data: str = "demo"
-    """"demo": composed garment photographs; else a folder of images, searched with its subfolders."""
-    input_size: tuple[int, int | None] = (201, 201)
-    """Height and width in pixels; width None: any width."""
-    patch_size: int | None = 16
-    """Side of a patch in pixels; None: one token for the whole image, as in the diagram."""
-    max_width: int = 1280
-    """Widest image where the width is None."""
-    steps: int = 3000
-    """Optimizer steps."""
-    batch_size: int = 16
-    """Images a step."""
-    muon_lr: float = 0.02
-    """Learning rate of Muon, for the matrices of the blocks."""
-    adamw_lr: float = 2e-3
-    """Learning rate of AdamW, for everything else."""
-    weight_decay: float = 0.01
-    """Of Muon; AdamW has none."""
-    warmup_steps: int = 60
-    """Steps in which the learning rate rises; then it falls as a cosine to 2 %."""
-    clip_norm: float = 1.0
-    """Ceiling of the gradient's norm."""
-    seed: int = 0
-    """Of the weights and of the order of the data."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto: bf16 autocast where the hardware has it."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where there is one."""
-    eval_every: int = 200
-    """Steps between looks at the held-out images."""
-    save_every_s: int = 180
-    """Seconds between saves."""
-    out: Path | None = None
-    """Where the checkpoint goes; None: checkpoints/<data>_<preset>_<size>_p<patch>.safetensors."""
-    name: str | None = None
-    """Name that the app shows."""
-    init_from: Path | None = None
-    """Start from this checkpoint's weights; the data goes on where it stopped."""
-
-    def __post_init__(self) -> None:
-        for field in ("steps", "batch_size", "eval_every", "save_every_s"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if self.warmup_steps < 0 or self.seed < 0:
-            raise ValueError(f"warmup_steps and seed must be at least 0, got {self.warmup_steps} and {self.seed}")
-        for field in ("muon_lr", "adamw_lr", "clip_norm"):
-            if not (math.isfinite(getattr(self, field)) and getattr(self, field) > 0):
-                raise ValueError(f"{field} must be a positive number, got {getattr(self, field)}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
-
-    @property
-    def out_path(self) -> Path:
-        if self.out is not None:
-            return self.out
-        source = "demo" if self.data == "demo" else Path(self.data).name
-        patch = "one-token" if self.patch_size is None else f"p{self.patch_size}"
-        return Path("checkpoints") / f"{source}_{self.preset}_{size_in_words(self.input_size)}_{patch}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -106,18 +62,24 @@ class TrainRecord:
 
     Attributes:
         step: Steps done, from 1.
-        loss: Mean squared error of the batch.
+        steps: Steps in all; 0 while a time budget is not yet turned into steps.
+        loss: Mean squared error over the real pixels of the batch.
         lr: Muon's learning rate.
-        images_per_s: Since the start.
+        grad_norm: Before clipping; nan where an fp16 gradient overflowed and the step was left out.
+        images_per_s: Of the training, over the last steps.
+        loader_images_per_s: What reading alone could deliver.
         seconds_left: Estimate from the pace so far.
         held_out_psnr: dB, where this step looked at the held-out images.
         saved: The checkpoint's path, where this step saved it.
     """
 
     step: int
+    steps: int
     loss: float
     lr: float
+    grad_norm: float
     images_per_s: float
+    loader_images_per_s: float
     seconds_left: float
     held_out_psnr: float | None = None
     saved: Path | None = None
@@ -127,222 +89,527 @@ def train(
     config: TrainConfig,
     source: ImageSource | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Iterator[TrainRecord]:
-    """Train and save; yields a record for each step.
+    notify: Callable[[str], None] = lambda text: None,
+) -> Generator[TrainRecord]:
+    """Train and save; yields a record for each step. Under torchrun every process calls it, and rank 0 alone writes.
+
+    Resuming is exact: the order of the data and all randomness are functions of (seed, step), and the state holds the
+    rest, so that a run that was killed ends with the weights of one that was not (the same bits on a CPU with as many
+    threads and processes).
 
     Args:
         config: What to train, on what, for how long.
         source: Images; None: those that `config.data` names.
         should_stop: Asked after each step; once true, the run looks at the held-out images, saves, and ends.
+        notify: Called with a sentence about what was found or decided.
 
     Raises:
-        ValueError: If the model, the data or the starting checkpoint does not fit.
-        TrainingError: If the loss is no longer a number; the last save stays.
+        ValueError: If the model, the data, the state or the starting checkpoint does not fit, or the run would replace
+            another's files.
+        TrainingError: If the loss or gradient is no longer a number; the state before that step is saved.
+        OSError: If something cannot be written; what was saved before stays.
     """
-    device = pick_device(config.device)
-    autocast = pick_autocast(config.precision, device)
-    source = source or open_source(config)
-    torch.manual_seed(config.seed)
-    model, history = _starting_model(config)
-    model.to(device).train()
-    optimizers = make_optimizers(model, config)
-    held_out = source.held_out(64)
-    first_step = history["images_seen"] // config.batch_size
-    started, cpu_started, last_save = time.monotonic(), time.process_time(), time.monotonic()
-    curve: list[dict] = list(history["curve"])
+    model_config = config.model_config  # refused before anything is read or written
+    folder = runs.folder_of(config.out_path)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    with ExitStack() as stack:
+        world = stack.enter_context(joined(config.device))
+        if config.batch_size % (world.size * config.accumulate):
+            raise ValueError(
+                "batch_size must be a multiple of processes times accumulate, got "
+                f"{config.batch_size}, {world.size} and {config.accumulate}"
+            )
+        if world.is_main:
+            _refuse_to_replace(config, folder)
+        source = source or open_source(config)
+        if world.is_main:
+            stack.enter_context(runs.hold(folder))
+            _prepare_folder(config, folder)
+            runs.write_config(folder, config)
+        world.sum(0.0)  # the others wait for what rank 0 prepares
+        try:
+            run = _Run(config, model_config, source, world, folder, notify)
+            yield from run.go(should_stop)
+        except torch.OutOfMemoryError as error:
+            message = (
+                "the memory of the device does not suffice; lower --batch-size, raise --accumulate, or add "
+                "--use-gradient-checkpointing (python -m tae.plan says what fits)"
+            )
+            _write_failure(world, folder, message)
+            raise TrainingError(message) from error
+        except (ValueError, OSError, TrainingError) as error:
+            _write_failure(world, folder, str(error))
+            raise
 
-    def save(step: int, metrics: dict) -> Path:
+
+class _Run:
+    """The parts of one training and where it stands."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model_config: ModelConfig,
+        source: ImageSource,
+        world: World,
+        folder: Path,
+        notify: Callable[[str], None],
+    ) -> None:
+        self.config, self.source, self.world, self.folder, self.notify = config, source, world, folder, notify
+        self.precision = pick_precision(config.precision, world.device)
+        torch.manual_seed(config.seed)
+        self.model = TransformerAutoencoder(model_config)
+        self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
+        self.step, self.steps = 0, 0 if config.minutes else config.steps
+        self.curve: list[dict] = []
+        self.seconds, self.cpu_seconds = 0.0, 0.0
+        state = self._find_state()
+        if config.init_from is not None:
+            self._start_from(config.init_from)
+        if state is not None:
+            self._take_weights(state)
+        self.network = self._spread()
+        self.optimizers = make_optimizers(self.model, config)
+        self.average = WeightAverage(self.model, config.ema_decay) if config.ema_decay else None
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")  # type: ignore[attr-defined]
+        if state is not None:
+            self._restore(state)
+        if config.use_compile:
+            check_compiler(world.device)
+            self.model.compile()
+
+    # ---- where it starts
+
+    def _find_state(self) -> TrainState | None:
+        if not self.config.resume:
+            return None
+        state, torn = load_newest(self.folder)
+        for sentence in torn:
+            self.notify(sentence)
+        if state is None:
+            self.notify("found no whole state of this run: starting from the beginning")
+            return None
+        if state.values.get("fingerprint") != self.source.fingerprint:
+            raise ValueError(
+                f"the images of {self.config.data} must be those that the run began with, and they have changed; "
+                "start a new run, with --init-from to keep what was learnt"
+            )
+        self.notify(f"resuming after step {state.step} of {state.values['steps'] or '?'}")
+        return state
+
+    def _start_from(self, path: Path) -> None:
+        loaded = load_checkpoint(path)
+        asked, found = asdict(self.model.config), asdict(loaded.model.config)
+        free = ("use_flash_attention", "use_gradient_checkpointing", "dropout", "preset")
+        differing = [
+            f"{name}: asked {value!r}, found {found[name]!r}"
+            for name, value in asked.items()
+            if name not in free and found[name] != value
+        ]
+        if differing:
+            raise ValueError(f"--init-from must hold the same model: {'; '.join(differing)}")
+        self.model.load_state_dict(loaded.model.state_dict())
+        self.history = {name: loaded.card.training.get(name, start) for name, start in self.history.items()}
+        if self.history["command"]:
+            self.history["command"] += f" (to step {self.history['steps']}), then "
+
+    def _take_weights(self, state: TrainState) -> None:
+        weights = {name: state.tensors.get(f"model.{name}") for name in self.model.state_dict()}
+        missing = [name for name, tensor in weights.items() if tensor is None]
+        if missing:
+            raise ValueError(f"the state must hold the model's weights, and lacks {', '.join(missing[:5])}")
+        self.model.load_state_dict(weights)  # strict: shapes too
+
+    def _restore(self, state: TrainState) -> None:
+        restore_optimizers(self.model, self.optimizers, state.tensors)
+        if self.average is not None:
+            for name, parameter in self.model.named_parameters():
+                self.average.weights[name] = distributed.like(state.tensors[f"ema.{name}"], parameter)
+        values = state.values
+        if values["scaler"]:
+            self.scaler.load_state_dict(values["scaler"])
+        self.step, self.steps, self.curve, self.history = (
+            state.step,
+            values["steps"],
+            values["curve"],
+            values["history"],
+        )
+        self.seconds, self.cpu_seconds = values["seconds"], values["cpu_seconds"]
+
+    def _spread(self) -> torch.nn.Module:
+        """Put the model where it computes; returns what the forward pass goes through."""
+        world = self.world
+        self.model.train()
+        if world.size > 1 and self._is_sharded():
+            if self.precision == "fp16":
+                raise ValueError(
+                    "parallel 'fsdp' must have precision bf16 or fp32, got fp16; choose one of these, or ddp"
+                )
+            distributed.shard(self.model, world)
+            return self.model
+        self.model.to(world.device)
+        return distributed.replicate(self.model, world) if world.size > 1 else self.model
+
+    def _is_sharded(self) -> bool:
+        if self.config.parallel != "auto":
+            return self.config.parallel == "fsdp"
+        if self.world.device.type != "cuda":
+            return False
+        needed = sum(parameter.numel() for parameter in self.model.parameters()) * 16
+        total = torch.cuda.mem_get_info(self.world.device)[1]
+        return self.world.any(needed > 0.7 * total)[0]
+
+    # ---- the loop
+
+    def go(self, should_stop: Callable[[], bool]) -> Generator[TrainRecord]:
+        config, world = self.config, self.world
+        self.log = TrainLog(self.folder, self.step) if world.is_main else None
+        held_out = self.source.held_out(config.held_out_images)
+        was_finished = bool(world.from_main(float(runs.read_status(self.folder)[0] == "finished")))
+        if world.is_main:
+            runs.write_status(self.folder, "running", step=self.step, steps=self.steps)
+        started, cpu_started = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
+        last_save, save_took, paces = time.monotonic(), 0.0, deque(maxlen=50)
+        first, first_step = self.history["images_seen"] // config.batch_size, self.step
+        is_stopped = False
+        loader = Loader(
+            self.source,
+            config.batch_size,
+            first + self.step,
+            first + self.steps if self.steps else sys.maxsize,
+            world.rank,
+            world.size,
+            config.workers,
+        )
+        try:
+            with loader:
+                batches = iter(loader)
+                while not is_stopped and (not self.steps or self.step < self.steps):
+                    began = time.monotonic()
+                    batch = next(batches)
+                    share = lr_schedule(self.step, self.steps or sys.maxsize, config.warmup_steps)
+                    try:
+                        loss, grad_norm = self._learn(batch, share)
+                    except _NotFiniteError as error:
+                        self._save_state()
+                        raise TrainingError(
+                            f"{error} at step {self.step + 1}; lower --muon-lr and --adamw-lr, or look at the images "
+                            f"{self._names(batch, error.images)}; the state after step {self.step} is saved, and --resume "
+                            "would go on from it"
+                        ) from None
+                    self.step += 1
+                    paces.append(time.monotonic() - began)
+                    self.seconds, self.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
+                    asked, time_to_save = world.any(
+                        should_stop() or runs.stop_asked(self.folder),
+                        time.monotonic() - last_save >= max(config.save_every_s, 20 * save_took),
+                    )
+                    if not self.steps:
+                        time_to_save = self._decide_steps(paces) or time_to_save
+                    is_stopped = asked and self.step != self.steps
+                    is_last = is_stopped or self.step == self.steps
+                    held_out_psnr, saved = None, None
+                    if is_last or self.step % config.eval_every == 0:
+                        held_out_psnr = self._look(held_out, loss)
+                    if is_last or time_to_save:
+                        last_save = time.monotonic()
+                        self._save_state()
+                        save_took, last_save = time.monotonic() - last_save, time.monotonic()
+                    if is_last:
+                        saved = self._finish(is_stopped)
+                    pace = float(np.mean(paces))
+                    record = TrainRecord(
+                        self.step,
+                        self.steps,
+                        loss,
+                        config.muon_lr * share,
+                        grad_norm,
+                        config.batch_size / pace,
+                        loader.images_per_s * world.size,
+                        pace * (self.steps - self.step) if self.steps else (config.minutes or 0) * 60 - self.seconds,
+                        held_out_psnr,
+                        saved,
+                    )
+                    if self.log and (is_last or held_out_psnr is not None or self.step % config.log_every == 0):
+                        self.log.record(_plain(record))
+                    yield record
+            if first_step == self.steps:  # resumed after the last step
+                if was_finished and config.out_path.exists():
+                    self.notify(
+                        f"all {self.steps} steps are done, and {config.out_path} is there; nothing is left to do"
+                    )
+                    if world.is_main:
+                        runs.write_status(self.folder, "finished", "", self.step, self.steps)
+                else:  # killed before the checkpoint was written
+                    self._finish(False)
+                    self.notify(f"all {self.steps} steps were done; saved {config.out_path}")
+        finally:
+            if self.log:
+                self.log.close()
+
+    def _learn(self, batch: Batch, lr_share: float) -> tuple[float, float]:
+        """One optimizer step; returns the loss over the whole batch, and the norm of its gradient.
+
+        Raises:
+            _NotFiniteError: If either is no number; the weights are as they were.
+        """
+        world, parts = self.world, self.config.accumulate
+        torch.manual_seed(_seed_of(self.config.seed, self.step, world.rank))
+        widths = batch.widths
+        real = batch.images.shape[2] * (
+            len(batch.images) * batch.images.shape[3] if widths is None else int(widths.sum())
+        )
+        (pixels,) = world.sum(real)
+        errors = []
+        size = len(batch.images) // parts
+        for part in range(parts):
+            chosen = slice(part * size, (part + 1) * size)
+            images = batch.images[chosen].to(world.device, non_blocking=True)
+            own_widths = None if widths is None else widths[chosen]
+            with self._gradients_shared(part == parts - 1):
+                with torch.autocast(world.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32"):
+                    recon, _ = self.network(images, widths=own_widths)
+                error = squared_errors(recon, images, own_widths)
+                # Processes average their gradients, and the mean is over the pixels of all: hence their number.
+                self.scaler.scale(error.sum() * (world.size / pixels)).backward()
+            errors.append(error.detach())
+        error = torch.cat(errors)
+        loss = world.sum(error.sum().item())[0] / pixels
+        if not math.isfinite(loss):
+            self._forget_gradients()
+            raise _NotFiniteError("the loss is no longer a number", (~error.isfinite()).nonzero().flatten().tolist())
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        norm = distributed.norm_of(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
+        if not math.isfinite(norm) and (not self.scaler.is_enabled() or self.scaler.get_scale() < 1):
+            self._forget_gradients()
+            raise _NotFiniteError("the gradient is no longer a number", [*range(len(error))])
+        set_lr(self.optimizers, lr_share)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        self._forget_gradients()
+        if self.average is not None:
+            self.average.update(self.model, self.step)
+        return loss, norm
+
+    def _gradients_shared(self, is_last_part: bool):
+        """Processes exchange gradients once a step, not once a part."""
+        if isinstance(self.network, DistributedDataParallel) and not is_last_part:
+            return self.network.no_sync()
+        if self.world.size > 1 and self.network is self.model:
+            self.model.set_requires_gradient_sync(is_last_part)  # type: ignore[operator]
+        return nullcontext()
+
+    def _forget_gradients(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
+    def _names(self, batch: Batch, numbers: list[int]) -> str:
+        names = [self.source.describe(batch.draws[number]) for number in numbers[:5]]
+        everyone = [text for text in self.world.gather(", ".join(names)) if text]
+        return ", ".join(everyone)[:500] or "of this batch"
+
+    def _decide_steps(self, paces: deque) -> bool:
+        """Turn the time budget into steps, once the pace is known; returns whether it just did."""
+        assert self.config.minutes is not None
+        known = list(paces)[2:] or list(paces)  # the first steps warm up
+        is_enough = self.step >= PACE_STEPS or (self.step >= 3 and self.seconds >= PACE_SECONDS)
+        if not self.world.from_main(float(is_enough)):
+            return False
+        left = max(0.0, self.config.minutes * 60 - self.seconds)
+        self.steps = self.step + max(1, int(self.world.from_main(left / float(np.mean(known)))))
+        self.notify(f"{self.config.minutes:g} minutes are about {self.steps} steps here")
+        return True
+
+    # ---- looking and saving
+
+    def _look(self, held_out: list[np.ndarray], loss: float) -> float:
+        """Held-out PSNR, with the strip; the averaged weights where there are any."""
+        with self._weights_to_show():
+            recons = reconstruct(self.model, held_out)
+        errors = [float(((a / 255.0 - b) ** 2).mean()) for a, b in zip(held_out, recons, strict=True)]
+        psnr = float(np.mean([psnr_of(max(error, 1e-10)) for error in errors]))  # a perfect copy counts as 100 dB
+        self.curve.append({"step": self.history["steps"] + self.step, "loss": loss, "held_out_psnr": psnr})
+        if self.log:
+            self.log.strip(self.step, held_out, recons)
+        return psnr
+
+    def _weights_to_show(self) -> ExitStack:
+        stack = ExitStack()
+        if self.average is not None:
+            self.average.swap(self.model)
+            stack.callback(self.average.swap, self.model)
+        return stack
+
+    def _save_state(self) -> None:
+        values = {
+            "config": config_to_dict(self.config),
+            "fingerprint": self.source.fingerprint,
+            "steps": self.steps,
+            "curve": self.curve,
+            "history": self.history,
+            "scaler": self.scaler.state_dict(),
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+        }
+        tensors = {f"model.{name}": distributed.whole(tensor) for name, tensor in self.model.state_dict().items()}
+        tensors |= optimizer_tensors(self.model, self.optimizers)
+        if self.average is not None:
+            tensors |= {f"ema.{name}": distributed.whole(tensor) for name, tensor in self.average.weights.items()}
+        if self.world.is_main:
+            save_state(self.folder, TrainState(self.step, tensors, values))
+
+    def _finish(self, is_stopped: bool) -> Path | None:
+        """Measure and write the checkpoint; returns its path, on rank 0."""
+        config, source, world = self.config, self.source, self.world
+        (cpu_seconds,) = world.sum(self.cpu_seconds)
+        with self._weights_to_show():
+            metrics = evaluate(
+                self.model, source.test(config.test_images), "test" if source.name == "demo" else "held out"
+            )
+            weights = {name: distributed.whole(tensor) for name, tensor in self.model.state_dict().items()}
+        if not world.is_main:
+            return None
         training = {
             "data": source.data,
-            "command": history["command"] + _command(config),
+            "command": self.history["command"] + command_words(config, world.size),
             "seed": config.seed,
-            "steps": history["steps"] + step,
+            "steps": self.history["steps"] + self.step,
             "batch_size": config.batch_size,
-            "images_seen": history["images_seen"] + step * config.batch_size,
-            "seconds": round(history["seconds"] + time.monotonic() - started),
-            "cpu_seconds": round(history["cpu_seconds"] + time.process_time() - cpu_started),
-            "hardware": _hardware(device),
-            "precision": "bf16 autocast" if autocast else "fp32",
+            "images_seen": self.history["images_seen"] + self.step * config.batch_size,
+            "seconds": round(self.history["seconds"] + self.seconds),
+            "cpu_seconds": round(self.history["cpu_seconds"] + cpu_seconds),
+            "hardware": _hardware(world),
+            "precision": "fp32" if self.precision == "fp32" else f"{self.precision} autocast",
             "torch": torch.__version__,
-            "finished": step == config.steps,
-            "curve": curve,
+            "finished": not is_stopped,
+            "curve": [*self.history["curve"], *self.curve],
         }
-        size = size_in_words(config.input_size)
-        name = config.name or f"{source.name} {config.preset} {size}"
-        config.out_path.parent.mkdir(parents=True, exist_ok=True)
+        name = config.name or f"{source.name} {config.preset} {size_in_words(config.input_size)}"
         card = Card(name=name, training=training, metrics=metrics, data=source.data, licence=source.licence, notes="")
-        return save_checkpoint(config.out_path, model, card)
-
-    # The next batch is made while this one is learnt from.
-    with ThreadPoolExecutor(max_workers=1) as loader:
-        upcoming = loader.submit(source.batch, first_step, config.batch_size)
-        for step in range(1, config.steps + 1):
-            images, widths = to_batch(upcoming.result())
-            if step < config.steps:
-                upcoming = loader.submit(source.batch, first_step + step, config.batch_size)
-            lr_share = lr_schedule(step - 1, config.steps, config.warmup_steps)
-            loss = _step(model, optimizers, images.to(device), widths, lr_share, autocast, config.clip_norm)
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss became {loss} at step {step}; lower --muon-lr and --adamw-lr, or start again from the "
-                    f"last save, {config.out_path}"
-                )
-            stopping = step == config.steps or should_stop()
-            held_out_psnr, saved = None, None
-            if stopping or step % config.eval_every == 0:
-                held_out_psnr = _held_out_psnr(model, held_out)
-                curve.append({"step": history["steps"] + step, "loss": loss, "held_out_psnr": held_out_psnr})
-            if stopping:
-                saved = save(step, evaluate(model, source.test(512), "test" if source.name == "demo" else "held out"))
-            elif time.monotonic() - last_save > config.save_every_s:
-                saved = save(step, {})
-                last_save = time.monotonic()
-            pace = (time.monotonic() - started) / step
-            yield TrainRecord(
-                step,
-                loss,
-                config.muon_lr * lr_share,
-                config.batch_size / pace,
-                pace * (config.steps - step),
-                held_out_psnr,
-                saved,
-            )
-            if stopping:
-                return
+        shown = TransformerAutoencoder(self.model.config)
+        shown.load_state_dict(weights)
+        config.out_path.parent.mkdir(parents=True, exist_ok=True)
+        path = save_checkpoint(config.out_path, shown, card)
+        runs.write_status(self.folder, "stopped" if is_stopped else "finished", "", self.step, self.steps)
+        return path
 
 
-def open_source(config: TrainConfig, progress: Callable[[int, int], None] | None = None) -> ImageSource:
-    """The images that `config.data` names.
-
-    Raises:
-        FileNotFoundError: If it is neither "demo" nor a folder.
-        ValueError: If too few of the folder's files can be read.
-    """
-    if config.data == "demo":
-        return DemoSource(config.input_size, config.max_width, config.seed)
-    return FolderSource(Path(config.data).expanduser(), config.input_size, config.max_width, config.seed, progress)
+class _NotFiniteError(ArithmeticError):
+    def __init__(self, text: str, images: list[int]) -> None:
+        super().__init__(text)
+        self.images = images
 
 
-def make_optimizers(model: TransformerAutoencoder, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan 2024) for the matrices of the blocks, AdamW for embeddings, positions, norms, biases, output."""
-    matrices, others = [], []
-    for name, parameter in model.named_parameters():
-        (matrices if ".blocks." in name and parameter.ndim == 2 else others).append(parameter)
-    return [
-        torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=0.95),
-        torch.optim.AdamW(others, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0),
-    ]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def lr_schedule(step: int, steps: int, warmup_steps: int) -> float:
-    """Share of the peak learning rate: a linear rise, then a cosine down to 2 %; `step` counts from 0."""
-    rise = min(1.0, (step + 1) / max(1, warmup_steps))
-    return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-
-
-def masked_mse(recon: Tensor, images: Tensor, widths: Tensor | None) -> Tensor:
-    """Mean squared error (B, 1, H, W) over the pixels that lie within each image's width."""
+def squared_errors(recon: Tensor, images: Tensor, widths: Tensor | None) -> Tensor:
+    """Summed squared error of each image (B,) over the pixels within its width, in float32; both are (B, 1, H, W)."""
     squared = (recon.float() - images) ** 2
-    if widths is None:
-        return squared.mean()
-    mask = torch.arange(images.shape[-1], device=images.device) < widths[:, None].to(images.device)
-    return (squared * mask[:, None, None]).sum() / (mask.sum() * images.shape[2])
+    if widths is not None:
+        mask = torch.arange(images.shape[-1], device=images.device) < widths[:, None].to(images.device)
+        squared = squared * mask[:, None, None]
+    return squared.sum(dim=(1, 2, 3))
 
 
-def pick_device(device: str) -> torch.device:
-    """cuda where there is one and "auto" is asked.
+def pick_precision(precision: str, device: torch.device) -> str:
+    """ "fp32", "bf16" or "fp16": as asked, or the fastest safe one that the hardware has."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if has_bf16 else "fp32"
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse compilation where it cannot work.
 
     Raises:
-        ValueError: If cuda is asked for and there is none.
+        ValueError: If there is no C++ compiler for the CPU.
     """
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise ValueError("device must be available, got 'cuda' where there is none; choose 'auto' or 'cpu'")
-    return torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
+    if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        raise ValueError("use_compile must have a C++ compiler on this machine, and there is none; leave it out")
 
 
-def pick_autocast(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bf16: as asked, or where the hardware multiplies in it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+def command_words(config: TrainConfig, processes: int = 1) -> str:
+    """The command line that asks for this run, as a card shows it; folders by name alone, since a card travels."""
+    told = config_to_dict(config) | {"resume": False, "overwrite": False}
+    for name, path in (("out", config.out), ("init_from", config.init_from)):
+        told[name] = path and path.name
+    if config.data != "demo":
+        told["data"] = Path(config.data).name or config.data
+    words = [f"'{word}'" if set(word) & set(" *?[") else word for word in command_line(config_from_dict(told))]
+    start = "python -m" if processes == 1 else f"torchrun --nproc_per_node={processes} -m"
+    return " ".join([start, "tae.train", *words])
 
 
-def _step(
-    model: TransformerAutoencoder,
-    optimizers: list[torch.optim.Optimizer],
-    images: Tensor,
-    widths: Tensor | None,
-    lr_share: float,
-    autocast: bool,
-    clip_norm: float,
-) -> float:
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
-        recon, _ = model(images, widths=widths)
-    loss = masked_mse(recon, images, widths)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            peak = group.setdefault("peak_lr", group["lr"])
-            group["lr"] = peak * lr_share
-        optimizer.step()
-        optimizer.zero_grad()
-    return loss.item()
-
-
-def _starting_model(config: TrainConfig) -> tuple[TransformerAutoencoder, dict]:
-    """A fresh model or the one to go on from, and what it has been through."""
-    history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
-    wanted = preset_config(
-        config.preset, input_size=config.input_size, patch_size=config.patch_size, max_width=config.max_width
-    )
-    if config.init_from is None:
-        return TransformerAutoencoder(wanted), history
-    loaded = load_checkpoint(config.init_from)
-    if loaded.model.config != wanted:
-        differing = [
-            f"{name}: asked {value!r}, found {asdict(loaded.model.config)[name]!r}"
-            for name, value in asdict(wanted).items()
-            if asdict(loaded.model.config)[name] != value
-        ]
-        raise ValueError(f"--init-from must hold the same model: {'; '.join(differing)}")
-    history = {name: loaded.card.training.get(name, start) for name, start in history.items()}
-    if history["command"]:
-        history["command"] += f" (to step {history['steps']}), then "
-    return loaded.model, history
-
-
-def _held_out_psnr(model: TransformerAutoencoder, images: list[np.ndarray]) -> float:
-    recons = reconstruct(model, images)
-    errors = [float(((a / 255.0 - b) ** 2).mean()) for a, b in zip(images, recons, strict=True)]
-    return float(np.mean([psnr_of(max(error, 1e-10)) for error in errors]))  # a perfect copy counts as 100 dB
-
-
-def _command(config: TrainConfig) -> str:
-    """The command line that asks for this run; folders shown by name alone, since a card travels."""
-    parts = [f"python -m tae.train {config.preset}"]
-    defaults = asdict(TrainConfig())
-    for name, value in asdict(config).items():
-        if name != "preset" and value != defaults[name]:
-            shown = value.name if isinstance(value, Path) else value
-            shown = Path(shown).name if name == "data" else shown
-            words = " ".join(map(str, shown)) if isinstance(shown, tuple) else str(shown)
-            parts.append(
-                f"--{name.replace('_', '-')} {words!r}"
-                if " " in words and name == "name"
-                else f"--{name.replace('_', '-')} {words}"
+def _refuse_to_replace(config: TrainConfig, folder: Path) -> None:
+    """Two runs never write into the same files."""
+    if runs.is_running(folder):
+        raise ValueError(f"another process is training in {folder}; wait for it, stop it, or choose another --out")
+    begun = (folder / "log.jsonl").exists() or bool(state_files(folder))
+    if config.resume:
+        before = runs.read_run(folder).config if (folder / "config.json").exists() else None
+        if before is None:
+            raise ValueError(f"there is no run to resume in {folder}; leave --resume out to begin it")
+        changed = differences(before, config)
+        if changed:
+            raise ValueError(
+                f"a resumed run must be what it was; {'; '.join(changed)}; give the same values, or start a new run, with "
+                "--init-from to keep what was learnt"
             )
-    return " ".join(parts)
+    elif not config.overwrite:
+        if begun:
+            raise ValueError(f"{folder} holds a run already; --resume goes on with it, --overwrite starts anew")
+        if config.out_path.exists():
+            raise ValueError(f"{config.out_path} exists already; choose another --out, or --overwrite it")
 
 
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+def _prepare_folder(config: TrainConfig, folder: Path) -> None:
+    """Leave nothing in the folder that this run would mistake for its own."""
+    (folder / "stop").unlink(missing_ok=True)
+    for leftovers_in in (folder, folder / "strips"):
+        remove_leftovers(leftovers_in)
+    remove_leftovers(config.out_path.parent, config.out_path.name)
+    if not config.resume:
+        old = [*state_files(folder), *runs.strips(folder), *folder.glob("events.out.tfevents.*"), folder / "log.jsonl"]
+        for path in old:
+            path.unlink(missing_ok=True)
+
+
+def _write_failure(world: World, folder: Path, message: str) -> None:
+    if world.is_main:
+        try:
+            _, _, step, steps = runs.read_status(folder)
+            runs.write_status(folder, "failed", message, step, steps)
+        except OSError:  # the disk is full: the first error is the one to tell
+            pass
+
+
+def _seed_of(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
+
+
+def _plain(record: TrainRecord) -> dict:
+    """What the log keeps of a record: numbers that are numbers."""
+    return {
+        name: value
+        for name, value in asdict(record).items()
+        if name not in ("saved", "steps") and value is not None and math.isfinite(value)
+    }
+
+
+def _hardware(world: World) -> str:
+    if world.device.type == "cuda":
+        name = torch.cuda.get_device_name(world.device)
+        return name if world.size == 1 else f"{world.size} x {name}"
     threads = torch.get_num_threads()
     words = f"{threads} thread{'s' if threads > 1 else ''}"
+    if world.size > 1:
+        words = f"{world.size} processes of {words}"
     return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}, {words}"
 
 
@@ -355,21 +622,32 @@ def main() -> int:
         if stop_asked:
             raise KeyboardInterrupt
         stop_asked = True
-        print("\nstopping after this step; Ctrl-C again to leave without saving", flush=True)
+        say("\nstopping after this step; Ctrl-C again to leave without saving")
 
+    is_main = distributed.rank_asked() == 0
+
+    def say(text: str) -> None:
+        if is_main:
+            print(text, flush=True)
+
+    folder: Path | None = None
     try:
         config = tyro.cli(TrainConfig, description=__doc__)
-        signal.signal(signal.SIGINT, ask_to_stop)
-        source = open_source(config, _show_scan)
-        for name, reason in getattr(source, "skipped", []):
-            print(f"skipped {name}: {reason}")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, ask_to_stop)
+        config.model_config  # noqa: B018 (refuses what cannot be built before the images are read)
+        folder = runs.folder_of(config.out_path)
+        source = _open(config, say)
         last_psnr = ""
-        for record in train(config, source, lambda: stop_asked):
+        for record in train(config, source, lambda: stop_asked, say):
+            if not is_main:
+                continue
             if record.held_out_psnr is not None:
                 last_psnr = f"held-out {record.held_out_psnr:.2f} dB   "
             line = (
-                f"step {record.step}/{config.steps}   loss {record.loss:.5f}   {last_psnr}"
-                f"{record.images_per_s:.1f} images/s   {_clock(record.seconds_left)} left"
+                f"step {record.step}/{record.steps or '?'}   loss {record.loss:.5f}   {last_psnr}"
+                f"{record.images_per_s:.1f} images/s (reading {record.loader_images_per_s:.0f})   "
+                f"{_clock(record.seconds_left)} left"
             )
             is_news = record.held_out_psnr is not None or record.saved is not None
             if sys.stdout.isatty():
@@ -377,23 +655,48 @@ def main() -> int:
             elif is_news:
                 print(line, flush=True)
             if record.saved:
-                print(f"saved {record.saved}", flush=True)
+                say(f"saved {record.saved}")
     except KeyboardInterrupt:
-        print("\nleft without saving; the last save stays", file=sys.stderr)
+        print("\nleft without saving; --resume goes on from the last state", file=sys.stderr)
         return 130
     except (ValueError, OSError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if is_main:
+            print(f"error: {error}", file=sys.stderr)
+            _tell_folder(folder, str(error))
         return 1
     return 130 if stop_asked else 0
 
 
-def _show_scan(read: int, total: int) -> None:
-    if sys.stdout.isatty() or read == total:
-        print(f"\r\x1b[Kread {read} of {total} files", end="\n" if read == total else "", flush=True)
+def _open(config: TrainConfig, say: Callable[[str], None]) -> ImageSource:
+    """Open the source with a bar, and say what it holds."""
+    with tqdm(
+        total=None, unit=" files", desc="reading", disable=config.data == "demo" or not sys.stderr.isatty()
+    ) as bar:
+
+        def progress(read: int, total: int) -> None:
+            bar.total = total
+            bar.update(read - bar.n)
+            if bar.disable and (read == total or read % max(1, total // 10) == 0):
+                say(f"read {read} of {total} files")
+
+        source = open_source(config, progress)
+    for name, reason in source.skipped[:20]:
+        say(f"skipped {name}: {reason}")
+    if len(source.skipped) > 20:
+        say(f"skipped {len(source.skipped) - 20} more files")
+    if source.num_images is not None:
+        say(f"{source.num_images} images to train on, {len(source.skipped)} files skipped")
+    return source
+
+
+def _tell_folder(folder: Path | None, message: str) -> None:
+    """The app started this run and waits: what went wrong before the training began stands in its folder too."""
+    if folder and (folder / "config.json").is_file() and not (folder / "status.json").exists():
+        runs.write_status(folder, "failed", message)
 
 
 def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
+    minutes, seconds = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 

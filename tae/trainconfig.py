@@ -104,6 +104,8 @@ class TrainConfig:
     """Steps between looks at the held-out images."""
     held_out_images: int = 64
     """Held-out images to watch the training by."""
+    test_images: int = 512
+    """Images for the final figures on the card: of the demo's test split, or held-out ones of yours."""
     log_every: int = 10
     """Steps between lines of the log."""
     save_every_s: float = 60
@@ -124,7 +126,7 @@ class TrainConfig:
     """A new run that starts from this checkpoint's weights."""
 
     def __post_init__(self) -> None:
-        whole = ("steps", "batch_size", "accumulate", "eval_every", "held_out_images", "log_every")
+        whole = ("steps", "batch_size", "accumulate", "eval_every", "held_out_images", "test_images", "log_every")
         for field in whole:
             _check(field, getattr(self, field), 1, 10**9, int)
         for field in ("warmup_steps", "seed"):

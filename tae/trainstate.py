@@ -25,7 +25,6 @@ from tae.tensorfile import (
     seal,
     write_tensors,
 )
-from tae.wholefile import remove_leftovers
 
 PROGRAM = "tae training"
 FORMAT_VERSION = "1"
@@ -94,12 +93,6 @@ def state_files(folder: Path) -> list[Path]:
     """The state files of a run, the newest first, torn or not."""
     files = folder.iterdir() if folder.is_dir() else []
     return sorted((path for path in files if re.fullmatch(r"state-\d{8,}\.safetensors", path.name)), key=_step_of)[::-1]
-
-
-def remove_torn(folder: Path) -> None:
-    """Remove what saves that were killed have left."""
-    for path in list(folder.glob(".state-*.tmp")):
-        remove_leftovers(path.with_name(path.name[1:].split(".safetensors")[0] + ".safetensors"))
 
 
 def _step_of(path: Path) -> int:

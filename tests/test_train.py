@@ -1,5 +1,6 @@
-"""Training: small real runs, their schedule and optimisers, how they stop, go on and fail; the command line in a process."""
+"""Training: small real runs, how they stop, go on and fail; the command line in a process. Kills: test_resume.py."""
 
+import json
 import math
 import os
 import signal
@@ -11,22 +12,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.testing import assert_close
 
-from tae import TransformerAutoencoder, load_checkpoint
-from tae.config import preset_config
-from tae.datasets import FolderSource, compose_square
+from tae import load_checkpoint, runs
+from tae.datasets import DemoSource, compose_square
 from tae.train import (
-    TrainConfig,
     TrainingError,
     TrainRecord,
-    lr_schedule,
-    make_optimizers,
-    masked_mse,
-    pick_autocast,
-    pick_device,
+    check_compiler,
+    command_words,
+    pick_precision,
+    squared_errors,
     train,
 )
+from tae.trainconfig import TrainConfig, command_line
+from tae.trainlog import make_strip
+from tests.training import same_bits, small_config, state_tensors, weights
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,65 +43,138 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def config_for(folder: Path, out: Path, **fields: object) -> TrainConfig:
-    values = {
-        "data": str(folder),
-        "input_size": (32, 32),
-        "patch_size": 8,
-        "steps": 4,
-        "batch_size": 4,
-        "warmup_steps": 2,
-        "eval_every": 2,
-        "precision": "fp32",
-        "out": out,
-    }
-    return TrainConfig(**{**values, **fields})  # type: ignore[arg-type]
-
-
 def run(config: TrainConfig, **settings) -> list[TrainRecord]:
     return list(train(config, **settings))
 
 
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return load_checkpoint(path).model.state_dict()
-
-
 def test_training_learns_and_says_how_it_goes(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "new folder" / "small.safetensors"
-    records = run(config_for(pictures, out, steps=60, eval_every=20, warmup_steps=5))
-    assert [record.step for record in records] == list(range(1, 61))
+    config = small_config(
+        out,
+        data=str(pictures),
+        input_size=(32, 32),
+        latent_dim=64,
+        steps=60,
+        eval_every=20,
+        warmup_steps=5,
+        name="Mine",
+    )
+    records = run(config)
+    assert [record.step for record in records] == list(range(1, 61)) and {record.steps for record in records} == {60}
     losses = [record.loss for record in records]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     looked = {record.step: record.held_out_psnr for record in records if record.held_out_psnr is not None}
     assert list(looked) == [20, 40, 60] and looked[60] > looked[20]
     assert records[-1].saved == out and records[-1].seconds_left == 0 and records[0].seconds_left > 0
+    assert all(
+        record.images_per_s > 0 and record.loader_images_per_s > 0 and record.grad_norm > 0 for record in records
+    )
     card = load_checkpoint(out).card
     training = card.training
     assert (training["steps"], training["images_seen"], training["seed"], training["finished"]) == (60, 240, 0, True)
     assert [point["step"] for point in training["curve"]] == [20, 40, 60]
-    assert card.metrics["split"] == "held out" and card.metrics["psnr"] == pytest.approx(looked[60], abs=0.01)
+    assert card.name == "Mine" and card.metrics["split"] == "held out" and card.metrics["psnr"] > 5
     assert card.data == "folder pictures" and card.licence == "the user's own"
     assert str(tmp_path) not in str(card)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_s_folder_tells_all_of_it(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", log_every=2)
+    records = run(config)
+    folder = runs.folder_of(config.out_path)
+    found = runs.read_run(folder)
+    assert (found.status, found.step, found.steps, found.config) == ("finished", 6, 6, config)
+    assert found.checkpoint == config.out_path
+    log = runs.read_log(folder)
+    assert [record["step"] for record in log] == [2, 3, 4, 6]  # every second one, and where it looked
+    assert log[1]["held_out_psnr"] == records[2].held_out_psnr and log[0]["loss"] == records[1].loss
+    names = {"step", "loss", "lr", "grad_norm", "images_per_s", "loader_images_per_s", "seconds_left"}
+    assert set(log[0]) == names and set(log[1]) == names | {"held_out_psnr"}
+    assert [path.stem for path in runs.strips(folder)] == ["00000003", "00000006"]
+    events = EventAccumulator(str(folder)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [
+        (record["step"], pytest.approx(record["loss"])) for record in log
+    ]
+    assert [event.step for event in events.Scalars("held_out_psnr")] == [3, 6]
+    assert [event.step for event in events.Images("held_out")] == [3, 6]
+
+
+def test_a_strip_shows_images_above_their_reconstructions() -> None:
+    images = [np.full((10, width), 200, np.uint8) for width in (30, 20)]
+    recons = [np.full((10, width), 0.2, np.float32) for width in (30, 20)]
+    strip = make_strip(images, recons)
+    assert strip.dtype == np.uint8 and (strip == 200).sum() == (strip == 51).sum() == 500
+    rows_of_images, rows_of_recons = np.nonzero(strip == 200)[0], np.nonzero(strip == 51)[0]
+    assert rows_of_images.max() < rows_of_recons.min()
+    wide = make_strip([np.zeros((10, 1280), np.uint8)] * 3, [np.zeros((10, 1280), np.float32)] * 3)
+    assert (wide == 0).sum() == 6 * 12800 and wide.shape[1] < 1300  # below each other
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_same_seed_gives_the_same_bits(pictures: Path, tmp_path: Path, precision: str) -> None:
     paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for path, seed in zip(paths, (1, 1, 2), strict=True):
-        run(config_for(pictures, path, seed=seed, precision=precision))
+        run(small_config(path, data=str(pictures), seed=seed, precision=precision, dropout=0.1))
     first, again, other = map(weights, paths)
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not all(torch.equal(first[name], other[name]) for name in first)
+    assert same_bits(first, again) and not same_bits(first, other)
+    assert all(tensor.dtype == torch.float32 for tensor in state_tensors(runs.folder_of(paths[0])).values())
 
 
-def test_going_on_from_a_checkpoint_keeps_its_history(pictures: Path, tmp_path: Path) -> None:
+def test_parts_of_a_batch_add_up_to_the_whole(tmp_path: Path) -> None:
+    fields = {"input_size": (16, None), "max_width": 64, "batch_size": 8, "steps": 2}
+    whole, parts = (run(small_config(tmp_path / f"{n}.safetensors", accumulate=n, **fields)) for n in (1, 4))
+    assert parts[0].loss == pytest.approx(whole[0].loss, rel=1e-6)
+    assert parts[0].grad_norm == pytest.approx(whole[0].grad_norm, rel=1e-5)
+
+
+def test_checkpointed_and_explicit_attention_learn_the_same(tmp_path: Path) -> None:
+    plain = run(small_config(tmp_path / "a.safetensors"))
+    checkpointed = run(small_config(tmp_path / "b.safetensors", use_gradient_checkpointing=True))
+    explicit = run(small_config(tmp_path / "c.safetensors", use_flash_attention=False))
+    assert [record.loss for record in checkpointed] == [record.loss for record in plain]
+    assert explicit[0].loss == pytest.approx(plain[0].loss, rel=1e-5)
+    assert explicit[0].grad_norm == pytest.approx(plain[0].grad_norm, rel=1e-4)
+
+
+def test_a_compiled_model_learns_the_same_and_is_saved_under_plain_names(tmp_path: Path) -> None:
+    plain = run(small_config(tmp_path / "a.safetensors", steps=2))
+    compiled = run(small_config(tmp_path / "b.safetensors", steps=2, use_compile=True))
+    assert compiled[0].loss == pytest.approx(plain[0].loss, rel=1e-5)
+    assert weights(tmp_path / "a.safetensors").keys() == weights(tmp_path / "b.safetensors").keys()
+
+
+def test_averaged_weights_are_what_is_saved(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", ema_decay=0.9)
+    run(config)
+    state = state_tensors(runs.folder_of(config.out_path))
+    saved = weights(config.out_path)
+    assert same_bits(saved, {name: state[f"ema.{name}"] for name in saved})
+    assert not same_bits(saved, {name: state[f"model.{name}"] for name in saved})
+
+
+def test_a_time_budget_becomes_steps(tmp_path: Path) -> None:
+    said: list[str] = []
+    config = small_config(tmp_path / "x.safetensors", minutes=0.05)
+    records = run(config, notify=said.append)
+    assert records[0].steps == 0 and records[0].seconds_left > 0
+    assert records[-1].steps == records[-1].step > 10
+    assert said == [f"0.05 minutes are about {records[-1].steps} steps here"]
+    assert load_checkpoint(config.out_path).card.training["steps"] == records[-1].steps
+
+
+def test_a_new_run_from_a_checkpoint_keeps_its_history(pictures: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
-    run(config_for(pictures, first))
-    source = FolderSource(pictures, (32, 32))
+    run(small_config(first, data=str(pictures), steps=4, eval_every=2))
+
     asked = []
-    batch = source.batch
-    source.batch = lambda step, size: asked.append(step) or batch(step, size)  # type: ignore[method-assign]
-    run(config_for(pictures, second, init_from=first, steps=3), source=source)
+
+    class Watched(DemoSource):
+        def draws(self, step: int, batch_size: int) -> list[int]:
+            asked.append(step)
+            return super().draws(step, batch_size)
+
+    config = small_config(second, init_from=first, steps=3, eval_every=2, workers=1)
+    run(config, source=Watched((16, 16)))
     training = load_checkpoint(second).card.training
     assert asked == [4, 5, 6]  # the data goes on where it stopped
     assert (training["steps"], training["images_seen"]) == (7, 28)
@@ -110,121 +185,145 @@ def test_going_on_from_a_checkpoint_keeps_its_history(pictures: Path, tmp_path: 
     assert training["cpu_seconds"] >= before["cpu_seconds"]
 
 
-def test_going_on_from_another_model_is_refused(pictures: Path, tmp_path: Path) -> None:
+def test_a_new_run_from_another_model_is_refused(tmp_path: Path) -> None:
     first = tmp_path / "first.safetensors"
-    run(config_for(pictures, first, steps=1))
+    run(small_config(first, steps=1))
     with pytest.raises(ValueError, match="must hold the same model: patch_size: asked 16, found 8"):
-        run(config_for(pictures, tmp_path / "x.safetensors", init_from=first, patch_size=16))
+        run(small_config(tmp_path / "x.safetensors", init_from=first, patch_size=16))
 
 
-def test_asked_to_stop_it_saves_and_says_so(pictures: Path, tmp_path: Path) -> None:
-    out = tmp_path / "stopped.safetensors"
+def test_asked_to_stop_it_saves_says_so_and_can_go_on(tmp_path: Path) -> None:
+    straight = small_config(tmp_path / "straight.safetensors")
+    run(straight)
+    config = small_config(tmp_path / "stopped.safetensors", save_every_s=1e6)
     answers = iter([False, False, True])
-    records = run(config_for(pictures, out, steps=100), should_stop=lambda: next(answers))
-    assert len(records) == 3 and records[-1].saved == out
-    card = load_checkpoint(out).card
+    records = run(config, should_stop=lambda: next(answers))
+    assert len(records) == 3 and records[-1].saved == config.out_path
+    card = load_checkpoint(config.out_path).card
     assert card.training["finished"] is False and card.training["steps"] == 3 and card.metrics["psnr"] > 0
+    folder = runs.folder_of(config.out_path)
+    assert runs.read_run(folder).status == "stopped"
+    run(TrainConfig(**{**vars(config), "resume": True}))
+    assert same_bits(weights(config.out_path), weights(straight.out_path))
+    assert runs.read_run(folder).status == "finished"
+    assert load_checkpoint(config.out_path).card.training["finished"] is True
 
 
-def test_loss_that_is_no_number_stops_it_and_the_last_save_stays(pictures: Path, tmp_path: Path) -> None:
-    out = tmp_path / "x.safetensors"
-    run(config_for(pictures, out))
-    before = out.read_bytes()
-    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) at step \d+; lower --muon-lr"):
-        run(config_for(pictures, out, steps=50, adamw_lr=1e30, muon_lr=1e30))
-    assert out.read_bytes() == before
+def test_a_stop_file_stops_it(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors")
+    folder = runs.folder_of(config.out_path)
+    steps = []
+    for record in train(config):
+        steps.append(record.step)
+        if record.step == 2:
+            runs.ask_to_stop(folder)
+    assert steps == [1, 2, 3] and runs.read_run(folder).status == "stopped"
+
+
+class Poisoned(DemoSource):
+    """Turns the weights into NaN at a step, as a bad image or a too large step would."""
+
+    def describe(self, draw: int) -> str:
+        return f"picture {draw}"
+
+
+def test_a_loss_that_is_no_number_stops_it_with_the_last_good_state(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", steps=50, adamw_lr=1e30, muon_lr=1e30, clip_norm=1e30)
+    with pytest.raises(TrainingError) as caught:
+        run(config, source=Poisoned((16, 16)))
+    message = str(caught.value)
+    assert "is no longer a number at step" in message and "lower --muon-lr" in message and "picture " in message
+    folder = runs.folder_of(config.out_path)
+    step = int(message.split("the state after step ")[1].split(" ")[0])
+    assert f"at step {step + 1};" in message
+    found = runs.read_run(folder)
+    assert (found.status, found.message) == ("failed", message)
+    assert all(tensor.isfinite().all() for tensor in state_tensors(folder).values())
+    assert not config.out_path.exists()
+
+
+def test_an_fp16_gradient_that_overflows_is_left_out_and_the_scale_falls(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", precision="fp16", steps=8)
+    records = run(config)  # the scale begins at 65536, far too much for this loss
+    assert math.isnan(records[0].grad_norm) and math.isfinite(records[-1].grad_norm)
+    assert all(math.isfinite(record.loss) for record in records)
+    assert "grad_norm" not in runs.read_log(runs.folder_of(config.out_path))[0]
 
 
 def test_any_width_trains_on_mixed_batches(tmp_path: Path) -> None:
-    config = TrainConfig(
-        input_size=(32, None), max_width=96, patch_size=8, steps=2, batch_size=3, out=tmp_path / "wide.safetensors"
-    )
+    config = small_config(tmp_path / "wide.safetensors", input_size=(32, None), max_width=96, batch_size=3)
     records = run(config)
     assert all(math.isfinite(record.loss) for record in records)
     assert load_checkpoint(tmp_path / "wide.safetensors").card.metrics["split"] == "test"
 
 
-def test_saves_come_while_it_runs(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter(range(0, 10**6, 100))
-    monkeypatch.setattr("tae.train.time.monotonic", lambda: next(ticks))
-    records = run(config_for(pictures, tmp_path / "x.safetensors", save_every_s=1))
-    assert all(record.saved for record in records)
+def test_nothing_of_another_run_is_replaced_unasked(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", steps=1)
+    run(config)
+    before = config.out_path.read_bytes()
+    with pytest.raises(ValueError, match="holds a run already; --resume goes on with it, --overwrite starts anew"):
+        run(config)
+    foreign = tmp_path / "mine.safetensors"
+    foreign.write_bytes(before)
+    with pytest.raises(ValueError, match="mine.safetensors exists already; choose another --out, or --overwrite it"):
+        run(small_config(foreign, steps=1))
+    assert config.out_path.read_bytes() == before == foreign.read_bytes()
+    run(small_config(config.out_path, steps=2, seed=1, overwrite=True))
+    folder = runs.folder_of(config.out_path)
+    assert config.out_path.read_bytes() != before and [record["step"] for record in runs.read_log(folder)] == [1, 2]
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1
 
 
-def test_learning_rate_rises_then_falls_as_a_cosine() -> None:
-    shares = [lr_schedule(step, 100, 10) for step in range(100)]
-    assert shares[0] == pytest.approx(0.1) and shares[4] == pytest.approx(
-        0.5 * (0.02 + 0.49 * (1 + math.cos(0.04 * math.pi)))
-    )
-    assert shares[50] == pytest.approx(0.51)
-    assert shares[10:] == sorted(shares[10:], reverse=True) and shares[-1] == pytest.approx(0.02, abs=1e-3)
-    assert lr_schedule(0, 1, 0) == 1
+def test_a_full_disk_leaves_the_earlier_states_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config(tmp_path / "x.safetensors")
+    running = train(config)
+    next(running), next(running), next(running)
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if "state-" in str(target):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        list(running)
+    folder = runs.folder_of(config.out_path)
+    found = runs.read_run(folder)
+    assert found.status == "failed" and "No space left on device" in found.message
+    assert state_tensors(folder) and not list(folder.glob("*.tmp")) and not list(folder.glob(".*.tmp"))
 
 
-def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
-    model = TransformerAutoencoder(preset_config("tiny", encoder_layers=1, decoder_layers=1))
-    muon, adamw = make_optimizers(model, TrainConfig(muon_lr=0.5, adamw_lr=0.25, weight_decay=0.125))
-    assert isinstance(muon, torch.optim.Muon) and isinstance(adamw, torch.optim.AdamW)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    taken = [
-        [names[id(parameter)] for group in one.param_groups for parameter in group["params"]] for one in (muon, adamw)
-    ]
-    ends = ("attn.qkv.weight", "attn.proj.weight", "mlp.0.weight", "mlp.2.weight")
-    assert sorted(taken[0]) == sorted(f"{part}.blocks.0.{end}" for part in ("encoder", "decoder") for end in ends)
-    assert sorted(taken[0] + taken[1]) == sorted(names.values())
-    assert [(one.param_groups[0]["lr"], one.param_groups[0]["weight_decay"]) for one in (muon, adamw)] == [
-        (0.5, 0.125),
-        (0.25, 0),
-    ]
-
-
-def test_loss_counts_real_pixels_only() -> None:
+def test_errors_count_real_pixels_only() -> None:
     images, recon = torch.rand(2, 1, 4, 6), torch.rand(2, 1, 4, 6)
     squared = (images - recon) ** 2
-    assert_close(masked_mse(recon, images, None), squared.mean())
-    expected = torch.cat([squared[0, 0, :, :2].flatten(), squared[1, 0].flatten()]).mean()
-    assert_close(masked_mse(recon, images, torch.tensor([2, 6])), expected)
+    assert_close(squared_errors(recon, images, None), squared.sum(dim=(1, 2, 3)))
     recon[0, ..., 2:] = 1e6
-    assert_close(masked_mse(recon, images, torch.tensor([2, 6])), expected)
+    widths = torch.tensor([2, 6])
+    assert_close(squared_errors(recon, images, widths), torch.stack([squared[0, 0, :, :2].sum(), squared[1].sum()]))
 
 
-def test_hardware_is_chosen_by_what_there_is() -> None:
-    assert pick_device("cpu").type == "cpu"
-    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="got 'cuda' where there is none; choose 'auto' or 'cpu'"):
-            pick_device("cuda")
-    assert pick_autocast("bf16", torch.device("cpu")) and not pick_autocast("fp32", torch.device("cpu"))
-    assert isinstance(pick_autocast("auto", torch.device("cpu")), bool)
+def test_precision_is_chosen_by_what_the_hardware_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [pick_precision(asked, cpu) for asked in ("bf16", "fp16", "fp32")] == ["bf16", "fp16", "fp32"]
+    for has_bf16 in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has_bf16: has)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has_bf16: has)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert pick_precision("auto", cuda) == ("bf16" if has_bf16 else "fp16")
+        assert pick_precision("auto", cpu) == ("bf16" if has_bf16 else "fp32")
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("steps", 0),
-        ("batch_size", -1),
-        ("eval_every", 0),
-        ("save_every_s", 0),
-        ("warmup_steps", -1),
-        ("seed", -1),
-        ("muon_lr", 0),
-        ("adamw_lr", float("nan")),
-        ("clip_norm", float("inf")),
-        ("weight_decay", -0.1),
-    ],
-)
-def test_values_that_make_no_sense_are_refused_by_name(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{field}.* must be"):
-        TrainConfig(**{field: value})  # type: ignore[arg-type]
+def test_compilation_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ValueError, match="use_compile must have a C"):
+        check_compiler(torch.device("cpu"))
 
 
-def test_checkpoints_are_named_by_what_they_hold() -> None:
-    assert str(TrainConfig().out_path) == "checkpoints/demo_tiny_201x201_p16.safetensors"
-    wide = TrainConfig(preset="small", data="/somewhere/My shoes/", input_size=(152, None), patch_size=None)
-    assert str(wide.out_path) == "checkpoints/My shoes_small_Xx152_one-token.safetensors"
+SMALL = command_line(small_config(Path("checkpoints/small.safetensors")))
 
 
-def command_line(*arguments: str, cwd: Path) -> subprocess.Popen:
+def command(*arguments: str, cwd: Path) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "tae.train", *arguments],
         cwd=cwd,
@@ -235,52 +334,59 @@ def command_line(*arguments: str, cwd: Path) -> subprocess.Popen:
     )
 
 
-SMALL = ["--input-size", "32", "32", "--patch-size", "8", "--batch-size", "4"]
-
-
 def test_command_line_trains_and_prints_its_progress(pictures: Path, tmp_path: Path) -> None:
     (pictures / "broken.png").write_bytes(b"")
-    process = command_line("tiny", "--data", str(pictures), "--steps", "4", "--eval-every", "2", *SMALL, cwd=tmp_path)
+    process = command(*SMALL, "--data", str(pictures), cwd=tmp_path)
     out, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert "skipped broken.png: " in out
-    line = next(line for line in out.splitlines() if line.startswith("step 4/4"))
-    for part in ("loss 0.", "held-out ", " dB", "images/s", "0:00 left"):
+    assert "skipped broken.png: " in out and "read 25 of 25 files" in out
+    line = next(line for line in out.splitlines() if line.startswith("step 6/6"))
+    for part in ("loss 0.", "held-out ", " dB", "images/s (reading ", "0:00 left"):
         assert part in line
-    assert "saved checkpoints/pictures_tiny_32x32_p8.safetensors" in out
-    assert load_checkpoint(tmp_path / "checkpoints" / "pictures_tiny_32x32_p8.safetensors").card.is_trained
+    assert "saved checkpoints/small.safetensors" in out
+    assert load_checkpoint(tmp_path / "checkpoints" / "small.safetensors").card.is_trained
 
 
-def test_ctrl_c_saves_what_has_been_learnt(pictures: Path, tmp_path: Path) -> None:
-    process = command_line(
-        "tiny", "--data", str(pictures), "--steps", "100000", "--eval-every", "1", *SMALL, cwd=tmp_path
-    )
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_what_has_been_learnt(number: signal.Signals, tmp_path: Path) -> None:
+    process = command(*SMALL, "--steps", "100000", "--eval-every", "1", cwd=tmp_path)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("step 3/"):
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, errors = process.communicate()
     assert process.returncode == 130 and not errors
     assert "stopping after this step" in out and "saved checkpoints/" in out
-    card = load_checkpoint(next((tmp_path / "checkpoints").iterdir())).card
+    card = load_checkpoint(tmp_path / "checkpoints" / "small.safetensors").card
     assert card.training["finished"] is False and card.training["steps"] >= 3
+    status = json.loads((tmp_path / "checkpoints" / "runs" / "small" / "status.json").read_text())
+    assert status["status"] == "stopped"
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["tiny", "--data", "nowhere"], "nowhere is not a folder"),
-        (["tiny", "--steps", "0"], "steps must be at least 1, got 0"),
+        (["tiny", "--data", "nowhere"], "nowhere"),
+        (["tiny", "--steps", "0"], "steps must be a whole number from 1"),
         (["huge"], "huge"),
         (["tiny", "--stepz", "3"], "stepz"),
         (["tiny", "--init-from", "missing.safetensors"], "missing.safetensors"),
         (["tiny", "--input-size", "0", "0"], "input_size"),
+        (["tiny", "--resume"], "there is no run to resume"),
     ],
 )
 def test_command_line_refuses_in_words(tmp_path: Path, arguments: list[str], said: str) -> None:
-    process = command_line(*arguments, cwd=tmp_path)
+    process = command(*arguments, cwd=tmp_path)
     out, errors = process.communicate()
     assert process.returncode not in (0, 130)
     assert said in out + errors and "Traceback" not in out + errors
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_card_s_command_repeats_the_run_without_telling_where_files_lie() -> None:
+    config = TrainConfig(data="/home/ann/My shoes/", out=Path("/data/x.safetensors"), resume=True, steps=5)
+    assert command_words(config) == "python -m tae.train tiny --data 'My shoes' --steps 5 --out x.safetensors"
+    assert command_words(TrainConfig(data="a/*.png"), 4) == (
+        "torchrun --nproc_per_node=4 -m tae.train tiny --data '*.png'"
+    )
