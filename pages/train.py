@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import numpy as np
 import streamlit as st
+from PIL import Image
 
 from tae import dropped, export, plots, runs, ui
 from tae.config import PRESETS, ModelConfig, size_in_words
@@ -21,15 +22,16 @@ if TYPE_CHECKING:
     from tae.preview import Found, Preview
 
 TASKS = {"new": "New training", "runs": "Runs", "compare": "Compare"}
-KINDS = {"folder": "A folder on this machine", "dropped": "Drop pictures or a ZIP", "demo": "The demo's garments"}
+KINDS = {"folder": "Folder", "dropped": "Pictures or ZIP", "demo": "Demo garments"}
 PATCHES = (4, 8, 16, 32, 64, None)
 REFRESH_S = 3
 MAX_ZIP_MB = 500
 LOCAL = ("127.0.0.1", "localhost", "::1")
-PYTORCH_BYTES = 0.5e9
-"""What Python and PyTorch take besides, roughly."""
+PYTORCH_BYTES = 0.5e9  # what Python and PyTorch take besides, roughly
 STANDARD = TrainConfig()
 
+# In a page, a text that stands alone would be shown: so comments say what these are.
+# Fields of `TrainConfig` that most people leave alone, by heading.
 ADVANCED = {
     "Optimiser": ("muon_lr", "adamw_lr", "weight_decay", "warmup_steps", "clip_norm", "ema_decay", "accumulate"),
     "Augmentation of your images": ("flip", "shift", "zoom", "contrast"),
@@ -45,7 +47,6 @@ ADVANCED = {
     ),
     "Watching and saving": ("seed", "held_out_images", "eval_every", "log_every", "save_every_s", "max_unreadable"),
 }
-"""Fields of `TrainConfig` that most people leave alone, by heading."""
 LABELS = {
     "muon_lr": "Learning rate of Muon",
     "adamw_lr": "Learning rate of AdamW",
@@ -64,10 +65,9 @@ LABELS = {
     "save_every_s": "Save every (s)",
     "max_unreadable": "Unreadable files allowed",
 }
-AUTOMATIC = ("eval_every", "log_every")
-"""Left empty, they follow the number of steps."""
+AUTOMATIC = ("eval_every", "log_every")  # left empty, they follow the number of steps
+# What one click adds to a number; 0.05 otherwise.
 STEPS_OF = {"muon_lr": 0.001, "adamw_lr": 0.0001, "ema_decay": 0.001, "weight_decay": 0.01, "save_every_s": 10.0}
-"""What one click adds to a number; 0.05 otherwise."""
 BADGES = {
     "starting": ("blue", ":material/hourglass_top:"),
     "running": ("blue", ":material/play_arrow:"),
@@ -149,7 +149,7 @@ def new_training(active: list[runs.Run]) -> None:
     with right:
         try:
             config = TrainConfig(**values, data=data.data if data else "demo")
-            config.model_config  # noqa: B018 (refuses what cannot be built)
+            _ = config.model_config  # refuses what cannot be built
         except ValueError as error:
             st.error(escape_markdown(str(error)), icon=":material/error:")
             return
@@ -249,7 +249,7 @@ def choose_dropped() -> Data | None:
     if kept is None:
         return None
     if kept.problems:
-        with st.expander(f"{len(kept.problems)} files were left out", icon=":material/broken_image:", expanded=True):
+        with st.expander(f"Left out: {len(kept.problems)}", icon=":material/broken_image:", expanded=True):
             st.markdown("  \n".join(escape_markdown(problem) for problem in kept.problems[:20]))
             if len(kept.problems) > 20:
                 st.caption(f"and {len(kept.problems) - 20} more")
@@ -297,15 +297,20 @@ def choose_model_and_budget() -> dict[str, Any]:
             help="Pictures are scaled to the height and keep their proportions; batches hold pictures of like widths.",
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        state.setdefault("train_budget", "steps")
-        budget = st.segmented_control(
-            "Budget", ["steps", "minutes"], required=True, key="train_budget", persist_state="session"
+        state.setdefault("train_budget", "Steps")
+        budget = st.selectbox(
+            "Budget",
+            ["Steps", "Minutes"],
+            key="train_budget",
+            persist_state="session",
+            width=110,
+            help="Minutes: the pace is measured at the start, and turned into a number of steps.",
         )
-        if budget == "steps":
-            steps, minutes = number("steps", "Steps", STANDARD.steps, 1, 10**7, 130), None
+        if budget == "Steps":
+            steps, minutes = number("steps", "Steps", STANDARD.steps, 1, 10**7, 120), None
         else:
-            steps, minutes = STANDARD.steps, float(number("minutes", "Minutes", 10, 1, 10**5, 130))
-        batch_size = number("batch_size", "Images a step", STANDARD.batch_size, 1, 4096, 130)
+            steps, minutes = STANDARD.steps, float(number("minutes", "Minutes", 10, 1, 10**5, 120))
+        batch_size = number("batch_size", "Images a step", STANDARD.batch_size, 1, 4096, 120)
     return {
         "preset": preset,
         "patch_size": patch_size,
@@ -415,10 +420,8 @@ def show_preview(data: Data, config: TrainConfig) -> bool:
     height, width = shown.images[0].shape
     with st.container(horizontal=True, gap="small", key="train_preview"):
         for image, name in zip(shown.images, shown.names, strict=True):
-            factor = max(1, round(220 / max(image.shape)))
-            pixels = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
-            box = 118 if width <= 2 * height else 380
-            st.image(encode_png(pixels), width=box, alt=plain_text(name))
+            box = 112 if width <= 2 * height else 380
+            st.image(encode_png(enlarged(image, max(1, 220 // max(image.shape)))), width=box, alt=plain_text(name))
     words = []
     if data.found is not None:
         words.append(f"{data.found.num_files:,} files, {data.found.num_bytes / 1e6:,.1f} MB")
@@ -436,7 +439,7 @@ def show_preview(data: Data, config: TrainConfig) -> bool:
         words.append("changed a little at every look (Advanced: augmentation)")
     st.caption("; ".join(words) + ".")
     if shown.skipped:
-        with st.expander(f"{len(shown.skipped)} files cannot be read and will be skipped", icon=":material/warning:"):
+        with st.expander(f"Left out, since they cannot be read: {len(shown.skipped)}", icon=":material/warning:"):
             st.markdown("  \n".join(escape_markdown(f"{name}: {reason}") for name, reason in shown.skipped[:20]))
     return True
 
@@ -477,14 +480,17 @@ def show_plan(config: TrainConfig, data: Data | None) -> None:
     owner = "the GPU" if device == "cuda" else "this machine"
     where = f"train_pace_{hash((model_config, config.batch_size, config.accumulate, precision, device))}"
     pace = st.session_state.get(where)
-    cells = st.columns(4)
-    cells[0].metric("Memory", gigabytes(needed), help=f"Peak of a step, of {gigabytes(memory)} that {owner} has.")
-    cells[1].metric("Parameters", f"{plan.parameters / 1e6:,.1f} M")
-    cells[2].metric("Tokens", f"{plan.num_tokens:,}", help="N of an image; of the widest one where any width is taken.")
     total = f"{config.minutes:g} min" if config.minutes else "–"
     if pace and not config.minutes:
         total = clock(pace.seconds_per_step * config.steps)
-    cells[3].metric("Time", total, help="Of the whole training; press the button below to have it estimated.")
+    with st.container(horizontal=True):
+        help = f"Peak of a step, of {gigabytes(memory)} that {owner} has." if memory else "Peak of a step."
+        st.metric("Memory", gigabytes(needed), width=130, help=help)
+        st.metric("Parameters", f"{plan.parameters / 1e6:,.1f} M", width=130)
+        help = "N of an image; of the widest one where any width is taken."
+        st.metric("Tokens", f"{plan.num_tokens:,}", width=110, help=help)
+        help = "Of the whole training; press the button below to have it estimated."
+        st.metric("Time", total, width=120, help=help)
     kinds = {WORDS[kind]: plan.at_peak[kind] for kind in KINDS if plan.at_peak[kind]}
     if device == "cpu":
         kinds["Python and PyTorch"] = int(PYTORCH_BYTES)
@@ -514,7 +520,8 @@ def show_plan(config: TrainConfig, data: Data | None) -> None:
     ]
     if pace:
         images_per_s = config.batch_size / pace.seconds_per_step
-        words.append(f"about {pace.seconds_per_step:.2g} s a step, {images_per_s:.2g} images/s ({pace.how})")
+        rate = f"{images_per_s:,.0f}" if images_per_s >= 10 else f"{images_per_s:.2g}"
+        words.append(f"about {pace.seconds_per_step:.2g} s a step, {rate} images/s ({pace.how})")
     with st.container(horizontal=True, vertical_alignment="center"):
         if not pace and st.button(
             "Estimate the time",
@@ -692,9 +699,9 @@ def delete_dialog(run: runs.Run) -> None:
 
 def watch(run: runs.Run) -> None:
     """How a run goes, from its folder alone."""
-    was_active = run.is_active
+    before = run.status
     run = runs.read_run(run.folder)
-    if run.is_active != was_active:
+    if run.status != before:
         st.rerun()  # the whole page: its actions change, and the sidebar may have a new checkpoint
     colour, icon = BADGES.get(run.status, ("gray", None))
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -726,7 +733,7 @@ def watch(run: runs.Run) -> None:
 def stop_buttons(run: runs.Run) -> None:
     if not runs.stop_asked(run.folder):
         if st.button(
-            "Stop",
+            "Stop training",
             key="train_stop",
             icon=":material/stop:",
             help="After the current step: it saves, and can be resumed later.",
@@ -837,12 +844,19 @@ def show_strips(run: runs.Run) -> None:
     if len(strips) > 1:
         step = st.select_slider("After step", list(strips), key=key, format_func=lambda step: f"{step:,}")
     try:
-        content = strips[step].read_bytes()
+        pixels = np.asarray(Image.open(strips[step]))
     except OSError:
         st.caption("This picture is being replaced.")
         return
-    st.image(content, width="stretch", alt=f"Held-out images above their reconstructions after step {step}")
+    height, width = pixels.shape
+    content = encode_png(enlarged(pixels, max(1, min(1150 // width, 460 // height))))
+    st.image(content, alt=f"Held-out images above their reconstructions after step {step}")
     st.caption(f"After step {step:,}: each image above its reconstruction.")
+
+
+def enlarged(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Each pixel as a square of pixels, so that the browser's smoothing adds nothing."""
+    return np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
 
 
 # --------------------------------------------------------------------------------------------------------------- compare

@@ -477,12 +477,14 @@ def plot_curves(
         )
     figure.update_xaxes(title=x_title, rangemode="tozero")
     figure.update_yaxes(title=y_title, type="log" if log else "linear", nticks=6)
-    if log:
-        figure.update_yaxes(tickformat=".1~g", minor={"showgrid": False})
+    values = np.concatenate([np.asarray(trace.y, np.float64) for trace in figure.data] or [np.ones(0)])
+    decades = np.log10(values.max() / values.min()) if log and len(values) else 0
+    if decades > 0.7:  # left alone, every digit is named, one over the other
+        figure.update_yaxes(tickformat=".1~g", dtick="D2" if decades < 2.5 else 1)
     figure.update_layout(
         showlegend=len(curves) > 1, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
     )
-    rows = -(-len(curves) // 2) if len(curves) > 1 else 0
+    rows = len(curves) if len(curves) > 1 else 0
     return _finish(figure, height=260 + 20 * rows, top=8 + 20 * rows, bottom=44, left=58)
 
 

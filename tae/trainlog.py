@@ -56,7 +56,7 @@ def make_strip(images: Sequence[np.ndarray], recons: Sequence[np.ndarray]) -> np
         for image, recon in zip(images, recons, strict=True)
     ]
     height, widest = pairs[0].shape[0], max(pair.shape[1] for pair in pairs)
-    columns = max(1, 1640 // widest)
+    columns = min(len(pairs), max(1, 1640 // widest))
     rows = []
     for start in range(0, len(pairs), columns):
         row = np.concatenate(pairs[start : start + columns], axis=1)

@@ -25,8 +25,8 @@ PROBES = ("_stcore/health", "_stcore/host-config")
 
 
 @contextmanager
-def running_app() -> Iterator[str]:
-    """The app on a free port of this machine; yields its address."""
+def running_app(**environment: str) -> Iterator[str]:
+    """The app on a free port of this machine, with these environment variables besides; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -36,7 +36,7 @@ def running_app() -> Iterator[str]:
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
     address = f"http://127.0.0.1:{port}"
     try:
