@@ -176,7 +176,8 @@ class _Run:
             self._restore(state)
         if config.use_compile:
             check_compiler(world.device)
-            self.model.compile()
+            for block in (*self.model.encoder.blocks, *self.model.decoder.blocks):
+                block.compile()  # in place, and block by block: all are alike, so that one compilation serves them
 
     # ---- where it starts
 

@@ -80,7 +80,7 @@ def test_optimizers_put_back_go_on_to_the_same_bits() -> None:
     del kept["optim.encoder.norm.weight.exp_avg"]
     del kept["optim.encoder.norm.weight.exp_avg_sq"]
     with pytest.raises(ValueError, match="holds nothing of the optimizer for encoder.norm.weight"):
-        restore_optimizers(small(), make_optimizers(small(), TrainConfig()), kept)
+        restore_optimizers(other, other_optimizers, kept)
 
 
 def test_each_group_keeps_its_own_peak_rate() -> None:
