@@ -23,41 +23,99 @@ from torch import Tensor, nn
 from tae.datasets import DemoSource, to_batch
 from tae.evaluate import reconstruct
 from tae.metrics import psnr_of
+from tae.optim import set_lr
+from tae.train import squared_errors
 
 
 class ConvAutoencoder(nn.Module):
-    """A plain convolutional autoencoder with one latent (B, latent_dim), for 201x201 images in [0, 1]."""
+    """A plain convolutional autoencoder with one latent (B, latent_dim), for images in [0, 1] of one size.
+
+    Narrower ones come with `widths`, as to the transformer: they are filled up with white on the right, whatever stood
+    there, and what is drawn beyond a width counts neither in training nor in measuring.
+    """
 
     CHANNELS = (16, 32, 64, 96, 96)
-    SIDES = (201, 101, 51, 26, 13, 7)
 
-    def __init__(self, latent_dim: int = 128) -> None:
+    def __init__(self, latent_dim: int = 128, size: tuple[int, int] = (201, 201)) -> None:
         super().__init__()
+        self.size = size
+        sides = [size]
+        for _ in self.CHANNELS:
+            sides.append((-(-sides[-1][0] // 2), -(-sides[-1][1] // 2)))
         down, up = [], []
         channels = (1, *self.CHANNELS)
         for level, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
             down += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.GELU()]
             if level > 1:
                 down += [nn.Conv2d(after, after, 3, padding=1), nn.BatchNorm2d(after), nn.GELU()]
-            odd = self.SIDES[level] % 2  # a side of 26 needs one pixel more than 2 * 13 - 1
-            up_layers: list[nn.Module] = [nn.ConvTranspose2d(after, before, 3, 2, 1, output_padding=1 - odd)]
+            height, width = sides[level]
+            missing = (1 - height % 2, 1 - width % 2)  # a side of 26 needs one pixel more than 2 * 13 - 1
+            up_layers: list[nn.Module] = [nn.ConvTranspose2d(after, before, 3, 2, 1, output_padding=missing)]
             if level:
                 up_layers += [nn.BatchNorm2d(before), nn.GELU()]
             if level > 1:
                 up_layers += [nn.Conv2d(before, before, 3, padding=1), nn.BatchNorm2d(before), nn.GELU()]
             up = up_layers + up
-        flat = self.CHANNELS[-1] * self.SIDES[-1] ** 2
+        flat = self.CHANNELS[-1] * sides[-1][0] * sides[-1][1]
         self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, latent_dim))
         self.decoder = nn.Sequential(
             nn.Linear(latent_dim, flat),
-            nn.Unflatten(1, (self.CHANNELS[-1], self.SIDES[-1], self.SIDES[-1])),
+            nn.Unflatten(1, (self.CHANNELS[-1], *sides[-1])),
             nn.GELU(),
             *up,
         )
 
-    def forward(self, x: Tensor, widths: None = None) -> tuple[Tensor, None]:
-        """(B, 1, 201, 201) -> (B, 1, 201, 201); same signature as the transformer's, so that one code measures both."""
-        return 1 - self.decoder(self.encoder(1 - x)), None
+    def forward(self, x: Tensor, widths: Tensor | None = None) -> tuple[Tensor, None]:
+        """(B, 1, H, W) -> (B, 1, H, W); same signature as the transformer's, so that one code measures both."""
+        width = x.shape[3]
+        ink = 1 - x
+        if widths is not None:
+            ink = ink.masked_fill((torch.arange(width) >= widths[:, None])[:, None, None], 0)
+        ink = nn.functional.pad(ink, (0, self.size[1] - width)).contiguous(memory_format=torch.channels_last)
+        return 1 - self.decoder(self.encoder(ink))[..., :width], None
+
+
+def train_for(
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    batch: Callable[[int], Sequence[np.ndarray]],
+    cpu_seconds: float,
+    report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
+) -> int:
+    """Train for a budget of processor time: warm-up, cosine to 2 %, clipping and mean squared error as `tae.train` has them.
+
+    Args:
+        model: (images, widths=...) -> (reconstruction, anything).
+        optimizers: With their peak learning rates.
+        batch: step -> uint8 images (H, W).
+        cpu_seconds: Processor time of this process, composing the images included.
+        report: Called every 100 steps with step, loss, seconds used.
+
+    Returns:
+        The steps it took; the model is in eval mode.
+    """
+    model.train()
+    started, step = time.process_time(), 0
+    while (used := time.process_time() - started) < cpu_seconds:
+        set_lr(
+            list(optimizers), min(1.0, (step + 1) / 60) * (0.02 + 0.49 * (1 + math.cos(math.pi * used / cpu_seconds)))
+        )
+        images, widths = to_batch(list(batch(step)))
+        with torch.autocast("cpu", torch.bfloat16):
+            recon, _ = model(images, widths=widths)
+        columns = images.shape[0] * images.shape[3] if widths is None else int(widths.sum())
+        loss = squared_errors(recon, images, widths).sum() / (columns * images.shape[2])
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        step += 1
+        if step % 100 == 0:
+            report(step, loss.item(), used)
+    model.eval()
+    return step
 
 
 def train_conv(
@@ -68,41 +126,24 @@ def train_conv(
     model: ConvAutoencoder | None = None,
     report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
 ) -> tuple[ConvAutoencoder, int]:
-    """Train for a budget of processor time: AdamW, warm-up, cosine to 2 %, the same images as the transformer.
+    """Train the convolutional autoencoder with AdamW; see `train_for`.
 
     Args:
-        batch: step -> uint8 images (201, 201).
+        batch: step -> uint8 images (H, W).
         lr: Peak learning rate.
-        cpu_seconds: Processor time of this process, composing the images included.
-        seed: Of the weights.
-        model: To go on with; None: a fresh one.
-        report: Called every 100 steps with step, loss, seconds used.
+        cpu_seconds: Processor time.
+        seed: Of the weights, where the model is fresh.
+        model: To go on with; None: a fresh one for 201x201.
+        report: As in `train_for`.
 
     Returns:
         The model in eval mode, and the steps it took.
     """
     torch.manual_seed(seed)
     model = model or ConvAutoencoder()
-    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-4)
-    started, step = time.process_time(), 0
-    while (used := time.process_time() - started) < cpu_seconds:
-        share = used / cpu_seconds
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, (step + 1) / 60) * (0.02 + 0.49 * (1 + math.cos(math.pi * share)))
-        images, _ = to_batch(list(batch(step)))
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            recon, _ = model(images)
-        loss = nn.functional.mse_loss(recon.float(), images)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        if step % 100 == 0:
-            report(step, loss.item(), used)
-    return model.eval(), step
+    return model, train_for(model, [optimizer], batch, cpu_seconds, report)
 
 
 class Pca:

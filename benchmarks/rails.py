@@ -1,0 +1,442 @@
+"""The demo checkpoints for rails: how their shape was chosen, and how well they do.
+
+    python -m benchmarks.rails --sweep
+    python -m benchmarks.rails --baselines
+    python -m benchmarks.rails --write-card
+
+The first trains candidates of several shapes for the same processor time each. The second fits PCA, and trains a
+convolutional autoencoder for as long as the checkpoint's card says, on the same images. The third measures the checkpoints
+beside both on the test split, by number of garments and by width, and with their attention replaced; it writes the
+figures into the checkpoints' cards and stores their weights as float16 (left out: it only measures). All write
+`benchmarks/results/rails.json` and `rails.md`.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from benchmarks.baselines import ConvAutoencoder, Pca, train_conv, train_for
+from benchmarks.necessity import replacements
+from tae import causal
+from tae.checkpoint import load_checkpoint, save_checkpoint
+from tae.config import ModelConfig, config_to_dict, size_in_words
+from tae.datasets import UNSEEN_WIDTHS, DemoSource, compose_rail, num_garments, to_batch
+from tae.evaluate import reconstruct, summarise
+from tae.metrics import measure, psnr_of, r2, seam_ratio
+from tae.model import TransformerAutoencoder
+from tae.optim import make_optimizers
+from tae.trainconfig import TrainConfig
+
+RESULTS = Path(__file__).parent / "results"
+HEIGHT, WIDE, WIDEST = 152, 1280, 960
+"""In pixels: of all rails, of the fixed width, and of the widest where any width goes."""
+Images = Sequence[np.ndarray]
+Method = Callable[[Images], list[np.ndarray]]
+
+
+def rail_model(patch_size: int, latent_dim: int, layers: int = 3, width: int | None = WIDE, **more) -> ModelConfig:
+    """A candidate: `layers` blocks in the encoder and as many in the decoder, heads of 32 numbers."""
+    return ModelConfig(
+        input_size=(HEIGHT, width),
+        max_width=WIDEST if width is None else WIDE,
+        patch_size=patch_size,
+        latent_dim=latent_dim,
+        num_heads=latent_dim // 32,
+        encoder_layers=layers,
+        decoder_layers=layers,
+        **more,
+    )
+
+
+CANDIDATES = [
+    (rail_model(16, 128), 8),
+    (rail_model(19, 128), 8),
+    (rail_model(32, 128), 8),
+    (rail_model(32, 128), 16),
+    (rail_model(32, 192), 8),
+    (rail_model(32, 256), 8),
+    (rail_model(38, 256), 8),
+]
+"""Model and images a step."""
+
+
+@dataclass(frozen=True)
+class RailsConfig:
+    checkpoints: tuple[Path, ...] = ()
+    """The checkpoints to measure; none: the demo checkpoints of rails."""
+    sweep: bool = False
+    """Train the candidates; measure nothing else."""
+    sweep_seconds: float = 150
+    """Processor seconds of each candidate."""
+    baselines: bool = False
+    """Fit and train the baselines of the checkpoints; measure nothing else."""
+    conv_lr: float = 1e-3
+    """Peak learning rate of the convolutional autoencoder, the best for squares."""
+    pca_images: int = 12_000
+    """Training images to fit PCA on."""
+    test_images: int = 300
+    """Rails of the test split."""
+    group_images: int = 40
+    """Rails of the test split for each number of garments and each band of widths."""
+    write_card: bool = False
+    """Write the figures into the checkpoints' cards, and store their weights as float16."""
+    threads: int = 1
+    """Of PyTorch."""
+    results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
+
+
+def main(config: RailsConfig) -> None:
+    torch.set_num_threads(config.threads)
+    checkpoints = config.checkpoints or tuple(sorted(Path("checkpoints").glob(f"demo_*x{HEIGHT}_*.safetensors")))
+    if config.sweep:
+        for model_config, batch_size in CANDIDATES:
+            store(config.results, "sweep", candidate(model_config, batch_size, config.sweep_seconds))
+        return
+    for path in checkpoints:
+        if config.baselines:
+            fit_baselines(path, config)
+            continue
+        with torch.inference_mode():
+            store(config.results, "checkpoints", figures(path, config))
+
+
+def store(folder: Path, kind: str, record: dict) -> None:
+    """Put one record into rails.json, in place of an older one of the same name, and write the tables anew."""
+    path = folder / "rails.json"
+    result = json.loads(path.read_text()) if path.exists() else {"sweep": [], "checkpoints": []}
+    others = [one for one in result[kind] if one["name"] != record["name"]]
+    result[kind] = sorted([*others, record], key=lambda one: one["name"])
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "rails.md").write_text(table(result))
+    print(json.dumps({key: value for key, value in record.items() if key != "groups"}), flush=True)
+
+
+# ------------------------------------------------------------------------------------------------------------ the sweep
+
+
+def candidate(config: ModelConfig, batch_size: int, cpu_seconds: float) -> dict:
+    """Train one candidate and look at the val split."""
+    torch.manual_seed(0)
+    source = DemoSource(config.input_size, config.max_width)
+    model = TransformerAutoencoder(config)
+    optimizers = make_optimizers(model, TrainConfig())
+    steps = train_for(model, optimizers, lambda step: source.batch(step, batch_size), cpu_seconds)
+    held_out = source.held_out(64)
+    recons = reconstruct(model, held_out)
+    lost = attention_losses(model, held_out[:16]) if config.input_size[1] else {}
+    layers = f"{config.encoder_layers} + {config.decoder_layers}"
+    return {
+        "name": f"{size_in_words(config.input_size)} patch {config.patch_size:02} latent {config.latent_dim} "
+        f"layers {layers} batch {batch_size}",
+        "model": config_to_dict(config),
+        "num_tokens": config.num_tokens,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "batch_size": batch_size,
+        "cpu_seconds": cpu_seconds,
+        "steps": steps,
+        "psnr": mean_psnr(held_out, recons),
+        "r2": r2_of(held_out, recons),
+        "lost": lost,
+    }
+
+
+def attention_losses(model: TransformerAutoencoder, images: Images) -> dict[str, float]:
+    """PSNR lost in dB with uniform weights, and with those of another image, in all layers of the encoder."""
+    batch, _ = to_batch(list(images))
+    with torch.inference_mode():
+        own, uniform, swapped = (
+            mean_psnr(images, list(recon.clamp(0, 1)[:, 0].numpy()))
+            for recon in (
+                model(batch)[0],
+                causal.reconstruct_with(model, batch, causal.uniform),
+                causal.reconstruct_with(model, batch, causal.from_images(model, batch.roll(1, dims=0))),
+            )
+        )
+    return {"uniform": own - uniform, "swapped": own - swapped}
+
+
+# -------------------------------------------------------------------------------------------------------- the baselines
+
+
+def fit_baselines(path: Path, config: RailsConfig) -> None:
+    """PCA and a convolutional autoencoder of one checkpoint's size, latent and processor time, left in the results."""
+    loaded = load_checkpoint(path)
+    shape, training = loaded.model.config, loaded.card.training
+    source = DemoSource(shape.input_size, shape.max_width)
+    width = shape.input_size[1] or shape.max_width
+    torch.manual_seed(0)
+    conv = ConvAutoencoder(shape.latent_dim, (HEIGHT, width))
+    started = time.process_time()
+    model, steps = train_conv(
+        lambda step: source.batch(step, training["batch_size"]),
+        config.conv_lr,
+        training["cpu_seconds"],
+        model=conv,
+        report=lambda step, loss, used: print(f"conv  step {step}  loss {loss:.5f}  {used:.0f} s", flush=True),
+    )
+    seconds = round(time.process_time() - started)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, conv_path(path, config))
+    record = {"lr": config.conv_lr, "steps": steps, "batch_size": training["batch_size"], "cpu_seconds": seconds}
+    conv_path(path, config).with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    Pca(flat_rails(source, config.pca_images, width), shape.latent_dim, num_start=1024).save(pca_path(path, config))
+
+
+def flat_rails(source: DemoSource, count: int, width: int, size: int = 256) -> Iterator[Tensor]:
+    """Training images filled up with white to one width, flattened, (size, pixels) at a time."""
+    for start in range(0, count, size):
+        images = [source.compose("train", index) for index in range(start, min(start + size, count))]
+        yield filled_up(images, width).flatten(1)
+
+
+def filled_up(images: Images, width: int) -> Tensor:
+    """(B, H, width) in [0, 1], white on the right."""
+    padded = [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=255) for one in images]
+    return torch.from_numpy(np.stack(padded)).float() / 255
+
+
+def pca_recons(pca: Pca, images: Images, width: int) -> list[np.ndarray]:
+    """Each image through the components, with the coefficients that fit its real pixels best.
+
+    A narrower image is thus not charged for the white beyond its width, which the autoencoders need not draw either.
+    """
+    components = pca.components.view(HEIGHT, width, -1).transpose(0, 1)  # (W, H, k)
+    mean = pca.mean.view(HEIGHT, width)
+    by_width = sorted(range(len(images)), key=lambda number: images[number].shape[1])
+    gram, done = torch.zeros(components.shape[-1], components.shape[-1]), 0
+    recons: list[np.ndarray] = [np.empty(0)] * len(images)
+    for number in by_width:
+        image = torch.from_numpy(images[number]).float() / 255
+        wide = image.shape[1]
+        added = components[done:wide].flatten(0, 1)
+        gram, done = gram + added.T @ added, wide
+        basis = components[:wide].flatten(0, 1)
+        centred = (image - mean[:, :wide]).T.flatten()
+        floor = 1e-6 * gram.diagonal().mean() * torch.eye(len(gram))  # components that lie beyond the width stay at 0
+        weights = torch.linalg.solve(gram + floor, basis.T @ centred)
+        recons[number] = ((basis @ weights).view(wide, HEIGHT).T + mean[:, :wide]).clamp(0, 1).numpy()
+    return recons
+
+
+def conv_path(path: Path, config: RailsConfig) -> Path:
+    return config.results / f"{path.stem}_conv.safetensors"
+
+
+def pca_path(path: Path, config: RailsConfig) -> Path:
+    return config.results / f"{path.stem}_pca.safetensors"
+
+
+# ---------------------------------------------------------------------------------------------------------- the figures
+
+
+def figures(path: Path, config: RailsConfig) -> dict:
+    """One checkpoint beside its baselines."""
+    loaded = load_checkpoint(path)
+    model, card = loaded.model, loaded.card
+    if config.write_card:
+        model.half().float()  # what will be stored is what is measured
+    shape = model.config
+    width = shape.input_size[1] or shape.max_width
+    test = DemoSource(shape.input_size, shape.max_width).test(config.test_images)
+    pca = Pca.load(pca_path(path, config))
+    conv = ConvAutoencoder(shape.latent_dim, (HEIGHT, width))
+    conv.load_state_dict(load_file(conv_path(path, config)))
+    conv.eval()
+    mean = pca.mean.view(HEIGHT, width).numpy()
+    methods: dict[str, Method] = {
+        "tae": lambda images: reconstruct(model, images, batch_size=8),
+        "mean image": lambda images: [mean[:, : image.shape[1]] for image in images],
+        "PCA": lambda images: pca_recons(pca, images, width),
+        "convolutional autoencoder": lambda images: reconstruct(conv, images, batch_size=8),
+    }
+    rows, own = [], {}
+    for name, method in methods.items():
+        recons = method(test)
+        summary = summarise(test, recons, "test")
+        own = own or summary
+        row = {key: value for key, value in summary.items() if key != "percentiles"}
+        seams = [
+            seam_ratio(image[None] / 255, recon[None], shape.tile_size[0])
+            for image, recon in zip(test, recons, strict=True)
+        ]
+        rows.append({"method": name, **row, "seam_ratio": float(np.mean(seams))})
+        print(path.stem, rows[-1], flush=True)
+    groups = grouped(shape, methods, config.group_images)
+    if config.write_card:
+        by = {
+            kind: [{key: one[key] for key in ("group", "psnr", "count", "unseen")} for one in found]
+            for kind, found in groups.items()
+        }
+        card = replace(card, metrics={**own, **by})
+        save_checkpoint(path, model, card, torch.float16)
+    same_width = [compose_rail("test", index, width=shape.input_size[1] or min(640, width)) for index in range(64)]
+    return {
+        "name": path.stem,
+        "checkpoint_sha256": load_checkpoint(path).digest,
+        "bytes": path.stat().st_size,
+        "model": config_to_dict(shape),
+        "num_tokens": shape.num_tokens,
+        "training": {key: value for key, value in card.training.items() if key != "curve"},
+        "parameters": {"tae": count_parameters(model), "conv": count_parameters(conv)},
+        "conv": json.loads(conv_path(path, config).with_suffix(".json").read_text()),
+        "pca_images": pca.count,
+        "rows": rows,
+        "groups": groups,
+        "loss_db": replacements(model, to_batch(same_width)[0]),
+    }
+
+
+def grouped(shape: ModelConfig, methods: dict[str, Method], count: int) -> dict[str, list[dict]]:
+    """{"by_garments": ..., "by_width": ...}: PSNR of each method over `count` rails of the test split a group.
+
+    Rails of the fixed width are hung with fewer garments than in training, the rest stays empty.
+    """
+    if shape.input_size[1]:
+        most = num_garments(WIDE)
+        hung = [1, 3, 5, 7, most]
+        rails = {str(one): [compose_rail("test", 5000 + n, hung=one) for n in range(count)] for one in hung}
+        return {"by_garments": [group(name, one, methods, name != str(most)) for name, one in rails.items()]}
+
+    def of_widths(widths: list[int]) -> list[np.ndarray]:
+        """`count` rails whose widths are spread evenly over those given."""
+        places = np.linspace(0, len(widths) - 1, count).round().astype(int)
+        return [compose_rail("test", 5000 + n, width=widths[place]) for n, place in enumerate(places)]
+
+    widths = range(HEIGHT, shape.max_width + 1)
+    seen = [width for width in widths if width not in UNSEEN_WIDTHS]
+    by_garments = [
+        group(str(number), of_widths([one for one in seen if num_garments(one) == number]), methods, False)
+        for number in range(1, num_garments(shape.max_width) + 1)
+    ]
+    by_width = []
+    for low in range(100, shape.max_width + 1, 100):
+        band = [width for width in widths if low <= width < low + 100]
+        by_width.append(group(f"{band[0]}-{band[-1]}", of_widths(band), methods, low in UNSEEN_WIDTHS))
+    return {"by_garments": by_garments, "by_width": by_width}
+
+
+def group(name: str, images: Images, methods: dict[str, Method], unseen: bool) -> dict:
+    """PSNR of each method over one group's images; `psnr` is that of the first, the checkpoint."""
+    by_method, foreground = {}, {}
+    for method, reconstructed in methods.items():
+        recons = reconstructed(images)
+        qualities = [measure(image / 255, recon) for image, recon in zip(images, recons, strict=True)]
+        by_method[method] = float(np.mean([quality.psnr for quality in qualities]))
+        foreground[method] = float(np.mean([quality.foreground_mse for quality in qualities]))
+    return {
+        "group": name,
+        "psnr": next(iter(by_method.values())),
+        "count": len(images),
+        "unseen": unseen,
+        "by_method": by_method,
+        "foreground_mse": foreground,
+    }
+
+
+def mean_psnr(images: Images, recons: Images) -> float:
+    errors = [float(((image / 255 - recon) ** 2).mean()) for image, recon in zip(images, recons, strict=True)]
+    return float(np.mean([psnr_of(error) for error in errors]))
+
+
+def r2_of(images: Images, recons: Images) -> float:
+    return r2(np.concatenate([one.ravel() / 255 for one in images]), np.concatenate([one.ravel() for one in recons]))
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+# ---------------------------------------------------------------------------------------------------------- the tables
+
+
+def table(result: dict) -> str:
+    """All figures as Markdown."""
+    parts = [checkpoint_table(one) for one in result["checkpoints"]]
+    parts += [sweep_table(result["sweep"])] if result["sweep"] else []
+    commands = [f"`python -m benchmarks.rails {flag}`" for flag in ("--sweep", "--baselines", "--write-card")]
+    return "\n".join([*parts, f"Commands: {', '.join(commands)}", ""])
+
+
+def sweep_table(sweep: list[dict]) -> str:
+    lines = [
+        "| shape, the same processor time each | tokens | parameters | steps | images | val PSNR (dB) | R2 | "
+        "uniform attention costs | another image's |",
+        "| --- " * 9 + "|",
+    ]
+    for one in sorted(sweep, key=lambda one: -one["psnr"]):
+        lost = [f"{one['lost'][kind]:.2f} dB" if one["lost"] else "" for kind in ("uniform", "swapped")]
+        lines.append(
+            f"| {one['name']} | {one['num_tokens']} | {one['parameters'] / 1e6:.1f} M | {one['steps']} | "
+            f"{one['steps'] * one['batch_size']} | {one['psnr']:.2f} | {one['r2']:.3f} | {lost[0]} | {lost[1]} |"
+        )
+    seconds = ", ".join(f"{value:g}" for value in sorted({one["cpu_seconds"] for one in sweep}))
+    return "\n".join(
+        [*lines, "", f"{seconds} processor seconds each, one thread, one seed, 64 rails of the val split.", ""]
+    )
+
+
+def checkpoint_table(one: dict) -> str:
+    shape, training, parameters, conv = one["model"], one["training"], one["parameters"], one["conv"]
+    kind = f"{size_in_words(shape['input_size'])}, patch {shape['patch_size']}"
+    lines = [
+        f"| {kind}: {shape['latent_dim']} numbers for a rail | PSNR (dB) | SSIM | MSE | foreground MSE | R2 | seams |",
+        "| --- " * 7 + "|",
+    ]
+    lines += [
+        f"| {row['method']} | {row['psnr']:.2f} | {row['ssim']:.3f} | {row['mse']:.5f} | {row['foreground_mse']:.4f} | "
+        f"{row['r2']:.4f} | {row['seam_ratio']:.2f} |"
+        for row in one["rows"]
+    ]
+    words = {"by_garments": "garments", "by_width": "width in pixels"}
+    for name, groups in one["groups"].items():
+        titles = [each["group"] + ("*" if each["unseen"] else "") for each in groups]
+        lines += [
+            "",
+            f"| {words[name]} | {' | '.join(titles)} |",
+            "| --- " * (len(groups) + 1) + "|",
+        ]
+        for method in groups[0]["by_method"]:
+            lines.append(f"| {method} | {' | '.join(format(each['by_method'][method], '.2f') for each in groups)} |")
+        lines.append(
+            f"| tae, foreground MSE | {' | '.join(format(each['foreground_mse']['tae'], '.4f') for each in groups)} |"
+        )
+    places = list(next(iter(one["loss_db"].values())))
+    lines += ["", f"| encoder attention replaced by | {' | '.join(places)} |", "| --- " * (len(places) + 1) + "|"]
+    lines += [
+        f"| {name} | {' | '.join(f'{lost[place]:.2f} dB' for place in places)} |"
+        for name, lost in one["loss_db"].items()
+    ]
+    count = next(iter(one["groups"].values()))[0]["count"]
+    unseen = (
+        "with * the rest of the rail is empty, which training never shows"
+        if shape["input_size"][1]
+        else "with *: widths that training never shows"
+    )
+    lines += [
+        "",
+        f"{one['rows'][0]['count']} rails of the test split; PSNR (dB) over {count} more for each group, {unseen}. Seams: "
+        f"mean absolute step of the error across {shape['patch_size']}-pixel borders over that inside. Attention: PSNR lost, "
+        "64 rails.",
+        f"tae: {parameters['tae']:,} parameters, {one['bytes'] / 1e6:.1f} MB as float16, {training['steps']:,} steps of "
+        f"{training['batch_size']}, {training['cpu_seconds']:,} processor seconds. Convolutional: {parameters['conv']:,} "
+        f"parameters, {conv['steps']:,} steps of {conv['batch_size']}, {conv['cpu_seconds']:,} processor seconds. PCA: as many "
+        f"components as tae has numbers, fitted on {one['pca_images']:,} rails"
+        + (
+            "."
+            if shape["input_size"][1]
+            else " filled up with white to the widest; its coefficients fit each rail's real pixels best."
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(RailsConfig, description=__doc__))
