@@ -1,10 +1,10 @@
-"""What the planner says beside what real training steps take: saved activations, peak memory, time.
+"""What the planner says beside what real training steps take: memory kept for the backward pass, peak memory, time.
 
     python -m benchmarks.planner
 
-Saved: every tensor that autograd keeps in a real forward pass (with bf16 the weights' copies too), each storage once, and
-with checkpointing the tokens that enter each block. Peak: what PyTorch's allocator hands out and takes back over two real steps (on a CUDA
-device its own high-water mark). Writes `benchmarks/results/planner.json` and `.md`.
+Kept: every tensor that autograd saves in a real forward pass (with bf16 the weights' copies too), each storage once, and
+with checkpointing the tokens that enter each block. Peak: what PyTorch's allocator hands out and takes back over two real
+steps; on a CUDA device its own high-water mark. Writes `benchmarks/results/planner.json` and `.md`.
 """
 
 import itertools
@@ -133,17 +133,17 @@ def saved_bytes(case: Case) -> int:
     return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in own)
 
 
-def peak_bytes(case: Case, device: torch.device) -> int:
-    """The most that two real steps have in use at once, the model and all else included."""
+def peak_of(run: Callable[[], object], device: torch.device) -> int:
+    """The most bytes in use at once while something runs, beyond what there was before."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        run_twice(case, device)
+        run()
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run_twice(case, device)
-    results = profiler.profiler.kineto_results  # type: ignore[union-attr]
+        run()
+    results: Any = profiler.profiler.kineto_results  # type: ignore[union-attr]
     events = sorted((event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]")
     return int(np.cumsum([size for _, size in events]).max())
 
@@ -173,7 +173,7 @@ def compare(case: Case, device: torch.device) -> dict:
         "device": device.type,
         "peak_phase": planned.peak_phase,
         "planned_peak": planned.peak,
-        "measured_peak": peak_bytes(case, device),
+        "measured_peak": peak_of(lambda: run_twice(case, device), device),
     }
     if device.type == "cpu":
         row |= {

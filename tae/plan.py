@@ -43,7 +43,8 @@ HEADROOM = 0.9
 """Share of a device's memory to plan with; the rest is for its context, kernels' scratch space and fragments."""
 KINDS = ("weights", "gradients", "optimizer", "average", "copies", "activations", "working")
 BATCHES = (2, 4)
-"""Batch sizes that are played; sizes of tensors are straight lines between and beyond them."""
+"""Batch sizes that are played; sizes of tensors are straight lines between and beyond them. Not 1: for a single image
+PyTorch copies here and there what it does not copy for more, a few percent."""
 MAX_BATCH = 1 << 20
 FEW_TOKENS = 128
 """With fewer, a matrix product spends its time on fetching the weights."""
@@ -453,7 +454,9 @@ def calibrate(
     where = pick_device(device)
     part, width = batch_size // accumulate, _width(model_config, width)
     one_each = replace(model_config, encoder_layers=1, decoder_layers=1)
-    images, rows = _piece(one_each, part, width, _allowance(where, precision, seconds))
+    with torch.random.fork_rng(devices=[]):
+        allowance = _allowance(where, precision, seconds)
+    images, rows = _piece(one_each, part, width, allowance)
     tile_height = model_config.tile_size[0]
     small_config = (
         one_each if rows is None else replace(one_each, input_size=(rows * tile_height, one_each.input_size[1]))

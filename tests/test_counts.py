@@ -45,6 +45,9 @@ def really_saved(config: ModelConfig, width: int | None = None) -> int:
         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()  # held, so that no address comes twice
         return tensor
 
+    for part in (model.encoder, model.decoder) if config.use_gradient_checkpointing else ():
+        for block in part.blocks:  # checkpointing holds their inputs without saving them as tensors
+            block.register_forward_pre_hook(lambda _, inputs: (pack(inputs[0]), None)[1])
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         recon = model(image)[0]
     recon.sum().backward()
