@@ -31,7 +31,6 @@ import numpy as np
 from tae.imagefile import (
     MAX_FILE_BYTES,
     MAX_PIECES,
-    MAX_SHOWN_SIDE,
     ImageError,
     Picture,
     check_bytes,
@@ -114,13 +113,11 @@ def frames_are_alike(path: Path) -> bool:
     return isinstance(_stack_of(path), _ArrayStack)
 
 
-def read_frame(path: Path, frame: int = 0, shown_side: int = MAX_SHOWN_SIDE) -> Picture:
-    """One frame of a file; the same rules for the values hold as in `read_image`.
+def read_frame(path: Path, frame: int = 0) -> Picture:
+    """One frame of a file, from 0; the same rules for the values hold as in `read_image`.
 
-    Args:
-        path: Of the file.
-        frame: From 0.
-        shown_side: Longest side of the picture's `original`; 1 saves time where it is not shown.
+    Nobody looks at thousands of files: the picture's `original` is one pixel, which saves most of the time that a large
+    photograph takes.
 
     Raises:
         ImageError: If the file cannot be read or the frame is no picture; the message does not name the file.
@@ -134,8 +131,8 @@ def read_frame(path: Path, frame: int = 0, shown_side: int = MAX_SHOWN_SIDE) -> 
         if stack is None:
             size = os.fstat(file.fileno()).st_size
             check_bytes(size)
-            return read_image(file.read(size), path.name, shown_side=shown_side)
-        return stack.read(file, frame, _limits(path, stack), shown_side)
+            return read_image(file.read(size), path.name, shown_side=1)
+        return stack.read(file, frame, _limits(path, stack))
 
 
 def content_digest(path: Path) -> bytes:
@@ -162,10 +159,10 @@ class _ArrayStack:
     dtype: np.dtype
     start: int
 
-    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None, shown_side: int) -> Picture:
+    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None) -> Picture:
         count = math.prod(self.shape)
         file.seek(self.start + frame * count * self.dtype.itemsize)
-        return picture_of(_numbers(file, self.dtype, count).reshape(self.shape), limits, shown_side)
+        return picture_of(_numbers(file, self.dtype, count).reshape(self.shape), limits, shown_side=1)
 
     def limits(self, file: BinaryIO) -> tuple[float, float] | None:
         if is_narrow(self.dtype):
@@ -194,15 +191,15 @@ class _PageStack:
     def num_frames(self) -> int:
         return len(self.places)
 
-    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None, shown_side: int) -> Picture:
+    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None) -> Picture:
         try:
             page = _page_alone(file, int(self.places[frame]), self.order, self.is_big)
         except (struct.error, KeyError, EOFError):
             raise _damaged_tiff() from None
-        return read_image(page, limits=limits, shown_side=shown_side)
+        return read_image(page, limits=limits, shown_side=1)
 
     def limits(self, file: BinaryIO) -> tuple[float, float] | None:
-        pages = (self.read(file, frame, None, 1).limits for frame in range(self.num_frames))
+        pages = (self.read(file, frame, None).limits for frame in range(self.num_frames))
         lows, highs = [], []
         for found in pages:
             if found is None:  # by the type of the first page, all are read

@@ -75,16 +75,21 @@ def find_images(folder: Path) -> list[Path]:
                     found.append(path)
             except (OSError, RuntimeError):  # not allowed to look; a loop of links
                 continue
-    return sorted(found, key=lambda path: natural_order(path.relative_to(folder).as_posix()))
+    return sorted(found, key=lambda path: natural_order(path.as_posix()))
 
 
-def natural_order(name: str) -> list[tuple[int, int, str]]:
+def natural_order(name: str) -> str:
     """Key that sorts names as people do: img2 before img10.
 
-    Numbers by value, other parts whatever their case; last the exact spelling, so that no two are equal.
+    Numbers by value, letters whatever their case; last the exact spelling, so that no two are equal. One short text, for
+    a million names are sorted at once.
     """
-    parts = [(1, int(part), "") if part.isdecimal() else (0, 0, part.lower()) for part in re.split(r"(\d+)", name)]
-    return [*parts, (-1, 0, name)]
+
+    def by_value(found: re.Match) -> str:
+        digits = str(int(found[0]))
+        return f"\1{len(digits):03}{digits}"  # \1: before any letter
+
+    return re.sub(r"\d+", by_value, name.lower()) + "\0" + name
 
 
 def fit_image(

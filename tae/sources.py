@@ -20,7 +20,7 @@ from tae.augment import augment
 from tae.buckets import bucketed_draws
 from tae.datasets import DemoSource
 from tae.frames import base_folder, content_digest, count_frames, find_files, frames_are_alike, read_frame
-from tae.images import ImageError, fit_image, to_uint8
+from tae.images import ImageError, fit_image, plain_text, to_uint8
 from tae.trainconfig import TrainConfig
 
 
@@ -140,7 +140,7 @@ class FileSource:
         for number, scan in enumerate(scans):
             name = self._names[number]
             if scan.fault:
-                self.skipped.append((name, scan.fault))
+                self.skipped.append((_shown(name), scan.fault))
             else:
                 counts[number], self._versions[number] = scan.num_frames, scan.version
                 digest.update(f"{name}\0{scan.num_frames}\0".encode(errors="surrogateescape") + scan.digest)
@@ -246,7 +246,7 @@ class FileSource:
     def _name_of(self, item: int) -> str:
         number, frame = self._place(item)
         has_more = self._ends[number] - (self._ends[number - 1] if number else 0) > 1
-        return f"{self._names[number]}, frame {frame}" if has_more else self._names[number]
+        return _shown(self._names[number]) + (f", frame {frame}" if has_more else "")
 
     def _width_of(self, draw: int) -> int:
         return self._widths[self._item(draw)]
@@ -268,7 +268,7 @@ class FileSource:
 
     def _read(self, number: int, frame: int) -> np.ndarray:
         """(H, W) uint8 from the file, kept where there is room."""
-        picture = read_frame(self._folder / self._names[number], frame, shown_side=1)
+        picture = read_frame(self._folder / self._names[number], frame)
         fitted = fit_image(picture.pixels, self._config.input_size, max_width=self._config.max_width)
         image = to_uint8(fitted.pixels)
         with self._lock:
@@ -287,6 +287,11 @@ def _in_words(data: str, folder: Path) -> tuple[str, str]:
     if path.is_file():
         return path.stem, f"file {path.name}"
     return name, f"files {path.relative_to(folder).as_posix()} of folder {name}"
+
+
+def _shown(name: str) -> str:
+    """A file's name that may be printed anywhere, whatever bytes it is made of."""
+    return plain_text(name, limit=200)
 
 
 def _name_hash(name: str) -> float:

@@ -18,6 +18,8 @@ from tae.frames import base_folder, content_digest, count_frames, find_files, fr
 from tae.imagefile import ImageError, read_image
 from tests.test_images import FILES, colours, npy, npy_header, ramp, tiff
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of broken TIFF tags
+
 COMPRESSIONS = [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"]
 
 
@@ -281,9 +283,7 @@ def test_each_page_is_a_frame(compression: str | None, big_tiff: bool, colour: b
     for frame, image in enumerate(images):
         alone = io.BytesIO()
         image.save(alone, "PNG")
-        picture = read_frame(path, frame)
-        assert np.array_equal(picture.pixels, read_image(alone.getvalue()).pixels)
-        assert picture.original.shape == np.asarray(image).shape
+        assert np.array_equal(read_frame(path, frame).pixels, read_image(alone.getvalue()).pixels)
 
 
 def test_pages_of_other_kinds_keep_their_meaning(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tae.images import (
     escape_markdown,
     find_images,
     fit_image,
+    natural_order,
     plain_text,
     read_image,
     safe_name,
@@ -784,6 +785,46 @@ def test_natural_order_is_the_same_whatever_the_folder_lists_first(tmp_path: Pat
             (folder / name).write_bytes(b"")
     first, second = (find_images(tmp_path / str(flag)) for flag in (True, False))
     assert [path.name for path in first] == [path.name for path in second]
+
+
+def test_natural_order_counts_numbers_by_value_wherever_they_stand() -> None:
+    names = [
+        "",
+        "1",
+        "2b",
+        "10a",
+        "010b",
+        "a",
+        "A",
+        "a 1",
+        "a1",
+        "a1/x2",
+        "a1/x10",
+        "a1b",
+        "a2",
+        "a10",
+        "a" + 99 * "9",
+        "b0",
+    ]
+    wanted = [
+        "",
+        "1",
+        "2b",
+        "10a",
+        "010b",
+        "A",
+        "a",
+        "a1",
+        "a1/x2",
+        "a1/x10",
+        "a1b",
+        "a2",
+        "a10",
+        "a" + 99 * "9",
+        "a 1",
+        "b0",
+    ]
+    assert sorted(names, key=natural_order) == sorted(names[::-1], key=natural_order) == wanted
 
 
 # ---- Fitting

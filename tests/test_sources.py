@@ -123,6 +123,15 @@ def test_a_broken_page_is_named(tmp_path: Path) -> None:
     assert name == "pages.tif" and reason.startswith("frame ")
 
 
+def test_names_that_would_play_with_a_terminal_are_shown_plain(tmp_path: Path) -> None:
+    for name in (b"a\x1b[2Jb.png", b"bytes\xff.png", "\u202egnp.png".encode(), b"line\nbreak.png"):
+        Image.fromarray(compose_square("train", 0, side=40)).save(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    (tmp_path / "broken\x1b.png").write_bytes(b"")
+    source = source_of(tmp_path, max_unreadable=0.5)
+    shown = [*train_names(source), *source.held_out_names, source.skipped[0][0]]
+    assert sorted(shown) == ["a[2Jb.png", "broken.png", "bytes.png", "gnp.png", "linebreak.png"]
+
+
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least two readable images .* got 0 readable"):
         source_of(tmp_path)
