@@ -154,9 +154,10 @@ def new_training(active: list[runs.Run]) -> None:
             st.error(escape_markdown(str(error)), icon=":material/error:")
             return
         is_readable = data is not None and show_preview(data, config)
-        show_plan(config, data)
     with left:
         choose_name_and_start(config, data if is_readable else None, active)
+    with right:
+        show_plan(config)
 
 
 def choose_data() -> Data | None:
@@ -420,7 +421,7 @@ def show_preview(data: Data, config: TrainConfig) -> bool:
     height, width = shown.images[0].shape
     with st.container(horizontal=True, gap="small", key="train_preview"):
         for image, name in zip(shown.images, shown.names, strict=True):
-            box = 112 if width <= 2 * height else 380
+            box = 100 if width <= 2 * height else 380
             st.image(encode_png(enlarged(image, max(1, 220 // max(image.shape)))), width=box, alt=plain_text(name))
     words = []
     if data.found is not None:
@@ -462,7 +463,7 @@ def make_plan(
     return made, precision, device.type
 
 
-def show_plan(config: TrainConfig, data: Data | None) -> None:
+def show_plan(config: TrainConfig) -> None:
     """Memory by kind beside the machine's, operations, and the time once it is asked for."""
     from tae.plan import HEADROOM, KINDS, WORDS, largest_batch
 
@@ -475,22 +476,22 @@ def show_plan(config: TrainConfig, data: Data | None) -> None:
     except (ValueError, RuntimeError) as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")
         return
-    needed = plan.peak + (PYTORCH_BYTES if device == "cpu" else 0)
-    memory = ui.memory_bytes(device)
+    besides = PYTORCH_BYTES if device == "cpu" else 0
+    needed, memory = plan.peak + besides, ui.memory_bytes(device)
     owner = "the GPU" if device == "cuda" else "this machine"
     where = f"train_pace_{hash((model_config, config.batch_size, config.accumulate, precision, device))}"
     pace = st.session_state.get(where)
     total = f"{config.minutes:g} min" if config.minutes else "–"
     if pace and not config.minutes:
         total = clock(pace.seconds_per_step * config.steps)
-    with st.container(horizontal=True):
-        help = f"Peak of a step, of {gigabytes(memory)} that {owner} has." if memory else "Peak of a step."
-        st.metric("Memory", gigabytes(needed), width=130, help=help)
-        st.metric("Parameters", f"{plan.parameters / 1e6:,.1f} M", width=130)
+    with st.container(horizontal=True, key="train_take"):
+        help = f"Peak of a step, of {in_bytes(memory)} that {owner} has." if memory else "Peak of a step."
+        st.metric("Memory", in_bytes(needed), width=100, help=help)
+        st.metric("Parameters", f"{plan.parameters / 1e6:,.1f} M", width=105)
         help = "N of an image; of the widest one where any width is taken."
-        st.metric("Tokens", f"{plan.num_tokens:,}", width=110, help=help)
+        st.metric("Tokens", f"{plan.num_tokens:,}", width=85, help=help)
         help = "Of the whole training; press the button below to have it estimated."
-        st.metric("Time", total, width=120, help=help)
+        st.metric("Time", total, width=100, help=help)
     kinds = {WORDS[kind]: plan.at_peak[kind] for kind in KINDS if plan.at_peak[kind]}
     if device == "cpu":
         kinds["Python and PyTorch"] = int(PYTORCH_BYTES)
@@ -501,9 +502,8 @@ def show_plan(config: TrainConfig, data: Data | None) -> None:
         alt="Memory at the peak of a step by kind, beside the memory of the device",
     )
     if memory and needed > HEADROOM * memory:
-        most = largest_batch(
-            model_config, memory - PYTORCH_BYTES, precision, config.accumulate, device=device, average=average
-        )
+        room = max(1.0, memory - besides / HEADROOM)
+        most = largest_batch(model_config, room, precision, config.accumulate, device=device, average=average)  # type: ignore[arg-type]
         remedy = (
             f"at most {most} images a step fit: lower **Images a step**, raise **Accumulation**"
             if most
@@ -511,7 +511,7 @@ def show_plan(config: TrainConfig, data: Data | None) -> None:
         )
         remedy += "" if config.use_gradient_checkpointing else ", or switch **Gradient checkpointing** on (Advanced)"
         st.warning(
-            f"**This will not fit.** It takes {gigabytes(needed)}, and {owner} has {gigabytes(memory)}; {remedy}.",
+            f"**This will not fit.** It takes {in_bytes(needed)}, and {owner} has {in_bytes(memory)}; {remedy}.",
             icon=":material/memory_alt:",
         )
     words = [
@@ -540,7 +540,9 @@ def show_plan(config: TrainConfig, data: Data | None) -> None:
         st.caption("; ".join(words) + ".")
 
 
-def gigabytes(count: float) -> str:
+def in_bytes(count: float) -> str:
+    if count < 1e8:
+        return f"{count / 1e6:.1f} MB"
     return f"{count / 1e9:.2f} GB" if count < 1e10 else f"{count / 1e9:,.0f} GB"
 
 
@@ -677,7 +679,7 @@ def run_actions(run: runs.Run) -> None:
 def delete_dialog(run: runs.Run) -> None:
     st.markdown(
         f"**{escape_markdown(run.name)}**: its log, curves, pictures of reconstructions and what it needs to resume go, "
-        f"{gigabytes(runs.size_bytes(run.folder))} in all."
+        f"{in_bytes(runs.size_bytes(run.folder))} in all."
     )
     if (run.folder / "images").is_dir():
         st.markdown("So do the pictures that were dropped for it.")
@@ -716,8 +718,8 @@ def watch(run: runs.Run) -> None:
     if run.is_active or run.steps:
         left = last.get("seconds_left")
         words = f"step {run.step:,} of {run.steps:,}" if run.steps else f"step {run.step:,}; measuring the pace"
-        if run.status == "running" and isinstance(left, (int, float)):
-            words += f" · about {clock(left)} left"
+        if run.status == "running" and is_number(left):
+            words += f" · about {clock(left)} left"  # type: ignore[arg-type]
         st.progress(min(1.0, run.step / run.steps) if run.steps else 0.0, words)
     if records:
         show_figures(records)
@@ -732,20 +734,24 @@ def watch(run: runs.Run) -> None:
 
 def stop_buttons(run: runs.Run) -> None:
     if not runs.stop_asked(run.folder):
-        if st.button(
+        st.button(
             "Stop training",
             key="train_stop",
             icon=":material/stop:",
             help="After the current step: it saves, and can be resumed later.",
-        ):
-            runs.ask_to_stop(run.folder)
-            st.rerun(scope="fragment")
+            on_click=runs.ask_to_stop,
+            args=(run.folder,),
+        )
         return
     st.badge("stopping after this step", icon=":material/hourglass_bottom:", color="gray")
-    if st.button(
-        "End it now", key="train_end", type="tertiary", help="Where it takes too long to get to the next step."
-    ):
-        runs.end_now(run)
+    st.button(
+        "End it now",
+        key="train_end",
+        type="tertiary",
+        help="Where it takes too long to get to the next step.",
+        on_click=runs.end_now,
+        args=(run,),
+    )
 
 
 def say_status(run: runs.Run) -> None:
@@ -776,14 +782,14 @@ def in_words(config: TrainConfig) -> str:
 
 def show_figures(records: list[dict]) -> None:
     last = records[-1]
-    looked = [record for record in records if "held_out_psnr" in record]
-    best = max((record["held_out_psnr"] for record in looked), default=None)
+    psnrs = [record["held_out_psnr"] for record in records if is_number(record.get("held_out_psnr"))]
     cells = st.columns(4)
     cells[0].metric("Loss", figure(last.get("loss"), "{:.5f}"), help="Mean squared error of the last batch.")
     cells[1].metric(
         "Held-out PSNR",
-        figure(looked[-1]["held_out_psnr"] if looked else None, "{:.2f} dB"),
-        help=f"Of images that are never trained on; the best so far is {figure(best, '{:.2f} dB')}.",
+        figure(psnrs[-1] if psnrs else None, "{:.2f} dB"),
+        help="Of images that are never trained on"
+        + (f"; the best so far is {figure(max(psnrs), '{:.2f} dB')}." if psnrs else "."),
     )
     cells[2].metric("Images a second", figure(last.get("images_per_s"), "{:.1f}"))
     cells[3].metric("Learning rate", figure(last.get("lr"), "{:.2g}"), help="Of Muon.")
@@ -792,13 +798,13 @@ def show_figures(records: list[dict]) -> None:
         f"Gradient norm {figure(last.get('grad_norm'), '{:.3g}')}; reading alone could do {figure(reading, '{:,.0f}')} "
     )
     words += "images a second"
-    if isinstance(reading, (int, float)) and isinstance(pace, (int, float)) and 0 < reading < 1.2 * pace:
+    if is_number(reading) and is_number(pace) and 0 < reading < 1.2 * pace:  # type: ignore[operator]
         words += ", so reading holds the training back: raise **Reading threads** (Advanced)"
     st.caption(f"{words}.")
 
 
 def figure(value: object, pattern: str) -> str:
-    return pattern.format(value) if isinstance(value, (int, float)) and math.isfinite(value) else "–"
+    return pattern.format(value) if is_number(value) else "–"
 
 
 def show_curves(shown: dict[str, runs.Run], axis: str) -> None:
@@ -825,7 +831,7 @@ def show_curves(shown: dict[str, runs.Run], axis: str) -> None:
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def show_strips(run: runs.Run) -> None:
@@ -891,6 +897,7 @@ def compare(found: list[runs.Run]) -> None:
 
 def summary(run: runs.Run) -> dict[str, object]:
     records = runs.read_log(run.folder)
+    last = records[-1] if records else {}
     psnrs = [record["held_out_psnr"] for record in records if is_number(record.get("held_out_psnr"))]
     times = runs.minutes(records, run.config.batch_size if run.config else 1)
     return {
@@ -898,10 +905,10 @@ def summary(run: runs.Run) -> dict[str, object]:
         "Status": run.status,
         "Step": run.step,
         "of": run.steps or None,
-        "Loss": records[-1].get("loss") if records else None,
+        "Loss": last["loss"] if is_number(last.get("loss")) else None,
         "Held-out PSNR (dB)": round(psnrs[-1], 2) if psnrs else None,
         "Best (dB)": round(max(psnrs), 2) if psnrs else None,
-        "Images/s": round(records[-1].get("images_per_s", 0), 1) if records else None,
+        "Images/s": round(last["images_per_s"], 1) if is_number(last.get("images_per_s")) else None,
         "Minutes": round(times[-1], 1) if times else None,
     }
 

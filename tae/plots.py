@@ -525,7 +525,8 @@ def plot_memory(kinds: dict[str, int], memory: int, owner: str) -> go.Figure:
         bargap=0.25,
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
     )
-    return _finish(figure, height=150, top=54, bottom=44, left=0, dragmode=False)
+    legend = 19 * -(-len(kinds) // 2)  # at its narrowest, two columns
+    return _finish(figure, height=100 + legend, top=6 + legend, bottom=44, left=0, dragmode=False)
 
 
 def layer_title(name: str) -> str:
