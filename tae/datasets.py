@@ -5,7 +5,6 @@ in any order. Pictures are dark garments on a white page. `tae/samples/README.md
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -16,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from tae.buckets import bucketed_draws
-from tae.images import ImageError, find_images, fit_image, read_image, to_uint8
 
 SAMPLES = Path(__file__).parent / "samples"
 SPLITS = ("train", "val", "test")
@@ -266,101 +264,6 @@ class DemoSource:
         return rail_width("train", draw, self.seed, self.height, self.max_width)
 
 
-class FolderSource:
-    """Training batches and held-out images from a folder of the user's own files.
-
-    A file is held out when its name's hash says so (one in ten), so that the split stays as files come and go.
-
-    Attributes:
-        skipped: (file name, reason) of each file that could not be read.
-    """
-
-    licence = "the user's own"
-    CACHE_BYTES = 2 * 1024**3
-
-    def __init__(
-        self,
-        folder: Path,
-        input_size: tuple[int, int | None],
-        max_width: int = 1280,
-        seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Read every file once.
-
-        Args:
-            folder: Searched with its subfolders.
-            input_size: (height, width) that the images are fitted to.
-            max_width: Ceiling where the width is None.
-            seed: Of the order.
-            progress: Called with (files read, files in all).
-
-        Raises:
-            FileNotFoundError: If there is no such folder.
-            ValueError: If fewer than two images can be read, or more than one file in ten cannot.
-        """
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is not a folder; give a folder of images, or 'demo'")
-        self.name = folder.name
-        self.data = f"folder {folder.name}"
-        self.input_size = input_size
-        self.max_width = max_width
-        self.seed = seed
-        self.skipped: list[tuple[str, str]] = []
-        self._cache: dict[Path, np.ndarray] = {}
-        self._cached_bytes = 0
-        files = find_images(folder)
-        readable = []
-        for number, path in enumerate(files):
-            try:
-                self._load(path)
-                readable.append(path)
-            except (ImageError, OSError) as error:
-                self.skipped.append((path.name, str(error)))
-            if progress:
-                progress(number + 1, len(files))
-        if len(readable) < 2 or len(self.skipped) > len(files) / 10:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped[:5])
-            raise ValueError(
-                f"{folder} must hold at least two readable images and at most one unreadable file in ten, got "
-                f"{len(readable)} readable and {len(self.skipped)} unreadable{': ' if reasons else ''}{reasons}"
-            )
-        by_hash = sorted(readable, key=lambda path: _name_hash(path.relative_to(folder)))
-        count = sum(_name_hash(path.relative_to(folder)) < 0.1 for path in by_hash)
-        count = min(max(count, 1), len(by_hash) - 1)
-        self.held_out_files = by_hash[:count]
-        self.train_files = sorted(by_hash[count:])
-
-    def batch(self, step: int, batch_size: int) -> list[np.ndarray]:
-        """The images of one training step: each epoch is a new permutation."""
-        images = []
-        for number in range(step * batch_size, (step + 1) * batch_size):
-            epoch, position = divmod(number, len(self.train_files))
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train_files))
-            images.append(self._load(self.train_files[order[position]]))
-        return images
-
-    def held_out(self, count: int) -> list[np.ndarray]:
-        """Images that are never trained on."""
-        return [self._load(path) for path in self.held_out_files[:count]]
-
-    test = held_out
-
-    def _load(self, path: Path) -> np.ndarray:
-        if path in self._cache:
-            return self._cache[path]
-        picture = read_image(path.read_bytes(), path.name)
-        fitted = fit_image(picture.pixels, self.input_size, max_width=self.max_width)
-        image = to_uint8(fitted.pixels)
-        if self._cached_bytes + image.nbytes <= self.CACHE_BYTES:
-            self._cache[path] = image
-            self._cached_bytes += image.nbytes
-        return image
-
-
-ImageSource = DemoSource | FolderSource
-
-
 def to_batch(images: list[np.ndarray]) -> tuple[Tensor, Tensor | None]:
     """Stack uint8 images (H, W) of one height: (B, 1, H, W) in [0, 1], and widths (B,) where these differ."""
     widths = [image.shape[1] for image in images]
@@ -370,8 +273,3 @@ def to_batch(images: list[np.ndarray]) -> tuple[Tensor, Tensor | None]:
         # By NumPy: in a thread that reads ahead, PyTorch would start threads of its own for it.
         np.divide(image, np.float32(255), out=row[0, :, : image.shape[1]])
     return torch.from_numpy(stacked), None if min(widths) == widest else torch.tensor(widths)
-
-
-def _name_hash(path: Path) -> float:
-    """A number in [0, 1) that depends on the name alone."""
-    return int(hashlib.sha256(path.as_posix().encode()).hexdigest()[:8], 16) / 2**32

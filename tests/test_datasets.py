@@ -1,7 +1,6 @@
-"""Demo images are functions of (seed, split, index); folders are split by file and read whole or with a reason."""
+"""Demo images are functions of (seed, split, index); batches are padded and say how far."""
 
 import hashlib
-import io
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from tae import datasets
 from tae.datasets import (
     UNSEEN_WIDTHS,
     DemoSource,
-    FolderSource,
     class_names,
     compose_centred,
     compose_glide,
@@ -220,94 +218,3 @@ def test_batch_pads_on_the_right_and_says_how_far() -> None:
     assert batch.shape == (2, 1, 2, 5) and batch.dtype == torch.float32
     assert torch.equal(batch[0, 0, :, :3], torch.full((2, 3), 0.2)) and not batch[0, 0, :, 3:].any()
     assert to_batch([wide, wide])[1] is None
-
-
-def fill(folder: Path, count: int, start: int = 0) -> None:
-    for index in range(start, start + count):
-        Image.fromarray(compose_square("train", index, side=40)).save(folder / f"{index:03}.png")
-
-
-def test_folder_is_read_with_its_subfolders_and_in_every_format(tmp_path: Path) -> None:
-    fill(tmp_path, 3)
-    inner = tmp_path / "more" / "deeper"
-    inner.mkdir(parents=True)
-    image = Image.fromarray(compose_square("train", 50, side=40))
-    for suffix in ("jpg", "webp", "bmp", "gif", "tiff"):
-        image.save(inner / f"one.{suffix}")
-    np.save(inner / "array.npy", np.asarray(image))
-    source = FolderSource(tmp_path, (40, 40))
-    assert len(source.train_files) + len(source.held_out_files) == 9
-    assert all(one.shape == (40, 40) and one.dtype == np.uint8 for one in source.batch(0, 12))
-    assert source.name == tmp_path.name and str(tmp_path.parent) not in source.data
-
-
-def test_folder_is_split_by_name_alone(tmp_path: Path) -> None:
-    fill(tmp_path, 60)
-    source = FolderSource(tmp_path, (40, 40))
-    held_out = {path.name for path in source.held_out_files}
-    assert not held_out & {path.name for path in source.train_files}
-    assert 1 <= len(held_out) <= 15
-    fill(tmp_path, 40, start=60)
-    later = FolderSource(tmp_path, (40, 40), seed=7)
-    assert held_out <= {path.name for path in later.held_out_files}
-
-
-def test_each_epoch_shows_every_training_file_once_in_a_new_order(tmp_path: Path) -> None:
-    fill(tmp_path, 12)
-    source = FolderSource(tmp_path, (40, 40))
-    count = len(source.train_files)
-    first, second = ([one.tobytes() for one in source.batch(step, count)] for step in (0, 1))
-    assert sorted(first) == sorted(second) and len(set(first)) == count
-    assert first != second
-    assert [one.tobytes() for one in FolderSource(tmp_path, (40, 40)).batch(1, count)] == second
-
-
-def test_unreadable_files_are_named_with_a_reason_and_too_many_stop_it(tmp_path: Path) -> None:
-    fill(tmp_path, 20)
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    (tmp_path / "note.txt").write_text("no picture, and nobody said so")
-    seen = []
-    source = FolderSource(tmp_path, (40, 40), progress=lambda read, total: seen.append((read, total)))
-    assert [name for name, _ in source.skipped] == ["broken.png"] and source.skipped[0][1]
-    assert seen[-1] == (21, 21) and [read for read, _ in seen] == list(range(1, 22))
-    for number in range(3):
-        (tmp_path / f"broken{number}.png").write_bytes(b"")
-    with pytest.raises(
-        ValueError, match="at most one unreadable file in ten, got 20 readable and 4 unreadable: broken"
-    ):
-        FolderSource(tmp_path, (40, 40))
-
-
-def test_folders_without_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is not a folder; give a folder of images, or 'demo'"):
-        FolderSource(tmp_path / "nowhere", (40, 40))
-    with pytest.raises(ValueError, match="at least two readable images"):
-        FolderSource(tmp_path, (40, 40))
-    fill(tmp_path, 1)
-    with pytest.raises(ValueError, match="got 1 readable"):
-        FolderSource(tmp_path, (40, 40))
-
-
-def test_two_files_are_enough_one_to_learn_and_one_held_out(tmp_path: Path) -> None:
-    fill(tmp_path, 2)
-    source = FolderSource(tmp_path, (40, 40))
-    assert len(source.train_files) == len(source.held_out_files) == 1
-
-
-def test_folder_too_large_to_keep_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmp_path, 6)
-    kept = FolderSource(tmp_path, (40, 40))
-    monkeypatch.setattr(FolderSource, "CACHE_BYTES", 3000)
-    small = FolderSource(tmp_path, (40, 40))
-    assert len(small._cache) == 1
-    for a, b in zip(kept.batch(1, 5), small.batch(1, 5), strict=True):
-        assert np.array_equal(a, b)
-
-
-def test_any_width_of_a_folder_keeps_proportions(tmp_path: Path) -> None:
-    for width in (20, 60):
-        buffer = io.BytesIO()
-        Image.new("L", (width, 20), 100).save(buffer, "PNG")
-        (tmp_path / f"{width}.png").write_bytes(buffer.getvalue())
-    source = FolderSource(tmp_path, (40, None), max_width=300)
-    assert sorted(image.shape for image in source.batch(0, 1) + source.held_out(1)) == [(40, 40), (40, 120)]
