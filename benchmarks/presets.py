@@ -8,7 +8,8 @@ Writes `benchmarks/results/presets.md`.
 from pathlib import Path
 
 from tae.config import PRESETS, preset_config
-from tae.counts import DIAGRAM_PARAMETERS, DIAGRAM_TRAINING_BYTES, count, training_memory
+from tae.counts import DIAGRAM_PARAMETERS, DIAGRAM_TRAINING_BYTES, count
+from tae.plan import plan
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -34,14 +35,14 @@ def table() -> str:
         lines.append(
             f"| {name} | {config.latent_dim}, {config.num_heads}, {layers} | {millions(DIAGRAM_PARAMETERS[name])} | "
             f"{millions(square.parameters)} | {millions(one_token.parameters)} | {millions(wide.parameters)} | "
-            f"{square.forward_flops / 1e9:.1f} | {training_memory(square, 16) / 1e9:.2f} GB |"
+            f"{square.forward_flops / 1e9:.1f} | {plan(config, 16).peak / 1e9:.2f} GB |"
         )
-    medium = count(PRESETS["medium"])
+    medium = plan(PRESETS["medium"], 16)
     lines += [
         "",
-        "Parameters; GFLOP and memory at 201x201, patch 16. Training memory in float32: weights, gradients, Adam's two moments, "
-        "and what 16 images keep for the backward pass. For medium the diagram says "
-        f"{DIAGRAM_TRAINING_BYTES / 1e6:.0f} MB, and it is {training_memory(medium, 16) / 1e6:,.0f} MB.",
+        "Parameters; GFLOP and memory at 201x201, patch 16. Training: the most that a step of 16 images takes in float32, "
+        "weights and optimizer included (`python -m tae.plan` says it for any setting). For medium the diagram says "
+        f"{DIAGRAM_TRAINING_BYTES / 1e6:.0f} MB, and it is {medium.peak / 1e6:,.0f} MB.",
         "",
         "Command: `python -m benchmarks.presets`",
         "",
