@@ -303,7 +303,9 @@ class _Run:
                     self.seconds, self.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
                     asked, time_to_save = world.any(
                         should_stop() or runs.stop_asked(self.folder),
-                        time.monotonic() - last_save >= max(config.save_every_s, 20 * save_took),
+                        # A large state takes long to write: never more than a twentieth of the time, unless asked.
+                        time.monotonic() - last_save
+                        >= (max(config.save_every_s, 20 * save_took) if config.save_every_s else 0),
                     )
                     if not self.steps:
                         time_to_save = self._decide_steps(paces) or time_to_save

@@ -109,7 +109,7 @@ class TrainConfig:
     log_every: int = 10
     """Steps between lines of the log."""
     save_every_s: float = 60
-    """Seconds between saves of the whole state, from which --resume goes on."""
+    """Seconds between saves of the whole state, from which --resume goes on; 0: after each step."""
     max_unreadable: float = 0.1
     """Share of unreadable files at which the run refuses to start."""
 

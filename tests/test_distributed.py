@@ -1,6 +1,5 @@
 """Several processes give what one gives: real processes under torchrun, exchanging over gloo."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from tae import runs
 from tae.distributed import World, like, pick_device, whole
 from tae.train import train
 from tae.trainconfig import TrainConfig, command_line
+from tae.trainstate import state_files
 from tests.training import same_bits, small_config, state_tensors, weights
 
 ROOT = Path(__file__).parent.parent
@@ -59,18 +59,16 @@ def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path)
 
 
 def test_two_sharded_processes_resume_to_the_same_bits(tmp_path: Path) -> None:
-    straight = small_config(tmp_path / "straight.safetensors", parallel="fsdp")
-    assert torchrun(straight, tmp_path).returncode == 0
-    again = small_config(tmp_path / "again.safetensors", parallel="fsdp")
-    assert torchrun(again, tmp_path).returncode == 0
-    folder = runs.folder_of(again.out_path)
-    newest = sorted(folder.glob("state-*"))[-1]
-    newest.unlink()  # as if it had been killed in the last step
-    again.out_path.unlink()
-    (folder / "status.json").write_text(json.dumps({"status": "running", "message": "", "step": 5, "steps": 6}))
-    result = torchrun(TrainConfig(**{**vars(again), "resume": True}), tmp_path)
+    config = small_config(tmp_path / "x.safetensors", parallel="fsdp")
+    assert torchrun(config, tmp_path).returncode == 0
+    folder = runs.folder_of(config.out_path)
+    expected = state_tensors(folder)
+    state_files(folder)[0].unlink()  # as if it had been killed in the last step
+    config.out_path.unlink()
+    runs.write_status(folder, "running", step=5, steps=6)
+    result = torchrun(TrainConfig(**{**vars(config), "resume": True}), tmp_path)
     assert result.returncode == 0 and "resuming after step 5 of 6" in result.stdout, result.stderr
-    assert same_bits(state_tensors(folder), state_tensors(runs.folder_of(straight.out_path)))
+    assert same_bits(state_tensors(folder), expected) and config.out_path.is_file()
 
 
 def test_batches_that_processes_cannot_share_are_refused_in_one_sentence(tmp_path: Path) -> None:
