@@ -204,7 +204,7 @@ def table(result: dict) -> str:
     lines += [
         "",
         f"Images a second of processor time, medians of {len(result['rows'][0]['turns'])} turns: a ratio of 5 says that one "
-        "reading thread keeps 5 computing ones busy. The last two columns are by the clock, loader and step in turns or together, "
+        "reading thread keeps 5 computing ones busy. The last two columns are by the clock, in turns or together, "
         f"while other programs kept the machine busy too (load {result['load']:.0f} on {result['cores']} cores). "
         f"{result['files']:,} photographs of each kind, 640x480 in colour, fitted to 201x201 and augmented; {result['preset']}, "
         f"patch 16, batch {result['batch_size']}, float32, {result['threads']} thread, {result['cpu']}, torch {result['torch']}. "
