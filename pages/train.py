@@ -1,6 +1,7 @@
 """The page Train: from a folder, a drop or the demo data to a checkpoint; watching, stopping, resuming, comparing runs."""
 
 import ast
+import base64
 import inspect
 import math
 import shlex
@@ -422,7 +423,7 @@ def show_preview(data: Data, config: TrainConfig) -> bool:
     with st.container(horizontal=True, gap="small", key="train_preview"):
         for image, name in zip(shown.images, shown.names, strict=True):
             box = 100 if width <= 2 * height else 380
-            st.image(encode_png(enlarged(image, max(1, 220 // max(image.shape)))), width=box, alt=plain_text(name))
+            st.image(in_page(image, max(1, 220 // max(image.shape))), width=box, alt=plain_text(name))
     words = []
     if data.found is not None:
         words.append(f"{data.found.num_files:,} files, {data.found.num_bytes / 1e6:,.1f} MB")
@@ -450,7 +451,7 @@ def show_preview(data: Data, config: TrainConfig) -> bool:
 
 @st.cache_data(max_entries=64, show_spinner="Counting…")
 def make_plan(
-    model_config: ModelConfig, batch_size: int, accumulate: int, average: bool, place: tuple[str, str]
+    model_config: ModelConfig, batch_size: int, accumulate: int, average: bool, place: tuple[Any, str]
 ) -> Any:
     """`tae.plan.plan`, with precision and device as asked for; also what these come to."""
     from tae.distributed import pick_device
@@ -465,6 +466,7 @@ def make_plan(
 
 def show_plan(config: TrainConfig) -> None:
     """Memory by kind beside the machine's, operations, and the time once it is asked for."""
+    from tae.distributed import memory_bytes
     from tae.plan import HEADROOM, KINDS, WORDS, largest_batch
 
     st.markdown("**What it will take**")
@@ -477,7 +479,7 @@ def show_plan(config: TrainConfig) -> None:
         st.error(escape_markdown(str(error)), icon=":material/error:")
         return
     besides = PYTORCH_BYTES if device == "cpu" else 0
-    needed, memory = plan.peak + besides, ui.memory_bytes(device)
+    needed, memory = plan.peak + besides, memory_bytes(device)
     owner = "the GPU" if device == "cuda" else "this machine"
     where = f"train_pace_{hash((model_config, config.batch_size, config.accumulate, precision, device))}"
     pace = st.session_state.get(where)
@@ -798,7 +800,7 @@ def show_figures(records: list[dict]) -> None:
         f"Gradient norm {figure(last.get('grad_norm'), '{:.3g}')}; reading alone could do {figure(reading, '{:,.0f}')} "
     )
     words += "images a second"
-    if is_number(reading) and is_number(pace) and 0 < reading < 1.2 * pace:  # type: ignore[operator]
+    if last["step"] >= 50 and is_number(reading) and is_number(pace) and 0 < reading < 1.2 * pace:  # type: ignore[operator]
         words += ", so reading holds the training back: raise **Reading threads** (Advanced)"
     st.caption(f"{words}.")
 
@@ -839,30 +841,38 @@ def show_strips(run: runs.Run) -> None:
     strips = {int(path.stem): path for path in runs.strips(run.folder)}
     if not strips:
         return
-    state, key = st.session_state, f"train_strip_{run.name}"
-    newest = max(strips)
+    state, chosen, newest = st.session_state, f"train_strip_{run.name}", max(strips)
     # It follows the training until somebody moves it, and again once it is moved to the end.
-    if state.get(key) not in strips or state.get(key) == state.get("train_newest"):
-        state[key] = newest
-    state.train_newest = newest
+    step = state[chosen] if state.get(chosen) in strips else newest
     st.markdown("**Held-out images, and what it makes of them**")
-    step = state[key]
     if len(strips) > 1:
-        step = st.select_slider("After step", list(strips), key=key, format_func=lambda step: f"{step:,}")
+        # A slider anew for each new strip: what the browser still says of the old one is no choice.
+        key = f"{chosen}_{newest}"
+
+        def keep() -> None:
+            state[chosen] = None if state[key] == newest else state[key]
+
+        step = st.select_slider(
+            "After step", list(strips), step, key=key, format_func=lambda step: f"{step:,}", on_change=keep
+        )
     try:
         pixels = np.asarray(Image.open(strips[step]))
     except OSError:
         st.caption("This picture is being replaced.")
         return
     height, width = pixels.shape
-    content = encode_png(enlarged(pixels, max(1, min(1150 // width, 460 // height))))
-    st.image(content, alt=f"Held-out images above their reconstructions after step {step}")
+    source = in_page(pixels, max(1, min(1150 // width, 460 // height)))
+    st.image(source, alt=f"Held-out images above their reconstructions after step {step}")
     st.caption(f"After step {step:,}: each image above its reconstruction.")
 
 
-def enlarged(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Each pixel as a square of pixels, so that the browser's smoothing adds nothing."""
-    return np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
+def in_page(pixels: np.ndarray, factor: int) -> str:
+    """A picture as an address that holds it: one that the browser has to fetch may be gone before it does.
+
+    Each pixel becomes a square of `factor` pixels a side, so that the browser's smoothing adds nothing.
+    """
+    enlarged = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
+    return f"data:image/png;base64,{base64.b64encode(encode_png(enlarged)).decode()}"
 
 
 # --------------------------------------------------------------------------------------------------------------- compare

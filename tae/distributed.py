@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -106,6 +107,19 @@ def pick_device(device: str) -> torch.device:
     if device == "cuda" and not has_cuda:
         raise ValueError("device must be available, got 'cuda' where there is none; choose 'auto' or 'cpu'")
     return torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
+
+
+def memory_bytes(device: str) -> int:
+    """All the memory of "cuda" or "cpu", in a container what it may use; 0 where that cannot be told."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[1]
+    if not hasattr(os, "sysconf"):
+        return 0
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return total
 
 
 def shard(model: TransformerAutoencoder, world: World) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from tqdm import tqdm
 from tae import distributed, runs
 from tae.checkpoint import Card, load_checkpoint, save_checkpoint
 from tae.config import ModelConfig, size_in_words
-from tae.distributed import World, joined
+from tae.distributed import World, joined, memory_bytes
 from tae.evaluate import evaluate, reconstruct
 from tae.loader import Batch, Loader
 from tae.metrics import psnr_of
@@ -42,6 +43,7 @@ from tae.optim import (
     restore_optimizers,
     set_lr,
 )
+from tae.plan import DTYPES, HEADROOM, Precision, plan
 from tae.sources import ImageSource, open_source
 from tae.trainconfig import TrainConfig, command_line, config_from_dict, config_to_dict, differences
 from tae.trainlog import TrainLog
@@ -129,6 +131,7 @@ def train(
             runs.write_config(folder, config)
         world.sum(0.0)  # the others wait for what rank 0 prepares
         try:
+            notify(planned(config, world)[0])
             run = _Run(config, model_config, source, world, folder, notify)
             yield from run.go(should_stop)
         except torch.OutOfMemoryError as error:
@@ -157,6 +160,7 @@ class _Run:
     ) -> None:
         self.config, self.source, self.world, self.folder, self.notify = config, source, world, folder, notify
         self.precision = pick_precision(config.precision, world.device)
+        self.fingerprint = source.fingerprint
         torch.manual_seed(config.seed)
         self.model = TransformerAutoencoder(model_config)
         self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
@@ -190,7 +194,7 @@ class _Run:
         if state is None:
             self.notify("found no whole state of this run: starting from the beginning")
             return None
-        if state.values.get("fingerprint") != self.source.fingerprint:
+        if state.values.get("fingerprint") != self.fingerprint:
             raise ValueError(
                 f"the images of {self.config.data} must be those that the run began with, and they have changed; "
                 "start a new run, with --init-from to keep what was learnt"
@@ -256,9 +260,7 @@ class _Run:
             return self.config.parallel == "fsdp"
         if self.world.device.type != "cuda":
             return False
-        needed = sum(parameter.numel() for parameter in self.model.parameters()) * 16
-        total = torch.cuda.mem_get_info(self.world.device)[1]
-        return self.world.any(needed > 0.7 * total)[0]
+        return self.world.any(not planned(self.config, self.world)[1])[0]
 
     # ---- the loop
 
@@ -369,7 +371,7 @@ class _Run:
             images = batch.images[chosen].to(world.device, non_blocking=True)
             own_widths = None if widths is None else widths[chosen]
             with self._gradients_shared(part == parts - 1):
-                with torch.autocast(world.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32"):
+                with torch.autocast(world.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
                     recon, _ = self.network(images, widths=own_widths)
                 error = squared_errors(recon, images, own_widths)
                 # Processes average their gradients, and the mean is over the pixels of all: hence their number.
@@ -447,7 +449,7 @@ class _Run:
     def _save_state(self) -> None:
         values = {
             "config": config_to_dict(self.config),
-            "fingerprint": self.source.fingerprint,
+            "fingerprint": self.fingerprint,
             "steps": self.steps,
             "curve": self.curve,
             "history": self.history,
@@ -504,7 +506,21 @@ class _NotFiniteError(ArithmeticError):
         self.images = images
 
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+def planned(config: TrainConfig, world: World) -> tuple[str, bool]:
+    """What one process's step will take, in a sentence, and whether its device has so much."""
+    device = world.device.type
+    precision = pick_precision(config.precision, world.device)
+    share = config.batch_size // world.size
+    it = plan(config.model_config, share, precision, config.accumulate, device=device, average=config.ema_decay > 0)
+    has = memory_bytes(device)
+    fits = not has or it.peak <= HEADROOM * has
+    text = (
+        f"{it.parameters:,} parameters, {it.num_tokens} tokens an image, {precision} on {device}; a step takes "
+        f"{it.peak / 1e9:.2f} GB of memory" + (f", of {has / 1e9:.1f} GB that there are" if has else "")
+    )
+    if not fits:
+        text += ": too much; lower --batch-size, raise --accumulate, or add --use-gradient-checkpointing"
+    return text, fits
 
 
 def squared_errors(recon: Tensor, images: Tensor, widths: Tensor | None) -> Tensor:
@@ -516,8 +532,8 @@ def squared_errors(recon: Tensor, images: Tensor, widths: Tensor | None) -> Tens
     return squared.sum(dim=(1, 2, 3))
 
 
-def pick_precision(precision: str, device: torch.device) -> str:
-    """ "fp32", "bf16" or "fp16": as asked, or the fastest safe one that the hardware has."""
+def pick_precision(precision: Literal["auto"] | Precision, device: torch.device) -> Precision:
+    """As asked; "auto": the fastest safe one that the hardware has."""
     if precision != "auto":
         return precision
     if device.type == "cuda":

@@ -469,21 +469,6 @@ def training_pace(config: ModelConfig, batch_size: int, precision: str, accumula
         return calibrate(config, batch_size, precision, accumulate, device=device, seconds=2)  # type: ignore[arg-type]
 
 
-def memory_bytes(device: str) -> int:
-    """All the memory of "cuda" or "cpu", in a container what it may use; 0 where that cannot be told."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.mem_get_info()[1]
-    if not hasattr(os, "sysconf"):
-        return 0
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return total
-
-
 def _as_batch(fitted: Fitted) -> "Tensor":
     import torch
 

@@ -270,7 +270,7 @@ def test_plan_is_that_of_the_planner_and_warns_where_it_does_not_fit(monkeypatch
     config = TrainConfig().model_config
     assert shown["Parameters"] == f"{count(config).parameters / 1e6:.1f} M" and shown["Tokens"] == "169"
     assert shown["Time"] == "–" and not app.warning
-    monkeypatch.setattr(ui, "memory_bytes", lambda device: 700_000_000)
+    monkeypatch.setattr("tae.distributed.memory_bytes", lambda device: 700_000_000)
     run(app)
     said = re.search(r"will not fit.*at most (\d+) images a step fit.*Gradient checkpointing", app.warning[0].value)
     assert said and 0 < int(said[1]) < 16
