@@ -56,16 +56,35 @@ def rail_model(patch_size: int, latent_dim: int, layers: int = 3, width: int | N
     )
 
 
+@dataclass(frozen=True)
+class Candidate:
+    model: ModelConfig
+    batch_size: int = 8
+    muon_lr: float = 0.01
+    adamw_lr: float = 1e-3
+
+    @property
+    def name(self) -> str:
+        shape = self.model
+        return (
+            f"{size_in_words(shape.input_size)}, patch {shape.patch_size}, latent {shape.latent_dim}, "
+            f"{shape.encoder_layers} + {shape.decoder_layers} layers, batch {self.batch_size}, "
+            f"learning rates {self.muon_lr:g} and {self.adamw_lr:g}"
+        )
+
+
 CANDIDATES = [
-    (rail_model(16, 128), 8),
-    (rail_model(19, 128), 8),
-    (rail_model(32, 128), 8),
-    (rail_model(32, 128), 16),
-    (rail_model(32, 192), 8),
-    (rail_model(32, 256), 8),
-    (rail_model(38, 256), 8),
+    Candidate(rail_model(32, 128)),
+    Candidate(rail_model(32, 192)),
+    Candidate(rail_model(32, 256)),
+    Candidate(rail_model(16, 128)),
+    Candidate(rail_model(38, 128)),
+    Candidate(rail_model(32, 128), muon_lr=0.02, adamw_lr=2e-3),
+    Candidate(rail_model(32, 128), muon_lr=0.005),
+    Candidate(rail_model(32, 128, width=None), 16),
+    Candidate(rail_model(32, 256, width=None), 16),
+    Candidate(rail_model(16, 128, width=None), 16),
 ]
-"""Model and images a step."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +116,8 @@ def main(config: RailsConfig) -> None:
     torch.set_num_threads(config.threads)
     checkpoints = config.checkpoints or tuple(sorted(Path("checkpoints").glob(f"demo_*x{HEIGHT}_*.safetensors")))
     if config.sweep:
-        for model_config, batch_size in CANDIDATES:
-            store(config.results, "sweep", candidate(model_config, batch_size, config.sweep_seconds))
+        for one in CANDIDATES:
+            store(config.results, "sweep", try_out(one, config.sweep_seconds))
         return
     for path in checkpoints:
         if config.baselines:
@@ -122,29 +141,26 @@ def store(folder: Path, kind: str, record: dict) -> None:
 # ------------------------------------------------------------------------------------------------------------ the sweep
 
 
-def candidate(config: ModelConfig, batch_size: int, cpu_seconds: float) -> dict:
+def try_out(one: Candidate, cpu_seconds: float) -> dict:
     """Train one candidate and look at the val split."""
     torch.manual_seed(0)
-    source = DemoSource(config.input_size, config.max_width)
-    model = TransformerAutoencoder(config)
-    optimizers = make_optimizers(model, TrainConfig())
-    steps = train_for(model, optimizers, lambda step: source.batch(step, batch_size), cpu_seconds)
+    source = DemoSource(one.model.input_size, one.model.max_width)
+    model = TransformerAutoencoder(one.model)
+    optimizers = make_optimizers(model, TrainConfig(muon_lr=one.muon_lr, adamw_lr=one.adamw_lr))
+    steps = train_for(model, optimizers, lambda step: source.batch(step, one.batch_size), cpu_seconds)
     held_out = source.held_out(64)
     recons = reconstruct(model, held_out)
-    lost = attention_losses(model, held_out[:16]) if config.input_size[1] else {}
-    layers = f"{config.encoder_layers} + {config.decoder_layers}"
     return {
-        "name": f"{size_in_words(config.input_size)} patch {config.patch_size:02} latent {config.latent_dim} "
-        f"layers {layers} batch {batch_size}",
-        "model": config_to_dict(config),
-        "num_tokens": config.num_tokens,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "batch_size": batch_size,
+        "name": one.name,
+        "model": config_to_dict(one.model),
+        "num_tokens": one.model.num_tokens,
+        "parameters": count_parameters(model),
+        "batch_size": one.batch_size,
         "cpu_seconds": cpu_seconds,
         "steps": steps,
         "psnr": mean_psnr(held_out, recons),
         "r2": r2_of(held_out, recons),
-        "lost": lost,
+        "lost": attention_losses(model, held_out[:16]) if one.model.input_size[1] else {},
     }
 
 

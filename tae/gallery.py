@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tae.datasets import compose_centred, compose_rail, compose_square
+from tae.datasets import UNSEEN_WIDTHS, compose_centred, compose_rail, compose_square, num_garments
 
 GARMENTS = "Garments of the test split"
 OTHERS = "Unlike the training images"
@@ -33,7 +33,10 @@ class Sample:
 def gallery(input_size: tuple[int, int | None], max_width: int = 1280) -> dict[str, Sample]:
     """The samples for a model's input size, by key; the first is the one that the app opens with."""
     height, width = input_size
-    garments = _squares() if width == height else _rails(height, width or min(1280, max_width))
+    if width is None:
+        garments = _rails_of_any_width(height, max_width)
+    else:
+        garments = _squares() if width == height else _rails(height, width)
     return {sample.key: sample for sample in [*garments, *_others()]}
 
 
@@ -62,6 +65,8 @@ _SQUARES = {
     34: "Flowered dress",
 }
 _RAILS = (1, 2, 3, 5, 7)
+_MOST_GARMENTS = 7
+"""On a rail of any width in the gallery."""
 
 
 def _squares() -> list[Sample]:
@@ -90,17 +95,28 @@ def _squares() -> list[Sample]:
 
 
 def _rails(height: int, width: int) -> list[Sample]:
-    return [
-        Sample(
-            f"rail-{index}",
-            f"Rail {number}",
-            GARMENTS,
-            "Fashion-MNIST photographs of the test split, enlarged from 28x28 and composed on a rail of "
-            f"{width}x{height} pixels.",
-            lambda index=index: compose_rail("test", index, width=width, height=height),
-        )
-        for number, index in enumerate(_RAILS, start=1)
-    ]
+    return [_rail(f"rail-{index}", f"Rail {number}", index, width, height) for number, index in enumerate(_RAILS, 1)]
+
+
+def _rails_of_any_width(height: int, max_width: int) -> list[Sample]:
+    """Rails of one garment, of two, and so on, as wide as their garments need."""
+    most = min(num_garments(max_width, height), _MOST_GARMENTS)
+    samples = []
+    for number in range(1, most + 1):
+        width = min(max(height, round(number * height * 0.9)), max_width)
+        key = f"garments-{number}-{width}x{height}"
+        title = f"{number} garment{'s' if number > 1 else ''}"
+        unseen = " Training leaves out widths like this one." if width in UNSEEN_WIDTHS else ""
+        samples.append(_rail(key, title, _RAILS[number % len(_RAILS)], width, height, unseen))
+    return samples
+
+
+def _rail(key: str, title: str, index: int, width: int, height: int, more: str = "") -> Sample:
+    note = (
+        "Fashion-MNIST photographs of the test split, enlarged from 28x28 and composed on a rail of "
+        f"{width}x{height} pixels.{more}"
+    )
+    return Sample(key, title, GARMENTS, note, lambda: compose_rail("test", index, width=width, height=height))
 
 
 def _others() -> list[Sample]:

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from tae.datasets import compose_centred, compose_rail, compose_square, load_garments
+from tae.datasets import UNSEEN_WIDTHS, compose_centred, compose_rail, compose_square, load_garments, num_garments
 from tae.gallery import GARMENTS, OTHERS, Sample, gallery
 from tae.images import FIT_MODES, fit_image
 
@@ -47,6 +47,13 @@ LOOKED_AT = {
     "rail-3": "ffa060c757414ce6",
     "rail-5": "d34e5edd413a2f24",
     "rail-7": "facfb68f54d3911b",
+    "garments-1-152x152": "c7ece9710aa594bb",
+    "garments-2-274x152": "6d649dcca025c975",
+    "garments-3-410x152": "45a0378ac69da995",
+    "garments-4-547x152": "54fd27d24c5fa2ca",
+    "garments-5-684x152": "06bd455a1a035e14",
+    "garments-6-821x152": "8bfde8abae41d0a1",
+    "garments-7-958x152": "83e4b289b8b4b35a",
 }
 # Rows of the test split on which a brand's name or emblem can be read.
 BRANDED = (0, 122, 188, 260)
@@ -106,6 +113,16 @@ def test_a_sample_is_the_same_picture_each_time():
             np.testing.assert_array_equal(once[key].load(), again[key].load(), err_msg=key)
 
 
+def test_rails_of_any_width_hold_one_garment_two_and_so_on_up_to_the_widest_image():
+    for max_width, most in ((152, 1), (700, 5), (960, 7), (1280, 7)):
+        samples = [one for one in gallery(ANY_WIDTH, max_width).values() if one.kind == GARMENTS]
+        assert [sample.title.split()[0] for sample in samples] == [str(number) for number in range(1, most + 1)]
+        for number, sample in enumerate(samples, start=1):
+            height, width = sample.load().shape
+            assert height == 152 and width <= max_width and num_garments(width) == number
+            assert ("leaves out" in sample.note) == (width in UNSEEN_WIDTHS) == (number == 4)
+
+
 def test_changing_a_loaded_sample_does_not_change_the_next():
     for key, sample in gallery(SQUARE).items():
         first = np.array(sample.load())
@@ -126,7 +143,7 @@ def test_garments_are_composed_from_the_test_split():
 
 
 def test_every_garment_picture_was_looked_at_for_brand_names():
-    shown = of_kind(GARMENTS, SQUARE) | of_kind(GARMENTS, WIDE)
+    shown = of_kind(GARMENTS, SQUARE) | of_kind(GARMENTS, WIDE) | of_kind(GARMENTS, ANY_WIDTH)
     digests = {key: hashlib.sha256(sample.load().tobytes()).hexdigest()[:16] for key, sample in shown.items()}
     assert digests == LOOKED_AT
 

@@ -110,8 +110,8 @@ def test_figures_by_group_stand_in_the_card_and_are_those_of_the_file(width: int
 
 
 def test_a_candidate_is_trained_and_measured(tmp_path: Path) -> None:
-    config = rails.rail_model(76, 32, layers=1, width=None)
-    record = rails.candidate(config, batch_size=2, cpu_seconds=0.5)
+    candidate = rails.Candidate(rails.rail_model(76, 32, layers=1, width=None), batch_size=2)
+    record = rails.try_out(candidate, cpu_seconds=0.5)
     assert record["steps"] >= 1 and 3 < record["psnr"] < 40 and record["num_tokens"] == 2 * 13
     rails.store(tmp_path, "sweep", record)
     rails.store(tmp_path, "sweep", {**record, "psnr": 12.5})
