@@ -419,11 +419,12 @@ def show_preview(data: Data, config: TrainConfig) -> bool:
         message = str(error).replace(data.data, "the dropped pictures" if data.dropped else data.data)
         st.error(escape_markdown(message), icon=":material/broken_image:")
         return False
-    height, width = shown.images[0].shape
+    widest = max(image.shape[1] for image in shown.images)
+    scale = min(100 / config.input_size[0], 450 / widest)  # of all alike, so that their sizes can be compared
     with st.container(horizontal=True, gap="small", key="train_preview"):
         for image, name in zip(shown.images, shown.names, strict=True):
-            box = 100 if width <= 2 * height else 380
-            st.image(in_page(image, max(1, 220 // max(image.shape))), width=box, alt=plain_text(name))
+            source = in_page(image, max(1, 220 // max(image.shape)))
+            st.image(source, width=max(16, round(scale * image.shape[1])), alt=plain_text(name))
     words = []
     if data.found is not None:
         words.append(f"{data.found.num_files:,} files, {data.found.num_bytes / 1e6:,.1f} MB")
@@ -454,9 +455,8 @@ def make_plan(
     model_config: ModelConfig, batch_size: int, accumulate: int, average: bool, place: tuple[Any, str]
 ) -> Any:
     """`tae.plan.plan`, with precision and device as asked for; also what these come to."""
-    from tae.distributed import pick_device
+    from tae.distributed import pick_device, pick_precision
     from tae.plan import plan
-    from tae.train import pick_precision
 
     device = pick_device(place[1])
     precision: Any = pick_precision(place[0], device)

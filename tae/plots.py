@@ -514,7 +514,7 @@ def plot_memory(kinds: dict[str, int], memory: int, owner: str) -> go.Figure:
         )
     total = sum(kinds.values())
     if memory and memory < 4 * total:  # far away, it would squeeze the bar to nothing
-        figure.add_vline(x=memory / 1e9, line={"color": MARKER_COLOUR, "width": 2, "dash": "dash"})
+        figure.add_vline(x=memory / 1e9, line={"color": MARKER_COLOUR, "width": 3})
     figure.update_xaxes(
         title=f"GB at the peak, of {memory / 1e9:,.1f} GB that {owner} has" if memory else "GB at the peak",
         range=[0, 1.08 * max(total, memory if memory < 4 * total else 0) / 1e9],

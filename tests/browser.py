@@ -2,7 +2,7 @@
 
     python -m tests.browser
 
-takes those pictures: `tests/screenshots/*.png`.
+takes those pictures: `tests/screenshots/*.png`; for one of them it trains for some minutes.
 """
 
 import os
@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tae import runs
+from tae.trainconfig import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -75,7 +79,7 @@ def settle(page: Page) -> None:
             && [...document.images].every(image => image.complete)""",
         timeout=90_000,
     )
-    for plot in page.locator('[data-testid="stPlotlyChart"]').all():
+    for plot in page.locator('[data-testid="stPlotlyChart"]:visible').all():  # others are on their way out
         plot.locator(".main-svg").first.wait_for(timeout=30_000)
     page.wait_for_timeout(400)  # Plotly paints heatmaps one frame after their frame is there
 
@@ -84,13 +88,32 @@ def main() -> None:
     folder = Path(__file__).parent / "screenshots"
     folder.mkdir(exist_ok=True)
     views = {"reconstruct": "/", "attention": "/attention?layer=layer_1&query=84", "models": "/models"}
-    with running_app() as address, running_browser() as browser:
-        for name, path in views.items():
-            page = browser.new_page(viewport={"width": 1400, "height": 900})
-            page.goto(address + path)
-            settle(page)
-            page.screenshot(path=folder / f"{name}.png")
-            page.close()
+    with tempfile.TemporaryDirectory() as home:
+        shelf = Path(home) / "checkpoints"
+        shelf.mkdir()
+        for path in (ROOT / "checkpoints").glob("demo_*.safetensors"):
+            shutil.copy(path, shelf)
+        with running_app(TAE_CHECKPOINTS=str(shelf)) as address, running_browser() as browser:
+            for name, path in views.items():
+                take(browser, address + path, folder / f"{name}.png")
+            out = shelf / "garments_tiny_201x201_p16.safetensors"
+            run = runs.start(TrainConfig(steps=200, eval_every=10, log_every=5, threads=1, out=out))
+            while (now := runs.read_run(run.folder)).step < 110:
+                if not now.is_active:
+                    raise RuntimeError(f"the training for the picture is {now.status}: {now.message}")
+                time.sleep(1)
+            take(browser, f"{address}/train?task=runs", folder / "train.png", height=1150)
+            runs.end_now(run)
+            while runs.read_run(run.folder).is_active:
+                time.sleep(0.2)
+
+
+def take(browser: Browser, address: str, path: Path, height: int = 900) -> None:
+    page = browser.new_page(viewport={"width": 1400, "height": height})
+    page.goto(address)
+    settle(page)
+    page.screenshot(path=path)
+    page.close()
 
 
 if __name__ == "__main__":
