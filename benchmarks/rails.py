@@ -6,9 +6,9 @@
 
 The first trains candidates of several shapes for the same processor time each. The second fits PCA, and trains a
 convolutional autoencoder for as long as the checkpoint's card says, on the same images. The third measures the checkpoints
-beside both on the test split, by number of garments and by width, and with their attention replaced; it writes the
-figures into the checkpoints' cards and stores their weights as float16 (left out: it only measures). All write
-`benchmarks/results/rails.json` and `rails.md`.
+beside both on the test split, by number of garments and by width, and with their attention replaced, and writes the
+figures into the checkpoints' cards; without its flag it only measures. All write `benchmarks/results/rails.json` and
+`rails.md`.
 """
 
 import json
@@ -97,8 +97,10 @@ class RailsConfig:
     """Processor seconds of each candidate."""
     baselines: bool = False
     """Fit and train the baselines of the checkpoints; measure nothing else."""
-    conv_lr: float = 1e-3
-    """Peak learning rate of the convolutional autoencoder, the best for squares."""
+    conv_lrs: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
+    """Peak learning rates of the convolutional autoencoder to choose from, by PSNR on the val split."""
+    conv_sweep_seconds: float = 60
+    """Processor seconds of each of them, beside those of the training."""
     pca_images: int = 12_000
     """Training images to fit PCA on."""
     test_images: int = 300
@@ -106,7 +108,7 @@ class RailsConfig:
     group_images: int = 40
     """Rails of the test split for each number of garments and each band of widths."""
     write_card: bool = False
-    """Write the figures into the checkpoints' cards, and store their weights as float16."""
+    """Write the figures into the checkpoints' cards."""
     threads: int = 1
     """Of PyTorch."""
     results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
@@ -188,19 +190,31 @@ def fit_baselines(path: Path, config: RailsConfig) -> None:
     shape, training = loaded.model.config, loaded.card.training
     source = DemoSource(shape.input_size, shape.max_width)
     width = shape.input_size[1] or shape.max_width
-    torch.manual_seed(0)
-    conv = ConvAutoencoder(shape.latent_dim, (HEIGHT, width))
-    started = time.process_time()
-    model, steps = train_conv(
-        lambda step: source.batch(step, training["batch_size"]),
-        config.conv_lr,
-        training["cpu_seconds"],
-        model=conv,
-        report=lambda step, loss, used: print(f"conv  step {step}  loss {loss:.5f}  {used:.0f} s", flush=True),
-    )
-    seconds = round(time.process_time() - started)
+    batch_size = training["batch_size"]
+    held_out = source.held_out(64)
+
+    def train(lr: float, seconds: float) -> tuple[ConvAutoencoder, dict]:
+        torch.manual_seed(0)
+        started = time.process_time()
+        model, steps = train_conv(
+            lambda step: source.batch(step, batch_size),
+            lr,
+            seconds,
+            model=ConvAutoencoder(shape.latent_dim, (HEIGHT, width)),
+            report=lambda step, loss, used: print(
+                f"conv {lr:g}  step {step}  loss {loss:.5f}  {used:.0f} s", flush=True
+            ),
+        )
+        record = {"lr": lr, "steps": steps, "cpu_seconds": round(time.process_time() - started)}
+        record["held_out_psnr"] = mean_psnr(held_out, reconstruct(model, held_out, batch_size=8))
+        print(record, flush=True)
+        return model, record
+
+    sweep = [train(lr, config.conv_sweep_seconds)[1] for lr in config.conv_lrs]
+    best = max(sweep, key=lambda record: record["held_out_psnr"])["lr"]
+    model, record = train(best, training["cpu_seconds"])
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, conv_path(path, config))
-    record = {"lr": config.conv_lr, "steps": steps, "batch_size": training["batch_size"], "cpu_seconds": seconds}
+    record |= {"batch_size": batch_size, "sweep": sweep}
     conv_path(path, config).with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     Pca(flat_rails(source, config.pca_images, width), shape.latent_dim, num_start=1024).save(pca_path(path, config))
 
@@ -256,8 +270,6 @@ def figures(path: Path, config: RailsConfig) -> dict:
     """One checkpoint beside its baselines."""
     loaded = load_checkpoint(path)
     model, card = loaded.model, loaded.card
-    if config.write_card:
-        model.half().float()  # what will be stored is what is measured
     shape = model.config
     width = shape.input_size[1] or shape.max_width
     test = DemoSource(shape.input_size, shape.max_width).test(config.test_images)
@@ -291,7 +303,7 @@ def figures(path: Path, config: RailsConfig) -> dict:
             for kind, found in groups.items()
         }
         card = replace(card, metrics={**own, **by})
-        save_checkpoint(path, model, card, torch.float16)
+        save_checkpoint(path, model, card)
     same_width = [compose_rail("test", index, width=shape.input_size[1] or min(640, width)) for index in range(64)]
     return {
         "name": path.stem,
@@ -440,9 +452,11 @@ def checkpoint_table(one: dict) -> str:
         f"{one['rows'][0]['count']} rails of the test split; PSNR (dB) over {count} more for each group, {unseen}. Seams: "
         f"mean absolute step of the error across {shape['patch_size']}-pixel borders over that inside. Attention: PSNR lost, "
         "64 rails.",
-        f"tae: {parameters['tae']:,} parameters, {one['bytes'] / 1e6:.1f} MB as float16, {training['steps']:,} steps of "
+        f"tae: {parameters['tae']:,} parameters, {one['bytes'] / 1e6:.1f} MB, {training['steps']:,} steps of "
         f"{training['batch_size']}, {training['cpu_seconds']:,} processor seconds. Convolutional: {parameters['conv']:,} "
-        f"parameters, {conv['steps']:,} steps of {conv['batch_size']}, {conv['cpu_seconds']:,} processor seconds. PCA: as many "
+        f"parameters, {conv['steps']:,} steps of {conv['batch_size']}, {conv['cpu_seconds']:,} processor seconds, learning rate "
+        f"{conv['lr']:g}, the best of {', '.join(format(each['lr'], 'g') for each in conv['sweep'])} after "
+        f"{conv['sweep'][0]['cpu_seconds']} s each. PCA: as many "
         f"components as tae has numbers, fitted on {one['pca_images']:,} rails"
         + (
             "."
