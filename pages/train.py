@@ -639,7 +639,8 @@ def one_run(found: list[runs.Run]) -> None:
     if not run.is_active:
         run_actions(run)
     # Drawn anew by itself while a process works on it, and then only this part.
-    st.fragment(watch, run_every=REFRESH_S if run.is_active else None, key="train_watch")(run)
+    with st.container(key="train_live"):
+        st.fragment(watch, run_every=REFRESH_S if run.is_active else None, key="train_watch")(run)
 
 
 def run_actions(run: runs.Run) -> None:

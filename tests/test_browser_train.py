@@ -228,7 +228,7 @@ def test_dropped_zip_becomes_a_run_with_its_own_pictures(open_page, shelf: Path)
     assert not list((shelf / "runs").glob(".dropped-*"))
 
 
-def test_watching_moves_nothing_under_the_reader(open_page, folder: Path) -> None:
+def test_watching_neither_moves_nor_fades_anything_under_the_reader(open_page, folder: Path) -> None:
     page = open_page("/train", height=600)
     fill(page, "Folder, file or pattern", folder)
     ask(page, "Long", steps=60_000)
@@ -238,10 +238,11 @@ def test_watching_moves_nothing_under_the_reader(open_page, folder: Path) -> Non
     page.get_by_role("slider").wait_for(timeout=LONG)
     strip.scroll_into_view_if_needed()
     page.evaluate("""() => {
-        window.tops = new Set();
+        window.looks = new Set();
         const look = () => {
             const image = document.querySelector('[data-testid="stImage"] img');
-            window.tops.add(image ? Math.round(image.getBoundingClientRect().top) : null);
+            const box = image?.closest('[data-testid="stElementContainer"]');
+            window.looks.add(box ? `${Math.round(image.getBoundingClientRect().top)} ${getComputedStyle(box).opacity}` : "");
             requestAnimationFrame(look);
         };
         look();
@@ -249,7 +250,8 @@ def test_watching_moves_nothing_under_the_reader(open_page, folder: Path) -> Non
     before = step_shown(page)
     page.wait_for_timeout(10_000)
     assert step_shown(page) > before
-    assert len(page.evaluate("[...window.tops]")) == 1
+    (look,) = page.evaluate("[...window.looks]")
+    assert look.endswith(" 1")
     button(page, "Stop training").click()
     button(page, "Resume").wait_for(timeout=LONG)
 
