@@ -75,15 +75,12 @@ class Candidate:
 
 CANDIDATES = [
     Candidate(rail_model(32, 128)),
-    Candidate(rail_model(32, 192)),
     Candidate(rail_model(32, 256)),
     Candidate(rail_model(16, 128)),
     Candidate(rail_model(38, 128)),
     Candidate(rail_model(32, 128), muon_lr=0.02, adamw_lr=2e-3),
-    Candidate(rail_model(32, 128), muon_lr=0.005),
     Candidate(rail_model(32, 128, width=None), 16),
     Candidate(rail_model(32, 256, width=None), 16),
-    Candidate(rail_model(16, 128, width=None), 16),
 ]
 
 
@@ -93,7 +90,7 @@ class RailsConfig:
     """The checkpoints to measure; none: the demo checkpoints of rails."""
     sweep: bool = False
     """Train the candidates; measure nothing else."""
-    sweep_seconds: float = 150
+    sweep_seconds: float = 100
     """Processor seconds of each candidate."""
     baselines: bool = False
     """Fit and train the baselines of the checkpoints; measure nothing else."""
