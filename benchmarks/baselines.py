@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from tae.datasets import DemoSource, to_batch
 from tae.evaluate import reconstruct
 from tae.metrics import psnr_of
-from tae.optim import set_lr
-from tae.train import squared_errors
+from tae.optim import set_lr, squared_errors
 
 
 class ConvAutoencoder(nn.Module):

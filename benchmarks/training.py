@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from benchmarks.planner import PRECISIONS, peak_of
 from tae.config import ModelConfig, preset_config
-from tae.distributed import pick_device
+from tae.distributed import Precision, pick_device
 from tae.model import TransformerAutoencoder
 from tae.optim import make_optimizers
-from tae.plan import Precision, forward_loss, plan
+from tae.plan import forward_loss, plan
 from tae.trainconfig import TrainConfig
 
 RESULTS = Path(__file__).parent / "results"

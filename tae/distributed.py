@@ -1,4 +1,4 @@
-"""One process or several: who I am among them, and what all of them agree on. Started by torchrun; else there is one."""
+"""Where a training computes: the device and its precision; one process, or several that torchrun started and that agree."""
 
 import math
 import os
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 from tae.model import TransformerAutoencoder
 
 TEXT_BYTES = 500
+Precision = Literal["fp32", "bf16", "fp16"]
+"""Of the forward and backward pass; weights and updates are float32."""
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,16 @@ def pick_device(device: str) -> torch.device:
     if device == "cuda" and not has_cuda:
         raise ValueError("device must be available, got 'cuda' where there is none; choose 'auto' or 'cpu'")
     return torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
+
+
+def pick_precision(precision: Literal["auto"] | Precision, device: torch.device) -> Precision:
+    """As asked; "auto": the fastest safe one that the hardware has."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if has_bf16 else "fp32"
 
 
 def memory_bytes(device: str) -> int:

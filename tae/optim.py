@@ -1,4 +1,4 @@
-"""Optimizers of a training, their learning rate, and the running average of the weights."""
+"""The loss of a training, its optimizers, their learning rate, and the running average of the weights."""
 
 import math
 from collections.abc import Mapping
@@ -9,6 +9,15 @@ from torch import Tensor, nn
 from tae.distributed import like, whole
 from tae.model import TransformerAutoencoder
 from tae.trainconfig import TrainConfig
+
+
+def squared_errors(recon: Tensor, images: Tensor, widths: Tensor | None) -> Tensor:
+    """Summed squared error of each image (B,) over the pixels within its width, in float32; both are (B, 1, H, W)."""
+    squared = (recon.float() - images) ** 2
+    if widths is not None:
+        mask = torch.arange(images.shape[-1], device=images.device) < widths[:, None].to(images.device)
+        squared = squared * mask[:, None, None]
+    return squared.sum(dim=(1, 2, 3))
 
 
 def make_optimizers(model: TransformerAutoencoder, config: TrainConfig) -> list[torch.optim.Optimizer]:

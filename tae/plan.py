@@ -31,14 +31,12 @@ from torch.utils._pytree import tree_leaves
 
 from tae.config import ModelConfig, preset_config, size_in_words
 from tae.counts import flops_of
-from tae.distributed import pick_device
+from tae.distributed import DTYPES, Precision, pick_device
 from tae.layers import Attention, merge_heads
 from tae.model import Blocks, TransformerAutoencoder
-from tae.optim import make_optimizers
+from tae.optim import make_optimizers, squared_errors
 from tae.trainconfig import TrainConfig
 
-Precision = Literal["fp32", "bf16", "fp16"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 HEADROOM = 0.9
 """Share of a device's memory to plan with; the rest is for its context, kernels' scratch space and fragments."""
 KINDS = ("weights", "gradients", "optimizer", "average", "copies", "activations", "working")
@@ -281,8 +279,6 @@ def forward_loss(
     model: torch.nn.Module, images: Tensor, widths: Tensor | None, precision: Precision
 ) -> tuple[Tensor, Tensor]:
     """The forward pass of a training step on images (B, 1, H, W): the reconstruction, and the loss to go back from."""
-    from tae.train import squared_errors  # imported late: training may ask for plans, and brings much with it
-
     with torch.autocast(images.device.type, DTYPES[precision], enabled=precision != "fp32"):
         recon, _ = model(images, widths=widths)
     return recon, squared_errors(recon, images, widths).sum() / images.numel()

@@ -16,6 +16,7 @@ from tae.optim import (
     optimizer_tensors,
     restore_optimizers,
     set_lr,
+    squared_errors,
 )
 from tae.trainconfig import TrainConfig
 
@@ -59,6 +60,15 @@ def learn(model: TransformerAutoencoder, optimizers: list[torch.optim.Optimizer]
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad()
+
+
+def test_errors_count_real_pixels_only() -> None:
+    images, recon = torch.rand(2, 1, 4, 6), torch.rand(2, 1, 4, 6)
+    squared = (images - recon) ** 2
+    assert_close(squared_errors(recon, images, None), squared.sum(dim=(1, 2, 3)))
+    recon[0, ..., 2:] = 1e6
+    widths = torch.tensor([2, 6])
+    assert_close(squared_errors(recon, images, widths), torch.stack([squared[0, 0, :, :2].sum(), squared[1].sum()]))
 
 
 def test_optimizers_put_back_go_on_to_the_same_bits() -> None:

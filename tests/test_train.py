@@ -15,20 +15,12 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.testing import assert_close
 
 from tae import load_checkpoint, runs
 from tae.datasets import DemoSource, compose_square
-from tae.train import (
-    TrainingError,
-    TrainRecord,
-    check_compiler,
-    command_words,
-    pick_precision,
-    squared_errors,
-    train,
-)
+from tae.train import train
 from tae.trainconfig import TrainConfig, command_line
+from tae.trainer import TrainingError, TrainRecord, check_compiler, command_words
 from tae.trainlog import make_strip
 from tests.training import same_bits, small_config, state_tensors, weights
 
@@ -301,26 +293,6 @@ def test_a_full_disk_leaves_the_earlier_states_and_is_told(tmp_path: Path, monke
     found = runs.read_run(folder)
     assert found.status == "failed" and "No space left on device" in found.message
     assert state_tensors(folder) and not list(folder.glob("*.tmp")) and not list(folder.glob(".*.tmp"))
-
-
-def test_errors_count_real_pixels_only() -> None:
-    images, recon = torch.rand(2, 1, 4, 6), torch.rand(2, 1, 4, 6)
-    squared = (images - recon) ** 2
-    assert_close(squared_errors(recon, images, None), squared.sum(dim=(1, 2, 3)))
-    recon[0, ..., 2:] = 1e6
-    widths = torch.tensor([2, 6])
-    assert_close(squared_errors(recon, images, widths), torch.stack([squared[0, 0, :, :2].sum(), squared[1].sum()]))
-
-
-def test_precision_is_chosen_by_what_the_hardware_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [pick_precision(asked, cpu) for asked in ("bf16", "fp16", "fp32")] == ["bf16", "fp16", "fp32"]
-    for has_bf16 in (True, False):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has_bf16: has)
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has_bf16: has)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        assert pick_precision("auto", cuda) == ("bf16" if has_bf16 else "fp16")
-        assert pick_precision("auto", cpu) == ("bf16" if has_bf16 else "fp32")
 
 
 def test_compilation_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
