@@ -12,8 +12,8 @@ from tae.config import ModelConfig, preset_config, size_in_words
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 MODEL_FIELDS = ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio")
 """Of the model; None in a `TrainConfig` stands for the preset's value."""
-FREE_TO_CHANGE = ("resume", "overwrite", "workers", "log_every", "save_every_s", "name", "parallel")
-"""What may differ when a run is resumed, because the weights do not depend on it."""
+FREE_TO_CHANGE = ("resume", "overwrite", "init_from", "workers", "log_every", "save_every_s", "name", "parallel")
+"""What may differ when a run is resumed, because the weights do not depend on it, or are in its state already."""
 
 
 @dataclass(frozen=True, kw_only=True)

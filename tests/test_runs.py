@@ -166,6 +166,27 @@ def test_stopped_run_goes_on_where_it_was(out: Path) -> None:
     assert steps == list(range(1, len(steps) + 1)) and runs.read_log(run.folder)[: len(before)] == before
 
 
+def test_run_that_began_with_a_checkpoint_goes_on_from_its_own_state(out: Path) -> None:
+    ended(runs.start(small_config(out)))
+    folder = runs.start(small_config(out.with_stem("boots"), steps=100_000, init_from=out)).folder
+    wait_for(lambda: runs.read_run(folder).step > 2)
+    runs.ask_to_stop(folder)
+    stopped = ended(runs.read_run(folder))
+    assert stopped.status == "stopped"
+    runs.resume(stopped)
+    wait_for(lambda: runs.read_run(folder).step > stopped.step + 2)
+    runs.ask_to_stop(folder)
+    assert ended(runs.read_run(folder)).status == "stopped"
+
+
+def test_run_that_died_before_its_first_save_begins_again(out: Path) -> None:
+    folder = written(runs.folder_of(out), small_config(out), status="running", records=2)
+    assert runs.read_run(folder).status == "died"
+    runs.resume(runs.read_run(folder))
+    run = ended(runs.read_run(folder))
+    assert (run.status, run.step) == ("finished", 6) and len(runs.read_log(folder)) == 6
+
+
 def test_run_that_cannot_begin_says_why_and_can_be_tried_again(out: Path, tmp_path: Path) -> None:
     run = ended(runs.start(small_config(out, data=str(tmp_path / "nothing here"))))
     assert run.status == "failed" and "nothing here" in run.message and "Traceback" not in run.message
