@@ -9,6 +9,7 @@ steps; on a CUDA device its own high-water mark. Writes `benchmarks/results/plan
 
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -224,6 +225,8 @@ def main(config: PlannerConfig) -> None:
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "cuda": torch.cuda.get_device_name() if len(devices) > 1 else None,
         "torch": torch.__version__,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
         "rows": rows,
         "times": times,
     }
@@ -269,6 +272,11 @@ def table(result: dict) -> str:
                 f"| {row['preset']}, {patch}, {row['precision']} | {row['batch_size']} | {row['planned']:.2f} | "
                 f"{row['measured']:.2f} | {row['planned'] / row['measured']:.2f} | {row['took']:.1f} |"
             )
+        lines += [
+            "",
+            f"Seconds of the clock, estimate and real steps one after the other, at a load of {result['load']:.1f} on "
+            f"{result['cores']} cores (this program is 1 of it).",
+        ]
     device = f"{result['threads']} thread, {result['cpu']}, torch {result['torch']}"
     lines += ["", f"{device}.", "", "Command: `python -m benchmarks.planner`", ""]
     return "\n".join(lines)
