@@ -6,9 +6,9 @@
 
 The first trains candidates of several shapes for the same processor time each. The second fits PCA, and trains a
 convolutional autoencoder for as long as the checkpoint's card says, on the same images. The third measures the checkpoints
-beside both on the test split, by number of garments and by width, and with their attention replaced, and writes the
-figures into the checkpoints' cards; without its flag it only measures. All write `benchmarks/results/rails.json` and
-`rails.md`.
+beside those baselines that are there, on the test split, by number of garments and by width, and with their attention
+replaced, and writes the figures into the checkpoints' cards; without its flag it only measures. All write
+`benchmarks/results/rails.json` and `rails.md`.
 """
 
 import json
@@ -270,17 +270,10 @@ def figures(path: Path, config: RailsConfig) -> dict:
     shape = model.config
     width = shape.input_size[1] or shape.max_width
     test = DemoSource(shape.input_size, shape.max_width).test(config.test_images)
-    pca = Pca.load(pca_path(path, config))
-    conv = ConvAutoencoder(shape.latent_dim, (HEIGHT, width))
-    conv.load_state_dict(load_file(conv_path(path, config)))
-    conv.eval()
-    mean = pca.mean.view(HEIGHT, width).numpy()
-    methods: dict[str, Method] = {
-        "tae": lambda images: reconstruct(model, images, batch_size=8),
-        "mean image": lambda images: [mean[:, : image.shape[1]] for image in images],
-        "PCA": lambda images: pca_recons(pca, images, width),
-        "convolutional autoencoder": lambda images: reconstruct(conv, images, batch_size=8),
-    }
+    methods: dict[str, Method] = {"tae": lambda images: reconstruct(model, images, batch_size=8)}
+    has_baselines = pca_path(path, config).exists()  # they come last, and together
+    if has_baselines:
+        methods |= baseline_methods(path, config, shape.latent_dim, width)
     rows, own = [], {}
     for name, method in methods.items():
         recons = method(test)
@@ -309,13 +302,36 @@ def figures(path: Path, config: RailsConfig) -> dict:
         "model": config_to_dict(shape),
         "num_tokens": shape.num_tokens,
         "training": {key: value for key, value in card.training.items() if key != "curve"},
-        "parameters": {"tae": count_parameters(model), "conv": count_parameters(conv)},
-        "conv": json.loads(conv_path(path, config).with_suffix(".json").read_text()),
-        "pca_images": pca.count,
+        "parameters": count_parameters(model),
+        "baselines": baseline_facts(path, config, shape.latent_dim, width) if has_baselines else {},
         "rows": rows,
         "groups": groups,
         "loss_db": replacements(model, to_batch(same_width)[0]),
     }
+
+
+def baseline_methods(path: Path, config: RailsConfig, latent_dim: int, width: int) -> dict[str, Method]:
+    """What `fit_baselines` left for a checkpoint, ready to reconstruct."""
+    pca, conv = Pca.load(pca_path(path, config)), load_conv(path, config, latent_dim, width)
+    mean = pca.mean.view(HEIGHT, width).numpy()
+    return {
+        "mean image": lambda images: [mean[:, : image.shape[1]] for image in images],
+        "PCA": lambda images: pca_recons(pca, images, width),
+        "convolutional autoencoder": lambda images: reconstruct(conv, images, batch_size=8),
+    }
+
+
+def baseline_facts(path: Path, config: RailsConfig, latent_dim: int, width: int) -> dict:
+    """How they came about."""
+    conv = json.loads(conv_path(path, config).with_suffix(".json").read_text())
+    parameters = count_parameters(load_conv(path, config, latent_dim, width))
+    return {"conv": {"parameters": parameters, **conv}, "pca_images": Pca.load(pca_path(path, config)).count}
+
+
+def load_conv(path: Path, config: RailsConfig, latent_dim: int, width: int) -> ConvAutoencoder:
+    conv = ConvAutoencoder(latent_dim, (HEIGHT, width))
+    conv.load_state_dict(load_file(conv_path(path, config)))
+    return conv.eval()
 
 
 def grouped(shape: ModelConfig, methods: dict[str, Method], count: int) -> dict[str, list[dict]]:
@@ -408,7 +424,7 @@ def sweep_table(sweep: list[dict]) -> str:
 
 
 def checkpoint_table(one: dict) -> str:
-    shape, training, parameters, conv = one["model"], one["training"], one["parameters"], one["conv"]
+    shape, training, baselines = one["model"], one["training"], one["baselines"]
     kind = f"{size_in_words(shape['input_size'])}, patch {shape['patch_size']}"
     lines = [
         f"| {kind}: {shape['latent_dim']} numbers for a rail | PSNR (dB) | SSIM | MSE | foreground MSE | R2 | seams |",
@@ -449,20 +465,27 @@ def checkpoint_table(one: dict) -> str:
         f"{one['rows'][0]['count']} rails of the test split; PSNR (dB) over {count} more for each group, {unseen}. Seams: "
         f"mean absolute step of the error across {shape['patch_size']}-pixel borders over that inside. Attention: PSNR lost, "
         "64 rails.",
-        f"tae: {parameters['tae']:,} parameters, {one['bytes'] / 1e6:.1f} MB, {training['steps']:,} steps of "
-        f"{training['batch_size']}, {training['cpu_seconds']:,} processor seconds. Convolutional: {parameters['conv']:,} "
-        f"parameters, {conv['steps']:,} steps of {conv['batch_size']}, {conv['cpu_seconds']:,} processor seconds, learning rate "
-        f"{conv['lr']:g}, the best of {', '.join(format(each['lr'], 'g') for each in conv['sweep'])} after "
-        f"{conv['sweep'][0]['cpu_seconds']} s each. PCA: as many "
-        f"components as tae has numbers, fitted on {one['pca_images']:,} rails"
-        + (
-            "."
-            if shape["input_size"][1]
-            else " filled up with white to the widest; its coefficients fit each rail's real pixels best."
-        ),
+        f"tae: {one['parameters']:,} parameters, {one['bytes'] / 1e6:.1f} MB, {training['steps']:,} steps of "
+        f"{training['batch_size']}, {training['cpu_seconds']:,} processor seconds.{baseline_words(baselines, shape)}",
         "",
     ]
     return "\n".join(lines)
+
+
+def baseline_words(baselines: dict, shape: dict) -> str:
+    if not baselines:
+        return ""
+    conv, pca_images = baselines["conv"], baselines["pca_images"]
+    tried = ", ".join(format(each["lr"], "g") for each in conv["sweep"])
+    filled = (
+        "" if shape["input_size"][1] else " filled up with white to the widest; its coefficients fit real pixels best"
+    )
+    return (
+        f" Convolutional: {conv['parameters']:,} parameters, {conv['steps']:,} steps of {conv['batch_size']}, "
+        f"{conv['cpu_seconds']:,} processor seconds, learning rate {conv['lr']:g}, the best of {tried} after "
+        f"{conv['sweep'][0]['cpu_seconds']} s each. PCA: as many components as tae has numbers, fitted on {pca_images:,} "
+        f"rails{filled}."
+    )
 
 
 if __name__ == "__main__":
