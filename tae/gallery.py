@@ -99,10 +99,10 @@ def _rails(height: int, width: int) -> list[Sample]:
 
 
 def _rails_of_any_width(height: int, max_width: int) -> list[Sample]:
-    """Rails of one garment, of two, and so on, as wide as their garments need."""
+    """Rails of one garment, of two, and so on, as wide as their garments need; a typical one opens the app."""
     most = min(num_garments(max_width, height), _MOST_GARMENTS)
     samples = []
-    for number in range(1, most + 1):
+    for number in sorted(range(1, most + 1), key=lambda number: (number != 3, number)):
         width = min(max(height, round(number * height * 0.9)), max_width)
         key = f"garments-{number}-{width}x{height}"
         title = f"{number} garment{'s' if number > 1 else ''}"

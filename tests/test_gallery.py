@@ -116,8 +116,9 @@ def test_a_sample_is_the_same_picture_each_time():
 def test_rails_of_any_width_hold_one_garment_two_and_so_on_up_to_the_widest_image():
     for max_width, most in ((152, 1), (700, 5), (960, 7), (1280, 7)):
         samples = [one for one in gallery(ANY_WIDTH, max_width).values() if one.kind == GARMENTS]
-        assert [sample.title.split()[0] for sample in samples] == [str(number) for number in range(1, most + 1)]
-        for number, sample in enumerate(samples, start=1):
+        numbers = [int(sample.title.split()[0]) for sample in samples]
+        assert numbers == sorted(range(1, most + 1), key=lambda number: (number != 3, number))
+        for number, sample in zip(numbers, samples, strict=True):
             height, width = sample.load().shape
             assert height == 152 and width <= max_width and num_garments(width) == number
             assert ("leaves out" in sample.note) == (width in UNSEEN_WIDTHS) == (number == 4)

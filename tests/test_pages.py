@@ -319,12 +319,14 @@ def test_one_token_gets_a_notice_and_no_heatmap() -> None:
     assert len(app.metric) == 4
 
 
-@pytest.mark.parametrize("size", ["1280x152", "Xx152 (any width)"])
-def test_wide_models_show_rails(size: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "rail", "num_tokens"), [("1280x152", "1280x152", 800), ("Xx152 (any width)", "410x152", 260)]
+)
+def test_wide_models_show_rails(size: str, rail: str, num_tokens: int) -> None:
     app = go(build_untrained(open_page(), size=size), "Reconstruct")
-    assert "1280x152 pixels" in texts(app, "caption")
+    assert f"{rail} pixels" in texts(app, "caption")
     go(app, "Attention")
-    assert "N 800" in texts(app, "caption")
+    assert f"N {num_tokens}" in texts(app, "caption")
     assert len(app.get("plotly_chart")) == 3
 
 
