@@ -192,15 +192,16 @@ def presets() -> None:
         },
     )
     st.caption(
-        "Diagram: its parameters. Weights: float32. Training: weights, gradients and Adam's two moments, 16 bytes a "
-        f"parameter, and what {TRAINING_BATCH} images keep for the backward pass; for medium at 201x201 the diagram says "
-        "630 MB. GFLOP: one image forward, a multiplication and an addition counted as two."
+        f"Diagram: its parameters. Weights: float32. Training: the most that a step of {TRAINING_BATCH} images takes in "
+        "float32, weights and optimizer included; for medium at 201x201 the diagram says 630 MB. The page Train plans any "
+        "other setting. GFLOP: one image forward, a multiplication and an addition counted as two."
     )
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting…")
 def preset_table(configs: tuple[tuple[str, ModelConfig], ...]) -> list[dict]:
-    from tae.counts import DIAGRAM_PARAMETERS, count, training_memory
+    from tae.counts import DIAGRAM_PARAMETERS, count
+    from tae.plan import plan
 
     rows = []
     for name, config in configs:
@@ -215,7 +216,7 @@ def preset_table(configs: tuple[tuple[str, ModelConfig], ...]) -> list[dict]:
                 "Parameters": counts.parameters,
                 "Diagram": f"~{DIAGRAM_PARAMETERS[name] / 1e6:g} M",
                 "Weights (MB)": round(counts.weight_bytes / 1e6, 1),
-                "Training (MB)": round(training_memory(counts, TRAINING_BATCH) / 1e6),
+                "Training (MB)": round(plan(config, TRAINING_BATCH).peak / 1e6),
                 "GFLOP": round(counts.forward_flops / 1e9, 2),
                 "Maps (MB)": round(counts.map_bytes / 1e6, 2),
             }

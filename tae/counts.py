@@ -35,7 +35,6 @@ class Counts:
         num_tokens: N.
         parameters: Numbers that are learnt.
         weight_bytes: Of the parameters in float32.
-        training_bytes: Weights, gradients and Adam's two moments in float32: 16 bytes a parameter.
         activation_bytes: What the forward pass of one image keeps for the backward pass, in float32.
         forward_flops: Of the matrix products for one image, encoder and decoder; a multiplication and an addition are
             two operations.
@@ -45,15 +44,9 @@ class Counts:
     num_tokens: int
     parameters: int
     weight_bytes: int
-    training_bytes: int
     activation_bytes: int
     forward_flops: int
     map_bytes: int
-
-
-def training_memory(counts: Counts, batch_size: int) -> int:
-    """Memory of training in float32: weights, gradients, Adam's moments, and what a batch keeps for the backward pass."""
-    return counts.training_bytes + batch_size * counts.activation_bytes
 
 
 def count(config: ModelConfig, width: int | None = None) -> Counts:
@@ -84,7 +77,6 @@ def count(config: ModelConfig, width: int | None = None) -> Counts:
         num_tokens=num_tokens,
         parameters=parameters,
         weight_bytes=4 * parameters,
-        training_bytes=16 * parameters,
         activation_bytes=activation_bytes,
         forward_flops=flops,
         map_bytes=4 * (config.encoder_layers + 1) * num_tokens**2,

@@ -194,10 +194,8 @@ def resume(run: Run) -> Run:
         raise RunError(f"{run.name} must have a config that can be read to go on; {run.message}")
     if run.is_active or run.status == "finished":
         raise RunError(f"{run.name} must have been stopped to go on, and it is {run.status}")
-    if run.has_state:  # which holds what it started from
-        config = replace(run.config, resume=True, overwrite=False, init_from=None)
-    else:
-        config = replace(run.config, resume=False, overwrite=bool(read_log(run.folder)))
+    begun = run.has_state or bool(read_log(run.folder))
+    config = replace(run.config, resume=begun, overwrite=False)
     _spawn(run.folder, config)
     return read_run(run.folder)
 

@@ -12,7 +12,7 @@ from tae.config import ModelConfig, preset_config, size_in_words
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 MODEL_FIELDS = ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio")
 """Of the model; None in a `TrainConfig` stands for the preset's value."""
-FREE_TO_CHANGE = ("resume", "overwrite", "init_from", "workers", "log_every", "save_every_s", "name", "parallel")
+FREE_TO_CHANGE = ("resume", "overwrite", "workers", "log_every", "save_every_s", "name", "parallel")
 """What may differ when a run is resumed, because the weights do not depend on it, or are in its state already."""
 
 
@@ -123,7 +123,7 @@ class TrainConfig:
     overwrite: bool = False
     """Start anew where --out or an earlier run's state exists, and replace them."""
     init_from: Path | None = None
-    """A new run that starts from this checkpoint's weights."""
+    """A new run that starts from this checkpoint's weights; with --resume only where the run has no state yet."""
 
     def __post_init__(self) -> None:
         whole = ("steps", "batch_size", "accumulate", "eval_every", "held_out_images", "test_images", "log_every")
@@ -151,10 +151,6 @@ class TrainConfig:
             )
         if self.resume and self.overwrite:
             raise ValueError("resume and overwrite exclude each other: one goes on, the other starts anew")
-        if self.resume and self.init_from is not None:
-            raise ValueError(
-                "resume and init_from exclude each other: one goes on with a run, the other starts a new one"
-            )
 
     @property
     def model_config(self) -> ModelConfig:

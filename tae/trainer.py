@@ -97,10 +97,10 @@ class Trainer:
         self.curve: list[dict] = []
         self.seconds, self.cpu_seconds = 0.0, 0.0
         state = self._find_state()
-        if config.init_from is not None:
-            self._start_from(config.init_from)
         if state is not None:
             self._take_weights(state)
+        elif config.init_from is not None:
+            self._start_from(config.init_from)
         self.network = self._spread()
         self.optimizers = make_optimizers(self.model, config)
         self.average = WeightAverage(self.model, config.ema_decay) if config.ema_decay else None

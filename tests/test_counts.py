@@ -64,7 +64,6 @@ def test_parameters_are_those_of_the_real_model(preset, form):
     parameters = sum(parameter.numel() for parameter in TransformerAutoencoder(config).parameters())
     assert counts.parameters == parameters
     assert counts.weight_bytes == 4 * parameters
-    assert counts.training_bytes == 16 * parameters
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -145,6 +145,19 @@ def test_without_any_whole_state_it_begins_again_to_the_same_bits(tmp_path: Path
     assert [record["step"] for record in runs.read_log(folder)] == [1, 2, 3, 4, 5, 6]  # none of them twice
 
 
+@pytest.mark.parametrize("save_every_s", [0, 1e6])
+def test_a_run_begun_from_a_checkpoint_resumes_from_its_state_or_from_that(save_every_s: float, tmp_path: Path) -> None:
+    first = small_config(tmp_path / "first.safetensors", seed=5)
+    list(train(first))
+    config = small_config(tmp_path / "killed.safetensors", init_from=first.out_path, save_every_s=save_every_s)
+    expected = straight(config, tmp_path / "straight.safetensors")
+    assert in_child(config, kill_after_step=4) == KILLED
+    if not save_every_s:
+        first.out_path.unlink()  # no longer needed
+    assert in_child(resumed(config)) == 0
+    assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
+
+
 def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:
     config = small_config(tmp_path / "done.safetensors")
     list(train(config))

@@ -52,8 +52,6 @@ def test_values_that_make_no_sense_are_refused_by_name(field: str, value: float)
 def test_what_excludes_each_other_is_refused() -> None:
     with pytest.raises(ValueError, match="resume and overwrite exclude each other"):
         TrainConfig(resume=True, overwrite=True)
-    with pytest.raises(ValueError, match="resume and init_from exclude each other"):
-        TrainConfig(resume=True, init_from=Path("x"))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
