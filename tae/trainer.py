@@ -223,11 +223,13 @@ class Trainer:
                     try:
                         loss, grad_norm = self._learn(batch, share)
                     except _NotFiniteError as error:
-                        self._save_state()
+                        kept = "nothing has been learnt yet"
+                        if self.step:
+                            self._save_state()
+                            kept = f"the state after step {self.step} is saved, and --resume would go on from it"
                         raise TrainingError(
                             f"{error} at step {self.step + 1}; lower --muon-lr and --adamw-lr, or look at the images "
-                            f"{self._names(batch, error.images)}; the state after step {self.step} is saved, and --resume "
-                            "would go on from it"
+                            f"{self._names(batch, error.images)}; {kept}"
                         ) from None
                     self.step += 1
                     paces.append(time.monotonic() - began)

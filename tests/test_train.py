@@ -216,8 +216,8 @@ def test_a_stop_file_stops_it(tmp_path: Path) -> None:
     assert steps == [1, 2, 3] and runs.read_run(folder).status == "stopped"
 
 
-class Poisoned(DemoSource):
-    """Turns the weights into NaN at a step, as a bad image or a too large step would."""
+class Named(DemoSource):
+    """Its pictures have names, as those of a folder have."""
 
     def describe(self, draw: int) -> str:
         return f"picture {draw}"
@@ -226,7 +226,7 @@ class Poisoned(DemoSource):
 def test_a_loss_that_is_no_number_stops_it_with_the_last_good_state(tmp_path: Path) -> None:
     config = small_config(tmp_path / "x.safetensors", steps=50, adamw_lr=1e30, muon_lr=1e30, clip_norm=1e30)
     with pytest.raises(TrainingError) as caught:
-        run(config, source=Poisoned((16, 16)))
+        run(config, source=Named((16, 16)))
     message = str(caught.value)
     assert "is no longer a number at step" in message and "lower --muon-lr" in message and "picture " in message
     folder = runs.folder_of(config.out_path)
@@ -236,6 +236,19 @@ def test_a_loss_that_is_no_number_stops_it_with_the_last_good_state(tmp_path: Pa
     assert (found.status, found.message) == ("failed", message)
     assert all(tensor.isfinite().all() for tensor in state_tensors(folder).values())
     assert not config.out_path.exists()
+
+
+def test_a_loss_that_is_no_number_from_the_start_leaves_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(recon: torch.Tensor, images: torch.Tensor, widths: None) -> torch.Tensor:
+        return torch.where(torch.arange(len(images)) == 2, torch.nan, recon.square().sum(dim=(1, 2, 3)))
+
+    monkeypatch.setattr("tae.trainer.squared_errors", broken)
+    config = small_config(tmp_path / "x.safetensors")
+    with pytest.raises(TrainingError, match="at step 1; .* the images picture 2; nothing has been learnt yet"):
+        run(config, source=Named((16, 16)))
+    assert not list(runs.folder_of(config.out_path).glob("state-*"))
 
 
 def test_an_fp16_gradient_that_overflows_is_left_out_and_the_scale_falls(
