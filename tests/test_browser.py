@@ -111,9 +111,9 @@ def photograph() -> bytes:
 
 
 def saved(page: Page, label: str) -> tuple[str, bytes]:
-    """Click a download; its suggested name and its bytes."""
+    """Click a download, the first one of that label; its suggested name and its bytes."""
     with page.expect_download() as waiting:
-        page.get_by_role("button", name=label).click()
+        page.get_by_role("button", name=label).first.click()
     download: Download = waiting.value
     return download.suggested_filename, Path(download.path()).read_bytes()
 
