@@ -704,9 +704,10 @@ def _choose_picture(active: Active) -> Chosen:
 
 
 def panels(pixels: np.ndarray, count: int) -> list[Any]:
-    """Places for figures of a picture (H, W): beside each other, or below each other where the picture is wide."""
+    """Places for figures of a picture (H, W): beside each other, two in a row or below each other, as its shape asks."""
     height, width = pixels.shape
-    return [st.container() for _ in range(count)] if width > 2 * height else list(st.columns(count))
+    in_a_row = count if width <= 2 * height else 2 if width <= 5 * height else 1
+    return [place for _ in range(0, count, in_a_row) for place in st.columns(in_a_row)][:count]
 
 
 def fit_or_stop(active: Active, chosen: Chosen) -> Fitted:
