@@ -557,22 +557,9 @@ def test_parquet_that_grows_when_read_is_refused(pictures: Path, checkpoint: Pat
         read_embeddings(out)
 
 
-LSTM = """
-import torch
-from tae.embeddings import read_embeddings
-
-names, frames, latents, metadata = read_embeddings("frames.parquet")  # in the order of time
-series = torch.from_numpy(latents)  # (T, latent_dim)
-series = (series - series.mean(0)) / series.std(0).clamp_min(1e-6)
-windows = series.unfold(0, 9, 1).mT  # (T - 8, 9, latent_dim): eight embeddings and the one that follows
-lstm = torch.nn.LSTM(series.shape[1], 64, batch_first=True)
-head = torch.nn.Linear(64, series.shape[1])
-optimizer = torch.optim.AdamW([*lstm.parameters(), *head.parameters()], lr=3e-3)
-for step in range(100):
-    states, _ = lstm(windows[:, :-1])
-    loss = torch.nn.functional.mse_loss(head(states[:, -1]), windows[:, -1])
-    optimizer.zero_grad(), loss.backward(), optimizer.step()
-"""
+README_LINES = re.findall(
+    r"<!-- needs frames.parquet -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+)
 
 
 def test_lines_of_the_readme_teach_an_lstm_what_comes_next(tmp_path: Path, checkpoint: Path) -> None:
@@ -581,7 +568,7 @@ def test_lines_of_the_readme_teach_an_lstm_what_comes_next(tmp_path: Path, check
     shifts = np.round(6 * np.sin(np.arange(96) / 3)).astype(int)
     np.save(tmp_path / "frames.npy", np.stack([np.roll(garment, shift, axis=1) for shift in shifts]))
     embed(tmp_path / "frames.npy", checkpoint, tmp_path / "frames.parquet")
-    code = f"import os, torch; os.chdir({str(tmp_path)!r}); torch.manual_seed(0)\n{LSTM}\n"
+    code = f"import os, torch; os.chdir({str(tmp_path)!r}); torch.manual_seed(0)\n{README_LINES[0]}\n"
     code += "print(loss.item(), torch.nn.functional.mse_loss(windows[:, -2], windows[:, -1]).item())"
     result = python("-c", code, PYTHONPATH=str(ROOT))
     assert result.returncode == 0, result.stderr
