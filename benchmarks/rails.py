@@ -401,7 +401,12 @@ def table(result: dict) -> str:
     """All figures as Markdown."""
     parts = [checkpoint_table(one) for one in result["checkpoints"]]
     parts += [sweep_table(result["sweep"])] if result["sweep"] else []
-    commands = [f"`python -m benchmarks.rails {flag}`" for flag in ("--sweep", "--baselines", "--write-card")]
+    made = {
+        "--sweep": result["sweep"],
+        "--baselines": any(one["baselines"] for one in result["checkpoints"]),
+        "--write-card": result["checkpoints"],
+    }
+    commands = [f"`python -m benchmarks.rails {flag}`" for flag, is_there in made.items() if is_there]
     return "\n".join([*parts, f"Commands: {', '.join(commands)}", ""])
 
 
