@@ -1,6 +1,7 @@
 """What all tests share: one thread, a fixed seed, and small models none of whose weights has a special value."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from tae import TransformerAutoencoder, create_autoencoder
 torch.set_num_threads(1)
 settings.register_profile("tae", deadline=None)  # how long a test takes is no claim of it
 settings.load_profile("tae")
+
+if TYPE_CHECKING:  # only the browser tests need it
+    from playwright.sync_api import Browser
 
 SMALL = {
     "input_size": (24, 32),
@@ -26,6 +30,15 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """One browser for all files: Playwright runs once in a process."""
+    from tests.browser import running_browser
+
+    with running_browser() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from skimage import data as skimage_data
 
 from tae.datasets import compose_square
 from tae.images import encode_png
-from tests.browser import CHROMIUM, PROBES, running_app, running_browser, settle
+from tests.browser import CHROMIUM, PROBES, running_app, settle
 
 pytestmark = [
     pytest.mark.browser,
@@ -33,12 +33,6 @@ SHOWN = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 21, 28)"}
 def address() -> Iterator[str]:
     with running_app() as address:
         yield address
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

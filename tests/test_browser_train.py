@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tae import load_checkpoint, runs
 from tae.datasets import compose_square
 from tae.images import encode_png
-from tests.browser import CHROMIUM, ROOT, running_app, running_browser, settle
+from tests.browser import CHROMIUM, ROOT, running_app, settle
 from tests.test_browser import SHOWN, drop, saved
 from tests.test_browser import open_page as open_page  # a fixture, with this module's `address`
 
@@ -40,12 +40,6 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(shelf: Path) -> Iterator[str]:
     with running_app(TAE_CHECKPOINTS=str(shelf)) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
