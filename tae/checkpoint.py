@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from tae.card import Card, clean_text
 from tae.config import ModelConfig, config_from_dict, config_to_dict
+from tae.images import natural_order
 from tae.model import TransformerAutoencoder
 from tae.tensorfile import (
     DTYPES,
@@ -159,7 +160,7 @@ def list_checkpoints(folder: Path | str) -> list[Listed]:
         Regular files named *.safetensors, and links to such in the same folder; [] where there is no folder.
     """
     try:
-        paths = sorted(Path(folder).iterdir(), key=lambda path: (_natural_order(path.name), path.name))
+        paths = sorted(Path(folder).iterdir(), key=lambda path: natural_order(path.name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     home = Path(folder).resolve()
@@ -278,11 +279,6 @@ def _unprefixed(name: str) -> str:
 
 def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _natural_order(name: str) -> list[str | int]:
-    """Sorts model2 before model10."""
-    return [int(part) if part.isdigit() else part.lower() for part in re.split("([0-9]+)", name)]
 
 
 def _is_file_in(path: Path, home: Path) -> bool:
