@@ -1,14 +1,12 @@
-"""The demo checkpoints for rails: how their shape was chosen, and how well they do.
+"""The demo checkpoints for rails: how well they do.
 
-    python -m benchmarks.rails --sweep
     python -m benchmarks.rails --baselines
     python -m benchmarks.rails --write-card
 
-The first trains candidates of several shapes for the same processor time each. The second fits PCA, and trains a
-convolutional autoencoder for as long as the checkpoint's card says, on the same images. The third measures the checkpoints
-beside those baselines that are there, on the test split, by number of garments and by width, and with their attention
-replaced, and writes the figures into the checkpoints' cards; without its flag it only measures. All write
-`benchmarks/results/rails.json` and `rails.md`.
+The first fits PCA, and trains a convolutional autoencoder for as long as the checkpoint's card says, on the same images.
+The second measures the checkpoints beside those baselines that are there, on the test split, by number of garments and by
+width, and with their attention replaced, writes `benchmarks/results/rails.json` and `rails.md`, and puts the figures into
+the checkpoints' cards; without its flag it only measures. How their shape was chosen: `benchmarks.sweep`.
 """
 
 import json
@@ -23,75 +21,25 @@ import tyro
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.baselines import ConvAutoencoder, Pca, train_conv, train_for
+from benchmarks.baselines import ConvAutoencoder, Pca, train_conv
 from benchmarks.necessity import replacements
-from tae import causal
 from tae.checkpoint import load_checkpoint, save_checkpoint
 from tae.config import ModelConfig, config_to_dict, size_in_words
 from tae.datasets import UNSEEN_WIDTHS, DemoSource, compose_rail, num_garments, to_batch
 from tae.evaluate import reconstruct, summarise
-from tae.metrics import measure, psnr_of, r2, seam_ratio
-from tae.model import TransformerAutoencoder
-from tae.optim import make_optimizers
-from tae.trainconfig import TrainConfig
+from tae.metrics import measure, psnr_of, seam_ratio
 
 RESULTS = Path(__file__).parent / "results"
-HEIGHT, WIDE, WIDEST = 152, 1280, 960
-"""In pixels: of all rails, of the fixed width, and of the widest where any width goes."""
+HEIGHT, WIDE = 152, 1280
+"""In pixels: of all rails, and of the fixed width."""
 Images = Sequence[np.ndarray]
 Method = Callable[[Images], list[np.ndarray]]
-
-
-def rail_model(patch_size: int, latent_dim: int, layers: int = 3, width: int | None = WIDE, **more) -> ModelConfig:
-    """A candidate: `layers` blocks in the encoder and as many in the decoder, heads of 32 numbers."""
-    return ModelConfig(
-        input_size=(HEIGHT, width),
-        max_width=WIDEST if width is None else WIDE,
-        patch_size=patch_size,
-        latent_dim=latent_dim,
-        num_heads=latent_dim // 32,
-        encoder_layers=layers,
-        decoder_layers=layers,
-        **more,
-    )
-
-
-@dataclass(frozen=True)
-class Candidate:
-    model: ModelConfig
-    batch_size: int = 8
-    muon_lr: float = 0.01
-    adamw_lr: float = 1e-3
-
-    @property
-    def name(self) -> str:
-        shape = self.model
-        return (
-            f"{size_in_words(shape.input_size)}, patch {shape.patch_size}, latent {shape.latent_dim}, "
-            f"{shape.encoder_layers} + {shape.decoder_layers} layers, batch {self.batch_size}, "
-            f"learning rates {self.muon_lr:g} and {self.adamw_lr:g}"
-        )
-
-
-CANDIDATES = [
-    Candidate(rail_model(32, 128)),
-    Candidate(rail_model(32, 256)),
-    Candidate(rail_model(16, 128)),
-    Candidate(rail_model(38, 128)),
-    Candidate(rail_model(32, 128), muon_lr=0.02, adamw_lr=2e-3),
-    Candidate(rail_model(32, 128, width=None), 16),
-    Candidate(rail_model(32, 256, width=None), 16),
-]
 
 
 @dataclass(frozen=True)
 class RailsConfig:
     checkpoints: tuple[Path, ...] = ()
     """The checkpoints to measure; none: the demo checkpoints of rails."""
-    sweep: bool = False
-    """Train the candidates; measure nothing else."""
-    sweep_seconds: float = 100
-    """Processor seconds of each candidate."""
     baselines: bool = False
     """Fit and train the baselines of the checkpoints; measure nothing else."""
     conv_lrs: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
@@ -114,68 +62,23 @@ class RailsConfig:
 def main(config: RailsConfig) -> None:
     torch.set_num_threads(config.threads)
     checkpoints = config.checkpoints or tuple(sorted(Path("checkpoints").glob(f"demo_*x{HEIGHT}_*.safetensors")))
-    if config.sweep:
-        for one in CANDIDATES:
-            store(config.results, "sweep", try_out(one, config.sweep_seconds))
-        return
     for path in checkpoints:
         if config.baselines:
             fit_baselines(path, config)
             continue
         with torch.inference_mode():
-            store(config.results, "checkpoints", figures(path, config))
+            store(config.results, figures(path, config))
 
 
-def store(folder: Path, kind: str, record: dict) -> None:
+def store(folder: Path, record: dict) -> None:
     """Put one record into rails.json, in place of an older one of the same name, and write the tables anew."""
     path = folder / "rails.json"
-    result = json.loads(path.read_text()) if path.exists() else {"sweep": [], "checkpoints": []}
-    others = [one for one in result[kind] if one["name"] != record["name"]]
-    result[kind] = sorted([*others, record], key=lambda one: one["name"])
+    result = json.loads(path.read_text()) if path.exists() else {"checkpoints": []}
+    others = [one for one in result["checkpoints"] if one["name"] != record["name"]]
+    result["checkpoints"] = sorted([*others, record], key=lambda one: one["name"])
     path.write_text(json.dumps(result, indent=1) + "\n")
     (folder / "rails.md").write_text(table(result))
     print(json.dumps({key: value for key, value in record.items() if key != "groups"}), flush=True)
-
-
-# ------------------------------------------------------------------------------------------------------------ the sweep
-
-
-def try_out(one: Candidate, cpu_seconds: float) -> dict:
-    """Train one candidate and look at the val split."""
-    torch.manual_seed(0)
-    source = DemoSource(one.model.input_size, one.model.max_width)
-    model = TransformerAutoencoder(one.model)
-    optimizers = make_optimizers(model, TrainConfig(muon_lr=one.muon_lr, adamw_lr=one.adamw_lr))
-    steps = train_for(model, optimizers, lambda step: source.batch(step, one.batch_size), cpu_seconds)
-    held_out = source.held_out(64)
-    recons = reconstruct(model, held_out)
-    return {
-        "name": one.name,
-        "model": config_to_dict(one.model),
-        "num_tokens": one.model.num_tokens,
-        "parameters": count_parameters(model),
-        "batch_size": one.batch_size,
-        "cpu_seconds": cpu_seconds,
-        "steps": steps,
-        "psnr": mean_psnr(held_out, recons),
-        "r2": r2_of(held_out, recons),
-        "lost": attention_losses(model, held_out[:16]) if one.model.input_size[1] else {},
-    }
-
-
-def attention_losses(model: TransformerAutoencoder, images: Images) -> dict[str, float]:
-    """PSNR lost in dB with uniform weights, and with those of another image, in all layers of the encoder."""
-    batch, _ = to_batch(list(images))
-    with torch.inference_mode():
-        own, uniform, swapped = (
-            mean_psnr(images, list(recon.clamp(0, 1)[:, 0].numpy()))
-            for recon in (
-                model(batch)[0],
-                causal.reconstruct_with(model, batch, causal.uniform),
-                causal.reconstruct_with(model, batch, causal.from_images(model, batch.roll(1, dims=0))),
-            )
-        )
-    return {"uniform": own - uniform, "swapped": own - swapped}
 
 
 # -------------------------------------------------------------------------------------------------------- the baselines
@@ -386,10 +289,6 @@ def mean_psnr(images: Images, recons: Images) -> float:
     return float(np.mean([psnr_of(error) for error in errors]))
 
 
-def r2_of(images: Images, recons: Images) -> float:
-    return r2(np.concatenate([one.ravel() / 255 for one in images]), np.concatenate([one.ravel() for one in recons]))
-
-
 def count_parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -400,32 +299,12 @@ def count_parameters(model: torch.nn.Module) -> int:
 def table(result: dict) -> str:
     """All figures as Markdown."""
     parts = [checkpoint_table(one) for one in result["checkpoints"]]
-    parts += [sweep_table(result["sweep"])] if result["sweep"] else []
     made = {
-        "--sweep": result["sweep"],
         "--baselines": any(one["baselines"] for one in result["checkpoints"]),
         "--write-card": result["checkpoints"],
     }
     commands = [f"`python -m benchmarks.rails {flag}`" for flag, is_there in made.items() if is_there]
     return "\n".join([*parts, f"Commands: {', '.join(commands)}", ""])
-
-
-def sweep_table(sweep: list[dict]) -> str:
-    lines = [
-        "| shape, the same processor time each | tokens | parameters | steps | images | val PSNR (dB) | R2 | "
-        "uniform attention costs | another image's |",
-        "| --- " * 9 + "|",
-    ]
-    for one in sorted(sweep, key=lambda one: -one["psnr"]):
-        lost = [f"{one['lost'][kind]:.2f} dB" if one["lost"] else "" for kind in ("uniform", "swapped")]
-        lines.append(
-            f"| {one['name']} | {one['num_tokens']} | {one['parameters'] / 1e6:.1f} M | {one['steps']} | "
-            f"{one['steps'] * one['batch_size']} | {one['psnr']:.2f} | {one['r2']:.3f} | {lost[0]} | {lost[1]} |"
-        )
-    seconds = ", ".join(f"{value:g}" for value in sorted({one["cpu_seconds"] for one in sweep}))
-    return "\n".join(
-        [*lines, "", f"{seconds} processor seconds each, one thread, one seed, 64 rails of the val split.", ""]
-    )
 
 
 def checkpoint_table(one: dict) -> str:

@@ -107,13 +107,3 @@ def test_figures_by_group_stand_in_the_card_and_are_those_of_the_file(width: int
     assert result["checkpoint_sha256"] == loaded.digest and result["rows"][0]["psnr"] == metrics["psnr"]
     table = (tmp_path / "rails.md").read_text()
     assert "convolutional autoencoder" in table and "500-599*" in table or width
-
-
-def test_a_candidate_is_trained_and_measured(tmp_path: Path) -> None:
-    candidate = rails.Candidate(rails.rail_model(76, 32, layers=1, width=None), batch_size=2)
-    record = rails.try_out(candidate, cpu_seconds=0.5)
-    assert record["steps"] >= 1 and 3 < record["psnr"] < 40 and record["num_tokens"] == 2 * 13
-    rails.store(tmp_path, "sweep", record)
-    rails.store(tmp_path, "sweep", {**record, "psnr": 12.5})
-    assert [one["psnr"] for one in json.loads((tmp_path / "rails.json").read_text())["sweep"]] == [12.5]
-    assert "12.50" in (tmp_path / "rails.md").read_text()
