@@ -40,7 +40,7 @@ def checkpoints(active: ui.Active) -> None:
     from tae.checkpoint import list_checkpoints
 
     st.markdown("Every file in `checkpoints/`, and what its card says about it.")
-    for listed in list_checkpoints(ui.CHECKPOINTS):
+    for listed in list_checkpoints(ui.checkpoints_folder()):
         with st.container(border=True):
             if listed.card is None or listed.config is None:
                 st.markdown(f"#### {escape_markdown(listed.path.name)}")

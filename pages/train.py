@@ -100,7 +100,7 @@ def main() -> None:
     ui.setup_without_model("Train")
     st.title("Train")
     state = st.session_state
-    found = runs.list_runs(ui.CHECKPOINTS)
+    found = runs.list_runs(ui.checkpoints_folder())
     active = [run for run in found if run.is_active]
     if state.task not in TASKS:
         state.task = "runs" if active else "new"
@@ -236,7 +236,7 @@ def choose_dropped() -> Data | None:
             bar.progress(number / total, f"Reading… {number} of {total}")
 
         try:
-            kept = kept or dropped.begin(ui.CHECKPOINTS)
+            kept = kept or dropped.begin(ui.checkpoints_folder())
             state.train_dropped = kept
             dropped.add(
                 kept,
@@ -562,7 +562,7 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[r
     patch = "one-token" if config.patch_size is None else f"p{config.patch_size}"
     stem = data.stem if data else "pictures"
     automatic = safe_name(f"{safe_name(stem)[:30]}_{config.preset}_{size_in_words(config.input_size)}_{patch}")
-    automatic = runs.free_name(ui.CHECKPOINTS, automatic)
+    automatic = runs.free_name(ui.checkpoints_folder(), automatic)
     typed = st.text_input(
         "Name",
         key="train_name",
@@ -572,17 +572,17 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[r
         help="Of the run and of its checkpoint. Nothing that is there already is ever replaced.",
     ).strip()
     name = safe_name(typed) if typed else automatic
-    if typed and runs.free_name(ui.CHECKPOINTS, name) != name:
+    if typed and runs.free_name(ui.checkpoints_folder(), name) != name:
         st.error(
             f"There is a run or a checkpoint named {escape_markdown(name)} already; "
-            f"{escape_markdown(runs.free_name(ui.CHECKPOINTS, name))} is free.",
+            f"{escape_markdown(runs.free_name(ui.checkpoints_folder(), name))} is free.",
         )
         data = None
     elif typed and name != typed:
         st.caption(f"Its files will be called {escape_markdown(name)}.")
-    out = from_root(ui.CHECKPOINTS / f"{name}.safetensors")
+    out = from_root(ui.checkpoints_folder() / f"{name}.safetensors")
     if data is not None:
-        images = str(from_root(runs.folder_of(ui.CHECKPOINTS / out.name) / "images"))
+        images = str(from_root(runs.folder_of(ui.checkpoints_folder() / out.name) / "images"))
         title = plain_text(typed) if typed else None
         if data.dropped and not title:
             title = f"dropped pictures {config.preset} {size_in_words(config.input_size)}"

@@ -27,7 +27,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in place of `checkpoints/`."""
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    monkeypatch.setattr(ui, "CHECKPOINTS", folder)
+    monkeypatch.setenv("TAE_CHECKPOINTS", str(folder))
     st.cache_data.clear()
     return folder
 
@@ -118,7 +118,7 @@ def test_typed_folder_shows_what_the_model_will_see(folder: Path) -> None:
     assert len(app.get("image")) == 8
     assert "broken.png" in texts(app).replace("\\", "")
     assert asked(app).data == str(folder)
-    assert asked(app).out == ui.CHECKPOINTS / "my_shoes_tiny_201x201_p16.safetensors"
+    assert asked(app).out == ui.checkpoints_folder() / "my_shoes_tiny_201x201_p16.safetensors"
 
 
 def test_large_folder_is_sampled_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,13 +196,13 @@ def test_settings_on_the_page_are_those_of_the_command(folder: Path) -> None:
         precision="fp32",
         eval_every=8,
         log_every=8,
-        out=ui.CHECKPOINTS / "My_fine_shoes.safetensors",
+        out=ui.checkpoints_folder() / "My_fine_shoes.safetensors",
         name="My fine shoes!",
     )
 
 
 def test_defaults_on_the_page_are_those_of_the_command_line() -> None:
-    assert asked(demo(open_page())) == TrainConfig(out=ui.CHECKPOINTS / "demo_tiny_201x201_p16.safetensors")
+    assert asked(demo(open_page())) == TrainConfig(out=ui.checkpoints_folder() / "demo_tiny_201x201_p16.safetensors")
 
 
 def test_minutes_and_any_width_can_be_asked_for() -> None:
@@ -261,7 +261,7 @@ def test_typed_name_never_leads_out_of_the_folder(name: str) -> None:
     app = demo(open_page())
     app.text_input("train_name").set_value(name)
     out = asked(run(app)).out
-    assert out is not None and out.parent == ui.CHECKPOINTS and re.fullmatch(r"[A-Za-z0-9._-]+", out.name)
+    assert out is not None and out.parent == ui.checkpoints_folder() and re.fullmatch(r"[A-Za-z0-9._-]+", out.name)
 
 
 def test_plan_is_that_of_the_planner_and_warns_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in place of `checkpoints/`."""
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    monkeypatch.setattr(ui, "CHECKPOINTS", folder)
+    monkeypatch.setenv("TAE_CHECKPOINTS", str(folder))
     return folder
 
 

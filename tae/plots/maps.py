@@ -1,0 +1,270 @@
+"""Attention as figures: a map, all layers, one patch's weights on the image. Arrays in, Plotly figures out."""
+
+import base64
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from tae.config import MAX_TOKENS
+from tae.images import encode_png
+from tae.plots.style import ATTENTION_COLOURS, OVERLAY, QUERY_COLOUR, Quantity, block_max, colour_bar, finish, unit_of
+
+EXACT_TOKENS = 400
+"""Up to here a map is drawn cell by cell; above, blocks of cells show their largest weight."""
+MAX_CELLS = 512
+MAX_CELLS_SMALL = 256
+
+
+def plot_attention_map(
+    attention_map: np.ndarray,
+    grid: tuple[int, int],
+    zmax: float | None = None,
+    quantity: Quantity = "weight",
+    spread: np.ndarray | None = None,
+) -> go.Figure:
+    """One map as a heatmap: rows = query from above, columns = key, dark = high.
+
+    Args:
+        attention_map: (N, N) weights, or their spread between heads.
+        grid: (rows, columns) of patches.
+        zmax: End of the colours in x uniform; None: the map's own maximum, at least 1.5.
+        quantity: What the numbers are.
+        spread: (N, N) standard deviation between the heads, told by the hover where cells are drawn one by one.
+    """
+    num_tokens = len(attention_map)
+    values = np.asarray(attention_map, np.float32) * num_tokens
+    cells, k = block_max(values, MAX_CELLS) if num_tokens > EXACT_TOKENS else (values, 1)
+    top = max(1.5, float(values.max())) if zmax is None else zmax
+    labels = _token_labels(num_tokens, grid, k)
+    unit = unit_of(quantity)
+    prefix = "" if k == 1 else f"strongest of {k}x{k} pairs<br>"
+    weights, deviation = (cells / num_tokens).astype(np.float32), ""
+    if spread is not None and k == 1:
+        weights = np.stack([weights, np.asarray(spread, np.float32)], axis=-1)
+        deviation = "<br>spread between heads %{customdata[1]:.4g}"
+    weight = "%{customdata[0]:.4g}" if deviation else "%{customdata:.4g}"
+    figure = go.Figure(
+        go.Heatmap(
+            z=cells,
+            x=labels,
+            y=labels,
+            customdata=weights,
+            colorscale=ATTENTION_COLOURS,
+            zmin=0,
+            zmax=top,
+            colorbar=colour_bar(unit),
+            hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>{quantity} {weight} = %{{z:.4g}} x uniform{deviation}"
+            "<extra></extra>",
+        )
+    )
+    ticks = _row_starts(grid, k)
+    axis = {"tickmode": "array", "tickvals": [labels[tick] for tick in ticks], "constrain": "domain", "showgrid": False}
+    names = [f"row {row}" for row in _named_rows(grid)]
+    figure.update_xaxes(title="Key patch", ticktext=names, tickangle=-90, **axis)
+    figure.update_yaxes(title="Query patch", ticktext=names, autorange="reversed", scaleanchor="x", **axis)
+    if k > 1:
+        _say_coarser(figure, k, yshift=2)
+    return finish(figure, height=450, top=30 if k > 1 else 8)
+
+
+def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: float) -> go.Figure:
+    """All layers and their average side by side, on one colour range.
+
+    Args:
+        maps: {"layer_0": (N, N), ..., "average": (N, N)} weights.
+        grid: (rows, columns) of patches.
+        zmax: End of the colours in x uniform.
+    """
+    columns = min(4, len(maps))
+    rows = -(-len(maps) // columns)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=[layer_title(name) for name in maps],
+        horizontal_spacing=0.02,
+        vertical_spacing=0.09 / rows,
+    )
+    k = 1
+    for number, attention_map in enumerate(maps.values()):
+        num_tokens = len(attention_map)
+        values = np.asarray(attention_map, np.float32) * num_tokens
+        cells, k = block_max(values, MAX_CELLS_SMALL)
+        labels = _token_labels(num_tokens, grid, k)
+        figure.add_trace(
+            go.Heatmap(
+                z=cells,
+                x=labels,
+                y=labels,
+                customdata=(cells / num_tokens).astype(np.float32) if k == 1 else None,
+                coloraxis="coloraxis",
+                hovertemplate="query %{y}<br>key %{x}<br>weight %{customdata:.4g} = %{z:.4g} x uniform<extra></extra>"
+                if k == 1
+                else f"strongest of {k}x{k} pairs<br>query %{{y}}<br>key %{{x}}<br>%{{z:.4g}} x uniform<extra></extra>",
+            ),
+            row=number // columns + 1,
+            col=number % columns + 1,
+        )
+    figure.update_xaxes(showticklabels=False, showgrid=False, constrain="domain")
+    figure.update_yaxes(showticklabels=False, showgrid=False, constrain="domain", autorange="reversed")
+    for number in range(len(maps)):
+        suffix = "" if number == 0 else str(number + 1)
+        figure.layout[f"yaxis{suffix}"].scaleanchor = f"x{suffix}"
+    figure.update_layout(
+        coloraxis={"colorscale": ATTENTION_COLOURS, "cmin": 0, "cmax": zmax, "colorbar": colour_bar("x uniform")}
+    )
+    if k > 1:
+        _say_coarser(figure, k, yshift=22)  # above the titles of the single maps
+    return finish(figure, height=50 + 240 * rows, top=36 if k == 1 else 58, bottom=8, left=8)
+
+
+def plot_patch_attention(
+    image: np.ndarray,
+    weights: np.ndarray,
+    grid: tuple[int, int],
+    patch_size: int,
+    query: int,
+    zmax: float | None = None,
+    incoming: bool = False,
+    quantity: Quantity = "weight",
+) -> go.Figure:
+    """Weights of one patch laid over the image, patch by patch; the patch itself is outlined.
+
+    A marker that nobody sees lies on every patch, so that a click selects it: `selected_token`.
+
+    Args:
+        image: (H, W) in [0, 1].
+        weights: (N,), those that the query places, or, incoming, those that others place on it.
+        grid: (rows, columns) of patches.
+        patch_size: Side of a patch in pixels.
+        query: Token number of the chosen patch.
+        zmax: End of the colours in x uniform; None: the largest of these weights, at least 1.5.
+        incoming: Whether the weights come from the others.
+        quantity: What the numbers are.
+    """
+    height, width = image.shape
+    rows, columns = grid
+    values = np.asarray(weights, np.float32) * len(weights)
+    top = max(1.5, float(values.max())) if zmax is None else zmax
+    x_edges = np.minimum(np.arange(columns + 1) * patch_size, width)
+    y_edges = np.minimum(np.arange(rows + 1) * patch_size, height)
+    x_centres, y_centres = (x_edges[:-1] + x_edges[1:]) / 2, (y_edges[:-1] + y_edges[1:]) / 2
+    figure = go.Figure()
+    figure.add_layout_image(
+        source="data:image/png;base64," + base64.b64encode(encode_png(image)).decode(),
+        x=0,
+        y=0,
+        sizex=width,
+        sizey=height,
+        xref="x",
+        yref="y",
+        sizing="stretch",
+        layer="below",
+    )
+    figure.add_trace(
+        go.Heatmap(
+            z=values.reshape(grid),
+            x=x_edges,
+            y=y_edges,
+            colorscale=[[place, f"rgba{(*colour, opacity)}"] for place, colour, opacity in OVERLAY],
+            showscale=False,
+            zmin=0,
+            zmax=top,
+            xgap=0.6,
+            ygap=0.6,
+            hoverinfo="skip",
+        )
+    )
+    # The colour bar shows the overlay as it looks on white paper, whatever the page's own background is.
+    on_paper = [[place, f"rgb{_on_white(colour, opacity)}"] for place, colour, opacity in OVERLAY]
+    bar = colour_bar(unit_of(quantity))
+    figure.add_trace(
+        go.Scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            marker={"color": [0], "cmin": 0, "cmax": top, "colorscale": on_paper, "showscale": True, "colorbar": bar},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    tokens = np.arange(rows * columns)
+    verb = "placed on the chosen patch" if incoming else "receives from the chosen patch"
+    figure.add_trace(
+        go.Scatter(
+            x=np.tile(x_centres, rows),
+            y=np.repeat(y_centres, columns),
+            mode="markers",
+            marker={"size": max(6, min(34, 380 / max(columns, rows))), "symbol": "square", "opacity": 0},
+            customdata=np.stack([tokens, tokens // columns, tokens % columns, values / len(weights), values], axis=1),
+            hovertemplate="patch %{customdata[0]:.0f}: row %{customdata[1]:.0f}, column %{customdata[2]:.0f}<br>"
+            f"{verb}: {quantity} %{{customdata[3]:.4g}} = %{{customdata[4]:.4g}} x uniform<extra></extra>",
+            selected={"marker": {"opacity": 0}},
+            unselected={"marker": {"opacity": 0}},
+            showlegend=False,
+        )
+    )
+    row, column = divmod(query, columns)
+    figure.add_shape(
+        type="rect",
+        x0=x_edges[column],
+        x1=x_edges[column + 1],
+        y0=y_edges[row],
+        y1=y_edges[row + 1],
+        line={"color": QUERY_COLOUR, "width": 3},
+    )
+    figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
+    figure.update_yaxes(range=[height, 0], visible=False, constrain="domain", scaleanchor="x")
+    return finish(figure, height=int(np.clip(450 * height / width, 180, 450)), top=8, bottom=8, left=0, dragmode=False)
+
+
+def selected_token(selection: dict) -> int | None:
+    """The token that a click on `plot_patch_attention` chose, from the selection that Streamlit reports.
+
+    None where nothing was chosen, and for anything that is no token number.
+    """
+    for point in selection.get("points") or []:
+        data = point.get("customdata") if isinstance(point, dict) else None
+        values = list(data.values()) if isinstance(data, dict) else data if isinstance(data, list) else [data]
+        if values and isinstance(values[0], (int, float)) and 0 <= values[0] < MAX_TOKENS:
+            return int(values[0])
+    return None
+
+
+def layer_title(name: str) -> str:
+    """A map's name as pages and exports spell it."""
+    return "Average" if name == "average" else f"Layer {name.removeprefix('layer_')}"
+
+
+def _say_coarser(figure: go.Figure, k: int, yshift: int) -> None:
+    figure.add_annotation(
+        text=f"each cell: maximum of {k} x {k} cells",
+        x=0,
+        y=1,
+        yshift=yshift,
+        xref="paper",
+        yref="paper",
+        showarrow=False,
+        xanchor="left",
+        yanchor="bottom",
+    )
+
+
+def _on_white(colour: tuple[int, int, int], opacity: float) -> tuple[int, ...]:
+    return tuple(round(255 - opacity * (255 - channel)) for channel in colour)
+
+
+def _token_labels(num_tokens: int, grid: tuple[int, int], k: int) -> list[str]:
+    """What the hover calls each row or column of a map whose cells stand for k tokens."""
+    if k == 1:
+        return [f"{token} (row {token // grid[1]}, column {token % grid[1]})" for token in range(num_tokens)]
+    return [f"{start} to {min(start + k, num_tokens) - 1}" for start in range(0, num_tokens, k)]
+
+
+def _row_starts(grid: tuple[int, int], k: int) -> list[int]:
+    """Cells at which a row of patches begins, at most a dozen of them."""
+    return [row * grid[1] // k for row in _named_rows(grid)]
+
+
+def _named_rows(grid: tuple[int, int]) -> range:
+    return range(0, grid[0], -(-grid[0] // 12))

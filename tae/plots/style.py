@@ -1,0 +1,82 @@
+"""What all figures share: colours, and the room around a drawing. The page's theme gives fonts and backgrounds.
+
+Attention is drawn dark = high in a reversed magma, which people with any colour vision can read; signed errors in a
+diverging map that is centred on zero. Units of attention are "x uniform": a weight times the number of tokens.
+"""
+
+from typing import Literal
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.colors import diverging, sequential
+
+ATTENTION_COLOURS = [*sequential.Magma[:0:-1], "#03010c"]
+"""Magma from light to dark. Its own darkest, #000004, is a code that Streamlit's theme replaces by another colour."""
+OVERLAY = [(0.0, (254, 196, 140), 0.0), (0.08, (252, 160, 110), 0.42), (0.4, (205, 64, 113), 0.62)]
+OVERLAY += [(0.7, (114, 31, 129), 0.78), (1.0, (20, 14, 54), 0.92)]
+"""Place, colour, opacity: the same colours over an image, where no weight leaves it as it is."""
+ERROR_COLOURS = diverging.PuOr
+QUERY_COLOUR = "#0091d5"
+"""A blue that stands out from grey and from magma's colours for every kind of colour vision."""
+MARKER_COLOUR = "#d55e00"
+CURVE_COLOURS = ("#0077bb", "#d55e00", "#009e73", "#a8559a", "#8a8f99")
+"""Blue, vermilion, green, purple, grey, after Okabe & Ito 2008: apart for every kind of colour vision, and seen on white
+and on black alike. From the sixth curve on they come again, dashed."""
+Quantity = Literal["weight", "spread"]
+"""What a map's numbers are: weights, or their standard deviation between heads."""
+CLEAR = "rgba(0,0,0,0)"
+
+
+def block_max(array: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:
+    """Shrink an array (rows, columns) to at most `max_cells` a side by the maximum of k x k blocks.
+
+    The maximum keeps a single strong weight visible, which a mean would thin out and a stride would miss.
+
+    Returns:
+        The blocks' maxima, and k; the array itself and 1 where it is small enough.
+    """
+    k = -(-max(array.shape) // max_cells)
+    if k <= 1:
+        return array, 1
+    rows, columns = (-(-side // k) for side in array.shape)
+    padded = np.full((rows * k, columns * k), -np.inf, array.dtype)
+    padded[: array.shape[0], : array.shape[1]] = array
+    return padded.reshape(rows, k, columns, k).max(axis=(1, 3)), k
+
+
+def block_extreme(array: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:
+    """`block_max` for signed numbers: of each block the one farthest from zero."""
+    highest, k = block_max(array, max_cells)
+    if k == 1:
+        return array, 1
+    lowest = -block_max(-array, max_cells)[0]
+    return np.where(-lowest > highest, lowest, highest), k
+
+
+def unit_of(quantity: Quantity) -> str:
+    """What stands beside a colour bar."""
+    return "x uniform" if quantity == "weight" else "spread, x uniform"
+
+
+def finish(
+    figure: go.Figure,
+    height: int,
+    top: int,
+    bottom: int = 50,
+    left: int = 64,
+    right: int = 10,
+    dragmode: str | bool = "zoom",
+) -> go.Figure:
+    figure.update_layout(
+        height=height,
+        margin={"t": top, "b": bottom, "l": left, "r": right},
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
+        dragmode=dragmode,
+        uirevision="keep",  # a zoom stays when the layer changes
+    )
+    return figure
+
+
+def colour_bar(title: str) -> dict:
+    return {"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0, "len": 0.9}

@@ -1,0 +1,98 @@
+"""The pictures that a session can show: its own, dropped ones, and the gallery's."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from tae.gallery import Sample
+from tae.images import ImageError, Picture, plain_text, read_image
+
+MAX_UPLOADS = 200
+MAX_UPLOAD_BYTES = 300 * 1024**2
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The picture that the pages show.
+
+    Attributes:
+        key: What the link calls it: a sample's key or "upload-...".
+        title: What the page calls it; a stranger's text, to be escaped.
+        digest: SHA-256 of its pixels or file.
+        picture: As it came.
+        sample: Where it is from, if it is of the gallery.
+    """
+
+    key: str
+    title: str
+    digest: str
+    picture: Picture
+    sample: Sample | None = None
+
+
+def add_pictures(files: Sequence[Any]) -> list[str]:
+    """Read dropped files and keep them for the session; shows the first of them.
+
+    Returns:
+        One sentence for each file that could not be read; the others are kept.
+    """
+    uploads = st.session_state.uploads
+    problems, added = [], []
+    bar = st.progress(0.0, "Reading…") if len(files) > 5 else None
+    for number, file in enumerate(files, start=1):
+        name = plain_text(file.name)
+        data = file.getvalue()
+        used = sum(size for _, size in uploads.values())
+        digest = hashlib.sha256(data).hexdigest()
+        key = f"upload-{digest[:12]}"
+        if key in uploads:
+            added.append(key)
+        elif len(uploads) >= MAX_UPLOADS or used + len(data) > MAX_UPLOAD_BYTES:
+            problems.append(
+                f"{name}: a session keeps at most {MAX_UPLOADS} pictures and {MAX_UPLOAD_BYTES // 1024**2} MB; "
+                "remove some first."
+            )
+        else:
+            try:
+                picture = read_image(data, file.name)
+            except ImageError as error:
+                problems.append(f"{name}: {error}")
+            else:
+                uploads[key] = (Chosen(key, name, digest, picture), len(data))
+                added.append(key)
+        if bar:
+            bar.progress(number / len(files), f"Reading… {number} of {len(files)}")
+    if bar:
+        bar.empty()
+    if added:
+        st.session_state.image = added[0]
+    return problems
+
+
+def uploaded() -> list[Chosen]:
+    """The session's own pictures, in the order in which they came."""
+    return [chosen for chosen, _ in st.session_state.uploads.values()]
+
+
+def remove_pictures() -> None:
+    """Forget the session's own pictures."""
+    st.session_state.uploads = {}
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _sample_picture(key: str, note: str, _sample: Sample) -> tuple[Picture, str]:
+    pixels = _sample.load()
+    grey = pixels if pixels.ndim == 2 else np.round(pixels @ np.array([0.299, 0.587, 0.114]))
+    notes = () if pixels.ndim == 2 else ("colour turned to grey (luma .299 R + .587 G + .114 B)",)
+    picture = Picture((grey / 255).astype(np.float32), notes, "sample", pixels)
+    return picture, hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def sample(key: str, one: Sample) -> Chosen:
+    """A picture of the gallery."""
+    picture, digest = _sample_picture(key, one.note, one)  # rails of one key differ in size, which their note tells
+    return Chosen(key, one.title, digest, picture, one)

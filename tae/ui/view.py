@@ -1,0 +1,79 @@
+"""The view (which page, checkpoint, picture, layer, head, patch) and its link.
+
+It lives under its own keys in session state, because a widget's value dies when its page is left, and is written to the
+URL, so that a copied link restores it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+DEFAULTS: dict[str, str] = {
+    "checkpoint": "",
+    "image": "",
+    "fit": "pad",
+    "part": "encoder",
+    "layer": "average",
+    "head": "mean",
+    "query": "",
+    "direction": "from",
+    "task": "",
+    "run": "",
+}
+"""The view's fields and what they are until somebody chooses; all are texts, as in a link."""
+
+
+def init_state() -> None:
+    """Fill in defaults, and take over what the URL says where somebody opened or edited a link."""
+    state = st.session_state
+    for field, value in DEFAULTS.items():
+        state.setdefault(field, value)
+    state.setdefault("uploads", {})
+    state.setdefault("uploaded_models", {})
+    state.setdefault("untrained", {})
+    state.setdefault("upload_round", 0)
+    if st.query_params.to_dict() != state.get("written_link"):
+        for field in DEFAULTS:
+            if field in st.query_params:
+                state[field] = st.query_params[field][:200]
+
+
+def link() -> dict[str, str]:
+    """The view as URL parameters; what stands at its default is left out."""
+    return {field: st.session_state[field] for field, default in DEFAULTS.items() if st.session_state[field] != default}
+
+
+def write_link() -> None:
+    """Put the view into the URL; called at the end of a page, when every field has been checked."""
+    current = link()
+    if st.query_params.to_dict() != current:
+        st.query_params.from_dict(current)
+    st.session_state["written_link"] = current
+
+
+def choose(field: str, widget: Any, label: str, options: Sequence[str], **settings: Any) -> str:
+    """A selection widget that is bound to one field of the view.
+
+    Args:
+        field: Of `DEFAULTS`; a value that is not among the options becomes the first option.
+        widget: `st.selectbox`, `st.segmented_control` or a column's.
+        label: Shown above it.
+        options: Texts; `format_func` in `settings` makes them readable.
+        settings: Handed on to the widget.
+
+    Returns:
+        The chosen option.
+    """
+    state = st.session_state
+    if state[field] not in options:
+        state[field] = options[0]
+    key = f"choose_{field}"
+    state[key] = state[field]
+
+    def keep() -> None:
+        if state[key] is not None:  # a second click on a segment would empty it
+            state[field] = state[key]
+
+    widget(label, options, key=key, on_change=keep, **settings)
+    return state[field]
