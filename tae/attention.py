@@ -7,15 +7,21 @@ to 1, rows and columns of padding are 0. "x uniform" is a weight times the numbe
 all keys alike.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tae.layers import attention_weights
+from tae.layers import ROWS_AT_ONCE, TransformerBlock, attention_weights
 from tae.model import TransformerAutoencoder
+
+FUSIONS = ("mean", "max", "min")
+"""How the heads of a layer become one map; see `fuse`."""
+WEIGHTINGS = ("weights", "values")
+"""Attention weights as they are, or each times the length of the value vector that it moves; see `value_weighted`."""
 
 UNIFORM_LIMIT = 1.5
 """A map whose largest weight stays under this many times the uniform weight is practically uniform."""
@@ -105,7 +111,86 @@ def head_spread(heads: Maps) -> Tensor:
     return _tensor(heads).std(dim=-3, correction=0)
 
 
-def rollout(maps: Sequence[Maps] | Maps, residual: float = 0.5) -> Tensor:
+def fuse(heads: Maps, fusion: str = "mean") -> Tensor:
+    """The heads of a layer as one map: their mean, or for each pair of patches the largest or smallest weight.
+
+    Rows of "max" and "min" are made to sum to 1 again, for display as for rollout: "x uniform" keeps its meaning, and
+    what is seen is what is chained.
+
+    Args:
+        heads: (..., heads, N, N).
+        fusion: One of `FUSIONS`.
+
+    Returns:
+        (..., N, N). Rows of padding are 0; so is, with "min", a row in which no key gets weight from every head.
+
+    Raises:
+        ValueError: If the fusion is unknown.
+    """
+    heads = _tensor(heads)
+    if fusion == "mean":
+        return heads.mean(dim=-3)
+    if fusion == "max":
+        return normalised(heads.amax(dim=-3))
+    if fusion == "min":
+        return normalised(heads.amin(dim=-3))
+    raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+
+
+def discard_smallest(maps: Maps, discard: float) -> tuple[Tensor, Tensor]:
+    """Drop the smallest weights of each row and make it sum to 1 again.
+
+    The discard ratio of the published rollouts for images (Gildenblat 2020, "Exploring explainability for vision
+    transformers") drops a share of the entries. There it is one of the whole map, which can empty the row of a query
+    that spreads its weight; here it is one of each row. Equal weights share one fate: those as large as the smallest
+    kept weight stay, so that no order of patches decides, and a uniform map stays as it is.
+
+    Args:
+        maps: (..., N, N).
+        discard: Share of the real keys to drop in each row, in [0, 1), rounded down; at least one stays.
+
+    Returns:
+        The maps (..., N, N) with what is left, and the share of each row's weight that was dropped (..., N), 0 for
+        padding.
+
+    Raises:
+        ValueError: If the share is out of range.
+    """
+    maps = _tensor(maps)
+    if not 0 <= discard < 1:
+        raise ValueError(f"discard must be from 0 to less than 1, got {discard}")
+    num_tokens = maps.shape[-1]
+    flat = maps.reshape(-1, num_tokens, num_tokens)
+    smallest_kept = []
+    for one, num_real in zip(flat, _num_real(flat).tolist(), strict=True):
+        dropped = min(math.floor(discard * num_real + 1e-9), num_real - 1)  # 0.29 * 100 is 28.999...
+        rank = num_tokens - num_real + dropped + 1  # the zeros of padding come first
+        smallest_kept.append(one.kthvalue(rank, dim=-1, keepdim=True).values if num_real else one[:, :1])
+    kept = maps * (maps >= torch.stack(smallest_kept).reshape(*maps.shape[:-1], 1))
+    before, after = maps.sum(dim=-1), kept.sum(dim=-1)
+    hidden = ((before - after) / before.where(before > 0, 1)).clamp_min(0)
+    return normalised(kept), hidden
+
+
+def hidden_mass(maps: Iterable[Maps] | Maps, discard: float) -> float:
+    """Share of all weight that `rollout` drops with this discard ratio: the mean over real queries and layers.
+
+    Args:
+        maps: Each layer's map (..., N, N), as for `rollout`.
+        discard: In [0, 1).
+
+    Returns:
+        In [0, 1); nan if no query is real.
+    """
+    total, count = 0.0, 0
+    for layer_map in maps:
+        layer_map = _tensor(layer_map)
+        total += float(discard_smallest(layer_map, discard)[1].sum())
+        count += int(_num_real(layer_map).sum())
+    return total / count if count else math.nan
+
+
+def rollout(maps: Iterable[Maps] | Maps, residual: float = 0.5, discard: float = 0.0) -> Tensor:
     """Attention rollout: how weights chain through the layers, if the residual stream carries a fixed share.
 
     Abnar & Zuidema 2020, "Quantifying attention flow in transformers": each layer's map is mixed with the identity,
@@ -113,31 +198,37 @@ def rollout(maps: Sequence[Maps] | Maps, residual: float = 0.5) -> Tensor:
     last @ ... @ first.
 
     Args:
-        maps: Each layer's map (..., N, N), heads averaged, the first layer first; a list or a stack (L, ..., N, N).
+        maps: Each layer's map (..., N, N), heads fused, the first layer first; a stack (L, ..., N, N), or anything that
+            hands out one after another, of which only one is held at a time.
         residual: Share of the residual stream, in [0, 1].
+        discard: Share of the smallest weights in each row that is dropped first, in [0, 1); see `discard_smallest`.
+            `hidden_mass` tells how much weight that is.
 
     Returns:
         (..., N, N): row = token after the last layer, column = token before the first. Rows sum to 1; rows and columns
         of padding, tokens without weight in every layer, are 0.
 
     Raises:
-        ValueError: If there is no layer, or the share is out of range.
+        ValueError: If there is no layer, or a share is out of range.
     """
-    layers = [_tensor(layer_map) for layer_map in maps]
-    if not layers:
-        raise ValueError("maps must hold at least one layer, got none")
     if not 0 <= residual <= 1:
         raise ValueError(f"residual must be from 0 to 1, got {residual}")
-    is_real = torch.stack([layer_map.sum(dim=-1) > 0 for layer_map in layers]).any(dim=0)
-    identity = torch.eye(layers[0].shape[-1]).to(layers[0])
     chained: Tensor | None = None
-    for layer_map in layers:
+    is_real: Tensor | None = None
+    for layer_map in maps:
+        layer_map = _tensor(layer_map)
+        holds_weight = layer_map.sum(dim=-1) > 0
+        is_real = holds_weight if is_real is None else is_real | holds_weight
+        if discard:
+            layer_map = discard_smallest(layer_map, discard)[0]
+        identity = torch.eye(layer_map.shape[-1]).to(layer_map)
         mixed = (1 - residual) * layer_map + residual * identity
-        sums = mixed.sum(dim=-1, keepdim=True)
+        sums = mixed.sum(dim=-1, keepdim=True)  # without keepdim it would be the columns that are divided
         # A row without any weight, and without a residual, stays where it is.
         mixed = torch.where(sums > 0, mixed / sums, identity)
         chained = mixed if chained is None else mixed @ chained
-    assert chained is not None
+    if chained is None or is_real is None:
+        raise ValueError("maps must hold at least one layer, got none")
     return chained * is_real[..., None]
 
 
@@ -158,6 +249,133 @@ def map_correlation(maps: Maps) -> float:
     flat = flat / flat.norm(dim=1, keepdim=True)
     pairs = flat @ flat.T  # (B, B), 1 on the diagonal
     return float((pairs.sum() - pairs.trace()) / (count * (count - 1)))
+
+
+@torch.no_grad()
+def each_layer(
+    model: TransformerAutoencoder, images: Tensor, part: str = "encoder", widths: Tensor | None = None
+) -> Iterator[tuple[TransformerBlock, Tensor, Tensor | None]]:
+    """One layer after another: the block, the tokens (B, N, D) that enter it, and the mask (B, N) or None.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        images: (B, 1, H, W) in [0, 1].
+        part: "encoder" or "decoder".
+        widths: (B,) or None.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    tokens, mask = model.layer_input(images, 0, part, widths)
+    for block in (model.encoder if part == "encoder" else model.decoder).blocks:
+        yield block, tokens, mask
+        tokens = block(tokens, mask)
+
+
+@torch.no_grad()
+def each_head(
+    block: TransformerBlock,
+    tokens: Tensor,
+    mask: Tensor | None = None,
+    weighting: str = "weights",
+    heads: Sequence[int] | None = None,
+) -> Iterator[Tensor]:
+    """A layer's maps, one head after another, so that only one is held at a time.
+
+    Args:
+        block: The layer.
+        tokens: (B, N, D), as they enter it.
+        mask: (B, N), True = real.
+        weighting: "weights", or "values" as in `value_weighted`.
+        heads: Which; None: all.
+
+    Yields:
+        (B, N, N), rows sum to 1; rows and columns of padding are 0.
+    """
+    q, k, _ = block.attn.qkv_heads(block.norm1(tokens))
+    lengths = _value_factors(block, tokens).norm(dim=-2) if weighting == "values" else None  # (B, N, heads)
+    for head in range(block.attn.num_heads) if heads is None else heads:
+        weights = attention_weights(q[:, head], k[:, head], mask)
+        if mask is not None:
+            weights = weights.mul_(mask[:, :, None])
+        yield weights if lengths is None else normalised(weights.mul_(lengths[:, None, :, head]))
+
+
+@torch.no_grad()
+def value_norms(
+    model: TransformerAutoencoder, images: Tensor, layer: int, part: str = "encoder", widths: Tensor | None = None
+) -> Tensor:
+    """Length of what each head would add to the residual stream if it read one token alone: ||f(x)||.
+
+    f(x) = (x W_V + b_V) W_O, with the part of W_O that belongs to the head and without the bias of the output, which
+    belongs to no token (Kobayashi 2020).
+
+    Returns:
+        (B, heads, N), in units of the residual stream; what padding holds means nothing. Times the weights
+        (`model.get_attention_heads`, key by key) they are Kobayashi's norms ||alpha f(x)||, before `value_weighted`
+        makes rows sum to 1.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    tokens, _ = model.layer_input(images, layer, part, widths)
+    return _value_factors(_block(model, layer, part), tokens).norm(dim=-2).mT
+
+
+@torch.no_grad()
+def value_weighted(
+    model: TransformerAutoencoder, images: Tensor, layer: int, part: str = "encoder", widths: Tensor | None = None
+) -> Tensor:
+    """Weights times the length of the value vector that each moves: a large weight on a short vector moves little.
+
+    Kobayashi 2020, "Attention is not only a weight: analyzing transformers with vector norms": ||alpha f(x)||, head by
+    head. Here each row is made to sum to 1, so that "x uniform" keeps its meaning: shares of the total length that a
+    query reads, not lengths; `value_norms` has those.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        images: (B, 1, H, W) in [0, 1].
+        layer: 0 is the first.
+        part: "encoder" or "decoder".
+        widths: (B,) or None.
+
+    Returns:
+        (B, heads, N, N), rows sum to 1; rows and columns of padding are 0.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    tokens, mask = model.layer_input(images, layer, part, widths)
+    return torch.stack(list(each_head(_block(model, layer, part), tokens, mask, "values")), dim=1)
+
+
+@torch.no_grad()
+def value_weighted_sum(block: TransformerBlock, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    """All heads together, weighted by values: the length of the sum of what they move, ||sum_h alpha_h f_h(x)||.
+
+    Kobayashi 2020, section 4. Heads that move a token in opposite directions cancel here, as they do in the network;
+    a mean of `value_weighted` over heads would not show it.
+
+    Args:
+        block: The layer.
+        tokens: (B, N, D), as they enter it.
+        mask: (B, N), True = real.
+
+    Returns:
+        (B, N, N), rows made to sum to 1; rows and columns of padding are 0.
+    """
+    q, k, _ = block.attn.qkv_heads(block.norm1(tokens))
+    factors = _value_factors(block, tokens)  # (B, N, R, heads)
+    num_tokens = tokens.shape[1]
+    total = factors.new_zeros(len(tokens), num_tokens, num_tokens)
+    for start in range(0, num_tokens, ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        weights = attention_weights(q[:, :, rows], k, mask)  # (B, heads, rows, N)
+        for direction in range(factors.shape[2]):
+            along = factors[:, :, direction].mT[:, :, None] * weights  # (B, heads, rows, N)
+            total[:, rows] += along.sum(dim=1).square_()
+    total = total.sqrt_()
+    return normalised(total if mask is None else total.mul_(mask[:, :, None]))
 
 
 @torch.no_grad()
@@ -183,7 +401,7 @@ def recomputation_error(
         ValueError: If an argument does not fit.
     """
     tokens, mask = model.layer_input(images, layer, part, widths)
-    block = (model.encoder if part == "encoder" else model.decoder).blocks[layer]
+    block = _block(model, layer, part)
     q, k, v = block.attn.qkv_heads(block.norm1(tokens))
     fused = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
     worst = 0.0
@@ -191,6 +409,34 @@ def recomputation_error(
         recomputed = attention_weights(q[:, head], k[:, head], mask).to(v.dtype) @ v[:, head]
         worst = max(worst, float((recomputed - fused[:, head]).abs().max()))
     return worst
+
+
+def normalised(maps: Maps) -> Tensor:
+    """Maps (..., N, N) whose rows sum to 1; rows of zeros stay."""
+    maps = _tensor(maps)
+    sums = maps.sum(dim=-1, keepdim=True)
+    return maps / sums.where(sums > 0, 1)
+
+
+def _block(model: TransformerAutoencoder, layer: int, part: str) -> TransformerBlock:
+    return (model.encoder if part == "encoder" else model.decoder).blocks[layer]
+
+
+def _value_factors(block: TransformerBlock, tokens: Tensor) -> Tensor:
+    """R (B, N, R, heads) of each token with ||R a|| = ||sum_h a_h f_h(x)|| for all a (heads,).
+
+    The QR decomposition of the heads' vectors f_h(x) (D, heads), whose Q turns without changing a length: a few
+    numbers for each token instead of D for each head, and no difference of squares that would lose digits.
+    """
+    _, _, v = block.attn.qkv_heads(block.norm1(tokens))  # (B, heads, N, head_dim)
+    weight = block.attn.proj.weight.unflatten(1, (block.attn.num_heads, -1))  # (D, heads, head_dim)
+    dtype = torch.promote_types(v.dtype, torch.float32)
+    v, weight = v.to(dtype), weight.to(dtype)
+    chunks = []
+    for start in range(0, tokens.shape[1], ROWS_AT_ONCE):
+        vectors = torch.einsum("bhne,dhe->bndh", v[:, :, start : start + ROWS_AT_ONCE], weight)
+        chunks.append(torch.linalg.qr(vectors, mode="r").R)
+    return torch.cat(chunks, dim=1)
 
 
 def _tensor(maps: Maps) -> Tensor:
