@@ -325,11 +325,56 @@ def test_tick_labels_name_the_row_of_patches_that_begins_in_their_cell(grid):
     k = -(-num_tokens // len(heatmap.x))
     for axis, labels in ((figure.layout.xaxis, heatmap.x), (figure.layout.yaxis, heatmap.y)):
         assert 1 <= len(axis.tickvals) <= 12
-        assert axis.ticktext[0] == "row 0"
+        assert axis.ticktext[0] == ("row 0" if grid[0] > 1 else "patch 0")
         for value, text in zip(axis.tickvals, axis.ticktext, strict=True):
             cell = list(labels).index(value)
-            first_token = int(text.removeprefix("row ")) * grid[1]
+            kind, number = text.split()
+            first_token = int(number) * (grid[1] if kind == "row" else 1)
             assert cell * k <= first_token < (cell + 1) * k
+
+
+def test_a_region_is_drawn_from_the_exact_values():
+    attention_map = random_map(1000)
+    region = plots.Region(range(130, 170), range(900, 1000))
+    (heatmap,) = traces(plots.plot_attention_map(attention_map, (20, 50), 9.0, region=region), go.Heatmap)
+    np.testing.assert_array_equal(heatmap.customdata, attention_map[130:170, 900:])
+    assert heatmap.y[0] == "130 (row 2, column 30)" and heatmap.x[-1] == "999 (row 19, column 49)"
+    assert (heatmap.zmin, heatmap.zmax) == (0, 9.0)
+    large = plots.Region(range(0, 600), range(0, 500))
+    (heatmap,) = traces(plots.plot_attention_map(attention_map, (20, 50), region=large), go.Heatmap)
+    assert heatmap.z.shape == (300, 250) and heatmap.z.max() == attention_map[:600, :500].max() * np.float32(1000)
+
+
+def test_a_box_chooses_the_cells_that_it_touches_and_a_box_in_that_again():
+    whole = plots.Region.whole(169)
+    box = {"box": [{"x": [3.2, 9.9], "y": [20.6, 12.4]}]}  # cell 3 reaches from 2.5 to 3.5
+    region = plots.selected_region(box, whole)
+    assert region == plots.Region(range(12, 22), range(3, 11))
+    again = plots.selected_region({"box": [{"x": [0, 2], "y": [1, 1]}]}, region)
+    assert again == plots.Region(range(13, 15), range(3, 6))
+    corner = plots.selected_region({"box": [{"x": [500, 900], "y": [-40, -30]}]}, whole)
+    assert corner == plots.Region(range(0, 2), range(167, 169))
+
+
+def test_a_box_on_blocks_chooses_all_their_patches():
+    whole = plots.Region.whole(3040)
+    assert whole.cell_side == 6
+    region = plots.selected_region({"box": [{"x": [10, 11], "y": [506, 506]}]}, whole)
+    assert region == plots.Region(range(3036, 3040), range(60, 72)) and region.cell_side == 1
+
+
+@pytest.mark.parametrize(
+    "selection", [{}, {"box": []}, {"box": ["x"]}, {"box": [{"x": [1, 2]}]}, {"box": [{"x": ["a", 2], "y": [1, 2]}]}]
+)
+def test_what_is_no_box_chooses_nothing(selection):
+    assert plots.selected_region(selection, plots.Region.whole(10)) is None
+
+
+def test_a_region_survives_a_link_and_foreign_texts_show_the_whole_map():
+    region = plots.Region(range(3, 9), range(10, 169))
+    assert plots.Region.from_text(region.to_text(), 169) == region
+    for text in ("", "3-8x10-168x", "3-8x10-169", "8-3x10-168", "3-3x10-168", "9" * 30 + "-1x1-2"):
+        assert plots.Region.from_text(text, 169) == plots.Region.whole(169)
 
 
 def test_maps_of_up_to_400_tokens_are_drawn_cell_by_cell_and_say_nothing_of_blocks():

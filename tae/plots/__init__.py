@@ -4,10 +4,12 @@ from tae.plots.maps import (
     EXACT_TOKENS,
     MAX_CELLS,
     MAX_CELLS_SMALL,
+    Region,
     layer_title,
     plot_attention_map,
     plot_layer_grid,
     plot_patch_attention,
+    selected_region,
     selected_token,
 )
 from tae.plots.quality import percentile_rank, plot_by_group, plot_distribution, plot_signed_error, worse_than
@@ -36,6 +38,7 @@ __all__ = [
     "OVERLAY",
     "QUERY_COLOUR",
     "Quantity",
+    "Region",
     "block_max",
     "layer_title",
     "percentile_rank",
@@ -48,6 +51,7 @@ __all__ = [
     "plot_patch_attention",
     "plot_signed_error",
     "plot_training_curve",
+    "selected_region",
     "selected_token",
     "unit_of",
     "worse_than",

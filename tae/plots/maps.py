@@ -1,6 +1,8 @@
 """Attention as figures: a map, all layers, one patch's weights on the image. Arrays in, Plotly figures out."""
 
 import base64
+import re
+from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,6 +16,40 @@ EXACT_TOKENS = 400
 """Up to here a map is drawn cell by cell; above, blocks of cells show their largest weight."""
 MAX_CELLS = 512
 MAX_CELLS_SMALL = 256
+MIN_REGION = 2
+"""Patches a side of the smallest part of a map that can be looked at alone."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a map: its queries (rows) and keys (columns), as ranges of token numbers."""
+
+    queries: range
+    keys: range
+
+    @classmethod
+    def whole(cls, num_tokens: int) -> "Region":
+        return cls(range(num_tokens), range(num_tokens))
+
+    @classmethod
+    def from_text(cls, text: str, num_tokens: int) -> "Region":
+        """What `to_text` wrote; the whole map for anything else, and where it does not lie in the map."""
+        found = re.fullmatch(r"(\d{1,6})-(\d{1,6})x(\d{1,6})-(\d{1,6})", text)
+        if not found:
+            return cls.whole(num_tokens)
+        first_query, last_query, first_key, last_key = map(int, found.groups())
+        region = cls(range(first_query, last_query + 1), range(first_key, last_key + 1))
+        fits = all(len(each) >= MIN_REGION and each[-1] < num_tokens for each in (region.queries, region.keys))
+        return region if fits else cls.whole(num_tokens)
+
+    def to_text(self) -> str:
+        return f"{self.queries[0]}-{self.queries[-1]}x{self.keys[0]}-{self.keys[-1]}"
+
+    @property
+    def cell_side(self) -> int:
+        """How many patches one drawn cell stands for, a side."""
+        longest = max(len(self.queries), len(self.keys))
+        return 1 if longest <= EXACT_TOKENS else -(-longest // MAX_CELLS)
 
 
 def plot_attention_map(
@@ -22,8 +58,9 @@ def plot_attention_map(
     zmax: float | None = None,
     quantity: Quantity = "weight",
     spread: np.ndarray | None = None,
+    region: Region | None = None,
 ) -> go.Figure:
-    """One map as a heatmap: rows = query from above, columns = key, dark = high.
+    """One map as a heatmap: rows = query from above, columns = key, dark = high. A box can be drawn on it.
 
     Args:
         attention_map: (N, N) weights, or their spread between heads.
@@ -31,24 +68,29 @@ def plot_attention_map(
         zmax: End of the colours in x uniform; None: the map's own maximum, at least 1.5.
         quantity: What the numbers are.
         spread: (N, N) standard deviation between the heads, told by the hover where cells are drawn one by one.
+        region: The part to draw; None: all of it. `selected_region` tells which one a box chose.
     """
     num_tokens = len(attention_map)
-    values = np.asarray(attention_map, np.float32) * num_tokens
-    cells, k = block_max(values, MAX_CELLS) if num_tokens > EXACT_TOKENS else (values, 1)
-    top = max(1.5, float(values.max())) if zmax is None else zmax
-    labels = _token_labels(num_tokens, grid, k)
+    region = region or Region.whole(num_tokens)
+    part = np.ix_(region.queries, region.keys)
+    values = np.asarray(attention_map[part], np.float32) * num_tokens
+    k = region.cell_side
+    cells = block_max(values, -(-max(values.shape) // k))[0]
+    top = max(1.5, float(attention_map.max()) * num_tokens) if zmax is None else zmax
+    queries, keys = _token_labels(region.queries, grid, k), _token_labels(region.keys, grid, k)
     unit = unit_of(quantity)
     prefix = "" if k == 1 else f"strongest of {k}x{k} pairs<br>"
-    weights, deviation = (cells / num_tokens).astype(np.float32), ""
+    weights = np.asarray(attention_map[part], np.float32) if k == 1 else (cells / num_tokens).astype(np.float32)
+    deviation = ""
     if spread is not None and k == 1:
-        weights = np.stack([weights, np.asarray(spread, np.float32)], axis=-1)
+        weights = np.stack([weights, np.asarray(spread[part], np.float32)], axis=-1)
         deviation = "<br>spread between heads %{customdata[1]:.4g}"
     weight = "%{customdata[0]:.4g}" if deviation else "%{customdata:.4g}"
     figure = go.Figure(
         go.Heatmap(
             z=cells,
-            x=labels,
-            y=labels,
+            x=keys,
+            y=queries,
             customdata=weights,
             colorscale=ATTENTION_COLOURS,
             zmin=0,
@@ -58,14 +100,44 @@ def plot_attention_map(
             "<extra></extra>",
         )
     )
-    ticks = _row_starts(grid, k)
-    axis = {"tickmode": "array", "tickvals": [labels[tick] for tick in ticks], "constrain": "domain", "showgrid": False}
-    names = [f"row {row}" for row in _named_rows(grid)]
-    figure.update_xaxes(title="Key patch", ticktext=names, tickangle=-90, **axis)
-    figure.update_yaxes(title="Query patch", ticktext=names, autorange="reversed", scaleanchor="x", **axis)
+    axis = {"tickmode": "array", "constrain": "domain", "showgrid": False}
+    for update, title, tokens, labels in (
+        (figure.update_xaxes, "Key patch", region.keys, keys),
+        (figure.update_yaxes, "Query patch", region.queries, queries),
+    ):
+        ticks = _ticks(tokens, grid, k)
+        update(title=title, tickvals=[labels[place] for place in ticks], ticktext=list(ticks.values()), **axis)
+    figure.update_xaxes(tickangle=-90)
+    figure.update_yaxes(autorange="reversed", scaleanchor="x")
     if k > 1:
         _say_coarser(figure, k, yshift=2)
-    return finish(figure, height=450, top=30 if k > 1 else 8)
+    return finish(figure, height=450, top=30 if k > 1 else 8, dragmode="select")
+
+
+def selected_region(selection: dict, shown: Region) -> Region | None:
+    """The part of a map that a box on `plot_attention_map` chose, from the selection that Streamlit reports.
+
+    Args:
+        selection: With {"box": [{"x": [from, to], "y": [from, to]}]}, in cells of what was drawn.
+        shown: The part that was drawn.
+
+    Returns:
+        At least `MIN_REGION` patches a side; None where no box was drawn, and for anything that is no box.
+    """
+    boxes = selection.get("box") or []
+    if not boxes or not isinstance(boxes[-1], dict):
+        return None
+    ranges = []
+    for name, tokens in (("y", shown.queries), ("x", shown.keys)):
+        ends = boxes[-1].get(name)
+        if not isinstance(ends, list) or not ends or not all(isinstance(end, (int, float)) for end in ends):
+            return None
+        k = shown.cell_side
+        low = int(np.clip(np.floor(min(ends) + 0.5), 0, (len(tokens) - 1) // k)) * k
+        high = int(np.clip(np.floor(max(ends) + 0.5) + 1, 1, -(-len(tokens) // k))) * k
+        low = min(low, max(0, len(tokens) - MIN_REGION))
+        ranges.append(tokens[low : max(high, low + MIN_REGION)])
+    return Region(*ranges)
 
 
 def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: float) -> go.Figure:
@@ -90,7 +162,7 @@ def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: fl
         num_tokens = len(attention_map)
         values = np.asarray(attention_map, np.float32) * num_tokens
         cells, k = block_max(values, MAX_CELLS_SMALL)
-        labels = _token_labels(num_tokens, grid, k)
+        labels = _token_labels(range(num_tokens), grid, k)
         figure.add_trace(
             go.Heatmap(
                 z=cells,
@@ -254,17 +326,19 @@ def _on_white(colour: tuple[int, int, int], opacity: float) -> tuple[int, ...]:
     return tuple(round(255 - opacity * (255 - channel)) for channel in colour)
 
 
-def _token_labels(num_tokens: int, grid: tuple[int, int], k: int) -> list[str]:
+def _token_labels(tokens: range, grid: tuple[int, int], k: int) -> list[str]:
     """What the hover calls each row or column of a map whose cells stand for k tokens."""
     if k == 1:
-        return [f"{token} (row {token // grid[1]}, column {token % grid[1]})" for token in range(num_tokens)]
-    return [f"{start} to {min(start + k, num_tokens) - 1}" for start in range(0, num_tokens, k)]
+        return [f"{token} (row {token // grid[1]}, column {token % grid[1]})" for token in tokens]
+    return [f"{start} to {min(start + k - 1, tokens[-1])}" for start in tokens[::k]]
 
 
-def _row_starts(grid: tuple[int, int], k: int) -> list[int]:
-    """Cells at which a row of patches begins, at most a dozen of them."""
-    return [row * grid[1] // k for row in _named_rows(grid)]
-
-
-def _named_rows(grid: tuple[int, int]) -> range:
-    return range(0, grid[0], -(-grid[0] // 12))
+def _ticks(tokens: range, grid: tuple[int, int], k: int) -> dict[int, str]:
+    """{cell at which a row of patches begins: its name}, at most a dozen; the patches themselves where no row begins."""
+    rows = [row for row in range(grid[0]) if tokens[0] <= row * grid[1] <= tokens[-1]]
+    if len(rows) > 1:
+        named = {(row * grid[1] - tokens[0]) // k: f"row {row}" for row in rows[:: -(-len(rows) // 12)]}
+    else:
+        step = max(1, -(-len(tokens) // k // 8))
+        named = {cell: f"patch {tokens[cell * k]}" for cell in range(0, -(-len(tokens) // k), step)}
+    return named
