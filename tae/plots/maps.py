@@ -214,10 +214,58 @@ def plot_patch_attention(
         incoming: Whether the weights come from the others.
         quantity: What the numbers are.
     """
+    columns = grid[1]
+    values = np.asarray(weights, np.float32) * len(weights)
+    tokens = np.arange(len(weights))
+    verb = "placed on the chosen patch" if incoming else "receives from the chosen patch"
+    figure = lay_over_image(
+        image,
+        values,
+        grid,
+        patch_size,
+        max(1.5, float(values.max())) if zmax is None else zmax,
+        unit_of(quantity),
+        np.stack([tokens, tokens // columns, tokens % columns, values / len(weights), values], axis=1),
+        "patch %{customdata[0]:.0f}: row %{customdata[1]:.0f}, column %{customdata[2]:.0f}<br>"
+        f"{verb}: {quantity} %{{customdata[3]:.4g}} = %{{customdata[4]:.4g}} x uniform<extra></extra>",
+    )
+    height, width = image.shape
+    row, column = divmod(query, columns)
+    figure.add_shape(
+        type="rect",
+        x0=column * patch_size,
+        x1=min((column + 1) * patch_size, width),
+        y0=row * patch_size,
+        y1=min((row + 1) * patch_size, height),
+        line={"color": QUERY_COLOUR, "width": 3},
+    )
+    return figure
+
+
+def lay_over_image(
+    image: np.ndarray,
+    values: np.ndarray,
+    grid: tuple[int, int],
+    patch_size: int,
+    top: float,
+    unit: str,
+    customdata: np.ndarray,
+    hovertemplate: str,
+) -> go.Figure:
+    """Numbers laid over the image, patch by patch, with a marker on each that takes hover and clicks.
+
+    Args:
+        image: (H, W) in [0, 1].
+        values: (N,), from 0; nan leaves the image as it is.
+        grid: (rows, columns) of patches.
+        patch_size: Side of a patch in pixels.
+        top: End of the colours.
+        unit: What stands beside the colour bar.
+        customdata: (N, ...) of the markers; the token's number first, for `selected_token`.
+        hovertemplate: Of the markers.
+    """
     height, width = image.shape
     rows, columns = grid
-    values = np.asarray(weights, np.float32) * len(weights)
-    top = max(1.5, float(values.max())) if zmax is None else zmax
     x_edges = np.minimum(np.arange(columns + 1) * patch_size, width)
     y_edges = np.minimum(np.arange(rows + 1) * patch_size, height)
     x_centres, y_centres = (x_edges[:-1] + x_edges[1:]) / 2, (y_edges[:-1] + y_edges[1:]) / 2
@@ -249,45 +297,42 @@ def plot_patch_attention(
     )
     # The colour bar shows the overlay as it looks on white paper, whatever the page's own background is.
     on_paper = [[place, f"rgb{_on_white(colour, opacity)}"] for place, colour, opacity in OVERLAY]
-    bar = colour_bar(unit_of(quantity))
-    figure.add_trace(
-        go.Scatter(
-            x=[None],
-            y=[None],
-            mode="markers",
-            marker={"color": [0], "cmin": 0, "cmax": top, "colorscale": on_paper, "showscale": True, "colorbar": bar},
-            hoverinfo="skip",
-            showlegend=False,
-        )
-    )
-    tokens = np.arange(rows * columns)
-    verb = "placed on the chosen patch" if incoming else "receives from the chosen patch"
+    figure.add_trace(colour_key(on_paper, top, unit))
     figure.add_trace(
         go.Scatter(
             x=np.tile(x_centres, rows),
             y=np.repeat(y_centres, columns),
             mode="markers",
             marker={"size": max(6, min(34, 380 / max(columns, rows))), "symbol": "square", "opacity": 0},
-            customdata=np.stack([tokens, tokens // columns, tokens % columns, values / len(weights), values], axis=1),
-            hovertemplate="patch %{customdata[0]:.0f}: row %{customdata[1]:.0f}, column %{customdata[2]:.0f}<br>"
-            f"{verb}: {quantity} %{{customdata[3]:.4g}} = %{{customdata[4]:.4g}} x uniform<extra></extra>",
+            customdata=customdata,
+            hovertemplate=hovertemplate,
             selected={"marker": {"opacity": 0}},
             unselected={"marker": {"opacity": 0}},
             showlegend=False,
         )
     )
-    row, column = divmod(query, columns)
-    figure.add_shape(
-        type="rect",
-        x0=x_edges[column],
-        x1=x_edges[column + 1],
-        y0=y_edges[row],
-        y1=y_edges[row + 1],
-        line={"color": QUERY_COLOUR, "width": 3},
-    )
     figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
     figure.update_yaxes(range=[height, 0], visible=False, constrain="domain", scaleanchor="x")
     return finish(figure, height=int(np.clip(450 * height / width, 180, 450)), top=8, bottom=8, left=0, dragmode=False)
+
+
+def colour_key(colours: list, top: float, unit: str) -> go.Scatter:
+    """A colour bar from 0 to `top` for a drawing that has none of its own: a marker that is nowhere carries it."""
+    return go.Scatter(
+        x=[None],
+        y=[None],
+        mode="markers",
+        marker={
+            "color": [0],
+            "cmin": 0,
+            "cmax": top,
+            "colorscale": colours,
+            "showscale": True,
+            "colorbar": colour_bar(unit),
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def selected_token(selection: dict) -> int | None:
