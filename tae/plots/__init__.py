@@ -1,5 +1,13 @@
 """Arrays in, Plotly figures out: no model, no page, no state."""
 
+from tae.plots.heads import (
+    overview_image,
+    plot_agreement_on_image,
+    plot_difference_map,
+    plot_measure_over_layers,
+    plot_overview,
+    selected_head,
+)
 from tae.plots.maps import (
     EXACT_TOKENS,
     MAX_CELLS,
@@ -41,16 +49,22 @@ __all__ = [
     "Region",
     "block_max",
     "layer_title",
+    "overview_image",
     "percentile_rank",
     "plot_attention_map",
     "plot_by_group",
     "plot_curves",
+    "plot_difference_map",
+    "plot_agreement_on_image",
     "plot_distribution",
     "plot_layer_grid",
+    "plot_measure_over_layers",
     "plot_memory",
+    "plot_overview",
     "plot_patch_attention",
     "plot_signed_error",
     "plot_training_curve",
+    "selected_head",
     "selected_region",
     "selected_token",
     "unit_of",

@@ -77,7 +77,7 @@ def plot_attention_map(
     k = region.cell_side
     cells = block_max(values, -(-max(values.shape) // k))[0]
     top = max(1.5, float(attention_map.max()) * num_tokens) if zmax is None else zmax
-    queries, keys = _token_labels(region.queries, grid, k), _token_labels(region.keys, grid, k)
+    queries, keys = token_labels(region.queries, grid, k), token_labels(region.keys, grid, k)
     unit = unit_of(quantity)
     prefix = "" if k == 1 else f"strongest of {k}x{k} pairs<br>"
     weights = np.asarray(attention_map[part], np.float32) if k == 1 else (cells / num_tokens).astype(np.float32)
@@ -100,15 +100,7 @@ def plot_attention_map(
             "<extra></extra>",
         )
     )
-    axis = {"tickmode": "array", "constrain": "domain", "showgrid": False}
-    for update, title, tokens, labels in (
-        (figure.update_xaxes, "Key patch", region.keys, keys),
-        (figure.update_yaxes, "Query patch", region.queries, queries),
-    ):
-        ticks = _ticks(tokens, grid, k)
-        update(title=title, tickvals=[labels[place] for place in ticks], ticktext=list(ticks.values()), **axis)
-    figure.update_xaxes(tickangle=-90)
-    figure.update_yaxes(autorange="reversed", scaleanchor="x")
+    name_axes(figure, region, grid)
     if k > 1:
         _say_coarser(figure, k, yshift=2)
     return finish(figure, height=450, top=30 if k > 1 else 8, dragmode="select")
@@ -162,7 +154,7 @@ def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: fl
         num_tokens = len(attention_map)
         values = np.asarray(attention_map, np.float32) * num_tokens
         cells, k = block_max(values, MAX_CELLS_SMALL)
-        labels = _token_labels(range(num_tokens), grid, k)
+        labels = token_labels(range(num_tokens), grid, k)
         figure.add_trace(
             go.Heatmap(
                 z=cells,
@@ -354,8 +346,13 @@ def layer_title(name: str) -> str:
 
 
 def _say_coarser(figure: go.Figure, k: int, yshift: int) -> None:
+    note_above(figure, f"each cell: maximum of {k} x {k} cells", yshift)
+
+
+def note_above(figure: go.Figure, text: str, yshift: int) -> None:
+    """A line of text above the drawing, at its left."""
     figure.add_annotation(
-        text=f"each cell: maximum of {k} x {k} cells",
+        text=text,
         x=0,
         y=1,
         yshift=yshift,
@@ -367,11 +364,25 @@ def _say_coarser(figure: go.Figure, k: int, yshift: int) -> None:
     )
 
 
+def name_axes(figure: go.Figure, region: Region, grid: tuple[int, int]) -> None:
+    """Axes of a heatmap whose cells are called by `token_labels`: square, queries from above, rows of patches named."""
+    k = region.cell_side
+    axis = {"tickmode": "array", "constrain": "domain", "showgrid": False}
+    for update, title, tokens in (
+        (figure.update_xaxes, "Key patch", region.keys),
+        (figure.update_yaxes, "Query patch", region.queries),
+    ):
+        labels, ticks = token_labels(tokens, grid, k), _ticks(tokens, grid, k)
+        update(title=title, tickvals=[labels[place] for place in ticks], ticktext=list(ticks.values()), **axis)
+    figure.update_xaxes(tickangle=-90)
+    figure.update_yaxes(autorange="reversed", scaleanchor="x")
+
+
 def _on_white(colour: tuple[int, int, int], opacity: float) -> tuple[int, ...]:
     return tuple(round(255 - opacity * (255 - channel)) for channel in colour)
 
 
-def _token_labels(tokens: range, grid: tuple[int, int], k: int) -> list[str]:
+def token_labels(tokens: range, grid: tuple[int, int], k: int) -> list[str]:
     """What the hover calls each row or column of a map whose cells stand for k tokens."""
     if k == 1:
         return [f"{token} (row {token // grid[1]}, column {token % grid[1]})" for token in tokens]
