@@ -13,7 +13,8 @@ const PREFETCH_BYTES = 2e6; // of maps beside the wanted one in one question
 const REST_MS = 300; // a move by keyboard that has rested is told to the server
 const ASK_AGAIN_MS = 10000;
 const TAP_PIXELS = 10;
-const MAX_SIDE = 520;
+const MAX_SIDE = 520; // of the picture, in pixels of the page, where the window is no higher than most
+const PIN_EXTRA = 52; // what stands above and below a pinned canvas
 const MEASURE = "tae-explorer-paint";
 
 const PARTS = { encoder: "Encoder", decoder: "Decoder" };
@@ -158,14 +159,21 @@ function placeOf(side, cell) {
 
 const patchWord = (side) => (side.merged === 1 ? "patch" : "patches");
 
+/** What has to be said where a cell is more than one patch. */
+const mergedNote = (side, before = "") =>
+  side.merged > 1 ? `${before}each cell: strongest of ${side.merged}x${side.merged} patches, of pairs` : "";
+
 // --------------------------------------------------------------------------------------------------------------- words
 
+/** Three digits, none beyond the third decimal: what a weight keeps when it is quantised. */
 function number(value) {
-  return Math.abs(value) >= 1000 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));
+  if (value > 0 && value < 0.001) return "under 0.001";
+  return String(value >= 1000 ? Math.round(value) : Number(value >= 1 ? value.toPrecision(3) : value.toFixed(3)));
 }
 
 function signed(value) {
-  return (value > 0 ? "+" : value < 0 ? "−" : "") + number(Math.abs(value));
+  if (Math.abs(value) < 0.0005) return "0";
+  return (value > 0 ? "+" : "−") + number(Math.max(0.001, Math.abs(value)));
 }
 
 const layerLabel = (layer) => LAYERS[layer] || layer;
@@ -208,7 +216,8 @@ function ticksOf(from, to) {
   const ticks = [];
   for (let i = Math.ceil(from / step); i * step <= to; i++) ticks.push(i * step);
   const margin = (to - from) * 0.13; // room for the number at the end
-  return [...ticks.filter((tick) => tick < to - margin && (from === 0 || tick > from + margin)), to];
+  const inner = ticks.filter((tick) => tick < to - margin && (from === 0 || tick > from + margin));
+  return from === 0 ? [...inner, to] : [from, ...inner, to];
 }
 
 // -------------------------------------------------------------------------------------------------------------- figures
@@ -315,11 +324,12 @@ class Figure {
   mark({ cell, kind, label, colour }) {
     const { context, side, canvas, ratio } = this;
     const step = side.cell * this.scale;
-    const x = (cell % side.columns) * step;
-    const y = Math.floor(cell / side.columns) * step;
-    const width = Math.min(step, canvas.width - x);
-    const height = Math.min(step, canvas.height - y);
     const thick = (kind === "query" ? 3 : 2) * ratio;
+    const half = thick / 2 + ratio; // outlines stay within the picture
+    const x = Math.max(half, (cell % side.columns) * step);
+    const y = Math.max(half, Math.floor(cell / side.columns) * step);
+    const width = Math.min((1 + (cell % side.columns)) * step, canvas.width - half) - x;
+    const height = Math.min((1 + Math.floor(cell / side.columns)) * step, canvas.height - half) - y;
     context.setLineDash([]);
     context.lineWidth = thick + 2 * ratio;
     context.strokeStyle = kind === "key" ? "rgba(0, 0, 0, 0.85)" : "rgba(255, 255, 255, 0.8)";
@@ -354,8 +364,8 @@ class Figure {
     context.putImageData(pixels, 0, 0);
     this.ticks.replaceChildren(
       ...ticksOf(from, to).map((tick) => {
-        const text = from < 0 ? signed(tick) : number(tick);
-        const label = make("span", { textContent: tick === to && isClipped ? `≥ ${text}` : text });
+        const beyond = isClipped && tick === to ? "≥ " : isClipped && tick === from && from < 0 ? "≤ " : "";
+        const label = make("span", { textContent: beyond + (from < 0 ? signed(tick) : number(tick)) });
         const place = (100 * (tick - from)) / (to - from);
         label.style.left = `${place}%`;
         label.style.transform = `translateX(${-place}%)`;
@@ -461,14 +471,16 @@ class Explorer {
     const shape = JSON.stringify([data.sides, data.max_pins, data.on_demand, data.colours, data.limit]);
     const isNew = shape !== this.shape;
     if (isNew) this.sides = data.sides.map(sideOf);
-    const kept = data.memory ? remembered.get(data.memory) : null;
-    if (!this.view) this.view = kept && kept.revision === data.view.revision ? { ...kept } : { ...data.view };
-    else if (data.view.revision !== this.view.revision) this.view = { ...data.view };
+    const kept = data.memory && !this.view ? remembered.get(data.memory) : null;
+    const isBack = Boolean(kept) && kept.revision === data.view.revision;
+    if (isBack) this.view = { ...kept };
+    else if (!this.view || data.view.revision !== this.view.revision) this.view = { ...data.view };
     this.fitView();
     if (isNew) this.build();
     this.shape = shape;
     this.showNotes();
     this.showPins();
+    if (isBack) this.commit(); // the server has forgotten it
     this.schedule();
   }
 
@@ -526,7 +538,7 @@ class Explorer {
     this.resting = null;
     const view = { ...this.view, pins: [...this.view.pins] };
     if (this.data.memory) remembered.set(this.data.memory, view);
-    this.live.textContent = this.said;
+    this.live.textContent = this.said || "";
     const text = JSON.stringify(view);
     if (text === this.told) return;
     this.told = text;
@@ -545,7 +557,8 @@ class Explorer {
       (other) => other !== name && other.startsWith(`${part}/${layer}/`) && !store.has(`${side.digest}\n${other}`),
     );
     const room = Math.floor(PREFETCH_BYTES / (2 * side.count ** 2));
-    this.tell("wanted", { digest: side.digest, names: [name, ...more.slice(0, Math.max(0, room - 1))] });
+    const { revision } = this.view;
+    this.tell("wanted", { digest: side.digest, revision, names: [name, ...more.slice(0, Math.max(0, room - 1))] });
     clearTimeout(this.askTimer);
     this.askTimer = setTimeout(() => this.schedule(), ASK_AGAIN_MS + 100);
   }
@@ -698,7 +711,11 @@ class Explorer {
       const figure = before.get(token) || this.pinFigure(token);
       figure.pin = i;
       const at = cellOf(side, token);
-      figure.name.textContent = `${i + 1} · ${patchWord(side)} ${placeOf(side, at)}`;
+      const [short, long] = [`${i + 1} · patch ${token}`, `${i + 1} · ${patchWord(side)} ${placeOf(side, at)}`];
+      figure.name.replaceChildren(
+        make("span", { className: "tae-short", textContent: short }),
+        make("span", { className: "tae-long", textContent: long }),
+      );
       figure.remove.setAttribute("aria-label", `Remove pin ${i + 1}`);
       return figure;
     });
@@ -714,7 +731,7 @@ class Explorer {
       free === this.maxPins
         ? `Click a patch, or press Enter, to pin it: up to ${this.maxPins} stand here side by side.`
         : free
-          ? "The pointer reads each pinned patch against the one below it. Esc lets all pins go."
+          ? "Each pinned patch is read against the one under the pointer. Esc lets all pins go."
           : `${this.maxPins} are pinned, as many as there is room for: remove one to pin another.`;
   }
 
@@ -737,24 +754,27 @@ class Explorer {
     const gap = 16;
     const isWide = this.sides.some((side) => side.width > 2.2 * side.height);
     const isBeside = width >= 800 && !isWide;
+    const maxHeight = isBeside && window.innerHeight < 1000 ? MAX_SIDE : 1.2 * MAX_SIDE;
     this.root.dataset.layout = isBeside ? "beside" : "below";
     if (this.isPair) {
       const count = isBeside ? (this.difference ? 3 : 2) : 1;
       const room = (width - gap * (count - 1)) / count;
-      for (const figure of this.everyFigure()) figure.resize(room, MAX_SIDE);
+      for (const figure of this.everyFigure()) figure.resize(room, maxHeight);
       this.schedule();
       return;
     }
     const [main] = this.figures;
-    main.resize(isBeside ? Math.min(MAX_SIDE, 0.6 * width) : width, MAX_SIDE);
+    main.resize(isBeside ? 0.5 * width : width, maxHeight);
     const room = isBeside ? width - main.cssWidth - gap : width;
     const columns = isWide ? (width >= 700 ? 2 : 1) : room >= 420 ? 3 : 2;
-    const pinWidth = Math.floor((room - 12 * (columns - 1)) / columns);
-    this.pinSize = [pinWidth, isBeside ? Math.max(110, main.cssHeight / 2 - 40) : 240];
+    // Beside the picture two rows of pins are as high as the picture with what stands below it.
+    const high = isBeside ? (main.cssHeight + PIN_EXTRA) / 2 - PIN_EXTRA : 240;
+    this.pinSize = [Math.floor((room - 12 * (columns - 1)) / columns), high];
+    const { width: across, height: down } = this.sides[0];
+    const pinWidth = Math.min(this.pinSize[0], Math.ceil((high * across) / down));
     this.pinArea.style.gridTemplateColumns = `repeat(${columns}, ${pinWidth}px)`;
-    const side = this.sides[0];
-    const high = Math.min(this.pinSize[1], (pinWidth * side.height) / side.width);
-    this.pinArea.style.minHeight = `${Math.round(high + 52)}px`;
+    this.pinArea.style.minHeight = `${Math.round((pinWidth * down) / across + PIN_EXTRA)}px`;
+    this.pinArea.dataset.narrow = String(pinWidth < 240);
     for (const figure of this.pins) figure.resize(...this.pinSize);
     this.schedule();
   }
@@ -935,7 +955,7 @@ class Explorer {
     if (isOnPin) marks.push({ cell: key, kind: "key" });
     else marks.push({ cell: query, kind: "query", colour });
     figure.paint(weights, this.colours.weight, 0, top, marks);
-    figure.showBar(this.colours.weight, 0, top, `${unit}; dark = high`, isClipped);
+    figure.showBar(this.colours.weight, 0, top, `${unit}; dark = high${mergedNote(side, "; ")}`, isClipped);
     for (const pinned of this.pins) {
       const cell = cellOf(side, pinned.token);
       const own = [{ cell, kind: "query", colour }];
@@ -943,7 +963,7 @@ class Explorer {
       pinned.paint(entry && weightsOf(entry, side, cell, direction), this.colours.weight, 0, top, own);
       const pair = direction === "from" ? [cell, key] : [key, cell];
       const value = entry ? `${number(weightOf(entry, side, ...pair))} ${unit}` : "loading";
-      const where = side.merged === 1 ? `patch ${key}` : placeOf(side, key);
+      const where = side.merged === 1 ? key : placeOf(side, key);
       pinned.readout.textContent = `${direction === "from" ? "→" : "←"} ${where}: ${value}`;
     }
     let text = "loading";
@@ -986,7 +1006,7 @@ class Explorer {
     const said = this.figures.map((figure, i) => {
       const unit = unitOf(this.nameOf(i));
       figure.paint(weights[i], this.colours.weight, 0, top, marksOf(i));
-      figure.showBar(this.colours.weight, 0, top, `${unit}; dark = high; one range for A and B`, isClipped);
+      figure.showBar(this.colours.weight, 0, top, `${unit}; dark = high; one range for A and B${mergedNote(sides[i], "; ")}`, isClipped);
       const other = weights[i] && (isHeld ? cursors[i] : strongest(weights[i]));
       const text = weights[i] ? this.acrossText(sides[i], queries[i], other, `${number(weights[i][other])} ${unit}`, isHeld) : "loading";
       figure.readout.textContent = text;
@@ -1059,10 +1079,7 @@ class Explorer {
         }
       }
       for (const key of [part, `${part}/${layer}`]) if (data.status[key]) facts.push(data.status[key]);
-      if (side.merged > 1) {
-        const k = `${side.merged}x${side.merged}`;
-        facts.push(`each cell: strongest of ${k} patches, of pairs`);
-      }
+      if (side.merged > 1) facts.push(mergedNote(side));
       return (this.isPair ? `${"AB"[i]}: ` : "") + facts.join(" · ");
     });
     const query = cellOf(sides[0], Number(this.root.dataset.query));

@@ -348,23 +348,33 @@ def read_view(state: object, default: View, names: Collection[str], num_tokens: 
     return replace(default, **chosen)  # type: ignore[arg-type]
 
 
-def read_wanted(state: object, digest: str, names: Collection[str], grid: tuple[int, int]) -> list[str] | None:
-    """The maps that the browser asked for, which may hold anything.
+def maps_to_send(
+    state: object,
+    view: View,
+    names: Sequence[str],
+    digest: str,
+    grid: tuple[int, int],
+    budget: int = FIRST_BYTES,
+) -> list[str]:
+    """Which maps go into the payload of this run: those of the first view, or those that the browser asked for since.
+
+    The answer stays the same from run to run until another question comes, so that nothing is sent twice.
 
     Args:
-        state: From the component's state; None before the first question.
-        digest: Of the side that is shown now.
+        state: What the browser asked for, which may hold anything; None before the first question.
+        view: The one that the server set last.
         names: All maps that there are.
+        digest: Of the side that is shown now.
         grid: (rows, columns) of patches.
-
-    Returns:
-        Names that there are, as many as `FIRST_BYTES` hold, at least one; None where nothing, or something about another
-        picture, was asked: then `first_maps` goes.
+        budget: In bytes; one map goes in any case.
     """
-    if not isinstance(state, Mapping) or state.get("digest") != digest or not isinstance(state.get("names"), Sequence):
-        return None
-    known = [name for name in dict.fromkeys(map(str, state["names"])) if name in names]
-    return known[: max(1, FIRST_BYTES // map_bytes(grid))] or None
+    if not isinstance(state, Mapping) or state.get("digest") != digest or view.name not in names:
+        return first_maps(names, view, grid, budget)  # nothing was asked about this picture
+    asked = state.get("names")
+    if state.get("revision") != view.revision or not isinstance(asked, Sequence):
+        return [view.name]  # a view was set since: its map may be missing, the others are there
+    known = [name for name in dict.fromkeys(map(str, asked)) if name in names]
+    return known[: max(1, budget // map_bytes(grid))] or [view.name]
 
 
 def _about(entry: dict[str, Any]) -> dict[str, Any]:
