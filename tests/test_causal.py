@@ -321,7 +321,7 @@ def test_occlusion_refuses_what_does_not_fit():
         causal.occlusion_effect(model, image.expand(2, -1, -1, -1))
     with pytest.raises(ValueError, match=r"tokens must be from 0 to 15, got \[3, 16\]"):
         causal.occlusion_effect(model, image, tokens=[3, 16])
-    with pytest.raises(ValueError, match="baseline must be a grey, 'mean', or an image, got 'black'"):
+    with pytest.raises(ValueError, match="baseline must be a grey, 'mean', 'blur', or an image, got 'black'"):
         causal.occlusion_effect(model, image, baseline="black")
     with pytest.raises(ValueError, match=r"baseline must be \(1, 1, 32, 32\) like the image, got \(1, 1, 8, 8\)"):
         causal.occlusion_effect(model, image, baseline=torch.ones(1, 1, 8, 8))
