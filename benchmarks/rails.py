@@ -61,7 +61,7 @@ class RailsConfig:
 
 def main(config: RailsConfig) -> None:
     torch.set_num_threads(config.threads)
-    checkpoints = config.checkpoints or tuple(sorted(Path("checkpoints").glob(f"demo_*x{HEIGHT}_*.safetensors")))
+    checkpoints = config.checkpoints or tuple(sorted(Path("checkpoints").glob(f"demo_*x{HEIGHT}_p??.safetensors")))
     for path in checkpoints:
         if config.baselines:
             fit_baselines(path, config)

@@ -50,6 +50,8 @@ PROGRAM = "tae"
 FORMAT_VERSION = 1
 WRAPPERS = ("_orig_mod", "module")
 """What torch.compile and DistributedDataParallel add to the names of tensors."""
+COMPANIONS = (".lens.safetensors",)
+"""Endings of files that belong to a checkpoint, lie beside it, and are none themselves: `tae.lens`."""
 
 
 class CheckpointError(ValueError):
@@ -157,14 +159,16 @@ def list_checkpoints(folder: Path | str) -> list[Listed]:
     """The checkpoint files of a folder, by their headers alone, in the natural order of their names.
 
     Returns:
-        Regular files named *.safetensors, and links to such in the same folder; [] where there is no folder.
+        Regular files named *.safetensors, and links to such in the same folder, without `COMPANIONS`; [] where there is
+        no folder.
     """
     try:
         paths = sorted(Path(folder).iterdir(), key=lambda path: natural_order(path.name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     home = Path(folder).resolve()
-    return [_list_one(path) for path in paths if path.suffix.lower() == ".safetensors" and _is_file_in(path, home)]
+    names = [path for path in paths if path.suffix.lower() == ".safetensors" and not path.name.endswith(COMPANIONS)]
+    return [_list_one(path) for path in names if _is_file_in(path, home)]
 
 
 def _list_one(path: Path) -> Listed:

@@ -983,6 +983,12 @@ def test_listing_tells_tensors_that_do_not_fit(tmp_path: Path, saved: bytes) -> 
     assert item.error is not None and "1 missing: decoder.norm.bias" in item.error
 
 
+def test_files_that_belong_to_a_checkpoint_are_not_listed(tmp_path: Path, saved: bytes) -> None:
+    for name in ("a.safetensors", "a.lens.safetensors", "lens.safetensors"):
+        (tmp_path / name).write_bytes(saved)
+    assert [item.path.name for item in list_checkpoints(tmp_path)] == ["a.safetensors", "lens.safetensors"]
+
+
 def test_a_folder_that_is_not_there_lists_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert list_checkpoints(tmp_path / "nowhere") == []
