@@ -368,12 +368,12 @@ def value_weighted_sum(block: TransformerBlock, tokens: Tensor, mask: Tensor | N
     factors = _value_factors(block, tokens)  # (B, N, R, heads)
     num_tokens = tokens.shape[1]
     total = factors.new_zeros(len(tokens), num_tokens, num_tokens)
-    for start in range(0, num_tokens, ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        weights = attention_weights(q[:, :, rows], k, mask)  # (B, heads, rows, N)
-        for direction in range(factors.shape[2]):
-            along = factors[:, :, direction].mT[:, :, None] * weights  # (B, heads, rows, N)
-            total[:, rows] += along.sum(dim=1).square_()
+    rows_at_once = max(1, 2 * ROWS_AT_ONCE // block.attn.num_heads)
+    for start in range(0, num_tokens, rows_at_once):
+        rows = slice(start, start + rows_at_once)
+        weights = attention_weights(q[:, :, rows], k, mask).permute(0, 3, 1, 2)  # (B, N, heads, rows)
+        moved = factors @ weights.to(factors.dtype)  # (B, N, R, rows): key by key, all heads together
+        total[:, rows] = moved.square_().sum(dim=2).mT
     total = total.sqrt_()
     return normalised(total if mask is None else total.mul_(mask[:, :, None]))
 
