@@ -9,17 +9,15 @@ import pytest
 import torch
 
 from tae import Card, create_autoencoder, list_checkpoints, load_checkpoint, save_checkpoint
-from tae import lens as lenses
 from tae.checkpoint import COMPANIONS
 from tae.lens import (
     PARTS,
+    SUFFIX,
     Lens,
-    LensConfig,
     LensError,
     depth_names,
     draw,
     fit_lens,
-    fit_to_file,
     fit_translator,
     lens_path,
     load_lens,
@@ -27,6 +25,8 @@ from tae.lens import (
     read_states,
     save_lens,
 )
+from tae.lens.__main__ import LensConfig, fit_to_file, main
+from tae.lens.file import NUMBERS, TENSORS
 from tae.metrics import measure
 from tests.conftest import SMALL
 
@@ -230,8 +230,8 @@ def test_model_is_left_as_it_was(small_model):
 def same(a: Lens, b: Lens) -> bool:
     return (
         (a.checkpoint, a.about) == (b.checkpoint, b.about)
-        and all(torch.equal(getattr(a.parts[p], n), getattr(b.parts[p], n)) for p in PARTS for n in lenses.TENSORS)
-        and all(getattr(a.parts[p], n) == getattr(b.parts[p], n) for p in PARTS for n in lenses.NUMBERS)
+        and all(torch.equal(getattr(a.parts[p], n), getattr(b.parts[p], n)) for p in PARTS for n in TENSORS)
+        and all(getattr(a.parts[p], n) == getattr(b.parts[p], n) for p in PARTS for n in NUMBERS)
     )
 
 
@@ -299,15 +299,15 @@ def test_command_line_fits_and_writes_beside_the_checkpoint(tmp_path: Path, caps
     fields = {**SMALL, "input_size": (32, 32)}
     save_checkpoint(path, create_autoencoder(**fields, preset=None), Card(name="a"))
     args = ["--checkpoint", str(path), "--train-images", "20", "--test-images", "9", "--batch-size", "8"]
-    assert lenses.main(args) == 0
+    assert main(args) == 0
     said = capsys.readouterr().out
     assert "encoder: PSNR on 9 test images" in said and "after layer 1" in said
     loaded = load_checkpoint(path)
     lens = load_lens(lens_path(path), loaded.model.config, loaded.digest)
     assert (lens.about["train_images"], lens.about["test_images"]) == (20, 9)
     assert "Fashion-MNIST" in lens.about["data"]
-    assert [item.path for item in list_checkpoints(tmp_path)] == [path] and lenses.SUFFIX in COMPANIONS
-    assert lenses.main(args) == 1
+    assert [item.path for item in list_checkpoints(tmp_path)] == [path] and SUFFIX in COMPANIONS
+    assert main(args) == 1
     assert "replace it with --overwrite" in capsys.readouterr().err
     _, again = fit_to_file(
         LensConfig(checkpoint=path, train_images=20, test_images=9, batch_size=8, overwrite=True), lambda *_: None
