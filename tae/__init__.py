@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tae.checkpoint import Card, CheckpointError, list_checkpoints, load_checkpoint, save_checkpoint
     from tae.config import PRESETS, ModelConfig
     from tae.model import TransformerAutoencoder, create_autoencoder
+    from tae.notebook import show  # not tae.show: the module would stand where the function belongs
 
 __all__ = [
     "PRESETS",
@@ -18,6 +19,7 @@ __all__ = [
     "list_checkpoints",
     "load_checkpoint",
     "save_checkpoint",
+    "show",
 ]
 
 _HOMES = {
@@ -25,6 +27,7 @@ _HOMES = {
     "ModelConfig": "config",
     "TransformerAutoencoder": "model",
     "create_autoencoder": "model",
+    "show": "notebook",
 }
 
 

@@ -95,7 +95,7 @@ def page(made: Payload | Sequence[Payload], title: str) -> str:
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title>
-<style>:root {{ color-scheme: light dark; }} body {{ margin: 16px; }}</style>
+<style>:root {{ color-scheme: light dark; }} body {{ margin: 16px; background: Canvas; }}</style>
 {style_tag()}</head>
 <body>
 {body}{script_tag(text)}</body>
