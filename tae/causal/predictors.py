@@ -148,45 +148,51 @@ def score(
     Raises:
         ValueError: If sizes differ.
     """
-    measured = _array(effect).astype(np.float64)
-    chosen = slice(None) if tokens is None else torch.as_tensor(tokens, dtype=torch.long).cpu().numpy()
-    values = {name: _array(one).astype(np.float64)[chosen] for name, one in predicted.items()}
-    for name, one in values.items():
-        if one.shape != measured.shape:
-            raise ValueError(f"{name} must be of the {len(measured)} patches of the effect, got {one.shape}")
+    measured, values = _chosen(predicted, effect, tokens)
     rows = np.random.default_rng(seed).integers(max(1, len(measured)), size=(DRAWS, len(measured)))
     spearmans, overlaps, draws = {}, {}, {}
     for name, one in values.items():
         draws[name] = _spearmans(one[rows], measured[rows])
         spearmans[name] = _interval(spearman(one, measured), draws[name])
-        overlaps[name] = _interval(
-            top_overlap(one, measured), _overlaps(one[rows], measured[rows], TOP_SHARE) if len(measured) else []
-        )
-    lead = _lead(spearmans, draws)
-    return Scores(spearmans, overlaps, lead, len(measured), "patches")
+        overlap_draws = _overlaps(one[rows], measured[rows], TOP_SHARE) if len(measured) else []
+        overlaps[name] = _interval(top_overlap(one, measured), overlap_draws)
+    return Scores(spearmans, overlaps, _lead(spearmans, draws), len(measured), "patches")
 
 
-def score_over(images: Sequence[Scores], seed: int = 0) -> Scores:
-    """The mean of images' scores, with bootstrap intervals over images.
+def agreement(
+    predicted: dict[str, Tensor], effect: Tensor, tokens: Tensor | Sequence[int] | None = None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """`score` without intervals: {predictor: Spearman}, {predictor: top overlap}; what `score_over` takes of each image.
+
+    Raises:
+        ValueError: If sizes differ.
+    """
+    measured, values = _chosen(predicted, effect, tokens)
+    spearmans = {name: spearman(one, measured) for name, one in values.items()}
+    return spearmans, {name: top_overlap(one, measured) for name, one in values.items()}
+
+
+def score_over(spearmans: dict[str, np.ndarray], overlaps: dict[str, np.ndarray], seed: int = 0) -> Scores:
+    """The mean over images, with bootstrap intervals over images.
 
     Images on which a figure is undefined are left out of its mean.
+
+    Args:
+        spearmans: {predictor: (B,)}, one value for each image.
+        overlaps: The same of `top_overlap`.
+        seed: Of the bootstrap.
 
     Raises:
         ValueError: If there is no image.
     """
-    if not images:
+    count = len(next(iter(spearmans.values()), []))
+    if not count:
         raise ValueError("images must be at least one, got none")
-    rows = np.random.default_rng(seed).integers(len(images), size=(DRAWS, len(images)))
-
-    def over(values: dict[str, np.ndarray]) -> tuple[dict[str, Interval], dict[str, np.ndarray]]:
-        draws = {name: _means(one[rows]) for name, one in values.items()}
-        return {name: _interval(float(_means(one[None])[0]), draws[name]) for name, one in values.items()}, draws
-
-    names = list(images[0].spearman)
-    spearmans, draws = over({name: np.array([one.spearman[name].value for one in images]) for name in names})
-    overlaps, _ = over({name: np.array([one.overlap[name].value for one in images]) for name in names})
-    lead = _lead(spearmans, draws)
-    return Scores(spearmans, overlaps, lead, len(images), "images")
+    rows = np.random.default_rng(seed).integers(count, size=(DRAWS, count))
+    draws = {name: _means(values[rows]) for name, values in spearmans.items()}
+    found = {name: _interval(_mean(values), draws[name]) for name, values in spearmans.items()}
+    top = {name: _interval(_mean(values), _means(values[rows])) for name, values in overlaps.items()}
+    return Scores(found, top, _lead(found, draws), count, "images")
 
 
 def which_wins(scores: Scores) -> str:
@@ -218,9 +224,22 @@ def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
     """Mean over images (B,) and its interval; nan values are left out. With one image there is no interval: nan."""
     values = np.asarray(values, np.float64)
     if len(values) < 2:
-        return Interval(float(_means(values[None])[0]), math.nan, math.nan)
+        return Interval(_mean(values), math.nan, math.nan)
     rows = np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))
-    return _interval(float(_means(values[None])[0]), _means(values[rows]))
+    return _interval(_mean(values), _means(values[rows]))
+
+
+def _chosen(
+    predicted: dict[str, Tensor], effect: Tensor, tokens: Tensor | Sequence[int] | None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The effect, and each predictor on its patches, (T,) float64."""
+    measured = _array(effect).astype(np.float64)
+    chosen = slice(None) if tokens is None else torch.as_tensor(tokens, dtype=torch.long).numpy(force=True)
+    values = {name: _array(one).astype(np.float64)[chosen] for name, one in predicted.items()}
+    for name, one in values.items():
+        if one.shape != measured.shape:
+            raise ValueError(f"{name} must be of the {len(measured)} patches of the effect, got {one.shape}")
+    return measured, values
 
 
 def _spearmans(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -276,6 +295,10 @@ def _means(values: np.ndarray) -> np.ndarray:
     counts = defined.sum(axis=1)
     sums = np.where(defined, values, 0).sum(axis=1)
     return np.divide(sums, counts, out=np.full(len(values), math.nan), where=counts > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(_means(np.asarray(values, np.float64)[None])[0])
 
 
 def _array(values: Tensor | np.ndarray) -> np.ndarray:

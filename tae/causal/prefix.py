@@ -9,8 +9,8 @@ from tae.config import ModelConfig
 from tae.maps import PARTS
 from tae.model import Blocks, TransformerAutoencoder
 
-TOKENS_AT_ONCE = 8192
-"""Tokens of one batch in a sweep: 48 images of 169 tokens, 12 of 676; the largest tensors stay under 100 MB in tiny."""
+TOKENS_AT_ONCE = 4096
+"""Tokens of one batch in a sweep: 24 images of 169, 6 of 676. Larger batches leave the processor's caches (measured)."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,210 @@
+"""Is the attention needed? What a model loses when it is replaced, and what to call one that loses nothing."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tae.causal.predictors import Interval, Scores, bootstrap_mean
+from tae.causal.prefix import blocks_of, images_at_once, make_prefix
+from tae.causal.replacements import (
+    Replacement,
+    from_images,
+    identity,
+    mean_map,
+    random_weights,
+    reconstruct_with,
+    uniform,
+)
+from tae.causal.sweeps import Progress, Sweep, psnr_each
+from tae.maps import PARTS
+from tae.model import TransformerAutoencoder
+
+REPLACED_BY = {
+    "uniform": "uniform weights",
+    "identity": "the identity (each patch reads itself)",
+    "another": "another image's attention",
+    "mean": "the mean map of other images",
+    "random": "random weights",
+}
+PRACTICALLY_NOTHING_DB = 0.5
+"""PSNR lost below which attention cannot matter much: 12 % more squared error, about what an eye begins to see in a
+picture, and a small part of the several dB by which test images differ from each other."""
+
+
+@dataclass(frozen=True)
+class Necessity:
+    """PSNR lost when attention is replaced, without retraining.
+
+    Attributes:
+        psnr: (B,) of the undisturbed reconstructions, in dB.
+        lost: {(part, place, replaced by): (B,) in dB}; place is "all" or a layer's number as text; replaced by is a key
+            of `REPLACED_BY`.
+        has_attention: False where there is one token, whose weight is always 1.
+    """
+
+    psnr: np.ndarray
+    lost: dict[tuple[str, str, str], np.ndarray]
+    has_attention: bool = True
+
+    def mean(self, part: str, place: str, replaced_by: str) -> Interval:
+        """Over images, with a bootstrap interval; of one image there is none."""
+        return bootstrap_mean(self.lost[part, place, replaced_by])
+
+    def places(self, part: str) -> list[str]:
+        """ "all", then the layers."""
+        return list(dict.fromkeys(place for own, place, _ in self.lost if own == part))
+
+    def table(self, part: str) -> list[dict[str, str | float]]:
+        """One row for each replacement: {"replaced_by": in words, "all": mean dB lost, "0": ..., ...}."""
+        return [
+            {"replaced_by": words, **{place: self.mean(part, place, name).value for place in self.places(part)}}
+            for name, words in REPLACED_BY.items()
+        ]
+
+
+def necessity(
+    model: TransformerAutoencoder,
+    images: Tensor,
+    others: Tensor,
+    parts: Sequence[str] = PARTS,
+    widths: Tensor | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Necessity:
+    """Replace the attention of each layer, and of all, by weights that know nothing of the image.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        images: (B, 1, H, W) in [0, 1].
+        others: (M, 1, H, W), other images of the same width. Image i borrows the attention of number i, counted round;
+            the mean map is over all of them.
+        parts: "encoder", "decoder" or both.
+        widths: (B,) of the images, or None.
+        seed: Of the random weights.
+        progress: Is called with the share that is done; what it raises stops the work.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    size = images_at_once(model.config, images.shape[3])
+    lost: dict[tuple[str, str, str], list[np.ndarray]] = {}
+    psnrs: list[np.ndarray] = []
+    means = {part: mean_map(model, others, part) for part in parts}
+    starts = range(0, len(images), size)
+    places = [
+        (part, layers)
+        for part in parts
+        for layers in (None, *([layer] for layer in range(len(blocks_of(model, part)))))
+    ]
+    steps = len(starts) * len(places)
+    for number, start in enumerate(starts):
+        chunk = slice(start, start + size)
+        own_widths = None if widths is None else widths[chunk]
+        prefix = make_prefix(model, images[chunk], own_widths)
+        plain = psnr_each(prefix.images, prefix.recon, own_widths)
+        psnrs.append(plain.numpy(force=True))
+        borrowed = others[torch.arange(start, start + len(prefix.images)) % len(others)]
+        another = {part: from_images(model, borrowed, part) for part in parts}
+        for step, (part, layers) in enumerate(places):
+            by_name: dict[str, Replacement] = {
+                "uniform": uniform,
+                "identity": identity,
+                "another": another[part],
+                "mean": means[part],
+                "random": random_weights(seed),
+            }
+            place = "all" if layers is None else str(layers[0])
+            for name, replace in by_name.items():
+                recon = reconstruct_with(model, prefix.images, replace, part, layers, own_widths, prefix)
+                values = plain - psnr_each(prefix.images, recon, own_widths)
+                lost.setdefault((part, place, name), []).append(values.numpy(force=True))
+            if progress is not None:
+                progress((number * len(places) + step + 1) / steps)
+    joined = {key: np.concatenate(values) for key, values in lost.items()}
+    rows, columns = model.config.grid_for(images.shape[3])
+    return Necessity(np.concatenate(psnrs), joined, rows * columns > 1)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to call a part's attention.
+
+    Attributes:
+        part: "encoder" or "decoder".
+        kind: "needed"; "wallpaper": another image's attention does as well; "decorative": uniform weights do as well;
+            "undecided": the interval holds the threshold; "none": there is one token, whose weight is always 1.
+        sentence: In words, with the numbers.
+    """
+
+    part: str
+    kind: str
+    sentence: str
+
+
+def verdict(found: Necessity, part: str = "encoder", threshold_db: float = PRACTICALLY_NOTHING_DB) -> Verdict:
+    """Whether a part's attention is needed, from what its replacement in all layers costs.
+
+    It is called decorative, or wallpaper, only if the whole interval of the mean lies under the threshold (for one image:
+    its value), and needed only if that of another image's attention lies above it.
+    """
+    if not found.has_attention:
+        return Verdict(
+            part, "none", f"The {part} has one token: its attention is always exactly 1, whatever the image."
+        )
+    num_images = len(found.psnr)
+    uniform_db, other_db = found.mean(part, "all", "uniform"), found.mean(part, "all", "another")
+    numbers = (
+        f"Uniform attention in the {part} costs {_db(uniform_db)}, another image's attention {_db(other_db)} "
+        f"(PSNR lost, {'this image' if num_images == 1 else f'mean of {num_images} images, 95 % intervals'})"
+    )
+    if _high(uniform_db) < threshold_db:
+        kind = "decorative"
+        said = "decorative: weights that are the same everywhere do as well, so its maps explain nothing"
+    elif _high(other_db) < threshold_db:
+        kind = "wallpaper"
+        said = "wallpaper: a layout that another image's attention serves as well, so its maps tell little about this image"
+    elif _low(other_db) > threshold_db and _low(uniform_db) > threshold_db:
+        kind, said = "needed", "needed, image by image"
+    else:
+        kind, said = (
+            "undecided",
+            f"on the border: whether it is needed cannot be told at a threshold of {threshold_db:g} dB",
+        )
+    return Verdict(part, kind, f"{numbers}: here the {part}'s attention is {said}.")
+
+
+def headline(found: Necessity, sweep: Sweep, scores: Scores | None = None) -> str:
+    """One line in numbers: uniform attention, another image's, the single head that matters most, agreement."""
+    if not found.has_attention:
+        return verdict(found).sentence
+    worst = sweep.ranking()[-1]
+    lost = [found.mean("encoder", "all", name).value for name in ("uniform", "another")]
+    said = (
+        f"Uniform attention costs {lost[0]:.1f} dB, another image's attention {lost[1]:.1f} dB; head {worst.target} of "
+        f"{worst.part} layer {worst.layer} alone costs {sweep.damage[worst].psnr_lost:.1f} dB"
+    )
+    if scores is not None and scores.best_attention and scores.best_trivial:
+        attention, trivial = scores.best_attention, scores.best_trivial
+        said += (
+            f"; {attention} agrees with measured effect at {scores.spearman[attention].value:.2f} "
+            f"({trivial} alone: {scores.spearman[trivial].value:.2f})"
+        )
+    return f"{said}."
+
+
+def _db(interval: Interval) -> str:
+    if math.isnan(interval.low):
+        return f"{interval.value:.1f} dB"
+    return f"{interval.value:.1f} dB ({interval.low:.1f} to {interval.high:.1f})"
+
+
+def _high(interval: Interval) -> float:
+    return interval.value if math.isnan(interval.high) else interval.high
+
+
+def _low(interval: Interval) -> float:
+    return interval.value if math.isnan(interval.low) else interval.low
