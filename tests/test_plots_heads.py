@@ -124,6 +124,11 @@ def test_an_overview_by_layer_names_rows_and_columns_at_the_maps_middles():
     assert not figure.layout.annotations
 
 
+def test_an_overview_says_when_its_cells_stand_for_several_pairs():
+    assert "each cell: maximum of 2 x 2 pairs" in note(plots.plot_overview(planted(1, 4, 85), 10.0, merged=2))
+    assert "each cell: maximum of 8 x 8 pairs" in note(plots.plot_overview(planted(1, 16, 380), 10.0, merged=2))
+
+
 def test_own_colours_are_written_on_the_figure_and_have_no_bar():
     figure = plots.plot_overview(planted(2, 3, 5))
     assert "own colours" in note(figure) and "not comparable between heads" in note(figure)

@@ -49,12 +49,14 @@ class Overview:
         centres: (count, 2), x and y of each map's middle in pixels, in the order given.
         side: Pixels a side of each map.
         pitch: (x, y), pixels from one map to the next.
+        merged: How many cells of the maps one shown cell stands for, a side.
     """
 
     indices: np.ndarray
     centres: np.ndarray
     side: int
     pitch: tuple[int, int]
+    merged: int
 
     def to_png(self) -> bytes:
         """With a palette: a byte for each pixel; transparent between the maps."""
@@ -80,6 +82,7 @@ def overview_image(
         room: Empty space below each map, as a share of its side.
     """
     side = max(1, min(THUMBNAIL, OVERVIEW_WIDTH // columns - 2))
+    merged = max(1, -(-maps.shape[-1] // side))
     cells = [block_max(np.asarray(maps[layer, head], np.float32), side)[0] for layer, head in order]
     repeat = max(1, side // len(cells[0]))  # few patches: each as a square of pixels, so that none is blurred
     side = repeat * len(cells[0])
@@ -95,11 +98,15 @@ def overview_image(
         drawn = np.round((cell / top).clip(0, 1) * (COLOUR_STEPS - 1)).astype(np.uint8)
         indices[y : y + side, x : x + side] = drawn.repeat(repeat, axis=0).repeat(repeat, axis=1)
         centres[number] = x + side / 2, y + side / 2
-    return Overview(indices, centres, side, pitch)
+    return Overview(indices, centres, side, pitch, merged)
 
 
 def plot_overview(
-    maps: np.ndarray, zmax: float | None = None, values: np.ndarray | None = None, label: str = ""
+    maps: np.ndarray,
+    zmax: float | None = None,
+    values: np.ndarray | None = None,
+    label: str = "",
+    merged: int = 1,
 ) -> go.Figure:
     """Every head of every layer as a small map; a click on one selects it: `selected_head`.
 
@@ -108,6 +115,7 @@ def plot_overview(
         zmax: End of the colours in x uniform; None: each map has its own, and the figure says so.
         values: (L, heads) to sort by, the largest first, shown below each map; None: rows = layers, columns = heads.
         label: What the values are.
+        merged: How many patches one cell of the maps stands for, a side; the figure says so.
     """
     num_layers, num_heads = maps.shape[:2]
     order = [(layer, head) for layer in range(num_layers) for head in range(num_heads)]
@@ -152,9 +160,13 @@ def plot_overview(
     )
     if zmax is not None:
         figure.add_trace(colour_key(ATTENTION_COLOURS, zmax, "x uniform"))
-    else:
-        text = "each head in its own colours: dark = its largest weight, not comparable between heads"
-        note_above(figure, text, yshift=2 if values is not None else 20)
+    k = merged * overview.merged
+    remarks = [] if k == 1 else [f"each cell: maximum of {k} x {k} pairs"]
+    if zmax is None:
+        remarks.append("each head in its own colours: dark = its largest weight, not comparable between heads")
+    names_height = 0 if values is not None else 40 if num_heads > 12 else 24
+    if remarks:
+        note_above(figure, " · ".join(remarks), yshift=names_height)
     axis = {"showgrid": False, "zeroline": False, "constrain": "domain", "tickmode": "array", "ticks": ""}
     if values is None:
         middles = overview.centres.reshape(num_layers, num_heads, 2)
@@ -182,7 +194,7 @@ def plot_overview(
         figure.update_yaxes(visible=False, **axis)
     figure.update_xaxes(range=[0, width])
     figure.update_yaxes(range=[height, 0], scaleanchor="x")
-    top = (40 if num_heads > 12 else 24) * (values is None) + 22 * (zmax is None) + 4
+    top = names_height + 22 * bool(remarks) + 4
     drawn = height * on_screen / overview.pitch[0]
     return finish(figure, height=round(drawn) + top + 4, top=top, bottom=4, left=56, dragmode=False)
 
