@@ -172,8 +172,8 @@ function number(value) {
 }
 
 function signed(value) {
-  if (Math.abs(value) < 0.0005) return "0";
-  return (value > 0 ? "+" : "−") + number(Math.max(0.001, Math.abs(value)));
+  const size = Math.abs(value);
+  return size < 0.001 ? number(size) : (value > 0 ? "+" : "−") + number(size);
 }
 
 const layerLabel = (layer) => LAYERS[layer] || layer;
@@ -757,7 +757,7 @@ class Explorer {
     const maxHeight = isBeside && window.innerHeight < 1000 ? MAX_SIDE : 1.2 * MAX_SIDE;
     this.root.dataset.layout = isBeside ? "beside" : "below";
     if (this.isPair) {
-      const count = isBeside ? (this.difference ? 3 : 2) : 1;
+      const count = isBeside ? (this.difference ? 3 : 2) : isWide || width < 480 ? 1 : 2;
       const room = (width - gap * (count - 1)) / count;
       for (const figure of this.everyFigure()) figure.resize(room, maxHeight);
       this.schedule();
