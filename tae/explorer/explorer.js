@@ -21,8 +21,8 @@ const PARTS = { encoder: "Encoder", decoder: "Decoder" };
 const LAYERS = { average: "Average", rollout: "Rollout" };
 const HEADS = {
   mean: "Mean of heads",
-  max: "Maximum of heads",
-  min: "Minimum of heads",
+  max: "Largest of heads",
+  min: "Smallest of heads",
   spread: "Spread between heads",
 };
 const DIRECTIONS = { from: "Where this patch places weight", to: "Who places weight on it" };
