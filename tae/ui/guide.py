@@ -1,0 +1,259 @@
+"""Help along the way: terms that explain themselves, the tour for a first visit, and the demo for showing to colleagues.
+
+Tour and demo walk through steps of `tae.tour`. A step sets fields of the view, as a link would, and leads to its page;
+somebody who wanders off finds a line that leads back. The cookie `tae_tour` remembers that the tour was offered.
+"""
+
+import html
+from collections.abc import Mapping
+
+import streamlit as st
+
+from tae import glossary
+from tae.tour import CHECKPOINT, STORY, TOUR, Step
+from tae.ui.models import Active, checkpoint_files
+from tae.ui.view import DEFAULTS, link
+
+Pages = Mapping[str, tuple[str, str]]
+"""{title: (file, icon)}."""
+
+_KEPT = ("task", "run")
+"""Fields of the page Train, which no step is about."""
+_GUIDES = {"tour": TOUR, "demo": STORY}
+
+_STYLE = """
+[data-testid='stLayoutWrapper']:has(> .st-key-guide_card), [data-testid='stLayoutWrapper']:has(> .st-key-guide_offer)
+  {margin-top: 0.5rem}
+.st-key-guide_card {background: color-mix(in srgb, currentColor 3%, transparent)}
+:is(.st-key-guide_card, .st-key-guide_offer) :is(p, [data-testid="stMarkdownContainer"], [data-testid="stCaptionContainer"])
+  {margin-bottom: 0}
+.st-key-guide_text {min-height: 5.4rem}
+.st-key-guide_offer {padding: 0.3rem 0.3rem 0.3rem 0.9rem; border-radius: 0.5rem;
+  background: color-mix(in srgb, currentColor 5%, transparent)}
+.glossary {margin: 0; max-height: 22rem; overflow-y: auto; font-size: 0.9rem; line-height: 1.45}
+.glossary dt {font-weight: 600} .glossary dd {margin: 0 0 0.7rem 0}
+[data-testid='stElementContainer']:has(> .stHtml > script:only-child) {position: absolute}
+@media (max-width: 900px) {.st-key-guide_text {min-height: 9rem}}
+"""
+
+_DEMO_STYLE = """
+html {font-size: clamp(17px, 1.3vw, 26px)}
+.stMain .stMainBlockContainer {max-width: 112rem; padding-top: 2.6rem}
+[class*='st-key-expert_'], [data-testid='stElementContainer']:has(> [data-testid='stFileUploader']),
+[data-testid='stElementContainer']:has(> [data-testid='stDownloadButton']),
+.stMain [data-testid='stElementContainer']:has(> [data-testid='stHeading'] h1) {display: none}
+[data-testid='stLayoutWrapper']:has(> .st-key-guide_card)
+  {position: sticky; top: 2.6rem; z-index: 90; background: light-dark(#ffffff, #12151c)}
+.st-key-guide_card {background: none}
+.st-key-guide_text {min-height: 5.8rem; justify-content: center}
+.st-key-guide_text h1 {font-size: 2.1rem; line-height: 1.25; padding: 0; text-wrap: balance}
+@media (max-width: 900px) {.st-key-guide_text {min-height: 8rem} .st-key-guide_text h1 {font-size: 1.6rem}}
+"""
+
+
+def prose(text: str, caption: bool = False) -> None:
+    """Draw a paragraph of Markdown in which [[term]] and [[what is shown|term]] explain themselves.
+
+    Args:
+        text: As for `tae.glossary.marked`: names from strangers have gone through `escape_markdown`.
+        caption: Small and grey, as `st.caption`.
+    """
+    (st.caption if caption else st.markdown)(glossary.marked(text), unsafe_allow_html=True)
+
+
+def in_demo() -> bool:
+    """Whether the app is being shown: large type, and no more controls than the story needs."""
+    return st.session_state.get("guide") == "demo"
+
+
+def begin(page: str, pages: Pages) -> None:
+    """Lead to the page of the step that was just chosen, if that is another; called before anything is drawn."""
+    state = st.session_state
+    state.setdefault("guide", "")
+    state.setdefault("guide_step", 0)
+    state.setdefault("guide_moves", 0)
+    state.setdefault("guide_leads", False)
+    state.setdefault("guide_before", {})
+    state.setdefault("guide_offered", "tae_tour" in st.context.cookies)
+    if state.guide_leads:
+        state.guide_leads = False
+        goal = state.guide_goal
+        if goal != page and goal in pages:
+            st.switch_page(pages[goal][0], query_params=link())
+
+
+def style() -> None:
+    """What the page draws once."""
+    st.html(f"<style>{glossary.STYLE}{_STYLE}{_DEMO_STYLE if in_demo() else ''}</style>")
+
+
+def sidebar(page: str, pages: Pages) -> None:
+    """The tour, the switch of the demo and the glossary; drawn in the sidebar."""
+    state = st.session_state
+    if CHECKPOINT in checkpoint_files():
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            if not in_demo():
+                st.button(
+                    "Take the tour",
+                    key="guide_tour",
+                    icon=":material/tour:",
+                    type="tertiary",
+                    on_click=_start,
+                    args=("tour", page, pages),
+                )
+            state.guide_demo = in_demo()
+            st.toggle(
+                "Demo",
+                key="guide_demo",
+                on_change=_switch_demo,
+                args=(page, pages),
+                help="For showing the app to colleagues: large type, few controls, and a story that the arrow keys walk "
+                "through. Esc ends it.",
+            )
+    with st.popover("Glossary", icon=":material/menu_book:", type="tertiary"):
+        _terms()
+    if state.guide_offered and "tae_tour" not in st.context.cookies:
+        st.html(
+            "<script>document.cookie = 'tae_tour=offered; max-age=31536000; path=/; samesite=strict'</script>",
+            unsafe_allow_javascript=True,
+        )
+
+
+@st.fragment
+def _terms() -> None:
+    words = st.text_input("Search the glossary", key="guide_words", placeholder="A word, such as rollout")
+    found = glossary.search(words or "")
+    if not found:
+        st.caption("No such term here.")
+    entries = "".join(f"<dt>{html.escape(term.name)}</dt><dd>{html.escape(term.text)}</dd>" for term in found)
+    st.html(f'<dl class="glossary" tabindex="0" aria-label="Glossary">{entries}</dl>')
+
+
+def card(active: Active | None, page: str, pages: Pages) -> None:
+    """The step at hand, or the offer of a tour on the first visit; drawn at the top of the page."""
+    state = st.session_state
+    if not state.guide:
+        if not state.guide_offered and active is not None and active.key == CHECKPOINT:
+            _offer(page, pages)
+        return
+    steps = _steps(state.guide, pages)
+    number = min(state.guide_step, len(steps) - 1)
+    step = steps[number]
+    demo = in_demo()
+    is_here = active is not None and active.key == CHECKPOINT and step.page == page
+    if is_here and step.hides:
+        st.html(f"<style>{', '.join(f'.st-key-{key}' for key in step.hides)} {{display: none}}</style>")
+    with st.container(key="guide_card", border=not demo, gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            if not demo:
+                st.markdown(f"**{step.title}**" if is_here else "**The tour waits**", width="stretch")
+            _controls(number, len(steps), pages, is_here)
+        with st.container(key="guide_text", gap="xsmall"):
+            if active is None or not is_here:
+                word = "story" if demo else "tour"
+                st.markdown(f"The {word} goes on on the page **{step.page}**, with the demo checkpoint.")
+            elif demo:
+                sentence = step.text.format(latent_dim=active.config.latent_dim)
+                st.markdown(f"# {glossary.marked(sentence)}", unsafe_allow_html=True, anchors=False)
+            else:
+                prose(step.text.format(latent_dim=active.config.latent_dim))
+                prose(f":material/arrow_forward: {step.invitation}")
+        # Each step begins at the top of its page; the number makes it a new script, which is run.
+        st.html(
+            f"<script>/* {state.guide_moves} */ document.querySelector('.stMain').scrollTo({{top: 0}})</script>",
+            unsafe_allow_javascript=True,
+        )
+
+
+def _controls(number: int, total: int, pages: Pages, is_here: bool) -> None:
+    demo = in_demo()
+    last = number == total - 1
+    st.caption(f"{number + 1} of {total}" if demo else f"Step {number + 1} of {total}", width="content")
+    st.button(
+        "Back",
+        key="guide_back",
+        disabled=number == 0,
+        shortcut="Left" if demo else None,
+        type="tertiary" if demo else "secondary",
+        on_click=_go,
+        args=(number - 1, pages),
+    )
+    if not is_here:
+        st.button("Return to it", key="guide_return", type="primary", on_click=_go, args=(number, pages))
+    if not (last and demo):
+        st.button(
+            "Finish" if last else "Next",
+            key="guide_next",
+            shortcut="Right" if demo else None,
+            type="tertiary" if demo else "primary",
+            on_click=_end if last else _go,
+            args=() if last else (number + 1, pages),
+        )
+    if demo or not last:
+        st.button(
+            "End the demo" if demo else "End the tour",
+            key="guide_end",
+            shortcut="Esc" if demo else None,
+            type="tertiary",
+            on_click=_end,
+        )
+
+
+def _offer(page: str, pages: Pages) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", key="guide_offer"):
+        st.markdown("**New here?** Five short steps show what the pages are for.", width="stretch")
+        st.button("Take the tour", key="guide_accept", type="primary", on_click=_start, args=("tour", page, pages))
+        st.button("Not now", key="guide_decline", type="tertiary", on_click=_decline)
+
+
+def _steps(guide: str, pages: Pages) -> list[Step]:
+    """Those whose page is there."""
+    return [step for step in _GUIDES[guide] if step.page in pages]
+
+
+def _start(guide: str, page: str, pages: Pages) -> None:
+    state = st.session_state
+    if not state.guide:
+        state.guide_before = {"page": page, **{field: state[field] for field in DEFAULTS}}
+    state.guide = guide
+    state.guide_offered = True
+    _go(0, pages)
+
+
+def _go(number: int, pages: Pages) -> None:
+    state = st.session_state
+    steps = _steps(state.guide, pages)
+    number = max(0, min(number, len(steps) - 1))
+    state.guide_step = number
+    _set_view(steps[number].page, {**DEFAULTS, "checkpoint": CHECKPOINT, **steps[number].view})
+
+
+def _set_view(page: str, view: Mapping[str, str]) -> None:
+    state = st.session_state
+    for field in DEFAULTS:
+        if field not in _KEPT:
+            state[field] = view[field]
+    if "reconstruct_view" in state:
+        state.reconstruct_view = "one"
+    state.guide_moves += 1
+    state.guide_goal = page
+    state.guide_leads = True
+
+
+def _end() -> None:
+    """The tour ends where it is, to go on from there; after a demo the view is as it was before."""
+    state = st.session_state
+    if in_demo():
+        _set_view(state.guide_before["page"], state.guide_before)
+    state.guide = ""
+
+
+def _decline() -> None:
+    st.session_state.guide_offered = True
+
+
+def _switch_demo(page: str, pages: Pages) -> None:
+    if in_demo():
+        _end()
+    else:
+        _start("demo", page, pages)
