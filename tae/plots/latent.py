@@ -1,0 +1,328 @@
+"""The latent space and the layers' lens as figures: a map of pictures, a spectrum, pictures by depth and their PSNR."""
+
+import base64
+import html
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from PIL import Image
+
+from tae.images import encode_png, to_uint8
+from tae.plots.style import ATTENTION_COLOURS, CURVE_COLOURS, MARKER_COLOUR, QUERY_COLOUR, colour_bar, finish
+
+EDGE = "#7d8aa5"
+"""Of points, so that the palest are seen on white and the darkest on black."""
+SYMBOLS = ("circle", "square", "triangle-up")
+GAP = 6
+"""Pixels between the pictures of a strip."""
+MAX_ACROSS = 5
+"""Pictures of a strip side by side."""
+
+
+def plot_latent_map(
+    coordinates: np.ndarray,
+    axes: tuple[str, str],
+    titles: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    values: np.ndarray | None = None,
+    value_title: str = "",
+    own: np.ndarray | None = None,
+    own_titles: Sequence[str] = (),
+    ringed: Sequence[int] = (),
+) -> go.Figure:
+    """A set of pictures as points on a plane; a lasso or a click chooses some: `selected_points`.
+
+    Each point's `customdata` is its number: those of the set from 0 to n - 1, one's own pictures from n on.
+
+    Args:
+        coordinates: (n, 2) of the set.
+        axes: Titles of x and y.
+        titles: Of the set's pictures, for the hover; None: their numbers.
+        groups: Of each, told apart by colour and symbol.
+        values: (n,) in place of groups: colours from light to dark = high.
+        value_title: What the values are, with their unit.
+        own: (m, 2) of one's own pictures.
+        own_titles: Of those.
+        ringed: Numbers around which a ring is drawn.
+    """
+    coordinates = np.asarray(coordinates, np.float64)
+    names = [f"test image {number}" for number in range(len(coordinates))] if titles is None else titles
+    figure = go.Figure()
+    kinds = [""] * len(coordinates) if groups is None else list(groups)
+    for place, kind in enumerate(dict.fromkeys(kinds)):
+        numbers = [number for number, one in enumerate(kinds) if one == kind]
+        marker: dict = {
+            "size": 7,
+            "color": CURVE_COLOURS[place % len(CURVE_COLOURS)],
+            "symbol": SYMBOLS[place // len(CURVE_COLOURS) % len(SYMBOLS)],
+            "line": {"width": 0.6, "color": EDGE},
+        }
+        told = ""
+        if values is not None:
+            marker |= {
+                "color": np.asarray(values, np.float64)[numbers],
+                "colorscale": ATTENTION_COLOURS,
+                "showscale": place == 0,
+                "cmin": float(np.min(values)),
+                "cmax": float(np.max(values)),
+                "colorbar": colour_bar(html.escape(value_title)),
+            }
+            told = f"<br>{html.escape(value_title)} %{{marker.color:.4g}}"
+        group = f"<br>{html.escape(kind)}" if kind else ""
+        figure.add_trace(
+            go.Scatter(
+                x=coordinates[numbers, 0],
+                y=coordinates[numbers, 1],
+                mode="markers",
+                marker=marker,
+                name=html.escape(kind) or "test images",
+                customdata=numbers,
+                hovertext=[html.escape(names[number]) for number in numbers],
+                hovertemplate=f"%{{hovertext}}{group}{told}<extra></extra>",
+                unselected={"marker": {"opacity": 0.25}},
+            )
+        )
+    if own is not None and len(own):
+        own = np.asarray(own, np.float64)
+        figure.add_trace(
+            go.Scatter(
+                x=own[:, 0],
+                y=own[:, 1],
+                mode="markers",
+                marker={
+                    "symbol": "diamond",
+                    "size": 14,
+                    "color": MARKER_COLOUR,
+                    "line": {"width": 2, "color": "#ffffff"},
+                },
+                name="your pictures",
+                customdata=np.arange(len(own)) + len(coordinates),
+                hovertext=[html.escape(title) for title in own_titles] or ["your picture"] * len(own),
+                hovertemplate="%{hovertext}<extra></extra>",
+                unselected={"marker": {"opacity": 0.6}},
+            )
+        )
+    if len(ringed):
+        everything = coordinates if own is None else np.concatenate([coordinates, np.asarray(own, np.float64)])
+        figure.add_trace(
+            go.Scatter(
+                x=everything[list(ringed), 0],
+                y=everything[list(ringed), 1],
+                mode="markers",
+                marker={"symbol": "circle-open", "size": 16, "color": QUERY_COLOUR, "line": {"width": 2.5}},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        )
+    figure.update_xaxes(title=axes[0], constrain="domain", zeroline=False)
+    figure.update_yaxes(title=axes[1], constrain="domain", zeroline=False, scaleanchor="x")
+    figure.update_layout(
+        showlegend=groups is not None or own is not None,
+        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
+    )
+    rows = -(-len(set(kinds)) // 5) if groups is not None else 1
+    return finish(figure, height=540 + 20 * rows, top=10 + 20 * rows, dragmode="lasso")
+
+
+def selected_points(selection: dict, count: int) -> list[int]:
+    """The numbers of the points that a lasso, a box or a click chose, from the selection that Streamlit reports.
+
+    Args:
+        selection: With {"points": [{"customdata": ...}, ...]}.
+        count: How many points there are, one's own pictures included.
+
+    Returns:
+        Rising, each once; [] where nothing was chosen, and for anything that is no number of a point.
+    """
+    found = set()
+    for point in selection.get("points") or []:
+        data = point.get("customdata") if isinstance(point, dict) else None
+        values = list(data.values()) if isinstance(data, dict) else data if isinstance(data, list) else [data]
+        value = values[0] if values else None
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value // 1:
+            found.add(int(value))
+    return sorted(number for number in found if 0 <= number < count)
+
+
+def plot_spectrum(variances: np.ndarray, in_use: float, num_images: int) -> go.Figure:
+    """How a set's variance is spread over its principal directions, and how many of them are in use.
+
+    Args:
+        variances: (k,) along them, the largest first.
+        in_use: Participation ratio, drawn as a line.
+        num_images: How many images they are of.
+    """
+    shares = np.asarray(variances, np.float64) / np.sum(variances)
+    numbers = np.arange(1, len(shares) + 1)
+    figure = go.Figure()
+    figure.add_trace(
+        go.Bar(
+            x=numbers,
+            y=shares,
+            name="each component",
+            marker={"color": CURVE_COLOURS[0], "line": {"width": 0}},
+            hovertemplate="component %{x}<br>%{y:.2%} of the variance<extra></extra>",
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=numbers,
+            y=shares.cumsum(),
+            name="all up to it",
+            mode="lines",
+            line={"color": CURVE_COLOURS[1], "width": 2.5},
+            hovertemplate="the first %{x} components<br>%{y:.2%} of the variance<extra></extra>",
+        )
+    )
+    figure.add_vline(
+        x=in_use,
+        line={"color": EDGE, "width": 2, "dash": "dash"},
+        annotation={"text": f"participation ratio {in_use:.1f}", "yanchor": "bottom"},
+        annotation_position="top right",
+    )
+    figure.update_xaxes(title=f"Principal component, of {num_images} images", range=[0.3, len(shares) + 0.7])
+    figure.update_yaxes(title="Share of the variance", tickformat=".0%", range=[0, 1.02])
+    figure.update_layout(legend={"x": 0.98, "xanchor": "right", "y": 0.5, "yanchor": "middle"}, bargap=0.15)
+    return finish(figure, height=300, top=26, bottom=44)
+
+
+def plot_lens_psnr(
+    names: Sequence[str],
+    raw: Sequence[float],
+    tuned: Sequence[float] | None = None,
+    test_raw: Sequence[float] | None = None,
+    test_tuned: Sequence[float] | None = None,
+    unusual: Sequence[bool] | None = None,
+) -> go.Figure:
+    """PSNR of a picture's states by depth, raw and tuned, beside the test images' means.
+
+    Args:
+        names: Of the depths.
+        raw: In dB, of the picture.
+        tuned: The same through translators.
+        test_raw: Means over test images.
+        test_tuned: The same.
+        unusual: Which raw states are out of distribution; their points are open.
+    """
+    figure = go.Figure()
+    flags = [False] * len(names) if unusual is None else list(unusual)
+    for label, values, colour, is_test in (
+        ("raw", raw, CURVE_COLOURS[0], False),
+        ("tuned", tuned, CURVE_COLOURS[1], False),
+        ("raw, mean of test images", test_raw, CURVE_COLOURS[0], True),
+        ("tuned, mean of test images", test_tuned, CURVE_COLOURS[1], True),
+    ):
+        if values is None:
+            continue
+        are_open = flags if label == "raw" else [False] * len(names)
+        figure.add_trace(
+            go.Scatter(
+                x=list(names),
+                y=np.asarray(values, np.float64),
+                name=label,
+                mode="lines" if is_test else "lines+markers",
+                line={"color": colour, "width": 1.5 if is_test else 2.5, "dash": "dot" if is_test else "solid"},
+                marker={
+                    "size": 10,
+                    "line": {"width": 2, "color": colour},
+                    "color": ["#ffffff" if is_open else colour for is_open in are_open],
+                },
+                customdata=["<br>state out of distribution" if is_open else "" for is_open in are_open],
+                hovertemplate=f"%{{x}}<br>{label}: %{{y:.2f}} dB%{{customdata}}<extra></extra>",
+            )
+        )
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(title="PSNR (dB)")
+    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}, showlegend=True)
+    return finish(figure, height=320, top=50, bottom=44, left=54)
+
+
+def plot_lens_strip(
+    pictures: np.ndarray, names: Sequence[str], psnr: Sequence[float], unusual: Sequence[bool] | None = None
+) -> go.Figure:
+    """The pictures of a lens in the order of depth, each under its name and PSNR; a frame marks those to distrust.
+
+    Args:
+        pictures: (K, H, W) in [0, 1].
+        names: Of the depths.
+        psnr: In dB.
+        unusual: Which are drawn from states out of distribution.
+    """
+    num, height, width = pictures.shape
+    strip, places = lens_strip(pictures)
+    flags = [False] * num if unusual is None else list(unusual)
+    figure = go.Figure()
+    figure.add_layout_image(
+        source="data:image/png;base64," + base64.b64encode(encode_png(strip)).decode(),
+        x=0,
+        y=0,
+        sizex=strip.shape[1],
+        sizey=strip.shape[0],
+        xref="x",
+        yref="y",
+        sizing="stretch",
+        layer="below",
+    )
+    for (top, left), name, value, is_unusual in zip(places, names, psnr, flags, strict=True):
+        warning = f"<br><span style='color:{MARKER_COLOUR}'>out of distribution</span>" if is_unusual else ""
+        figure.add_annotation(
+            x=left,
+            y=top,
+            text=f"{html.escape(name)}: {value:.1f} dB{warning}",
+            showarrow=False,
+            xanchor="left",
+            yanchor="bottom",
+            align="left",
+            font={"size": 12},
+        )
+        figure.add_shape(
+            type="rect",
+            x0=left,
+            x1=left + width,
+            y0=top,
+            y1=top + height,
+            line={"color": MARKER_COLOUR if is_unusual else EDGE, "width": 3 if is_unusual else 1},
+        )
+    figure.update_xaxes(range=[-2, strip.shape[1] + 2], visible=False, constrain="domain", constraintoward="left")
+    figure.update_yaxes(range=[strip.shape[0] + 2, -2], visible=False, constrain="domain", scaleanchor="x")
+    drawn = int(np.clip(strip.shape[0] * 1000 / strip.shape[1], 160, 1100))
+    return finish(figure, height=drawn, top=40, bottom=0, left=0, right=0, dragmode=False)
+
+
+def lens_strip(pictures: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Pictures (K, H, W) in [0, 1] as one, white between them: side by side, or one below the other where they are wide.
+
+    Returns:
+        (height, width) uint8, and (top, left) of each picture in it; above each row there is room for its name.
+    """
+    num, height, width = pictures.shape
+    columns = 1 if width > 2 * height else min(num, MAX_ACROSS)
+    rows = -(-num // columns)
+    room = -(-width * columns // 28)  # two lines of text where the strip is a page wide
+    strip = np.full((rows * (height + room) - room, columns * (width + GAP) - GAP), 255, np.uint8)
+    places = [(number // columns * (height + room), number % columns * (width + GAP)) for number in range(num)]
+    for picture, (top, left) in zip(to_uint8(np.asarray(pictures)), places, strict=True):
+        strip[top : top + height, left : left + width] = picture
+    return strip, places
+
+
+def contact_sheet(pictures: Sequence[np.ndarray], side: int = 64, columns: int = 25) -> np.ndarray:
+    """Small copies of pictures, number i in row i // columns and column i % columns, for a gallery or a hover.
+
+    Args:
+        pictures: (H, W) uint8, or float in [0, 1]; widths may differ.
+        side: Of a cell in pixels; a picture is shrunk into it whole, in the middle of white.
+        columns: Cells across.
+
+    Returns:
+        (rows * side, columns * side) uint8.
+    """
+    sheet = np.full((-(-len(pictures) // columns) * side, columns * side), 255, np.uint8)
+    for number, picture in enumerate(pictures):
+        small = Image.fromarray(to_uint8(np.asarray(picture)))
+        small.thumbnail((side, side))
+        top = number // columns * side + (side - small.height) // 2
+        left = number % columns * side + (side - small.width) // 2
+        sheet[top : top + small.height, left : left + small.width] = np.asarray(small)
+    return sheet
