@@ -1,71 +1,80 @@
-"""The page Attention: where each layer places weight, as heatmaps and on the image."""
+"""The page Attention: where each layer and head places weight, under the pointer and in numbers."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import streamlit as st
 
-from tae import attention, export, plots, ui
+from tae import export, plots, ui
+from tae.attention import is_practically_uniform, sinks
+from tae.explorer.payload import Note, View
+from tae.headstats import MEASURES, locality
 from tae.images import Fitted, encode_png, escape_markdown, safe_name
+from tae.maps import MapChoice
+from tae.ui import attention, explorer
 
-RANGES = {
-    "shared": "Shared, to 99.5 % of weights",
-    "full": "Shared, to the largest weight",
-    "own": "This view only",
+SECTIONS = {
+    "overview": "All layers and heads",
+    "heatmap": "Heatmap",
+    "numbers": "In numbers",
+    "cause": "Does it matter?",
 }
+WEIGHTINGS = {"weights": "Weights", "values": "Weighted by value norms"}
 DIRECTIONS = {"from": "Where this patch places weight", "to": "Who places weight on it"}
-SPREAD = "spread"
+DISCARDS = ["0", "0.5", "0.7", "0.8", "0.9", "0.95"]
+RANGES = {"shared": "shared, to 99.5 % of weights", "full": "shared, to the largest weight", "own": "this map only"}
 FORMATS: tuple[tuple[export.Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
 
 
 @dataclass(frozen=True)
-class View:
-    """What the controls say, and the maps that belong to it.
+class Shown:
+    """The map on display.
 
     Attributes:
-        maps: {"layer_0": (N, N), ..., "average": (N, N)}.
-        layer: A name among the maps.
-        head: "mean", "spread", or a head's number as text.
-        shown: (N, N), the map on display.
-        scale: One of `RANGES`.
-        zmax: Top of the colour range in x uniform.
-        query: Token number.
-        spread: (N, N) standard deviation between the heads, where their mean is shown and the maps are small.
+        view: What the explorer shows.
+        choice: Which map that is.
+        weights: (N, N).
+        hidden_mass: Share of all weight that was discarded.
+        grid: (rows, columns) of patches.
+        zmax: End of the colour range in x uniform.
+        title: The choice in words.
+        status: The choice, its range and its check in one line.
     """
 
-    maps: dict[str, np.ndarray]
-    part: str
-    layer: str
-    head: str
-    shown: np.ndarray
-    scale: str
+    view: View
+    choice: MapChoice
+    weights: np.ndarray
+    hidden_mass: float
+    grid: tuple[int, int]
     zmax: float
-    query: int
-    spread: np.ndarray | None = None
+    title: str
+    status: str
 
     @property
     def quantity(self) -> plots.Quantity:
-        return "spread" if self.head == SPREAD else "weight"
+        return "spread" if self.choice.head == "spread" else "weight"
 
     @property
-    def layer_number(self) -> int | None:
-        return None if self.layer == "average" else int(self.layer.removeprefix("layer_"))
+    def layers(self) -> list[int] | None:
+        """The layer that the map is of; None: all."""
+        return [int(self.choice.layer)] if self.choice.layer.isdecimal() else None
 
 
 def main() -> None:
     active, chosen = ui.setup("Attention")
     st.title("Attention")
     st.markdown(
-        "Each patch of the picture gathers information from the others. The maps show **where weight was placed**: "
-        "one row for each patch that asks (*query*), one column for each patch that is asked (*key*). "
-        "Weight is not importance: it says what was read, not what it was good for."
+        "Each patch of the picture gathers information from the others. **Move the pointer over the picture** to see "
+        "where that patch places weight; click to pin it. Weight is not importance: it says what was read, not what it "
+        "was good for."
     )
     fitted = ui.fit_or_stop(active, chosen)
     if active.config.grid_for(fitted.pixels.shape[1]) == (1, 1):
         one_token_notice(active)
+        ui.write_link()
     else:
         explore(active, chosen, fitted)
-    ui.write_link()
 
 
 def one_token_notice(active: ui.Active) -> None:
@@ -78,119 +87,83 @@ def one_token_notice(active: ui.Active) -> None:
     st.page_link("app.py", label="Go to Reconstruct", icon=":material/compare:", query_params=ui.link())
 
 
+@st.fragment
 def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
-    config = active.config
-    rows, columns = config.grid_for(fitted.pixels.shape[1])
-    needed = (max(config.encoder_layers, config.decoder_layers) + 1) * (rows * columns) ** 2 * 4
-    if needed > ui.MAX_MAP_BYTES:
+    rows, columns = active.config.grid_for(fitted.pixels.shape[1])
+    needed = (max(map(partial(layers_of, active), ("encoder", "decoder"))) + 1) * (rows * columns) ** 2 * 4
+    if needed > attention.MAX_MAP_BYTES:
         st.error(
             f"The maps of this picture, {rows * columns} patches, would take {needed / 1e9:.2g} GB; at most "
-            f"{ui.MAX_MAP_BYTES / 1e9:.2g} GB are held. Choose a narrower picture, or a model with larger patches."
+            f"{attention.MAX_MAP_BYTES / 1e9:.2g} GB are held. Choose a narrower picture, or a model with larger patches."
         )
+        ui.write_link()
         return
-    view = controls(active, fitted)
-    grid = active.config.grid_for(fitted.pixels.shape[1])
-    with st.container(key="attention_panels"):
-        on_image, heatmap = ui.panels(fitted.pixels, 2)
-    with on_image:
-        patch_panel(active, fitted, view, grid)
-    with heatmap:
-        map_panel(active, view, grid)
-    status = status_line(active, fitted, view, grid)
-    st.caption(status)
-    badges(active, view, grid)
-    st.subheader("All layers and their average")
-    grid_top = colour_top(list(view.maps.values()), 100 if view.scale == "full" else 99.5)
-    st.caption(f"One colour range for all, 0 to {grid_top:.3g} times the uniform weight 1/N. Heads averaged.")
-    st.plotly_chart(
-        plots.plot_layer_grid(view.maps, grid, grid_top),
-        key="attention_grid",
-        config={"displaylogo": False},
-        alt="Attention maps of all layers and their average, side by side",
+    shown = explorer_panel(active, chosen, fitted)
+    badges(active, shown)
+    pinned(shown)
+    settings(shown)
+    whole = plots.Region.whole(len(shown.weights))
+    region = plots.Region.from_text(st.session_state.region, len(shown.weights))
+    st.session_state.region = "" if region == whole else region.to_text()
+    section = ui.choose(
+        "section",
+        st.segmented_control,
+        "Look closer",
+        list(SECTIONS),
+        format_func=lambda section: SECTIONS[section],
+        label_visibility="collapsed",
     )
-    in_numbers(active, fitted, view)
-    against_cause(active, chosen, fitted, view)
-    exports(active, chosen, fitted, view, grid, status, grid_top)
+    if section == "overview":
+        overview(active, fitted, shown)
+    elif section == "heatmap":
+        heatmap(active, fitted, shown)
+    elif section == "numbers":
+        in_numbers(active, fitted, shown)
+    else:
+        against_cause(active, chosen, fitted, shown)
+    exports(active, chosen, fitted, shown)
     how_to_read()
+    ui.write_link()
 
 
-def controls(active: ui.Active, fitted: Fitted) -> View:
-    state = st.session_state
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        part = ui.choose(
-            "part",
-            st.segmented_control,
-            "Part",
-            ["encoder", "decoder"],
-            format_func=str.capitalize,
-            help="The encoder reads the picture; the decoder draws it from the latent.",
-        )
-        maps = ui.attention_maps(active, fitted, part)
-        layers = ["average", *(name for name in maps if name != "average")]
-        if state.layer not in layers:
-            st.toast(f"This model's {part} has {len(layers) - 1} layers; showing their average.")
-        layer = ui.choose(
-            "layer",
-            st.segmented_control,
-            "Layer",
-            layers,
-            format_func=lambda name: "Average" if name == "average" else name.removeprefix("layer_"),
-            help="0 is the first. Keys: ← and → step through the layers.",
-        )
-        position = layers.index(layer)
-        st.button("−", key="attention_previous", shortcut="Left", on_click=step, args=(layers, position - 1))
-        st.button("+", key="attention_next", shortcut="Right", on_click=step, args=(layers, position + 1))
-        heads = ["mean"] if layer == "average" else ["mean", SPREAD, *map(str, range(active.config.num_heads))]
-        head = ui.choose(
-            "head",
-            st.selectbox,
-            "Head",
-            heads,
-            format_func=lambda head: {"mean": "Mean of heads", SPREAD: "Spread between heads"}.get(
-                head, f"Head {head}"
-            ),
-            help="A layer has several heads that attend separately. Their mean hides differences: the spread "
-            "(standard deviation) shows them. For single heads choose one layer.",
-            width=180,
-        )
-        scale = st.selectbox(
-            "Colour range",
-            list(RANGES),
-            format_func=lambda scale: RANGES[scale],
-            key="attention_range",
-            persist_state="session",
-            width=215,
-            help="A shared range lets layers be compared. A few strong weights would leave all others pale: by default "
-            "the colours end where 99.5 % of the weights do, and what is stronger looks as dark as that. A range of its "
-            "own makes a faint pattern look strong.",
-        )
-    shown, spread = maps[layer], None
-    if layer != "average" and (head != "mean" or len(shown) <= plots.EXACT_TOKENS):
-        number = int(layer.removeprefix("layer_"))
-        needed = active.config.num_heads * shown.nbytes
-        if needed > ui.MAX_MAP_BYTES:
-            st.error(f"The heads of this layer would take {needed / 1e9:.2g} GB; choose the mean of heads.")
-            st.stop()
-        all_heads = ui.attention_heads(active, fitted, part, number)
-        spread = all_heads.std(axis=0)
-        if head != "mean":
-            shown = spread if head == SPREAD else all_heads[int(head)]
-    num_tokens = len(shown)
-    everything = [shown] if scale == "own" else list(maps.values()) + ([shown] if head != "mean" else [])
-    top = colour_top(everything, 99.5 if scale == "shared" else 100)
-    query = (
-        int(state.query) if state.query.isdecimal() and int(state.query) < num_tokens else strongest(maps["average"])
+# ---------------------------------------------------------------------------------------------------- under the pointer
+
+
+def explorer_panel(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> Shown:
+    grid = active.config.grid_for(fitted.pixels.shape[1])
+    notes = [] if active.is_trained else [Note("UNTRAINED MODEL: random weights", "error")]
+    head_dim = active.config.latent_dim // active.config.num_heads
+    weighting, discard = ui.checked("weighting", list(WEIGHTINGS)), float(ui.checked("discard", DISCARDS))
+    told = f"head_dim {head_dim}" + (" · weighted by value norms" if weighting == "values" else "")
+    status = {part: told for part in ("encoder", "decoder")}
+    average = attention.one_map(active, fitted, MapChoice()).weights
+    view = explorer.explore(active, fitted, chosen.title, strongest(average), notes, status)
+    choice = attention.choice_of(view.name, weighting, discard)
+    one = attention.one_map(active, fitted, choice)
+    num_tokens = len(one.weights)
+    tops = {
+        **attention.range_tops(active, fitted, choice.weighting),
+        "own": max(1.5, float(one.weights.max()) * num_tokens),
+    }
+    zmax = tops[view.range]
+    layers = range(layers_of(active, choice.part)) if not choice.layer.isdecimal() else [int(choice.layer)]
+    error = max(attention.recomputation_error(active, fitted, choice.part, layer) for layer in layers)
+    title = choice.title(active.config)
+    row, column = divmod(view.query, grid[1])
+    low, high = float(one.weights.min()) * num_tokens, float(one.weights.max()) * num_tokens
+    hidden = f"{one.hidden_mass:.1%} of all weight hidden · " if choice.discard else ""
+    untrained = "" if active.is_trained else "UNTRAINED MODEL · "
+    text = (
+        f"{untrained}{title} · query patch {view.query} (row {row}, column "
+        f"{column}) · N {num_tokens} · head_dim {head_dim} · {low:.2g} to {high:.3g} x uniform, colours to {zmax:.3g} "
+        f"({RANGES[view.range]}) · {hidden}recomputed weights @ V differ from the fused output by at most {error:.1e} · "
+        "drawn patch by patch, not smoothed"
     )
-    return View(maps, part, layer, head, shown, scale, top, query, spread if head == "mean" else None)
-
-
-def step(layers: list[str], position: int) -> None:
-    st.session_state.layer = layers[position % len(layers)]
-
-
-def colour_top(maps: list[np.ndarray], percentile: float) -> float:
-    """Where the colours end, in x uniform: the highest percentile among the maps, at least 1.5."""
-    return max(1.5, *(float(np.percentile(one, percentile)) * len(one) for one in maps))
+    st.caption(
+        f"{untrained}{title} · N {num_tokens} · colours to {zmax:.3g} x uniform ({RANGES[view.range]}) · {hidden}recomputed "
+        f"weights @ V differ from the fused output by at most {error:.1e}."
+    )
+    return Shown(view, choice, one.weights, one.hidden_mass, grid, zmax, title, text)
 
 
 def strongest(attention_map: np.ndarray) -> int:
@@ -198,81 +171,17 @@ def strongest(attention_map: np.ndarray) -> int:
     return int(attention_map.max(axis=1).argmax())
 
 
-def patch_panel(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, int]) -> None:
-    direction = ui.choose(
-        "direction",
-        st.segmented_control,
-        "On the image: click a patch",
-        list(DIRECTIONS),
-        format_func=lambda direction: DIRECTIONS[direction],
-    )
-    figure = plots.plot_patch_attention(
-        fitted.pixels,
-        view.shown[view.query] if direction == "from" else view.shown[:, view.query],
-        grid,
-        patch_size=active.config.tile_size[0],
-        query=view.query,
-        zmax=view.zmax,
-        incoming=direction == "to",
-        quantity=view.quantity,
-    )
-    event = st.plotly_chart(
-        figure,
-        key=f"attention_patch_{st.session_state.get('attention_clicks', 0)}",
-        on_select="rerun",
-        selection_mode="points",
-        config={"displayModeBar": False},
-        alt="The picture with the weights of the chosen patch laid over it",
-    )
-    token = plots.selected_token(event.get("selection", {}))
-    if token is not None and token != view.query:
-        st.session_state.query = str(token)
-        st.session_state.attention_clicks = st.session_state.get("attention_clicks", 0) + 1
-        st.rerun()
+def layers_of(active: ui.Active, part: str) -> int:
+    return active.config.encoder_layers if part == "encoder" else active.config.decoder_layers
 
 
-def map_panel(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
-    st.markdown(f"**{map_title(view, active)}**")
-    st.plotly_chart(
-        plots.plot_attention_map(view.shown, grid, view.zmax, view.quantity, view.spread),
-        key="attention_map",
-        config={"displaylogo": False},
-        alt=f"Attention map: {map_title(view, active)}",
-    )
-
-
-def map_title(view: View, active: ui.Active) -> str:
-    heads = active.config.num_heads
-    layer = f"average of {len(view.maps) - 1} layers" if view.layer == "average" else f"layer {view.layer_number}"
-    head = {"mean": f"mean of {heads} heads", SPREAD: f"spread between {heads} heads"}.get(
-        view.head, f"head {view.head}"
-    )
-    return f"{view.part.capitalize()}, {layer}, {head}"
-
-
-def status_line(active: ui.Active, fitted: Fitted, view: View, grid: tuple[int, int]) -> str:
-    layers = range(len(view.maps) - 1) if view.layer_number is None else [view.layer_number]
-    error = max(ui.recomputation_error(active, fitted, view.part, layer) for layer in layers)
-    num_tokens = len(view.shown)
-    row, column = divmod(view.query, grid[1])
-    low, high = float(view.shown.min()) * num_tokens, float(view.shown.max()) * num_tokens
-    untrained = "" if active.is_trained else "UNTRAINED MODEL · "
-    spread = "" if view.spread is None else f"spread between heads up to {view.spread.max() * num_tokens:.2g} · "
-    return (
-        f"{untrained}{map_title(view, active)} · query patch {view.query} (row {row}, column {column}) · N {num_tokens} · "
-        f"head_dim {active.config.latent_dim // active.config.num_heads} · {low:.2g} to {high:.3g} x uniform, "
-        f"colours to {view.zmax:.3g} ({RANGES[view.scale].lower()}) · {spread}"
-        f"recomputed weights @ V differ from the fused output by at most {error:.1e} · "
-        "drawn patch by patch, not smoothed"
-    )
-
-
-def badges(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
+def badges(active: ui.Active, shown: Shown) -> None:
     """What a reader must know before believing the picture."""
-    num_tokens = len(view.shown)
+    num_tokens = len(shown.weights)
     head_dim = active.config.latent_dim // active.config.num_heads
+    columns = shown.grid[1]
     with st.container(horizontal=True):
-        if view.head != SPREAD and attention.is_practically_uniform(view.shown):
+        if shown.choice.head != "spread" and is_practically_uniform(shown.weights):
             st.badge("practically uniform: no weight reaches 1.5 x uniform", icon=":material/blur_on:", color="orange")
         if num_tokens > head_dim:
             st.badge(
@@ -282,65 +191,211 @@ def badges(active: ui.Active, view: View, grid: tuple[int, int]) -> None:
                 help="Brunner 2020, On identifiability in transformers: with more tokens than dimensions in a head, "
                 "attention weights are not determined by what the layer computes.",
             )
-        if view.head != SPREAD:
-            tokens, mass = attention.sinks(view.shown)
+        if shown.choice.head != "spread":
+            tokens, mass = sinks(shown.weights)
             if len(tokens):
                 st.badge(
                     f"{len(tokens)} sink patch{'es take' if len(tokens) > 1 else ' takes'} {mass:.0%} of all weight",
                     icon=":material/vertical_align_bottom:",
                     color="violet",
                     help="Patches that receive more than 5 x uniform, averaged over all queries: "
-                    + ", ".join(f"row {token // grid[1]} column {token % grid[1]}" for token in tokens.tolist()[:12]),
+                    + ", ".join(f"row {token // columns} column {token % columns}" for token in tokens.tolist()[:12]),
                 )
-        if view.scale == "own":
-            st.badge("colour range of this view only", icon=":material/contrast:", color="orange")
+        if shown.choice.layer == "rollout":
+            st.badge(
+                "rollout assumes that half of each layer's flow passes beside attention",
+                icon=":material/info:",
+                color="gray",
+                help="Abnar & Zuidema 2020: layers are chained as if weights alone moved information. What a patch is "
+                "good for shows only when it is taken away.",
+            )
+        if shown.view.range == "own":
+            st.badge("colour range of this map only", icon=":material/contrast:", color="orange")
 
 
-def in_numbers(active: ui.Active, fitted: Fitted, view: View) -> None:
-    st.subheader("In numbers")
+def pinned(shown: Shown) -> None:
+    """The pinned patches' weights to and from the selected one, from the map itself."""
+    if not shown.view.pins:
+        return
+    num_tokens, columns = len(shown.weights), shown.grid[1]
+    key = shown.view.query
     rows = [
         {
-            "Layer": "Average" if name == "average" else name.removeprefix("layer_"),
-            "Largest weight (x uniform)": summary.largest,
-            "Entropy (share of uniform)": summary.entropy_share,
-            "Mean distance (pixels)": summary.distance,
-            "Weight on itself (x uniform)": summary.on_itself,
+            "Pinned patch": f"{pin} (row {pin // columns}, column {pin % columns})",
+            f"places on patch {key}": float(shown.weights[pin, key]) * num_tokens,
+            f"gets from patch {key}": float(shown.weights[key, pin]) * num_tokens,
+            "places most on": f"patch {int(shown.weights[pin].argmax())}",
+            "which is": float(shown.weights[pin].max()) * num_tokens,
         }
-        for name, summary in ui.map_summaries(active, fitted, view.part).items()
+        for pin in shown.view.pins
     ]
-    st.dataframe(
-        rows,
-        hide_index=True,
-        column_config={
-            "Largest weight (x uniform)": st.column_config.NumberColumn(format="%.1f"),
-            "Entropy (share of uniform)": st.column_config.ProgressColumn(
-                format="%.3f", min_value=0, max_value=1, help="1: each patch spreads its weight evenly over all."
-            ),
-            "Mean distance (pixels)": st.column_config.NumberColumn(
-                format="%.0f", help="How far away the patches are that weight is placed on, on average."
-            ),
-            "Weight on itself (x uniform)": st.column_config.NumberColumn(format="%.2f"),
-        },
+    numbers = {
+        name: st.column_config.NumberColumn(format="%.4g x uniform")
+        for name, value in rows[0].items()
+        if isinstance(value, float)
+    }
+    st.dataframe(rows, hide_index=True, column_config=numbers)
+
+
+def settings(shown: Shown) -> None:
+    """What the maps are made of; both change all of them."""
+    with st.container(horizontal=True, vertical_alignment="bottom", key="expert_attention"):
+        ui.choose(
+            "weighting",
+            st.segmented_control,
+            "What a map shows",
+            list(WEIGHTINGS),
+            format_func=lambda name: WEIGHTINGS[name],
+            help="Weights say where a patch reads. A large weight on a patch whose value vector is short moves little: "
+            "weighted by value norms (Kobayashi 2020), a map shows the share of what is moved.",
+        )
+        ui.choose(
+            "discard",
+            st.select_slider,
+            "Rollout: smallest weights to discard",
+            DISCARDS,
+            format_func=lambda share: f"{float(share):.0%}",
+            disabled=shown.choice.layer != "rollout",
+            width=280,
+            help="Of each row, before the layers are chained. How much weight that hides is printed below the map.",
+        )
+
+
+# -------------------------------------------------------------------------------------------------------- looking closer
+
+
+def overview(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
+    part = shown.choice.part
+    orders = {"layer": "by layer", **{name: MEASURES[name].label for name in ("entropy", "distance", "foreground")}}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        order = st.selectbox(
+            "Order",
+            list(orders),
+            format_func=lambda name: orders[name],
+            key="attention_order",
+            persist_state="session",
+            width=260,
+        )
+        own = st.toggle(
+            "Each head in its own colour range",
+            key="attention_own_ranges",
+            persist_state="session",
+            help="Makes faint patterns visible, and makes them look strong: heads can then not be compared by eye.",
+        )
+    cells = attention.thumbnails(active, fitted, part, shown.choice.weighting)
+    statistics = attention.head_statistics(active, fitted, part)
+    figure = plots.plot_overview(
+        cells,
+        None if own else attention.range_tops(active, fitted, shown.choice.weighting)["shared"],
+        None if order == "layer" else statistics[order],
+        "" if order == "layer" else f"{MEASURES[order].label} ({MEASURES[order].unit})",
+        merged=-(-len(shown.weights) // attention.THUMBNAIL),
+    )
+    event = st.plotly_chart(
+        figure,
+        key=f"attention_overview_{st.session_state.get('attention_clicks', 0)}",
+        on_select="rerun",
+        selection_mode="points",
+        config={"displayModeBar": False},
+        alt=f"All heads of the {part}, one small map each; click one to open it",
+    )
+    st.caption(
+        f"Every head of the {part} ({active.config.num_heads} in each of {layers_of(active, part)} layers), rows = query, "
+        "columns = key, dark = high; click one to open it above."
+    )
+    picked = plots.selected_head(event.get("selection", {}))
+    if picked is not None:
+        layer, head = picked
+        st.session_state.layer, st.session_state.head = str(layer), str(head)
+        st.session_state.attention_clicks = st.session_state.get("attention_clicks", 0) + 1
+        st.rerun(scope="fragment")
+
+
+def heatmap(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
+    state = st.session_state
+    region = plots.Region.from_text(state.region, len(shown.weights))
+    st.markdown(f"**{shown.title}**")
+    spread = None
+    if shown.choice.head == "mean" and shown.layers is not None and shown.choice.weighting == "weights":
+        name = f"{shown.choice.part}/{shown.choice.layer}/spread"
+        spread = attention.one_map(active, fitted, MapChoice.from_name(name)).weights
+    event = st.plotly_chart(
+        plots.plot_attention_map(shown.weights, shown.grid, shown.zmax, shown.quantity, spread, region),
+        key=f"attention_map_{state.get('attention_boxes', 0)}",
+        on_select="rerun",
+        selection_mode="box",
+        config={"displaylogo": False},
+        alt=f"Attention map: {shown.title}",
+    )
+    box = plots.selected_region(event.get("selection", {}), region)
+    if box is not None:
+        set_region(box.to_text())
+        st.rerun(scope="fragment")
+    if state.region:
+        st.button("Show the whole map", icon=":material/zoom_out_map:", on_click=set_region, args=("",))
+    st.caption(
+        "Draw a box to look at a part of the map in exact values."
+        if region.cell_side == 1
+        else f"Each cell is the strongest of {region.cell_side} x {region.cell_side} pairs. Draw a box to look at a part "
+        "in exact values."
     )
 
 
-def against_cause(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, view: View) -> None:
+def set_region(text: str) -> None:
+    st.session_state.region = text
+    st.session_state.attention_boxes = st.session_state.get("attention_boxes", 0) + 1
+
+
+def in_numbers(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
+    part = shown.choice.part
+    own = attention.head_statistics(active, fitted, part)
+    uniform = attention.uniform_statistics(active.config, fitted)
+    bar = st.progress(0.0, "Measuring test images…")
+    spread = attention.statistics_of_tests(active, part, partial(bar.progress, text="Measuring test images…"))
+    bar.empty()
+    st.markdown(locality(spread).sentence)
+    st.caption(
+        f"Dots: the heads of this picture; line: their mean. Bands: 5 to 95 % and 25 to 75 % of {spread.num_images} demo "
+        "test images, heads averaged; dashed: what uniform attention would have. Weights, not weighted by value norms."
+    )
+    columns = st.columns(3)
+    for number, (name, measure) in enumerate(MEASURES.items()):
+        with columns[number % 3]:
+            st.markdown(f"**{measure.label}**", help=measure.help)
+            st.plotly_chart(
+                plots.plot_measure_over_layers(own[name], spread.of_layers(name), measure, uniform[name]),
+                key=f"attention_measure_{name}",
+                config={"displayModeBar": False},
+                alt=f"{measure.label} of each head over the layers, beside the test images",
+            )
+    rows = [
+        {
+            "Part": part,
+            "Layer": layer,
+            "Head": head,
+            **{MEASURES[name].label: own[name][layer, head] for name in MEASURES},
+        }
+        for layer in range(len(own["entropy"]))
+        for head in range(active.config.num_heads)
+    ]
+    with st.expander("As a table", icon=":material/table:"):
+        st.dataframe(rows, hide_index=True)
+
+
+def against_cause(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Shown) -> None:
     """The reconstruction with this view's attention taken away: weight placed is one thing, its effect another."""
-    st.subheader("Does it matter?")
-    layers = None if view.layer_number is None else [view.layer_number]
-    where = f"every layer of the {view.part}" if layers is None else f"layer {view.layer_number} of the {view.part}"
+    part, layers = shown.choice.part, shown.layers
+    where = f"every layer of the {part}" if layers is None else f"layer {layers[0]} of the {part}"
     st.markdown(
-        f"Take the attention of **{where}** away and see what the picture loses. If nothing is lost, the maps above are "
+        f"The attention of **{where}** is taken away, to see what the picture loses. If nothing is lost, the maps above are "
         "decoration."
     )
-    if not st.toggle("Replace it", key="attention_replace", persist_state="session"):
-        return
     own = ui.reconstruct(active, chosen)
-    others = ui.without_attention(active, chosen, fitted, view.part, layers)
+    others = attention.without_attention(active, chosen, fitted, part, layers)
     cells = [("Its own attention", own.recon, own.quality.psnr, None)]
     cells += [(name, one.recon, one.quality.psnr, one.quality.psnr - own.quality.psnr) for name, one in others.items()]
-    for column, (name, recon, psnr, change) in zip(st.columns(len(cells)), cells, strict=True):
-        with column:
+    for place, (name, recon, psnr, change) in zip(ui.panels(fitted.pixels, len(cells)), cells, strict=True):
+        with place:
             st.image(encode_png(recon), width="stretch", alt=f"Reconstruction with: {name}")
             st.metric(escape_markdown(name), f"{psnr:.1f} dB", None if change is None else f"{change:+.1f} dB")
     st.caption(
@@ -349,49 +404,46 @@ def against_cause(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, view: Vi
     )
 
 
-def exports(
-    active: ui.Active,
-    chosen: ui.Chosen,
-    fitted: Fitted,
-    view: View,
-    grid: tuple[int, int],
-    status: str,
-    grid_top: float,
-) -> None:
-    untrained = not active.is_trained
-    stem = f"{'UNTRAINED_' * untrained}{safe_name(chosen.title)}_{view.part}"
-    one = f"{stem}_{view.layer}_{view.head}"
-    caption = f"{chosen.title} · {active.title} · {status}"
-    maps_caption = (
-        f"{chosen.title} · {active.title} · {'UNTRAINED MODEL · ' * untrained}{view.part.capitalize()}, all layers and "
-        f"their average, mean of {active.config.num_heads} heads · N {len(view.shown)} · colours to {grid_top:.3g} x uniform"
-    )
-    direction = st.session_state.direction
+# -------------------------------------------------------------------------------------------------------- take it along
 
-    def heatmap(fmt: export.Format) -> bytes:
-        return export.attention_figure(view.shown, grid, caption, view.zmax, fmt, untrained, view.quantity)
+
+def exports(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Shown) -> None:
+    untrained = not active.is_trained
+    choice, view, grid = shown.choice, shown.view, shown.grid
+    stem = f"{'UNTRAINED_' * untrained}{safe_name(chosen.title)}_{choice.part}"
+    one = f"{stem}_{choice.layer}_{choice.head}"
+    caption = f"{chosen.title} · {active.title} · {shown.status}"
+    top = attention.range_tops(active, fitted, "weights")["shared"]
+    maps_caption = (
+        f"{chosen.title} · {active.title} · {'UNTRAINED MODEL · ' * untrained}{choice.part.capitalize()}, all layers and "
+        f"their average, mean of {active.config.num_heads} heads · N {len(shown.weights)} · colours to {top:.3g} x uniform"
+    )
+
+    def one_heatmap(fmt: export.Format) -> bytes:
+        return export.attention_figure(shown.weights, grid, caption, shown.zmax, fmt, untrained, shown.quantity)
 
     def all_layers(fmt: export.Format) -> bytes:
-        return export.layer_grid_figure(view.maps, grid, maps_caption, grid_top, fmt, untrained)
+        maps = attention.attention_maps(active, fitted, choice.part)
+        return export.layer_grid_figure(maps, grid, maps_caption, top, fmt, untrained)
 
     def on_image(fmt: export.Format) -> bytes:
-        weights = view.shown[:, view.query] if direction == "to" else view.shown[view.query]
+        weights = shown.weights[:, view.query] if view.direction == "to" else shown.weights[view.query]
         return export.patch_figure(
             fitted.pixels,
             weights,
             grid,
             active.config.tile_size[0],
             view.query,
-            f"{DIRECTIONS[direction]} · {caption}",
-            view.zmax,
+            f"{DIRECTIONS[view.direction]} · {caption}",
+            shown.zmax,
             fmt,
             untrained,
-            view.quantity,
+            shown.quantity,
         )
 
     with st.popover("Take it with you", icon=":material/download:"):
         st.caption("Drawn again from the same numbers; every file names what it shows.")
-        for label, make in (("Heatmap", heatmap), ("On the image", on_image), ("All layers", all_layers)):
+        for label, make in (("Heatmap", one_heatmap), ("On the image", on_image), ("All layers", all_layers)):
             with st.container(horizontal=True):
                 for fmt, mime in FORMATS:
                     st.download_button(
@@ -405,15 +457,15 @@ def exports(
         with st.container(horizontal=True):
             st.download_button(
                 "All maps (NPZ)",
-                lambda: export.maps_npz(view.maps, caption=maps_caption),
+                lambda: export.maps_npz(attention.attention_maps(active, fitted, choice.part), caption=maps_caption),
                 f"{stem}_maps.npz",
                 "application/octet-stream",
                 on_click="ignore",
             )
-            if len(view.shown) <= 400:
+            if len(shown.weights) <= 400:
                 st.download_button(
                     "This map (CSV)",
-                    lambda: export.maps_csv(view.shown, grid, view.quantity),
+                    lambda: export.maps_csv(shown.weights, grid, shown.quantity),
                     f"{one}.csv",
                     "text/csv",
                     on_click="ignore",

@@ -80,7 +80,7 @@ def head_statistics(
     model: TransformerAutoencoder,
     image: Tensor,
     part: str = "encoder",
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> dict[str, np.ndarray]:
     """Each measure of every layer and head of one image; one head's map is held at a time.
 
@@ -160,7 +160,7 @@ def statistics_over(
     model: TransformerAutoencoder,
     images: Sequence[np.ndarray],
     part: str = "encoder",
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> Spread:
     """The measures of many images, each alone at its own width.
 

@@ -24,12 +24,14 @@ from tae.gallery import gallery
 from tae.images import encode_png
 from tae.metrics import measure
 from tae.model import TransformerAutoencoder
+from tae.ui import attention
 
 ROOT = Path(__file__).parent.parent
 DEMO = "demo_tiny_201x201_p16.safetensors"
 PAGES = {
     "Reconstruct": "app.py",
     "Attention": "pages/attention.py",
+    "Compare": "pages/compare.py",
     "Models": "pages/models.py",
     "Train": "pages/train.py",
 }
@@ -144,12 +146,31 @@ def test_choosing_a_sample_writes_the_link_and_stays_on_the_next_page() -> None:
 
 
 def test_link_restores_the_view() -> None:
-    link = {"image": "garment-42", "part": "decoder", "layer": "layer_2", "head": "3", "query": "77", "direction": "to"}
+    link = {"image": "garment-42", "part": "decoder", "layer": "2", "head": "3", "query": "77", "direction": "to"}
+    link |= {"range": "own", "pins": "3,168", "section": "heatmap", "region": "13-25x0-12"}
     app = open_page("Attention", **link)
-    status = next(caption.value for caption in app.caption if "recomputed" in caption.value)
-    assert status.startswith("Decoder, layer 2, head 3 · query patch 77 (row 5, column 12) · N 169 · head_dim 32")
+    assert caption(app).startswith("Decoder, layer 2, head 3 · N 169 · colours to")
+    assert "(this map only)" in caption(app)
     assert app.selectbox("choose_image").value == "garment-42"
     assert {name: app.query_params[name] for name in link} == link
+    (pins,) = app.dataframe
+    assert list(pins.value["Pinned patch"]) == ["3 (row 0, column 3)", "168 (row 12, column 12)"]
+    weights = load_checkpoint(ROOT / "checkpoints" / DEMO).model.get_attention_heads(
+        sample("garment-42"), 2, part="decoder"
+    )
+    expected = [float(weights[0, 3, pin, 77]) * 169 for pin in (3, 168)]
+    np.testing.assert_allclose(pins.value["places on patch 77"], expected, rtol=1e-5)
+    heatmap = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert heatmap["data"][0]["y"][0] == "13 (row 1, column 0)"
+
+
+def test_link_restores_what_is_compared() -> None:
+    link = {"layer": "0", "head": "max", "b_checkpoint": "twin", "b_image": "garment-30"}
+    link |= {"b_part": "decoder", "b_layer": "rollout", "b_head": "min", "query": "5"}
+    app = open_page("Compare", **link)
+    assert {name: app.query_params[name] for name in link} == link
+    assert app.selectbox("choose_b_image").value == "garment-30"
+    assert "Correlation" in texts(app, "markdown")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -163,49 +184,94 @@ def test_links_that_mean_nothing_open_the_default_view(page: str, value: str) ->
     assert not app.error
     assert "passwd" not in texts(app) and "<script>" not in texts(app)
     if page == "Attention":
-        assert not {"layer", "head", "part", "direction"} & set(app.query_params)
+        own = {"part", "layer", "head", "direction", "range", "pins", "weighting", "discard", "section", "region"}
+        assert not own & set(app.query_params)
 
 
-def test_status_line_says_all_that_it_owes() -> None:
-    app = open_page("Attention", layer="layer_1")
-    status = next(caption.value for caption in app.caption if "recomputed" in caption.value)
-    for owed in ("Encoder", "layer 1", "mean of 4 heads", "N 169", "head_dim 32", "x uniform", "spread between heads"):
-        assert owed in status
-    error = re.search(r"fused output by at most (\S+)", status)
+def caption(app: AppTest) -> str:
+    return next(caption.value for caption in app.caption if "recomputed" in caption.value)
+
+
+def sample(key: str) -> torch.Tensor:
+    """(1, 1, 201, 201)."""
+    return torch.from_numpy(gallery((201, 201))[key].load() / np.float32(255))[None, None]
+
+
+def test_what_is_owed_below_a_map_is_there() -> None:
+    app = open_page("Attention", layer="1")
+    assert "Encoder, layer 1, mean of 4 heads · N 169 · colours to" in caption(app) and "x uniform" in caption(app)
+    error = re.search(r"fused output by at most (\S+)\.", caption(app))
     assert error and 0 < float(error[1]) < 1e-3
-    assert "not smoothed" in status
     assert any("N 169 > head_dim 32" in one for one in texts(app, "markdown").splitlines())
 
 
-def test_layers_can_be_stepped_through_and_around() -> None:
+@pytest.mark.parametrize("layer", ["average", "rollout", "0", "1", "2"])
+def test_a_head_belongs_to_one_layer(layer: str) -> None:
+    app = open_page("Attention", layer=layer, head="2")
+    single = layer.isdecimal()
+    assert (app.session_state.layer, app.session_state.head) == ((layer, "2") if single else ("average", "mean"))
+
+
+def test_rollout_says_how_much_weight_it_hides() -> None:
+    app = open_page("Attention", layer="rollout", discard="0.9")
+    hidden = re.search(r"([\d.]+)% of all weight hidden", caption(app))
+    assert hidden and 0 < float(hidden[1]) < 90
+    assert "hidden" not in caption(open_page("Attention", layer="rollout"))
+    assert "hidden" not in caption(open_page("Attention", layer="0", discard="0.9"))
+
+
+def test_weighting_by_values_is_another_map_and_says_so() -> None:
+    app = open_page("Attention", layer="0", weighting="values", section="heatmap")
+    assert "weighted by value norms" in caption(app)
+    plain = open_page("Attention", layer="0", section="heatmap")
+    specs = [one.get("plotly_chart")[0].proto.spec for one in (app, plain)]
+    assert specs[0] != specs[1]
+
+
+def test_overview_offers_every_head() -> None:
     app = open_page("Attention")
-    seen = []
-    for _ in range(5):
-        seen.append(app.session_state.layer)
-        app.button("attention_next").click()
-        run(app)
-    assert seen == ["average", "layer_0", "layer_1", "layer_2", "average"]
-    app.button("attention_previous").click()
+    spec = json.loads(app.get("plotly_chart")[0].proto.spec)
+    heads = [trace["customdata"] for trace in spec["data"] if len(trace.get("customdata") or []) == 12]
+    assert heads == [[[layer, head] for layer in range(3) for head in range(4)]]
+    app.selectbox("attention_order").select("distance")
     run(app)
-    assert app.session_state.layer == "average"
+    sorted_spec = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert sorted_spec["data"] != spec["data"] and "Mean attention distance" in json.dumps(sorted_spec)
 
 
-def test_single_heads_are_offered_for_single_layers_only() -> None:
-    app = open_page("Attention", head="2")
-    assert app.selectbox("choose_head").options == ["Mean of heads"]
-    app = open_page("Attention", layer="layer_0", head="2")
-    assert app.selectbox("choose_head").options[2:] == ["Head 0", "Head 1", "Head 2", "Head 3"]
-    assert app.selectbox("choose_head").value == "2"
+def test_numbers_say_what_holds_of_local_and_global() -> None:
+    app = open_page("Attention", section="numbers")
+    said = next(one for one in texts(app, "markdown").splitlines() if "Mean attention distance in the encoder" in one)
+    assert "median of 64 images" in said and "layer 2" in said and "For this checkpoint" in said
+    assert len(app.get("plotly_chart")) == 6
 
 
-def test_replacing_attention_shows_what_is_lost() -> None:
-    app = open_page("Attention")
-    assert not app.metric
-    app.toggle("attention_replace").set_value(True)
-    run(app)
+def test_taking_attention_away_shows_what_is_lost() -> None:
+    app = open_page("Attention", section="cause")
     own, uniform, other = (float(metric.value.removesuffix(" dB")) for metric in app.metric)
     assert own > uniform + 3 and own > other + 1
     assert abs(float(app.metric[1].delta.removesuffix(" dB")) - (uniform - own)) < 0.11  # of rounded figures
+
+
+def test_questions_of_the_page_compare_set_both_sides() -> None:
+    app = open_page("Compare")
+    app.button("compare_Before_and_after_training").click()
+    run(app)
+    assert app.session_state.b_checkpoint == "twin" and app.session_state.layer == "average"
+    assert "Correlation" in texts(app, "markdown")
+    app.button("compare_First_and_last_layer").click()
+    run(app)
+    assert (app.session_state.layer, app.session_state.b_layer) == ("0", "2")
+
+
+def test_a_map_agrees_with_itself() -> None:
+    app = open_page("Compare", layer="1", b_layer="1", b_head="mean")
+    assert "Correlation 1.00" in texts(app, "markdown") and "distance 0.00" in texts(app, "markdown")
+
+
+def test_grids_that_differ_are_shown_without_a_difference() -> None:
+    app = open_page("Compare", b_checkpoint="demo_tiny_1280x152_p32.safetensors")
+    assert "cannot be set against each other" in texts(app, "info") and "Correlation" not in texts(app, "markdown")
 
 
 def test_uniform_attention_is_called_so(store: Callable[..., Path]) -> None:
@@ -218,7 +284,7 @@ def test_uniform_attention_is_called_so(store: Callable[..., Path]) -> None:
     assert "practically uniform" in texts(app)
     store("trained.safetensors")
     app = open_page("Attention", checkpoint="trained.safetensors")
-    assert ("practically uniform" in texts(app)) == (app.session_state.layer != "average")
+    assert app.session_state.checkpoint == "trained.safetensors" and "practically uniform" not in texts(app)
 
 
 def test_dropped_files_are_read_and_the_broken_ones_are_named() -> None:
@@ -327,7 +393,7 @@ def test_wide_models_show_rails(size: str, rail: str, num_tokens: int) -> None:
     assert f"{rail} pixels" in texts(app, "caption")
     go(app, "Attention")
     assert f"N {num_tokens}" in texts(app, "caption")
-    assert len(app.get("plotly_chart")) == 3
+    assert len(app.get("plotly_chart")) == 1
 
 
 def test_presets_table_holds_real_counts_beside_the_diagram_s() -> None:
@@ -436,7 +502,7 @@ def test_names_from_strangers_show_as_they_stand(store: Callable[..., Path]) -> 
         assert "<img" not in shown.replace("\\<img", "")
         assert "](javascript" not in shown
         assert " $x$" not in shown and " **b**" not in shown and " :material/bolt:" not in shown
-        assert page in ("Attention", "Train") or "onerror" in shown  # it is there, only harmless
+        assert page in ("Attention", "Compare", "Train") or "onerror" in shown  # it is there, only harmless
 
 
 def test_card_of_a_checkpoint_is_shown(store: Callable[..., Path]) -> None:
@@ -477,9 +543,9 @@ def test_sessions_do_not_see_each_other() -> None:
 
 
 def test_maps_that_would_fill_the_memory_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ui, "MAX_MAP_BYTES", 4 * 169**2 * 4)  # three layers and their average just fit
-    app = open_page("Attention", layer="layer_0")
-    assert not app.error and len(app.get("plotly_chart")) == 3
-    monkeypatch.setattr(ui, "MAX_MAP_BYTES", 4 * 169**2 * 4 - 1)
+    monkeypatch.setattr(attention, "MAX_MAP_BYTES", 4 * 169**2 * 4)  # three layers and their average just fit
+    app = open_page("Attention", layer="0")
+    assert not app.error and app.get("plotly_chart")
+    monkeypatch.setattr(attention, "MAX_MAP_BYTES", 4 * 169**2 * 4 - 1)
     app = open_page("Attention")
     assert "169 patches, would take 0.00046 GB" in app.error[0].value and not app.get("plotly_chart")

@@ -74,7 +74,7 @@ def begin(page: str, pages: Pages) -> None:
     state.setdefault("guide_moves", 0)
     state.setdefault("guide_leads", False)
     state.setdefault("guide_before", {})
-    state.setdefault("guide_offered", "tae_tour" in st.context.cookies)
+    state.setdefault("guide_offered", st.context.cookies.get("tae_tour") == "offered")
     if state.guide_leads:
         state.guide_leads = False
         goal = state.guide_goal
@@ -112,7 +112,7 @@ def sidebar(page: str, pages: Pages) -> None:
             )
     with st.popover("Glossary", icon=":material/menu_book:", type="tertiary"):
         _terms()
-    if state.guide_offered and "tae_tour" not in st.context.cookies:
+    if state.guide_offered and st.context.cookies.get("tae_tour") != "offered":
         st.html(
             "<script>document.cookie = 'tae_tour=offered; max-age=31536000; path=/; samesite=strict'</script>",
             unsafe_allow_javascript=True,
@@ -213,8 +213,7 @@ def _steps(guide: str, pages: Pages) -> list[Step]:
 
 def _start(guide: str, page: str, pages: Pages) -> None:
     state = st.session_state
-    if not state.guide:
-        state.guide_before = {"page": page, **{field: state[field] for field in DEFAULTS}}
+    state.guide_before = {"page": page, **{field: state[field] for field in DEFAULTS}}
     state.guide = guide
     state.guide_offered = True
     _go(0, pages)

@@ -107,6 +107,12 @@ def add_model(data: bytes, name: str) -> str:
     return key
 
 
+def twin(active: Active) -> Active:
+    """A model of the same shape with random weights: what its maps show was not learnt."""
+    config = active.config
+    return Active("twin", f"Untrained twin of {active.title}", _build(repr(config_to_dict(config)), config))
+
+
 def add_untrained(config: ModelConfig) -> str:
     """Keep an untrained model for the session; returns its key."""
     patch = "one-token" if config.patch_size is None else f"p{config.patch_size}"

@@ -8,6 +8,7 @@ from PIL import Image
 
 from tae.gallery import OTHERS, gallery
 from tae.images import FIT_MODES, Fitted, ImageError, escape_markdown, plain_text
+from tae.ui import guide
 from tae.ui.models import Active, checkpoint_files, load_model, model_summary, model_title
 from tae.ui.pictures import Chosen, sample, uploaded
 from tae.ui.results import fit
@@ -16,6 +17,7 @@ from tae.ui.view import choose, init_state, link, write_link
 PAGES = {
     "Reconstruct": ("app.py", ":material/compare:"),
     "Attention": ("pages/attention.py", ":material/grid_on:"),
+    "Compare": ("pages/compare.py", ":material/join:"),
     "Models": ("pages/models.py", ":material/deployed_code:"),
     "Train": ("pages/train.py", ":material/model_training:"),
 }
@@ -25,11 +27,14 @@ def setup(page: str) -> tuple[Active, Chosen]:
     """What a page calls first: page settings, state, sidebar; stops the page with a sentence if nothing loads."""
     _begin(page)
     with st.sidebar:
-        active = _choose_model()
-        if active is None:
-            st.stop()
-            raise AssertionError("st.stop ends the script")
-        chosen = _choose_picture(active)
+        with st.container(key="expert_choices"):
+            active = _choose_model()
+            if active is None:
+                st.stop()
+                raise AssertionError("st.stop ends the script")
+            chosen = _choose_picture(active)
+        guide.sidebar(page, PAGES)
+    guide.card(active, page, PAGES)
     _warn_if_untrained(active)
     return active, chosen
 
@@ -43,12 +48,22 @@ def setup_without_model(page: str) -> None:
             active = _choose_model()
         else:
             st.caption("No checkpoint yet: the first training makes one.")
+        guide.sidebar(page, PAGES)
+    guide.card(active, page, PAGES)
     if active is not None:
         _warn_if_untrained(active)
 
 
 def _begin(page: str) -> None:
-    st.set_page_config(page_title=f"{page} · tae", page_icon=_icon(), layout="wide")
+    init_state()
+    guide.begin(page, PAGES)
+    st.set_page_config(
+        page_title=f"{page} · tae",
+        page_icon=_icon(),
+        layout="wide",
+        initial_sidebar_state="collapsed" if guide.in_demo() else "auto",
+    )
+    guide.style()
     # Streamlit leaves a hand's breadth above every page; the first screen needs it for the pictures.
     st.html(
         "<style>.stMainBlockContainer {padding-top: 3.4rem; padding-bottom: 3rem; max-width: 1500px}"
@@ -62,7 +77,6 @@ def _begin(page: str) -> None:
         " .st-key-train_live [data-stale='true'] {opacity: 1 !important}"
         " .st-key-train_take [data-testid='stMetricValue'] {font-size: 1.5rem}</style>"
     )
-    init_state()
     with st.sidebar:
         st.markdown("## tae\nSee, and test, what a transformer autoencoder does with an image.")
         for title, (path, icon) in PAGES.items():

@@ -18,6 +18,17 @@ DEFAULTS: dict[str, str] = {
     "head": "mean",
     "query": "",
     "direction": "from",
+    "range": "shared",
+    "pins": "",
+    "weighting": "weights",
+    "discard": "0",
+    "section": "overview",
+    "region": "",
+    "b_checkpoint": "",
+    "b_image": "",
+    "b_part": "",
+    "b_layer": "",
+    "b_head": "",
     "task": "",
     "run": "",
 }
@@ -52,6 +63,14 @@ def write_link() -> None:
     st.session_state["written_link"] = current
 
 
+def checked(field: str, options: Sequence[str]) -> str:
+    """A field of the view; a value that is not among the options, as from an edited link, becomes the first of them."""
+    state = st.session_state
+    if state[field] not in options:
+        state[field] = options[0]
+    return state[field]
+
+
 def choose(field: str, widget: Any, label: str, options: Sequence[str], **settings: Any) -> str:
     """A selection widget that is bound to one field of the view.
 
@@ -66,10 +85,8 @@ def choose(field: str, widget: Any, label: str, options: Sequence[str], **settin
         The chosen option.
     """
     state = st.session_state
-    if state[field] not in options:
-        state[field] = options[0]
     key = f"choose_{field}"
-    state[key] = state[field]
+    state[key] = checked(field, options)
 
     def keep() -> None:
         if state[key] is not None:  # a second click on a segment would empty it

@@ -1,0 +1,264 @@
+"""What the attention pages show of a picture and a model, computed once for all sessions and kept.
+
+Keys of the caches are digests; what begins with `_` is not part of a key.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from tae import attention, causal, headstats, maps
+from tae.attention import each_head, each_layer
+from tae.checkpoint import Loaded
+from tae.colour_range import colour_tops
+from tae.config import ModelConfig
+from tae.datasets import DemoSource
+from tae.explorer.payload import Side, side
+from tae.gallery import gallery
+from tae.headstats import Spread
+from tae.images import Fitted, fit_image
+from tae.maps import MapChoice
+from tae.metrics import measure
+from tae.plots import block_max
+from tae.ui.models import Active
+from tae.ui.pictures import Chosen, sample
+from tae.ui.results import MODEL_LOCK, Result, as_batch, digest_of, read_only
+
+MAX_MAP_BYTES = 2 * 10**9
+"""Of attention maps that are held at once for one view."""
+TEST_IMAGES = 64
+"""Demo test images behind the measures of a picture."""
+THUMBNAIL = 96
+"""Cells a side, at most, of one head in the overview."""
+
+
+@dataclass(frozen=True)
+class ShownMap:
+    """One map.
+
+    Attributes:
+        weights: (N, N) float32, rows = query; read only.
+        hidden_mass: Share of all weight that was discarded.
+    """
+
+    weights: np.ndarray
+    hidden_mass: float
+
+
+def one_map(active: Active, fitted: Fitted, choice: MapChoice) -> ShownMap:
+    """The map that is meant.
+
+    Raises:
+        ValueError: If the model has no such map.
+    """
+    return _one_map(active.loaded.digest, digest_of(fitted), choice, active.loaded, fitted)
+
+
+@st.cache_resource(max_entries=12, show_spinner="Computing attention…")
+def _one_map(model_digest: str, digest: str, choice: MapChoice, _loaded: Loaded, _fitted: Fitted) -> ShownMap:
+    with MODEL_LOCK:
+        computed = maps.compute(_loaded.model, as_batch(_fitted), choice)
+    return ShownMap(read_only(computed.weights.numpy()), computed.hidden_mass)
+
+
+def explorer_side(
+    active: Active,
+    fitted: Fitted,
+    title: str,
+    names: tuple[str, ...],
+    every: tuple[str, ...],
+    weighting: str,
+    discard: float,
+) -> Side:
+    """What the explorer gets of a picture.
+
+    Args:
+        active: The model.
+        fitted: The picture.
+        title: Above it.
+        names: Maps that go now.
+        every: All maps that can be asked for.
+        weighting, discard: As in `MapChoice`; the discard is for rollout only.
+    """
+    digest = side_digest(active, fitted, weighting, discard)
+    return _explorer_side(digest, title, names, every, weighting, discard, active.loaded, fitted)
+
+
+@st.cache_resource(max_entries=24, show_spinner="Computing attention…")
+def _explorer_side(
+    digest: str,
+    title: str,
+    names: tuple[str, ...],
+    every: tuple[str, ...],
+    weighting: str,
+    discard: float,
+    _loaded: Loaded,
+    _fitted: Fitted,
+) -> Side:
+    config = _loaded.model.config
+    with MODEL_LOCK:
+        computed = {
+            name: maps.compute_map(_loaded.model, as_batch(_fitted), choice_of(name, weighting, discard)).numpy()
+            for name in names
+        }
+    return side(
+        title,
+        _fitted.pixels,
+        config.grid_for(_fitted.pixels.shape[1]),
+        config.tile_size[0],
+        computed,
+        every,
+        digest,
+    )
+
+
+def side_digest(active: Active, fitted: Fitted, weighting: str, discard: float) -> str:
+    """What names the maps of `explorer_side` in the browser."""
+    return f"{active.loaded.digest[:16]}-{digest_of(fitted)[:16]}-{weighting}-{discard:g}"
+
+
+def choice_of(name: str, weighting: str, discard: float) -> MapChoice:
+    """A map by its name; the discard belongs to rollout only."""
+    return MapChoice.from_name(name, weighting, discard if "/rollout/" in name else 0.0)
+
+
+def range_tops(active: Active, fitted: Fitted, weighting: str) -> dict[str, float]:
+    """{"shared": ..., "full": ...} in x uniform."""
+    return _range_tops(active.loaded.digest, digest_of(fitted), weighting, active.loaded, fitted)
+
+
+@st.cache_data(max_entries=64, show_spinner="Computing attention…")
+def _range_tops(model_digest: str, digest: str, weighting: str, _loaded: Loaded, _fitted: Fitted) -> dict[str, float]:
+    with MODEL_LOCK:
+        return colour_tops(_loaded.model, as_batch(_fitted), weighting)
+
+
+def thumbnails(active: Active, fitted: Fitted, part: str, weighting: str) -> np.ndarray:
+    """Every head of a part, small: (L, heads, M, M) float32 in x uniform, strongest of each block; read only."""
+    return _thumbnails(active.loaded.digest, digest_of(fitted), part, weighting, active.loaded, fitted)
+
+
+@st.cache_resource(max_entries=12, show_spinner="Computing all heads…")
+def _thumbnails(
+    model_digest: str, digest: str, part: str, weighting: str, _loaded: Loaded, _fitted: Fitted
+) -> np.ndarray:
+    with MODEL_LOCK:
+        layers = [
+            [
+                block_max(one[0].numpy() * one.shape[-1], THUMBNAIL)[0]
+                for one in each_head(block, tokens, mask, weighting)
+            ]
+            for block, tokens, mask in each_layer(_loaded.model, as_batch(_fitted), part)
+        ]
+    return read_only(np.array(layers, np.float32))
+
+
+def head_statistics(active: Active, fitted: Fitted, part: str) -> dict[str, np.ndarray]:
+    """{measure: (layers, heads)} of one picture."""
+    return _head_statistics(active.loaded.digest, digest_of(fitted), part, active.loaded, fitted)
+
+
+@st.cache_data(max_entries=64, show_spinner="Measuring the heads…")
+def _head_statistics(
+    model_digest: str, digest: str, part: str, _loaded: Loaded, _fitted: Fitted
+) -> dict[str, np.ndarray]:
+    with MODEL_LOCK:
+        return headstats.head_statistics(_loaded.model, as_batch(_fitted), part)
+
+
+def statistics_of_tests(active: Active, part: str, progress: Callable[[float], object]) -> Spread:
+    """The same measures over demo test images of the model's size.
+
+    Args:
+        active: The model.
+        part: "encoder" or "decoder".
+        progress: Is called with the share that is done, where it is not known yet.
+    """
+    known = _known_statistics(active.loaded.digest, part)
+    if "spread" not in known:
+        config = active.config
+        images = DemoSource(config.input_size, config.max_width).test(TEST_IMAGES)
+        with MODEL_LOCK:
+            known["spread"] = headstats.statistics_over(active.loaded.model, images, part, progress)
+    return known["spread"]
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _known_statistics(model_digest: str, part: str) -> dict[str, Spread]:
+    return {}  # filled outside: a progress bar cannot be moved from within a cached function
+
+
+def uniform_statistics(config: ModelConfig, fitted: Fitted) -> dict[str, float]:
+    """{measure: what uniform attention would have on this picture}."""
+    return headstats.uniform_statistics(config, as_batch(fitted))
+
+
+def attention_maps(active: Active, fitted: Fitted, part: str) -> dict[str, np.ndarray]:
+    """{"layer_0": (N, N), ..., "average": (N, N)} float32, rows = query; read only."""
+    return _attention_maps(active.loaded.digest, digest_of(fitted), part, active.loaded, fitted)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Computing attention…")
+def _attention_maps(
+    model_digest: str, digest: str, part: str, _loaded: Loaded, _fitted: Fitted
+) -> dict[str, np.ndarray]:
+    with MODEL_LOCK:
+        maps = _loaded.model.get_attention_maps(as_batch(_fitted), part=part)
+    return {name: read_only(attention_map[0].numpy()) for name, attention_map in maps.items()}
+
+
+def recomputation_error(active: Active, fitted: Fitted, part: str, layer: int) -> float:
+    """Largest difference between recomputed weights @ V and the fused output, in one layer."""
+    return _recomputation_error(active.loaded.digest, digest_of(fitted), part, layer, active.loaded, fitted)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _recomputation_error(
+    model_digest: str, digest: str, part: str, layer: int, _loaded: Loaded, _fitted: Fitted
+) -> float:
+    with MODEL_LOCK:
+        return attention.recomputation_error(_loaded.model, as_batch(_fitted), layer, part)
+
+
+def without_attention(
+    active: Active, chosen: Chosen, fitted: Fitted, part: str, layers: list[int] | None
+) -> dict[str, Result]:
+    """{what stood in for a picture's attention: the reconstruction}; layers None: all of the part."""
+    samples = gallery(active.config.input_size, active.config.max_width)
+    other = sample(*next((key, one) for key, one in samples.items() if key != chosen.key))
+    height, width = fitted.pixels.shape
+    other_fitted = fit_image(other.picture.pixels, (height, width))
+    where = None if layers is None else tuple(layers)
+    results = _without_attention(
+        active.loaded.digest,
+        digest_of(fitted),
+        digest_of(other_fitted),
+        part,
+        where,
+        active.loaded,
+        fitted,
+        other_fitted,
+    )
+    return dict(zip(("Uniform weights", f"Attention of: {other.title}"), results, strict=True))
+
+
+@st.cache_data(max_entries=64, show_spinner="Reconstructing without it…")
+def _without_attention(
+    model_digest: str,
+    digest: str,
+    other_digest: str,
+    part: str,
+    layers: tuple[int, ...] | None,
+    _loaded: Loaded,
+    _fitted: Fitted,
+    _other: Fitted,
+) -> list[Result]:
+    results = []
+    with MODEL_LOCK:
+        for replace in (causal.uniform, causal.from_images(_loaded.model, as_batch(_other), part)):
+            recon = causal.reconstruct_with(_loaded.model, as_batch(_fitted), replace, part, layers)
+            pixels = recon.clamp(0, 1)[0, 0].numpy()
+            results.append(Result(_fitted, pixels, measure(_fitted.pixels, pixels)))
+    return results
