@@ -15,7 +15,7 @@ decoder it is tokens, which the output projection draws. So at depth L it gives 
 """
 
 from tae.lens.file import SUFFIX, LensError, lens_path, load_lens, save_lens
-from tae.lens.fit import USUAL_SHARE, Batch, fit_lens, fit_translator
+from tae.lens.fit import Batch, fit_lens, fit_translator
 from tae.lens.states import PARTS, States, depth_names, draw, read_states
 from tae.lens.view import Lens, PartLens, View, look
 
@@ -27,7 +27,6 @@ __all__ = [
     "PartLens",
     "SUFFIX",
     "States",
-    "USUAL_SHARE",
     "View",
     "depth_names",
     "draw",

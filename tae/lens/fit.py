@@ -11,8 +11,6 @@ from tae.lens.states import PARTS, read_states
 from tae.lens.view import Lens, PartLens, look
 from tae.model import TransformerAutoencoder
 
-USUAL_SHARE = 0.99
-"""A state is out of distribution where it lies farther out than this share of the test images' own last states."""
 MAX_PSNR = 100.0
 """In dB; a perfect copy, which has infinitely many, counts as so many in a mean."""
 
@@ -155,7 +153,7 @@ def _measure(
     for part, one in lens.parts.items():
         distances = torch.cat(last[part]).double()
         usual = max(float(distances.median()), 1e-6)
-        limit = float(distances.quantile(USUAL_SHARE)) / usual
+        limit = max(float(distances.max()) / usual, 1.0)
         psnr_raw, psnr_tuned = (
             tuple(torch.cat(found[part], dim=1).double().clamp(max=MAX_PSNR).mean(dim=1).tolist())
             for found in (raw, tuned)

@@ -19,7 +19,7 @@ class PartLens:
         mean: (D,) float32, of the last states of training images.
         whiten: (D, D) float32: (state - mean) @ whiten has about unit variance in each direction.
         usual: Median distance of the test images' last states, before division by it.
-        limit: The `USUAL_SHARE` quantile of their distances, in multiples of `usual`.
+        limit: The largest of their distances, in multiples of `usual`.
         psnr_raw: By depth, 0 to L: mean over test images in dB.
         psnr_tuned: The same.
     """
@@ -77,7 +77,8 @@ class View:
         recons: (L + 1, B, 1, H, W) by depth, near [0, 1] and not clipped to it.
         psnr: (L + 1, B) in dB, clipped to [0, 1], over each image's own width.
         distance: (L + 1, B), see `PartLens.distance`; None without a lens.
-        limit: Above it a state is out of distribution; None without a lens.
+        limit: The largest distance of any test image's own last state; above it a state is out of distribution. None without
+            a lens.
     """
 
     part: str
