@@ -192,8 +192,8 @@ def _frames(images: Sequence[str], skipped: list[tuple[str, str]]) -> Iterator[t
     for given in images:
         try:
             files = find_files(given)
-        except FileNotFoundError as error:
-            skipped.append((Path(given).name or given, str(error)))
+        except FileNotFoundError:
+            skipped.append((Path(given).name or given, "no picture has this name or fits this pattern"))
             continue
         for path in files:
             if path.resolve() in seen:
@@ -250,7 +250,7 @@ def main() -> int:
         _tell(config, explain(config, is_quiet=False))
         return 0
     except KeyboardInterrupt:
-        print("\nstopped; nothing was written", file=sys.stderr)
+        print("\nstopped; no file is left half written", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

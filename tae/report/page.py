@@ -27,7 +27,7 @@ PICTURE_BYTES = 4_800_000
 """Of one picture: what its figures leave of it is filled with maps for the explorer."""
 REPORT_BYTES = 40_000_000
 """Of all pictures together: where there are many, each has fewer maps."""
-MAX_PICTURES = 100
+MAX_PICTURES = 50
 
 
 def report(
