@@ -25,6 +25,8 @@ TOP_SHARE = 0.1
 """Share of the patches that `top_overlap` calls the strongest."""
 DRAWS = 1000
 """Of the bootstrap."""
+MIN_COUNT = 5
+"""Images or patches that an interval needs: of fewer, the bootstrap's is far too narrow, so there is none."""
 
 
 @torch.no_grad()
@@ -94,13 +96,18 @@ def top_overlap(a: Tensor | np.ndarray, b: Tensor | np.ndarray, share: float = T
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its bootstrap 95 % interval (percentiles, Efron 1979); nan where it is undefined."""
+    """A figure and its bootstrap 95 % interval (percentiles, Efron 1979).
+
+    nan where it is undefined; the ends also where there are fewer than `MIN_COUNT` images or patches.
+    """
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.value:.2f}"
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
@@ -153,10 +160,10 @@ def score(
     spearmans, overlaps, draws = {}, {}, {}
     for name, one in values.items():
         draws[name] = _spearmans(one[rows], measured[rows])
-        spearmans[name] = _interval(spearman(one, measured), draws[name])
+        spearmans[name] = _interval(spearman(one, measured), draws[name], len(measured))
         overlap_draws = _overlaps(one[rows], measured[rows], TOP_SHARE) if len(measured) else []
-        overlaps[name] = _interval(top_overlap(one, measured), overlap_draws)
-    return Scores(spearmans, overlaps, _lead(spearmans, draws), len(measured), "patches")
+        overlaps[name] = _interval(top_overlap(one, measured), overlap_draws, len(measured))
+    return Scores(spearmans, overlaps, _lead(spearmans, draws, len(measured)), len(measured), "patches")
 
 
 def agreement(
@@ -190,9 +197,9 @@ def score_over(spearmans: dict[str, np.ndarray], overlaps: dict[str, np.ndarray]
         raise ValueError("images must be at least one, got none")
     rows = np.random.default_rng(seed).integers(count, size=(DRAWS, count))
     draws = {name: _means(values[rows]) for name, values in spearmans.items()}
-    found = {name: _interval(_mean(values), draws[name]) for name, values in spearmans.items()}
-    top = {name: _interval(_mean(values), _means(values[rows])) for name, values in overlaps.items()}
-    return Scores(found, top, _lead(found, draws), count, "images")
+    found = {name: _interval(_mean(values), draws[name], count) for name, values in spearmans.items()}
+    top = {name: _interval(_mean(values), _means(values[rows]), count) for name, values in overlaps.items()}
+    return Scores(found, top, _lead(found, draws, count), count, "images")
 
 
 def which_wins(scores: Scores) -> str:
@@ -221,12 +228,10 @@ def which_wins(scores: Scores) -> str:
 
 
 def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
-    """Mean over images (B,) and its interval; nan values are left out. With one image there is no interval: nan."""
+    """Mean over images (B,), at least one, and its interval; nan values are left out."""
     values = np.asarray(values, np.float64)
-    if len(values) < 2:
-        return Interval(_mean(values), math.nan, math.nan)
     rows = np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))
-    return _interval(_mean(values), _means(values[rows]))
+    return _interval(_mean(values), _means(values[rows]), len(values))
 
 
 def _chosen(
@@ -266,21 +271,21 @@ def _membership(values: np.ndarray, count: int) -> np.ndarray:
     return above + ties * (left / ties.sum(axis=1, keepdims=True))
 
 
-def _interval(value: float, draws: np.ndarray | Sequence[float]) -> Interval:
+def _interval(value: float, draws: np.ndarray | Sequence[float], count: int) -> Interval:
     """The middle 95 % of the defined draws; nan where the value, or half of them, are not defined."""
     draws = np.asarray(draws, np.float64)
     draws = draws[np.isfinite(draws)]
-    if math.isnan(value) or len(draws) <= DRAWS / 2:
+    if count < MIN_COUNT or math.isnan(value) or len(draws) <= DRAWS / 2:
         return Interval(value, math.nan, math.nan)
     low, high = np.percentile(draws, [2.5, 97.5])
     return Interval(value, float(low), float(high))
 
 
-def _lead(spearmans: dict[str, Interval], draws: dict[str, np.ndarray]) -> Interval:
+def _lead(spearmans: dict[str, Interval], draws: dict[str, np.ndarray], count: int) -> Interval:
     attention, trivial = _best(spearmans, ATTENTION), _best(spearmans, TRIVIAL)
     if not attention or not trivial:
         return Interval(math.nan, math.nan, math.nan)
-    return _interval(spearmans[attention].value - spearmans[trivial].value, draws[attention] - draws[trivial])
+    return _interval(spearmans[attention].value - spearmans[trivial].value, draws[attention] - draws[trivial], count)
 
 
 def _best(spearmans: dict[str, Interval], names: Sequence[str]) -> str:

@@ -223,7 +223,7 @@ def to_markdown(study: Study, name: str) -> str:
         "",
         study.agreement,
         "",
-        "| tells the effect of covering a patch with white | Spearman, mean (95 %) | strongest tenth in common |",
+        "| tells the effect of covering a patch with white | Spearman, mean (95 %) | strongest tenth in common (by chance .10) |",
         "| --- | --- | --- |",
     ]
     for one in sorted(study.spearman, key=lambda one: -_number(study.spearman[one]["value"])):

@@ -51,7 +51,7 @@ class Necessity:
     has_attention: bool = True
 
     def mean(self, part: str, place: str, replaced_by: str) -> Interval:
-        """Over images, with a bootstrap interval; of one image there is none."""
+        """Over images, with a bootstrap interval where there are enough of them."""
         return bootstrap_mean(self.lost[part, place, replaced_by])
 
     def places(self, part: str) -> list[str]:
@@ -135,46 +135,51 @@ class Verdict:
 
     Attributes:
         part: "encoder" or "decoder".
+        place: "all", or a layer's number as text.
         kind: "needed"; "wallpaper": another image's attention does as well; "decorative": uniform weights do as well;
             "undecided": the interval holds the threshold; "none": there is one token, whose weight is always 1.
         sentence: In words, with the numbers.
     """
 
     part: str
+    place: str
     kind: str
     sentence: str
 
 
-def verdict(found: Necessity, part: str = "encoder", threshold_db: float = PRACTICALLY_NOTHING_DB) -> Verdict:
-    """Whether a part's attention is needed, from what its replacement in all layers costs.
+def verdict(
+    found: Necessity, part: str = "encoder", place: str = "all", threshold_db: float = PRACTICALLY_NOTHING_DB
+) -> Verdict:
+    """Whether a part's attention, or that of one of its layers, is needed, from what its replacement costs.
 
-    It is called decorative, or wallpaper, only if the whole interval of the mean lies under the threshold (for one image:
-    its value), and needed only if that of another image's attention lies above it.
+    It is called decorative, or wallpaper, only if the whole interval of the mean lies under the threshold (of a few images,
+    which have none: the mean), and needed only if that of another image's attention lies above it.
     """
     if not found.has_attention:
-        return Verdict(
-            part, "none", f"The {part} has one token: its attention is always exactly 1, whatever the image."
-        )
+        sentence = f"The {part} has one token: its attention is always exactly 1, whatever the image."
+        return Verdict(part, place, "none", sentence)
     num_images = len(found.psnr)
-    uniform_db, other_db = found.mean(part, "all", "uniform"), found.mean(part, "all", "another")
+    uniform_db, other_db = found.mean(part, place, "uniform"), found.mean(part, place, "another")
+    where = part if place == "all" else f"{part}'s layer {place}"
+    of_images = "this image" if num_images == 1 else f"mean of {num_images} images"
+    if not math.isnan(other_db.low):
+        of_images += ", 95 % intervals"
     numbers = (
-        f"Uniform attention in the {part} costs {_db(uniform_db)}, another image's attention {_db(other_db)} "
-        f"(PSNR lost, {'this image' if num_images == 1 else f'mean of {num_images} images, 95 % intervals'})"
+        f"Uniform attention in the {where} costs {_db(uniform_db)}, another image's attention {_db(other_db)} "
+        f"(PSNR lost, {of_images})"
     )
     if _high(uniform_db) < threshold_db:
         kind = "decorative"
-        said = "decorative: weights that are the same everywhere do as well, so its maps explain nothing"
+        said = "decorative: weights that are the same everywhere do as well, so its maps tell nothing about the result"
     elif _high(other_db) < threshold_db:
         kind = "wallpaper"
         said = "wallpaper: a layout that another image's attention serves as well, so its maps tell little about this image"
     elif _low(other_db) > threshold_db and _low(uniform_db) > threshold_db:
         kind, said = "needed", "needed, image by image"
     else:
-        kind, said = (
-            "undecided",
-            f"on the border: whether it is needed cannot be told at a threshold of {threshold_db:g} dB",
-        )
-    return Verdict(part, kind, f"{numbers}: here the {part}'s attention is {said}.")
+        kind = "undecided"
+        said = f"on the border: whether it is needed cannot be told at a threshold of {threshold_db:g} dB"
+    return Verdict(part, place, kind, f"{numbers}: here the attention of the {where} is {said}.")
 
 
 def headline(found: Necessity, sweep: Sweep, scores: Scores | None = None) -> str:
