@@ -1,5 +1,6 @@
 """The lens: its ends are the model itself, its translators what least squares says, its files refused when foreign."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import lens as benchmark
 from tae import Card, create_autoencoder, list_checkpoints, load_checkpoint, save_checkpoint
 from tae.checkpoint import COMPANIONS
+from tae.datasets import DemoSource
+from tae.evaluate import reconstruct
 from tae.lens import (
     PARTS,
     SUFFIX,
@@ -336,3 +340,23 @@ def test_settings_that_make_no_sense_are_refused(change, words):
 
 def test_depths_have_names():
     assert depth_names(2) == ["before layer 0", "after layer 0", "after layer 1"]
+
+
+def test_benchmark_tells_what_the_lens_and_the_model_say(tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, create_autoencoder(**{**SMALL, "input_size": (32, 32)}, preset=None), Card(name="a"))
+    fit_to_file(LensConfig(checkpoint=path, train_images=20, test_images=9))
+    config = benchmark.LensBenchmarkConfig(checkpoints=(path,), images=5, embedded=40, results=tmp_path / "results")
+    benchmark.main(config)
+    found = json.loads((tmp_path / "results" / "lens.json").read_text())["a"]
+    loaded = load_checkpoint(path)
+    images = [DemoSource((32, 32)).compose("test", 1000 + index) for index in range(5)]
+    psnr = np.mean([measure(i / 255, r).psnr for i, r in zip(images, reconstruct(loaded.model, images), strict=True)])
+    for part in PARTS:
+        last = found["parts"][part][-1]
+        assert last["depth"] == "after layer 1"
+        assert last["raw"] == last["tuned"] == pytest.approx(psnr, abs=1e-4)
+    assert found["latent"]["psnr_by_dimensions"]["16"] == pytest.approx(psnr, abs=1e-2)
+    assert 1 <= found["latent"]["participation_ratio"] <= 16
+    text = (tmp_path / "results" / "lens.md").read_text()
+    assert f"| a | encoder | after layer 1 | {psnr:.2f} dB | {psnr:.2f} dB |" in text

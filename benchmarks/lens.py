@@ -1,0 +1,162 @@
+"""What the lens shows of each demo checkpoint, and how many dimensions of its latent are in use.
+
+    python -m benchmarks.lens
+
+First fit what is missing, for each checkpoint: `python -m tae.lens --checkpoint checkpoints/<name>.safetensors`. Test
+images: PSNR of the state after each layer, raw and tuned; how far raw states lie from what the drawing step usually gets;
+the share of pictures that a page would warn of; variance of the latents by principal direction. Writes
+`benchmarks/results/lens.json` and `.md`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from tae import latent
+from tae.checkpoint import Loaded, load_checkpoint
+from tae.datasets import DemoSource, to_batch
+from tae.lens import PARTS, Lens, depth_names, lens_path, load_lens, look
+from tae.metrics import psnr_of
+
+RESULTS = Path(__file__).parent / "results"
+DIMENSIONS = (8, 32)
+"""Latents are also decoded with so many principal directions kept."""
+
+
+@dataclass(frozen=True)
+class LensBenchmarkConfig:
+    checkpoints: tuple[Path, ...] = (
+        Path("checkpoints/demo_tiny_201x201_p16.safetensors"),
+        Path("checkpoints/demo_tiny_1280x152_p32.safetensors"),
+        Path("checkpoints/demo_tiny_Xx152_p32.safetensors"),
+    )
+    """Each with its lens beside it."""
+    images: int = 64
+    """Test images that are looked at through the lens, from the 1000th on: none of those that fitted it."""
+    embedded: int = 1000
+    """Test images whose latents are counted."""
+    threads: int = 1
+    """Of PyTorch."""
+    results: Path = RESULTS
+    """Folder of the result files."""
+
+
+def main(config: LensBenchmarkConfig) -> None:
+    torch.set_num_threads(config.threads)
+    result = {path.stem: figures(path, config) for path in config.checkpoints}
+    config.results.mkdir(exist_ok=True)
+    (config.results / "lens.json").write_text(json.dumps(result, indent=1) + "\n")
+    (config.results / "lens.md").write_text(table(result))
+    print(table(result))
+
+
+def figures(path: Path, config: LensBenchmarkConfig) -> dict:
+    """All that is told of one checkpoint, as plain JSON values."""
+    loaded = load_checkpoint(path)
+    shape = loaded.model.config
+    lens = load_lens(lens_path(path), shape, loaded.digest)
+    source = DemoSource(shape.input_size, shape.max_width)
+    tested = [source.compose("test", 1000 + index) for index in range(config.images)]
+    return {
+        "checkpoint_sha256": loaded.digest,
+        "fit": lens.about,
+        "lens_bytes": lens_path(path).stat().st_size,
+        "images": config.images,
+        "parts": {part: by_depth(loaded, lens, part, tested) for part in PARTS},
+        "latent": dimensions(loaded, source.test(config.embedded), tested),
+    }
+
+
+def by_depth(loaded: Loaded, lens: Lens, part: str, images: list[np.ndarray]) -> list[dict]:
+    """[{"depth", "raw", "tuned": mean PSNR in dB, "distance": median, "unusual": share}, ...]."""
+    raw, tuned, distance = [], [], []
+    for image in images:
+        batch, _ = to_batch([image])
+        seen = look(loaded.model, batch, part, lens)
+        assert seen.distance is not None
+        raw.append(seen.psnr[:, 0].numpy())
+        distance.append(seen.distance[:, 0].numpy())
+        tuned.append(look(loaded.model, batch, part, lens, tuned=True).psnr[:, 0].numpy())
+    limit = lens.parts[part].limit
+    return [
+        {
+            "depth": name,
+            "raw": float(np.mean([one[depth] for one in raw])),
+            "tuned": float(np.mean([one[depth] for one in tuned])),
+            "distance": float(np.median([one[depth] for one in distance])),
+            "unusual": float(np.mean([one[depth] > limit for one in distance])),
+        }
+        for depth, name in enumerate(depth_names(len(raw[0]) - 1))
+    ]
+
+
+def dimensions(loaded: Loaded, images: list[np.ndarray], tested: list[np.ndarray]) -> dict:
+    """How many dimensions are in use, by variance, and what the decoder makes of the strongest alone."""
+    model = loaded.model
+    pca = latent.fit_pca(latent.embed_images(model, images))
+    latents = latent.embed_images(model, tested)
+    psnr = {}
+    for count in (*DIMENSIONS, len(pca.variances)):
+        kept = pca.truncated(latents, count)
+        recons = [
+            latent.decode_latents(model, one[None], image.shape[1])[0] for one, image in zip(kept, tested, strict=True)
+        ]
+        errors = [np.mean((image / 255 - recon) ** 2) for image, recon in zip(tested, recons, strict=True)]
+        psnr[str(count)] = float(np.mean([psnr_of(float(error)) for error in errors]))
+    return {
+        "images": len(images),
+        "participation_ratio": latent.participation_ratio(pca.variances),
+        "effective_rank": latent.effective_rank(pca.variances),
+        "dimensions_95": latent.dimensions_for(pca.variances, 0.95),
+        "psnr_by_dimensions": psnr,
+    }
+
+
+def table(result: dict) -> str:
+    """The figures as Markdown."""
+    lines = [
+        "| checkpoint | part | state | raw | tuned | raw state's distance, x usual | pictures warned of |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, one in result.items():
+        for part, rows in one["parts"].items():
+            for row in rows:
+                lines.append(
+                    f"| {name} | {part} | {row['depth']} | {row['raw']:.2f} dB | {row['tuned']:.2f} dB "
+                    f"| {row['distance']:.1f} | {row['unusual']:.0%} |"
+                )
+    fits = "; ".join(
+        f"{name}: {one['fit']['train_images']} training images, {one['fit']['seconds']:.0f} s, "
+        f"{one['lens_bytes'] / 1e3:.0f} kB"
+        for name, one in result.items()
+    )
+    images = next(iter(result.values()))["images"]
+    lines += [
+        "",
+        f"PSNR, mean over {images} test images, of the picture that the rest of the network draws from a state. Usual: the "
+        "median distance of test images' own last states; a page warns beyond the largest of them. "
+        f"Translators fitted on {fits}.",
+        "",
+        "| checkpoint | participation ratio | effective rank | directions with 95 % of the variance "
+        "| PSNR from the strongest directions |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, one in result.items():
+        counted = one["latent"]
+        psnr = ", ".join(f"{count}: {value:.1f} dB" for count, value in counted["psnr_by_dimensions"].items())
+        lines.append(
+            f"| {name} | {counted['participation_ratio']:.1f} | {counted['effective_rank']:.1f} "
+            f"| {counted['dimensions_95']} | {psnr} |"
+        )
+    embedded = next(iter(result.values()))["latent"]["images"]
+    lines += ["", f"Latents of {embedded} test images.", "", "Command: `python -m benchmarks.lens`", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main(tyro.cli(LensBenchmarkConfig, description=__doc__))
