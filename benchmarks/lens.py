@@ -130,7 +130,7 @@ def table(result: dict) -> str:
                     f"| {row['distance']:.1f} | {row['unusual']:.0%} |"
                 )
     fits = "; ".join(
-        f"{name}: {one['fit']['train_images']} training images, {one['fit']['seconds']:.0f} s, "
+        f"{name}: {one['fit']['train_images']} training images, {one['fit']['cpu_seconds']:.0f} processor seconds, "
         f"{one['lens_bytes'] / 1e3:.0f} kB"
         for name, one in result.items()
     )

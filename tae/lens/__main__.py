@@ -82,7 +82,7 @@ def fit_to_file(config: LensConfig, progress: Callable[[int, int], None] | None 
         ValueError: If there is a lens already, or the checkpoint or another argument is not valid.
         OSError: If the file cannot be written.
     """
-    started = time.perf_counter()
+    started = time.process_time()
     out = lens_path(config.checkpoint)
     if out.exists() and not config.overwrite:
         raise ValueError(f"{out.name} must not exist, and it does; replace it with --overwrite")
@@ -110,7 +110,7 @@ def fit_to_file(config: LensConfig, progress: Callable[[int, int], None] | None 
     size = config.batch_size
     test = (to_batch(test_images[start : start + size]) for start in range(0, len(test_images), size))
     lens = fit_lens(model, loaded.digest, train(), test, config.ridge, tell)
-    about = {"data": source.data, **lens.about, "seconds": round(time.perf_counter() - started, 1)}
+    about = {"data": source.data, **lens.about, "cpu_seconds": round(time.process_time() - started, 1)}
     lens = Lens(lens.checkpoint, lens.parts, about)
     save_lens(out, lens)
     return out, lens
@@ -134,7 +134,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"{part}: PSNR on {lens.about['test_images']} test images, raw and tuned (dB)")
         for name, raw, tuned in zip(depth_names(len(one.weight)), one.psnr_raw, one.psnr_tuned, strict=True):
             print(f"  {name:16} {raw:6.2f} {tuned:6.2f}")
-    print(f"{path}: {path.stat().st_size:,} bytes, {lens.about['seconds']} s")
+    print(f"{path}: {path.stat().st_size:,} bytes, {lens.about['cpu_seconds']} processor seconds")
     return 0
 
 

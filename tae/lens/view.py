@@ -59,7 +59,7 @@ class Lens:
     Attributes:
         checkpoint: SHA-256 of its file, in hex.
         parts: {"encoder": ..., "decoder": ...}.
-        about: What it was fitted on: data, train_images, test_images, ridge, seconds.
+        about: What it was fitted on: data, train_images, test_images, ridge, cpu_seconds.
     """
 
     checkpoint: str
