@@ -144,6 +144,9 @@ def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:
     if not pictures:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:3])
         raise ExplainError(f"an image that can be read must be given, got none: {reasons or 'nothing was found'}")
+    choices = [one for part in PARTS for one in all_choices(loaded.model.config, part, config.weighting)]
+    if config.maps is not None:
+        _check_size(loaded, pictures, choices)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(pictures), unit=" images", disable=True if is_quiet else None) as bar:
 
@@ -161,7 +164,7 @@ def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:
     write_whole(config.out, [page])
     maps_bytes = None
     if config.maps is not None:
-        _write_maps(config.maps, loaded, pictures, config.weighting)
+        _write_maps(config.maps, loaded, pictures, choices)
         maps_bytes = config.maps.stat().st_size
     return Explained(len(pictures), len(page), skipped, beyond, maps_bytes)
 
@@ -208,21 +211,22 @@ def _frames(images: Sequence[str], skipped: list[tuple[str, str]]) -> Iterator[t
             yield from ((f"{name}, frame {frame}" if count > 1 else name, path, frame) for frame in range(count))
 
 
-def _write_maps(path: Path, loaded: Loaded, pictures: Sequence[ReportPicture], weighting: str) -> None:
-    """All maps as one NPZ: "0/encoder/average/mean" (N, N) float32 for the first picture; "titles" names them."""
-    config = loaded.model.config
-    choices = [one for part in PARTS for one in all_choices(config, part, weighting)]
-    tokens = [int(np.prod(config.grid_for(one.fitted.pixels.shape[1]))) for one in pictures]
+def _check_size(loaded: Loaded, pictures: Sequence[ReportPicture], choices: Sequence[MapChoice]) -> None:
+    tokens = [int(np.prod(loaded.model.config.grid_for(one.fitted.pixels.shape[1]))) for one in pictures]
     needed = 4 * len(choices) * sum(count**2 for count in tokens)
     if needed > MAX_MAPS_BYTES:
         raise ExplainError(
             f"maps must take at most {MAX_MAPS_BYTES / 1e9:g} GB, got {needed / 1e9:.3g} GB for {len(choices)} maps of "
             f"each of {len(pictures)} images; lower --max-images"
         )
+
+
+def _write_maps(path: Path, loaded: Loaded, pictures: Sequence[ReportPicture], choices: Sequence[MapChoice]) -> None:
+    """Maps as one NPZ: "0/encoder/average/mean" (N, N) float32 for the first picture; "titles" names them."""
     texts = {
         "titles": np.array([plain_text(one.title, 120) for one in pictures]),
         "checkpoint_sha256": np.array(loaded.digest),
-        "weighting": np.array(weighting),
+        "weighting": np.array(choices[0].weighting),
         "trained": np.array("yes" if loaded.card.is_trained else "NO: random weights"),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -154,7 +154,10 @@ def _fitted(image: np.ndarray | Tensor | str | Path, config: ModelConfig, fit: s
         found = read_image(path.read_bytes(), path.name)
         title, origin, pixels = plain_text(path.name), found.notes, found.pixels
     else:
-        pixels = _grey(image.detach().cpu().float().numpy() if isinstance(image, Tensor) else np.asarray(image))
+        if isinstance(image, Tensor):
+            image = image.detach().cpu()
+            image = (image.float() if image.is_floating_point() else image).numpy()  # numpy has no bfloat16
+        pixels = _grey(np.asarray(image))
     fitted = fit_image(pixels, config.input_size, fit, config.max_width)
     return ReportPicture(title=title, fitted=fitted, origin=origin, fit=fit)
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tae import TransformerAutoencoder, export, load_checkpoint, save_checkpoint
+from tae import TransformerAutoencoder, create_autoencoder, export, load_checkpoint, save_checkpoint
 from tae.card import Card
 from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
@@ -30,6 +30,7 @@ from tae.metrics import measure
 from tae.report import MAX_PICTURES, ReportPicture, ReportView, report
 from tae.report.caveats import about_map, about_picture
 from tae.report.findings import explorable, query_of
+from tests.conftest import SMALL
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "checkpoints" / "demo_tiny_201x201_p16.safetensors"
@@ -130,6 +131,19 @@ def as_batch(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels)[None, None]
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Loaded, bytes]:
+    """A small model and a report on two pictures, the second without a name; one could not be read."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = create_autoencoder(**{"preset": None, **SMALL})  # type: ignore[arg-type]
+    path = save_checkpoint(
+        tmp_path_factory.mktemp("plain") / "small.safetensors", model, Card(name="Clouds", **TRAINED)
+    )
+    loaded = load_checkpoint(path)
+    return loaded, report(loaded, [picture(), picture("")], left_out=[("x.png", "damaged")])
+
+
 # ------------------------------------------------------------------------------------------------------------- contents
 
 
@@ -151,13 +165,13 @@ def test_the_report_names_all_that_is_needed_to_make_it_again(checkpoint) -> Non
     assert not re.search(r"\blook(s|ed|ing)? at\b", page.text), "weight was placed; nobody looks"
 
 
-def test_pictures_are_the_model_s_pixel_by_pixel(checkpoint) -> None:
-    loaded = checkpoint()
+def test_pictures_are_the_model_s_pixel_by_pixel(plain) -> None:
+    loaded, raw = plain
     pixels = grey()
     with torch.no_grad():
         recon = loaded.model(as_batch(pixels))[0].clamp(0, 1)[0, 0].numpy()
-    page = parsed(report(loaded, [picture()]))
-    image, drawn, error = (png_of(found["src"]) for found, _ in page.all("img", class_="pixels"))
+    page = parsed(raw)
+    image, drawn, error = (png_of(found["src"]) for found, _ in page.all("img", class_="pixels")[:3])
     np.testing.assert_array_equal(image, np.round(pixels * 255))
     np.testing.assert_array_equal(drawn, np.round(recon * 255))
     limit = np.abs(recon - pixels).max()
@@ -166,12 +180,12 @@ def test_pictures_are_the_model_s_pixel_by_pixel(checkpoint) -> None:
     assert f"{limit:.2f} too dark" in page.text
 
 
-def test_measures_stand_beside_their_place_among_the_test_images(checkpoint) -> None:
-    loaded = checkpoint()
+def test_measures_stand_beside_their_place_among_the_test_images(plain) -> None:
+    loaded, raw = plain
     with torch.no_grad():
         recon = loaded.model(as_batch(grey()))[0].clamp(0, 1)[0, 0].numpy()
     quality = measure(grey(), recon)
-    text = parsed(report(loaded, [picture()])).text
+    text = parsed(raw).text
     # The test images' PSNRs are 0, 1, ..., 100 dB: so many percent of them are below.
     assert f"PSNR {quality.psnr:.2f} dB better than {quality.psnr:.0f} % (median 50.00 dB)" in text
     assert f"MSE {quality.mse:.4f} better than {100 - 100 * quality.mse:.0f} % (median 0.5000)" in text
@@ -289,14 +303,14 @@ def notes_of(page: Elements) -> list[tuple[str, str]]:
     ]
 
 
-def test_an_untrained_model_is_red_before_anything_else(checkpoint) -> None:
+def test_an_untrained_model_is_red_before_anything_else(checkpoint, plain) -> None:
+    assert not [one for one in notes_of(parsed(plain[1])) if one[0] == "error"]
     loaded = checkpoint({"training": {}, "metrics": {}})
     page = parsed(report(loaded, [picture()]))
     assert notes_of(page)[0] == ("error", "UNTRAINED MODEL: random weights. Nothing shown here was learnt.")
     assert page.text.index("UNTRAINED MODEL") < page.text.index("Image, reconstruction, error")
     assert payloads(page)[0]["notes"][0]["severity"] == "error"
     assert "UNTRAINED MODEL. Reconstruction" in page.text and "NO: random weights" in page.text
-    assert not [one for one in notes_of(parsed(report(checkpoint(), [picture()]))) if one[0] == "error"]
 
 
 def test_one_token_gets_a_notice_and_no_heatmap(checkpoint) -> None:
@@ -365,8 +379,8 @@ def test_a_picture_that_was_resized_or_fails_is_said_to_be() -> None:
 # -------------------------------------------------------------------------------------------------------------- safety
 
 
-def test_the_policy_allows_this_script_and_nothing_else(checkpoint) -> None:
-    page = parsed(report(checkpoint(), [picture(), picture()]))
+def test_the_policy_allows_this_script_and_nothing_else(plain) -> None:
+    page = parsed(plain[1])
     ((_, script),) = page.all("script", type="module")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     ((policy, _),) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
@@ -398,8 +412,8 @@ def test_strangers_texts_stay_texts(checkpoint) -> None:
     assert html.unescape(page.all("title")[0][1]).startswith("Where attention was placed: 2 pictures")
 
 
-def test_a_screen_reader_finds_its_way(checkpoint) -> None:
-    page = parsed(report(checkpoint(), [picture(), picture()], left_out=[("x.png", "damaged")]))
+def test_a_screen_reader_finds_its_way(plain) -> None:
+    page = parsed(plain[1])
     assert page.all("html")[0][0]["lang"] == "en"
     levels = [int(tag[1]) for tag, _ in page.found if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1
@@ -407,7 +421,7 @@ def test_a_screen_reader_finds_its_way(checkpoint) -> None:
     assert all(len(found["alt"]) > 10 for found, _ in page.all("img"))
     assert page.all("th") and all(found["scope"] in ("row", "col") for found, _ in page.all("th"))
     assert len(page.all("main")) == len(page.all("nav")) == 1
-    assert "x.png: damaged" in page.text
+    assert "x.png: damaged" in page.text and [text for _, text in page.all("a")] == ["cloud.png", "unnamed"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- limits
