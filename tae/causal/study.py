@@ -77,7 +77,7 @@ def study_images(
 
 @dataclass(frozen=True)
 class Study:
-    """Interventions over many images.
+    """Interventions over many images. One that was read from a file may be a stranger's: its texts want escaping.
 
     Attributes:
         checkpoint_sha256: Of the checkpoint's file.
@@ -268,7 +268,8 @@ def _is_sound(values: dict) -> bool:
             and all(set(knockout) == set(_MEASURES) for knockout in study.damage.values())
             and all(set(interval) == {"value", "low", "high"} for group in groups for interval in group.values())
             and all(isinstance(text, str) and len(text) < 2000 for text in texts)
-            and isinstance(study.num_images, int)
+            and type(study.num_images) is int
+            and study.num_images > 0
             and all(from_name(name) for name in study.damage)
         )
     except (TypeError, KeyError, ValueError, AttributeError):

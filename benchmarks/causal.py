@@ -1,0 +1,196 @@
+"""What interventions cost: one of them, all heads in turn, all patches covered, against the plain ways to the same result.
+
+    python -m benchmarks.causal
+
+One intervention: the last encoder layer's first head, from the kept prefix, against a full forward pass. Head sweep: every
+head, every layer's attention and every MLP of encoder and decoder, from the prefix in batches, against as many separate
+forward passes with a hook. Occlusion: every patch, in batches, against separate passes, and against captum's Occlusion
+(Kokhlikyan 2020) of the same patches where captum is installed; it is no requirement of this project. Every way is checked
+to give the same figures before it is timed. Processor seconds of one thread, in turns: median of the ratios and quartiles.
+Writes `benchmarks/results/causal.json` and `.md`.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from torch.testing import assert_close
+
+from benchmarks.attention_maps import RESULTS, quartiles, words
+from tae import causal
+from tae.causal import Knockout
+from tae.model import TransformerAutoencoder, create_autoencoder
+
+PATCH_SIZES = {169: 16, 676: 8}
+"""N of 201x201 -> patch_size."""
+NOT_MEASURED = "not measured: captum is not installed"
+
+
+@dataclass(frozen=True)
+class CausalConfig:
+    preset: str = "tiny"
+    """Size of the model."""
+    rounds: int = 7
+    """Turns of all ways."""
+    slow_rounds: int = 3
+    """Turns of occlusion, which takes longest."""
+    threads: int = 1
+    """Of PyTorch."""
+
+
+def main(config: CausalConfig) -> None:
+    torch.set_num_threads(config.threads)
+    rows = []
+    for num_tokens, patch_size in PATCH_SIZES.items():
+        torch.manual_seed(0)
+        model = create_autoencoder((201, 201), config.preset, patch_size=patch_size).eval()
+        assert model.config.num_tokens == num_tokens
+        image = torch.rand(1, 1, 201, 201)
+        row: dict = {"num_tokens": num_tokens, "knockouts": len(causal.all_knockouts(model.config))}
+        row["one"] = in_turns(one_intervention(model, image), config.rounds)
+        row["sweep"] = in_turns(sweeps(model, image), config.rounds)
+        row["occlusion"] = in_turns(occlusions(model, image), config.slow_rounds)
+        rows.append(row)
+        print(row, flush=True)
+    result = {
+        "preset": config.preset,
+        "threads": config.threads,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "captum": find_spec("captum") is not None,
+        "rows": rows,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "causal.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / "causal.md").write_text(table(result))
+    print(table(result))
+
+
+Ways = dict[str, Callable[[], Tensor]]
+"""The first is ours; all give the same numbers."""
+
+
+def one_intervention(model: TransformerAutoencoder, image: Tensor) -> Ways:
+    """ "from the prefix", as a page does it when a switch is thrown, and a forward pass with a hook."""
+    knockout = Knockout("encoder", model.config.encoder_layers - 1, 0)
+    prefix = causal.make_prefix(model, image)
+    return {
+        "ours": lambda: causal.reconstruct_knocked_out(model, prefix, [[knockout]]),
+        "separate": lambda: hooked(model, image, knockout),
+    }
+
+
+def sweeps(model: TransformerAutoencoder, image: Tensor) -> Ways:
+    """All single knock-outs; ours with the undisturbed pass that it needs."""
+    knockouts = causal.all_knockouts(model.config)
+    sets = [[one] for one in knockouts]
+    return {
+        "ours": lambda: causal.reconstruct_knocked_out(model, image, sets),
+        "separate": lambda: torch.cat([hooked(model, image, one) for one in knockouts]),
+    }
+
+
+def occlusions(model: TransformerAutoencoder, image: Tensor) -> Ways:
+    """All patches covered with white; (N,) each."""
+    ways: Ways = {
+        "ours": lambda: causal.occlusion_effect(model, image),
+        "separate": lambda: causal.occlusion_effect(model, image, batch_size=1),
+    }
+    if find_spec("captum") is not None:
+        ways["captum"] = lambda: with_captum(model, image)
+    return ways
+
+
+def hooked(model: TransformerAutoencoder, image: Tensor, knockout: Knockout) -> Tensor:
+    """One knock-out by zero in a full forward pass, as one would write it with hooks."""
+    block = (model.encoder if knockout.part == "encoder" else model.decoder).blocks[knockout.layer]
+    head_dim = model.config.latent_dim // model.config.num_heads
+    chosen = slice(None)
+    if isinstance(knockout.target, int):
+        chosen = slice(knockout.target * head_dim, (knockout.target + 1) * head_dim)
+
+    def without_heads(module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        inputs[0][..., chosen] = 0
+        return inputs
+
+    if knockout.target == "mlp":
+        handle = block.mlp.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))  # type: ignore
+    else:
+        handle = block.attn.proj.register_forward_pre_hook(without_heads)
+    try:
+        return model(image)[0]
+    finally:
+        handle.remove()
+
+
+def with_captum(model: TransformerAutoencoder, image: Tensor) -> Tensor:
+    """The same effects by captum: windows of a patch, a patch apart, filled with white, as many at a time as ours."""
+    from captum.attr import Occlusion  # type: ignore[import-not-found]
+
+    plain = model(image)[0]
+    # Squared change from the undisturbed reconstruction; captum reports how far it falls when a window is covered.
+    occlusion = Occlusion(lambda images: ((model(images)[0] - plain) ** 2).mean(dim=(1, 2, 3)))
+    side = model.config.tile_size[0]
+    found = occlusion.attribute(image, (1, side, side), (1, side, side), baselines=1.0, perturbations_per_eval=32)
+    return -found[0, 0, ::side, ::side].flatten()
+
+
+def in_turns(ways: Ways, rounds: int) -> dict:
+    """Processor seconds of ours, and of the others as multiples of it, [lower quartile, median, upper quartile]."""
+    results = {name: way() for name, way in ways.items()}  # warms up, too
+    for name, result in results.items():
+        # float32 in batches of other sizes; small effects are differences of large numbers
+        assert_close(result, results["ours"], rtol=1e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+    turns = [[seconds(way) for way in ways.values()] for _ in range(rounds)]
+    ours, *others = np.array(turns).T
+    ratios = {name: quartiles(other / ours) for name, other in zip(list(ways)[1:], others, strict=True)}
+    return {"ours_s": quartiles(ours), **ratios}
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Of the processor: other programs do not count."""
+    started = time.process_time()
+    call()
+    return time.process_time() - started
+
+
+def table(result: dict) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| N | task | tae, s | separate passes / tae | captum / tae |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in result["rows"]:
+        tasks = {
+            "one": "one head of the last encoder layer, from the kept prefix",
+            "sweep": f"head sweep, {row['knockouts']} knock-outs",
+            "occlusion": f"occlusion map, {row['num_tokens']} patches",
+        }
+        for name, task in tasks.items():
+            found = row[name]
+            captum = words(found["captum"]) if "captum" in found else NOT_MEASURED if name == "occlusion" else ""
+            lines.append(
+                f"| {row['num_tokens']} | {task} | {found['ours_s'][1]:.3f} | {words(found['separate'])} | {captum} |"
+            )
+    lines += [
+        "",
+        f"Processor seconds, median; ratios: median (quartiles), in turns. {result['preset']}, 201x201, patches of 16 and 8, "
+        f"random weights, {result['threads']} thread, {result['cpu']}, torch {result['torch']}. Separate passes: one full "
+        "forward pass with a hook, or one covered image, at a time. captum: Occlusion with windows of a patch, 32 at a "
+        "time, as tae. All ways give the same figures.",
+        "",
+        "Command: `python -m benchmarks.causal`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main(tyro.cli(CausalConfig, description=__doc__))
