@@ -12,6 +12,7 @@ from tae.explorer.payload import Note, View
 from tae.headstats import MEASURES, locality
 from tae.images import Fitted, encode_png, escape_markdown, safe_name
 from tae.maps import MapChoice
+from tae.report.view import DIRECTIONS, RANGES
 from tae.ui import attention, explorer
 
 SECTIONS = {
@@ -21,9 +22,7 @@ SECTIONS = {
     "cause": "Does it matter?",
 }
 WEIGHTINGS = {"weights": "Weights", "values": "Weighted by value norms"}
-DIRECTIONS = {"from": "Where this patch places weight", "to": "Who places weight on it"}
 DISCARDS = ["0", "0.5", "0.7", "0.8", "0.9", "0.95"]
-RANGES = {"shared": "shared, to 99.5 % of weights", "full": "shared, to the largest weight", "own": "this map only"}
 FORMATS: tuple[tuple[export.Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
 
 
@@ -98,10 +97,22 @@ def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
         )
         ui.write_link()
         return
-    shown = explorer_panel(active, chosen, fitted)
-    badges(active, shown)
-    pinned(shown)
+    height, width = fitted.pixels.shape
+    with st.container(key="attention_panels"):
+        left, right = st.columns([4, 3]) if width <= 2 * height else (st.container(), st.container())
+    with left:
+        shown = explorer_panel(active, chosen, fitted)
+        badges(active, shown)
+        pinned(shown)
+    with right:
+        look_closer(active, chosen, fitted, shown)
     settings(shown)
+    exports(active, chosen, fitted, shown)
+    how_to_read()
+    ui.write_link()
+
+
+def look_closer(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Shown) -> None:
     whole = plots.Region.whole(len(shown.weights))
     region = plots.Region.from_text(st.session_state.region, len(shown.weights))
     st.session_state.region = "" if region == whole else region.to_text()
@@ -121,9 +132,6 @@ def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
         in_numbers(active, fitted, shown)
     else:
         against_cause(active, chosen, fitted, shown)
-    exports(active, chosen, fitted, shown)
-    how_to_read()
-    ui.write_link()
 
 
 # ---------------------------------------------------------------------------------------------------- under the pointer
@@ -358,9 +366,10 @@ def in_numbers(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
         f"Dots: the heads of this picture; line: their mean. Bands: 5 to 95 % and 25 to 75 % of {spread.num_images} demo "
         "test images, heads averaged; dashed: what uniform attention would have. Weights, not weighted by value norms."
     )
-    columns = st.columns(3)
+    with st.container(key="attention_small"):
+        columns = st.columns(2)
     for number, (name, measure) in enumerate(MEASURES.items()):
-        with columns[number % 3]:
+        with columns[number % 2]:
             st.markdown(f"**{measure.label}**", help=measure.help)
             st.plotly_chart(
                 plots.plot_measure_over_layers(own[name], spread.of_layers(name), measure, uniform[name]),
@@ -442,6 +451,17 @@ def exports(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Shown) 
         )
 
     with st.popover("Take it with you", icon=":material/download:"):
+        st.download_button(
+            "Report (HTML)",
+            attention.report_maker(active, chosen, fitted, choice, view),
+            f"{stem}_report.html",
+            "text/html",
+            icon=":material/description:",
+            type="primary",
+            on_click="ignore",
+            help="Picture, reconstruction, the explorer with all maps, figures, settings and what to mind, in one file that "
+            "opens offline.",
+        )
         st.caption("Drawn again from the same numbers; every file names what it shows.")
         for label, make in (("Heatmap", one_heatmap), ("On the image", on_image), ("All layers", all_layers)):
             with st.container(horizontal=True):

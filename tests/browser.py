@@ -87,7 +87,7 @@ def settle(page: Page) -> None:
 def main() -> None:
     folder = Path(__file__).parent / "screenshots"
     folder.mkdir(exist_ok=True)
-    views = {"reconstruct": "/", "attention": "/attention?layer=layer_1&query=84", "models": "/models"}
+    views = {"reconstruct": "/", "attention": "/attention?layer=1&query=84&pins=84,61", "compare": "/compare", "models": "/models"}
     with tempfile.TemporaryDirectory() as home:
         shelf = Path(home) / "checkpoints"
         shelf.mkdir()

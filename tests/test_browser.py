@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -241,24 +242,38 @@ def test_forgetting_pictures_asks_first(open_page) -> None:
     assert page.get_by_text("Sample", exact=True).is_visible()
 
 
+def explorer_place(page: Page, row: int, column: int, side: int = 0) -> tuple[float, float]:
+    """Where a patch of a 201x201 picture lies on the screen: 12 whole patches of 16 pixels, and 9 of a thirteenth."""
+    area = page.locator('.tae-explorer [role="application"]').nth(side).bounding_box()
+    assert area
+    scale = area["width"] / 201
+    return area["x"] + scale * (16 * column + 4), area["y"] + scale * (16 * row + 4)
+
+
+def explorer_says(page: Page) -> str:
+    return page.locator(".tae-explorer").inner_text()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_clicked_patch_becomes_the_query_and_the_link_restores_it(open_page, scheme: str) -> None:
-    page = open_page("/attention?layer=layer_1", scheme=scheme)
+def test_pointer_reads_patches_and_the_link_restores_the_pinned_one(open_page, scheme: str) -> None:
+    page = open_page("/attention?layer=1", height=1300, scheme=scheme)
+    page.mouse.move(*explorer_place(page, 4, 9))
+    expect(page.locator(".tae-explorer")).to_contain_text("query patch 61 (row 4, column 9)")
+    assert link(page)["query"] != "61"  # moving alone asks nothing of the server
     for row, column in ((4, 9), (12, 12)):
-        area = plot_area(page, 0)
-        # 201 pixels hold 12 whole patches of 16, and 9 pixels of a thirteenth
-        x, y = (area["width"] * (16 * place + 4) / 201 for place in (column, row))
-        page.mouse.click(area["x"] + x, area["y"] + y)
+        page.mouse.click(*explorer_place(page, row, column))
         page.wait_for_url(f"**query={13 * row + column}*")
         settle(page)
-        assert f"query patch {13 * row + column} (row {row}, column {column})" in status(page)
-    page.get_by_text("Who places weight on it").click()
+    assert link(page)["pins"] == "61,168"
+    table = page.get_by_test_id("stDataFrame")
+    assert table.is_visible()
+    page.get_by_role("button", name="Who places weight on it").click()
     page.wait_for_url("**direction=to*")
     settle(page)
     other = open_page(page.url.replace(page.url.split("/attention")[0], ""), scheme=scheme)
     assert status(other) == status(page)
     assert link(other) == link(page)
-    assert "placed on the chosen patch" in hover(other, 0)
+    assert "Encoder, layer 1, mean of heads" in explorer_says(other) and "patch 168" in explorer_says(other)
 
 
 def hover(page: Page, number: int, x: float = 0.5, y: float = 0.5) -> str:
@@ -272,21 +287,84 @@ def hover(page: Page, number: int, x: float = 0.5, y: float = 0.5) -> str:
 
 
 def test_hover_names_query_and_key_with_their_weight(open_page) -> None:
-    page = open_page("/attention?layer=layer_0")
-    said = hover(page, 1, 0.5 / 169, 40.5 / 169)
-    assert "query 40 (row 3, column 1)" in said and "key 0 (row 0, column 0)" in said
+    page = open_page("/attention?layer=0&section=heatmap")
+    said = hover(page, 0, 2.5 / 169, 40.8 / 169)
+    assert "query 40 (row 3, column 1)" in said and "key 2 (row 0, column 2)" in said
     assert "x uniform" in said and "spread between heads" in said
 
 
-def test_keys_step_through_the_layers(open_page) -> None:
+def test_a_box_on_the_heatmap_shows_that_part_and_a_button_the_whole(open_page) -> None:
+    page = open_page("/attention?layer=0&section=heatmap")
+    area = plot_area(page, 0)
+    page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + area["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] * 0.6, steps=5)
+    page.mouse.up()
+    page.wait_for_url("**region=*")
+    settle(page)
+    first, last = link(page)["region"].split("x")[0].split("-")
+    assert 82 <= int(first) <= 87 and 99 <= int(last) <= 104
+    said = hover(page, 0)
+    assert int(first) < int(said.split("query ")[1].split()[0]) < int(last)
+    page.get_by_role("button", name="Show the whole map").click()
+    page.wait_for_function("!location.search.includes('region=')")
+    settle(page)
+
+
+def test_a_head_of_the_overview_opens_in_the_explorer(open_page) -> None:
     page = open_page("/attention")
-    for layer in ("layer_0", "layer_1", "layer_2"):
-        page.keyboard.press("ArrowRight")
-        page.wait_for_url(f"**layer={layer}*")
-        settle(page)
-        assert f"layer {layer[-1]}," in status(page)
-    page.keyboard.press("ArrowLeft")
-    page.wait_for_url("**layer=layer_1*")
+    area = plot_area(page, 0)
+    page.mouse.click(area["x"] + area["width"] * 0.9, area["y"] + area["height"] * 0.85)
+    page.wait_for_url("**head=3*")
+    settle(page)
+    assert link(page)["layer"] == "2"
+    assert "Encoder, layer 2, head 3" in explorer_says(page) and "Encoder, layer 2, head 3" in status(page)
+
+
+def test_keys_step_through_layers_heads_and_patches(open_page) -> None:
+    page = open_page("/attention?query=84", height=1300)
+    page.mouse.click(*explorer_place(page, 6, 6))
+    page.wait_for_url("**pins=84*")
+    settle(page)
+    for keys, expected in (("]", "layer=rollout"), ("]", "layer=0"), (".", "head="), ("ArrowRight", "query=85")):
+        page.keyboard.press(keys)
+        page.wait_for_url(f"**{expected}*")
+    settle(page)
+    assert "layer 0" in status(page)
+    page.keyboard.press("Escape")
+    page.wait_for_function("!location.search.includes('pins=')")
+
+
+def test_two_pictures_move_under_one_pointer(open_page) -> None:
+    page = open_page("/compare?layer=0&b_image=garment-30&b_layer=0&b_head=mean", height=1300)
+    for side in (0, 1):
+        page.mouse.move(*explorer_place(page, 5, 3, side))
+        expect(page.locator(".tae-explorer")).to_contain_text(re.compile(r"(query patch 68 .*){3}", re.DOTALL))
+        page.mouse.move(*explorer_place(page, 0, 0, side))
+    assert "Correlation" in page.get_by_test_id("stMain").inner_text()
+    page.get_by_role("button", name="Before and after training").click()
+    page.wait_for_url("**b_checkpoint=twin*")
+    settle(page)
+    assert "B is UNTRAINED" in explorer_says(page)
+
+
+def test_maps_that_are_not_there_yet_are_fetched(open_page) -> None:
+    page = open_page("/models")
+    page.get_by_role("radio", name="Untrained model").click()
+    page.get_by_role("combobox", name="Input").click()
+    page.get_by_role("option", name="1280x152", exact=True).click()
+    settle(page)
+    page.get_by_role("button", name="Build and use").click()
+    page.get_by_test_id("stAlert").filter(has_text="Untrained.").wait_for()
+    page.get_by_role("link", name="Attention").click()
+    page.get_by_role("heading", name="Attention", exact=True).wait_for()
+    settle(page)
+    assert "N = 800" in explorer_says(page)  # three of sixty maps fit the first message
+    page.get_by_role("button", name="Decoder").click()
+    page.wait_for_url("**part=decoder*")
+    expect(page.locator(".tae-explorer")).to_contain_text(
+        "Decoder, average of layers, mean of heads · N = 800 · this map"
+    )
 
 
 def test_pages_are_reached_by_keyboard(open_page) -> None:
@@ -316,8 +394,10 @@ def test_choice_of_a_sample_goes_along_to_the_next_page(open_page) -> None:
 
 
 def test_attention_can_be_taken_along(open_page) -> None:
-    page = open_page("/attention?layer=layer_2&image=garment-30")
+    page = open_page("/attention?layer=2&image=garment-30")
     page.get_by_role("button", name="Take it with you").click()
+    name, content = saved(page, "Report (HTML)")
+    assert name.endswith("_report.html") and content.startswith(b"<!doctype html>") and len(content) < 5_000_000
     for label in ("Heatmap", "On the image", "All layers"):
         name, content = saved(page, f"{label} (PNG)")
         assert Image.open(io.BytesIO(content)).width > 600 and name.endswith(".png")
@@ -334,7 +414,7 @@ def test_attention_can_be_taken_along(open_page) -> None:
 
 def test_attention_is_tested_against_cause_on_the_page(open_page) -> None:
     page = open_page("/attention")
-    page.get_by_text("Replace it").click()
+    page.get_by_text("Does it matter?").click()
     page.get_by_alt_text("Reconstruction with: Uniform weights").wait_for()
     settle(page)
     lost = [float(text.split(" dB")[0]) for text in page.get_by_test_id("stMetricDelta").all_inner_texts()]

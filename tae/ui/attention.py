@@ -15,13 +15,14 @@ from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
 from tae.config import ModelConfig
 from tae.datasets import DemoSource
-from tae.explorer.payload import Side, side
+from tae.explorer.payload import Side, View, side
 from tae.gallery import gallery
 from tae.headstats import Spread
 from tae.images import Fitted, fit_image
 from tae.maps import MapChoice
 from tae.metrics import measure
 from tae.plots import block_max
+from tae.report import ReportPicture, ReportView, report
 from tae.ui.models import Active
 from tae.ui.pictures import Chosen, sample
 from tae.ui.results import MODEL_LOCK, Result, as_batch, digest_of, read_only
@@ -188,6 +189,21 @@ def statistics_of_tests(active: Active, part: str, progress: Callable[[float], o
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _known_statistics(model_digest: str, part: str) -> dict[str, Spread]:
     return {}  # filled outside: a progress bar cannot be moved from within a cached function
+
+
+def report_maker(active: Active, chosen: Chosen, fitted: Fitted, choice: MapChoice, view: View) -> Callable[[], bytes]:
+    """Makes the report of what is on display, once somebody asks for it; it then has no session to read from."""
+    origin = (*chosen.picture.notes, *([chosen.sample.note] if chosen.sample else []))
+    picture = ReportPicture(title=chosen.title, fitted=fitted, origin=origin, fit=st.session_state.fit)
+    shown = ReportView(choice=choice, query=view.query, direction=view.direction, range=view.range)
+    known = {part: _known_statistics(active.loaded.digest, part).get("spread") for part in ("encoder", "decoder")}
+    spreads = {part: spread for part, spread in known.items() if spread is not None}
+
+    def make() -> bytes:
+        with MODEL_LOCK:
+            return report(active.loaded, [picture], shown, checkpoint_file=active.key, spreads=spreads)
+
+    return make
 
 
 def uniform_statistics(config: ModelConfig, fitted: Fitted) -> dict[str, float]:

@@ -33,7 +33,9 @@ _STYLE = """
 .glossary {margin: 0; max-height: 22rem; overflow-y: auto; font-size: 0.9rem; line-height: 1.45}
 .glossary dt {font-weight: 600} .glossary dd {margin: 0 0 0.7rem 0}
 [data-testid='stElementContainer']:has(> .stHtml > script:only-child) {position: absolute}
-@media (max-width: 900px) {.st-key-guide_text {min-height: 9rem}}
+@media (max-width: 900px) {
+  .st-key-guide_text {min-height: 9rem}
+  .st-key-guide_bar > :not(:has(button, [data-testid='stCaptionContainer'])) {flex: 1 0 100%}}
 """
 
 _DEMO_STYLE = """
@@ -41,9 +43,13 @@ html {font-size: clamp(17px, 1.3vw, 26px)}
 .stMain .stMainBlockContainer {max-width: 112rem; padding-top: 2.6rem}
 [class*='st-key-expert_'], [data-testid='stElementContainer']:has(> [data-testid='stFileUploader']),
 [data-testid='stElementContainer']:has(> [data-testid='stDownloadButton']),
-.stMain [data-testid='stElementContainer']:has(> [data-testid='stHeading'] h1) {display: none}
+.stMain [data-testid='stElementContainer']:has(> [data-testid='stHeading'] h1),
+.stMain [data-testid='stElementContainer']:has(> [data-testid='stHeading'] h1)
+  + [data-testid='stElementContainer']:has(> [data-testid='stMarkdown']) {display: none}
 [data-testid='stLayoutWrapper']:has(> .st-key-guide_card)
   {position: sticky; top: 2.6rem; z-index: 90; background: light-dark(#ffffff, #12151c)}
+.st-key-attention_panels [data-testid='stColumn'] [data-testid='stHorizontalBlock']:has(img) {max-width: 120vh}
+.st-key-attention_panels [data-testid='stColumn'] [data-testid='stColumn']:has(img) {min-width: 10.5rem}
 .st-key-guide_card {background: none}
 .st-key-guide_text {min-height: 5.8rem; justify-content: center}
 .st-key-guide_text h1 {font-size: 2.1rem; line-height: 1.25; padding: 0; text-wrap: balance}
@@ -142,9 +148,10 @@ def card(active: Active | None, page: str, pages: Pages) -> None:
     demo = in_demo()
     is_here = active is not None and active.key == CHECKPOINT and step.page == page
     if is_here and step.hides:
-        st.html(f"<style>{', '.join(f'.st-key-{key}' for key in step.hides)} {{display: none}}</style>")
+        hidden = ", ".join(f".st-key-{key}, [data-testid='stColumn']:has(.st-key-{key})" for key in step.hides)
+        st.html(f"<style>{hidden} {{display: none}}</style>")
     with st.container(key="guide_card", border=not demo, gap="xsmall"):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="guide_bar"):
             if not demo:
                 st.markdown(f"**{step.title}**" if is_here else "**The tour waits**", width="stretch")
             _controls(number, len(steps), pages, is_here)
@@ -158,9 +165,11 @@ def card(active: Active | None, page: str, pages: Pages) -> None:
             else:
                 prose(step.text.format(latent_dim=active.config.latent_dim))
                 prose(f":material/arrow_forward: {step.invitation}")
-        # Each step begins at the top of its page; the number makes it a new script, which is run.
+        # Each step begins at the top of its page, and a demo with the arrow keys at work: a switch with the focus would
+        # keep them to itself. The number makes it a new script, which is run.
+        blur = "document.activeElement?.blur();" if demo else ""
         st.html(
-            f"<script>/* {state.guide_moves} */ document.querySelector('.stMain').scrollTo({{top: 0}})</script>",
+            f"<script>/* {state.guide_moves} */ {blur} document.querySelector('.stMain').scrollTo({{top: 0}})</script>",
             unsafe_allow_javascript=True,
         )
 
