@@ -5,6 +5,7 @@ tae.show(load_checkpoint("checkpoints/x.safetensors"), "photograph.png")
 
 import copy
 import html
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
 from tae.config import ModelConfig
 from tae.explorer import standalone
-from tae.explorer.payload import Direction, Range
+from tae.explorer.payload import Direction, Payload, Range
 from tae.images import fit_image, plain_text, read_image
 from tae.maps import MapChoice, compute
 from tae.model import TransformerAutoencoder
@@ -135,7 +136,12 @@ def show(
         statuses(config, recomputation_errors(own, pixels)),
         MAX_BYTES,
     )
-    return Shown(standalone.page(made, title), title, height or 940)
+    return Shown(standalone.page(made, title), title, height or _height(made))
+
+
+def _height(made: Payload) -> int:
+    """Of a frame that shows all of an explorer, in pixels: notes take a line for each hundred characters or less."""
+    return 790 + sum(28 + 20 * math.ceil(len(note["text"]) / 90) for note in made["notes"])
 
 
 def _on_cpu(model: TransformerAutoencoder) -> TransformerAutoencoder:
