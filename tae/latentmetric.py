@@ -11,7 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tae.model import TransformerAutoencoder
 
 DERIVATIVES = 4096
-"""Derivatives by one number of one latent that a metric is made of, at least as long as there are latents enough."""
+"""A metric is made of about so many derivatives, each of one image by one number of its latent."""
+MAX_LATENTS = 64
 RIDGE = 1e-3
 """Share of the mean diagonal that is added to it: directions that the decoder ignores stay finite in its inverse."""
 
@@ -22,7 +23,7 @@ def decoder_metric(model: TransformerAutoencoder, latents: Tensor, width: int | 
 
     Args:
         model: Whose decoder.
-        latents: (n, latent_dim), of real images; as many of the first as `DERIVATIVES` allows are used, at least four.
+        latents: (n, latent_dim), of real images; of these the first four to `MAX_LATENTS`, as `DERIVATIVES` allows.
         width: Of the images in pixels, where the model takes any.
 
     Returns:
@@ -38,7 +39,7 @@ def decoder_metric(model: TransformerAutoencoder, latents: Tensor, width: int | 
     weight = model.decoder.expand.weight
     directions = torch.eye(dim, device=weight.device, dtype=weight.dtype)
     total = torch.zeros(dim, dim, dtype=torch.float64)
-    chosen = latents[: max(4, DERIVATIVES // dim)].to(weight)
+    chosen = latents[: min(MAX_LATENTS, max(4, DERIVATIVES // dim))].to(weight)
     was_training = model.training
     model.eval()
     try:

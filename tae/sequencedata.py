@@ -98,7 +98,7 @@ def find_sequences(data: str | Path) -> list[Found]:
         found += [Found(file.relative_to(path).as_posix(), (file,)) for file in several]
         pictures = tuple(file for file in files if file not in set(several) and file.suffix.lower() in SUFFIXES)
         if pictures:
-            name = Path(root).relative_to(path).as_posix()
+            name = (Path(root) if len(pictures) > 1 else pictures[0]).relative_to(path).as_posix()
             found.append(Found(home.name if name == "." else name, pictures))
     return sorted(found, key=lambda one: natural_order(one.name))
 

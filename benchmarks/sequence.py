@@ -1,0 +1,127 @@
+"""What the demo sequence model predicts, beside baselines that need no model, and the autoencoder of the true frame.
+
+    python -m benchmarks.sequence
+
+Glides of the test split, garments that training never saw. One step: each frame from the true ones before it. Roll-out: ten
+frames in a row after six true ones, each prediction taken for the truth by the next. Writes
+`benchmarks/results/sequence.json` and `sequence.md`.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from tae.checkpoint import load_checkpoint
+from tae.forecast import BASELINES, CEILING, LSTM, METHODS, SEEN, STEPS, evaluate_forecasts, influence
+from tae.metrics import psnr_of
+from tae.sequence import SequenceModel, embed_sequence
+from tae.sequencedata import GLIDE_FRAMES, glide_frames
+from tae.sequencefile import load_sequence
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class SequenceBenchmark:
+    checkpoint: Path = Path("checkpoints/sequences/demo_demo_tiny_201x201_p16.safetensors")
+    """The sequence model."""
+    autoencoder: Path = Path("checkpoints/demo_tiny_201x201_p16.safetensors")
+    """The autoencoder that it belongs to."""
+    test_sequences: int = 256
+    """Glides of the test split."""
+    influence_sequences: int = 64
+    """Of these, glides whose frames are dropped and shuffled."""
+    threads: int = 1
+    """Of PyTorch."""
+    results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
+
+
+def main(config: SequenceBenchmark) -> None:
+    torch.set_num_threads(config.threads)
+    loaded = load_sequence(config.checkpoint, load_checkpoint(config.autoencoder).model)
+    figures = evaluate_forecasts(loaded.model, glides(loaded.model, config.test_sequences), split="test")
+    result = {
+        "checkpoint_sha256": loaded.digest,
+        "autoencoder": loaded.belongs.name,
+        "training": {name: value for name, value in loaded.card.training.items() if name != "curve"},
+        "parameters": sum(tensor.numel() for tensor in loaded.model.parameters() if tensor.requires_grad),
+        "frames": GLIDE_FRAMES,
+        "steps": STEPS,
+        **figures,
+        "influence": mean_influence(loaded.model, config.influence_sequences),
+    }
+    config.results.mkdir(exist_ok=True)
+    (config.results / "sequence.json").write_text(json.dumps(result, indent=1) + "\n")
+    (config.results / "sequence.md").write_text(table(result))
+    print(table(result))
+
+
+def glides(model: SequenceModel, count: int) -> Iterator[torch.Tensor]:
+    height, width = model.autoencoder.config.input_size
+    size = (height, width or height)
+    for number in range(count):
+        yield torch.from_numpy(np.stack([*glide_frames("test", number, 0, size)]))[:, None]
+
+
+def mean_influence(model: SequenceModel, count: int) -> dict[str, float]:
+    """Mean squared change of the picture predicted after `SEEN` frames."""
+    changes: dict[str, list[float]] = {}
+    for frames in glides(model, count):
+        found = influence(model, embed_sequence(model.autoencoder, frames[:SEEN]), frames.shape[-1])
+        for ago, change in enumerate(found.dropped[::-1]):
+            changes.setdefault(f"frame {ago} before the last dropped" if ago else "last frame dropped", []).append(
+                change
+            )
+        changes.setdefault("last two frames exchanged", []).append(found.swapped[-1])
+        changes.setdefault("all but the last shuffled", []).append(found.shuffled)
+    return {name: float(np.mean(values)) for name, values in changes.items()}
+
+
+def table(result: dict) -> str:
+    """The figures as Markdown."""
+    horizon = {LSTM: "", CEILING: "", **{name: str(result["horizon"][name]) for name in BASELINES}}
+    wins = {LSTM: "", CEILING: "", **{name: f"{result['wins'][name]} of {result['count']}" for name in BASELINES}}
+    lines = [
+        "| next frame | MSE | PSNR (dB) | LSTM better in | LSTM better for so many steps of a roll-out |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in METHODS:
+        mse = result["one_step"][name]
+        lines.append(f"| {name} | {mse:.4f} | {psnr_of(mse):.2f} | {wins[name]} | {horizon[name]} |")
+    steps = range(len(result["roll_out"][LSTM]))
+    lines += [
+        "",
+        f"| roll-out, MSE of step | {' | '.join(str(step + 1) for step in steps)} |",
+        "| --- " * (len(steps) + 1) + "|",
+    ]
+    lines += [f"| {name} | {' | '.join(f'{value:.4f}' for value in result['roll_out'][name])} |" for name in METHODS]
+    lines += [
+        "",
+        f"| after {result['seen']} frames | mean squared change of the predicted picture |",
+        "| --- | --- |",
+        *(f"| {name} | {value:.5f} |" for name, value in result["influence"].items()),
+    ]
+    training = result["training"]
+    lines += [
+        "",
+        f"{result['count']} glides of {result['frames']} frames, garments of the test split; one step: the frames after the "
+        f"first {result['seen']}. PSNR of the mean MSE. Steps of a roll-out: better with 95 % confidence (bootstrap over "
+        "glides), in this and all steps before. The autoencoder of the true frame is no prediction: nothing that goes through "
+        "a latent can be much better.",
+        f"LSTM: {result['parameters']:,} parameters on {result['autoencoder']}, {training['steps']:,} steps of "
+        f"{training['batch_size']}, {training['sequences']:,} glides, {training['cpu_seconds']:,} processor seconds, embedding "
+        "included.",
+        "",
+        "Command: `python -m benchmarks.sequence`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(SequenceBenchmark, description=__doc__))

@@ -1,0 +1,140 @@
+"""Wide strips: one latent for all of it, or one for each window.
+
+    python -m benchmarks.windows
+
+Rails of the test split, 1280 and 10,000 pixels wide: the model of 1280 pixels as it is and window by window, and the model of
+any width, up to its widest in one latent, and in windows of several widths and overlaps. Writes
+`benchmarks/results/windows.json` and `windows.md`.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from tae.checkpoint import load_checkpoint
+from tae.datasets import compose_rail
+from tae.evaluate import reconstruct, summarise
+from tae.model import TransformerAutoencoder
+from tae.windows import decode_windows, embed_windows, window_starts
+
+RESULTS = Path(__file__).parent / "results"
+WIDE, VERY_WIDE = 1280, 10_000
+
+
+@dataclass(frozen=True)
+class WindowsBenchmark:
+    fixed: Path = Path("checkpoints/demo_tiny_1280x152_p32.safetensors")
+    """The model of 1280 pixels."""
+    any_width: Path = Path("checkpoints/demo_tiny_Xx152_p32.safetensors")
+    """The model of any width."""
+    rails: int = 64
+    """Rails of 1280 pixels."""
+    long_rails: int = 8
+    """Rails of 10,000 pixels."""
+    windows: tuple[int, ...] = (152, 304, 608)
+    """Widths of the any-width model's windows."""
+    overlaps: tuple[float, ...] = (0, 0.125, 0.25, 0.5)
+    """Shares of a window of 152 pixels; the others overlap by a quarter."""
+    threads: int = 1
+    """Of PyTorch."""
+    results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
+
+
+def main(config: WindowsBenchmark) -> None:
+    torch.set_num_threads(config.threads)
+    fixed, any_width = (load_checkpoint(path) for path in (config.fixed, config.any_width))
+    rows = []
+    for width, count in ((WIDE, config.rails), (VERY_WIDE, config.long_rails)):
+        rails = [compose_rail("test", index, width=width) for index in range(count)]
+        if width == WIDE:
+            rows.append(figures("1280x152, one latent", rails, fixed.model, None))
+        else:
+            rows.append(figures("1280x152, windows of 1280, overlap 320", rails, fixed.model, (WIDE, WIDE // 4)))
+        if width <= any_width.model.config.max_width:
+            rows.append(figures("Xx152, one latent", rails, any_width.model, None))
+        settings = [(config.windows[0], round(config.windows[0] * share)) for share in config.overlaps]
+        for window, overlap in [*settings, *((window, window // 4) for window in config.windows[1:])]:
+            name = f"Xx152, windows of {window}, overlap {overlap}"
+            rows.append(figures(name, rails, any_width.model, (window, overlap)))
+    result = {
+        "checkpoints": {path.name: one.digest for path, one in ((config.fixed, fixed), (config.any_width, any_width))},
+        "latent_dim": fixed.model.config.latent_dim,
+        "rails": {str(WIDE): config.rails, str(VERY_WIDE): config.long_rails},
+        "rows": rows,
+    }
+    config.results.mkdir(exist_ok=True)
+    (config.results / "windows.json").write_text(json.dumps(result, indent=1) + "\n")
+    (config.results / "windows.md").write_text(table(result))
+    print(table(result))
+
+
+def figures(
+    name: str, rails: Sequence[np.ndarray], model: TransformerAutoencoder, setting: tuple[int, int] | None
+) -> dict:
+    """One method on rails (H, W) uint8 of one width; `setting` is (window, overlap), None: one latent."""
+    width = rails[0].shape[1]
+    started = time.process_time()
+    if setting is None:
+        recons = reconstruct(model, rails, batch_size=4)
+        starts, window = [0], width
+    else:
+        window, overlap = setting
+        starts = window_starts(width, window, overlap)
+        recons = []
+        for rail in rails:
+            windows = embed_windows(model, rail / np.float32(255), window, overlap)
+            recons.append(decode_windows(model, windows).clamp(0, 1).numpy())
+    seconds = (time.process_time() - started) / len(rails)
+    row = {"method": name, "width": width, "latents": len(starts), "cpu_seconds": seconds}
+    row |= {key: value for key, value in summarise(rails, recons, "test").items() if key != "percentiles"}
+    row["joint_ratio"] = joint_ratio(rails, recons, starts, window)
+    print(row, flush=True)
+    return row
+
+
+def joint_ratio(
+    rails: Sequence[np.ndarray], recons: Sequence[np.ndarray], starts: Sequence[int], window: int
+) -> float | None:
+    """Mean absolute step of the error where a window begins or ends, over that everywhere else; None for one window."""
+    joints = sorted({column for start in starts for column in (start, start + window)} - {0, rails[0].shape[1]})
+    if not joints:
+        return None
+    error = np.stack(recons).astype(np.float64) - np.stack(rails) / 255
+    steps = np.abs(np.diff(error, axis=2)).mean(axis=(0, 1))  # between columns x and x + 1
+    at_joint = np.isin(np.arange(1, error.shape[2]), joints)
+    return float(steps[at_joint].mean() / steps[~at_joint].mean())
+
+
+def table(result: dict) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| rail | method | latents | PSNR (dB) | SSIM | MSE | foreground MSE | R2 | joints | processor s |",
+        "| --- " * 10 + "|",
+    ]
+    for row in result["rows"]:
+        joints = "" if row["joint_ratio"] is None else f"{row['joint_ratio']:.2f}"
+        lines.append(
+            f"| {row['width']:,} px | {row['method']} | {row['latents']} | {row['psnr']:.2f} | {row['ssim']:.3f} | "
+            f"{row['mse']:.5f} | {row['foreground_mse']:.4f} | {row['r2']:.3f} | {joints} | {row['cpu_seconds']:.2f} |"
+        )
+    counts = result["rails"]
+    lines += [
+        "",
+        f"{counts[str(WIDE)]} rails of 1,280 and {counts[str(VERY_WIDE)]} of 10,000 pixels, test split; a latent is "
+        f"{result['latent_dim']} numbers, so more latents are more numbers for the same rail. Joints: mean absolute step of the "
+        "error where a window begins or ends over that elsewhere; 1 = none shows. Processor time of one rail.",
+        "",
+        "Command: `python -m benchmarks.windows`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(WindowsBenchmark, description=__doc__))
