@@ -22,6 +22,7 @@ from tae.card import Card
 from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
 from tae.datasets import compose_square
+from tae.explorer import standalone
 from tae.explorer.payload import Note
 from tae.headstats import statistics_over
 from tae.images import Fitted, encode_png, fit_image
@@ -235,18 +236,29 @@ def test_what_does_not_fit_is_left_out_and_said(checkpoint, monkeypatch: pytest.
     assert [entry["name"] for entry in made["maps"]] == ["encoder/0/3"]
     assert len(made["sides"][0]["names"]) == 44
     assert "1 of 44 maps are in this file" in page.text
-    assert "encoder layer 0: mean, max, min, spread, head 0, head 1, head 2; encoder layer 1: mean" in page.text
-    assert "decoder average: mean, max, min" in page.text
+    assert "In this file: encoder layer 0: head 3." in page.text
+
+
+def test_few_maps_that_are_left_out_are_listed(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = checkpoint()
+    whole = report(loaded, [picture()])
+    assert len(payloads(parsed(whole))[0]["maps"]) == 44
+    script = sum(len(text) for text in (standalone.script_text(["explorer-1"]), standalone.style_tag()))
+    monkeypatch.setattr("tae.report.page.PICTURE_BYTES", len(whole) - script - 8_000)
+    page = parsed(report(loaded, [picture()]))
+    (made,) = payloads(page)
+    missing = set(made["sides"][0]["names"]) - {entry["name"] for entry in made["maps"]}
+    assert 0 < len(missing) < 22
+    assert f"{44 - len(missing)} of 44 maps are in this file" in page.text and "Left out: " in page.text
+    assert "decoder layer 1: max, min, spread." in page.text, "the least wanted go first"
 
 
 @pytest.mark.parametrize("budget", [9_000, 12_000, 16_000])
 def test_the_explorer_keeps_to_its_budget_and_fills_it(checkpoint, budget: int) -> None:
-    from tae.explorer.standalone import fragment
-
     model = checkpoint().model
     view = ReportView(choice=MapChoice(part="decoder"))
     made, missing = explorable(model, picture(), view, 0, {"shared": 2.0, "full": 3.0}, [], {}, budget)
-    size = len(fragment(made, "x").html)
+    size = len(standalone.fragment(made, "x").html)
     assert size <= budget
     assert not missing or size > budget - 4_000
     names = [entry["name"] for entry in made["maps"]]

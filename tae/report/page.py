@@ -148,7 +148,7 @@ def _picture(
         facts.append(f"how pictures come to the model's size: {FIT_MODES[picture.fit].lower()}")
     before = f"""<section class="picture" id="picture-{number + 1}">
 <h2>{_text(picture.title)}</h2>
-<p class="about">{"; ".join(_text(fact, 400) for fact in facts)}.</p>
+<p class="about">{"; ".join(_text(fact, 400).rstrip(".") for fact in facts)}.</p>
 {notes_html(found.notes)}
 <h3>Image, reconstruction, error</h3>
 {_reconstruction(loaded, found)}
@@ -221,12 +221,13 @@ def _explorer(
         statuses(config, attention.errors),
         budget,
     )
-    said = ""
+    said, here = "", [entry["name"] for entry in made["maps"]]
     if missing:
-        every = len(missing) + len(made["maps"])
+        are_few = len(here) < len(missing)
+        listed = f"In this file: {_listed(here)}." if are_few else f"Left out: {_listed(missing)}."
         said = (
-            f"<p>{len(made['maps'])} of {every} maps are in this file, so that it stays small. Left out, and greyed in "
-            f"the lists: {_listed(missing)}.</p>"
+            f"<p>{len(here)} of {len(here) + len(missing)} maps are in this file, so that it stays small; the others are "
+            f"greyed in the lists. {listed}</p>"
         )
     return (
         "<h3>Explore</h3>\n<p>Move the pointer over the picture: the colours show where the patch under it places "
