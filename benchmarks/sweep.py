@@ -4,7 +4,7 @@
     python -m benchmarks.sweep squares
 
 All of one kind see the same images, on one thread, and are measured on the same images of the val split. Writes
-`benchmarks/results/sweep.json` and `sweep.md`. The squares' time is a tenth of what the demo checkpoint had: its card's
+`benchmarks/results/sweep.json` and `sweep.md`. The squares' time is a sixteenth of what the demo checkpoint had: its card's
 curve says what the rest brings.
 """
 
@@ -89,7 +89,7 @@ CANDIDATES: dict[Kind, list[Candidate]] = {
         Candidate(square_model("small", 16), 16),
     ],
 }
-SECONDS: dict[Kind, float] = {"rails": 100, "squares": 600}
+SECONDS: dict[Kind, float] = {"rails": 100, "squares": 400}
 """Processor seconds of each candidate."""
 
 
@@ -98,7 +98,7 @@ class SweepConfig:
     kind: tyro.conf.Positional[Kind]
     """Which candidates."""
     seconds: float | None = None
-    """Processor seconds of each candidate; none: 100 for rails, 600 for squares."""
+    """Processor seconds of each candidate; none: 100 for rails, 400 for squares."""
     threads: int = 1
     """Of PyTorch."""
     results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})

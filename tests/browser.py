@@ -28,12 +28,16 @@ PROBES = ("_stcore/health", "_stcore/host-config")
 """Streamlit itself asks for these below each page's own address first, and gets a 404."""
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @contextmanager
 def running_app(**environment: str) -> Iterator[str]:
     """The app on a free port of this machine, with these environment variables besides; yields its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
     server = subprocess.Popen(
         command,
@@ -87,7 +91,12 @@ def settle(page: Page) -> None:
 def main() -> None:
     folder = Path(__file__).parent / "screenshots"
     folder.mkdir(exist_ok=True)
-    views = {"reconstruct": "/", "attention": "/attention?layer=1&query=84&pins=84,61", "compare": "/compare", "models": "/models"}
+    views = {
+        "reconstruct": "/",
+        "attention": "/attention?layer=1&query=84&pins=84,61",
+        "compare": "/compare",
+        "models": "/models",
+    }
     with tempfile.TemporaryDirectory() as home:
         shelf = Path(home) / "checkpoints"
         shelf.mkdir()
