@@ -8,7 +8,7 @@ decoded. Nothing is ever held but the file of an animation and one frame.
 import io
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from PIL import Image
 
 from tae.frames import count_frames, read_frame
 from tae.imagefile import ImageError, check_bytes, check_size, format_of
+from tae.images import to_uint8
 from tae.tensorfile import open_regular
 
 ANIMATIONS = ("GIF", "WEBP")
@@ -100,6 +101,20 @@ def animation_frames(data: bytes, kind: str | None = None) -> Iterator[np.ndarra
         raise ImageError("the animation must have smaller frames; scale it down") from None
     except Exception as error:  # broken files make parsers raise nearly anything
         raise ImageError(f"the {kind} file is damaged or cut short at frame {number}; save it again") from error
+
+
+def encode_gif(frames: Iterable[np.ndarray], frame_ms: int = 120) -> bytes:
+    """Frames (H, W) of one size, float in [0, 1] or uint8 -> a GIF file that runs for ever; all 256 greys are kept.
+
+    Raises:
+        ValueError: If there is no frame, or they differ in size.
+    """
+    images = [Image.fromarray(to_uint8(np.asarray(frame))) for frame in frames]
+    if not images or any(image.size != images[0].size for image in images):
+        raise ValueError("frames must be at least one, and all of one size")
+    buffer = io.BytesIO()
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=frame_ms, loop=0, optimize=False)
+    return buffer.getvalue()
 
 
 def _grey(image: Image.Image) -> np.ndarray:

@@ -271,7 +271,10 @@ class _Training:
         state = self._find_state()
         if state is None:
             sample = source.sample()
-            metric = None if config.loss == "latent" else decoder_metric(loaded.model, sample, source.width)
+            metric = None
+            if config.loss != "latent":
+                notify("measuring what a change of the latent does to the picture; this is done once")
+                metric = decoder_metric(loaded.model, sample, source.width)
             self.model.set_coordinates(sample, metric)
         else:
             self._take_weights(state)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tae import create_autoencoder
-from tae.animation import animation_frames, file_frames, is_sequence
+from tae.animation import animation_frames, encode_gif, file_frames, is_sequence
 from tae.datasets import compose_glide
 from tae.images import ImageError, read_image
 from tae.sequence import embed_sequence
@@ -171,6 +171,17 @@ def test_an_animation_too_long_or_too_large_is_refused_before_it_is_decoded(
         huge[6:10] = side.to_bytes(2, "little") * 2  # the screen that the header declares
         with pytest.raises(ImageError, match=said):
             list(animation_frames(bytes(huge)))
+
+
+def test_an_animation_that_is_written_comes_back_grey_by_grey() -> None:
+    frames = pictures()
+    np.testing.assert_allclose(list(animation_frames(encode_gif(frames))), frames / 255, atol=1e-6)
+    np.testing.assert_allclose(list(animation_frames(encode_gif(frames / 255))), frames / 255, atol=1e-6)
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    np.testing.assert_allclose(list(animation_frames(encode_gif([ramp]))), ramp[None] / 255, atol=1e-6)
+    for wrong in ([], [ramp, ramp[:8]]):
+        with pytest.raises(ValueError, match="frames must be at least one, and all of one size"):
+            encode_gif(wrong)
 
 
 def test_one_frame_is_no_sequence(tmp_path: Path) -> None:
