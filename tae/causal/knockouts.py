@@ -234,12 +234,10 @@ class _Changed:
 
     def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:
         attention = self.block.attn
-        for row, image, edit in self._edits("tokens"):
-            x = x.clone()
+        for row, image, edit in self._edits("tokens"):  # in place: the batch is a copy of what the prefix holds
             x[row, edit.tokens] = self._donor_tokens(image)[edit.tokens]
         q, k, v = attention.qkv_heads(self.block.norm1(x))
         for row, _, edit in self._edits("temperature"):
-            q = q.clone()
             q[row] /= edit.temperature
         y = _mixed(attention, q, k, v, mask)
         for row, image, changes in self.changes:

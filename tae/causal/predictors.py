@@ -118,7 +118,8 @@ class Scores:
     Attributes:
         spearman: {predictor: rank correlation with the effect, in [-1, 1]}.
         overlap: {predictor: share of the strongest `TOP_SHARE` of the patches in common}.
-        lead: Spearman of the best attention map minus that of the best trivial predictor, draw by draw.
+        lead: Spearman of the best attention map minus that of the best trivial predictor, both the best on these very data,
+            draw by draw.
         count: How many patches or images the intervals are about.
         unit: "patches" of one image, which are no independent draws (neighbours are alike: intervals are rather too
             narrow), or "images".
