@@ -21,7 +21,7 @@ class Step:
         page: Its title.
         view: Fields of the link that differ from their defaults.
         invitation: What to try there, in the same Markdown.
-        hides: Keys of containers of the page that would push what is meant off the screen.
+        hides: Keys of what would push the point off the screen; the columns that it stands in go with it.
     """
 
     title: str
@@ -87,7 +87,7 @@ TOUR: tuple[Step, ...] = (
         "more: what is lost, in decibels of [[PSNR]], is what these weights were good for here.",
         "Attention",
         {"image": _GARMENT, "section": "cause"},
-        "It stands below the picture. Then choose single layers, and compare how much each of them is needed.",
+        "Choose single layers, and compare how much each of them is needed.",
     ),
 )
 
@@ -121,6 +121,7 @@ STORY: tuple[Step, ...] = (
         "Another picture, other weights: this head is no fixed layout.",
         "Compare",
         _TWO_PICTURES,
+        hides=("choose_part", "choose_b_part"),
     ),
     Step(
         "Taken away",

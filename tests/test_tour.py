@@ -94,7 +94,8 @@ def test_one_head_differs_between_two_pictures() -> None:
     shown = dict(view)
     assert (shown["layer"], shown["head"]) == (shown["b_layer"], shown["b_head"])
     choice = MapChoice(layer=shown["layer"], head=shown["head"])
-    agreement = compare(*(compute_map(MODEL, image(shown[name]), choice) for name in ("image", "b_image")))
+    first, second = (compute_map(MODEL, image(shown[name]), choice) for name in ("image", "b_image"))
+    agreement = compare(first, second)
     assert agreement.correlation < 0.5
     assert agreement.distance[int(shown["query"])] > 0.8
 
