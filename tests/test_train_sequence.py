@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -150,6 +151,26 @@ def test_a_run_left_at_any_step_resumes_to_the_same_bits(
         model = load_checkpoint(autoencoder).model
         first, second = (load_sequence(one.out_path, model).model.own_state() for one in (config, straight))
         assert same_bits(first, second)
+
+
+def test_a_run_killed_from_outside_resumes_to_the_same_bits(autoencoder: Path, tmp_path: Path) -> None:
+    straight = small(autoencoder, tmp_path / "straight.safetensors")
+    list(train_sequence(straight))
+    config = replace(straight, out=tmp_path / "killed.safetensors")
+    code = (
+        "import os, signal, sys, tyro\n"
+        "from tae.train_sequence import SequenceTrainConfig, train_sequence\n"
+        "for record in train_sequence(tyro.cli(SequenceTrainConfig)):\n"
+        "    if record.step == 5:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code, *command_line(config)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not config.out_path.exists()
+    list(train_sequence(replace(config, resume=True)))
+    assert same_bits(state(config), state(straight))
 
 
 def test_a_torn_state_is_passed_over_for_the_one_before_it(autoencoder: Path, tmp_path: Path) -> None:
