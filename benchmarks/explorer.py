@@ -37,6 +37,8 @@ RESULTS = Path(__file__).parent / "results"
 NOT_INSTALLED = "not measured: bertviz is not installed"
 MAX_BERTVIZ_PAIRS = 10**7
 """Of weights in one page; their text takes some 20 bytes each."""
+MAX_OPENED = 10**8
+"""Bytes of a page that is handed to the browser."""
 PAINTED = """
 const twice = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
 const explorer = () => {
@@ -214,6 +216,9 @@ def bertviz(browser: Browser, tokens: int) -> dict:
     started = time.perf_counter()
     made = head_view(heads, names, html_action="return")
     seconds = time.perf_counter() - started
+    row |= {"bytes": len(made.data.encode()), "made_ms": 1000 * seconds}
+    if row["bytes"] > MAX_OPENED:
+        return row | {"note": "not opened"}
     page, asked = browser.new_page(), []
     page.on("request", lambda request: asked.append(request.url) if request.url.startswith("http") else None)
     require = '<script src="https://cdnjs.cloudflare.com/ajax/libs/require.js/2.3.6/require.min.js"></script>'
@@ -223,7 +228,7 @@ def bertviz(browser: Browser, tokens: int) -> dict:
     page.close()
     said = "drawn" if painted else "nothing drawn without"
     note = f"scripts asked of the internet: {len(asked)}; {said}"
-    return row | {"bytes": len(made.data.encode()), "made_ms": 1000 * seconds, "note": note}
+    return row | {"note": note}
 
 
 def table(result: dict) -> str:

@@ -9,10 +9,12 @@ import streamlit as st
 from tae import export, plots, ui
 from tae.attention import is_practically_uniform, sinks
 from tae.explorer.payload import Note, View
+from tae.export_heads import measures_figure, overview_figure
 from tae.headstats import MEASURES, locality
 from tae.images import Fitted, encode_png, escape_markdown, safe_name
 from tae.maps import MapChoice
-from tae.report.view import DIRECTIONS, RANGES
+from tae.report.findings import query_of
+from tae.report.view import DIRECTIONS, RANGES, ReportView
 from tae.ui import attention, explorer
 
 SECTIONS = {
@@ -99,7 +101,7 @@ def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
         return
     height, width = fitted.pixels.shape
     with st.container(key="attention_panels"):
-        left, right = st.columns([4, 3]) if width <= 2 * height else (st.container(), st.container())
+        left, right = st.columns(2) if width <= 2 * height else (st.container(), st.container())
     with left:
         shown = explorer_panel(active, chosen, fitted)
         badges(active, shown)
@@ -145,7 +147,9 @@ def explorer_panel(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> Show
     told = f"head_dim {head_dim}" + (" · weighted by value norms" if weighting == "values" else "")
     status = {part: told for part in ("encoder", "decoder")}
     average = attention.one_map(active, fitted, MapChoice()).weights
-    view = explorer.explore(active, fitted, chosen.title, strongest(average), notes, status)
+    foreground = attention.foreground(active, fitted)
+    query = query_of(ReportView(), average, foreground)
+    view = explorer.explore(active, fitted, chosen.title, query, notes, status)
     choice = attention.choice_of(view.name, weighting, discard)
     one = attention.one_map(active, fitted, choice)
     num_tokens = len(one.weights)
@@ -172,11 +176,6 @@ def explorer_panel(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> Show
         f"weights @ V differ from the fused output by at most {error:.1e}."
     )
     return Shown(view, choice, one.weights, one.hidden_mass, grid, zmax, title, text)
-
-
-def strongest(attention_map: np.ndarray) -> int:
-    """A patch worth opening with: the one that places its weight most unevenly."""
-    return int(attention_map.max(axis=1).argmax())
 
 
 def layers_of(active: ui.Active, part: str) -> int:
@@ -377,18 +376,22 @@ def in_numbers(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
                 config={"displayModeBar": False},
                 alt=f"{measure.label} of each head over the layers, beside the test images",
             )
-    rows = [
+    with st.expander("As a table", icon=":material/table:"):
+        st.dataframe(rows_of(own), hide_index=True)
+
+
+def rows_of(statistics: dict[str, np.ndarray]) -> list[dict[str, float]]:
+    """One row for each head."""
+    layers, heads = statistics["entropy"].shape
+    return [
         {
-            "Part": part,
             "Layer": layer,
             "Head": head,
-            **{MEASURES[name].label: own[name][layer, head] for name in MEASURES},
+            **{MEASURES[name].label: float(statistics[name][layer, head]) for name in MEASURES},
         }
-        for layer in range(len(own["entropy"]))
-        for head in range(active.config.num_heads)
+        for layer in range(layers)
+        for head in range(heads)
     ]
-    with st.expander("As a table", icon=":material/table:"):
-        st.dataframe(rows, hide_index=True)
 
 
 def against_cause(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Shown) -> None:
@@ -450,6 +453,29 @@ def exports(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Shown) 
             shown.quantity,
         )
 
+    about = f"{chosen.title} · {active.title} · {'UNTRAINED MODEL · ' * untrained}{choice.part.capitalize()}"
+
+    def all_heads(fmt: export.Format) -> bytes:
+        top = attention.range_tops(active, fitted, choice.weighting)["shared"]
+        merged = -(-len(shown.weights) // attention.THUMBNAIL)
+        caption = f"{about}, every head · {WEIGHTINGS[choice.weighting].lower()} · colours to {top:.3g} x uniform"
+        cells = attention.thumbnails(active, fitted, choice.part, choice.weighting)
+        return overview_figure(cells, caption, top, fmt, untrained, merged)
+
+    def statistics() -> dict[str, np.ndarray]:
+        return attention.head_statistics(active, fitted, choice.part)
+
+    def measures(fmt: export.Format) -> bytes:
+        uniform = attention.uniform_statistics(active.config, fitted)
+        return measures_figure(statistics(), uniform, f"{about}, heads in numbers", fmt, untrained)
+
+    figures = {
+        "Heatmap": one_heatmap,
+        "On the image": on_image,
+        "All layers": all_layers,
+        "All heads": all_heads,
+        "In numbers": measures,
+    }
     with st.popover("Take it with you", icon=":material/download:"):
         st.download_button(
             "Report (HTML)",
@@ -463,13 +489,13 @@ def exports(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Shown) 
             "opens offline.",
         )
         st.caption("Drawn again from the same numbers; every file names what it shows.")
-        for label, make in (("Heatmap", one_heatmap), ("On the image", on_image), ("All layers", all_layers)):
+        for label, make in figures.items():
             with st.container(horizontal=True):
                 for fmt, mime in FORMATS:
                     st.download_button(
                         f"{label} ({fmt.upper()})",
                         lambda make=make, fmt=fmt: make(fmt),
-                        f"{stem if label == 'All layers' else one}_{safe_name(label)}.{fmt}",
+                        f"{one if make in (one_heatmap, on_image) else stem}_{safe_name(label)}.{fmt}",
                         mime,
                         on_click="ignore",
                         key=f"attention_{label}_{fmt}",
@@ -480,6 +506,13 @@ def exports(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Shown) 
                 lambda: export.maps_npz(attention.attention_maps(active, fitted, choice.part), caption=maps_caption),
                 f"{stem}_maps.npz",
                 "application/octet-stream",
+                on_click="ignore",
+            )
+            st.download_button(
+                "Heads in numbers (CSV)",
+                lambda: export.metrics_csv(rows_of(statistics())),
+                f"{stem}_heads.csv",
+                "text/csv",
                 on_click="ignore",
             )
             if len(shown.weights) <= 400:

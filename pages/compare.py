@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import streamlit as st
@@ -10,11 +11,13 @@ from tae import agreement, export, plots, ui
 from tae.checkpoint import CheckpointError
 from tae.config import size_in_words
 from tae.explorer.payload import Note, Side
+from tae.export_pair import pair_figure
 from tae.gallery import gallery
 from tae.images import Fitted, ImageError, escape_markdown, safe_name
 from tae.maps import MapChoice, all_choices
 from tae.ui import attention, explorer
 
+FORMATS: tuple[tuple[export.Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
 SAME, TWIN = "same", "twin"
 HEADS = {
     "mean": "Mean of heads",
@@ -197,7 +200,7 @@ def side_by_side(a: Half, b: Half) -> None:
         found = agreement.compare(a.weights, b.weights)
         st.markdown(found.sentence("A", "B"))
         figures(a, found, view.query)
-    exports(a, b, found)
+    exports(a, b, found, max(1.5, tops["full" if view.range == "full" else "shared"]))
     ui.write_link()
 
 
@@ -242,14 +245,25 @@ def figures(a: Half, found: agreement.Agreement, query: int) -> None:
         )
 
 
-def exports(a: Half, b: Half, found: agreement.Agreement | None) -> None:
+def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) -> None:
     untrained = not (a.active.is_trained and b.active.is_trained)
     stem = f"{'UNTRAINED_' * untrained}{safe_name(a.chosen.title)}_A_minus_B"
     about = f"A: {a.title}. B: {b.title}."
     arrays = {"a": a.weights, "b": b.weights}
     if found is not None:
         arrays |= {"difference_x_uniform": found.difference, "jensen_shannon_distance": found.distance}
+
+    def figure(fmt: export.Format) -> bytes:
+        patch = a.active.config.tile_size[0]
+        caption = f"{about} Colours to {zmax:.3g} x uniform."
+        return pair_figure(a.weights, b.weights, found, a.fitted.pixels, a.grid, patch, caption, zmax, fmt, untrained)
+
     with st.popover("Take it with you", icon=":material/download:"):
+        with st.container(horizontal=True):
+            for fmt, mime in FORMATS:
+                st.download_button(
+                    f"Side by side ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}", mime, on_click="ignore"
+                )
         st.download_button(
             "Both maps (NPZ)",
             lambda: export.maps_npz(arrays, caption=about),

@@ -51,7 +51,7 @@ def attention_figure(
     """
     figure = Figure(figsize=(7.2, 7.2), layout="constrained")
     axes = figure.add_subplot()
-    drawn = _draw_map(axes, attention_map, zmax)
+    drawn = draw_map(axes, attention_map, zmax)
     starts = np.arange(0, grid[0], -(-grid[0] // 12))
     axes.set_xticks(starts * grid[1], [f"row {row}" for row in starts], rotation=90)
     axes.set_yticks(starts * grid[1], [f"row {row}" for row in starts])
@@ -77,7 +77,7 @@ def layer_grid_figure(
     for each in axes[len(maps) :]:
         each.remove()
     for each, (name, attention_map) in zip(axes, maps.items(), strict=False):
-        drawn = _draw_map(each, attention_map, zmax, MAX_CELLS_SMALL)
+        drawn = draw_map(each, attention_map, zmax, MAX_CELLS_SMALL)
         each.set_title(layer_title(name), fontsize=11)
         each.set_xticks([])
         each.set_yticks([])
@@ -206,7 +206,7 @@ def zip_files(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_map(axes: Axes, attention_map: np.ndarray, zmax: float, max_cells: int = MAX_CELLS):
+def draw_map(axes: Axes, attention_map: np.ndarray, zmax: float, max_cells: int = MAX_CELLS):
     """In cells that are no finer than the figure: nearest neighbours would pass over single strong weights."""
     num_tokens = len(attention_map)
     cells, k = block_max(attention_map * num_tokens, max_cells)

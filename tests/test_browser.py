@@ -398,7 +398,7 @@ def test_attention_can_be_taken_along(open_page) -> None:
     page.get_by_role("button", name="Take it with you").click()
     name, content = saved(page, "Report (HTML)")
     assert name.endswith("_report.html") and content.startswith(b"<!doctype html>") and len(content) < 5_000_000
-    for label in ("Heatmap", "On the image", "All layers"):
+    for label in ("Heatmap", "On the image", "All layers", "All heads", "In numbers"):
         name, content = saved(page, f"{label} (PNG)")
         assert Image.open(io.BytesIO(content)).width > 600 and name.endswith(".png")
         svg = saved(page, f"{label} (SVG)")[1].decode()
@@ -410,6 +410,17 @@ def test_attention_can_be_taken_along(open_page) -> None:
     assert len(rows) == 169**2
     weights = np.array([float(row["weight"]) for row in rows]).reshape(169, 169)
     np.testing.assert_allclose(weights, maps["layer_2"], rtol=1e-5, atol=1e-9)
+
+
+def test_a_comparison_can_be_taken_along(open_page) -> None:
+    page = open_page("/compare?layer=0&b_layer=2&b_head=mean")
+    page.get_by_role("button", name="Take it with you").click()
+    assert Image.open(io.BytesIO(saved(page, "Side by side (PNG)")[1])).width > 900
+    assert saved(page, "Side by side (SVG)")[1].startswith(b"<?xml")
+    arrays = np.load(io.BytesIO(saved(page, "Both maps (NPZ)")[1]))
+    np.testing.assert_allclose(arrays["difference_x_uniform"], (arrays["a"] - arrays["b"]) * 169, atol=1e-4)
+    rows = list(csv.DictReader(io.StringIO(saved(page, "Distance of each query (CSV)")[1].decode())))
+    assert len(rows) == 169 and all(0 <= float(row["jensen_shannon_distance"]) <= 1 for row in rows)
 
 
 def test_attention_is_tested_against_cause_on_the_page(open_page) -> None:

@@ -125,6 +125,11 @@ def choice_of(name: str, weighting: str, discard: float) -> MapChoice:
     return MapChoice.from_name(name, weighting, discard if "/rollout/" in name else 0.0)
 
 
+def foreground(active: Active, fitted: Fitted) -> np.ndarray:
+    """Token numbers (T,) of the patches that are not blank."""
+    return causal.foreground_tokens(as_batch(fitted), active.config).numpy()
+
+
 def range_tops(active: Active, fitted: Fitted, weighting: str) -> dict[str, float]:
     """{"shared": ..., "full": ...} in x uniform."""
     return _range_tops(active.loaded.digest, digest_of(fitted), weighting, active.loaded, fitted)
