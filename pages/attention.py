@@ -273,7 +273,10 @@ def settings(shown: Shown) -> None:
 
 def overview(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
     part = shown.choice.part
+    effects = attention.effects_on_tests(active, part)
     orders = {"layer": "by layer", **{name: MEASURES[name].label for name in ("entropy", "distance", "foreground")}}
+    if effects is not None:
+        orders["effect"] = "Effect: PSNR lost without the head"
     with st.container(horizontal=True, vertical_alignment="bottom"):
         order = st.selectbox(
             "Order",
@@ -291,11 +294,16 @@ def overview(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
         )
     cells = attention.thumbnails(active, fitted, part, shown.choice.weighting)
     statistics = attention.head_statistics(active, fitted, part)
+    values, label = None, ""
+    if order == "effect":
+        values, label = effects, "PSNR lost without the head (dB, median of test images)"
+    elif order != "layer":
+        values, label = statistics[order], f"{MEASURES[order].label} ({MEASURES[order].unit})"
     figure = plots.plot_overview(
         cells,
         None if own else attention.range_tops(active, fitted, shown.choice.weighting)["shared"],
-        None if order == "layer" else statistics[order],
-        "" if order == "layer" else f"{MEASURES[order].label} ({MEASURES[order].unit})",
+        values,
+        label,
         merged=-(-len(shown.weights) // attention.THUMBNAIL),
     )
     event = st.plotly_chart(

@@ -239,6 +239,25 @@ def test_overview_offers_every_head() -> None:
     assert sorted_spec["data"] != spec["data"] and "Mean attention distance" in json.dumps(sorted_spec)
 
 
+def test_overview_is_sorted_by_measured_effect() -> None:
+    app = open_page("Attention")
+    app.selectbox("attention_order").select("effect")
+    run(app)
+    study = json.loads((ROOT / "checkpoints" / DEMO).with_suffix(".causal.json").read_text())
+    lost = {
+        name: value["psnr_lost"][2] for name, value in study["damage"].items() if re.fullmatch(r"encoder/\d/\d", name)
+    }
+    spec = json.loads(app.get("plotly_chart")[0].proto.spec)
+    (heads,) = [trace["customdata"] for trace in spec["data"] if len(trace.get("customdata") or []) == 12]
+    assert [f"encoder/{layer}/{head}" for layer, head in heads] == sorted(lost, key=lambda name: -lost[name])
+
+
+def test_no_effect_is_offered_that_nobody_measured(store: Callable[..., Path]) -> None:
+    store("without.safetensors")
+    app = open_page("Attention")
+    assert "effect" not in " ".join(app.selectbox("attention_order").options).lower()
+
+
 def test_numbers_say_what_holds_of_local_and_global() -> None:
     app = open_page("Attention", section="numbers")
     said = next(one for one in texts(app, "markdown").splitlines() if "Mean attention distance in the encoder" in one)

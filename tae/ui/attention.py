@@ -11,6 +11,7 @@ import streamlit as st
 
 from tae import attention, causal, headstats, maps
 from tae.attention import each_head, each_layer
+from tae.causal.study import read_study
 from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
 from tae.config import ModelConfig
@@ -23,7 +24,7 @@ from tae.maps import MapChoice
 from tae.metrics import measure
 from tae.plots import block_max
 from tae.report import ReportPicture, ReportView, report
-from tae.ui.models import Active
+from tae.ui.models import Active, checkpoints_folder
 from tae.ui.pictures import Chosen, sample
 from tae.ui.results import MODEL_LOCK, Result, as_batch, digest_of, read_only
 
@@ -209,6 +210,22 @@ def report_maker(active: Active, chosen: Chosen, fitted: Fitted, choice: MapChoi
             return report(active.loaded, [picture], shown, checkpoint_file=active.key, spreads=spreads)
 
     return make
+
+
+def effects_on_tests(active: Active, part: str) -> np.ndarray | None:
+    """(layers, heads) PSNR in dB that test images lose as a median when a head is knocked out; None where nobody measured.
+
+    The figures stand beside the checkpoint, where `python -m tae.causal` puts them.
+    """
+    path = (checkpoints_folder() / active.key).with_suffix(".causal.json")
+    try:
+        study = read_study(path, active.loaded.digest)
+    except (OSError, ValueError):  # none, or another checkpoint's
+        return None
+    config = active.config
+    layers = config.encoder_layers if part == "encoder" else config.decoder_layers
+    names = [[f"{part}/{layer}/{head}" for head in range(config.num_heads)] for layer in range(layers)]
+    return np.array([[study.median_damage(name) for name in row] for row in names])
 
 
 def uniform_statistics(config: ModelConfig, fitted: Fitted) -> dict[str, float]:
