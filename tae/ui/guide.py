@@ -30,7 +30,7 @@ _STYLE = """
 .st-key-guide_text {min-height: 5.4rem}
 .st-key-guide_offer {padding: 0.3rem 0.3rem 0.3rem 0.9rem; border-radius: 0.5rem;
   background: color-mix(in srgb, currentColor 5%, transparent)}
-.glossary {margin: 0; max-height: 22rem; overflow-y: auto; font-size: 0.9rem; line-height: 1.45}
+.stHtml dl.glossary {margin: 0; padding: 0; max-height: 22rem; overflow-y: auto; font-size: 0.9rem; line-height: 1.45}
 .glossary dt {font-weight: 600} .glossary dd {margin: 0 0 0.7rem 0}
 [data-testid='stElementContainer']:has(> .stHtml > script:only-child) {position: absolute}
 @media (max-width: 900px) {
@@ -40,14 +40,14 @@ _STYLE = """
 
 _DEMO_STYLE = """
 html {font-size: clamp(17px, 1.3vw, 26px)}
-.stMain .stMainBlockContainer {max-width: 112rem; padding-top: 2.6rem}
+.stMain .stMainBlockContainer {max-width: 112rem; padding-top: 3.2rem}
 [class*='st-key-expert_'], [data-testid='stElementContainer']:has(> [data-testid='stFileUploader']),
 [data-testid='stElementContainer']:has(> [data-testid='stDownloadButton']),
 .stMain [data-testid='stElementContainer']:has(> [data-testid='stHeading'] h1),
 .stMain [data-testid='stElementContainer']:has(> [data-testid='stHeading'] h1)
   + [data-testid='stElementContainer']:has(> [data-testid='stMarkdown']) {display: none}
 [data-testid='stLayoutWrapper']:has(> .st-key-guide_card)
-  {position: sticky; top: 2.6rem; z-index: 90; background: light-dark(#ffffff, #12151c)}
+  {position: sticky; top: 3.7rem; z-index: 90; background: light-dark(#ffffff, #12151c)}
 .st-key-attention_panels [data-testid='stColumn'] [data-testid='stHorizontalBlock']:has(img) {max-width: 120vh}
 .st-key-attention_panels [data-testid='stColumn'] [data-testid='stColumn']:has(img) {min-width: 10.5rem}
 .st-key-guide_card {background: none}
