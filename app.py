@@ -32,11 +32,12 @@ PER_PAGE = 24
 def main() -> None:
     active, chosen = ui.setup("Reconstruct")
     st.title("Reconstruct")
-    st.markdown(
-        f"The model squeezes a picture into **{active.config.latent_dim} numbers** and draws it again from these alone. "
-        "Drag pictures in, or choose a sample."
+    ui.prose(
+        f"The [[encoder]] squeezes a picture into **{active.config.latent_dim} numbers**, its [[latent]], and the [[decoder]] "
+        "draws it again from these alone. Drag pictures in, or choose a sample."
     )
-    drop_zone()
+    with st.container(key="expert_drop"):
+        drop_zone()
     own = ui.uploaded()
     view = "one"
     if len(own) > 1:
@@ -204,7 +205,7 @@ def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
             }
         )
 
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, key="expert_downloads"):
         files = [
             ("Reconstruction (PNG)", "reconstruction.png", "image/png", lambda: encode_png(recon)),
             ("Error (PNG)", "error.png", "image/png", error),

@@ -65,10 +65,11 @@ class Shown:
 def main() -> None:
     active, chosen = ui.setup("Attention")
     st.title("Attention")
-    st.markdown(
-        "Each patch of the picture gathers information from the others. **Move the pointer over the picture** to see "
-        "where that patch places weight; click to pin it. Weight is not importance: it says what was read, not what it "
-        "was good for."
+    ui.prose(
+        "Each [[patch]] of the picture gathers information from the others. **Move the pointer over the picture** to see "
+        "where that patch, the [[query]], places [[weight]], and on which others, its [[keys]], in multiples of the uniform "
+        "weight ([[x uniform]]); click to pin it. Each [[layer]] does so in several [[heads]]; [[rollout]] chains the layers. "
+        "Weight is not importance: it says what was read, not what it was good for."
     )
     fitted = ui.fit_or_stop(active, chosen)
     if active.config.grid_for(fitted.pixels.shape[1]) == (1, 1):
@@ -109,8 +110,9 @@ def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
     with right:
         look_closer(active, chosen, fitted, shown)
     settings(shown)
-    exports(active, chosen, fitted, shown)
-    how_to_read()
+    with st.container(key="expert_exports"):
+        exports(active, chosen, fitted, shown)
+        how_to_read()
     ui.write_link()
 
 

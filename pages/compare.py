@@ -57,9 +57,9 @@ class Half:
 def main() -> None:
     active, chosen = ui.setup("Compare")
     st.title("Compare")
-    st.markdown(
-        "Two attention maps **under one pointer and in one colour range**: layers, heads, pictures, checkpoints, a trained "
-        "model and its untrained twin. How alike two maps are does not say which of them is of use."
+    ui.prose(
+        "Two [[attention maps]] **under one pointer and in one colour range**: [[layers]], [[heads]], pictures, checkpoints, a "
+        "trained model and its untrained twin. How alike two maps are does not say which of them is of use."
     )
     shortcuts(active)
     with st.container(key="attention_panels"):
@@ -200,7 +200,8 @@ def side_by_side(a: Half, b: Half) -> None:
         found = agreement.compare(a.weights, b.weights)
         st.markdown(found.sentence("A", "B"))
         figures(a, found, view.query)
-    exports(a, b, found, max(1.5, tops["full" if view.range == "full" else "shared"]))
+    with st.container(key="expert_exports"):
+        exports(a, b, found, max(1.5, tops["full" if view.range == "full" else "shared"]))
     ui.write_link()
 
 
