@@ -114,8 +114,8 @@ def table(result: dict) -> str:
         "glides), in this and all steps before. The autoencoder of the true frame is no prediction: nothing that goes through "
         "a latent can be much better.",
         f"LSTM: {result['parameters']:,} parameters on {result['autoencoder']}, {training['steps']:,} steps of "
-        f"{training['batch_size']}, {training['sequences']:,} glides, {training['cpu_seconds']:,} processor seconds, embedding "
-        "included.",
+        f"{training['batch_size']}, {training['sequences']:,} glides, {training['cpu_seconds']:,} processor seconds, with "
+        "the embedding of what no earlier run had embedded.",
         "",
         "Command: `python -m benchmarks.sequence`",
         "",

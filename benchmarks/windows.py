@@ -40,7 +40,7 @@ class WindowsBenchmark:
     windows: tuple[int, ...] = (152, 304, 608)
     """Widths of the any-width model's windows."""
     overlaps: tuple[float, ...] = (0, 0.125, 0.25, 0.5)
-    """Shares of a window of 152 pixels; the others overlap by a quarter."""
+    """Shares of the narrowest window; the others overlap by the last two."""
     threads: int = 1
     """Of PyTorch."""
     results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
@@ -55,11 +55,11 @@ def main(config: WindowsBenchmark) -> None:
         if width == WIDE:
             rows.append(figures("1280x152, one latent", rails, fixed.model, None))
         else:
-            rows.append(figures("1280x152, windows of 1280, overlap 320", rails, fixed.model, (WIDE, WIDE // 4)))
+            rows.append(figures("1280x152, windows of 1280, overlap 640", rails, fixed.model, (WIDE, WIDE // 2)))
         if width <= any_width.model.config.max_width:
             rows.append(figures("Xx152, one latent", rails, any_width.model, None))
-        settings = [(config.windows[0], round(config.windows[0] * share)) for share in config.overlaps]
-        for window, overlap in [*settings, *((window, window // 4) for window in config.windows[1:])]:
+        for window, share in settings(config):
+            overlap = round(window * share)
             name = f"Xx152, windows of {window}, overlap {overlap}"
             rows.append(figures(name, rails, any_width.model, (window, overlap)))
     result = {
@@ -72,6 +72,14 @@ def main(config: WindowsBenchmark) -> None:
     (config.results / "windows.json").write_text(json.dumps(result, indent=1) + "\n")
     (config.results / "windows.md").write_text(table(result))
     print(table(result))
+
+
+def settings(config: WindowsBenchmark) -> list[tuple[int, float]]:
+    """(window, share that overlaps)."""
+    narrowest, *others = config.windows
+    return [(narrowest, share) for share in config.overlaps] + [
+        (window, share) for window in others for share in config.overlaps[-2:]
+    ]
 
 
 def figures(

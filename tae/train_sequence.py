@@ -69,8 +69,9 @@ class SequenceTrainConfig:
     loss: Literal["metric", "latent", "decoded"] = "metric"
     """What an error of a predicted latent costs. metric: about its error in pixels, by the decoder's derivative; latent: its
     squared distance; decoded: its error in pixels, which takes far longer."""
-    rollout_steps: int = 8
-    """Besides the next frame, this many are predicted in a row, from a random frame on; 0: none."""
+    rollout_steps: int = 0
+    """Besides the next frame, this many are predicted in a row, from a random frame on, and learnt from. On the demo glides
+    that slows the learning of both."""
     steps: int = 4000
     """Optimizer steps."""
     batch_size: int = 64
@@ -79,7 +80,7 @@ class SequenceTrainConfig:
     """Longest clip of a file; demo glides have 16 frames."""
     sequences: int = 16_000
     """Demo glides to train on; they are embedded as they are needed."""
-    lr: float = 2e-3
+    lr: float = 5e-3
     """Peak learning rate of AdamW."""
     weight_decay: float = 0.01
     """Of AdamW."""

@@ -77,7 +77,7 @@ def embed_windows(
         model: Of the strip's height.
         image: (H, W) or (1, H, W) in [0, 1], of any width from that of a window.
         window: In pixels; None: `window_width`. A model of fixed width takes no other.
-        overlap: Pixels that neighbours share; None: a quarter of the window.
+        overlap: Pixels that neighbours share; None: half of the window, where two pictures are averaged nearly everywhere.
         chunk: Windows at once.
 
     Raises:
@@ -90,7 +90,7 @@ def embed_windows(
     if strip.ndim != 2:
         raise ValueError(f"image must be (H, W) or (1, H, W), got {tuple(strip.shape)}")
     window = window or window_width(model.config)
-    starts = window_starts(strip.shape[1], window, window // 4 if overlap is None else overlap)
+    starts = window_starts(strip.shape[1], window, window // 2 if overlap is None else overlap)
     was_training = model.training
     model.eval()
     try:

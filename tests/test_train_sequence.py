@@ -95,7 +95,6 @@ def test_a_run_learns_measures_itself_and_leaves_a_checkpoint(autoencoder: Path,
         data=str(sequences(tmp_path / "squares")),
         steps=120,
         batch_size=11,
-        rollout_steps=0,
         hidden_dim=32,
         lr=1e-2,
         eval_every=20,
@@ -246,7 +245,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_step_before(autoen
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"lr": 1e-4}, "lr: was 0.002, now 0.0001"),
+        ({"lr": 1e-4}, "lr: was 0.005, now 0.0001"),
         ({"hidden_dim": 9}, "hidden_dim: was 8, now 9"),
         ({"loss": "latent"}, "loss: was 'metric', now 'latent'"),
     ],
