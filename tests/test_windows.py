@@ -121,7 +121,7 @@ def test_a_strip_longer_than_any_width_of_the_model_stays_within_its_memory(mode
 
 
 def test_what_is_no_strip_is_refused(model: TransformerAutoencoder) -> None:
-    with pytest.raises(ValueError, match=r"image must be \(H, W\) or \(1, H, W\), got \(2, 24, 40\)"):
+    with pytest.raises(ValueError, match=r"image must be \(H, W\) or \(1, H, W\), got \(2, 24, 100\)"):
         embed_windows(model, torch.rand(2, 24, 100))
     with pytest.raises(ValueError, match="images must be float"):
         embed_windows(model, torch.rand(20, 100))
