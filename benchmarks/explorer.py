@@ -259,8 +259,9 @@ def table(result: dict) -> str:
             *lines,
             "",
             f"Medians of {result['pictures']} pictures; in brackets the ratio to the explorer. Maps: the average and each "
-            "layer at 169 and 800, the average at 3040, where the explorer merges 2x2 patches and says so. Tiny, random "
-            f"weights, maps computed before. Load of the machine at the end: {result['load']:.0f}.",
+            "layer at 169 and 800, the average at 3040, where the explorer merges 2x2 patches and says so. A move is timed to "
+            "the end of drawing, which the next refresh of the screen shows; the rest to the second frame after it. Tiny, "
+            f"random weights, maps computed before. Load of the machine at the end: {result['load']:.0f}.",
             "",
             "Command: `python -m benchmarks.explorer`",
             "",

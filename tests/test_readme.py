@@ -58,12 +58,16 @@ def test_tables_are_the_committed_results() -> None:
     assert names == [
         "quality",
         "necessity",
+        "lens",
+        "explorer",
         "attention_maps",
         "presets",
         "training",
         "planner",
         "loader",
         "rails",
+        "windows",
+        "sweep",
     ]
 
 
