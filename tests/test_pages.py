@@ -31,6 +31,7 @@ DEMO = "demo_tiny_201x201_p16.safetensors"
 PAGES = {
     "Reconstruct": "app.py",
     "Attention": "pages/attention.py",
+    "Does it matter?": "pages/causal.py",
     "Compare": "pages/compare.py",
     "Models": "pages/models.py",
     "Train": "pages/train.py",

@@ -1,5 +1,6 @@
 """Arrays in, Plotly figures out: no model, no page, no state."""
 
+from tae.plots.causal import plot_change
 from tae.plots.heads import (
     overview_image,
     plot_agreement_on_image,
@@ -53,6 +54,7 @@ __all__ = [
     "percentile_rank",
     "plot_attention_map",
     "plot_by_group",
+    "plot_change",
     "plot_curves",
     "plot_difference_map",
     "plot_agreement_on_image",

@@ -17,6 +17,7 @@ from tae.ui.view import choose, init_state, link, write_link
 PAGES = {
     "Reconstruct": ("app.py", ":material/compare:"),
     "Attention": ("pages/attention.py", ":material/grid_on:"),
+    "Does it matter?": ("pages/causal.py", ":material/science:"),
     "Compare": ("pages/compare.py", ":material/join:"),
     "Models": ("pages/models.py", ":material/deployed_code:"),
     "Train": ("pages/train.py", ":material/model_training:"),
@@ -33,8 +34,8 @@ def setup(page: str) -> tuple[Active, Chosen]:
                 st.stop()
                 raise AssertionError("st.stop ends the script")
             chosen = _choose_picture(active)
-        guide.sidebar(page, PAGES)
-    guide.card(active, page, PAGES)
+        guide.sidebar(PAGES)
+    guide.card(active, PAGES)
     _warn_if_untrained(active)
     return active, chosen
 
@@ -48,15 +49,15 @@ def setup_without_model(page: str) -> None:
             active = _choose_model()
         else:
             st.caption("No checkpoint yet: the first training makes one.")
-        guide.sidebar(page, PAGES)
-    guide.card(active, page, PAGES)
+        guide.sidebar(PAGES)
+    guide.card(active, PAGES)
     if active is not None:
         _warn_if_untrained(active)
 
 
 def _begin(page: str) -> None:
     init_state()
-    guide.begin(page, PAGES)
+    guide.begin(page)
     st.set_page_config(
         page_title=f"{page} · tae",
         page_icon=_icon(),

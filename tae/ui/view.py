@@ -29,10 +29,21 @@ DEFAULTS: dict[str, str] = {
     "b_part": "",
     "b_layer": "",
     "b_head": "",
+    "causal": "needed",
+    "other": "",
+    "twin": "",
+    "place": "all",
+    "changes": "",
+    "baseline": "mean",
+    "cover": "white",
+    "blank": "",
+    "box": "",
     "task": "",
     "run": "",
 }
 """The view's fields and what they are until somebody chooses; all are texts, as in a link."""
+MAX_LENGTH = {"changes": 8000}
+"""Characters of a field that a link may hold, where that is not 200."""
 
 
 def init_state() -> None:
@@ -47,7 +58,7 @@ def init_state() -> None:
     if st.query_params.to_dict() != state.get("written_link"):
         for field in DEFAULTS:
             if field in st.query_params:
-                state[field] = st.query_params[field][:200]
+                state[field] = st.query_params[field][: MAX_LENGTH.get(field, 200)]
 
 
 def link() -> dict[str, str]:
