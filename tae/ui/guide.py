@@ -72,20 +72,13 @@ def in_demo() -> bool:
     return st.session_state.get("guide") == "demo"
 
 
-def begin(page: str, pages: Pages) -> None:
-    """Lead to the page of the step that was just chosen, if that is another; called before anything is drawn."""
+def begin(page: str) -> None:
+    """Fill in what tour and demo remember; called before anything is drawn."""
     state = st.session_state
-    state.setdefault("guide", "")
-    state.setdefault("guide_step", 0)
-    state.setdefault("guide_moves", 0)
-    state.setdefault("guide_leads", False)
-    state.setdefault("guide_before", {})
+    state.guide_here = page
+    for name, value in {"guide": "", "guide_step": 0, "guide_moves": 0, "guide_before": {}}.items():
+        state.setdefault(name, value)
     state.setdefault("guide_offered", st.context.cookies.get("tae_tour") == "offered")
-    if state.guide_leads:
-        state.guide_leads = False
-        goal = state.guide_goal
-        if goal != page and goal in pages:
-            st.switch_page(pages[goal][0], query_params=link())
 
 
 def style() -> None:
@@ -93,7 +86,7 @@ def style() -> None:
     st.html(f"<style>{glossary.STYLE}{_STYLE}{_DEMO_STYLE if in_demo() else ''}</style>")
 
 
-def sidebar(page: str, pages: Pages) -> None:
+def sidebar(pages: Pages) -> None:
     """The tour, the switch of the demo and the glossary; drawn in the sidebar."""
     state = st.session_state
     if CHECKPOINT in checkpoint_files():
@@ -105,14 +98,14 @@ def sidebar(page: str, pages: Pages) -> None:
                     icon=":material/tour:",
                     type="tertiary",
                     on_click=_start,
-                    args=("tour", page, pages),
+                    args=("tour", pages),
                 )
             state.guide_demo = in_demo()
             st.toggle(
                 "Demo",
                 key="guide_demo",
                 on_change=_switch_demo,
-                args=(page, pages),
+                args=(pages,),
                 help="For showing the app to colleagues: large type, few controls, and a story that the arrow keys walk "
                 "through. Esc ends it.",
             )
@@ -135,18 +128,18 @@ def _terms() -> None:
     st.html(f'<dl class="glossary" tabindex="0" aria-label="Glossary">{entries}</dl>')
 
 
-def card(active: Active | None, page: str, pages: Pages) -> None:
+def card(active: Active | None, pages: Pages) -> None:
     """The step at hand, or the offer of a tour on the first visit; drawn at the top of the page."""
     state = st.session_state
     if not state.guide:
         if not state.guide_offered and active is not None and active.key == CHECKPOINT:
-            _offer(page, pages)
+            _offer(pages)
         return
     steps = _steps(state.guide, pages)
     number = min(state.guide_step, len(steps) - 1)
     step = steps[number]
     demo = in_demo()
-    is_here = active is not None and active.key == CHECKPOINT and step.page == page
+    is_here = active is not None and active.key == CHECKPOINT and step.page == state.guide_here
     if is_here and step.hides:
         hidden = ", ".join(f".st-key-{key}, [data-testid='stColumn']:has(.st-key-{key})" for key in step.hides)
         st.html(f"<style>{hidden} {{display: none}}</style>")
@@ -196,7 +189,7 @@ def _controls(number: int, total: int, pages: Pages, is_here: bool) -> None:
             shortcut="Right" if demo else None,
             type="tertiary" if demo else "primary",
             on_click=_end if last else _go,
-            args=() if last else (number + 1, pages),
+            args=(pages,) if last else (number + 1, pages),
         )
     if demo or not last:
         st.button(
@@ -205,13 +198,14 @@ def _controls(number: int, total: int, pages: Pages, is_here: bool) -> None:
             shortcut="Esc" if demo else None,
             type="tertiary",
             on_click=_end,
+            args=(pages,),
         )
 
 
-def _offer(page: str, pages: Pages) -> None:
+def _offer(pages: Pages) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="guide_offer"):
         st.markdown("**New here?** Five short steps show what the pages are for.", width="stretch")
-        st.button("Take the tour", key="guide_accept", type="primary", on_click=_start, args=("tour", page, pages))
+        st.button("Take the tour", key="guide_accept", type="primary", on_click=_start, args=("tour", pages))
         st.button("Not now", key="guide_decline", type="tertiary", on_click=_decline)
 
 
@@ -220,9 +214,9 @@ def _steps(guide: str, pages: Pages) -> list[Step]:
     return [step for step in _GUIDES[guide] if step.page in pages]
 
 
-def _start(guide: str, page: str, pages: Pages) -> None:
+def _start(guide: str, pages: Pages) -> None:
     state = st.session_state
-    state.guide_before = {"page": page, **{field: state[field] for field in DEFAULTS}}
+    state.guide_before = {"page": state.guide_here, **{field: state[field] for field in DEFAULTS}}
     state.guide = guide
     state.guide_offered = True
     _go(0, pages)
@@ -231,12 +225,26 @@ def _start(guide: str, page: str, pages: Pages) -> None:
 def _go(number: int, pages: Pages) -> None:
     state = st.session_state
     steps = _steps(state.guide, pages)
-    number = max(0, min(number, len(steps) - 1))
-    state.guide_step = number
-    _set_view(steps[number].page, {**DEFAULTS, "checkpoint": CHECKPOINT, **steps[number].view})
+    state.guide_step = max(0, min(number, len(steps) - 1))
+    step = steps[state.guide_step]
+    _show(step.page, {**DEFAULTS, "checkpoint": CHECKPOINT, **step.view}, pages)
 
 
-def _set_view(page: str, view: Mapping[str, str]) -> None:
+def _end(pages: Pages) -> None:
+    """The tour ends where it is, to go on from there; after a demo the view is as it was before."""
+    state = st.session_state
+    was_demo = in_demo()
+    state.guide = ""
+    if was_demo:
+        _show(state.guide_before["page"], state.guide_before, pages)
+
+
+def _show(page: str, view: Mapping[str, str], pages: Pages) -> None:
+    """Set the view and lead to its page.
+
+    Runs in a widget's callback: the page that is left is then not begun once more, which would drop its pictures from
+    the server while the browser still shows them.
+    """
     state = st.session_state
     for field in DEFAULTS:
         if field not in _KEPT:
@@ -244,24 +252,16 @@ def _set_view(page: str, view: Mapping[str, str]) -> None:
     if "reconstruct_view" in state:
         state.reconstruct_view = "one"
     state.guide_moves += 1
-    state.guide_goal = page
-    state.guide_leads = True
-
-
-def _end() -> None:
-    """The tour ends where it is, to go on from there; after a demo the view is as it was before."""
-    state = st.session_state
-    if in_demo():
-        _set_view(state.guide_before["page"], state.guide_before)
-    state.guide = ""
+    if page != state.guide_here:
+        st.switch_page(pages[page][0], query_params=link())
 
 
 def _decline() -> None:
     st.session_state.guide_offered = True
 
 
-def _switch_demo(page: str, pages: Pages) -> None:
+def _switch_demo(pages: Pages) -> None:
     if in_demo():
-        _end()
+        _end(pages)
     else:
-        _start("demo", page, pages)
+        _start("demo", pages)
