@@ -17,6 +17,7 @@ from tae.ui.view import choose, init_state, link, write_link
 PAGES = {
     "Reconstruct": ("app.py", ":material/compare:"),
     "Attention": ("pages/attention.py", ":material/grid_on:"),
+    "Does it matter?": ("pages/causal.py", ":material/science:"),
     "Compare": ("pages/compare.py", ":material/join:"),
     "Models": ("pages/models.py", ":material/deployed_code:"),
     "Train": ("pages/train.py", ":material/model_training:"),
