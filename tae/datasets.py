@@ -67,15 +67,18 @@ def compose_square(split: str, index: int, seed: int = 0, side: int = 201) -> np
     Returns:
         (side, side) uint8 in [0, 255], 255 white.
     """
-    random = _random(split, index, seed)
     garments = load_garments(split).ink
     ink = np.zeros((side, side), np.uint8)
-    two = random.random() < 0.2
-    for _ in range(2 if two else 1):
-        size = round(side * random.uniform(0.45, 0.7 if two else 1.0))
-        top, left = (int(random.integers(0, side - size + 1)) for _ in range(2))
-        _lay(ink, _enlarge(_pick(garments, random), size), top, left)
+    for number, is_mirrored, size, top, left in _square_layout(split, index, seed, side):
+        garment = garments[number]
+        _lay(ink, _enlarge(garment[:, ::-1] if is_mirrored else garment, size), top, left)
     return 255 - ink
+
+
+def square_names(split: str, index: int, seed: int = 0, side: int = 201) -> list[str]:
+    """What kinds of garments `compose_square` lays into this square, one or two of `class_names()`."""
+    labels = load_garments(split).labels
+    return [class_names()[labels[number]] for number, *_ in _square_layout(split, index, seed, side)]
 
 
 def compose_centred(split: str, index: int, side: int = 201, share: float = 0.9) -> np.ndarray:
@@ -166,6 +169,19 @@ def _any_width(random: np.random.Generator, min_width: int, max_width: int) -> i
     return width + unseen if width >= first else width
 
 
+def _square_layout(split: str, index: int, seed: int, side: int) -> list[tuple[int, bool, int, int, int]]:
+    """(number of the garment, whether it is mirrored, size, top, left) of each garment in a square."""
+    random = _random(split, index, seed)
+    num = len(load_garments(split).ink)
+    two = random.random() < 0.2
+    laid = []
+    for _ in range(2 if two else 1):
+        size = round(side * random.uniform(0.45, 0.7 if two else 1.0))
+        top, left = (int(random.integers(0, side - size + 1)) for _ in range(2))
+        laid.append((int(random.integers(num)), bool(random.random() < 0.5), size, top, left))
+    return laid
+
+
 def _pick(garments: np.ndarray, random: np.random.Generator) -> np.ndarray:
     garment = garments[random.integers(len(garments))]
     return garment[:, ::-1] if random.random() < 0.5 else garment
@@ -234,6 +250,15 @@ class DemoSource:
         if self.width == self.height:
             return compose_square(split, index, self.seed, self.height)
         return compose_rail(split, index, self.seed, self.width, self.height)
+
+    def kind(self, split: str, index: int) -> str:
+        """What `compose` shows, in a word or two."""
+        if self.width == self.height:
+            names = square_names(split, index, self.seed, self.height)
+            return names[0] if len(names) == 1 else "two garments"
+        wide = self.width or rail_width(split, index, self.seed, self.height, self.max_width)
+        count = num_garments(wide, self.height)
+        return f"{count} garment{'s' if count > 1 else ''}"
 
     def draws(self, step: int, batch_size: int) -> list[int]:
         """Running numbers of one step's images; where the width is None, of like widths."""

@@ -112,6 +112,33 @@ def test_a_fifth_of_the_squares_hold_two_garments_and_half_are_mirrored(monkeypa
     assert all(len(garment) <= round(0.7 * 201) for number, garment in laid if counts[number] == 2)
 
 
+def test_kinds_of_squares_are_the_labels_of_what_is_laid(monkeypatch: pytest.MonkeyPatch) -> None:
+    laid: list[np.ndarray] = []
+    monkeypatch.setattr(datasets, "_enlarge", lambda garment, size: laid.append(garment) or np.zeros((1, 1), np.uint8))
+    garments = load_garments("test")
+    source = DemoSource((201, 201))
+    for index in range(40):
+        laid.clear()
+        compose_square("test", index)
+        matches = [
+            ((garments.ink == one).all(axis=(1, 2)) | (garments.ink == one[:, ::-1]).all(axis=(1, 2))).nonzero()[0]
+            for one in laid
+        ]
+        names = [datasets.class_names()[garments.labels[found[0]]] for found in matches]
+        assert datasets.square_names("test", index) == names
+        assert source.kind("test", index) == (names[0] if len(names) == 1 else "two garments")
+
+
+def test_kinds_of_rails_count_their_garments() -> None:
+    assert DemoSource((152, 1280)).kind("test", 3) == "9 garments"
+    any_width = DemoSource((152, None), 960)
+    widths = [any_width.compose("test", index).shape[1] for index in range(20)]
+    counts = [num_garments(width) for width in widths]
+    kinds = [any_width.kind("test", index) for index in range(20)]
+    assert kinds == [f"{count} garment{'s' if count > 1 else ''}" for count in counts]
+    assert len(set(kinds)) > 2
+
+
 def test_centred_garment_fills_nine_tenths_in_the_middle() -> None:
     image = compose_centred("test", 0)
     assert image.shape == (201, 201)

@@ -184,3 +184,9 @@ def test_contact_sheet_keeps_pictures_in_order_and_whole():
     assert [int(sheet[10, 10 + 20 * number]) for number in range(3)] == [10, 20, 30]
     assert (sheet[5:15, 5:15] == 10).all() and (sheet[0] == 255).all()  # small ones are not enlarged
     assert (sheet[29:31, :20] == 0).all() and (sheet[:, 20:][20:] == 255).all()
+
+
+def test_contact_sheet_of_wide_pictures_has_low_cells():
+    sheet = contact_sheet([np.full((10, 80), 7, np.uint8), np.full((10, 20), 9, np.uint8)], 40, 2, height=5)
+    assert sheet.shape == (5, 80)
+    assert (sheet[:, :40] == 7).all() and (sheet[:, 55:65] == 9).all() and (sheet[:, 40:55] == 255).all()

@@ -307,22 +307,26 @@ def lens_strip(pictures: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]
     return strip, places
 
 
-def contact_sheet(pictures: Sequence[np.ndarray], side: int = 64, columns: int = 25) -> np.ndarray:
+def contact_sheet(
+    pictures: Sequence[np.ndarray], side: int = 64, columns: int = 25, height: int | None = None
+) -> np.ndarray:
     """Small copies of pictures, number i in row i // columns and column i % columns, for a gallery or a hover.
 
     Args:
         pictures: (H, W) uint8, or float in [0, 1]; widths may differ.
         side: Of a cell in pixels; a picture is shrunk into it whole, in the middle of white.
         columns: Cells across.
+        height: Of a cell, where it is not as high as wide.
 
     Returns:
-        (rows * side, columns * side) uint8.
+        (rows * height, columns * side) uint8.
     """
-    sheet = np.full((-(-len(pictures) // columns) * side, columns * side), 255, np.uint8)
+    height = side if height is None else height
+    sheet = np.full((-(-len(pictures) // columns) * height, columns * side), 255, np.uint8)
     for number, picture in enumerate(pictures):
         small = Image.fromarray(to_uint8(np.asarray(picture)))
-        small.thumbnail((side, side))
-        top = number // columns * side + (side - small.height) // 2
+        small.thumbnail((side, height))
+        top = number // columns * height + (height - small.height) // 2
         left = number % columns * side + (side - small.width) // 2
         sheet[top : top + small.height, left : left + small.width] = np.asarray(small)
     return sheet
