@@ -21,7 +21,7 @@ SECTIONS = {
     "overview": "All layers and heads",
     "heatmap": "Heatmap",
     "numbers": "In numbers",
-    "cause": "Does it matter?",
+    "cause": "Take it away",
 }
 WEIGHTINGS = {"weights": "Weights", "values": "Weighted by value norms"}
 DISCARDS = ["0", "0.5", "0.7", "0.8", "0.9", "0.95"]
@@ -416,7 +416,9 @@ def against_cause(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: S
     others = attention.without_attention(active, chosen, fitted, part, layers)
     cells = [("Its own attention", own.recon, own.quality.psnr, None)]
     cells += [(name, one.recon, one.quality.psnr, one.quality.psnr - own.quality.psnr) for name, one in others.items()]
-    for place, (name, recon, psnr, change) in zip(ui.panels(fitted.pixels, len(cells)), cells, strict=True):
+    with st.container(key="attention_small"):
+        places = ui.panels(fitted.pixels, len(cells))
+    for place, (name, recon, psnr, change) in zip(places, cells, strict=True):
         with place:
             st.image(encode_png(recon), width="stretch", alt=f"Reconstruction with: {name}")
             st.metric(escape_markdown(name), f"{psnr:.1f} dB", None if change is None else f"{change:+.1f} dB")

@@ -111,9 +111,11 @@ def half_b(active: ui.Active, chosen: ui.Chosen) -> Half | None:
     files = [key for key in ui.checkpoint_files() if key != active.key]
     others = [*files, *(key for key in (*state.uploaded_models, *state.untrained) if key != active.key)]
     named = {SAME: "The same checkpoint", TWIN: "Its untrained twin: random weights"}
+    with st.container(key="attention_small"):
+        for_checkpoint, for_image = st.columns(2)
     key = ui.choose(
         "b_checkpoint",
-        st.selectbox,
+        for_checkpoint.selectbox,
         "Checkpoint",
         [SAME, *([TWIN] if active.is_trained else []), *others],
         format_func=lambda key: named.get(key) or ui.model_title(key),
@@ -127,7 +129,7 @@ def half_b(active: ui.Active, chosen: ui.Chosen) -> Half | None:
     own = {one.key: one for one in ui.uploaded()}
     picture = ui.choose(
         "b_image",
-        st.selectbox,
+        for_image.selectbox,
         "Image",
         [SAME, *own, *samples],
         format_func=lambda key: (

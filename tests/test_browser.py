@@ -425,7 +425,7 @@ def test_a_comparison_can_be_taken_along(open_page) -> None:
 
 def test_attention_is_tested_against_cause_on_the_page(open_page) -> None:
     page = open_page("/attention")
-    page.get_by_text("Does it matter?").click()
+    page.get_by_text("Take it away").click()
     page.get_by_alt_text("Reconstruction with: Uniform weights").wait_for()
     settle(page)
     lost = [float(text.split(" dB")[0]) for text in page.get_by_test_id("stMetricDelta").all_inner_texts()]

@@ -74,7 +74,7 @@ def _begin(page: str) -> None:
         " .stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}"
         " .st-key-attention_panels [data-testid='stColumn'], [class*='st-key-train_wide'] [data-testid='stColumn']"
         " {min-width: 22rem}"
-        " .st-key-attention_small [data-testid='stColumn'] {min-width: 10.5rem}"
+        " .st-key-attention_small [data-testid='stColumn'] {min-width: 8rem}"
         # What draws itself anew every few seconds must not fade each time.
         " .st-key-train_live [data-stale='true'] {opacity: 1 !important}"
         " .st-key-train_take [data-testid='stMetricValue'] {font-size: 1.5rem}</style>"
