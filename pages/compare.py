@@ -62,7 +62,7 @@ def main() -> None:
         "trained model and its untrained twin. How alike two maps are does not say which of them is of use."
     )
     shortcuts(active)
-    with st.container(key="attention_panels"):
+    with st.container(key="expert_compare"), st.container(key="attention_panels"):
         first, second = st.columns(2)
     with first, st.container(border=True):
         a = half_a(active, chosen)

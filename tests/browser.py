@@ -24,6 +24,8 @@ from tae.trainconfig import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+OFFERED = ("tae_tour", "offered")
+"""The cookie of a visitor to whom the tour has been offered."""
 PROBES = ("_stcore/health", "_stcore/host-config")
 """Streamlit itself asks for these below each page's own address first, and gets a 404."""
 
@@ -119,6 +121,7 @@ def main() -> None:
 
 def take(browser: Browser, address: str, path: Path, height: int = 900) -> None:
     page = browser.new_page(viewport={"width": 1400, "height": height})
+    page.context.add_cookies([{"name": OFFERED[0], "value": OFFERED[1], "url": address}])
     page.goto(address)
     settle(page)
     page.screenshot(path=path)
