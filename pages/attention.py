@@ -295,12 +295,12 @@ def overview(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
             help="Makes faint patterns visible, and makes them look strong: heads can then not be compared by eye.",
         )
     cells = attention.thumbnails(active, fitted, part, shown.choice.weighting)
-    statistics = attention.head_statistics(active, fitted, part)
     values, label = None, ""
     if order == "effect":
         values, label = effects, "PSNR lost without the head (dB, median of test images)"
     elif order != "layer":
-        values, label = statistics[order], f"{MEASURES[order].label} ({MEASURES[order].unit})"
+        values = attention.head_statistics(active, fitted, part)[order]
+        label = f"{MEASURES[order].label} ({MEASURES[order].unit})"
     figure = plots.plot_overview(
         cells,
         None if own else attention.range_tops(active, fitted, shown.choice.weighting)["shared"],
