@@ -1,23 +1,43 @@
 """The page Does it matter?: attention, heads and patches taken away, and what that does to the reconstruction."""
 
 import math
+import re
+from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 
 from tae import export, plots, ui
-from tae.causal import REPLACED_BY, Necessity, headline, to_text, verdict
+from tae.causal import (
+    ATTENTION,
+    GRADIENT,
+    REPLACED_BY,
+    Box,
+    Necessity,
+    Sweep,
+    headline,
+    spearman,
+    to_text,
+    verdict,
+    which_wins,
+)
 from tae.causal.interventions import Intervention, Knockout
 from tae.gallery import gallery
 from tae.images import Fitted, encode_png, escape_markdown, safe_name
 from tae.maps import PARTS
-from tae.ui import causal
-from tae.ui.causal import BASELINES, Scene
+from tae.ui import attention, causal
+from tae.ui.causal import BASELINES, COVERS, Effect, Scene
 
 SECTIONS = {
     "needed": "Is it needed?",
     "knock": "Knock out",
+    "ranking": "Heads ranked",
+    "effect": "Attention against effect",
 }
+PLAIN_EFFECT = ("white", False, None)
+"""What covers, whether blank patches are covered, and the region that counts, in the top line as in `python -m tae.causal`."""
+MAX_BARS = 48
+"""Heads that the ranking draws; its table holds all."""
 TARGETS = {"attention": "all", "mlp": "MLP"}
 ICONS = {
     "needed": ":material/check_circle:",
@@ -40,8 +60,7 @@ def main() -> None:
         one_token_notice()
     else:
         scene = scene_of(active, chosen, fitted)
-        top_line(scene)
-        section(scene)
+        section(scene, top_line(scene))
     ui.write_link()
 
 
@@ -103,30 +122,46 @@ def choose_baseline() -> str:
     )
 
 
-def top_line(scene: Scene) -> None:
+@dataclass(frozen=True)
+class Top:
+    """What the top line is made of; None: it was not asked for, or stopped.
+
+    Attributes:
+        necessity: Attention replaced.
+        sweep: Heads, layers and MLPs knocked out, with the link's baseline.
+        effect: Patches that are not blank covered with white.
+    """
+
+    necessity: Necessity | None
+    sweep: Sweep | None
+    effect: Effect | None
+
+
+def top_line(scene: Scene) -> Top:
     """The page's answer in one sentence with numbers."""
     kind = ui.checked("baseline", list(BASELINES))
-    found = causal.find_necessity(scene)
-    sweep = causal.find_sweep(scene, kind)
-    effect = causal.find_effect(scene, "white", False, None)
-    if found is None or sweep is None:
-        return
-    if not math.isfinite(float(found.psnr[0])):
+    top = Top(causal.find_necessity(scene), causal.find_sweep(scene, kind), causal.find_effect(scene, *PLAIN_EFFECT))
+    if top.necessity is None or top.sweep is None:
+        return top
+    psnr = float(top.necessity.psnr[0])
+    if not math.isfinite(psnr):
         st.info("The reconstruction of this picture is exact: no loss in dB can be told.", icon=":material/info:")
-        return
+        return top
     untrained = "" if scene.active.is_trained else ":red[UNTRAINED MODEL] · "
     percentiles = scene.active.test_percentiles.get("psnr")
-    if percentiles and scene.active.is_trained and found.psnr[0] < percentiles[5]:
+    if percentiles and scene.active.is_trained and psnr < percentiles[5]:
         st.info(
-            f"The model fails on this picture already ({found.psnr[0]:.1f} dB, worse than 95 % of its test images): little is "
-            "left to lose, and small losses say little here.",
+            f"The model fails on this picture already ({psnr:.1f} dB, worse than 95 % of its test images): little is left to "
+            "lose, and small losses say little here.",
             icon=":material/trending_down:",
         )
-    st.markdown(f"##### {untrained}{headline(found, sweep, effect.scores if effect else None)}")
+    scores = top.effect.scores if top.effect else None
+    st.markdown(f"##### {untrained}{headline(top.necessity, top.sweep, scores)}")
     st.caption(
-        f"PSNR lost on this picture, {float(found.psnr[0]):.1f} dB undisturbed. A head is replaced by "
+        f"PSNR lost on this picture, {psnr:.1f} dB undisturbed. A head is replaced by "
         f"{escape_markdown(words_of(scene, kind))}; the effect of a patch is measured by covering it with white."
     )
+    return top
 
 
 def words_of(scene: Scene, kind: str) -> str:
@@ -135,7 +170,7 @@ def words_of(scene: Scene, kind: str) -> str:
     return {"zero": "zero", "mean": f"its {title}"}.get(kind, f"what it adds for “{scene.other_title}”")
 
 
-def section(scene: Scene) -> None:
+def section(scene: Scene, top: Top) -> None:
     name = ui.choose(
         "causal",
         st.segmented_control,
@@ -145,9 +180,16 @@ def section(scene: Scene) -> None:
         label_visibility="collapsed",
     )
     if name == "needed":
-        is_it_needed(scene)
-    else:
+        if top.necessity is not None:
+            is_it_needed(scene, top.necessity)
+    elif name == "knock":
         knock_out(scene)
+    elif name == "ranking":
+        choose_baseline()
+        if top.sweep is not None:
+            ranking(scene, top.sweep)
+    else:
+        against_effect(scene, top.effect)
 
 
 def stem_of(scene: Scene) -> str:
@@ -163,10 +205,7 @@ def about(scene: Scene) -> str:
 # ------------------------------------------------------------------------------------------------ is the attention needed?
 
 
-def is_it_needed(scene: Scene) -> None:
-    found = causal.find_necessity(scene)
-    if found is None:
-        return
+def is_it_needed(scene: Scene, found: Necessity) -> None:
     for part in PARTS:
         one = verdict(found, part)
         st.markdown(f"{ICONS[one.kind]} {one.sentence}")
@@ -384,6 +423,319 @@ def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
 def delta_of(value: float, pattern: str) -> str | None:
     """None where nothing changed or nothing can be told."""
     return pattern.format(value) if math.isfinite(value) and np.abs(value) > 1e-12 else None
+
+
+# ------------------------------------------------------------------------------------------------------- heads, ranked
+
+
+def ranking(scene: Scene, sweep: Sweep) -> None:
+    kind = st.session_state.baseline
+    study = causal.study_of(scene.active)
+    heads = sweep.ranking()[::-1]
+    entropy = {part: attention.head_statistics(scene.active, scene.fitted, part)["entropy"] for part in PARTS}
+    sharpness = [1 - float(entropy[one.part][one.layer, int(one.target)]) for one in heads]
+    lost = [sweep.damage[one].psnr_lost for one in heads]
+    names = [f"{one.part} {one.layer}, head {one.target}" for one in heads]
+    parts = [one.part for one in heads]
+    agrees = spearman(np.array(sharpness), np.array(lost))
+    said = (
+        f"Over these {len(heads)} heads, how sharp a head's attention looks and what it costs to lose it agree at "
+        f"{agrees:.2f} (rank correlation)."
+        if math.isfinite(agrees)
+        else "How sharp a head's attention looks and what it costs cannot be compared: all heads are alike."
+    )
+    st.markdown(
+        f"{said} Heads are knocked out **one at a time, which hides redundancy**: two heads that stand in for each other look "
+        "dispensable, each alone. The curve below takes them away together."
+    )
+    tests = None
+    if study is not None:
+        quantiles = [study.damage.get(one.name, {}).get("psnr_lost") for one in heads]
+        tests = [[math.nan] * 3 if not one else [as_number(one[place]) for place in (0, 2, 4)] for one in quantiles]
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**What each head costs**")
+        shown = slice(0, MAX_BARS)
+        st.plotly_chart(
+            plots.plot_damage(names[shown], parts[shown], lost[shown], tests and tests[shown]),
+            key="causal_damage",
+            config={"displayModeBar": False},
+            alt="PSNR lost without each head, the most important first, beside the test images",
+        )
+        if len(heads) > MAX_BARS:
+            st.caption(f"The {MAX_BARS} most important of {len(heads)} heads; the table holds all.")
+        if study is not None:
+            st.caption(
+                f"Test images: {study.num_images} ({escape_markdown(study.data)}), heads replaced by "
+                f"{escape_markdown(study.baseline)}."
+            )
+        else:
+            no_study(scene)
+    with right:
+        st.markdown("**How sharp it looks against what it costs**")
+        st.plotly_chart(
+            plots.plot_sharpness(names, parts, sharpness, lost),
+            key="causal_sharpness",
+            config={"displayModeBar": False},
+            alt="Each head's sharpness of attention against the PSNR that is lost without it",
+        )
+        removal(scene, kind, sweep)
+    ranking_table(scene, sweep, kind, sharpness)
+
+
+def removal(scene: Scene, kind: str, sweep: Sweep) -> None:
+    st.markdown("**Heads removed one after another**")
+    curve = causal.find_removal(scene, kind, sweep)
+    if curve is None:
+        return
+    st.plotly_chart(
+        plots.plot_removal(curve.psnr, curve.random_psnr, [one.title for one in curve.order]),
+        key="causal_removal",
+        config={"displayModeBar": False},
+        alt="PSNR as heads are removed, the least important first, against random orders",
+    )
+    spared = curve.spared()
+    st.caption(
+        f"**{spared} of {len(curve.order)} heads** can go, the least important first, before more than 1 dB is lost; in random "
+        f"order so many cost {curve.random_mean[0] - curve.random_mean[spared]:.1f} dB. Removed heads are replaced by "
+        f"{escape_markdown(words_of(scene, kind))}."
+    )
+
+
+def ranking_table(scene: Scene, sweep: Sweep, kind: str, sharpness: list[float]) -> None:
+    study = causal.study_of(scene.active)
+    sharp = dict(zip(sweep.ranking()[::-1], sharpness, strict=True))
+    order = sorted(sweep.damage, key=lambda one: -sweep.damage[one].mse_gained)
+    rows = [
+        {
+            "knocked out": one.title,
+            "PSNR lost (dB)": sweep.damage[one].psnr_lost,
+            "SSIM lost": sweep.damage[one].ssim_lost,
+            "MSE gained": sweep.damage[one].mse_gained,
+            "sharpness of attention": sharp.get(one),
+            **({} if study is None else {"PSNR lost, test median (dB)": study.median_damage(one.name)}),
+        }
+        for one in order
+    ]
+    with st.expander("As a table, with layers and MLPs", icon=":material/table:"):
+        st.dataframe(rows, hide_index=True)
+        st.download_button(
+            "Ranking (CSV)",
+            lambda: export.metrics_csv(
+                [
+                    {
+                        "image": scene.chosen.title,
+                        "checkpoint": scene.active.title,
+                        "replaced_by": words_of(scene, kind),
+                        **row,
+                    }
+                    for row in rows
+                ]
+            ),
+            f"{stem_of(scene)}_heads_ranked.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def as_number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+# --------------------------------------------------------------------------------------------- attention against effect
+
+
+def choose_cover() -> str:
+    return ui.choose(
+        "cover",
+        st.segmented_control,
+        "What covers a patch",
+        list(COVERS),
+        format_func=lambda name: COVERS[name],
+        help="Whatever covers a patch is something that the model did not see in training: compare several.",
+    )
+
+
+def against_effect(scene: Scene, plain: Effect | None) -> None:
+    st.markdown(
+        "Each patch is covered in turn, and the reconstruction says what that does. If a map tells what matters, its strong "
+        "patches are those whose covering changes much. Simple guesses that need no network are measured alongside."
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = choose_cover()
+        with_blank = switch(
+            "blank", "Cover blank patches, too", "They change little: any map that avoids them looks good."
+        )
+        box = box_of(scene)
+        in_box = box is not None and st.toggle(
+            "Only the box counts",
+            key="causal_only_box",
+            persist_state="session",
+            help="The change is measured inside the box that was drawn under “Ask a region”.",
+        )
+    region = box if in_box else None
+    asked = (name, with_blank, region)
+    effect = plain if asked == PLAIN_EFFECT else causal.find_effect(scene, *asked, widget="effect_here")
+    if effect is None:
+        return
+    if not len(effect.tokens):
+        st.info("This picture is blank: no patch holds anything darker than .95, so there is nothing to cover.")
+        return
+    said = which_wins(effect.scores)
+    if said.startswith("The trivial predictor wins"):
+        st.markdown(
+            f":material/priority_high: **The trivial predictor wins**{said.removeprefix('The trivial predictor wins')}"
+        )
+    else:
+        st.markdown(said)
+    maps = effect_maps(scene, effect)
+    st.plotly_chart(
+        plots.plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
+        key="causal_effect",
+        config={"displayModeBar": False},
+        alt="Measured effect of each patch beside received attention, rollout, value-weighted attention and gradient x input",
+    )
+    where = "the box" if region else "the whole reconstruction"
+    told = (
+        f"{len(effect.tokens)} of {scene.num_tokens} patches covered with: {COVERS[name].lower()}; change counted over {where}. "
+        "Attention is the encoder's, mean over queries. Each map has its own colours, from 0 to its largest value."
+    )
+    st.caption(told)
+    scores_of(scene, effect)
+    deletion_insertion(scene, name, effect)
+    columns = scene.grid[1]
+    whole = np.full(scene.num_tokens, math.nan)
+    whole[effect.tokens] = effect.effect
+    arrays = {"measured_effect": whole, **{safe_name(key): one for key, one in effect.predicted.items()}}
+    rows = [
+        {
+            "patch": token,
+            "row": token // columns,
+            "column": token % columns,
+            **{key: float(one[token]) for key, one in arrays.items()},
+        }
+        for token in range(scene.num_tokens)
+    ]
+    with st.container(horizontal=True):
+        st.download_button(
+            "Effect and maps (CSV)",
+            lambda: export.metrics_csv(rows),
+            f"{stem_of(scene)}_effect.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Effect and maps (NPZ)",
+            lambda: export.maps_npz(arrays, caption=f"{about(scene)} · {told}"),
+            f"{stem_of(scene)}_effect.npz",
+            "application/octet-stream",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def effect_maps(scene: Scene, effect: Effect) -> list[plots.PatchMap]:
+    """The measured effect, and what attention and gradients say of every patch."""
+    whole = np.full(scene.num_tokens, math.nan)
+    whole[effect.tokens] = effect.effect
+    maps = [plots.PatchMap("measured effect", whole, "squared change")]
+    for name in (*ATTENTION, GRADIENT):
+        values = effect.predicted[name]
+        if name == GRADIENT:
+            maps.append(plots.PatchMap(name, values, "ink"))
+        else:
+            maps.append(plots.PatchMap(name, values / values.mean(), "x uniform"))
+    return maps
+
+
+def kind_of(name: str) -> str:
+    return "attention" if name in ATTENTION else "gradient" if name == GRADIENT else "trivial"
+
+
+def scores_of(scene: Scene, effect: Effect) -> None:
+    study = causal.study_of(scene.active)
+    scores = effect.scores
+    names = sorted(scores.spearman, key=lambda name: -np.nan_to_num(scores.spearman[name].value, nan=-2))
+    kinds = {name: kind_of(name) for name in names}
+    left, right = st.columns(2)
+    with left:
+        st.plotly_chart(
+            plots.plot_scores({name: scores.spearman[name] for name in names}, kinds, study and study.spearman),
+            key="causal_scores",
+            config={"displayModeBar": False},
+            alt="Rank correlation of each predictor with the measured effect, with 95 % intervals",
+        )
+    with right:
+        rows = [
+            {
+                "predictor": name,
+                "Spearman (95 %)": str(scores.spearman[name]),
+                "top tenth shared (95 %)": str(scores.overlap[name]),
+                **({} if study is None else {"test set": study.spearman.get(name, {}).get("value")}),
+            }
+            for name in names
+        ]
+        st.dataframe(rows, hide_index=True, column_config={"test set": st.column_config.NumberColumn(format="%.2f")})
+        st.caption(
+            "Spearman: rank correlation. Top tenth shared: of the tenth of the patches with the largest effect, those that the "
+            "map puts there, too; by chance a tenth. Test set: Spearman, mean. Intervals are over the patches of this "
+            "picture, which are no independent draws: they are rather too narrow."
+        )
+    if study is None:
+        no_study(scene)
+    else:
+        st.caption(
+            f"Over the test set ({study.num_images} images, {escape_markdown(study.data)}; covered with white, the whole "
+            f"reconstruction): {escape_markdown(study.agreement)}"
+        )
+
+
+def deletion_insertion(scene: Scene, name: str, effect: Effect) -> None:
+    if not st.toggle(
+        "Deletion and insertion curves",
+        key="causal_curves",
+        persist_state="session",
+        help="Patches are covered, or shown, in the order that a map gives them (Petsiuk 2018). A map that tells what matters "
+        "falls fast when its strongest patches are covered, and rises fast when they are shown.",
+    ):
+        return
+    try:
+        curves = causal.find_curves(scene, name, effect)
+    except ValueError:
+        st.info("This cover changes nothing in the picture; choose another one.")
+        return
+    if curves is None:
+        return
+    st.plotly_chart(
+        plots.plot_deletion_insertion(curves, {one: kind_of(one) for one in curves}),
+        key="causal_deletion_insertion",
+        config={"displayModeBar": False},
+        alt="Likeness of the reconstruction as patches are covered and as they are shown, in the order of each map",
+    )
+    rows = [
+        {
+            "map": one,
+            "area covered (small is good)": curve.deletion_area,
+            "area shown (large is good)": curve.insertion_area,
+        }
+        for one, curve in sorted(curves.items(), key=lambda pair: pair[1].deletion_area)
+    ]
+    numbers = {key: st.column_config.NumberColumn(format="%.3f") for key in rows[0] if key != "map"}
+    st.dataframe(rows, hide_index=True, column_config=numbers)
+
+
+def box_of(scene: Scene) -> Box | None:
+    """The link's box, where it lies inside the picture."""
+    height, width = scene.fitted.pixels.shape
+    found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})x([0-9]{1,5})-([0-9]{1,5})", st.session_state.box, re.ASCII)
+    if found:
+        top, bottom, left, right = map(int, found.groups())
+        if top < bottom <= height and left < right <= width:
+            return Box(top, left, bottom, right)
+    st.session_state.box = ""
+    return None
 
 
 main()

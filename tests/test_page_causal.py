@@ -1,8 +1,12 @@
 """The page Does it matter? without a browser: its sentences and figures are those of the package, its link restores it."""
 
+import base64
+import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +30,20 @@ def image(key: str) -> torch.Tensor:
     return torch.from_numpy(gallery((201, 201))[key].load() / np.float32(255))[None, None]
 
 
-def decibels(text: str) -> float:
-    return float(text.removesuffix(" dB"))
+def figures(app: AppTest) -> list[dict]:
+    return [json.loads(one.proto.spec) for one in app.get("plotly_chart")]
+
+
+def numbers(values: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """A trace's numbers, which may come packed."""
+    if isinstance(values, dict):
+        values = np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"]))
+    found = np.array(values, object)
+    return found if shape is None else found.reshape(shape)
+
+
+def _digest() -> str:
+    return load_checkpoint(ROOT / "checkpoints" / DEMO).digest
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +123,85 @@ def test_a_link_keeps_the_last_edit_of_a_kind() -> None:
         "encoder/0/temperature=2,encoder/0/temperature=0.5,encoder/0/1,encoder/0/1", config, config.num_tokens
     )
     assert found == (Edit("encoder", 0, "temperature", 0.5), Knockout("encoder", 0, 1)) and refused == 0
+
+
+def test_ranking_draws_every_head_with_its_damage_beside_the_test_median(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="ranking", image="garment-30", baseline="zero")
+    sweep = causal.head_sweep(model, image("garment-30"))
+    study = causal.read_study(ROOT / "checkpoints" / DEMO.replace(".safetensors", ".causal.json"), _digest())
+    bars = {}
+    medians = {}
+    for trace in figures(app)[0]["data"]:
+        (bars if trace["type"] == "bar" else medians).update(zip(trace["y"], numbers(trace["x"]), strict=True))
+    assert len(bars) == 24
+    for one in sweep.ranking():
+        name = f"{one.part} {one.layer}, head {one.target}"
+        assert bars[name] == pytest.approx(sweep.damage[one].psnr_lost, rel=1e-4, abs=1e-5)
+        assert medians[name] == pytest.approx(study.median_damage(one.name))
+    page = texts(app, "markdown", "caption")
+    assert "one at a time, which hides redundancy" in page and "Over these 24 heads" in page
+    curve = causal.removal_curve(model, image("garment-30"), sweep.ranking())
+    assert f"**{curve.spared()} of 24 heads** can go" in page
+    table = app.dataframe[0].value
+    assert len(table) == 36 and not np.isnan(table["PSNR lost (dB)"].to_numpy()).any()
+
+
+def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_aloud(
+    model: TransformerAutoencoder,
+) -> None:
+    app = open_page(PAGE, causal="effect", image="garment-30", cover="mean")
+    shown = image("garment-30")
+    tokens = causal.foreground_tokens(shown, model.config)
+    effect = causal.occlusion_effect(model, shown, "mean", tokens)
+    scores = causal.score(
+        {**causal.predictors(model, shown), **causal.trivial_predictors(shown, model.config)}, effect, tokens
+    )
+    said = causal.which_wins(scores)
+    page = texts(app, "markdown", "caption")
+    assert said.removeprefix("The trivial predictor wins") in page
+    assert "The trivial predictor wins" in said and "**The trivial predictor wins**" in page
+    assert f"{len(tokens)} of 169 patches covered with: the picture's mean grey" in page
+    first = figures(app)[0]["data"][0]
+    drawn = np.array([math.nan if one is None else one for one in numbers(first["z"], (13, 13)).ravel()], float)
+    np.testing.assert_allclose(drawn[tokens.numpy()], effect.numpy(), rtol=1e-3, atol=1e-9)
+    assert np.isnan(drawn).sum() == 169 - len(tokens)
+
+
+def test_blank_patches_are_covered_only_when_asked() -> None:
+    app = open_page(PAGE, causal="effect", blank="on")
+    assert "169 of 169 patches covered" in texts(app, "caption") and app.query_params["blank"] == "on"
+    assert "nothing to cover" in texts(open_page(PAGE, causal="effect", image="blank"), "info")
+
+
+def test_deletion_and_insertion_come_on_demand() -> None:
+    app = open_page(PAGE, causal="effect")
+    before = len(figures(app))
+    app.toggle("causal_curves").set_value(True)
+    run(app)
+    assert len(figures(app)) == before + 1
+    table = app.dataframe[-1].value
+    assert "random order" in set(table["map"]) and len(table) == 8
+    areas = dict(zip(table["map"], table["area covered (small is good)"], strict=True))
+    assert areas["ink in the patch"] < areas["random order"]
+
+
+def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui_causal, "LONG_S", 0.0)
+    app = open_page(PAGE, image="garment-77")
+    assert "Uniform attention" not in texts(app)
+    app.button("causal_start_necessity").click()
+    run(app)
+    app.button("causal_start_sweep").click()
+    run(app)
+    assert "Uniform attention" in texts(app, "markdown")
+    mark = next(one for one in app.session_state.causal_wanted if one.startswith("necessity|"))
+    ui_causal._kept("necessity", mark.removeprefix("necessity|")).clear()
+    app.session_state.causal_stopped = {mark}
+    run(app)
+    assert "Stopped" in texts(app, "caption") and "Uniform attention" not in texts(app, "markdown")
+    app.button("causal_start_necessity").click()
+    run(app)
+    assert "Uniform attention" in texts(app, "markdown")
 
 
 def test_random_weights_say_so_and_lose_nothing() -> None:

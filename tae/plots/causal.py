@@ -1,9 +1,40 @@
 """What interventions do, as figures: differences, damage, curves, effects beside what predicts them."""
 
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
+from tae.images import encode_png
 from tae.plots.quality import plot_signed_error
+from tae.plots.style import CURVE_COLOURS, MARKER_COLOUR, OVERLAY, QUERY_COLOUR, finish
+
+if TYPE_CHECKING:  # they need PyTorch, which drawing does without
+    from tae.causal import Curves, Interval
+
+PART_COLOURS = {"encoder": CURVE_COLOURS[0], "decoder": CURVE_COLOURS[1]}
+KIND_COLOURS = {"attention": CURVE_COLOURS[3], "gradient": CURVE_COLOURS[0], "trivial": CURVE_COLOURS[4]}
+"""Of predictors: made of attention, of gradients, or of nothing that a network knows."""
+GREY = "138,143,153"
+
+
+@dataclass(frozen=True)
+class PatchMap:
+    """One number for each patch.
+
+    Attributes:
+        title: Above it.
+        values: (N,), from 0; nan where nothing was measured.
+        unit: Of the numbers.
+    """
+
+    title: str
+    values: np.ndarray
+    unit: str
 
 
 def plot_change(change: np.ndarray, limit: float | None = None) -> go.Figure:
@@ -19,3 +50,425 @@ def plot_change(change: np.ndarray, limit: float | None = None) -> go.Figure:
         colorbar={"ticktext": ["darker", "0", "lighter"]},
     )
     return figure
+
+
+def plot_damage(
+    names: Sequence[str],
+    parts: Sequence[str],
+    lost: Sequence[float],
+    tests: Sequence[Sequence[float]] | None = None,
+) -> go.Figure:
+    """What each head costs, from above in the order given, beside the test images.
+
+    Args:
+        names: Of the heads.
+        parts: "encoder" or "decoder", of each.
+        lost: PSNR lost on this picture, in dB.
+        tests: Of each (low, median, high) over test images, in dB; None: nothing beside.
+    """
+    figure = go.Figure()
+    for part, colour in PART_COLOURS.items():
+        chosen = [number for number, one in enumerate(parts) if one == part]
+        figure.add_trace(
+            go.Bar(
+                x=[lost[number] for number in chosen],
+                y=[names[number] for number in chosen],
+                orientation="h",
+                name=f"{part}, this picture",
+                marker={"color": colour, "line": {"width": 0}},
+                hovertemplate="%{y}: %{x:.3g} dB lost<extra></extra>",
+            )
+        )
+    if tests is not None:
+        low, middle, high = np.array(tests, np.float64).reshape(-1, 3).T
+        figure.add_trace(
+            go.Scatter(
+                x=middle,
+                y=list(names),
+                mode="markers",
+                name="test images: median, 5 to 95 %",
+                marker={
+                    "symbol": "diamond",
+                    "size": 8,
+                    "color": f"rgb({GREY})",
+                    "line": {"width": 1, "color": "#ffffff"},
+                },
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": high - middle,
+                    "arrayminus": middle - low,
+                    "color": f"rgb({GREY})",
+                    "thickness": 1.5,
+                    "width": 0,
+                },
+                hovertemplate="%{y}: median %{x:.3g} dB over test images<extra></extra>",
+            )
+        )
+    figure.update_xaxes(title="PSNR lost (dB)", zeroline=True)
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=list(names)[::-1], ticksuffix=" ")
+    figure.update_layout(
+        barmode="overlay", bargap=0.3, legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
+    )
+    return finish(figure, height=90 + 19 * len(names), top=44, bottom=44, left=150, dragmode=False)
+
+
+def plot_sharpness(
+    names: Sequence[str], parts: Sequence[str], sharpness: Sequence[float], lost: Sequence[float]
+) -> go.Figure:
+    """How sharp each head's attention looks against what the head costs.
+
+    Args:
+        names: Of the heads.
+        parts: "encoder" or "decoder", of each.
+        sharpness: 1 - entropy as a share of log N, in [0, 1].
+        lost: PSNR lost without it, in dB.
+    """
+    figure = go.Figure()
+    for part, colour in PART_COLOURS.items():
+        chosen = [number for number, one in enumerate(parts) if one == part]
+        figure.add_trace(
+            go.Scatter(
+                x=[sharpness[number] for number in chosen],
+                y=[lost[number] for number in chosen],
+                mode="markers",
+                name=part,
+                marker={"size": 10, "color": colour, "symbol": "circle" if part == "encoder" else "square"},
+                text=[names[number] for number in chosen],
+                hovertemplate="%{text}<br>sharpness %{x:.2f}, %{y:.3g} dB lost<extra></extra>",
+            )
+        )
+    figure.update_xaxes(title="How sharp its attention looks: 1 − entropy / log N", zeroline=False)
+    figure.update_yaxes(title="PSNR lost without it (dB)")
+    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
+    return finish(figure, height=340, top=30, bottom=46, dragmode=False)
+
+
+def plot_removal(psnr: np.ndarray, random_psnr: np.ndarray, removed: Sequence[str]) -> go.Figure:
+    """Quality as heads are removed, the least important first, against random orders.
+
+    Args:
+        psnr: (K + 1,) in dB, after 0 to K removals.
+        random_psnr: (R, K + 1) of random orders.
+        removed: (K,) names of the heads in the order of their removal.
+    """
+    steps = np.arange(len(psnr))
+    figure = go.Figure()
+    if len(random_psnr):
+        low, high = random_psnr.min(axis=0), random_psnr.max(axis=0)
+        figure.add_trace(
+            go.Scatter(
+                x=np.concatenate([steps, steps[::-1]]),
+                y=np.concatenate([low, high[::-1]]),
+                fill="toself",
+                fillcolor=f"rgba({GREY},0.25)",
+                line={"width": 0},
+                mode="lines",
+                hoverinfo="skip",
+                name=f"{len(random_psnr)} random orders, lowest to highest",
+            )
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=steps,
+                y=random_psnr.mean(axis=0),
+                mode="lines",
+                line={"color": f"rgb({GREY})", "width": 2},
+                name="their mean",
+                hovertemplate="%{x} heads removed at random: %{y:.2f} dB<extra></extra>",
+            )
+        )
+    figure.add_trace(
+        go.Scatter(
+            x=steps,
+            y=psnr,
+            mode="lines+markers",
+            line={"color": CURVE_COLOURS[0], "width": 2.5},
+            marker={"size": 6},
+            text=["none", *removed],
+            name="least important first",
+            hovertemplate="%{x} heads removed, last %{text}: %{y:.2f} dB<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="Heads removed")
+    figure.update_yaxes(title="PSNR (dB)")
+    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
+    return finish(figure, height=340, top=44, bottom=46, dragmode=False)
+
+
+def plot_patch_maps(
+    image: np.ndarray,
+    maps: Sequence[PatchMap],
+    grid: tuple[int, int],
+    patch_size: int,
+    box: Sequence[int] | None = None,
+) -> go.Figure:
+    """Maps of one number for each patch over the picture, beside each other; each has its own colours, to its maximum.
+
+    Args:
+        image: (H, W) in [0, 1].
+        maps: In their order.
+        grid: (rows, columns) of patches.
+        patch_size: Side of a patch in pixels.
+        box: (top, left, bottom, right) in pixels to outline; None: nothing.
+    """
+    height, width = image.shape
+    rows, columns = grid
+    is_wide = width > 2 * height
+    across = 1 if is_wide else min(len(maps), 3)
+    down = -(-len(maps) // across)
+    titles = [_panel_title(one) for one in maps]
+    panel, room = 920 / across * height / width, 44  # pixels: of a picture on a page, and of the titles below it
+    inside = down * panel + (down - 1) * room
+    figure = make_subplots(
+        down, across, subplot_titles=titles, horizontal_spacing=0.02, vertical_spacing=room / inside if down > 1 else 0
+    )
+    x_edges = np.minimum(np.arange(columns + 1) * patch_size, width)
+    y_edges = np.minimum(np.arange(rows + 1) * patch_size, height)
+    source = "data:image/png;base64," + base64.b64encode(encode_png(image)).decode()
+    words = np.array(
+        [[f"patch {row * columns + c}: row {row}, column {c}" for c in range(columns)] for row in range(rows)]
+    )
+    for number, one in enumerate(maps):
+        row, col = number // across + 1, number % across + 1
+        figure.add_layout_image(
+            source=source,
+            x=0,
+            y=0,
+            sizex=width,
+            sizey=height,
+            xref="x",
+            yref="y",
+            sizing="stretch",
+            layer="below",
+            row=row,
+            col=col,
+        )
+        values = np.asarray(one.values, np.float64).reshape(grid)
+        figure.add_trace(
+            go.Heatmap(
+                z=values,
+                x=x_edges,
+                y=y_edges,
+                customdata=words,
+                colorscale=[[step, f"rgba{(*colour, opacity)}"] for step, colour, opacity in OVERLAY],
+                showscale=False,
+                zmin=0,
+                zmax=_top(one),
+                xgap=0.6,
+                ygap=0.6,
+                hovertemplate=f"%{{customdata}}<br>%{{z:.4g}} {one.unit}<extra></extra>",
+            ),
+            row=row,
+            col=col,
+        )
+        shape = {
+            "type": "rect",
+            "x0": 0,
+            "y0": 0,
+            "x1": width,
+            "y1": height,
+            "line": {"color": f"rgba({GREY},0.5)", "width": 1},
+        }
+        figure.add_shape(**shape, row=row, col=col)
+        if box is not None:
+            top, left, bottom, right = box
+            line = {"color": QUERY_COLOUR, "width": 3}
+            figure.add_shape(type="rect", x0=left, y0=top, x1=right, y1=bottom, line=line, row=row, col=col)
+        suffix = "" if number == 0 else str(number + 1)
+        figure.layout[f"xaxis{suffix}"].update(range=[0, width], visible=False, constrain="domain")
+        figure.layout[f"yaxis{suffix}"].update(
+            range=[height, 0], visible=False, constrain="domain", scaleanchor=f"x{suffix}", constraintoward="top"
+        )
+    figure.update_annotations(font={"size": 13})
+    return finish(figure, height=int(inside) + 46, top=42, bottom=4, left=0, right=0, dragmode=False)
+
+
+def plot_scores(
+    scores: "Mapping[str, Interval]",
+    kinds: Mapping[str, str],
+    tests: Mapping[str, Mapping[str, float | None]] | None = None,
+) -> go.Figure:
+    """How well predictors tell the measured effect: points with 95 % intervals, from above in the order given.
+
+    Args:
+        scores: {predictor: rank correlation}.
+        kinds: {predictor: a key of `KIND_COLOURS`}.
+        tests: {predictor: {"value", "low", "high"}} over test images; None: nothing beside.
+    """
+    names = list(scores)
+    figure = go.Figure()
+    for kind, colour in KIND_COLOURS.items():
+        chosen = [name for name in names if kinds[name] == kind]
+        found = [scores[name] for name in chosen]
+        values = np.array([one.value for one in found], np.float64)
+        figure.add_trace(
+            go.Scatter(
+                x=values,
+                y=chosen,
+                mode="markers",
+                name={"attention": "attention", "gradient": "gradient", "trivial": "needs no network"}[kind],
+                marker={"size": 11, "color": colour},
+                error_x=_bars(values, [one.low for one in found], [one.high for one in found], colour),
+                hovertemplate="%{y}: %{x:.2f} on this picture<extra></extra>",
+            )
+        )
+    if tests:
+        known = [name for name in names if tests.get(name, {}).get("value") is not None]
+        columns = [[tests[name][key] for name in known] for key in ("value", "low", "high")]
+        value, low, high = (
+            np.array([np.nan if one is None else one for one in column], np.float64) for column in columns
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=value,
+                y=known,
+                mode="markers",
+                name="mean over test images",
+                marker={"size": 9, "symbol": "diamond-open", "color": MARKER_COLOUR, "line": {"width": 2}},
+                error_x=_bars(value, low, high, MARKER_COLOUR),
+                hovertemplate="%{y}: %{x:.2f} over test images<extra></extra>",
+            )
+        )
+    figure.update_xaxes(title="Spearman with the measured effect", range=[-1.02, 1.02], zeroline=True)
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1], ticksuffix=" ")
+    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
+    return finish(figure, height=100 + 30 * len(names), top=44, bottom=46, left=180, dragmode=False)
+
+
+def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, str]) -> go.Figure:
+    """Likeness to the undisturbed reconstruction as patches are covered, and as they are shown, in a map's order.
+
+    Args:
+        curves: {map: its curves}.
+        kinds: {map: a key of `KIND_COLOURS`}.
+    """
+    figure = make_subplots(
+        1,
+        2,
+        subplot_titles=["Covered, the strongest first", "Shown, the strongest first"],
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+    )
+    dashes = ("solid", "dash", "dot", "dashdot")
+    seen: dict[str, int] = {}
+    for name, one in curves.items():
+        kind = kinds.get(name, "trivial")
+        dash = dashes[seen.get(kind, 0) % len(dashes)]
+        seen[kind] = seen.get(kind, 0) + 1
+        for column, (values, area) in enumerate(
+            ((one.deletion, one.deletion_area), (one.insertion, one.insertion_area)), start=1
+        ):
+            figure.add_trace(
+                go.Scatter(
+                    x=one.share,
+                    y=values,
+                    mode="lines",
+                    name=name,
+                    legendgroup=name,
+                    showlegend=column == 1,
+                    line={"color": KIND_COLOURS[kind], "width": 2.2, "dash": dash},
+                    hovertemplate=f"{name}, area {area:.2f}<br>%{{x:.0%}} of the patches: %{{y:.2f}}<extra></extra>",
+                ),
+                row=1,
+                col=column,
+            )
+    figure.update_xaxes(title="Share of the patches", tickformat=".0%")
+    figure.update_yaxes(title="Likeness, 1 = undisturbed", col=1)
+    figure.update_layout(legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
+    return finish(figure, height=420, top=30, bottom=120, dragmode=False)
+
+
+def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
+    """A picture on which a box can be drawn: `selected_box`.
+
+    Args:
+        image: (H, W) in [0, 1].
+        box: (top, left, bottom, right) in pixels, the one that holds now.
+    """
+    height, width = image.shape
+    figure = go.Figure()
+    figure.add_layout_image(
+        source="data:image/png;base64," + base64.b64encode(encode_png(image)).decode(),
+        x=0,
+        y=0,
+        sizex=width,
+        sizey=height,
+        xref="x",
+        yref="y",
+        sizing="stretch",
+        layer="below",
+    )
+    # Points that nobody sees: Plotly lets a box be drawn only over something that can be chosen.
+    step = max(4, min(height, width) // 24)
+    x, y = np.meshgrid(np.arange(step / 2, width, step), np.arange(step / 2, height, step))
+    figure.add_trace(
+        go.Scatter(
+            x=x.ravel(),
+            y=y.ravel(),
+            mode="markers",
+            marker={"size": 4, "opacity": 0},
+            selected={"marker": {"opacity": 0}},
+            unselected={"marker": {"opacity": 0}},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    top, left, bottom, right = box
+    figure.add_shape(type="rect", x0=left, y0=top, x1=right, y1=bottom, line={"color": QUERY_COLOUR, "width": 3})
+    figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
+    figure.update_yaxes(range=[height, 0], visible=False, constrain="domain", scaleanchor="x", constraintoward="top")
+    return finish(
+        figure, height=int(np.clip(900 * height / width, 120, 330)), top=4, bottom=4, left=0, right=0, dragmode="select"
+    )
+
+
+def selected_box(selection: dict, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The box that was drawn on `plot_box`, from the selection that Streamlit reports.
+
+    Args:
+        selection: With {"box": [{"x": [from, to], "y": [from, to]}]}, in pixels.
+        shape: (H, W) of the picture.
+
+    Returns:
+        (top, left, bottom, right) in whole pixels inside the picture, at least one a side; None where no box was drawn, and
+        for anything that is no box.
+    """
+    boxes = selection.get("box") or []
+    if not boxes or not isinstance(boxes[-1], dict):
+        return None
+    ranges = []
+    for name, size in (("y", shape[0]), ("x", shape[1])):
+        ends = boxes[-1].get(name)
+        if not isinstance(ends, list) or not ends or not all(isinstance(end, (int, float)) for end in ends):
+            return None
+        if not np.isfinite(ends).all():
+            return None
+        low = int(np.clip(np.floor(min(ends)), 0, size - 1))
+        ranges.append((low, int(np.clip(np.ceil(max(ends)), low + 1, size))))
+    (top, bottom), (left, right) = ranges
+    return top, left, bottom, right
+
+
+def _panel_title(one: PatchMap) -> str:
+    return f"<b>{one.title}</b><br><span style='font-size:11px'>0 to {_top(one):.3g} {one.unit}</span>"
+
+
+def _top(one: PatchMap) -> float:
+    values = np.asarray(one.values, np.float64)
+    largest = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
+    return largest if largest > 0 else 1.0
+
+
+def _bars(
+    value: np.ndarray, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray, colour: str
+) -> dict:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": np.nan_to_num(np.asarray(high, np.float64) - value),
+        "arrayminus": np.nan_to_num(value - np.asarray(low, np.float64)),
+        "color": colour,
+        "thickness": 1.5,
+        "width": 0,
+    }

@@ -395,7 +395,9 @@ def cover(scene: Scene, name: str) -> float | str | torch.Tensor:
     return {"white": 1.0, "background": float(background_of(scene.fitted.pixels))}.get(name, name)
 
 
-def find_effect(scene: Scene, cover_name: str, with_blank: bool, region: Box | None) -> Effect | None:
+def find_effect(
+    scene: Scene, cover_name: str, with_blank: bool, region: Box | None, widget: str = "effect"
+) -> Effect | None:
     """Each patch covered, the change measured, and how well attention, gradients and trivial guesses tell it."""
     image = as_batch(scene.fitted)
     tokens = torch.arange(scene.num_tokens) if with_blank else causal.foreground_tokens(image, scene.config)
@@ -411,7 +413,7 @@ def find_effect(scene: Scene, cover_name: str, with_blank: bool, region: Box | N
         return Effect(read_only(tokens.numpy()), read_only(found.numpy()), arrays, scores)
 
     key = f"{scene.key}|{cover_name}|{with_blank}|{region}"
-    return measured("effect", key, "Covering patches", scene.seconds(len(tokens) + 4), compute)
+    return measured(widget, key, "Covering patches", scene.seconds(len(tokens) + 4), compute)
 
 
 def find_curves(scene: Scene, cover_name: str, effect: Effect) -> dict[str, Curves] | None:
