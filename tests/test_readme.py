@@ -58,6 +58,7 @@ def test_tables_are_the_committed_results() -> None:
     assert names == [
         "quality",
         "necessity",
+        "causal",
         "lens",
         "explorer",
         "attention_maps",
