@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import streamlit as st
@@ -21,7 +22,7 @@ from tae.causal import (
     verdict,
     which_wins,
 )
-from tae.causal.interventions import Intervention, Knockout
+from tae.causal.interventions import WEIGHTS, Edit, Intervention, Knockout, check
 from tae.gallery import gallery
 from tae.images import Fitted, encode_png, escape_markdown, safe_name
 from tae.maps import PARTS
@@ -33,6 +34,14 @@ SECTIONS = {
     "knock": "Knock out",
     "ranking": "Heads ranked",
     "effect": "Attention against effect",
+    "region": "Ask a region",
+}
+EDITS = {
+    "temperature": "Temperature",
+    "mask": "Mask patches",
+    "rows": "Rows of the other picture",
+    "tokens": "Tokens of the other picture",
+    "weights": "Other weights",
 }
 PLAIN_EFFECT = ("white", False, None)
 """What covers, whether blank patches are covered, and the region that counts, in the top line as in `python -m tae.causal`."""
@@ -188,8 +197,10 @@ def section(scene: Scene, top: Top) -> None:
         choose_baseline()
         if top.sweep is not None:
             ranking(scene, top.sweep)
-    else:
+    elif name == "effect":
         against_effect(scene, top.effect)
+    else:
+        ask_a_region(scene)
 
 
 def stem_of(scene: Scene) -> str:
@@ -307,6 +318,7 @@ def knock_out(scene: Scene) -> None:
             with place:
                 grid_of(scene, part, active)
         history(active)
+        edits(scene, active)
     with right:
         outcome(scene, active, kind)
     ui.write_link()
@@ -345,8 +357,9 @@ def toggle(part: str, layer: int, key: str) -> None:
 
 def set_changes(text: str) -> None:
     state = st.session_state
-    state.setdefault("causal_history", []).append(state.changes)
-    state.changes = text
+    if set(text.split(",")) != set(state.changes.split(",")):
+        state.setdefault("causal_history", []).append(state.changes)
+        state.changes = text
 
 
 def undo() -> None:
@@ -365,6 +378,93 @@ def history(active: tuple[Intervention, ...]) -> None:
             args=("",),
             key="causal_reset",
         )
+
+
+def edits(scene: Scene, active: tuple[Intervention, ...]) -> None:
+    """Changes of a layer's attention that take nothing away as a whole."""
+    places = [f"{part}/{layer}" for part in PARTS for layer in range(scene.num_layers(part))]
+    with st.expander("Edit a layer's attention", icon=":material/tune:", expanded=has_edits(active)):
+        place = st.selectbox("Layer", places, format_func=layer_title, key="causal_edit_place", persist_state="session")
+        kind = st.selectbox(
+            "Change", list(EDITS), format_func=lambda kind: EDITS[kind], key="causal_edit_kind", persist_state="session"
+        )
+        key = f"causal_edit_{kind}"
+        found = next((one for one in active if isinstance(one, Edit) and one.name.startswith(f"{place}/{kind}=")), None)
+        apply = partial(apply_edit, scene, place, kind, key)
+        if kind == "temperature":
+            st.session_state[key] = min(5.0, max(0.1, found.temperature)) if found else 1.0
+            st.slider(
+                "Below 1 sharpens the weights, above 1 flattens them", 0.1, 5.0, step=0.1, key=key, on_change=apply
+            )
+        elif kind == "weights":
+            st.session_state[key] = str(found.value) if found else "own"
+            st.selectbox("Weights", ["own", *WEIGHTS], key=key, on_change=apply)
+        else:
+            st.session_state.setdefault(key, st.session_state.pins or st.session_state.query)
+            st.text_input(
+                {
+                    "mask": "Patches that no query reads",
+                    "rows": "Queries that place their weights as in the other picture; empty: all",
+                    "tokens": "Patches that enter the layer as the other picture's",
+                }[kind],
+                key=key,
+                placeholder="numbers, such as 84, 97",
+                on_change=apply,
+                help=f"Patches are counted row by row from 0 to {scene.num_tokens - 1}; maps say a patch's number under the "
+                "pointer. Those pinned on the page Attention stand here to begin with.",
+            )
+            st.button("Apply", key="causal_edit_apply", on_click=apply)
+        if problem := st.session_state.pop("causal_edit_problem", ""):
+            st.error(escape_markdown(problem))
+        for one in active:
+            if isinstance(one, Edit):
+                st.button(
+                    one.title,
+                    key=f"causal_remove_{one.part}_{one.layer}_{one.kind}",
+                    icon=":material/close:",
+                    type="tertiary",
+                    on_click=remove_edit,
+                    args=(one.part, one.layer, one.kind),
+                    help="Take this edit back",
+                )
+
+
+def has_edits(active: tuple[Intervention, ...]) -> bool:
+    return any(isinstance(one, Edit) for one in active)
+
+
+def layer_title(place: str) -> str:
+    """encoder/0 -> Encoder, layer 0"""
+    part, layer = place.split("/")
+    return f"{part.capitalize()}, layer {layer}"
+
+
+def apply_edit(scene: Scene, place: str, kind: str, key: str) -> None:
+    """Put an edit in the place of the layer's earlier one of that kind."""
+    value = st.session_state[key]
+    part, layer = place.split("/")
+    if (kind, value) in (("temperature", 1.0), ("weights", "own")):
+        remove_edit(part, int(layer), kind)
+        return
+    if kind in ("mask", "rows", "tokens"):
+        value = tuple(int(number) for number in re.findall(r"[0-9]{1,6}", value, re.ASCII))
+    try:
+        one = Edit(part, int(layer), kind, value)
+        check([one], scene.config, scene.num_tokens)
+    except ValueError as error:
+        st.session_state.causal_edit_problem = str(error)
+        return
+    set_changes(",".join([*without_edit(part, int(layer), kind), one.name]))
+
+
+def remove_edit(part: str, layer: int, kind: str) -> None:
+    set_changes(",".join(without_edit(part, layer, kind)))
+
+
+def without_edit(part: str, layer: int, kind: str) -> list[str]:
+    """Names of all changes but one."""
+    names = st.session_state.changes.split(",")
+    return [name for name in names if name and not name.startswith(f"{part}/{layer}/{kind}=")]
 
 
 def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
@@ -568,11 +668,8 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
             "blank", "Cover blank patches, too", "They change little: any map that avoids them looks good."
         )
         box = box_of(scene)
-        in_box = box is not None and st.toggle(
-            "Only the box counts",
-            key="causal_only_box",
-            persist_state="session",
-            help="The change is measured inside the box that was drawn under “Ask a region”.",
+        in_box = box is not None and switch(
+            "boxed", "Only the box counts", "The change is measured inside the box that was drawn under “Ask a region”."
         )
     region = box if in_box else None
     asked = (name, with_blank, region)
@@ -724,6 +821,113 @@ def deletion_insertion(scene: Scene, name: str, effect: Effect) -> None:
     ]
     numbers = {key: st.column_config.NumberColumn(format="%.3f") for key in rows[0] if key != "map"}
     st.dataframe(rows, hide_index=True, column_config=numbers)
+
+
+# --------------------------------------------------------------------------------------------------------- ask a region
+
+
+def ask_a_region(scene: Scene) -> None:
+    st.markdown(
+        "**Draw a box on the reconstruction**: which patches of the picture produce it? By gradient: what a small change of "
+        "each patch would do. By occlusion: what covering the patch does."
+    )
+    name = choose_cover()
+    image, recon = scene.fitted.pixels, ui.reconstruct(scene.active, scene.chosen).recon
+    box = box_of(scene) or first_box(scene)
+    left, right = (st.container(), st.container()) if is_wide(scene) else st.columns([1, 2])
+    with left:
+        event = st.plotly_chart(
+            plots.plot_box(recon, box),
+            key=f"causal_box_{st.session_state.get('causal_boxes', 0)}",
+            on_select="rerun",
+            selection_mode="box",
+            config={"displayModeBar": False},
+            alt="The reconstruction, with the box that is asked about",
+        )
+        drawn = plots.selected_box(event.get("selection", {}), image.shape)
+        if drawn is not None:
+            st.session_state.causal_boxes = st.session_state.get("causal_boxes", 0) + 1
+            set_box(*drawn)
+            st.rerun()
+        box_sliders(scene, box)
+    with right:
+        found = causal.find_region(scene, box, name)
+        if found is None:
+            return
+        maps = [
+            plots.PatchMap("by gradient", found["gradient"], "ink"),
+            plots.PatchMap("by occlusion", found["occlusion"], "squared change"),
+        ]
+        st.plotly_chart(
+            plots.plot_patch_maps(image, maps, scene.grid, scene.config.tile_size[0], box),
+            key="causal_region",
+            config={"displayModeBar": False},
+            alt="How much each patch of the picture adds to the box, by gradient and by occlusion",
+        )
+    inside = under_box(scene, box)
+    shares = {how: float(one[inside].sum() / one.sum()) if one.sum() > 0 else math.nan for how, one in found.items()}
+    if all(math.isfinite(share) for share in shares.values()):
+        agrees = spearman(found["gradient"], found["occlusion"])
+        same = f" Over all patches the two agree at {agrees:.2f} (rank correlation)." if math.isfinite(agrees) else ""
+        st.markdown(
+            f"The {inside.sum()} patches under the box hold **{shares['gradient']:.0%}** of all that patches add by gradient, "
+            f"**{shares['occlusion']:.0%}** by occlusion; the rest comes from elsewhere in the picture.{same}"
+        )
+    else:
+        st.info("Nothing in the picture changes this box: choose another box, or another cover.")
+    st.caption(
+        f"Box: rows {box.top} to {box.bottom - 1}, columns {box.left} to {box.right - 1}. Covered with: "
+        f"{COVERS[name].lower()}. Gradient x input, absolute; effects of single patches do not add up exactly. Each map has its "
+        "own colours, from 0 to its largest value."
+    )
+    st.download_button(
+        "Box and maps (NPZ)",
+        lambda: export.maps_npz({**found, "box": np.array(box), "reconstruction": recon}, caption=about(scene)),
+        f"{stem_of(scene)}_region.npz",
+        "application/octet-stream",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def first_box(scene: Scene) -> Box:
+    """Where nobody has drawn one: the 3 x 3 patches around the darkest."""
+    height, width = scene.fitted.pixels.shape
+    tile_height, tile_width = scene.config.tile_size
+    rows, columns = scene.grid
+    padded = np.ones((rows * tile_height, columns * tile_width))
+    padded[:height, :width] = scene.fitted.pixels
+    greys = padded.reshape(rows, tile_height, columns, tile_width).mean(axis=(1, 3))
+    row, column = divmod(int(greys.argmin()), columns)
+    top, left = max(0, row - 1) * tile_height, max(0, column - 1) * tile_width
+    return Box(top, left, min(height, (row + 2) * tile_height), min(width, (column + 2) * tile_width))
+
+
+def box_sliders(scene: Scene, box: Box) -> None:
+    """The same box without a pointer."""
+    height, width = scene.fitted.pixels.shape
+    state = st.session_state
+    state.causal_rows, state.causal_columns = (box.top, box.bottom), (box.left, box.right)
+
+    def keep() -> None:
+        (top, bottom), (left, right) = state.causal_rows, state.causal_columns
+        set_box(min(top, height - 1), min(left, width - 1), max(bottom, top + 1), max(right, left + 1))
+
+    st.slider("Rows", 0, height, key="causal_rows", on_change=keep)
+    st.slider("Columns", 0, width, key="causal_columns", on_change=keep)
+
+
+def set_box(top: int, left: int, bottom: int, right: int) -> None:
+    st.session_state.box = f"{top}-{bottom}x{left}-{right}"
+
+
+def under_box(scene: Scene, box: Box) -> np.ndarray:
+    """(N,) bool: the patches that a box touches."""
+    tile_height, tile_width = scene.config.tile_size
+    rows, columns = (np.arange(count) for count in scene.grid)
+    is_row = (rows * tile_height < box.bottom) & ((rows + 1) * tile_height > box.top)
+    is_column = (columns * tile_width < box.right) & ((columns + 1) * tile_width > box.left)
+    return (is_row[:, None] & is_column).ravel()
 
 
 def box_of(scene: Scene) -> Box | None:

@@ -167,6 +167,16 @@ def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_al
     assert np.isnan(drawn).sum() == 169 - len(tokens)
 
 
+def test_the_effect_can_be_counted_inside_the_box_alone(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="effect", image="garment-30", box="40-90x60-120", boxed="on")
+    shown = image("garment-30")
+    tokens = causal.foreground_tokens(shown, model.config)
+    effect = causal.occlusion_effect(model, shown, tokens=tokens, region=causal.Box(40, 60, 90, 120))
+    drawn = numbers(figures(app)[0]["data"][0]["z"], (13, 13)).ravel()[tokens.numpy()].astype(float)
+    np.testing.assert_allclose(drawn, effect.numpy(), rtol=1e-3, atol=1e-9)
+    assert "change counted over the box" in texts(app, "caption")
+
+
 def test_blank_patches_are_covered_only_when_asked() -> None:
     app = open_page(PAGE, causal="effect", blank="on")
     assert "169 of 169 patches covered" in texts(app, "caption") and app.query_params["blank"] == "on"
@@ -183,6 +193,63 @@ def test_deletion_and_insertion_come_on_demand() -> None:
     assert "random order" in set(table["map"]) and len(table) == 8
     areas = dict(zip(table["map"], table["area covered (small is good)"], strict=True))
     assert areas["ink in the patch"] < areas["random order"]
+
+
+def test_edits_reconstruct_as_the_package_does(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="knock", image="garment-30", other="garment-84")
+    app.slider("causal_edit_temperature").set_value(3.0)
+    run(app)
+    assert app.session_state.changes == "encoder/0/temperature=3"
+    app.selectbox("causal_edit_place").select("decoder/1")
+    app.selectbox("causal_edit_kind").select("tokens")
+    run(app)
+    app.text_input("causal_edit_tokens").set_value("84, 97")
+    run(app)
+    assert app.session_state.changes == "decoder/1/tokens=84_97,encoder/0/temperature=3"
+    donor = causal.make_prefix(model, image("garment-84"))
+    _, quality, _ = causal.damage_of(model, image("garment-30"), from_text(app.session_state.changes), donor=donor)
+    assert app.metric[0].value == f"{quality.psnr:.1f} dB"
+    assert "another image's tokens 84, 97" in texts(app, "caption")
+    app.button("causal_remove_encoder_0_temperature").click()
+    run(app)
+    assert app.session_state.changes == "decoder/1/tokens=84_97"
+
+
+def test_an_edit_that_does_not_fit_is_refused_in_words_and_changes_nothing() -> None:
+    app = open_page(PAGE, causal="knock")
+    app.selectbox("causal_edit_kind").select("mask")
+    run(app)
+    for words, problem in (("5000", "tokens must be from 0 to 168"), ("<b>", "at least one token number")):
+        app.text_input("causal_edit_mask").set_value(words)
+        run(app)
+        assert problem in app.error[0].value.replace("\\", "")
+        assert app.session_state.changes == ""
+
+
+def test_a_region_is_asked_by_gradient_and_by_occlusion(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="region", image="garment-30", box="40-90x60-120")
+    box = causal.Box(40, 60, 90, 120)
+    gradient, occlusion = figures(app)[1]["data"]
+    for trace, how in ((gradient, "gradient"), (occlusion, "occlusion")):
+        expected = causal.region_inputs(model, image("garment-30"), box, how).numpy()
+        drawn = numbers(trace["z"], (13, 13)).astype(float).ravel()
+        np.testing.assert_allclose(drawn, expected, rtol=1e-3, atol=1e-8)
+    page = texts(app, "markdown", "caption")
+    assert "The 20 patches under the box" in page  # rows 2 to 5 and columns 3 to 7 of patches
+    assert "rows 40 to 89, columns 60 to 119" in page
+    app.slider("causal_rows").set_value((10, 30))
+    run(app)
+    assert app.query_params["box"] == "10-30x60-120"
+
+
+@pytest.mark.parametrize("box", ["", "40-90x60-999", "9-3x1-5", "٣-9x1-5"])
+def test_without_a_sound_box_the_darkest_place_is_asked(box: str) -> None:
+    app = open_page(PAGE, causal="region", box=box)
+    assert app.session_state.box == "" and "The 9 patches under the box" in texts(app, "markdown")
+
+
+def test_a_box_of_white_paper_says_that_nothing_changes_it() -> None:
+    assert "Nothing in the picture changes this box" in texts(open_page(PAGE, causal="region", image="blank"), "info")
 
 
 def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

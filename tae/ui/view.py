@@ -38,11 +38,22 @@ DEFAULTS: dict[str, str] = {
     "cover": "white",
     "blank": "",
     "box": "",
+    "boxed": "",
+    "lens": "tuned",
+    "moment": "",
+    "latent": "map",
+    "layout": "pca",
+    "colour": "kind",
+    "points": "",
+    "metric": "euclidean",
+    "path": "linear",
+    "at": "50",
+    "scores": "",
     "task": "",
     "run": "",
 }
 """The view's fields and what they are until somebody chooses; all are texts, as in a link."""
-MAX_LENGTH = {"changes": 8000}
+MAX_LENGTH = {"changes": 8000, "points": 5000}
 """Characters of a field that a link may hold, where that is not 200."""
 
 

@@ -1,0 +1,160 @@
+"""The page Does it matter? as a person uses it, in a real browser: toggles, a drawn box, stop, downloads, the link."""
+
+import csv
+import io
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser import CHROMIUM, PROBES, running_app, settle
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with running_app() as address:
+        yield address
+
+
+@pytest.fixture
+def open_page(address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a path of the app in a session of its own; at the end, whatever went wrong on any of the pages fails."""
+    contexts: list[BrowserContext] = []
+    wrong: list[str] = []
+
+    def note_console(message) -> None:
+        if message.type == "error" and not message.location.get("url", "").endswith(PROBES):
+            wrong.append(f"console: {message.text} {message.location}")
+
+    def note_request(request) -> None:
+        if not request.url.startswith((address, "data:", "blob:")):
+            wrong.append(f"foreign request: {request.url}")
+
+    def open_one(path: str, width: int = 1400, height: int = 1200, scheme: str = "light", wait: bool = True) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", note_console)
+        page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
+        page.on("request", note_request)
+        page.goto(address + path)
+        if wait:
+            settle(page)
+        return page
+
+    yield open_one
+    for context in contexts:
+        for page in context.pages:
+            if page.get_by_test_id("stException").count():
+                wrong.append(f"exception on {page.url}")
+        context.close()
+    assert not wrong
+
+
+def link(page: Page) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
+
+
+def saved(page: Page, label: str) -> bytes:
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=label).click()
+    return Path(waiting.value.path()).read_bytes()
+
+
+def psnr(page: Page) -> str:
+    return page.get_by_test_id("stMetricValue").first.inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 800])
+def test_every_section_fits_its_window_in_both_themes(open_page, width: int, scheme: str) -> None:
+    page = open_page("/causal", width=width, scheme=scheme)
+    for label in ("Is it needed?", "Knock out", "Heads ranked", "Attention against effect", "Ask a region"):
+        page.get_by_role("radio", name=label).click()
+        page.wait_for_timeout(300)
+        settle(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for chart in page.get_by_test_id("stMain").get_by_test_id("stPlotlyChart").all():
+            box = chart.bounding_box()
+            assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] > 50
+    expect(page.get_by_test_id("stMain")).to_contain_text("Uniform attention costs")
+
+
+def test_a_head_is_toggled_undone_and_restored_by_the_link(open_page) -> None:
+    page = open_page("/causal?causal=knock")
+    before = psnr(page)
+    started = time.perf_counter()
+    page.get_by_role("button", name="2", exact=True).first.click()
+    page.wait_for_url("**changes=encoder%2F0%2F2*")
+    expect(page.get_by_test_id("stMetricValue").first).not_to_have_text(before)
+    assert time.perf_counter() - started < 10  # under one where nothing else works on the machine
+    settle(page)
+    out = psnr(page)
+    other = open_page("/causal?" + urlparse(page.url).query)
+    assert psnr(other) == out and link(other) == link(page)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text(before)
+    page.get_by_role("radio", name="Zero").click()
+    page.wait_for_url("**baseline=zero*")
+    expect(page.get_by_test_id("stMain")).to_contain_text("replaced by zero")
+
+
+def test_a_box_drawn_on_the_reconstruction_is_asked(open_page) -> None:
+    page = open_page("/causal?causal=region")
+    area = page.get_by_test_id("stPlotlyChart").first.locator(".nsewdrag").first.bounding_box()
+    assert area
+    side = min(area["width"], area["height"])
+    page.mouse.move(area["x"] + 0.2 * side, area["y"] + 0.3 * side)
+    page.mouse.down()
+    page.mouse.move(area["x"] + 0.5 * side, area["y"] + 0.6 * side, steps=6)
+    page.mouse.up()
+    page.wait_for_url("**box=*")
+    settle(page)
+    rows, columns = link(page)["box"].split("x")
+    top, bottom = map(int, rows.split("-"))
+    left, right = map(int, columns.split("-"))
+    assert abs(top - 60) < 6 and abs(bottom - 121) < 6 and abs(left - 40) < 6 and abs(right - 101) < 6
+    expect(page.get_by_test_id("stMain")).to_contain_text(f"rows {top} to {bottom - 1}")
+    arrays = np.load(io.BytesIO(saved(page, "Box and maps (NPZ)")))
+    assert arrays["box"].tolist() == [top, left, bottom, right] and arrays["occlusion"].shape == (169,)
+
+
+def test_long_work_is_stopped_by_its_button_and_goes_on_with_another(open_page) -> None:
+    page = open_page("/causal?causal=effect&image=garment-141")
+    page.get_by_text("Deletion and insertion curves").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_test_id("stMain")).to_contain_text("Stopped")
+    settle(page)
+    page.get_by_role("button", name="Covering and uncovering in order").click()
+    expect(page.get_by_test_id("stMain")).to_contain_text("Shown, the strongest first", timeout=60_000)
+
+
+def test_random_weights_are_one_switch_away_and_red(open_page) -> None:
+    page = open_page("/causal")
+    page.get_by_text("Random weights instead").click()
+    page.wait_for_url("**twin=on*")
+    settle(page)
+    expect(page.get_by_test_id("stAlert").first).to_contain_text("Untrained twin")
+    expect(page.get_by_test_id("stMain")).to_contain_text("decorative")
+
+
+def test_figures_are_taken_along(open_page) -> None:
+    page = open_page("/causal")
+    rows = list(csv.DictReader(io.StringIO(saved(page, "Losses (CSV)").decode())))
+    assert len(rows) == 2 * 5 * 4 and {row["part"] for row in rows} == {"encoder", "decoder"}
+    page.get_by_role("radio", name="Knock out").click()
+    page.get_by_role("button", name="All arrays (NPZ)").wait_for()
+    settle(page)
+    arrays = np.load(io.BytesIO(saved(page, "All arrays (NPZ)")))
+    np.testing.assert_array_equal(arrays["difference"], arrays["changed"] - arrays["reconstruction"])
+    assert saved(page, "Changed (PNG)").startswith(b"\x89PNG")
