@@ -71,7 +71,7 @@ def decode_latents(
         ValueError: If a latent or the width does not fit the model.
     """
     parameter = next(model.parameters())
-    parts = torch.from_numpy(np.asarray(latents)).to(parameter).split(batch_size)
+    parts = torch.from_numpy(np.array(latents)).to(parameter).split(batch_size)
     return torch.cat([model.decode(part, width)[:, 0].clamp(0, 1).float().cpu() for part in parts]).numpy()
 
 

@@ -33,6 +33,8 @@ PAGES = {
     "Attention": "pages/attention.py",
     "Does it matter?": "pages/causal.py",
     "Compare": "pages/compare.py",
+    "Layers": "pages/layers.py",
+    "Latent space": "pages/latent.py",
     "Models": "pages/models.py",
     "Train": "pages/train.py",
 }

@@ -19,6 +19,8 @@ PAGES = {
     "Attention": ("pages/attention.py", ":material/grid_on:"),
     "Does it matter?": ("pages/causal.py", ":material/science:"),
     "Compare": ("pages/compare.py", ":material/join:"),
+    "Layers": ("pages/layers.py", ":material/stacks:"),
+    "Latent space": ("pages/latent.py", ":material/scatter_plot:"),
     "Models": ("pages/models.py", ":material/deployed_code:"),
     "Train": ("pages/train.py", ":material/model_training:"),
 }

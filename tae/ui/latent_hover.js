@@ -1,0 +1,85 @@
+/* The picture of the point under the pointer, beside Plotly's own label.
+ *
+ * data: {beside: class of the element that holds the plot, sheets: [{url, first, count, columns, width, height}]}: sheet
+ * i holds the pictures of the points numbered first to first + count - 1, row by row, in cells of width x height pixels.
+ * A point's number is its customdata. No text that comes in becomes HTML.
+ */
+
+const shown = new WeakMap();
+
+class Hover {
+  constructor(parent) {
+    this.box = document.createElement("div");
+    this.box.className = "tae-hover";
+    this.box.hidden = true;
+    parent.appendChild(this.box);
+    this.plot = null;
+    this.show = (event) => this.open(event);
+    this.hide = () => (this.box.hidden = true);
+    // Streamlit makes the plot anew now and then.
+    this.timer = setInterval(() => this.bind(), 300);
+  }
+
+  update(data) {
+    this.data = data;
+    this.bind();
+  }
+
+  bind() {
+    const plot = document.querySelector(`.${this.data.beside} .js-plotly-plot`);
+    if (plot === this.plot || (plot && !plot.on)) return;
+    this.unbind();
+    this.plot = plot;
+    if (!plot) return;
+    plot.on("plotly_hover", this.show);
+    plot.on("plotly_unhover", this.hide);
+    plot.addEventListener("mouseleave", this.hide);
+  }
+
+  unbind() {
+    this.hide();
+    if (!this.plot) return;
+    // Plotly takes these methods away from a plot that it has given up.
+    this.plot.removeListener?.("plotly_hover", this.show);
+    this.plot.removeListener?.("plotly_unhover", this.hide);
+    this.plot.removeEventListener("mouseleave", this.hide);
+  }
+
+  open({ points, event }) {
+    const number = Number([points[0].customdata].flat()[0]);
+    const sheet = this.data.sheets.find(({ first, count }) => number >= first && number < first + count);
+    if (!sheet || !event) return this.hide();
+    const place = number - sheet.first;
+    const { width, height, columns } = sheet;
+    const zoom = Math.max(1, Math.floor(128 / width));
+    Object.assign(this.box.style, {
+      width: `${width * zoom}px`,
+      height: `${height * zoom}px`,
+      backgroundImage: `url(${sheet.url})`,
+      backgroundSize: `${columns * width * zoom}px auto`,
+      backgroundPosition: `-${(place % columns) * width * zoom}px -${Math.floor(place / columns) * height * zoom}px`,
+      left: `${Math.min(event.clientX + 16, window.innerWidth - width * zoom - 12)}px`,
+      top: `${Math.min(event.clientY + 26, window.innerHeight - height * zoom - 12)}px`,
+    });
+    this.box.dataset.number = String(number);
+    this.box.hidden = false;
+  }
+
+  close() {
+    clearInterval(this.timer);
+    this.unbind();
+    this.box.remove();
+  }
+}
+
+/** Streamlit calls this again, with the same parent, whenever its data or theme changes; the last cleanup counts. */
+function hover({ parentElement, data }) {
+  if (!shown.has(parentElement)) shown.set(parentElement, new Hover(parentElement));
+  shown.get(parentElement).update(data);
+  return () => {
+    shown.get(parentElement)?.close();
+    shown.delete(parentElement);
+  };
+}
+
+export default hover;
