@@ -15,7 +15,7 @@ from tae.images import Fitted, encode_png, escape_markdown, safe_name
 from tae.maps import MapChoice
 from tae.report.findings import query_of
 from tae.report.view import DIRECTIONS, RANGES, ReportView
-from tae.ui import attention, explorer
+from tae.ui import attention, causal, explorer
 
 SECTIONS = {
     "overview": "All layers and heads",
@@ -100,6 +100,8 @@ def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
         )
         ui.write_link()
         return
+    if active.is_trained:
+        causal.verdict(active, ui.checked("part", ["encoder", "decoder"]))
     height, width = fitted.pixels.shape
     with st.container(key="attention_panels"):
         left, right = st.columns(2) if width <= 2 * height else (st.container(), st.container())
@@ -425,6 +427,12 @@ def against_cause(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: S
     st.caption(
         "PSNR against what the model saw. Both replacements leave what the model was trained on: they show that the "
         "weights are used, not how. The other picture's weights come from its own undisturbed pass, head by head."
+    )
+    st.page_link(
+        "pages/causal.py",
+        label="Every head, every layer, every patch: Does it matter?",
+        icon=":material/science:",
+        query_params=ui.link(),
     )
 
 

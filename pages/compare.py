@@ -15,7 +15,7 @@ from tae.export_pair import pair_figure
 from tae.gallery import gallery
 from tae.images import Fitted, ImageError, escape_markdown, safe_name
 from tae.maps import MapChoice, all_choices
-from tae.ui import attention, explorer
+from tae.ui import attention, causal, explorer
 
 FORMATS: tuple[tuple[export.Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
 SAME, TWIN = "same", "twin"
@@ -69,6 +69,11 @@ def main() -> None:
     with second, st.container(border=True):
         b = half_b(active, chosen)
     if a is not None and b is not None:
+        for active, part in {
+            (half.active.loaded.digest, half.choice.part): (half.active, half.choice.part) for half in (a, b)
+        }.values():
+            if active.is_trained:
+                causal.verdict(active, part)
         side_by_side(a, b)
     ui.write_link()
 

@@ -309,6 +309,22 @@ def test_uniform_attention_is_called_so(store: Callable[..., Path]) -> None:
     assert app.session_state.checkpoint == "trained.safetensors" and "practically uniform" not in texts(app)
 
 
+@pytest.mark.parametrize("page", ["Attention", "Compare"])
+def test_attention_that_changes_nothing_is_called_so_above_every_view(page: str, store: Callable[..., Path]) -> None:
+    def without_values(model: TransformerAutoencoder) -> None:
+        for block in (*model.encoder.blocks, *model.decoder.blocks):
+            block.attn.proj.weight.zero_()  # type: ignore[union-attr, operator]
+
+    store("decoration.safetensors", without_values)
+    app = open_page(page)
+    assert app.warning and "costs" in app.warning[0].value
+
+
+@pytest.mark.parametrize("page", ["Attention", "Compare"])
+def test_attention_that_is_needed_gets_no_warning(page: str) -> None:
+    assert not open_page(page).warning
+
+
 def test_dropped_files_are_read_and_the_broken_ones_are_named() -> None:
     app = drop(
         open_page(),

@@ -11,7 +11,6 @@ import streamlit as st
 
 from tae import attention, causal, headstats, maps
 from tae.attention import each_head, each_layer
-from tae.causal.study import read_study
 from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
 from tae.config import ModelConfig
@@ -24,7 +23,8 @@ from tae.maps import MapChoice
 from tae.metrics import measure
 from tae.plots import block_max
 from tae.report import ReportPicture, ReportView, report
-from tae.ui.models import Active, checkpoints_folder
+from tae.ui.causal import study_of
+from tae.ui.models import Active
 from tae.ui.pictures import Chosen, sample
 from tae.ui.results import MODEL_LOCK, Result, as_batch, digest_of, read_only
 
@@ -217,10 +217,8 @@ def effects_on_tests(active: Active, part: str) -> np.ndarray | None:
 
     The figures stand beside the checkpoint, where `python -m tae.causal` puts them.
     """
-    path = (checkpoints_folder() / active.key).with_suffix(".causal.json")
-    try:
-        study = read_study(path, active.loaded.digest)
-    except (OSError, ValueError):  # none, or another checkpoint's
+    study = study_of(active)
+    if study is None:
         return None
     config = active.config
     layers = config.encoder_layers if part == "encoder" else config.decoder_layers
