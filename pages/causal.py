@@ -511,6 +511,16 @@ def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
             on_click="ignore",
         )
         st.download_button(
+            "Side by side (PNG)",
+            lambda: export.comparison_figure(
+                scene.fitted.pixels, found.recon, caption, "png", untrained=not scene.active.is_trained
+            ),
+            f"{stem_of(scene)}_changed_comparison.png",
+            "image/png",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.download_button(
             "All arrays (NPZ)",
             lambda: export.maps_npz(arrays, caption=caption, interventions=to_text(active)),
             f"{stem_of(scene)}_changed.npz",
@@ -559,7 +569,7 @@ def ranking(scene: Scene, sweep: Sweep) -> None:
         st.plotly_chart(
             plots.plot_damage(names[shown], parts[shown], lost[shown], tests and tests[shown]),
             key="causal_damage",
-            config={"displayModeBar": False},
+            config={"displaylogo": False},
             alt="PSNR lost without each head, the most important first, beside the test images",
         )
         if len(heads) > MAX_BARS:
@@ -576,7 +586,7 @@ def ranking(scene: Scene, sweep: Sweep) -> None:
         st.plotly_chart(
             plots.plot_sharpness(names, parts, sharpness, lost),
             key="causal_sharpness",
-            config={"displayModeBar": False},
+            config={"displaylogo": False},
             alt="Each head's sharpness of attention against the PSNR that is lost without it",
         )
         removal(scene, kind, sweep)
@@ -591,7 +601,7 @@ def removal(scene: Scene, kind: str, sweep: Sweep) -> None:
     st.plotly_chart(
         plots.plot_removal(curve.psnr, curve.random_psnr, [one.title for one in curve.order]),
         key="causal_removal",
-        config={"displayModeBar": False},
+        config={"displaylogo": False},
         alt="PSNR as heads are removed, the least important first, against random orders",
     )
     spared = curve.spared()
@@ -690,7 +700,7 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
     st.plotly_chart(
         plots.plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
         key="causal_effect",
-        config={"displayModeBar": False},
+        config={"displaylogo": False},
         alt="Measured effect of each patch beside received attention, rollout, value-weighted attention and gradient x input",
     )
     where = "the box" if region else "the whole reconstruction"
@@ -761,7 +771,7 @@ def scores_of(scene: Scene, effect: Effect) -> None:
         st.plotly_chart(
             plots.plot_scores({name: scores.spearman[name] for name in names}, kinds, study and study.spearman),
             key="causal_scores",
-            config={"displayModeBar": False},
+            config={"displaylogo": False},
             alt="Rank correlation of each predictor with the measured effect, with 95 % intervals",
         )
     with right:
@@ -808,7 +818,7 @@ def deletion_insertion(scene: Scene, name: str, effect: Effect) -> None:
     st.plotly_chart(
         plots.plot_deletion_insertion(curves, {one: kind_of(one) for one in curves}),
         key="causal_deletion_insertion",
-        config={"displayModeBar": False},
+        config={"displaylogo": False},
         alt="Likeness of the reconstruction as patches are covered and as they are shown, in the order of each map",
     )
     rows = [
@@ -861,7 +871,7 @@ def ask_a_region(scene: Scene) -> None:
         st.plotly_chart(
             plots.plot_patch_maps(image, maps, scene.grid, scene.config.tile_size[0], box),
             key="causal_region",
-            config={"displayModeBar": False},
+            config={"displaylogo": False},
             alt="How much each patch of the picture adds to the box, by gradient and by occlusion",
         )
     inside = under_box(scene, box)

@@ -157,4 +157,5 @@ def test_figures_are_taken_along(open_page) -> None:
     settle(page)
     arrays = np.load(io.BytesIO(saved(page, "All arrays (NPZ)")))
     np.testing.assert_array_equal(arrays["difference"], arrays["changed"] - arrays["reconstruction"])
+    assert saved(page, "Side by side (PNG)").startswith(b"\x89PNG")
     assert saved(page, "Changed (PNG)").startswith(b"\x89PNG")
