@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from tae import export, plots, ui
 from tae.datasets import DemoSource
@@ -17,6 +18,7 @@ from tae.latent import (
     METRICS,
     PATHS,
     LatentMap,
+    Pca,
     dimensions_for,
     effective_rank,
     interpolation_gif,
@@ -34,7 +36,7 @@ SECTIONS = {
     "spectrum": "How many dimensions",
 }
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE"}
-COLOURS = {"kind": "Kind", "psnr": "PSNR", "ink": "Ink"}
+COLOURS = {"kind": "Kind", "ink": "Ink", "psnr": "PSNR"}
 UNITS = {"psnr": "PSNR (dB)", "ink": "ink, share of the page"}
 METRIC_NAMES = {"euclidean": "Euclidean", "cosine": "Cosine"}
 PATH_NAMES = {"linear": "Straight", "spherical": "Along the sphere"}
@@ -131,6 +133,14 @@ def section(scene: Scene) -> None:
     {"map": map_section, "between": between, "directions": directions, "spectrum": spectrum}[name](scene)
 
 
+def three(scene: Scene) -> list[DeltaGenerator]:
+    """Places for three pictures: beside each other, however narrow the window, unless they are wide."""
+    if scene.is_wide:
+        return ui.panels(scene.fitted.pixels, 3)
+    row = st.container(horizontal=True)
+    return [row.container(width="stretch") for _ in range(3)]
+
+
 # ------------------------------------------------------------------------------------------------------------------- map
 
 
@@ -176,7 +186,8 @@ def explore(
     total = len(scene.tests) + len(own)
     points = [int(one) for one in re.findall(r"[0-9]{1,7}", state.points) if int(one) < total]
     state.points = ",".join(map(str, points))
-    left, right = (st.container(), st.container()) if scene.is_wide else st.columns([3, 2])
+    with st.container(key="latent_columns"):
+        left, right = (st.container(), st.container()) if scene.is_wide else st.columns([3, 2])
     with left:
         titles = [title for title, _ in own]
         latents = np.array([latent.latent_of(scene.active, fitted) for _, fitted in own])
@@ -400,10 +411,10 @@ def walk(scene: Scene, other: ui.Chosen, points: np.ndarray, frames: np.ndarray,
     )
     at = POSITIONS.index(place)
     titles = (f"{scene.chosen.title}, reconstructed", f"{place} % of the way", f"{other.title}, reconstructed")
-    for cell, title, number in zip(ui.panels(frames[0], 3), titles, (0, at, FRAMES - 1), strict=True):
+    for cell, title, number in zip(three(scene), titles, (0, at, FRAMES - 1), strict=True):
         with cell:
-            st.markdown(f"**{escape_markdown(title)}**")
             st.image(encode_png(frames[number]), width="stretch", alt=title)
+            st.markdown(escape_markdown(title))
     _, distances = neighbours(points[at][None], scene.tests.latents, 1)
     usual = latent.usual_distance(scene.active, scene.tests, "euclidean")
     st.caption(
@@ -411,9 +422,9 @@ def walk(scene: Scene, other: ui.Chosen, points: np.ndarray, frames: np.ndarray,
         "here as test images are from each other (median of nearest). No picture need exist for a point between two."
     )
     few = list(range(0, FRAMES, (FRAMES - 1) // 5))
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=not scene.is_wide, gap="small"):
         for number in few:
-            with st.container(width="stretch" if scene.is_wide else 150, gap="xsmall"):
+            with st.container(width="stretch", gap="xsmall"):
                 st.image(encode_png(frames[number]), width="stretch", alt=f"{POSITIONS[number]} % of the way")
                 st.caption(f"{POSITIONS[number]} %")
     stem = f"{scene.stem}_to_{safe_name(other.title)}_{path}"
@@ -456,20 +467,29 @@ def directions(scene: Scene) -> None:
     pca = latent.layout(scene.active, scene.tests, "pca").pca
     count = min(SLIDERS, len(pca.variances))
     own = pca.scores(scene.latent[None])[0]
-    wanted = read_scores(st.session_state.scores, count)
+    ranges = [
+        (float(np.floor(min(pca.low[one], own[one])) - 1), float(np.ceil(max(pca.high[one], own[one])) + 1))
+        for one in range(count)
+    ]
+    asked = read_scores(st.session_state.scores, count)
+    wanted = {one: min(ranges[one][1], max(ranges[one][0], score)) for one, score in asked.items()}
     st.session_state.scores = write_scores(wanted)
     moved = pca.moved(scene.latent, wanted)
     plain, changed = scene.draw(np.array([scene.latent, moved.astype(np.float32)]))
-    left, right = (st.container(), st.container()) if scene.is_wide else st.columns([2, 3])
-    with left:
-        sliders(pca.variances / pca.variances.sum(), pca.low, pca.high, own, wanted, count)
-    with right:
-        cells = ui.panels(plain, 3)
-        for cell, title, pixels in zip(cells, ("Reconstruction", "With the sliders"), (plain, changed), strict=False):
+    if scene.is_wide:
+        pictures, *places = st.container(), *st.columns(2)
+    else:
+        with st.container(key="latent_columns"):
+            pictures, *places = st.columns([3, 2])
+    spread = [place for place in places for _ in range(-(-count // len(places)))]
+    sliders(pca, own, wanted, ranges, spread[:count])
+    with pictures:
+        first, second, third = three(scene)
+        for cell, title, pixels in ((first, "Reconstruction", plain), (second, "With the sliders", changed)):
             with cell:
                 st.markdown(f"**{title}**")
                 st.image(encode_png(pixels), width="stretch", alt=title)
-        with cells[2]:
+        with third:
             st.markdown("**What changed**")
             st.plotly_chart(
                 plots.plot_change(changed - plain),
@@ -488,6 +508,9 @@ def directions(scene: Scene) -> None:
         about = f"{scene.about} · {told}"
         arrays = {"latent": scene.latent, "moved": moved, "reconstruction": plain, "picture": changed}
         with st.container(horizontal=True, key="expert_latent_directions"):
+            st.button(
+                "Reset", icon=":material/restart_alt:", disabled=not wanted, on_click=reset_scores, key="latent_reset"
+            )
             st.download_button(
                 "Both pictures (PNG)",
                 lambda: strips_figure(
@@ -510,17 +533,19 @@ def directions(scene: Scene) -> None:
 
 
 def sliders(
-    shares: np.ndarray, low: np.ndarray, high: np.ndarray, own: np.ndarray, wanted: dict[int, float], count: int
+    pca: Pca,
+    own: np.ndarray,
+    wanted: dict[int, float],
+    ranges: list[tuple[float, float]],
+    places: list[DeltaGenerator],
 ) -> None:
-    """One for each of the strongest directions; where nobody moved it, it stands at the picture's own score."""
+    """One in each place, for the strongest directions; one that nobody moved stands at the picture's own score."""
     state = st.session_state
-    st.button("Reset", icon=":material/restart_alt:", disabled=not wanted, on_click=reset_scores, key="latent_reset")
-    for one in range(count):
-        least = float(np.floor(min(low[one], own[one])) - 1)
-        most = float(np.ceil(max(high[one], own[one])) + 1)
+    shares = pca.variances / pca.variances.sum()
+    for one, (place, (least, most)) in enumerate(zip(places, ranges, strict=True)):
         key = f"latent_direction_{one}"
-        state[key] = min(most, max(least, wanted.get(one, round(float(own[one]), 1))))
-        st.slider(
+        state[key] = wanted.get(one, round(float(own[one]), 1))
+        place.slider(
             f"Component {one + 1}: {shares[one]:.0%} of the variance" + (" · moved" if one in wanted else ""),
             least,
             most,
@@ -528,8 +553,8 @@ def sliders(
             format="%+.1f",
             key=key,
             on_change=keep_score,
-            args=(one, key, count),
-            help=f"The picture's own: {own[one]:+.2f}. Test images: {low[one]:+.1f} to {high[one]:+.1f}.",
+            args=(one, key, len(places)),
+            help=f"The picture's own: {own[one]:+.2f}. Test images: {pca.low[one]:+.1f} to {pca.high[one]:+.1f}.",
         )
 
 
@@ -545,7 +570,7 @@ def reset_scores() -> None:
 def read_scores(text: str, count: int) -> dict[int, float]:
     """A link's {direction: score}, such as "0:1.5,3:-2.0"; what is no such thing is left out."""
     found = re.findall(r"(?:^|,)([0-9]{1,3}):(-?[0-9]{1,3}(?:\.[0-9])?)(?=,|$)", text, re.ASCII)
-    return {int(one): max(-50.0, min(50.0, float(score))) for one, score in found if int(one) < count}
+    return {int(one): float(score) for one, score in found if int(one) < count}
 
 
 def write_scores(scores: dict[int, float]) -> str:

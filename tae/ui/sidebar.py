@@ -76,6 +76,7 @@ def _begin(page: str) -> None:
         " .stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}"
         " .st-key-attention_panels [data-testid='stColumn'], [class*='st-key-train_wide'] [data-testid='stColumn']"
         " {min-width: 22rem}"
+        " .st-key-latent_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
         " .st-key-attention_small [data-testid='stColumn'] {min-width: 8rem}"
         # What draws itself anew every few seconds must not fade each time.
         " .st-key-train_live [data-stale='true'] {opacity: 1 !important}"
