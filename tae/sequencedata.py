@@ -96,10 +96,10 @@ def find_sequences(data: str | Path) -> list[Found]:
         files = [file for file in files if _is_inside(file, home)]
         several = [file for file in files if is_sequence(file)]
         found += [Found(file.relative_to(path).as_posix(), (file,)) for file in several]
-        pictures = tuple(file for file in files if file not in set(several) and file.suffix.lower() in SUFFIXES)
+        pictures = [file for file in files if file not in set(several) and file.suffix.lower() in SUFFIXES]
         if pictures:
             name = (Path(root) if len(pictures) > 1 else pictures[0]).relative_to(path).as_posix()
-            found.append(Found(home.name if name == "." else name, pictures))
+            found.append(Found(home.name if name == "." else name, tuple(pictures)))
     return sorted(found, key=lambda one: natural_order(one.name))
 
 
