@@ -218,9 +218,9 @@ def explore(
             )
         st.caption(
             f"{LAYOUTS[laid.method]} of {len(scene.tests)} demo test images; diamonds: the sidebar's picture and your own. "
-            f"{laid.note}"
+            f"{laid.note}" + (" Double-click lets what was chosen go." if points else "")
         )
-        latent.hover(scene.active, scene.tests, [fitted.pixels for _, fitted in own], "latent_map")
+        latent.hover(scene.active, scene.tests, [fitted.pixels for _, fitted in own], "latent_map", choose_point)
     with right:
         selection(scene, laid, points, own, coordinates, values if colour == "psnr" else None)
         nearest(scene)
@@ -236,8 +236,13 @@ def show_chosen(figure: go.Figure, points: list[int]) -> None:
             trace.update(selectedpoints=[place for place, number in numbers if number in chosen])
 
 
+def choose_point(number: int | None) -> None:
+    """A click chose a point, a double click let all go: while the lasso is at hand, Streamlit tells of neither."""
+    st.session_state.points = "" if number is None else str(number)
+
+
 def keep_points(total: int) -> None:
-    """A click, a box or a lasso chose points, or let them go."""
+    """A box or a lasso chose points, or let them go."""
     event = st.session_state.latent_chart
     chosen = selected_points(event.get("selection", {}), total)
     st.session_state.points = ",".join(map(str, chosen))

@@ -1,7 +1,7 @@
 """The latent space of a model on its page: the test set embedded once for all sessions, its map, ways through it."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,22 +185,36 @@ def _usual_distance(model_digest: str, metric: str, _latents: np.ndarray) -> flo
     return float(np.median(latent.neighbours(_latents, _latents, 2, metric)[1][:, 1]))
 
 
-def hover(active: Active, tests: TestSet, own: Sequence[np.ndarray], beside: str) -> None:
-    """Show the picture of the point under the pointer.
+def hover(
+    active: Active,
+    tests: TestSet,
+    own: Sequence[np.ndarray],
+    beside: str,
+    on_click: Callable[[int | None], None],
+) -> None:
+    """Show the picture of the point under the pointer, and tell of clicks.
 
     Args:
         active: The model.
         tests: Points 0 to n - 1.
         own: (H, W) in [0, 1], points n, n + 1 ...
         beside: Key of the container that holds the plot.
+        on_click: Gets the number of a point that was clicked, None after a double click.
     """
+    key = "latent_hover"
+
+    def tell() -> None:
+        number = st.session_state[key].get("clicked")
+        if isinstance(number, (int, float)) and number == number // 1:
+            on_click(int(number) if 0 <= number < len(tests) + len(own) else None)
+
     height, width = tests.cell
     about = {"columns": COLUMNS, "width": width, "height": height}
     sheets = [{"url": _sheet_url(active.loaded.digest, tests.sheet), "first": 0, "count": len(tests), **about}]
     if own:
         sheet = contact_sheet([to_uint8(one) for one in own], width, COLUMNS, height)
         sheets.append({"url": _url(sheet), "first": len(tests), "count": len(own), **about})
-    _hover(key="latent_hover", data={"beside": f"st-key-{beside}", "sheets": sheets}, height=1)
+    _hover(key=key, data={"beside": f"st-key-{beside}", "sheets": sheets}, height=1, on_clicked_change=tell)
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

@@ -1,4 +1,5 @@
-/* The picture of the point under the pointer, beside Plotly's own label.
+/* The picture of the point under the pointer, beside Plotly's own label; tells which point was clicked, -1 for a double
+ * click.
  *
  * data: {beside: class of the element that holds the plot, sheets: [{url, first, count, columns, width, height}]}: sheet
  * i holds the pictures of the points numbered first to first + count - 1, row by row, in cells of width x height pixels.
@@ -6,6 +7,8 @@
  */
 
 const shown = new WeakMap();
+
+const numberOf = (points) => Number([points[0].customdata].flat()[0]);
 
 class Hover {
   constructor(parent) {
@@ -16,12 +19,15 @@ class Hover {
     this.plot = null;
     this.show = (event) => this.open(event);
     this.hide = () => (this.box.hidden = true);
+    this.click = ({ points }) => this.tell(numberOf(points));
+    this.clear = () => this.tell(-1);
     // Streamlit makes the plot anew now and then.
     this.timer = setInterval(() => this.bind(), 300);
   }
 
-  update(data) {
+  update({ data, setTriggerValue }) {
     this.data = data;
+    this.tell = (number) => setTriggerValue("clicked", number);
     this.bind();
   }
 
@@ -33,6 +39,8 @@ class Hover {
     if (!plot) return;
     plot.on("plotly_hover", this.show);
     plot.on("plotly_unhover", this.hide);
+    plot.on("plotly_click", this.click);
+    plot.on("plotly_deselect", this.clear);
     plot.addEventListener("mouseleave", this.hide);
   }
 
@@ -42,11 +50,13 @@ class Hover {
     // Plotly takes these methods away from a plot that it has given up.
     this.plot.removeListener?.("plotly_hover", this.show);
     this.plot.removeListener?.("plotly_unhover", this.hide);
+    this.plot.removeListener?.("plotly_click", this.click);
+    this.plot.removeListener?.("plotly_deselect", this.clear);
     this.plot.removeEventListener("mouseleave", this.hide);
   }
 
   open({ points, event }) {
-    const number = Number([points[0].customdata].flat()[0]);
+    const number = numberOf(points);
     const sheet = this.data.sheets.find(({ first, count }) => number >= first && number < first + count);
     if (!sheet || !event) return this.hide();
     const place = number - sheet.first;
@@ -73,9 +83,10 @@ class Hover {
 }
 
 /** Streamlit calls this again, with the same parent, whenever its data or theme changes; the last cleanup counts. */
-function hover({ parentElement, data }) {
+function hover(component) {
+  const { parentElement } = component;
   if (!shown.has(parentElement)) shown.set(parentElement, new Hover(parentElement));
-  shown.get(parentElement).update(data);
+  shown.get(parentElement).update(component);
   return () => {
     shown.get(parentElement)?.close();
     shown.delete(parentElement);
