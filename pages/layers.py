@@ -116,9 +116,9 @@ def words(seen: Seen) -> str:
         return "exact copies have no PSNR to compare."
     gains = np.diff(seen.psnr)
     best = int(gains.argmax())
+    most = f"layer {best} adds most ({gains[best]:+.1f} dB)" if gains[best] >= 0.05 else "no layer adds anything"
     return (
-        f"before its first layer the picture can be drawn at {first:.1f} dB, after its last at {last:.1f} dB; layer {best} "
-        f"adds most ({gains[best]:+.1f} dB)."
+        f"before its first layer the picture can be drawn at {first:.1f} dB, after its last at {last:.1f} dB; {most}."
     )
 
 

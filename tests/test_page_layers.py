@@ -143,6 +143,7 @@ def test_one_token_model_has_layers_too(keep: Callable[..., Path]) -> None:
     keep(patch_size=None)
     app = open_page(PAGE)
     assert [len(decibels(chart)) for chart in charts(app)[:2]] == [3, 2]
+    assert "no layer adds anything" in texts(app, "markdown")  # it never learnt
 
 
 def test_untrained_model_is_called_so_and_offers_no_lens() -> None:

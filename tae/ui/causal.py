@@ -130,7 +130,9 @@ def scene(active: Active, chosen: Chosen, fitted: Fitted, other: Chosen) -> Scen
 # ------------------------------------------------------------------------------------------- long work that can be stopped
 
 
-def measured(name: str, key: str, words: str, seconds: float, compute: Callable[[Progress], T]) -> T | None:
+def measured(
+    name: str, key: str, words: str, seconds: float, compute: Callable[[Progress], T], ask: bool = False
+) -> T | None:
     """What a computation finds, kept by its key; where it is not known yet, it is drawn with progress and a stop button.
 
     Args:
@@ -139,6 +141,7 @@ def measured(name: str, key: str, words: str, seconds: float, compute: Callable[
         words: What is being done, such as "Covering patches".
         seconds: About how long it takes; if long, it waits for a click.
         compute: Gets a function to call with the share that is done, and holds the models meanwhile.
+        ask: Whether it waits for a click however short it is.
 
     Returns:
         None while it has not been asked for, and when it was stopped.
@@ -150,7 +153,7 @@ def measured(name: str, key: str, words: str, seconds: float, compute: Callable[
     stopped, wanted = state.setdefault("causal_stopped", set()), state.setdefault("causal_wanted", set())
     mark = f"{name}|{key}"
     place = st.empty()
-    if mark in stopped or (seconds > LONG_S and mark not in wanted):
+    if mark in stopped or ((ask or seconds > LONG_S) and mark not in wanted):
         with place.container(horizontal=True, vertical_alignment="center"):
             st.button(
                 f"{words} ({duration(seconds)})",

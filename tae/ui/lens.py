@@ -13,7 +13,7 @@ from tae.config import ModelConfig
 from tae.images import Fitted
 from tae.lens import Lens, depth_names
 from tae.lens.__main__ import LensConfig, fit_to_file
-from tae.ui.causal import LONG_S, Progress, measured
+from tae.ui.causal import Progress, measured
 from tae.ui.models import Active, checkpoint_files
 from tae.ui.results import MODEL_LOCK, as_batch, digest_of, forward_seconds, read_only
 
@@ -119,8 +119,7 @@ def fitted_lens(active: Active) -> Lens | None:
             copy.write_bytes(st.session_state.uploaded_models[active.key][1])
             return fit_to_file(replace(config, checkpoint=copy), tell)[1]
 
-    # It begins with a click however short it is: it writes a file.
-    return measured("lens", active.loaded.digest, "Fit a lens", max(seconds, LONG_S + 1), compute)
+    return measured("lens", active.loaded.digest, "Fit a lens", seconds, compute, ask=True)  # it may write a file
 
 
 def training_data(active: Active) -> str:
