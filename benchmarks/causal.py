@@ -109,7 +109,7 @@ def occlusions(model: TransformerAutoencoder, image: Tensor) -> Ways:
 
 def hooked(model: TransformerAutoencoder, image: Tensor, knockout: Knockout) -> Tensor:
     """One knock-out by zero in a full forward pass, as one would write it with hooks."""
-    block = (model.encoder if knockout.part == "encoder" else model.decoder).blocks[knockout.layer]
+    block = model.blocks(knockout.part)[knockout.layer]
     head_dim = model.config.latent_dim // model.config.num_heads
     chosen = slice(None)
     if isinstance(knockout.target, int):

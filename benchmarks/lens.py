@@ -18,8 +18,9 @@ import tyro
 
 from tae import latent
 from tae.checkpoint import Loaded, load_checkpoint
+from tae.config import PARTS
 from tae.datasets import DemoSource, to_batch
-from tae.lens import PARTS, Lens, depth_names, lens_path, load_lens, look
+from tae.lens import Lens, depth_names, lens_path, load_lens, look
 from tae.metrics import psnr_of
 
 RESULTS = Path(__file__).parent / "results"

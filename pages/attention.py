@@ -8,6 +8,7 @@ import streamlit as st
 
 from tae import export, plots, ui
 from tae.attention import is_practically_uniform, sinks
+from tae.config import PARTS
 from tae.explorer.payload import Note, View
 from tae.export_heads import measures_figure, overview_figure
 from tae.headstats import MEASURES, locality
@@ -92,7 +93,7 @@ def one_token_notice(active: ui.Active) -> None:
 @st.fragment
 def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
     rows, columns = active.config.grid_for(fitted.pixels.shape[1])
-    needed = (max(map(partial(layers_of, active), ("encoder", "decoder"))) + 1) * (rows * columns) ** 2 * 4
+    needed = (max(map(active.config.num_layers, PARTS)) + 1) * (rows * columns) ** 2 * 4
     if needed > attention.MAX_MAP_BYTES:
         st.error(
             f"The maps of this picture, {rows * columns} patches, would take {needed / 1e9:.2g} GB; at most "
@@ -101,7 +102,7 @@ def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
         ui.write_link()
         return
     if active.is_trained:
-        causal.verdict(active, ui.checked("part", ["encoder", "decoder"]))
+        causal.verdict(active, ui.checked("part", PARTS))
     height, width = fitted.pixels.shape
     with st.container(key="attention_panels"):
         left, right = st.columns(2) if width <= 2 * height else (st.container(), st.container())
@@ -146,10 +147,10 @@ def look_closer(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Sho
 def explorer_panel(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> Shown:
     grid = active.config.grid_for(fitted.pixels.shape[1])
     notes = [] if active.is_trained else [Note("UNTRAINED MODEL: random weights", "error")]
-    head_dim = active.config.latent_dim // active.config.num_heads
+    head_dim = active.config.head_dim
     weighting, discard = ui.checked("weighting", list(WEIGHTINGS)), float(ui.checked("discard", DISCARDS))
     told = f"head_dim {head_dim}" + (" · weighted by value norms" if weighting == "values" else "")
-    status = {part: told for part in ("encoder", "decoder")}
+    status = {part: told for part in PARTS}
     average = attention.one_map(active, fitted, MapChoice()).weights
     foreground = attention.foreground(active, fitted)
     query = query_of(ReportView(), average, foreground)
@@ -162,7 +163,7 @@ def explorer_panel(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> Show
         "own": max(1.5, float(one.weights.max()) * num_tokens),
     }
     zmax = tops[view.range]
-    layers = range(layers_of(active, choice.part)) if not choice.layer.isdecimal() else [int(choice.layer)]
+    layers = range(active.config.num_layers(choice.part)) if not choice.layer.isdecimal() else [int(choice.layer)]
     error = max(attention.recomputation_error(active, fitted, choice.part, layer) for layer in layers)
     title = choice.title(active.config)
     row, column = divmod(view.query, grid[1])
@@ -182,14 +183,10 @@ def explorer_panel(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> Show
     return Shown(view, choice, one.weights, one.hidden_mass, grid, zmax, title, text)
 
 
-def layers_of(active: ui.Active, part: str) -> int:
-    return active.config.encoder_layers if part == "encoder" else active.config.decoder_layers
-
-
 def badges(active: ui.Active, shown: Shown) -> None:
     """What a reader must know before believing the picture."""
     num_tokens = len(shown.weights)
-    head_dim = active.config.latent_dim // active.config.num_heads
+    head_dim = active.config.head_dim
     columns = shown.grid[1]
     with st.container(horizontal=True):
         if shown.choice.head != "spread" and is_practically_uniform(shown.weights):
@@ -319,7 +316,7 @@ def overview(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
         alt=f"All heads of the {part}, one small map each; click one to open it",
     )
     st.caption(
-        f"Every head of the {part} ({active.config.num_heads} in each of {layers_of(active, part)} layers), rows = query, "
+        f"Every head of the {part} ({active.config.num_heads} in each of {active.config.num_layers(part)} layers), rows = query, "
         "columns = key, dark = high; click one to open it above."
     )
     picked = plots.selected_head(event.get("selection", {}))

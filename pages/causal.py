@@ -23,9 +23,9 @@ from tae.causal import (
     which_wins,
 )
 from tae.causal.interventions import WEIGHTS, Edit, Intervention, Knockout, check
+from tae.config import PARTS
 from tae.gallery import gallery
 from tae.images import Fitted, encode_png, escape_markdown, safe_name
-from tae.maps import PARTS
 from tae.ui import attention, causal
 from tae.ui.causal import BASELINES, COVERS, Effect, Scene
 
@@ -327,7 +327,7 @@ def knock_out(scene: Scene) -> None:
 def grid_of(scene: Scene, part: str, active: tuple[Intervention, ...]) -> None:
     """One row for each layer: its heads, its attention as a whole, its MLP."""
     st.markdown(f"**{part.capitalize()}**: heads of each layer, all of them, its MLP")
-    for layer in range(scene.num_layers(part)):
+    for layer in range(scene.config.num_layers(part)):
         targets = [*map(str, range(scene.config.num_heads)), "attention", "mlp"]
         key = f"causal_off_{part}_{layer}"
         here = [
@@ -382,7 +382,7 @@ def history(active: tuple[Intervention, ...]) -> None:
 
 def edits(scene: Scene, active: tuple[Intervention, ...]) -> None:
     """Changes of a layer's attention that take nothing away as a whole."""
-    places = [f"{part}/{layer}" for part in PARTS for layer in range(scene.num_layers(part))]
+    places = [f"{part}/{layer}" for part in PARTS for layer in range(scene.config.num_layers(part))]
     with st.expander("Edit a layer's attention", icon=":material/tune:", expanded=has_edits(active)):
         place = st.selectbox("Layer", places, format_func=layer_title, key="causal_edit_place", persist_state="session")
         kind = st.selectbox(

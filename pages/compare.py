@@ -9,7 +9,7 @@ import streamlit as st
 
 from tae import agreement, export, plots, ui
 from tae.checkpoint import CheckpointError
-from tae.config import size_in_words
+from tae.config import PARTS, size_in_words
 from tae.explorer.payload import Note, Side
 from tae.export_pair import pair_figure
 from tae.gallery import gallery
@@ -149,14 +149,14 @@ def half_b(active: ui.Active, chosen: ui.Chosen) -> Half | None:
 
 def complete(active: ui.Active, chosen: ui.Chosen, prefix: str) -> Half | None:
     """The rest of one side's controls, and its map; None, and a sentence, where there is no map to see."""
-    choices = [choice for part in ("encoder", "decoder") for choice in all_choices(active.config, part)]
+    choices = [choice for part in PARTS for choice in all_choices(active.config, part)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
 
         def pick(field: str, widget: Callable, label: str, options: list[str], words: Callable[[str], str]) -> str:
             options = list(dict.fromkeys(options))
             return ui.choose(f"{prefix}{field}", widget, label, options, format_func=words)
 
-        part = pick("part", st.segmented_control, "Part", ["encoder", "decoder"], str.capitalize)
+        part = pick("part", st.segmented_control, "Part", list(PARTS), str.capitalize)
         layers = [choice.layer for choice in choices if choice.part == part]
         layer = pick("layer", st.segmented_control, "Layer", layers, str.capitalize)
         heads = [choice.head for choice in choices if (choice.part, choice.layer) == (part, layer)]

@@ -8,10 +8,11 @@ import streamlit as st
 from PIL import Image
 
 from tae import export, ui
+from tae.config import PARTS
 from tae.datasets import DemoSource
 from tae.export_strip import strips_figure
 from tae.images import Fitted, encode_png, escape_markdown, safe_name
-from tae.lens import PARTS, Lens, LensError
+from tae.lens import Lens, LensError
 from tae.plots.latent import plot_lens_psnr, plot_lens_strip
 from tae.ui import lens
 from tae.ui.lens import Seen

@@ -267,7 +267,7 @@ def each_layer(
         ValueError: If an argument does not fit.
     """
     tokens, mask = model.layer_input(images, 0, part, widths)
-    for block in (model.encoder if part == "encoder" else model.decoder).blocks:
+    for block in model.blocks(part):
         yield block, tokens, mask
         tokens = block(tokens, mask)
 
@@ -319,7 +319,7 @@ def value_norms(
         ValueError: If an argument does not fit.
     """
     tokens, _ = model.layer_input(images, layer, part, widths)
-    return _value_factors(_block(model, layer, part), tokens).norm(dim=-2).mT
+    return _value_factors(model.blocks(part)[layer], tokens).norm(dim=-2).mT
 
 
 @torch.no_grad()
@@ -346,7 +346,7 @@ def value_weighted(
         ValueError: If an argument does not fit.
     """
     tokens, mask = model.layer_input(images, layer, part, widths)
-    return torch.stack(list(each_head(_block(model, layer, part), tokens, mask, "values")), dim=1)
+    return torch.stack(list(each_head(model.blocks(part)[layer], tokens, mask, "values")), dim=1)
 
 
 @torch.no_grad()
@@ -401,7 +401,7 @@ def recomputation_error(
         ValueError: If an argument does not fit.
     """
     tokens, mask = model.layer_input(images, layer, part, widths)
-    block = _block(model, layer, part)
+    block = model.blocks(part)[layer]
     q, k, v = block.attn.qkv_heads(block.norm1(tokens))
     fused = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
     worst = 0.0
@@ -416,10 +416,6 @@ def normalised(maps: Maps) -> Tensor:
     maps = _tensor(maps)
     sums = maps.sum(dim=-1, keepdim=True)
     return maps / sums.where(sums > 0, 1)
-
-
-def _block(model: TransformerAutoencoder, layer: int, part: str) -> TransformerBlock:
-    return (model.encoder if part == "encoder" else model.decoder).blocks[layer]
 
 
 def _value_factors(block: TransformerBlock, tokens: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from tae.attention import UNIFORM_LIMIT, each_head, each_layer
+from tae.config import PARTS
 from tae.model import TransformerAutoencoder
 
 PERCENTILE = 99.5
@@ -28,7 +29,7 @@ def colour_tops(
         and fusions other than the mean may have stronger weights; they then look as dark as the end of the range.
     """
     shared, full = UNIFORM_LIMIT, UNIFORM_LIMIT
-    for part in ("encoder", "decoder"):
+    for part in PARTS:
         for block, tokens, mask in each_layer(model, image, part, widths):
             mean: Tensor | None = None
             for one in each_head(block, tokens, mask, weighting):

@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 
 PRESET_NAMES = ("tiny", "small", "medium", "large", "xlarge")
+PARTS = ("encoder", "decoder")
 MAX_TOKENS = 16_384
 POSITION_RANK = 16
 """Rank of the decoder's per-position start; see `tae.layers.LowRankStart`."""
@@ -119,6 +120,15 @@ class ModelConfig:
     def position_rank(self) -> int:
         """Rank of the decoder's per-position start; 0 for one token, where the linear expansion says it all."""
         return 0 if self.patch_size is None else POSITION_RANK
+
+    @property
+    def head_dim(self) -> int:
+        """Numbers of a query or a key in one head."""
+        return self.latent_dim // self.num_heads
+
+    def num_layers(self, part: str) -> int:
+        """L of a part, one of `PARTS`."""
+        return self.encoder_layers if part == "encoder" else self.decoder_layers
 
     @property
     def is_one_token(self) -> bool:

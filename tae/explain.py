@@ -19,10 +19,11 @@ import tyro
 from tqdm import tqdm
 
 from tae.checkpoint import Loaded, load_checkpoint
+from tae.config import PARTS
 from tae.explorer.payload import Direction, Range
 from tae.frames import base_folder, count_frames, find_files, read_frame
 from tae.images import ImageError, fit_image, plain_text
-from tae.maps import PARTS, MapChoice, all_choices, compute_map
+from tae.maps import MapChoice, all_choices, compute_map
 from tae.report import MAX_PICTURES, ReportPicture, ReportView, report
 from tae.wholefile import open_whole, write_whole
 

@@ -100,7 +100,7 @@ def head_statistics(
         raise ValueError(f"image must be (1, 1, H, W), got {tuple(image.shape)}")
     config = model.config
     foreground = foreground_tokens(image, config)
-    num_layers = config.encoder_layers if part == "encoder" else config.decoder_layers
+    num_layers = config.num_layers(part)
     values = {name: np.zeros((num_layers, config.num_heads)) for name in MEASURES}
     for layer, (block, tokens, _) in enumerate(each_layer(model, image, part)):
         for head, maps in enumerate(each_head(block, tokens)):

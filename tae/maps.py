@@ -20,11 +20,10 @@ from tae.attention import (
     rollout,
     value_weighted_sum,
 )
-from tae.config import ModelConfig
+from tae.config import PARTS, ModelConfig
 from tae.layers import TransformerBlock
 from tae.model import TransformerAutoencoder
 
-PARTS = ("encoder", "decoder")
 OVER_LAYERS = ("average", "rollout")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,3}", re.ASCII)
 _HEADS_IN_WORDS = {"mean": "mean of", "max": "largest of", "min": "smallest of", "spread": "spread between"}
@@ -92,7 +91,7 @@ class MapChoice:
         Raises:
             ValueError: If the layer or head is not there; the text says which are.
         """
-        num_layers = _num_layers(config, self.part)
+        num_layers = config.num_layers(self.part)
         if self.layer not in OVER_LAYERS and int(self.layer) >= num_layers:
             raise ValueError(f"layer must be from 0 to {num_layers - 1} in the {self.part}, got {self.layer}")
         if _is_number(self.head) and int(self.head) >= config.num_heads:
@@ -100,7 +99,7 @@ class MapChoice:
 
     def title(self, config: ModelConfig) -> str:
         """In words, such as "Encoder, layer 0, head 2" or "Decoder, rollout over 3 layers, largest of 4 heads"."""
-        num_layers = _num_layers(config, self.part)
+        num_layers = config.num_layers(self.part)
         if self.layer in OVER_LAYERS:
             word = "average of" if self.layer == "average" else "rollout over"
             layer = f"{word} {num_layers} layer{'s' if num_layers > 1 else ''}"
@@ -182,7 +181,7 @@ def compute(
             total = layer_map if layer == 0 else total.add_(layer_map)
         elif layer == int(choice.layer):
             return ComputedMap(layer_map[0], 0.0)
-    return ComputedMap(total.div_(_num_layers(model.config, choice.part))[0], 0.0)
+    return ComputedMap(total.div_(model.config.num_layers(choice.part))[0], 0.0)
 
 
 def all_choices(config: ModelConfig, part: str = "encoder", weighting: str = "weights") -> list[MapChoice]:
@@ -194,7 +193,7 @@ def all_choices(config: ModelConfig, part: str = "encoder", weighting: str = "we
     MapChoice(part=part, weighting=weighting)
     heads = [*FUSIONS, "spread", *(str(head) for head in range(config.num_heads))]
     layers = [(layer, head) for layer in OVER_LAYERS for head in FUSIONS]
-    layers += [(str(layer), head) for layer in range(_num_layers(config, part)) for head in heads]
+    layers += [(str(layer), head) for layer in range(config.num_layers(part)) for head in heads]
     return [MapChoice(part=part, layer=layer, head=head, weighting=weighting) for layer, head in layers]
 
 
@@ -205,7 +204,7 @@ def _fused_layers(
     if choice.head == "mean" and choice.weighting == "weights":
         # The way of `get_attention_maps`: each block's output comes from the map itself, not from fused attention.
         tokens, mask = model.layer_input(image, 0, choice.part, widths)
-        for block in (model.encoder if choice.part == "encoder" else model.decoder).blocks:
+        for block in model.blocks(choice.part):
             tokens, layer_map = block.forward_with_map(tokens, mask)
             yield layer_map
         return
@@ -239,10 +238,6 @@ def _spread(mean: Tensor, others: Iterator[Tensor]) -> Tensor:
         mean += away / count
         squares += away.mul_(one.sub_(mean))
     return squares.div_(count).clamp_min_(0).sqrt_()
-
-
-def _num_layers(config: ModelConfig, part: str) -> int:
-    return config.encoder_layers if part == "encoder" else config.decoder_layers
 
 
 def _is_number(text: object) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tae.config import ModelConfig, config_from_dict, config_to_dict, preset_config
+from tae.config import PARTS, ModelConfig, config_from_dict, config_to_dict, preset_config
 from tae.layers import LowRankStart, PatchEmbed, PositionalEncoding, TransformerBlock, unpatchify
 
 AttentionInfo = dict[str, list[Tensor]]
@@ -234,7 +234,7 @@ class TransformerAutoencoder(nn.Module):
             queries = torch.as_tensor(queries, dtype=torch.long, device=tokens.device)
             if queries.ndim != 1 or (queries.numel() and not 0 <= int(queries.min()) <= int(queries.max()) <= last):
                 raise ValueError(f"queries must be token numbers from 0 to {last}, got {queries.tolist()}")
-        return self._part(part).blocks[layer].head_weights(tokens, mask, queries)
+        return self.blocks(part)[layer].head_weights(tokens, mask, queries)
 
     def layer_input(
         self, x: Tensor, layer: int, part: str = "encoder", widths: Tensor | None = None
@@ -244,7 +244,7 @@ class TransformerAutoencoder(nn.Module):
         Raises:
             ValueError: If an argument does not fit.
         """
-        blocks = self._part(part).blocks
+        blocks = self.blocks(part)
         if not 0 <= layer < len(blocks):
             raise ValueError(f"layer must be from 0 to {len(blocks) - 1}, got {layer}")
         ink, columns, mask = self._prepare(x, widths)
@@ -279,8 +279,16 @@ class TransformerAutoencoder(nn.Module):
         """Plain dict of the config's fields; `create_autoencoder(**config)` builds the same model."""
         return config_to_dict(self.config)
 
+    def blocks(self, part: str) -> Blocks:
+        """The layers of a part.
+
+        Raises:
+            ValueError: If the part is unknown.
+        """
+        return self._part(part).blocks
+
     def _part(self, part: str) -> Encoder | Decoder:
-        if part not in ("encoder", "decoder"):
+        if part not in PARTS:
             raise ValueError(f"part must be 'encoder' or 'decoder', got {part!r}")
         return self.encoder if part == "encoder" else self.decoder
 

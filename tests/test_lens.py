@@ -12,10 +12,10 @@ import torch
 from benchmarks import lens as benchmark
 from tae import Card, create_autoencoder, list_checkpoints, load_checkpoint, save_checkpoint
 from tae.checkpoint import COMPANIONS
+from tae.config import PARTS
 from tae.datasets import DemoSource
 from tae.evaluate import reconstruct
 from tae.lens import (
-    PARTS,
     SUFFIX,
     Lens,
     LensError,

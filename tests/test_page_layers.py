@@ -14,11 +14,11 @@ from streamlit.testing.v1 import AppTest
 from tae import runs
 from tae.card import Card
 from tae.checkpoint import load_checkpoint, save_checkpoint
-from tae.config import preset_config
+from tae.config import PARTS, preset_config
 from tae.datasets import DemoSource
 from tae.gallery import gallery
 from tae.images import encode_png
-from tae.lens import PARTS, lens_path, load_lens, look
+from tae.lens import lens_path, load_lens, look
 from tae.model import TransformerAutoencoder
 from tae.trainconfig import TrainConfig
 from tests.test_pages import DEMO, HOSTILE, ROOT, bring, go, open_page, run, shelf, texts  # noqa: F401

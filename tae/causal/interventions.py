@@ -17,8 +17,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tae.config import ModelConfig
-from tae.maps import PARTS
+from tae.config import PARTS, ModelConfig
 
 WEIGHTS = ("uniform", "identity", "random")
 BRANCHES = ("attention", "mlp")
@@ -197,7 +196,7 @@ def check(interventions: Sequence[Intervention], config: ModelConfig, num_tokens
         part, layer, kind = twice[0]
         raise ValueError(f"interventions must hold one {kind} at most in {part}/{layer}, got {edits.count(twice[0])}")
     for one in interventions:
-        num_layers = config.encoder_layers if one.part == "encoder" else config.decoder_layers
+        num_layers = config.num_layers(one.part)
         if one.layer >= num_layers:
             raise ValueError(f"layer must be from 0 to {num_layers - 1} in {one.name}, got {one.layer}")
         if isinstance(one, Knockout):
@@ -212,7 +211,7 @@ def all_knockouts(config: ModelConfig, parts: Sequence[str] = PARTS) -> list[Kno
     return [
         Knockout(part, layer, target)
         for part in parts
-        for layer in range(config.encoder_layers if part == "encoder" else config.decoder_layers)
+        for layer in range(config.num_layers(part))
         for target in (*range(config.num_heads), *BRANCHES)
     ]
 

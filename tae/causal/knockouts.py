@@ -14,10 +14,10 @@ from torch import Tensor
 
 from tae.attention import normalised
 from tae.causal.interventions import Edit, Intervention, Knockout, check
-from tae.causal.prefix import Prefix, blocks_of, images_at_once, make_prefix
+from tae.causal.prefix import Prefix, images_at_once, make_prefix
 from tae.causal.replacements import identity, on_real_tokens, random_weights, uniform
+from tae.config import PARTS
 from tae.layers import Attention, TransformerBlock, attention_weights, merge_heads
-from tae.maps import PARTS
 from tae.model import TransformerAutoencoder
 
 Place = tuple[str, int]
@@ -198,7 +198,7 @@ def _run(
         if number and num_active:
             latent = model.encoder.pool(x, None if masks is None else masks[:num_active])
             x = model.decoder.start_tokens(latent, columns)
-        for layer, block in enumerate(blocks_of(model, part)):
+        for layer, block in enumerate(model.blocks(part)):
             joined = sum(sample.start <= (number, layer) for sample in samples)
             if joined > num_active:
                 new = prefix.tokens[part][layer][images[num_active:joined]]
@@ -317,7 +317,7 @@ def _mixed(attention: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
 def _branches(model: TransformerAutoencoder, prefix: Prefix) -> Iterator[tuple[Place, Tensor, Tensor]]:
     """What each layer adds: its place, heads (B, heads, N, head_dim) before the projection, MLP (B, N, D)."""
     for part in PARTS:
-        for layer, (block, x) in enumerate(zip(blocks_of(model, part), prefix.tokens[part], strict=True)):
+        for layer, (block, x) in enumerate(zip(model.blocks(part), prefix.tokens[part], strict=True)):
             y = _mixed(block.attn, *block.attn.qkv_heads(block.norm1(x)), prefix.mask)
             x = x + block.attn.proj(merge_heads(y))
             yield (part, layer), y, block.mlp(block.norm2(x))

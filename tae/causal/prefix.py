@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from tae.config import ModelConfig
-from tae.maps import PARTS
 from tae.model import Blocks, TransformerAutoencoder
 
 TOKENS_AT_ONCE = 4096
@@ -50,17 +49,6 @@ def make_prefix(model: TransformerAutoencoder, images: Tensor, widths: Tensor | 
     decoder, x = run_through(model.decoder.blocks, x, mask)
     recon = model.finish(x, "decoder", images.shape[3], widths)
     return Prefix(images, widths, mask, {"encoder": encoder, "decoder": decoder}, recon)
-
-
-def blocks_of(model: TransformerAutoencoder, part: str) -> Blocks:
-    """The layers of a part.
-
-    Raises:
-        ValueError: If the part is unknown.
-    """
-    if part not in PARTS:
-        raise ValueError(f"part must be 'encoder' or 'decoder', got {part!r}")
-    return (model.encoder if part == "encoder" else model.decoder).blocks
 
 
 def images_at_once(config: ModelConfig, width: int) -> int:

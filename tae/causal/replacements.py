@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tae.attention import normalised
-from tae.causal.prefix import Prefix, blocks_of, run_through
+from tae.causal.prefix import Prefix, run_through
 from tae.layers import TransformerBlock, attention_weights, merge_heads
 from tae.model import TransformerAutoencoder
 
@@ -45,7 +45,7 @@ def reconstruct_with(
     Raises:
         ValueError: If an argument does not fit, or a replacement has another shape.
     """
-    blocks = blocks_of(model, part)
+    blocks = model.blocks(part)
     chosen = range(len(blocks)) if layers is None else layers
     if any(layer not in range(len(blocks)) for layer in chosen):
         raise ValueError(f"layers must be from 0 to {len(blocks) - 1}, got {list(chosen)}")
@@ -113,7 +113,7 @@ def from_images(
         part: "encoder" or "decoder".
         widths: (B,) or None.
     """
-    blocks = blocks_of(model, part)
+    blocks = model.blocks(part)
     # What enters the layers is kept, not the weights: D numbers a token, instead of heads * N.
     inputs, mask = _layer_inputs(model, images, part, widths)
     return lambda layer, weights: on_real_tokens(blocks[layer].head_weights(inputs[layer], mask), weights)
@@ -133,7 +133,7 @@ def mean_map(
     """
     inputs, mask = _layer_inputs(model, images, part, widths)
     means = []
-    for block, tokens in zip(blocks_of(model, part), inputs, strict=True):
+    for block, tokens in zip(model.blocks(part), inputs, strict=True):
         total = block.head_weights(tokens, mask).sum(dim=0, keepdim=True)  # (1, heads, N, N)
         means.append(normalised(total))
     return lambda layer, weights: on_real_tokens(means[layer], weights)
@@ -159,7 +159,7 @@ def _layer_inputs(
 ) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """Tokens (B, N, D) as they enter each layer in an undisturbed pass, and the mask (B, N) or None."""
     x, mask = model.layer_input(images, 0, part, widths)
-    return run_through(blocks_of(model, part), x, mask)[0], mask
+    return run_through(model.blocks(part), x, mask)[0], mask
 
 
 def on_real_tokens(others: Tensor, weights: Tensor) -> Tensor:

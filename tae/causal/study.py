@@ -16,9 +16,9 @@ from tae.causal.predictors import Interval, agreement, predictors, score_over, t
 from tae.causal.prefix import make_prefix
 from tae.causal.sweeps import head_sweep
 from tae.causal.verdicts import REPLACED_BY, Necessity, necessity, verdict
+from tae.config import PARTS
 from tae.datasets import to_batch
 from tae.images import background_of
-from tae.maps import PARTS
 from tae.model import TransformerAutoencoder
 from tae.tensorfile import parse_json
 

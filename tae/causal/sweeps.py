@@ -10,7 +10,7 @@ from torch import Tensor
 from tae.causal.interventions import Intervention, Knockout, all_knockouts
 from tae.causal.knockouts import ZERO, Baseline, reconstruct_knocked_out
 from tae.causal.prefix import Prefix, check_one, make_prefix
-from tae.maps import PARTS
+from tae.config import PARTS
 from tae.metrics import Quality, measure
 from tae.model import TransformerAutoencoder
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tae.causal.predictors import Interval, Scores, bootstrap_mean
-from tae.causal.prefix import blocks_of, images_at_once, make_prefix
+from tae.causal.prefix import images_at_once, make_prefix
 from tae.causal.replacements import (
     Replacement,
     from_images,
@@ -20,7 +20,7 @@ from tae.causal.replacements import (
     uniform,
 )
 from tae.causal.sweeps import Progress, Sweep, psnr_each
-from tae.maps import PARTS
+from tae.config import PARTS
 from tae.model import TransformerAutoencoder
 
 REPLACED_BY = {
@@ -96,9 +96,7 @@ def necessity(
     means = {part: mean_map(model, others, part) for part in parts}
     starts = range(0, len(images), size)
     places = [
-        (part, layers)
-        for part in parts
-        for layers in (None, *([layer] for layer in range(len(blocks_of(model, part)))))
+        (part, layers) for part in parts for layers in (None, *([layer] for layer in range(len(model.blocks(part)))))
     ]
     steps = len(starts) * len(places)
     for number, start in enumerate(starts):

@@ -16,14 +16,13 @@ decoder it is tokens, which the output projection draws. So at depth L it gives 
 
 from tae.lens.file import SUFFIX, LensError, lens_path, load_lens, save_lens
 from tae.lens.fit import Batch, fit_lens, fit_translator
-from tae.lens.states import PARTS, States, depth_names, draw, read_states
+from tae.lens.states import States, depth_names, draw, read_states
 from tae.lens.view import Lens, PartLens, View, look
 
 __all__ = [
     "Batch",
     "Lens",
     "LensError",
-    "PARTS",
     "PartLens",
     "SUFFIX",
     "States",

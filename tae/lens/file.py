@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tae.config import ModelConfig
-from tae.lens.states import PARTS
+from tae.config import PARTS, ModelConfig
 from tae.lens.view import Lens, PartLens
 from tae.tensorfile import (
     describe,

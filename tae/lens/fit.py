@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tae.lens.states import PARTS, read_states
+from tae.config import PARTS
+from tae.lens.states import read_states
 from tae.lens.view import Lens, PartLens, look
 from tae.model import TransformerAutoencoder
 
@@ -57,13 +58,12 @@ def fit_lens(
     """
     device = next(model.parameters()).device
     dim = model.config.latent_dim
-    num_layers = {"encoder": model.config.encoder_layers, "decoder": model.config.decoder_layers}
-    sums = {part: [_Sums(dim) for _ in range(num_layers[part] + 1)] for part in PARTS}
+    sums = {part: [_Sums(dim) for _ in range(model.config.num_layers(part) + 1)] for part in PARTS}
     num_train = 0
     for images, widths in train:
         for part in PARTS:
             states = read_states(model, images.to(device), part, widths)
-            targets = states.rows(num_layers[part])
+            targets = states.rows(model.config.num_layers(part))
             for depth, one in enumerate(sums[part]):
                 one.add(states.rows(depth), targets)
         num_train += len(images)

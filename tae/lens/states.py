@@ -8,8 +8,6 @@ from torch import Tensor
 from tae.layers import unpatchify
 from tae.model import TransformerAutoencoder
 
-PARTS = ("encoder", "decoder")
-
 
 @dataclass(frozen=True)
 class States:
@@ -58,7 +56,7 @@ def read_states(
         return model.encoder.pool(x, mask) if part == "encoder" else model.decoder.norm(x)
 
     at = [leave(x)]
-    for block in (model.encoder if part == "encoder" else model.decoder).blocks:
+    for block in model.blocks(part):
         x = block(x, mask)
         at.append(leave(x))
     return States(part, at, mask, images.shape[-1], widths)

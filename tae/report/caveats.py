@@ -7,7 +7,7 @@ import numpy as np
 from tae.attention import SINK_THRESHOLD, UNIFORM_LIMIT, is_practically_uniform, sinks
 from tae.config import ModelConfig
 from tae.explorer.payload import Note
-from tae.report.view import ReportView, head_dim
+from tae.report.view import ReportView
 
 UNTRAINED = Note("UNTRAINED MODEL: random weights. Nothing shown here was learnt.", "error")
 UNKNOWN = Note(
@@ -55,9 +55,9 @@ def about_map(
             "Colours end at the largest weight of this map alone: a faint pattern looks strong, and maps cannot be "
             "compared by their colours."
         )
-    if num_tokens > head_dim(config):
+    if num_tokens > config.head_dim:
         plain.append(
-            f"N {num_tokens} > head_dim {head_dim(config)}: attention weights are not determined by what a layer "
+            f"N {num_tokens} > head_dim {config.head_dim}: attention weights are not determined by what a layer "
             "computes, other weights could give the same output (Brunner 2020, On identifiability in transformers)."
         )
     if choice.weighting == "values":

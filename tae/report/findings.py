@@ -11,17 +11,17 @@ from tae.attention import UNIFORM_LIMIT, each_head, each_layer, recomputation_er
 from tae.causal import foreground_tokens
 from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
-from tae.config import ModelConfig
+from tae.config import PARTS, ModelConfig
 from tae.explorer.payload import Note, Payload, View, map_bytes, payload, side
 from tae.export_heads import overview_cell
 from tae.headstats import head_statistics, uniform_statistics
 from tae.images import encode_png
-from tae.maps import PARTS, MapChoice, all_choices, compute, compute_map
+from tae.maps import MapChoice, all_choices, compute, compute_map
 from tae.metrics import Quality, measure
 from tae.model import TransformerAutoencoder
 from tae.plots import block_max, worse_than
 from tae.report.caveats import about_map, about_picture
-from tae.report.view import ReportPicture, ReportView, head_dim
+from tae.report.view import ReportPicture, ReportView
 
 MAX_MAP_BYTES = 10**9
 """Of one float32 map: what a picture with more patches takes is refused."""
@@ -186,7 +186,7 @@ def statuses(config: ModelConfig, errors: dict[str, list[float]]) -> dict[str, s
     """What the explorer says below the maps of each part and layer."""
     found = {}
     for part, of_layers in errors.items():
-        found[part] = f"head_dim {head_dim(config)}"
+        found[part] = f"head_dim {config.head_dim}"
         for layer, error in [("average", max(of_layers)), ("rollout", max(of_layers)), *enumerate(of_layers)]:
             found[f"{part}/{layer}"] = differs(error)
     return found

@@ -21,7 +21,7 @@ from tae.images import FIT_MODES, encode_png, plain_text
 from tae.plots import ERROR_COLOURS, Quantity
 from tae.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNTRAINED
 from tae.report.findings import METRICS, Attention, Findings, differs, explorable, find, held_out, statuses
-from tae.report.view import DIRECTIONS, RANGES, ReportPicture, ReportView, head_dim
+from tae.report.view import DIRECTIONS, RANGES, ReportPicture, ReportView
 
 PICTURE_BYTES = 4_800_000
 """Of one picture: what its figures leave of it is filled with maps for the explorer."""
@@ -271,7 +271,7 @@ def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: Re
     error = of_layers[int(choice.layer)] if choice.layer.isdecimal() else max(of_layers)
     status = (
         f"{title}; query patch {attention.query} (row {row}, column {column}); N {num_tokens}; head_dim "
-        f"{head_dim(config)}; {low:.2g} to {high:.3g} x uniform, colours to {attention.top:.3g} ({RANGES[view.range]}); "
+        f"{config.head_dim}; {low:.2g} to {high:.3g} x uniform, colours to {attention.top:.3g} ({RANGES[view.range]}); "
         f"{differs(error)}; drawn patch by patch, not smoothed"
     )
     short = f"{_plain(found.picture.title)} · {_plain(loaded.card.name)} · {title} · colours to {attention.top:.3g}"
@@ -352,7 +352,7 @@ def _about_model(loaded: Loaded, checkpoint_file: str) -> list[tuple[str, str]]:
         ("Image size, width x height", size_in_words(config.input_size)),
         ("Patch", patch),
         ("Layers", f"{config.encoder_layers} in the encoder, {config.decoder_layers} in the decoder"),
-        ("Heads", f"{config.num_heads} in each layer, head_dim {head_dim(config)}"),
+        ("Heads", f"{config.num_heads} in each layer, head_dim {config.head_dim}"),
         ("Latent", f"{config.latent_dim} numbers for an image"),
         ("Parameters", f"{parameters:,}"),
         ("Trained", "yes" if card.is_trained else "NO: random weights"),

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from tae.config import ModelConfig
 from tae.explorer.payload import Direction, Range
 from tae.images import Fitted
 from tae.maps import MapChoice
@@ -55,7 +54,3 @@ class ReportView:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {str(getattr(self, name))[:80]!r}")
         if self.query is not None and self.query < 0:
             raise ValueError(f"query must be a patch number from 0, or None, got {self.query}")
-
-
-def head_dim(config: ModelConfig) -> int:
-    return config.latent_dim // config.num_heads

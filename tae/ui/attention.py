@@ -13,7 +13,7 @@ from tae import attention, causal, headstats, maps
 from tae.attention import each_head, each_layer
 from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
-from tae.config import ModelConfig
+from tae.config import PARTS, ModelConfig
 from tae.datasets import DemoSource
 from tae.explorer.payload import Side, View, side
 from tae.gallery import gallery
@@ -202,7 +202,7 @@ def report_maker(active: Active, chosen: Chosen, fitted: Fitted, choice: MapChoi
     origin = (*chosen.picture.notes, *([chosen.sample.note] if chosen.sample else []))
     picture = ReportPicture(title=chosen.title, fitted=fitted, origin=origin, fit=st.session_state.fit)
     shown = ReportView(choice=choice, query=view.query, direction=view.direction, range=view.range)
-    known = {part: _known_statistics(active.loaded.digest, part).get("spread") for part in ("encoder", "decoder")}
+    known = {part: _known_statistics(active.loaded.digest, part).get("spread") for part in PARTS}
     spreads = {part: spread for part, spread in known.items() if spread is not None}
 
     def make() -> bytes:
@@ -221,8 +221,7 @@ def effects_on_tests(active: Active, part: str) -> np.ndarray | None:
     if study is None:
         return None
     config = active.config
-    layers = config.encoder_layers if part == "encoder" else config.decoder_layers
-    names = [[f"{part}/{layer}/{head}" for head in range(config.num_heads)] for layer in range(layers)]
+    names = [[f"{part}/{layer}/{head}" for head in range(config.num_heads)] for layer in range(config.num_layers(part))]
     return np.array([[study.median_damage(name) for name in row] for row in names])
 
 

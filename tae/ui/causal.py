@@ -16,10 +16,9 @@ from tae import causal
 from tae.causal import Baseline, Box, Curves, Damage, Intervention, Necessity, Scores, Study, Sweep, Verdict
 from tae.causal.interventions import check
 from tae.checkpoint import Loaded
-from tae.config import ModelConfig
+from tae.config import PARTS, ModelConfig
 from tae.datasets import DemoSource, to_batch
 from tae.images import Fitted, background_of, escape_markdown, fit_image
-from tae.maps import PARTS
 from tae.metrics import Quality, measure
 from tae.ui.models import Active, checkpoint_files
 from tae.ui.pictures import Chosen
@@ -79,9 +78,6 @@ class Scene:
     @property
     def num_tokens(self) -> int:
         return self.grid[0] * self.grid[1]
-
-    def num_layers(self, part: str) -> int:
-        return self.config.encoder_layers if part == "encoder" else self.config.decoder_layers
 
     def seconds(self, passes: float) -> float:
         """About how long so many runs of one image through the whole model take here."""

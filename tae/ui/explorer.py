@@ -13,6 +13,7 @@ import streamlit as st
 from streamlit.components.v2 import component
 
 from tae import explorer
+from tae.config import PARTS
 from tae.explorer.payload import (
     Note,
     Side,
@@ -32,9 +33,7 @@ _mount = component("tae_explorer", css=explorer.style(), js=explorer.script())
 
 def map_names(active: Active, weighting: str) -> tuple[str, ...]:
     """All maps of encoder and decoder."""
-    return tuple(
-        choice.name for part in ("encoder", "decoder") for choice in all_choices(active.config, part, weighting)
-    )
+    return tuple(choice.name for part in PARTS for choice in all_choices(active.config, part, weighting))
 
 
 def explore(
