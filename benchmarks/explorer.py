@@ -13,12 +13,8 @@ import importlib.util
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +26,8 @@ from playwright.sync_api import Browser, Page
 from tae.config import preset_config
 from tae.datasets import DemoSource, to_batch
 from tae.model import TransformerAutoencoder
-from tests.browser import free_port, running_browser
+from tests.browser import ROOT, running_app, running_browser
 
-ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 NOT_INSTALLED = "not measured: bertviz is not installed"
 MAX_BERTVIZ_PAIRS = 10**7
@@ -78,27 +73,9 @@ def main(config: ExplorerConfig) -> None:
     (config.results / "explorer.md").write_text(table(result))
 
 
-@contextmanager
-def running_page() -> Iterator[str]:
+def running_page() -> AbstractContextManager[str]:
     """The page on a free port of this machine."""
-    port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "benchmarks/explorer_page.py"]
-    command += ["--server.headless=true", f"--server.port={port}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, **quiet)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address
-    finally:
-        server.terminate()
-        server.wait()
+    return running_app("benchmarks/explorer_page.py", PYTHONPATH=str(ROOT))
 
 
 def measure(browser: Browser, address: str, method: str, tokens: int, config: ExplorerConfig) -> dict:

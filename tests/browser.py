@@ -5,6 +5,7 @@
 takes those pictures: `tests/screenshots/*.png`; for one of them it trains for some minutes.
 """
 
+import base64
 import os
 import shutil
 import socket
@@ -13,11 +14,22 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlparse
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Download,
+    Page,
+    Request,
+    sync_playwright,
+)
 
 from tae import runs
 from tae.trainconfig import TrainConfig
@@ -30,17 +42,13 @@ PROBES = ("_stcore/health", "_stcore/host-config")
 """Streamlit itself asks for these below each page's own address first, and gets a 404."""
 
 
-def free_port() -> int:
+@contextmanager
+def running_app(script: str = "app.py", **environment: str) -> Iterator[str]:
+    """The app, or another script, on a free port of this machine, with these environment variables besides; its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-@contextmanager
-def running_app(**environment: str) -> Iterator[str]:
-    """The app on a free port of this machine, with these environment variables besides; yields its address."""
-    port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true", f"--server.port={port}"]
     server = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -76,6 +84,54 @@ def running_browser() -> Iterator[Browser]:
             browser.close()
 
 
+@contextmanager
+def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterator[Callable[..., Page]]:
+    """Opens paths of the app, each in a session of its own; at the end, whatever went wrong on any of the pages fails."""
+    contexts: list[BrowserContext] = []
+    wrong: list[str] = []
+
+    def note_console(message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.location.get("url", "").endswith(PROBES):
+            wrong.append(f"console: {message.text} {message.location}")
+
+    def note_request(request: Request) -> None:
+        if not request.url.startswith((address, "data:", "blob:")):
+            wrong.append(f"foreign request: {request.url}")
+
+    def note_dialog(dialog: Dialog) -> None:
+        wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def open_page(
+        path: str = "/",
+        width: int = 1400,
+        height: int = window_height,
+        scheme: str = "light",
+        wait: bool = True,
+        **settings: Any,
+    ) -> Page:
+        viewport = {"width": width, "height": height}
+        context = browser.new_context(viewport=viewport, **{"color_scheme": scheme, **settings})  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", note_console)
+        page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
+        page.on("request", note_request)
+        page.on("dialog", note_dialog)
+        page.goto(address + path)
+        if wait:
+            settle(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        for page in context.pages:
+            if "Traceback" in page.content() or page.get_by_test_id("stException").count():
+                wrong.append(f"traceback on {page.url}")
+        context.close()
+    assert not wrong
+
+
 def settle(page: Page) -> None:
     """Wait until the page's script has run to its end and what it drew has been painted."""
     page.locator("h1").first.wait_for(timeout=90_000)
@@ -88,6 +144,39 @@ def settle(page: Page) -> None:
     for plot in page.locator('[data-testid="stPlotlyChart"]:visible').all():  # others are on their way out
         plot.locator(".main-svg").first.wait_for(timeout=30_000)
     page.wait_for_timeout(400)  # Plotly paints heatmaps one frame after their frame is there
+
+
+def drop(page: Page, *files: tuple[str, bytes]) -> None:
+    """Drag files in: what a browser sends when they are let go over the drop zone."""
+    listed = [{"name": name, "data": base64.b64encode(content).decode()} for name, content in files]
+    transfer = page.evaluate_handle(
+        """files => {
+            const transfer = new DataTransfer();
+            for (const {name, data} of files) {
+                const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+                transfer.items.add(new File([bytes], name));
+            }
+            return transfer;
+        }""",
+        listed,
+    )
+    zone = page.locator('[data-testid="stFileUploaderDropzone"]')
+    for event in ("dragenter", "dragover", "drop"):
+        zone.dispatch_event(event, {"dataTransfer": transfer})
+    page.wait_for_timeout(1500)
+    settle(page)
+
+
+def saved(page: Page, label: str) -> tuple[str, bytes]:
+    """Click a download, the first one of that label; its suggested name and its bytes."""
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=label).first.click()
+    download: Download = waiting.value
+    return download.suggested_filename, Path(download.path()).read_bytes()
+
+
+def link(page: Page) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
 
 
 def main() -> None:

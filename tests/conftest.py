@@ -15,7 +15,7 @@ settings.register_profile("tae", deadline=None)  # how long a test takes is no c
 settings.load_profile("tae")
 
 if TYPE_CHECKING:  # only the browser tests need it
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 SMALL = {
     "input_size": (24, 32),
@@ -39,6 +39,30 @@ def browser() -> "Iterator[Browser]":
 
     with running_browser() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """One app for all files."""
+    from tests.browser import running_app
+
+    with running_app() as address:
+        yield address
+
+
+@pytest.fixture
+def window_height() -> int:
+    """Of the browser's window, in pixels, where a test says nothing else."""
+    return 900
+
+
+@pytest.fixture
+def open_page(address: str, browser: "Browser", window_height: int) -> "Iterator[Callable[..., Page]]":
+    """Opens a path of the app in a session of its own; at the end, whatever went wrong on any of the pages fails."""
+    from tests.browser import sessions
+
+    with sessions(browser, address, window_height) as open_one:
+        yield open_one
 
 
 @pytest.fixture

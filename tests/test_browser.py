@@ -1,6 +1,5 @@
 """The app as a person uses it: a real server, a real Chromium; nothing may go wrong on the console or be fetched from afar."""
 
-import base64
 import csv
 import io
 import json
@@ -8,19 +7,16 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Dialog, Download, Page, expect
+from playwright.sync_api import Page, expect
 from skimage import data as skimage_data
 
 from tae.datasets import compose_square
 from tae.images import encode_png
-from tests.browser import CHROMIUM, PROBES, running_app, settle
+from tests.browser import CHROMIUM, drop, link, saved, settle
 
 pytestmark = [
     pytest.mark.browser,
@@ -28,71 +24,6 @@ pytestmark = [
 ]
 HOSTILE = "<img src=x onerror=alert(1)> ![a](http:%2F%2Fexample.org%2Fx.png) $x$ **b**"
 SHOWN = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 21, 28)"}
-
-
-@pytest.fixture(scope="session")
-def address() -> Iterator[str]:
-    with running_app() as address:
-        yield address
-
-
-@pytest.fixture
-def open_page(address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a path of the app in a session of its own; at the end, whatever went wrong on any of the pages fails."""
-    contexts, wrong = [], []
-
-    def note_console(message) -> None:
-        if message.type == "error" and not message.location.get("url", "").endswith(PROBES):
-            wrong.append(f"console: {message.text} {message.location}")
-
-    def note_request(request) -> None:
-        if not request.url.startswith((address, "data:", "blob:")):
-            wrong.append(f"foreign request: {request.url}")
-
-    def note_dialog(dialog: Dialog) -> None:
-        wrong.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    def open_one(path: str = "/", width: int = 1400, height: int = 900, scheme: str = "light") -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", note_console)
-        page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
-        page.on("request", note_request)
-        page.on("dialog", note_dialog)
-        page.goto(address + path)
-        settle(page)
-        return page
-
-    yield open_one
-    for context in contexts:
-        for page in context.pages:
-            if "Traceback" in page.content() or page.locator('[data-testid="stException"]').count():
-                wrong.append(f"traceback on {page.url}")
-        context.close()
-    assert not wrong
-
-
-def drop(page: Page, *files: tuple[str, bytes]) -> None:
-    """Drag files in: what a browser sends when they are let go over the drop zone."""
-    listed = [{"name": name, "data": base64.b64encode(content).decode()} for name, content in files]
-    transfer = page.evaluate_handle(
-        """files => {
-            const transfer = new DataTransfer();
-            for (const {name, data} of files) {
-                const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
-                transfer.items.add(new File([bytes], name));
-            }
-            return transfer;
-        }""",
-        listed,
-    )
-    zone = page.locator('[data-testid="stFileUploaderDropzone"]')
-    for event in ("dragenter", "dragover", "drop"):
-        zone.dispatch_event(event, {"dataTransfer": transfer})
-    page.wait_for_timeout(1500)
-    settle(page)
 
 
 def picture(index: int) -> bytes:
@@ -103,18 +34,6 @@ def photograph() -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(skimage_data.camera()).save(buffer, "JPEG")
     return buffer.getvalue()
-
-
-def saved(page: Page, label: str) -> tuple[str, bytes]:
-    """Click a download, the first one of that label; its suggested name and its bytes."""
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name=label).first.click()
-    download: Download = waiting.value
-    return download.suggested_filename, Path(download.path()).read_bytes()
-
-
-def link(page: Page) -> dict[str, str]:
-    return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
 
 
 def status(page: Page) -> str:

@@ -4,15 +4,14 @@ import csv
 import io
 import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser import CHROMIUM, PROBES, running_app, settle
+from tests.browser import CHROMIUM, settle
 
 pytestmark = [
     pytest.mark.browser,
@@ -20,45 +19,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with running_app() as address:
-        yield address
-
-
 @pytest.fixture
-def open_page(address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a path of the app in a session of its own; at the end, whatever went wrong on any of the pages fails."""
-    contexts: list[BrowserContext] = []
-    wrong: list[str] = []
-
-    def note_console(message) -> None:
-        if message.type == "error" and not message.location.get("url", "").endswith(PROBES):
-            wrong.append(f"console: {message.text} {message.location}")
-
-    def note_request(request) -> None:
-        if not request.url.startswith((address, "data:", "blob:")):
-            wrong.append(f"foreign request: {request.url}")
-
-    def open_one(path: str, width: int = 1400, height: int = 1200, scheme: str = "light", wait: bool = True) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", note_console)
-        page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
-        page.on("request", note_request)
-        page.goto(address + path)
-        if wait:
-            settle(page)
-        return page
-
-    yield open_one
-    for context in contexts:
-        for page in context.pages:
-            if page.get_by_test_id("stException").count():
-                wrong.append(f"exception on {page.url}")
-        context.close()
-    assert not wrong
+def window_height() -> int:
+    return 1200
 
 
 def link(page: Page) -> dict[str, str]:

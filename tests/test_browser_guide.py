@@ -1,57 +1,19 @@
 """Glossary, tour and demo as a person uses them, in a real browser: pointer, Tab, finger, arrow keys, reload."""
 
 import os
-from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tae.glossary import find
 from tae.tour import STORY, TOUR
-from tests.browser import CHROMIUM, PROBES, running_app, settle
+from tests.browser import CHROMIUM, settle
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
 ]
 DARK_TEXT, LIGHT_TEXT = "rgb(28, 34, 48)", "rgb(232, 235, 242)"
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with running_app() as address:
-        yield address
-
-
-@pytest.fixture
-def open_page(address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a path of the app for a new visitor; at the end, whatever went wrong on any of the pages fails."""
-    contexts: list[BrowserContext] = []
-    wrong: list[str] = []
-
-    def note_console(message) -> None:
-        if message.type == "error" and not message.location.get("url", "").endswith(PROBES):
-            wrong.append(f"console: {message.text} {message.location}")
-
-    def note_request(request) -> None:
-        if not request.url.startswith((address, "data:", "blob:")):
-            wrong.append(f"foreign request: {request.url}")
-
-    def open_one(path: str = "/", width: int = 1400, height: int = 900, **settings) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", note_console)
-        page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
-        page.on("request", note_request)
-        page.goto(address + path)
-        settle(page)
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert not wrong
 
 
 def start_tour(page: Page) -> None:

@@ -14,9 +14,8 @@ from playwright.sync_api import Page, expect
 from tae import load_checkpoint, runs
 from tae.datasets import compose_square
 from tae.images import encode_png
-from tests.browser import CHROMIUM, ROOT, running_app, settle
-from tests.test_browser import SHOWN, drop, saved
-from tests.test_browser import open_page as open_page  # a fixture, with this module's `address`
+from tests.browser import CHROMIUM, ROOT, drop, running_app, saved, settle
+from tests.test_browser import SHOWN
 
 pytestmark = [
     pytest.mark.browser,
