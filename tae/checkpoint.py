@@ -13,7 +13,6 @@ checked against the file's size and the model's shapes before memory is set asid
 it does not say who made the file.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +42,7 @@ from tae.tensorfile import (
     read_header,
     seal,
     shown,
+    to_json,
     write_tensors,
 )
 
@@ -125,10 +125,10 @@ def save_checkpoint(path: Path | str, model: nn.Module, card: Card, dtype: torch
     metadata = {
         "program": PROGRAM,
         "format_version": str(FORMAT_VERSION),
-        "config": _to_json(config_to_dict(config)),
-        "card": _to_json(asdict(card)),
+        "config": to_json(config_to_dict(config)),
+        "card": to_json(asdict(card)),
     }
-    with _refusing(path.name):
+    with refusing(path.name):
         _check_tensors(config, described)
         _check_finite(weights)
     write_tensors(path, weights, {**metadata, "sha256": seal(_sealed_texts(metadata), described, digests_of(weights))})
@@ -141,7 +141,7 @@ def load_checkpoint(path: Path | str) -> Loaded:
     Raises:
         CheckpointError: If it cannot be read, or is not a whole and sound checkpoint of this program.
     """
-    with _refusing(Path(path).name), open_regular(Path(path)) as (file, size):
+    with refusing(Path(path).name), open_regular(Path(path)) as (file, size):
         return _load(file, size)
 
 
@@ -151,7 +151,7 @@ def read_checkpoint(data: bytes, name: str = "checkpoint") -> Loaded:
     Raises:
         CheckpointError: If they are not a whole and sound checkpoint of this program.
     """
-    with _refusing(name):
+    with refusing(name):
         return _load(BytesIO(data), len(data))
 
 
@@ -174,7 +174,7 @@ def list_checkpoints(folder: Path | str) -> list[Listed]:
 def _list_one(path: Path) -> Listed:
     size = 0
     try:
-        with _refusing(path.name), open_regular(path) as (file, size):
+        with refusing(path.name), open_regular(path) as (file, size):
             _, config, card = _inspect(file, size)
     except CheckpointError as error:
         return Listed(path, clean_text(path.name, 80), None, None, str(error), size)
@@ -281,10 +281,6 @@ def _unprefixed(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
-def _to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
 def _is_file_in(path: Path, home: Path) -> bool:
     try:
         resolved = path.resolve(strict=True)
@@ -294,7 +290,7 @@ def _is_file_in(path: Path, home: Path) -> bool:
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
+def refusing(name: str) -> Iterator[None]:
     """Turn what goes wrong inside into a `CheckpointError` that names the file."""
     file_name = clean_text(re.split(r"[/\\]", name)[-1], 80) or "checkpoint"
     try:

@@ -16,8 +16,7 @@ does not change it.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from io import BufferedIOBase
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import Any
 import torch
 
 from tae.card import Card, clean_text
-from tae.checkpoint import CheckpointError
+from tae.checkpoint import CheckpointError, refusing
 from tae.config import ModelConfig, config_from_dict, config_to_dict
 from tae.images import natural_order
 from tae.model import TransformerAutoencoder
@@ -42,6 +41,7 @@ from tae.tensorfile import (
     read_header,
     seal,
     shown,
+    to_json,
     write_tensors,
 )
 
@@ -135,11 +135,11 @@ def save_sequence(path: Path | str, model: SequenceModel, card: Card, autoencode
     metadata = {
         "program": PROGRAM,
         "format_version": str(FORMAT_VERSION),
-        "config": _to_json(asdict(model.config)),
-        "autoencoder": _to_json(belongs),
-        "card": _to_json(asdict(card)),
+        "config": to_json(asdict(model.config)),
+        "autoencoder": to_json(belongs),
+        "card": to_json(asdict(card)),
     }
-    with _refusing(path.name):
+    with refusing(path.name):
         _check_finite(tensors)
     texts = [metadata[name] for name in _TEXTS]
     write_tensors(path, tensors, {**metadata, "sha256": seal(texts, describe(tensors), digests_of(tensors))})
@@ -157,7 +157,7 @@ def load_sequence(path: Path | str, autoencoder: TransformerAutoencoder | None =
         CheckpointError: If it cannot be read, is not a whole and sound checkpoint of a sequence model, or belongs to another
             autoencoder.
     """
-    with _refusing(Path(path).name), open_regular(Path(path)) as (file, size):
+    with refusing(Path(path).name), open_regular(Path(path)) as (file, size):
         header, config, belongs, card = _inspect(file, size)
         if not belongs.is_inside:
             _check_belongs(belongs, autoencoder)
@@ -181,7 +181,7 @@ def inspect_sequence(path: Path | str) -> ListedSequence:
     """A checkpoint as its header tells, for lists; never raises for what is in the file."""
     path = Path(path)
     try:
-        with _refusing(path.name), open_regular(path) as (file, size):
+        with refusing(path.name), open_regular(path) as (file, size):
             _, config, belongs, card = _inspect(file, size)
     except CheckpointError as error:
         return ListedSequence(path, None, None, None, str(error))
@@ -292,19 +292,3 @@ def _check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"the tensor {name} holds NaN or infinity")
-
-
-def _to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-@contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Turn what goes wrong inside into a `CheckpointError` that names the file."""
-    file_name = clean_text(re.split(r"[/\\]", name)[-1], 80) or "checkpoint"
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(f"{file_name}: cannot be read ({error.strerror or 'input/output error'})") from error
-    except ValueError as error:
-        raise CheckpointError(clean_text(f"{file_name}: {error}", 2000)) from error

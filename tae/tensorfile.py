@@ -222,6 +222,15 @@ def dtype_name(dtype: torch.dtype) -> str:
     raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES.values()))}, got {dtype}")
 
 
+def to_json(value: object) -> str:
+    """What `parse_json` reads: compact, and neither NaN nor infinity.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def parse_json(text: bytes | str, what: str) -> object:
     """Strict JSON: UTF-8, no key twice, no NaN, no endless numbers, no bottomless nesting.
 

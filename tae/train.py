@@ -22,7 +22,7 @@ from tae.distributed import World, joined
 from tae.sources import ImageSource, open_source
 from tae.trainconfig import TrainConfig, differences
 from tae.trainer import Trainer, TrainingError, TrainRecord, planned
-from tae.trainstate import state_files
+from tae.trainstate import refuse_another_run, refuse_to_replace, refuse_to_share, state_files
 from tae.wholefile import remove_leftovers
 
 
@@ -87,24 +87,15 @@ def train(
 
 def _refuse_to_replace(config: TrainConfig, folder: Path) -> None:
     """Two runs never write into the same files."""
-    if runs.is_running(folder):
-        raise ValueError(f"another process is training in {folder}; wait for it, stop it, or choose another --out")
-    begun = (folder / "log.jsonl").exists() or bool(state_files(folder))
+    refuse_to_share(folder)
     if config.resume:
         before = runs.read_run(folder).config if (folder / "config.json").exists() else None
-        if before is None:
-            raise ValueError(f"there is no run to resume in {folder}; leave --resume out to begin it")
-        changed = differences(before, config)
-        if changed:
-            raise ValueError(
-                f"a resumed run must be what it was; {'; '.join(changed)}; give the same values, or start a new run, with "
-                "--init-from to keep what was learnt"
-            )
-    elif not config.overwrite:
-        if begun:
-            raise ValueError(f"{folder} holds a run already; --resume goes on with it, --overwrite starts anew")
-        if config.out_path.exists():
-            raise ValueError(f"{config.out_path} exists already; choose another --out, or --overwrite it")
+        changed = None if before is None else differences(before, config)
+        refuse_another_run(
+            changed, folder, "give the same values, or start a new run, with --init-from to keep what was learnt"
+        )
+    else:
+        refuse_to_replace(folder, config.out_path, config.overwrite)
 
 
 def _prepare_folder(config: TrainConfig, folder: Path) -> None:

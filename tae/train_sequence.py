@@ -37,7 +37,15 @@ from tae.sequence import SequenceModel, pad_sequences
 from tae.sequencedata import DemoSequences, Embedder, FileSequences, SequenceSource
 from tae.sequencefile import save_sequence
 from tae.trainer import TrainingError
-from tae.trainstate import TrainState, load_newest, save_state, state_files
+from tae.trainstate import (
+    TrainState,
+    find_state,
+    refuse_another_run,
+    refuse_to_replace,
+    refuse_to_share,
+    save_state,
+    state_files,
+)
 from tae.wholefile import remove_leftovers, write_whole
 
 FREE_TO_CHANGE = ("resume", "overwrite", "log_every", "save_every_s", "name", "cache", "test_sequences")
@@ -292,18 +300,15 @@ class _Training:
     def _find_state(self) -> TrainState | None:
         if not self.config.resume:
             return None
-        state, torn = load_newest(self.folder)
-        for sentence in torn:
-            self.notify(sentence)
-        if state is None:
-            self.notify("found no whole state of this run: starting from the beginning")
-            return None
-        if state.values.get("fingerprint") != self.fingerprint:
-            raise ValueError(
-                f"the sequences of {self.config.data} and the autoencoder must be those that the run began with, and they have "
-                "changed; start a new run"
-            )
-        self.notify(f"resuming after step {state.step} of {self.config.steps}")
+        state = find_state(
+            self.folder,
+            self.fingerprint,
+            self.notify,
+            f"the sequences of {self.config.data} and the autoencoder must be those that the run began with, and they have "
+            "changed; start a new run",
+        )
+        if state is not None:
+            self.notify(f"resuming after step {state.step} of {self.config.steps}")
         return state
 
     def _take_weights(self, state: TrainState) -> None:
@@ -514,26 +519,24 @@ def _own(model: SequenceModel) -> torch.nn.Module:
 
 def _refuse_to_replace(config: SequenceTrainConfig, folder: Path) -> None:
     """Two runs never write into the same files."""
-    if runs.is_running(folder):
-        raise ValueError(f"another process is training in {folder}; wait for it, stop it, or choose another --out")
-    begun = (folder / "log.jsonl").exists() or bool(state_files(folder))
+    refuse_to_share(folder)
     if config.resume:
-        try:
-            before = config_from_dict(json.loads((folder / "config.json").read_text()))
-        except (OSError, ValueError):
-            raise ValueError(f"there is no run to resume in {folder}; leave --resume out to begin it") from None
-        changed = [
-            f"{field.name}: was {getattr(before, field.name)!r}, now {getattr(config, field.name)!r}"
-            for field in fields(SequenceTrainConfig)
-            if field.name not in FREE_TO_CHANGE and getattr(before, field.name) != getattr(config, field.name)
-        ]
-        if changed:
-            raise ValueError(f"a resumed run must be what it was; {'; '.join(changed)}; or start a new run")
-    elif not config.overwrite:
-        if begun:
-            raise ValueError(f"{folder} holds a run already; --resume goes on with it, --overwrite starts anew")
-        if config.out_path.exists():
-            raise ValueError(f"{config.out_path} exists already; choose another --out, or --overwrite it")
+        refuse_another_run(_changed(config, folder), folder, "or start a new run")
+    else:
+        refuse_to_replace(folder, config.out_path, config.overwrite)
+
+
+def _changed(config: SequenceTrainConfig, folder: Path) -> list[str] | None:
+    """What differs from the run in this folder; None where there is none."""
+    try:
+        before = config_from_dict(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError):
+        return None
+    return [
+        f"{field.name}: was {getattr(before, field.name)!r}, now {getattr(config, field.name)!r}"
+        for field in fields(SequenceTrainConfig)
+        if field.name not in FREE_TO_CHANGE and getattr(before, field.name) != getattr(config, field.name)
+    ]
 
 
 def _prepare_folder(config: SequenceTrainConfig, folder: Path) -> None:

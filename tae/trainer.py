@@ -36,7 +36,7 @@ from tae.plan import HEADROOM, plan
 from tae.sources import ImageSource
 from tae.trainconfig import TrainConfig, command_line, config_from_dict, config_to_dict
 from tae.trainlog import TrainLog
-from tae.trainstate import TrainState, load_newest, save_state
+from tae.trainstate import TrainState, find_state, save_state
 
 PACE_STEPS, PACE_SECONDS = 10, 20
 """A time budget becomes a number of steps after so many steps, or so much time if that is sooner."""
@@ -117,18 +117,15 @@ class Trainer:
     def _find_state(self) -> TrainState | None:
         if not self.config.resume:
             return None
-        state, torn = load_newest(self.folder)
-        for sentence in torn:
-            self.notify(sentence)
-        if state is None:
-            self.notify("found no whole state of this run: starting from the beginning")
-            return None
-        if state.values.get("fingerprint") != self.fingerprint:
-            raise ValueError(
-                f"the images of {self.config.data} must be those that the run began with, and they have changed; "
-                "start a new run, with --init-from to keep what was learnt"
-            )
-        self.notify(f"resuming after step {state.step} of {state.values['steps'] or '?'}")
+        state = find_state(
+            self.folder,
+            self.fingerprint,
+            self.notify,
+            f"the images of {self.config.data} must be those that the run began with, and they have changed; "
+            "start a new run, with --init-from to keep what was learnt",
+        )
+        if state is not None:
+            self.notify(f"resuming after step {state.step} of {state.values['steps'] or '?'}")
         return state
 
     def _start_from(self, path: Path) -> None:

@@ -7,13 +7,14 @@ a full disk or a bad sector has torn is passed over for the one before it.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from tae import runs
 from tae.tensorfile import (
     DTYPES,
     describe,
@@ -87,6 +88,69 @@ def load_newest(folder: Path) -> tuple[TrainState | None, list[str]]:
         except OSError as error:
             torn.append(f"{path.name} is passed over: it cannot be read ({error.strerror or 'input/output error'})")
     return None, torn
+
+
+def find_state(folder: Path, fingerprint: str, notify: Callable[[str], None], if_changed: str) -> TrainState | None:
+    """The state from which a run goes on; None, and a sentence, where there is no whole one.
+
+    Args:
+        folder: Of the run.
+        fingerprint: Of what it learns from now; another one is refused.
+        notify: Is told of torn files.
+        if_changed: The sentence that refuses it.
+
+    Raises:
+        ValueError: If the run learnt from something else.
+    """
+    state, torn = load_newest(folder)
+    for sentence in torn:
+        notify(sentence)
+    if state is None:
+        notify("found no whole state of this run: starting from the beginning")
+    elif state.values.get("fingerprint") != fingerprint:
+        raise ValueError(if_changed)
+    return state
+
+
+def refuse_to_replace(folder: Path, out: Path, overwrite: bool) -> None:
+    """A new run never writes over what an earlier one left, unless it is told to.
+
+    Raises:
+        ValueError: If it would.
+    """
+    if overwrite:
+        return
+    if (folder / "log.jsonl").exists() or state_files(folder):
+        raise ValueError(f"{folder} holds a run already; --resume goes on with it, --overwrite starts anew")
+    if out.exists():
+        raise ValueError(f"{out} exists already; choose another --out, or --overwrite it")
+
+
+def refuse_to_share(folder: Path) -> None:
+    """Two runs never write into the same files.
+
+    Raises:
+        ValueError: If another process trains in this folder now.
+    """
+    if runs.is_running(folder):
+        raise ValueError(f"another process is training in {folder}; wait for it, stop it, or choose another --out")
+
+
+def refuse_another_run(changed: Sequence[str] | None, folder: Path, advice: str) -> None:
+    """A resumed run must be what it was.
+
+    Args:
+        changed: What differs from the run that is there; None: there is none.
+        folder: Of the run.
+        advice: What to do instead.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if changed is None:
+        raise ValueError(f"there is no run to resume in {folder}; leave --resume out to begin it")
+    if changed:
+        raise ValueError(f"a resumed run must be what it was; {'; '.join(changed)}; {advice}")
 
 
 def state_files(folder: Path) -> list[Path]:
