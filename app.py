@@ -10,22 +10,6 @@ from tae import export, plots, ui
 from tae.gallery import gallery
 from tae.images import SUFFIXES, ImageError, encode_png, escape_markdown, safe_name
 
-METRICS = {
-    "psnr": ("PSNR", "{:.1f} dB", True, "Peak signal-to-noise ratio: higher is better; 6 dB more is half the error."),
-    "ssim": (
-        "SSIM",
-        "{:.3f}",
-        True,
-        "Structural similarity, 1 for a perfect copy. Flatters mostly blank pages: read it beside the foreground MSE.",
-    ),
-    "mse": ("MSE", "{:.4f}", False, "Mean squared error over all pixels, greys from 0 to 1: lower is better."),
-    "foreground_mse": (
-        "Foreground MSE",
-        "{:.4f}",
-        False,
-        "Mean squared error over pixels that are not white (darker than .95): lower is better.",
-    ),
-}
 PER_PAGE = 24
 
 
@@ -162,7 +146,7 @@ def verdict(active: ui.Active, result: ui.Result) -> None:
 
 def measures(active: ui.Active, result: ui.Result) -> None:
     for column, (metric, (label, pattern, higher_is_better, explanation)) in zip(
-        st.columns(4), METRICS.items(), strict=True
+        st.columns(4), plots.METRICS.items(), strict=True
     ):
         value = getattr(result.quality, metric)
         with column:

@@ -26,7 +26,6 @@ SECTIONS = {
 }
 WEIGHTINGS = {"weights": "Weights", "values": "Weighted by value norms"}
 DISCARDS = ["0", "0.5", "0.7", "0.8", "0.9", "0.95"]
-FORMATS: tuple[tuple[export.Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
 
 
 @dataclass(frozen=True)
@@ -163,8 +162,8 @@ def explorer_panel(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> Show
         "own": max(1.5, float(one.weights.max()) * num_tokens),
     }
     zmax = tops[view.range]
-    layers = range(active.config.num_layers(choice.part)) if not choice.layer.isdecimal() else [int(choice.layer)]
-    error = max(attention.recomputation_error(active, fitted, choice.part, layer) for layer in layers)
+    errors = attention.recomputation_errors(active, fitted, choice.part)
+    error = errors[int(choice.layer)] if choice.layer.isdecimal() else max(errors)
     title = choice.title(active.config)
     row, column = divmod(view.query, grid[1])
     low, high = float(one.weights.min()) * num_tokens, float(one.weights.max()) * num_tokens
@@ -508,7 +507,7 @@ def exports(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Shown) 
         st.caption("Drawn again from the same numbers; every file names what it shows.")
         for label, make in figures.items():
             with st.container(horizontal=True):
-                for fmt, mime in FORMATS:
+                for fmt, mime in export.FORMATS:
                     st.download_button(
                         f"{label} ({fmt.upper()})",
                         lambda make=make, fmt=fmt: make(fmt),

@@ -17,7 +17,6 @@ from tae.images import Fitted, ImageError, escape_markdown, safe_name
 from tae.maps import MapChoice, all_choices
 from tae.ui import attention, causal, explorer
 
-FORMATS: tuple[tuple[export.Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
 SAME, TWIN = "same", "twin"
 HEADS = {
     "mean": "Mean of heads",
@@ -268,7 +267,7 @@ def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) ->
 
     with st.popover("Take it with you", icon=":material/download:"):
         with st.container(horizontal=True):
-            for fmt, mime in FORMATS:
+            for fmt, mime in export.FORMATS:
                 st.download_button(
                     f"Side by side ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}", mime, on_click="ignore"
                 )

@@ -45,7 +45,6 @@ NEAREST = 6
 MAX_GALLERY = 60
 MAX_RINGS = 12
 SLIDERS = 8
-FORMATS: tuple[tuple[export.Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
 
 
 @dataclass(frozen=True)
@@ -444,7 +443,7 @@ def walk(scene: Scene, other: ui.Chosen, points: np.ndarray, frames: np.ndarray,
             icon=":material/download:",
             on_click="ignore",
         )
-        for fmt, mime in FORMATS:
+        for fmt, mime in export.FORMATS:
             st.download_button(
                 f"Strip ({fmt.upper()})",
                 lambda fmt=fmt: strips_figure([row], about, fmt, not scene.active.is_trained),

@@ -18,7 +18,6 @@ from tae.ui import lens
 from tae.ui.lens import Seen
 
 WAYS = {"tuned": "Tuned", "raw": "Raw"}
-FORMATS: tuple[tuple[export.Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
 
 
 def main() -> None:
@@ -247,7 +246,7 @@ def exports(
         return export.metrics_csv(made)
 
     with st.popover("Take it with you", icon=":material/download:"), st.container(horizontal=True):
-        for fmt, mime in FORMATS:
+        for fmt, mime in export.FORMATS:
             st.download_button(
                 f"Strips ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}", mime, on_click="ignore"
             )

@@ -401,7 +401,18 @@ def recomputation_error(
         ValueError: If an argument does not fit.
     """
     tokens, mask = model.layer_input(images, layer, part, widths)
-    block = model.blocks(part)[layer]
+    return _recomputation_error(model.blocks(part)[layer], tokens, mask)
+
+
+@torch.no_grad()
+def recomputation_errors(
+    model: TransformerAutoencoder, images: Tensor, part: str = "encoder", widths: Tensor | None = None
+) -> list[float]:
+    """`recomputation_error` of each layer of a part, in one pass."""
+    return [_recomputation_error(*layer) for layer in each_layer(model, images, part, widths)]
+
+
+def _recomputation_error(block: TransformerBlock, tokens: Tensor, mask: Tensor | None) -> float:
     q, k, v = block.attn.qkv_heads(block.norm1(tokens))
     fused = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
     worst = 0.0

@@ -4,16 +4,14 @@ Latents here are arrays (n, D), as `embed_images` gives them; numbers are comput
 from a latent which no image has says what the decoder makes of it, not that such an image exists.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 
+from tae.animation import encode_gif
 from tae.datasets import to_batch
-from tae.images import to_uint8
 from tae.model import TransformerAutoencoder
 
 METRICS = ("euclidean", "cosine")
@@ -366,12 +364,8 @@ def interpolation_gif(frames: np.ndarray, frame_ms: int = 80, there_and_back: bo
     """
     if len(frames) == 0:
         raise ValueError("frames must be at least one, got none")
-    pictures = [Image.fromarray(to_uint8(frame)) for frame in frames]
-    if there_and_back:
-        pictures += pictures[-2:0:-1]
-    file = io.BytesIO()
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=frame_ms, loop=0, optimize=False)
-    return file.getvalue()
+    pictures = list(frames)
+    return encode_gif([*pictures, *pictures[-2:0:-1]] if there_and_back else pictures, frame_ms)
 
 
 def _plane(pca: Pca, latents: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from tae.images import fit_image, plain_text, read_image
 from tae.maps import MapChoice, compute
 from tae.model import TransformerAutoencoder
 from tae.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNKNOWN, UNTRAINED, about_map, about_picture
-from tae.report.findings import explorable, query_of, recomputation_errors, statuses
+from tae.report.findings import errors_of_parts, explorable, query_of, statuses
 from tae.report.page import notes_page
 from tae.report.view import ReportPicture, ReportView
 from tae.wholefile import write_whole
@@ -133,7 +133,7 @@ def show(
         query_of(view, weights, foreground_tokens(batch, config).numpy()),
         colour_tops(own, batch, weighting),
         [*notes, NOT_EXPLANATION],
-        statuses(config, recomputation_errors(own, pixels)),
+        statuses(config, errors_of_parts(own, pixels)),
         MAX_BYTES,
     )
     return Shown(standalone.page(made, title), title, height or _height(made))

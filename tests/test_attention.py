@@ -426,6 +426,13 @@ def test_recomputed_weights_make_the_fused_output(part, widths, dtype, most):
         assert error <= most  # rounding, many times over
 
 
+def test_recomputation_errors_of_all_layers_are_those_of_each(small_model):
+    model, images = small_model(), torch.rand(2, 1, 24, 32, dtype=torch.float64)
+    for part in ("encoder", "decoder"):
+        one_by_one = [attention.recomputation_error(model, images, layer, part) for layer in range(2)]
+        assert attention.recomputation_errors(model, images, part) == one_by_one
+
+
 def test_the_recomputation_error_shows_coarse_arithmetic():
     torch.manual_seed(0)
     model = TransformerAutoencoder(CONFIG).eval()

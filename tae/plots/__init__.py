@@ -32,7 +32,7 @@ from tae.plots.maps import (
     selected_region,
     selected_token,
 )
-from tae.plots.quality import percentile_rank, plot_by_group, plot_distribution, plot_signed_error, worse_than
+from tae.plots.quality import METRICS, percentile_rank, plot_by_group, plot_distribution, plot_signed_error, worse_than
 from tae.plots.style import (
     ATTENTION_COLOURS,
     CURVE_COLOURS,
@@ -52,6 +52,7 @@ __all__ = [
     "ERROR_COLOURS",
     "EXACT_TOKENS",
     "MARKER_COLOUR",
+    "METRICS",
     "MAX_CELLS",
     "MAX_CELLS_SMALL",
     "MAX_POINTS",

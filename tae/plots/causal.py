@@ -1,6 +1,5 @@
 """What interventions do, as figures: differences, damage, curves, effects beside what predicts them."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from tae.images import encode_png
 from tae.plots.quality import plot_signed_error
-from tae.plots.style import CURVE_COLOURS, MARKER_COLOUR, OVERLAY, QUERY_COLOUR, finish
+from tae.plots.style import CURVE_COLOURS, GREY, MARKER_COLOUR, OVERLAY, QUERY_COLOUR, band, finish, lay_under
 
 if TYPE_CHECKING:  # they need PyTorch, which drawing does without
     from tae.causal import Curves, Interval
@@ -19,7 +18,6 @@ if TYPE_CHECKING:  # they need PyTorch, which drawing does without
 PART_COLOURS = {"encoder": CURVE_COLOURS[0], "decoder": CURVE_COLOURS[1]}
 KIND_COLOURS = {"attention": CURVE_COLOURS[3], "gradient": CURVE_COLOURS[0], "trivial": CURVE_COLOURS[4]}
 """Of predictors: made of attention, of gradients, or of nothing that a network knows."""
-GREY = "138,143,153"
 
 
 @dataclass(frozen=True)
@@ -156,18 +154,7 @@ def plot_removal(psnr: np.ndarray, random_psnr: np.ndarray, removed: Sequence[st
     figure = go.Figure()
     if len(random_psnr):
         low, high = random_psnr.min(axis=0), random_psnr.max(axis=0)
-        figure.add_trace(
-            go.Scatter(
-                x=np.concatenate([steps, steps[::-1]]),
-                y=np.concatenate([low, high[::-1]]),
-                fill="toself",
-                fillcolor=f"rgba({GREY},0.25)",
-                line={"width": 0},
-                mode="lines",
-                hoverinfo="skip",
-                name=f"{len(random_psnr)} random orders, lowest to highest",
-            )
-        )
+        figure.add_trace(band(steps, low, high, 0.25, f"{len(random_psnr)} random orders, lowest to highest"))
         figure.add_trace(
             go.Scatter(
                 x=steps,
@@ -225,25 +212,13 @@ def plot_patch_maps(
     )
     x_edges = np.minimum(np.arange(columns + 1) * patch_size, width)
     y_edges = np.minimum(np.arange(rows + 1) * patch_size, height)
-    source = "data:image/png;base64," + base64.b64encode(encode_png(image)).decode()
+    png = encode_png(image)
     words = np.array(
         [[f"patch {row * columns + c}: row {row}, column {c}" for c in range(columns)] for row in range(rows)]
     )
     for number, one in enumerate(maps):
         row, col = number // across + 1, number % across + 1
-        figure.add_layout_image(
-            source=source,
-            x=0,
-            y=0,
-            sizex=width,
-            sizey=height,
-            xref="x",
-            yref="y",
-            sizing="stretch",
-            layer="below",
-            row=row,
-            col=col,
-        )
+        lay_under(figure, png, width, height, row=row, col=col)
         values = np.asarray(one.values, np.float64).reshape(grid)
         figure.add_trace(
             go.Heatmap(
@@ -388,17 +363,7 @@ def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
     """
     height, width = image.shape
     figure = go.Figure()
-    figure.add_layout_image(
-        source="data:image/png;base64," + base64.b64encode(encode_png(image)).decode(),
-        x=0,
-        y=0,
-        sizex=width,
-        sizey=height,
-        xref="x",
-        yref="y",
-        sizing="stretch",
-        layer="below",
-    )
+    lay_under(figure, encode_png(image), width, height)
     # Points that nobody sees: Plotly lets a box be drawn only over something that can be chosen.
     step = max(4, min(height, width) // 24)
     x, y = np.meshgrid(np.arange(step / 2, width, step), np.arange(step / 2, height, step))

@@ -1,6 +1,5 @@
 """All heads at once, heads in numbers over the layers, and two maps compared, as figures. Arrays in, figures out."""
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +15,14 @@ from tae.plots.style import (
     ATTENTION_COLOURS,
     CURVE_COLOURS,
     ERROR_COLOURS,
+    GREY,
     QUERY_COLOUR,
+    band,
     block_extreme,
     block_max,
     colour_bar,
     finish,
+    lay_under,
 )
 
 if TYPE_CHECKING:  # it needs PyTorch, which drawing does without
@@ -32,7 +34,6 @@ OVERVIEW_WIDTH = 1600
 """Pixels, at most, of the overview."""
 MIN_TOP = 1.5
 """A colour range ends here at least, in x uniform: what is practically uniform stays pale."""
-BAND_COLOUR = "138,143,153"
 MEAN_COLOUR = CURVE_COLOURS[1]
 LABEL_HEIGHT = 34
 """Pixels on the screen below each head of a sorted overview, for two lines."""
@@ -128,17 +129,7 @@ def plot_overview(
     overview = overview_image(maps, order, columns, zmax, room)
     height, width = overview.indices.shape
     figure = go.Figure()
-    figure.add_layout_image(
-        source="data:image/png;base64," + base64.b64encode(overview.to_png()).decode(),
-        x=0,
-        y=0,
-        sizex=width,
-        sizey=height,
-        xref="x",
-        yref="y",
-        sizing="stretch",
-        layer="below",
-    )
+    lay_under(figure, overview.to_png(), width, height)
     strongest = [float(maps[one].max()) for one in order]
     said = [f"<br>{label} {values[one]:.4g}" if values is not None else "" for one in order]
     figure.add_trace(
@@ -233,24 +224,13 @@ def plot_measure_over_layers(
         places = layers if num_layers > 1 else np.array([-0.2, 0.2])
         bands = np.broadcast_to(quantiles, (5, len(places)))
         for low, high, opacity, name in ((0, 4, 0.22, "5 to 95 %"), (1, 3, 0.32, "25 to 75 %")):
-            figure.add_trace(
-                go.Scatter(
-                    x=np.concatenate([places, places[::-1]]),
-                    y=np.concatenate([bands[low], bands[high][::-1]]),
-                    fill="toself",
-                    fillcolor=f"rgba({BAND_COLOUR},{opacity})",
-                    line={"width": 0},
-                    mode="lines",
-                    hoverinfo="skip",
-                    name=f"test images, {name}",
-                )
-            )
+            figure.add_trace(band(places, bands[low], bands[high], opacity, f"test images, {name}"))
         figure.add_trace(
             go.Scatter(
                 x=places,
                 y=bands[2],
                 mode="lines",
-                line={"width": 1.5, "color": f"rgb({BAND_COLOUR})"},
+                line={"width": 1.5, "color": f"rgb({GREY})"},
                 name="test images, median",
                 hovertemplate="median of the test images: %{y:.4g}<extra></extra>",
             )
@@ -283,7 +263,7 @@ def plot_measure_over_layers(
                 x=[-0.4, num_layers - 0.6],
                 y=[uniform, uniform],
                 mode="lines",
-                line={"width": 1.5, "dash": "dash", "color": f"rgb({BAND_COLOUR})"},
+                line={"width": 1.5, "dash": "dash", "color": f"rgb({GREY})"},
                 hovertemplate="uniform attention: %{y:.4g}<extra></extra>",
                 name="uniform attention",
             )

@@ -1,6 +1,5 @@
 """The latent space and the layers' lens as figures: a map of pictures, a spectrum, pictures by depth and their PSNR."""
 
-import base64
 import html
 from collections.abc import Sequence
 
@@ -9,7 +8,7 @@ import plotly.graph_objects as go
 from PIL import Image
 
 from tae.images import encode_png, to_uint8
-from tae.plots.style import ATTENTION_COLOURS, CURVE_COLOURS, MARKER_COLOUR, QUERY_COLOUR, colour_bar, finish
+from tae.plots.style import ATTENTION_COLOURS, CURVE_COLOURS, MARKER_COLOUR, QUERY_COLOUR, colour_bar, finish, lay_under
 
 EDGE = "#7d8aa5"
 """Of points, so that the palest are seen on white and the darkest on black."""
@@ -253,17 +252,7 @@ def plot_lens_strip(
     strip, places = lens_strip(pictures)
     flags = [False] * num if unusual is None else list(unusual)
     figure = go.Figure()
-    figure.add_layout_image(
-        source="data:image/png;base64," + base64.b64encode(encode_png(strip)).decode(),
-        x=0,
-        y=0,
-        sizex=strip.shape[1],
-        sizey=strip.shape[0],
-        xref="x",
-        yref="y",
-        sizing="stretch",
-        layer="below",
-    )
+    lay_under(figure, encode_png(strip), strip.shape[1], strip.shape[0])
     for (top, left), name, value, is_unusual in zip(places, names, psnr, flags, strict=True):
         warning = f"<br><span style='color:{MARKER_COLOUR}'>out of distribution</span>" if is_unusual else ""
         figure.add_annotation(

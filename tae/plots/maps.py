@@ -1,6 +1,5 @@
 """Attention as figures: a map, all layers, one patch's weights on the image. Arrays in, Plotly figures out."""
 
-import base64
 import re
 from dataclasses import dataclass
 
@@ -10,7 +9,17 @@ from plotly.subplots import make_subplots
 
 from tae.config import MAX_TOKENS
 from tae.images import encode_png
-from tae.plots.style import ATTENTION_COLOURS, OVERLAY, QUERY_COLOUR, Quantity, block_max, colour_bar, finish, unit_of
+from tae.plots.style import (
+    ATTENTION_COLOURS,
+    OVERLAY,
+    QUERY_COLOUR,
+    Quantity,
+    block_max,
+    colour_bar,
+    finish,
+    lay_under,
+    unit_of,
+)
 
 EXACT_TOKENS = 400
 """Up to here a map is drawn cell by cell; above, blocks of cells show their largest weight."""
@@ -262,17 +271,7 @@ def lay_over_image(
     y_edges = np.minimum(np.arange(rows + 1) * patch_size, height)
     x_centres, y_centres = (x_edges[:-1] + x_edges[1:]) / 2, (y_edges[:-1] + y_edges[1:]) / 2
     figure = go.Figure()
-    figure.add_layout_image(
-        source="data:image/png;base64," + base64.b64encode(encode_png(image)).decode(),
-        x=0,
-        y=0,
-        sizex=width,
-        sizey=height,
-        xref="x",
-        yref="y",
-        sizing="stretch",
-        layer="below",
-    )
+    lay_under(figure, encode_png(image), width, height)
     figure.add_trace(
         go.Heatmap(
             z=values.reshape(grid),

@@ -4,6 +4,7 @@ Attention is drawn dark = high in a reversed magma, which people with any colour
 diverging map that is centred on zero. Units of attention are "x uniform": a weight times the number of tokens.
 """
 
+import base64
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,8 @@ MARKER_COLOUR = "#d55e00"
 CURVE_COLOURS = ("#0077bb", "#d55e00", "#009e73", "#a8559a", "#8a8f99")
 """Blue, vermilion, green, purple, grey, after Okabe & Ito 2008: apart for every kind of colour vision, and seen on white
 and on black alike. From the sixth curve on they come again, dashed."""
+GREY = "138,143,153"
+"""The last of these colours as red, green, blue, to be made transparent."""
 Quantity = Literal["weight", "spread"]
 """What a map's numbers are: weights, or their standard deviation between heads."""
 CLEAR = "rgba(0,0,0,0)"
@@ -80,3 +83,33 @@ def finish(
 
 def colour_bar(title: str) -> dict:
     return {"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0, "len": 0.9}
+
+
+def lay_under(figure: go.Figure, png: bytes, width: int, height: int, **place: int) -> None:
+    """A picture below all that a figure draws, from (0, 0) to (width, height); place: row and col among several."""
+    figure.add_layout_image(
+        source="data:image/png;base64," + base64.b64encode(png).decode(),
+        x=0,
+        y=0,
+        sizex=width,
+        sizey=height,
+        xref="x",
+        yref="y",
+        sizing="stretch",
+        layer="below",
+        **place,
+    )
+
+
+def band(x: np.ndarray, low: np.ndarray, high: np.ndarray, opacity: float, name: str) -> go.Scatter:
+    """What lies between two curves (n,) over x (n,), filled in grey; name: in the legend."""
+    return go.Scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([low, high[::-1]]),
+        fill="toself",
+        fillcolor=f"rgba({GREY},{opacity})",
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        name=name,
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.attention import UNIFORM_LIMIT, each_head, each_layer, recomputation_error
+from tae.attention import UNIFORM_LIMIT, each_head, each_layer, recomputation_errors
 from tae.causal import foreground_tokens
 from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
@@ -19,7 +19,7 @@ from tae.images import encode_png
 from tae.maps import MapChoice, all_choices, compute, compute_map
 from tae.metrics import Quality, measure
 from tae.model import TransformerAutoencoder
-from tae.plots import block_max, worse_than
+from tae.plots import METRICS, block_max, worse_than
 from tae.report.caveats import about_map, about_picture
 from tae.report.view import ReportPicture, ReportView
 
@@ -77,25 +77,6 @@ class Findings:
     worse_than: dict[str, float]
     notes: list[Note]
     attention: Attention | None
-
-
-METRICS = {
-    "psnr": ("PSNR", "{:.2f} dB", True, "Peak signal-to-noise ratio: higher is better; 6 dB more is half the error."),
-    "ssim": (
-        "SSIM",
-        "{:.3f}",
-        True,
-        "Structural similarity, 1 for a perfect copy. Flatters mostly blank pages: read it beside the foreground MSE.",
-    ),
-    "mse": ("MSE", "{:.4f}", False, "Mean squared error over all pixels, greys from 0 to 1: lower is better."),
-    "foreground_mse": (
-        "Foreground MSE",
-        "{:.4f}",
-        False,
-        "Mean squared error over pixels that are not white (darker than .95): lower is better.",
-    ),
-}
-"""{name: (label, how it is written, whether higher is better, what it means)}."""
 
 
 @torch.no_grad()
@@ -196,14 +177,10 @@ def differs(error: float) -> str:
     return f"recomputed weights @ V differ from the fused output by at most {error:.1e}"
 
 
-def recomputation_errors(model: TransformerAutoencoder, pixels: np.ndarray) -> dict[str, list[float]]:
-    """{part: `tae.attention.recomputation_error` of each layer}."""
+def errors_of_parts(model: TransformerAutoencoder, pixels: np.ndarray) -> dict[str, list[float]]:
+    """{part: `tae.attention.recomputation_errors`}."""
     image = _as_batch(pixels)
-    numbers = {"encoder": model.config.encoder_layers, "decoder": model.config.decoder_layers}
-    return {
-        part: [recomputation_error(model, image, layer, part) for layer in range(number)]
-        for part, number in numbers.items()
-    }
+    return {part: recomputation_errors(model, image, part) for part in PARTS}
 
 
 def query_of(view: ReportView, weights: np.ndarray, foreground: np.ndarray) -> int:
@@ -233,7 +210,7 @@ def _attend(model: TransformerAutoencoder, image: Tensor, grid: tuple[int, int],
         query=query_of(view, weights, foreground_tokens(image, config).numpy()),
         tops=tops,
         top=own_top if view.range == "own" else tops[view.range],
-        errors=recomputation_errors(model, image[0, 0].numpy()),
+        errors=errors_of_parts(model, image[0, 0].numpy()),
         notes=about_map(weights, view, config, grid, computed.hidden_mass),
         heads=heads,
         merged=merged,

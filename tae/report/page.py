@@ -18,9 +18,9 @@ from tae.explorer.payload import Note
 from tae.export_heads import measures_figure, overview_figure
 from tae.headstats import Spread
 from tae.images import FIT_MODES, encode_png, plain_text
-from tae.plots import ERROR_COLOURS, Quantity
+from tae.plots import ERROR_COLOURS, METRICS, Quantity
 from tae.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNTRAINED
-from tae.report.findings import METRICS, Attention, Findings, differs, explorable, find, held_out, statuses
+from tae.report.findings import Attention, Findings, differs, explorable, find, held_out, statuses
 from tae.report.view import DIRECTIONS, RANGES, ReportPicture, ReportView
 
 PICTURE_BYTES = 4_800_000
@@ -28,6 +28,8 @@ PICTURE_BYTES = 4_800_000
 REPORT_BYTES = 40_000_000
 """Of all pictures together: where there are many, each has fewer maps."""
 MAX_PICTURES = 50
+FINER = {"psnr": "{:.2f} dB"}
+"""A file that is kept says a digit more than the page."""
 
 
 def report(
@@ -196,6 +198,7 @@ def _metrics(loaded: Loaded, found: Findings) -> str:
     count = loaded.card.metrics.get("count")
     rows = []
     for metric, (label, pattern, _, meaning) in METRICS.items():
+        pattern = FINER.get(metric, pattern)
         value = getattr(found.quality, metric)
         place = "no test figures in the card"
         if metric in found.worse_than:

@@ -244,17 +244,15 @@ def _attention_maps(
     return {name: read_only(attention_map[0].numpy()) for name, attention_map in maps.items()}
 
 
-def recomputation_error(active: Active, fitted: Fitted, part: str, layer: int) -> float:
-    """Largest difference between recomputed weights @ V and the fused output, in one layer."""
-    return _recomputation_error(active.loaded.digest, digest_of(fitted), part, layer, active.loaded, fitted)
+def recomputation_errors(active: Active, fitted: Fitted, part: str) -> list[float]:
+    """Largest difference between recomputed weights @ V and the fused output, in each layer."""
+    return _recomputation_errors(active.loaded.digest, digest_of(fitted), part, active.loaded, fitted)
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
-def _recomputation_error(
-    model_digest: str, digest: str, part: str, layer: int, _loaded: Loaded, _fitted: Fitted
-) -> float:
+@st.cache_data(max_entries=128, show_spinner=False)
+def _recomputation_errors(model_digest: str, digest: str, part: str, _loaded: Loaded, _fitted: Fitted) -> list[float]:
     with MODEL_LOCK:
-        return attention.recomputation_error(_loaded.model, as_batch(_fitted), layer, part)
+        return attention.recomputation_errors(_loaded.model, as_batch(_fitted), part)
 
 
 def without_attention(
