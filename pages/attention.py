@@ -14,7 +14,7 @@ from tae.export_heads import measures_figure, overview_figure
 from tae.headstats import MEASURES, locality
 from tae.images import Fitted, encode_png, escape_markdown, safe_name
 from tae.maps import MapChoice
-from tae.report.findings import query_of
+from tae.report.findings import differs, query_of
 from tae.report.view import DIRECTIONS, RANGES, ReportView
 from tae.ui import attention, causal, explorer
 
@@ -133,7 +133,7 @@ def look_closer(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Sho
     if section == "overview":
         overview(active, fitted, shown)
     elif section == "heatmap":
-        heatmap(active, fitted, shown)
+        heatmap(active, fitted, shown, region)
     elif section == "numbers":
         in_numbers(active, fitted, shown)
     else:
@@ -154,7 +154,7 @@ def explorer_panel(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> Show
     foreground = attention.foreground(active, fitted)
     query = query_of(ReportView(), average, foreground)
     view = explorer.explore(active, fitted, chosen.title, query, notes, status)
-    choice = attention.choice_of(view.name, weighting, discard)
+    choice = MapChoice.named(view.name, weighting, discard)
     one = attention.one_map(active, fitted, choice)
     num_tokens = len(one.weights)
     tops = {
@@ -172,12 +172,12 @@ def explorer_panel(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> Show
     text = (
         f"{untrained}{title} · query patch {view.query} (row {row}, column "
         f"{column}) · N {num_tokens} · head_dim {head_dim} · {low:.2g} to {high:.3g} x uniform, colours to {zmax:.3g} "
-        f"({RANGES[view.range]}) · {hidden}recomputed weights @ V differ from the fused output by at most {error:.1e} · "
+        f"({RANGES[view.range]}) · {hidden}{differs(error)} · "
         "drawn patch by patch, not smoothed"
     )
     st.caption(
-        f"{untrained}{title} · N {num_tokens} · colours to {zmax:.3g} x uniform ({RANGES[view.range]}) · {hidden}recomputed "
-        f"weights @ V differ from the fused output by at most {error:.1e}."
+        f"{untrained}{title} · N {num_tokens} · colours to {zmax:.3g} x uniform ({RANGES[view.range]}) · {hidden}"
+        f"{differs(error)}."
     )
     return Shown(view, choice, one.weights, one.hidden_mass, grid, zmax, title, text)
 
@@ -326,9 +326,8 @@ def overview(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
         st.rerun(scope="fragment")
 
 
-def heatmap(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
+def heatmap(active: ui.Active, fitted: Fitted, shown: Shown, region: plots.Region) -> None:
     state = st.session_state
-    region = plots.Region.from_text(state.region, len(shown.weights))
     st.markdown(f"**{shown.title}**")
     spread = None
     if shown.choice.head == "mean" and shown.layers is not None and shown.choice.weighting == "weights":
@@ -354,6 +353,20 @@ def heatmap(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
         else f"Each cell is the strongest of {region.cell_side} x {region.cell_side} pairs. Draw a box to look at a part "
         "in exact values."
     )
+    all_layers(active, fitted, shown)
+
+
+def all_layers(active: ui.Active, fitted: Fitted, shown: Shown) -> None:
+    part = shown.choice.part
+    top = attention.range_tops(active, fitted, "weights")["shared"]
+    st.markdown(f"**All layers of the {part} and their average**, heads averaged")
+    st.plotly_chart(
+        plots.plot_layer_grid(attention.attention_maps(active, fitted, part), shown.grid, top),
+        key="attention_grid",
+        config={"displaylogo": False},
+        alt=f"Attention maps of all layers of the {part} and their average, side by side",
+    )
+    st.caption(f"Weights, on one colour range: 0 to {top:.3g} x uniform.")
 
 
 def set_region(text: str) -> None:

@@ -24,7 +24,6 @@ from tae.causal import (
 )
 from tae.causal.interventions import WEIGHTS, Edit, Intervention, Knockout, check
 from tae.config import PARTS
-from tae.gallery import gallery
 from tae.images import Fitted, encode_png, escape_markdown, safe_name
 from tae.ui import attention, causal
 from tae.ui.causal import BASELINES, COVERS, Effect, Scene
@@ -84,27 +83,25 @@ def one_token_notice() -> None:
 
 def scene_of(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> Scene:
     """What the page is about: the sidebar's model and picture, or the model's twin, and the picture that lends."""
-    samples = gallery(active.config.input_size, active.config.max_width)
-    own = {one.key: one for one in ui.uploaded()}
-    keys = [key for key in (*samples, *own) if key != chosen.key]
+    offer = ui.offered(active.config)
+    keys = [key for key in (*offer.samples, *offer.own) if key != chosen.key]
     with st.container(horizontal=True, vertical_alignment="bottom", key="expert_causal"):
         key = ui.choose(
             "other",
             st.selectbox,
             "The other picture",
             keys,
-            format_func=lambda key: f"Yours: {own[key].title}" if key in own else samples[key].title,
+            format_func=offer.title,
             width=260,
             help="It lends its attention, its heads and its patches wherever those of another image are put in.",
         )
         is_twin = active.is_trained and switch(
             "twin", "Random weights instead", "The same page with an untrained model of the same shape, for comparison."
         )
-    other = own[key] if key in own else ui.sample(key, samples[key])
     if is_twin:
         active = ui.twin(active)
         st.error("**Untrained twin.** Everything below is of a model with random weights.", icon=":material/warning:")
-    return causal.scene(active, chosen, fitted, other)
+    return causal.scene(active, chosen, fitted, offer[key])
 
 
 def switch(field: str, label: str, explanation: str) -> bool:

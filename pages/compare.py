@@ -12,7 +12,6 @@ from tae.checkpoint import CheckpointError
 from tae.config import PARTS, size_in_words
 from tae.explorer.payload import Note, Side
 from tae.export_pair import pair_figure
-from tae.gallery import gallery
 from tae.images import Fitted, ImageError, escape_markdown, safe_name
 from tae.maps import MapChoice, all_choices
 from tae.ui import attention, causal, explorer
@@ -99,8 +98,7 @@ def shortcuts(active: ui.Active) -> None:
 
 def another_picture(active: ui.Active) -> str:
     """The first sample that is not on display."""
-    samples = gallery(active.config.input_size, active.config.max_width)
-    return next(key for key in samples if key != st.session_state.image)
+    return next(key for key in ui.offered(active.config).samples if key != st.session_state.image)
 
 
 def half_a(active: ui.Active, chosen: ui.Chosen) -> Half | None:
@@ -129,18 +127,15 @@ def half_b(active: ui.Active, chosen: ui.Chosen) -> Half | None:
     except (CheckpointError, OSError) as error:
         st.error(f"{escape_markdown(ui.model_title(key))}: {escape_markdown(str(error))}")
         return None
-    samples = gallery(other.config.input_size, other.config.max_width)
-    own = {one.key: one for one in ui.uploaded()}
+    offer = ui.offered(other.config)
     picture = ui.choose(
         "b_image",
         for_image.selectbox,
         "Image",
-        [SAME, *own, *samples],
-        format_func=lambda key: (
-            "The same picture" if key == SAME else f"Yours: {own[key].title}" if key in own else samples[key].title
-        ),
+        [SAME, *offer.own, *offer.samples],
+        format_func=lambda key: "The same picture" if key == SAME else offer.title(key),
     )
-    shown = chosen if picture == SAME else own[picture] if picture in own else ui.sample(picture, samples[picture])
+    shown = chosen if picture == SAME else offer[picture]
     if not state.b_layer:
         state.b_layer = str(other.config.encoder_layers - 1)
     return complete(other, shown, "b_")

@@ -12,7 +12,6 @@ from streamlit.delta_generator import DeltaGenerator
 from tae import export, plots, ui
 from tae.datasets import DemoSource
 from tae.export_strip import strips_figure
-from tae.gallery import gallery
 from tae.images import Fitted, ImageError, encode_png, escape_markdown, fit_image, safe_name
 from tae.latent import (
     METRICS,
@@ -373,15 +372,14 @@ def nearest(scene: Scene) -> None:
 
 
 def between(scene: Scene) -> None:
-    samples = gallery(scene.active.config.input_size, scene.active.config.max_width)
-    own = {one.key: one for one in ui.uploaded()}
+    offer = ui.offered(scene.active.config)
     with st.container(horizontal=True, vertical_alignment="bottom", key="expert_latent_between"):
         key = ui.choose(
             "other",
             st.selectbox,
             "To the picture",
-            [key for key in (*samples, *own) if key != scene.chosen.key],
-            format_func=lambda key: f"Yours: {own[key].title}" if key in own else samples[key].title,
+            [key for key in (*offer.samples, *offer.own) if key != scene.chosen.key],
+            format_func=offer.title,
             width=260,
         )
         path = ui.choose(
@@ -393,7 +391,7 @@ def between(scene: Scene) -> None:
             help="Straight: every number changes evenly. Along the sphere: the direction turns evenly, and so does the "
             "length; the way does not cut through the middle, where few pictures are (White 2016).",
         )
-    other = own[key] if key in own else ui.sample(key, samples[key])
+    other = offer[key]
     try:
         # At the same size, or the pictures between would have none.
         end = fit_image(other.picture.pixels, scene.fitted.pixels.shape, st.session_state.fit)

@@ -25,6 +25,7 @@ from tae.frames import base_folder, count_frames, find_files, read_frame
 from tae.images import ImageError, fit_image, plain_text
 from tae.maps import MapChoice, all_choices, compute_map
 from tae.report import MAX_PICTURES, ReportPicture, ReportView, report
+from tae.report.findings import as_batch
 from tae.wholefile import open_whole, write_whole
 
 MAX_MAPS_BYTES = 4 * 10**9
@@ -243,7 +244,7 @@ def _write_maps(path: Path, loaded: Loaded, pictures: Sequence[ReportPicture], c
         for name, array in texts.items():
             add(name, array)
         for number, picture in enumerate(pictures):
-            image = torch.from_numpy(np.array(picture.fitted.pixels, np.float32))[None, None]
+            image = as_batch(picture.fitted.pixels)
             for choice in choices:
                 add(f"{number}/{choice.name}", compute_map(loaded.model, image, choice).numpy())
 

@@ -85,6 +85,11 @@ class MapChoice:
         part, layer, head = parts
         return cls(part=part, layer=layer, head=head, weighting=weighting, discard=discard)
 
+    @classmethod
+    def named(cls, name: str, weighting: str, discard: float) -> "MapChoice":
+        """`from_name` with settings that hold for many maps: the discard is for rollout, and left out of all others."""
+        return cls.from_name(name, weighting, discard if "/rollout/" in name else 0.0)
+
     def check(self, config: ModelConfig) -> None:
         """Whether a model has this map.
 

@@ -24,7 +24,7 @@ from tae.images import fit_image, plain_text, read_image
 from tae.maps import MapChoice, compute
 from tae.model import TransformerAutoencoder
 from tae.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNKNOWN, UNTRAINED, about_map, about_picture
-from tae.report.findings import errors_of_parts, explorable, query_of, statuses
+from tae.report.findings import as_batch, errors_of_parts, explorable, query_of, statuses
 from tae.report.page import notes_page
 from tae.report.view import ReportPicture, ReportView
 from tae.wholefile import write_whole
@@ -122,7 +122,7 @@ def show(
     notes += about_picture(picture.fitted.notes, None)
     if grid == (1, 1):
         return Shown(notes_page([*notes, ONE_TOKEN], title), title, height or 240)
-    batch = torch.from_numpy(np.array(pixels, np.float32))[None, None]
+    batch = as_batch(pixels)
     computed = compute(own, batch, choice)
     weights = computed.weights.numpy()
     notes += about_map(weights, view, config, grid, computed.hidden_mass)

@@ -95,7 +95,7 @@ def test_a_box_drawn_on_the_reconstruction_is_asked(open_page) -> None:
 def test_long_work_is_stopped_by_its_button_and_goes_on_with_another(open_page) -> None:
     page = open_page("/causal?causal=effect&image=garment-141")
     page.get_by_text("Deletion and insertion curves").click()
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop").click()
     expect(page.get_by_test_id("stMain")).to_contain_text("Stopped")
     settle(page)
     page.get_by_role("button", name="Covering and uncovering in order").click()

@@ -20,6 +20,7 @@ from tae.config import preset_config
 from tae.gallery import gallery
 from tae.model import TransformerAutoencoder
 from tae.ui import causal as ui_causal
+from tae.ui import work
 from tests.test_pages import DEMO, ROOT, open_page, run, shelf, store, texts  # noqa: F401
 
 PAGE = "Does it matter?"
@@ -253,7 +254,7 @@ def test_a_box_of_white_paper_says_that_nothing_changes_it() -> None:
 
 
 def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ui_causal, "LONG_S", 0.0)
+    monkeypatch.setattr(work, "LONG_S", 0.0)
     app = open_page(PAGE, image="garment-77")
     assert "Uniform attention" not in texts(app)
     app.button("causal_start_necessity").click()
@@ -262,7 +263,7 @@ def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.Monk
     run(app)
     assert "Uniform attention" in texts(app, "markdown")
     mark = next(one for one in app.session_state.causal_wanted if one.startswith("necessity|"))
-    ui_causal._kept("necessity", mark.removeprefix("necessity|")).clear()
+    work._kept("necessity", mark.removeprefix("necessity|")).clear()
     app.session_state.causal_stopped = {mark}
     run(app)
     assert "Stopped" in texts(app, "caption") and "Uniform attention" not in texts(app, "markdown")

@@ -16,7 +16,9 @@ import torch
 
 from tae import load_checkpoint
 from tae.datasets import SPLITS, load_garments
+from tae.distributed import World
 from tae.trainconfig import TrainConfig
+from tae.trainer import planned
 from tae.trainstate import load_newest
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -24,7 +26,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tae.train", "tests.training", "torch._dynamo", "torch.onnx"])
 
 for _split in SPLITS:
-    load_garments(_split)  # kept in memory: the server's children find them there
+    load_garments(_split)  # kept in memory: the server's children find them there, and the plan below
 
 
 def small_config(out: Path, **fields: Any) -> TrainConfig:
@@ -50,6 +52,10 @@ def small_config(out: Path, **fields: Any) -> TrainConfig:
         "out": out,
     }
     return TrainConfig(**{**values, **fields})
+
+
+# Most of what a child's first step would wait for:
+planned(small_config(Path("planned.safetensors")), World(0, 1, torch.device("cpu")))
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

@@ -86,7 +86,7 @@ def find(loaded: Loaded, picture: ReportPicture, view: ReportView) -> Findings:
     Raises:
         ValueError: If the model has no such map, or the maps would take too much memory.
     """
-    model, image = loaded.model, _as_batch(picture.fitted.pixels)
+    model, image = loaded.model, as_batch(picture.fitted.pixels)
     height, width = picture.fitted.pixels.shape
     grid = model.config.grid_for(width)
     num_tokens = grid[0] * grid[1]
@@ -144,9 +144,7 @@ def explorable(
     chosen = sorted(names, key=lambda name: _rank(name, choice))[: max(1, left // (map_bytes(grid) + 120))]
 
     def map_of(name: str) -> np.ndarray:
-        discard = choice.discard if "/rollout/" in name else 0.0
-        of_name = MapChoice.from_name(name, choice.weighting, discard)
-        return compute_map(model, _as_batch(pixels), of_name).numpy()
+        return compute_map(model, as_batch(pixels), MapChoice.named(name, choice.weighting, choice.discard)).numpy()
 
     digest = hashlib.sha256(f"{pixels.shape}{choice.weighting}{choice.discard}".encode() + pixels.tobytes())
     one = side(
@@ -179,7 +177,7 @@ def differs(error: float) -> str:
 
 def errors_of_parts(model: TransformerAutoencoder, pixels: np.ndarray) -> dict[str, list[float]]:
     """{part: `tae.attention.recomputation_errors`}."""
-    image = _as_batch(pixels)
+    image = as_batch(pixels)
     return {part: recomputation_errors(model, image, part) for part in PARTS}
 
 
@@ -203,7 +201,7 @@ def _attend(model: TransformerAutoencoder, image: Tensor, grid: tuple[int, int],
     weights = computed.weights.numpy()
     tops = colour_tops(model, image, choice.weighting)
     own_top = max(UNIFORM_LIMIT, float(weights.max()) * len(weights))
-    heads, merged = _all_heads(model, image, choice.weighting)
+    max_cells = overview_cell(max(map(config.num_layers, PARTS)), config.num_heads)
     return Attention(
         weights=weights,
         grid=grid,
@@ -212,27 +210,25 @@ def _attend(model: TransformerAutoencoder, image: Tensor, grid: tuple[int, int],
         top=own_top if view.range == "own" else tops[view.range],
         errors=errors_of_parts(model, image[0, 0].numpy()),
         notes=about_map(weights, view, config, grid, computed.hidden_mass),
-        heads=heads,
-        merged=merged,
+        heads={part: small_heads(model, image, part, choice.weighting, max_cells) for part in PARTS},
+        merged=-(-len(weights) // max_cells),
         measures={part: head_statistics(model, image, part) for part in PARTS},
         uniform=uniform_statistics(config, image),
     )
 
 
-def _all_heads(model: TransformerAutoencoder, image: Tensor, weighting: str) -> tuple[dict[str, np.ndarray], int]:
-    """{part: (L, heads, n, n)} in x uniform, and how many patches one of the n cells stands for, a side."""
-    config = model.config
-    max_cells = overview_cell(max(config.encoder_layers, config.decoder_layers), config.num_heads)
-    found, merged = {}, 1
-    for part in PARTS:
-        layers = []
-        for block, tokens, mask in each_layer(model, image, part):
-            layers.append([])
-            for one in each_head(block, tokens, mask, weighting):
-                cells, merged = block_max(one[0].numpy() * one.shape[-1], max_cells)
-                layers[-1].append(cells)
-        found[part] = np.array(layers)
-    return found, merged
+def small_heads(model: TransformerAutoencoder, image: Tensor, part: str, weighting: str, max_cells: int) -> np.ndarray:
+    """Every head's map (L, heads, n, n) float32 in x uniform, of blocks the strongest, n at most `max_cells`."""
+    return np.array(
+        [
+            [
+                block_max(one[0].numpy() * one.shape[-1], max_cells)[0]
+                for one in each_head(block, tokens, mask, weighting)
+            ]
+            for block, tokens, mask in each_layer(model, image, part)
+        ],
+        np.float32,
+    )
 
 
 def _places(loaded: Loaded, quality: Quality) -> dict[str, float]:
@@ -257,5 +253,6 @@ def _rank(name: str, choice: MapChoice) -> int:
     return 5 + is_other_part + 2 * (not head.isdecimal())
 
 
-def _as_batch(pixels: np.ndarray) -> Tensor:
+def as_batch(pixels: np.ndarray) -> Tensor:
+    """(1, 1, H, W) float32 of one picture (H, W)."""
     return torch.from_numpy(np.array(pixels, np.float32))[None, None]

@@ -11,7 +11,7 @@ from tae.ui.models import (
     model_title,
     twin,
 )
-from tae.ui.pictures import Chosen, add_pictures, remove_pictures, sample, uploaded
+from tae.ui.pictures import Chosen, add_pictures, offered, remove_pictures, sample, uploaded
 from tae.ui.results import (
     Result,
     fit,
@@ -41,6 +41,7 @@ __all__ = [
     "link",
     "load_model",
     "model_title",
+    "offered",
     "panels",
     "prose",
     "reconstruct",

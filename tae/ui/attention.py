@@ -10,7 +10,6 @@ import numpy as np
 import streamlit as st
 
 from tae import attention, causal, headstats, maps
-from tae.attention import each_head, each_layer
 from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
 from tae.config import PARTS, ModelConfig
@@ -21,8 +20,8 @@ from tae.headstats import Spread
 from tae.images import Fitted, fit_image
 from tae.maps import MapChoice
 from tae.metrics import measure
-from tae.plots import block_max
 from tae.report import ReportPicture, ReportView, report
+from tae.report.findings import small_heads
 from tae.ui.causal import study_of
 from tae.ui.models import Active
 from tae.ui.pictures import Chosen, sample
@@ -102,7 +101,7 @@ def _explorer_side(
     config = _loaded.model.config
     with MODEL_LOCK:
         computed = {
-            name: maps.compute_map(_loaded.model, as_batch(_fitted), choice_of(name, weighting, discard)).numpy()
+            name: maps.compute_map(_loaded.model, as_batch(_fitted), MapChoice.named(name, weighting, discard)).numpy()
             for name in names
         }
     return side(
@@ -119,11 +118,6 @@ def _explorer_side(
 def side_digest(active: Active, fitted: Fitted, weighting: str, discard: float) -> str:
     """What names the maps of `explorer_side` in the browser."""
     return f"{active.loaded.digest[:16]}-{digest_of(fitted)[:16]}-{weighting}-{discard:g}"
-
-
-def choice_of(name: str, weighting: str, discard: float) -> MapChoice:
-    """A map by its name; the discard belongs to rollout only."""
-    return MapChoice.from_name(name, weighting, discard if "/rollout/" in name else 0.0)
 
 
 def foreground(active: Active, fitted: Fitted) -> np.ndarray:
@@ -152,14 +146,7 @@ def _thumbnails(
     model_digest: str, digest: str, part: str, weighting: str, _loaded: Loaded, _fitted: Fitted
 ) -> np.ndarray:
     with MODEL_LOCK:
-        layers = [
-            [
-                block_max(one[0].numpy() * one.shape[-1], THUMBNAIL)[0]
-                for one in each_head(block, tokens, mask, weighting)
-            ]
-            for block, tokens, mask in each_layer(_loaded.model, as_batch(_fitted), part)
-        ]
-    return read_only(np.array(layers, np.float32))
+        return read_only(small_heads(_loaded.model, as_batch(_fitted), part, weighting, THUMBNAIL))
 
 
 def head_statistics(active: Active, fitted: Fitted, part: str) -> dict[str, np.ndarray]:

@@ -1,12 +1,7 @@
-"""What the page "Does it matter?" measures of a picture and a model, kept for all sessions; verdicts for other pages.
+"""What the page "Does it matter?" measures of a picture and a model, kept for all sessions; verdicts for other pages."""
 
-A long computation shows its progress and can be stopped: whatever its bar draws is where Streamlit interrupts it.
-"""
-
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import streamlit as st
@@ -20,15 +15,12 @@ from tae.config import PARTS, ModelConfig
 from tae.datasets import DemoSource, to_batch
 from tae.images import Fitted, background_of, escape_markdown, fit_image
 from tae.metrics import Quality, measure
+from tae.ui import work
 from tae.ui.models import Active, checkpoint_files
 from tae.ui.pictures import Chosen
-from tae.ui.results import MODEL_LOCK, Result, as_batch, digest_of, forward_seconds, read_only
+from tae.ui.results import MODEL_LOCK, Result, as_batch, digest_of, pass_seconds, read_only
+from tae.ui.work import Progress, measured
 
-T = TypeVar("T")
-Progress = Callable[[float], None]
-
-LONG_S = 20.0
-"""What is expected to take longer begins with a click only."""
 OTHERS = 8
 """Other images whose attention makes the mean map; the first of them lends its own."""
 MEAN_OVER = 64
@@ -81,7 +73,7 @@ class Scene:
 
     def seconds(self, passes: float) -> float:
         """About how long so many runs of one image through the whole model take here."""
-        return passes * _forward_seconds(self.config) * self.num_tokens / self.config.num_tokens
+        return passes * pass_seconds(self.config) * self.num_tokens / self.config.num_tokens
 
 
 @dataclass(frozen=True)
@@ -121,87 +113,6 @@ class Changed:
 def scene(active: Active, chosen: Chosen, fitted: Fitted, other: Chosen) -> Scene:
     """A picture, and another one brought to its size."""
     return Scene(active, chosen, fitted, other.title, fit_image(other.picture.pixels, fitted.pixels.shape))
-
-
-# ------------------------------------------------------------------------------------------- long work that can be stopped
-
-
-def measured(
-    name: str, key: str, words: str, seconds: float, compute: Callable[[Progress], T], ask: bool = False
-) -> T | None:
-    """What a computation finds, kept by its key; where it is not known yet, it is drawn with progress and a stop button.
-
-    Args:
-        name: Of the computation, for widgets.
-        key: Names all that it depends on.
-        words: What is being done, such as "Covering patches".
-        seconds: About how long it takes; if long, it waits for a click.
-        compute: Gets a function to call with the share that is done, and holds the models meanwhile.
-        ask: Whether it waits for a click however short it is.
-
-    Returns:
-        None while it has not been asked for, and when it was stopped.
-    """
-    kept = _kept(name, key)
-    if "value" in kept:
-        return kept["value"]
-    state = st.session_state
-    stopped, wanted = state.setdefault("causal_stopped", set()), state.setdefault("causal_wanted", set())
-    mark = f"{name}|{key}"
-    place = st.empty()
-    if mark in stopped or ((ask or seconds > LONG_S) and mark not in wanted):
-        with place.container(horizontal=True, vertical_alignment="center"):
-            st.button(
-                f"{words} ({duration(seconds)})",
-                key=f"causal_start_{name}",
-                icon=":material/play_arrow:",
-                on_click=_want,
-                args=(mark,),
-            )
-            if mark in stopped:
-                st.caption("Stopped. Nothing of it was kept.")
-        return None
-    with place.container(horizontal=True, vertical_alignment="center"):
-        bar = st.progress(0.0, f"{words}…", width="stretch")
-        st.button("Stop", key=f"causal_stop_{name}", icon=":material/stop:", on_click=_stop, args=(mark,))
-
-    def step(share: float) -> None:
-        bar.progress(min(1.0, share), f"{words}…")
-        MODEL_LOCK.release()  # between two pieces, whoever waits for a model has a turn
-        try:
-            time.sleep(0.002)
-        finally:
-            MODEL_LOCK.acquire()
-
-    with MODEL_LOCK:
-        kept["value"] = compute(step)
-    place.empty()
-    return kept["value"]
-
-
-@st.cache_resource(max_entries=256, show_spinner=False)
-def _kept(name: str, key: str) -> dict:
-    return {}  # filled outside: a progress bar cannot be moved from within a cached function
-
-
-def _want(mark: str) -> None:
-    st.session_state.causal_stopped.discard(mark)
-    st.session_state.causal_wanted.add(mark)
-
-
-def _stop(mark: str) -> None:
-    st.session_state.causal_wanted.discard(mark)
-    st.session_state.causal_stopped.add(mark)
-
-
-def duration(seconds: float) -> str:
-    """In words, such as "about 2 min"."""
-    return f"about {max(1, round(seconds))} s" if seconds < 90 else f"about {round(seconds / 60)} min"
-
-
-@st.cache_data(max_entries=16, show_spinner=False)
-def _forward_seconds(config: ModelConfig) -> float:
-    return forward_seconds(config)
 
 
 # ------------------------------------------------------------------------------------------------ is the attention needed?
@@ -270,7 +181,7 @@ def verdict_of(active: Active, part: str = "encoder") -> Verdict | None:
     study = study_of(active)
     if study is not None:
         return Verdict(part, "all", study.verdicts[part]["kind"], study.verdicts[part]["sentence"])
-    if 8 * OTHERS * _forward_seconds(active.config) > LONG_S:
+    if 8 * OTHERS * pass_seconds(active.config) > work.LONG_S:
         return None
     return causal.verdict(_quick_necessity(active.loaded.digest, active.loaded), part)
 
@@ -310,7 +221,7 @@ def baseline_of(scene: Scene, kind: str) -> Baseline:
         return causal.ZERO
     if kind == "resample":
         return _resample_baseline(f"{scene.active.loaded.digest}|{digest_of(scene.other)}", scene)
-    count = MEAN_OVER if scene.seconds(MEAN_OVER) < LONG_S else OTHERS
+    count = MEAN_OVER if scene.seconds(MEAN_OVER) < work.LONG_S else OTHERS
     return _mean_baseline(scene.active.loaded.digest, scene.fitted.pixels.shape[1], count, scene.active.loaded)
 
 

@@ -18,10 +18,9 @@ from tae.images import Fitted, encode_png, to_uint8
 from tae.latent import LatentMap
 from tae.metrics import psnr_of
 from tae.plots.latent import contact_sheet
-from tae.ui.causal import Progress, measured
-from tae.ui.lens import pass_seconds
 from tae.ui.models import Active
-from tae.ui.results import MODEL_LOCK, as_batch, digest_of, read_only
+from tae.ui.results import MODEL_LOCK, as_batch, digest_of, pass_seconds, read_only
+from tae.ui.work import Progress, measured
 
 TEST_IMAGES = 1000
 """Demo test images of the map; as many as the figures in the README are of."""

@@ -13,9 +13,9 @@ from tae.config import ModelConfig
 from tae.images import Fitted
 from tae.lens import Lens, depth_names
 from tae.lens.__main__ import LensConfig, fit_to_file
-from tae.ui.causal import Progress, measured
 from tae.ui.models import Active, checkpoint_files
-from tae.ui.results import MODEL_LOCK, as_batch, digest_of, forward_seconds, read_only
+from tae.ui.results import MODEL_LOCK, as_batch, digest_of, pass_seconds, read_only
+from tae.ui.work import Progress, measured
 
 PASSES = 2.5
 """Runs of an image through the whole model that fitting takes."""
@@ -133,9 +133,3 @@ def training_strips(active: Active) -> dict[str, Path]:
     """{step: picture} of what the run that made the checkpoint drew of held-out images; empty where it left none."""
     path = checkpoint_files().get(active.key)
     return {} if path is None else {str(int(one.stem)): one for one in runs.strips(runs.folder_of(path))}
-
-
-@st.cache_data(max_entries=16, show_spinner=False)
-def pass_seconds(config: ModelConfig) -> float:
-    """About how long one image takes through the whole model here."""
-    return forward_seconds(config)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from tae.gallery import Sample
+from tae.config import ModelConfig
+from tae.gallery import Sample, gallery
 from tae.images import ImageError, Picture, plain_text, read_image
 
 MAX_UPLOADS = 200
@@ -96,3 +97,23 @@ def sample(key: str, one: Sample) -> Chosen:
     """A picture of the gallery."""
     picture, digest = _sample_picture(key, one.note, one)  # rails of one key differ in size, which their note tells
     return Chosen(key, one.title, digest, picture, one)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Pictures to choose from: the session's own, and the gallery's for a model's size."""
+
+    own: dict[str, Chosen]
+    samples: dict[str, Sample]
+
+    def title(self, key: str) -> str:
+        """What a list calls one; may be a stranger's text."""
+        return f"Yours: {self.own[key].title}" if key in self.own else self.samples[key].title
+
+    def __getitem__(self, key: str) -> Chosen:
+        return self.own[key] if key in self.own else sample(key, self.samples[key])
+
+
+def offered(config: ModelConfig) -> Offer:
+    """The pictures that a person can choose for a model."""
+    return Offer({one.key: one for one in uploaded()}, gallery(config.input_size, config.max_width))

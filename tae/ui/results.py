@@ -94,6 +94,12 @@ def forward_seconds(config: ModelConfig) -> float:
     return min(seconds[1:]) * (config.encoder_layers + config.decoder_layers)
 
 
+@st.cache_data(max_entries=16, show_spinner=False)
+def pass_seconds(config: ModelConfig) -> float:
+    """About how long one image takes through the whole model here, measured once."""
+    return forward_seconds(config)
+
+
 @st.cache_data(max_entries=64, show_spinner="Timing a piece of a step…")
 def training_pace(config: ModelConfig, batch_size: int, precision: str, accumulate: int, device: str) -> "Pace":
     """How long a training step takes here.

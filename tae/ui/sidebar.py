@@ -6,11 +6,11 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from tae.gallery import OTHERS, gallery
+from tae.gallery import OTHERS
 from tae.images import FIT_MODES, Fitted, ImageError, escape_markdown, plain_text
 from tae.ui import guide
 from tae.ui.models import Active, checkpoint_files, load_model, model_summary, model_title
-from tae.ui.pictures import Chosen, sample, uploaded
+from tae.ui.pictures import Chosen, offered
 from tae.ui.results import fit
 from tae.ui.view import choose, init_state, link, write_link
 
@@ -146,23 +146,19 @@ def _choose_model() -> Active | None:
 
 def _choose_picture(active: Active) -> Chosen:
     state = st.session_state
-    samples = gallery(active.config.input_size, active.config.max_width)
-    own = {chosen.key: chosen for chosen in uploaded()}
-    if state.image and state.image not in own and state.image not in samples:
+    offer = offered(active.config)
+    if state.image and state.image not in offer.own and state.image not in offer.samples:
         if state.image.startswith("upload-"):
             st.warning("The link names a picture that was uploaded in another session; showing a sample.")
         state.image = ""
-    keys = [*own, *samples]
     if not state.image:
-        state.image = next(iter(samples))
+        state.image = next(iter(offer.samples))
 
     def titled(key: str) -> str:
-        if key in own:
-            return f"Yours: {own[key].title}"
-        return samples[key].title if samples[key].kind != OTHERS else f"{samples[key].title} (unlike training)"
+        is_unlike = key in offer.samples and offer.samples[key].kind == OTHERS
+        return f"{offer.title(key)} (unlike training)" if is_unlike else offer.title(key)
 
-    key = choose("image", st.selectbox, "Image", keys, format_func=titled)
-    chosen = own[key] if key in own else sample(key, samples[key])
+    chosen = offer[choose("image", st.selectbox, "Image", [*offer.own, *offer.samples], format_func=titled)]
     choose(
         "fit",
         st.selectbox,

@@ -1,0 +1,91 @@
+"""Long work on a page: its progress is drawn, it can be stopped, and what it finds is kept for all sessions.
+
+Whatever its bar draws is where Streamlit interrupts it.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import streamlit as st
+
+from tae.ui.results import MODEL_LOCK
+
+T = TypeVar("T")
+Progress = Callable[[float], None]
+
+LONG_S = 20.0
+"""What is expected to take longer begins with a click only."""
+
+
+def measured(
+    name: str, key: str, words: str, seconds: float, compute: Callable[[Progress], T], ask: bool = False
+) -> T | None:
+    """What a computation finds, kept by its key; where it is not known yet, it is drawn with progress and a stop button.
+
+    Args:
+        name: Of the computation, for widgets.
+        key: Names all that it depends on.
+        words: What is being done, such as "Covering patches".
+        seconds: About how long it takes; if long, it waits for a click.
+        compute: Gets a function to call with the share that is done, and holds the models meanwhile.
+        ask: Whether it waits for a click however short it is.
+
+    Returns:
+        None while it has not been asked for, and when it was stopped.
+    """
+    kept = _kept(name, key)
+    if "value" in kept:
+        return kept["value"]
+    state = st.session_state
+    stopped, wanted = state.setdefault("causal_stopped", set()), state.setdefault("causal_wanted", set())
+    mark = f"{name}|{key}"
+    place = st.empty()
+    if mark in stopped or ((ask or seconds > LONG_S) and mark not in wanted):
+        with place.container(horizontal=True, vertical_alignment="center"):
+            st.button(
+                f"{words} ({duration(seconds)})",
+                key=f"causal_start_{name}",
+                icon=":material/play_arrow:",
+                on_click=_want,
+                args=(mark,),
+            )
+            if mark in stopped:
+                st.caption("Stopped. Nothing of it was kept.")
+        return None
+    with place.container(horizontal=True, vertical_alignment="center"):
+        bar = st.progress(0.0, f"{words}…", width="stretch")
+        st.button("Stop", key=f"causal_stop_{name}", icon=":material/stop:", on_click=_stop, args=(mark,))
+
+    def step(share: float) -> None:
+        bar.progress(min(1.0, share), f"{words}…")
+        MODEL_LOCK.release()  # between two pieces, whoever waits for a model has a turn
+        try:
+            time.sleep(0.002)
+        finally:
+            MODEL_LOCK.acquire()
+
+    with MODEL_LOCK:
+        kept["value"] = compute(step)
+    place.empty()
+    return kept["value"]
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _kept(name: str, key: str) -> dict:
+    return {}  # filled outside: a progress bar cannot be moved from within a cached function
+
+
+def _want(mark: str) -> None:
+    st.session_state.causal_stopped.discard(mark)
+    st.session_state.causal_wanted.add(mark)
+
+
+def _stop(mark: str) -> None:
+    st.session_state.causal_wanted.discard(mark)
+    st.session_state.causal_stopped.add(mark)
+
+
+def duration(seconds: float) -> str:
+    """In words, such as "about 2 min"."""
+    return f"about {max(1, round(seconds))} s" if seconds < 90 else f"about {round(seconds / 60)} min"
