@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.sequence import SequenceModel, embed_sequence, pad_sequences
+from tae.model import TransformerAutoencoder
+from tae.sequence import SequenceModel, decode_sequence, embed_sequence, pad_sequences
 
 LSTM = "LSTM"
 BASELINES = ("last frame copied", "mean of past frames", "last latent decoded", "linear extrapolation of latents")
@@ -29,23 +30,30 @@ class Forecast:
 
     Attributes:
         first: The frame that the first prediction is of, from 0.
-        images: For each of `METHODS` (steps, H, W) float32 in [0, 1]; the ceiling only as far as there are true frames.
+        images: For each of `METHODS` (steps, H, W) float32 in [0, 1]; the ceiling only as far as there are true frames, the
+            LSTM only where there is one.
+        latents: (steps, latent_dim) float32 of those methods that predict latents, and of the ceiling.
         mse: For each method (known,), one error for each true frame.
     """
 
     first: int
     images: dict[str, np.ndarray]
+    latents: dict[str, np.ndarray]
     mse: dict[str, np.ndarray]
 
 
 @torch.no_grad()
 def roll_out(
-    model: SequenceModel, frames: Tensor, seen: int, steps: int = STEPS, latents: Tensor | None = None
+    model: SequenceModel | TransformerAutoencoder,
+    frames: Tensor,
+    seen: int,
+    steps: int = STEPS,
+    latents: Tensor | None = None,
 ) -> Forecast:
     """Go on after the first `seen` frames, each prediction taken for the truth by the next.
 
     Args:
-        model: In eval mode.
+        model: In eval mode; an autoencoder alone has the baselines and the ceiling only.
         frames: (T, 1, H, W) in [0, 1]: those seen, and true ones to compare with, as far as there are any.
         seen: From 1 to T.
         steps: Frames to predict.
@@ -56,16 +64,17 @@ def roll_out(
     """
     if not 1 <= seen <= len(frames):
         raise ValueError(f"seen must be from 1 to the sequence's {len(frames)} frames, got {seen}")
-    latents = embed_sequence(model.autoencoder, frames) if latents is None else latents
-    past, last = latents[:seen].to(model.centre), latents[seen - 1]
+    autoencoder, lstm = _parts(model)
+    latents = embed_sequence(autoencoder, frames) if latents is None else latents
+    last = latents[seen - 1]
     change = last - latents[seen - 2] if seen > 1 else torch.zeros_like(last)
     ahead = torch.arange(1, steps + 1)[:, None]
     return _compare(
-        model,
+        autoencoder,
         frames,
         seen,
         {
-            LSTM: model.rollout(past[None], steps)[0],
+            **({LSTM: lstm.rollout(latents[:seen].to(lstm.centre)[None], steps)[0]} if lstm else {}),
             BASELINES[2]: last.expand(steps, -1),
             BASELINES[3]: last + ahead * change,
             CEILING: latents[seen : seen + steps],
@@ -78,20 +87,21 @@ def roll_out(
 
 
 @torch.no_grad()
-def one_step(model: SequenceModel, frames: Tensor, latents: Tensor | None = None) -> Forecast:
+def one_step(model: SequenceModel | TransformerAutoencoder, frames: Tensor, latents: Tensor | None = None) -> Forecast:
     """Each frame but the first from the true ones before it; arguments and errors as `roll_out`."""
     if len(frames) < 2:
         raise ValueError(f"frames must be at least two, got {len(frames)}")
-    latents = embed_sequence(model.autoencoder, frames) if latents is None else latents
+    autoencoder, lstm = _parts(model)
+    latents = embed_sequence(autoencoder, frames) if latents is None else latents
     before = latents[:-1]
     change = torch.cat([torch.zeros_like(before[:1]), before[1:] - before[:-1]])
     counts = torch.arange(1, len(frames))[:, None, None, None]
     return _compare(
-        model,
+        autoencoder,
         frames,
         1,
         {
-            LSTM: model.predict(before[None].to(model.centre))[0],
+            **({LSTM: lstm.predict(before[None].to(lstm.centre))[0]} if lstm else {}),
             BASELINES[2]: before,
             BASELINES[3]: before + change,
             CEILING: latents[1:],
@@ -204,17 +214,25 @@ def _horizon(differences: np.ndarray) -> int:
     return differences.shape[1]
 
 
+def _parts(model: SequenceModel | TransformerAutoencoder) -> tuple[TransformerAutoencoder, SequenceModel | None]:
+    return (model.autoencoder, model) if isinstance(model, SequenceModel) else (model, None)
+
+
 def _compare(
-    model: SequenceModel, frames: Tensor, first: int, latents: dict[str, Tensor], images: dict[str, Tensor]
+    autoencoder: TransformerAutoencoder,
+    frames: Tensor,
+    first: int,
+    latents: dict[str, Tensor],
+    images: dict[str, Tensor],
 ) -> Forecast:
     """Decode what is latent, clip all, and measure as far as there are true frames."""
     width, true = frames.shape[-1], frames[first:]
     for name, some in latents.items():
-        images[name] = model.decode(some, width) if len(some) else frames[:0]
-    found = {name: images[name][:, 0].clamp(0, 1).float().cpu().numpy() for name in METHODS}
+        images[name] = decode_sequence(autoencoder, some, width) if len(some) else frames[:0]
+    found = {name: images[name][:, 0].clamp(0, 1).float().cpu().numpy() for name in METHODS if name in images}
     targets = true[:, 0].cpu().numpy().astype(np.float64)
     mse = {}
     for name, pictures in found.items():
         known = min(len(pictures), len(targets))
         mse[name] = ((pictures[:known] - targets[:known]) ** 2).mean(axis=(1, 2))
-    return Forecast(first, found, mse)
+    return Forecast(first, found, {name: some.float().cpu().numpy() for name, some in latents.items()}, mse)

@@ -231,9 +231,7 @@ class SequenceModel(nn.Module):
         Raises:
             ValueError: If the latents or the width do not fit the autoencoder.
         """
-        flat = latents.flatten(0, -2).to(self.autoencoder.decoder.expand.weight)
-        images = torch.cat([self.autoencoder.decode(chunk, width) for chunk in flat.split(CHUNK)])
-        return images.unflatten(0, latents.shape[:-1])
+        return decode_sequence(self.autoencoder, latents, width)
 
     def squared_errors(self, predicted: Tensor, latents: Tensor) -> Tensor:
         """(..., latent_dim) twice -> (...): squared distance in the model's metric, about the mean squared pixel error."""
@@ -300,6 +298,22 @@ def embed_sequence(
     if not latents:
         raise ValueError("frames must hold at least one frame, got none")
     return torch.cat(latents)
+
+
+def decode_sequence(model: TransformerAutoencoder, latents: Tensor, width: int | None = None) -> Tensor:
+    """Latents (..., latent_dim) -> images (..., 1, H, W), a few at a time, near [0, 1] but not clipped to it.
+
+    Args:
+        model: The autoencoder, in eval mode.
+        latents: Predicted or real ones.
+        width: In pixels, where the model takes any.
+
+    Raises:
+        ValueError: If the latents or the width do not fit the model.
+    """
+    flat = latents.flatten(0, -2).to(model.decoder.expand.weight)
+    images = torch.cat([model.decode(chunk, width) for chunk in flat.split(CHUNK)])
+    return images.unflatten(0, latents.shape[:-1])
 
 
 def at_last(predictions: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -57,6 +57,24 @@ def test_one_step_predictions_follow_from_the_true_frames_before(model: Sequence
             np.testing.assert_allclose(found.mse[name][t - 1], alone.mse[name][0], rtol=1e-4)
 
 
+def test_an_autoencoder_alone_has_what_needs_no_lstm_and_the_same(model: SequenceModel, frames: Tensor) -> None:
+    for alone, beside in (
+        (roll_out(model.autoencoder, frames, 3, 6), roll_out(model, frames, 3, 6)),
+        (one_step(model.autoencoder, frames), one_step(model, frames)),
+    ):
+        assert list(alone.images) == [*BASELINES, CEILING] == list(alone.mse)
+        for name in (*BASELINES, CEILING):
+            np.testing.assert_array_equal(alone.images[name], beside.images[name])
+        assert {*beside.latents} - {*alone.latents} == {LSTM} and {*alone.latents} == {LAST, LINEAR, CEILING}
+
+
+def test_the_latents_beside_the_images_are_what_these_were_decoded_from(model: SequenceModel, frames: Tensor) -> None:
+    found = roll_out(model, frames, 3, 6)
+    for name, latents in found.latents.items():
+        images = model.decode(torch.from_numpy(latents).double())[:, 0].clamp(0, 1)
+        np.testing.assert_allclose(found.images[name], images, atol=1e-5)
+
+
 def test_no_prediction_knows_a_frame_that_comes_later(model: SequenceModel, frames: Tensor) -> None:
     other = frames.clone()
     other[4:] = torch.rand(3, 1, 24, 32, dtype=torch.float64)
