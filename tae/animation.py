@@ -9,7 +9,6 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -129,16 +128,11 @@ def _video_kind(start: bytes) -> str | None:
 
 
 def _video_frames(file: Any, kind: str) -> Iterator[np.ndarray]:
-    try:
-        av: Any = import_module("av")
-    except ImportError:
-        raise ImageError(
-            "videos are read by PyAV, which is not installed; install it with pip install av, or save the video as a GIF "
-            "or as a folder of frames"
-        ) from None
+    import av  # takes a while, and most files are no videos
+
     number = 0
     try:
-        with av.open(file, format=kind) as container:
+        with av.open(file, "r", format=kind) as container:
             if not container.streams.video:
                 raise ImageError("the video must have a picture, got sound only")
             stream = container.streams.video[0]
