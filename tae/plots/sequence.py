@@ -1,0 +1,125 @@
+"""Sequences as figures: the way through latent space, and what each frame does to a prediction."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from tae.plots.style import CURVE_COLOURS, GREY, MARKER_COLOUR, finish
+
+
+def plot_trajectory(
+    true: np.ndarray,
+    predicted: np.ndarray | None,
+    first: int,
+    axes: tuple[str, str],
+    is_step: bool,
+    predicted_name: str = "LSTM",
+) -> go.Figure:
+    """The frames of a sequence as points on a plane, joined in order, and those predicted beside them.
+
+    Args:
+        true: (T, 2) of the true frames.
+        predicted: (n, 2), the first of which is of frame `first`; None: there are none.
+        first: From 0.
+        axes: Titles of x and y.
+        is_step: Whether each prediction was made from the true frames before it: then a thin line joins it to the frame that
+            it was made after. Else the predictions are joined with each other, from the last frame that was seen on.
+        predicted_name: In the legend.
+    """
+    true = np.asarray(true, np.float64)
+    numbers = np.arange(1, len(true) + 1)
+    figure = go.Figure()
+    if predicted is not None and len(predicted):
+        predicted = np.asarray(predicted, np.float64)
+        if is_step:
+            ends = np.full((len(predicted), 3, 2), np.nan)
+            ends[:, 0], ends[:, 1] = true[first - 1 : first - 1 + len(predicted)], predicted
+            joined = ends.reshape(-1, 2)
+        else:
+            joined = np.concatenate([true[first - 1 : first], predicted])
+        figure.add_trace(
+            go.Scatter(
+                x=joined[:, 0],
+                y=joined[:, 1],
+                mode="lines",
+                line={"width": 1.5, "color": MARKER_COLOUR, "dash": "dot"},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=predicted[:, 0],
+                y=predicted[:, 1],
+                mode="markers",
+                name=predicted_name,
+                marker={"size": 9, "symbol": "x", "color": MARKER_COLOUR},
+                customdata=np.arange(first + 1, first + 1 + len(predicted)),
+                hovertemplate=f"frame %{{customdata}}, predicted<extra>{predicted_name}</extra>",
+            )
+        )
+    is_labelled = (numbers == 1) | (numbers == len(true)) | (numbers % max(1, len(true) // 8) == 0)
+    figure.add_trace(
+        go.Scatter(
+            x=true[:, 0],
+            y=true[:, 1],
+            mode="lines+markers+text",
+            name="true frames",
+            line={"width": 2, "color": CURVE_COLOURS[0]},
+            marker={"size": 8, "color": CURVE_COLOURS[0]},
+            text=[str(number) if named else "" for number, named in zip(numbers, is_labelled, strict=True)],
+            textposition="top center",
+            customdata=numbers,
+            hovertemplate="frame %{customdata}<extra>true frames</extra>",
+        )
+    )
+    figure.update_xaxes(title=axes[0], zeroline=False)
+    figure.update_yaxes(title=axes[1], zeroline=False, scaleanchor="x")  # near must look near
+    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
+    return finish(figure, height=400, top=30, bottom=48, left=58)
+
+
+def plot_influence(dropped: np.ndarray, swapped: np.ndarray, shuffled: float) -> go.Figure:
+    """How far a predicted picture moves when frames are dropped, exchanged, or shuffled.
+
+    Args:
+        dropped: (T,) mean squared change without each frame.
+        swapped: (T - 1,) with each frame and the next one exchanged.
+        shuffled: Mean over random orders of all frames but the last.
+    """
+    numbers = np.arange(1, len(dropped) + 1)
+    figure = go.Figure(
+        go.Bar(
+            x=numbers,
+            y=np.asarray(dropped, np.float64),
+            name="this frame dropped",
+            marker={"color": CURVE_COLOURS[0]},
+            hovertemplate="without frame %{x}: %{y:.3g}<extra></extra>",
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=numbers[:-1] + 0.5,
+            y=np.asarray(swapped, np.float64),
+            mode="markers",
+            name="two neighbours exchanged",
+            marker={"size": 10, "symbol": "diamond", "color": MARKER_COLOUR},
+            customdata=_neighbours(len(swapped)),
+            hovertemplate="%{customdata} exchanged: %{y:.3g}<extra></extra>",
+        )
+    )
+    figure.add_hline(
+        y=shuffled,
+        line={"width": 2, "dash": "dash", "color": f"rgb({GREY})"},
+        annotation={"text": "all but the last shuffled", "xanchor": "left", "x": 0},
+    )
+    figure.update_xaxes(title="Frame", dtick=max(1, len(numbers) // 12), range=[0.4, len(numbers) + 0.6])
+    highest = max(float(np.max(dropped)), float(np.max(swapped)), shuffled, 1e-12)
+    figure.update_yaxes(title="Mean squared change", range=[0, 1.15 * highest], nticks=6)
+    figure.update_layout(bargap=0.3, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
+    return finish(figure, height=320, top=30, bottom=48, left=64)
+
+
+def _neighbours(count: int) -> Sequence[str]:
+    return [f"frames {number} and {number + 1}" for number in range(1, count + 1)]

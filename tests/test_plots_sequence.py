@@ -1,0 +1,58 @@
+"""Figures of sequences: every frame under its number, predictions joined to what they follow from."""
+
+# Plotly's types do not say what its figures hold.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportOptionalMemberAccess=false
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from tae.plots.sequence import plot_influence, plot_trajectory
+
+AXES = ("Component 1", "Component 2")
+TRUE = np.array([[0.0, 0], [1, 0], [2, 1], [3, 1]])
+
+
+def trace(figure: go.Figure, name: str) -> go.Scatter:
+    return next(one for one in figure.data if one.name == name)
+
+
+def test_frames_are_joined_in_order_under_numbers_from_one() -> None:
+    figure = plot_trajectory(TRUE, None, 0, AXES, is_step=True)
+    (true,) = figure.data
+    np.testing.assert_array_equal(np.stack([true.x, true.y], axis=1), TRUE)
+    assert true.customdata.tolist() == [1, 2, 3, 4] and true.mode == "lines+markers+text"
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == AXES
+    assert figure.layout.yaxis.scaleanchor == "x"
+
+
+def test_a_rollout_goes_on_from_the_last_frame_seen() -> None:
+    predicted = np.array([[2.5, 2.0], [3, 3]])
+    figure = plot_trajectory(TRUE, predicted, 3, AXES, is_step=False)
+    line = figure.data[0]
+    np.testing.assert_array_equal(np.stack([line.x, line.y], axis=1), [[2, 1], *predicted.tolist()])
+    crosses = trace(figure, "LSTM")
+    assert crosses.customdata.tolist() == [4, 5] and crosses.marker.symbol == "x"
+
+
+def test_a_step_ahead_starts_from_the_frame_that_it_follows() -> None:
+    predicted = TRUE[1:] + 0.1
+    figure = plot_trajectory(TRUE, predicted, 1, AXES, is_step=True)
+    line = figure.data[0]
+    for number in range(3):
+        assert (line.x[3 * number], line.y[3 * number]) == tuple(TRUE[number])
+        assert (line.x[3 * number + 1], line.y[3 * number + 1]) == tuple(predicted[number])
+        assert np.isnan(line.x[3 * number + 2])  # a gap: pairs are not joined with each other
+
+
+def test_influence_stands_at_its_frame_and_between_neighbours() -> None:
+    figure = plot_influence(np.array([0.1, 0.2, 0.4]), np.array([0.3, 0.5]), 0.25)
+    dropped, swapped = trace(figure, "this frame dropped"), trace(figure, "two neighbours exchanged")
+    assert dropped.x.tolist() == [1, 2, 3] and dropped.y.tolist() == [0.1, 0.2, 0.4]
+    assert swapped.x.tolist() == [1.5, 2.5] and list(swapped.customdata) == ["frames 1 and 2", "frames 2 and 3"]
+    assert figure.layout.shapes[0].y0 == 0.25 and figure.layout.yaxis.range[1] == pytest.approx(1.15 * 0.5)
+
+
+def test_a_prediction_that_nothing_moves_is_drawn_at_zero() -> None:
+    figure = plot_influence(np.zeros(2), np.zeros(1), 0.0)
+    assert 0 < figure.layout.yaxis.range[1] < 1e-6
