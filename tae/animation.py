@@ -132,7 +132,8 @@ def _video_frames(file: Any, kind: str) -> Iterator[np.ndarray]:
 
     number = 0
     try:
-        with av.open(file, "r", format=kind) as container:
+        reader: Any = av.open(file, "r", format=kind)
+        with reader as container:
             if not container.streams.video:
                 raise ImageError("the video must have a picture, got sound only")
             stream = container.streams.video[0]
