@@ -27,6 +27,7 @@ __all__ = [
     "find_images",
     "fit_image",
     "natural_order",
+    "padded_box",
     "plain_text",
     "read_image",
     "safe_name",
@@ -143,6 +144,14 @@ def fit_image(
     return Fitted(_resize(pixels, height, width), (f"{verb} from {old_width}x{old_height} to {width}x{height}",))
 
 
+def padded_box(old_size: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
+    """Where mode "pad" puts a picture of `old_size` in a frame of `size`, both (height, width): its rows and columns."""
+    scale = min(new / old for new, old in zip(size, old_size, strict=True))
+    inner = [min(new, max(1, round(old * scale))) for new, old in zip(size, old_size, strict=True)]
+    rows, columns = (slice((new - side) // 2, (new - side) // 2 + side) for new, side in zip(size, inner, strict=True))
+    return rows, columns
+
+
 def background_of(pixels: np.ndarray) -> float:
     """Median grey of a picture's border, (H, W) in [0, 1]: what padding should look like."""
     return float(np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])))
@@ -198,9 +207,8 @@ def escape_markdown(text: str) -> str:
 
 def _padded(pixels: np.ndarray, height: int, width: int, background: float | None) -> Fitted:
     old_height, old_width = pixels.shape
-    scale = min(height / old_height, width / old_width)
-    new_height = min(height, max(1, round(old_height * scale)))
-    new_width = min(width, max(1, round(old_width * scale)))
+    rows, columns = padded_box(pixels.shape, (height, width))
+    new_height, new_width = rows.stop - rows.start, columns.stop - columns.start
     grey = background_of(pixels) if background is None else background
     steps = []
     if pixels.shape != (new_height, new_width):
@@ -208,8 +216,7 @@ def _padded(pixels: np.ndarray, height: int, width: int, background: float | Non
         pixels = _resize(pixels, new_height, new_width)
     if pixels.shape != (height, width):
         frame = np.full((height, width), grey, np.float32)
-        top, left = (height - new_height) // 2, (width - new_width) // 2
-        frame[top : top + new_height, left : left + new_width] = pixels
+        frame[rows, columns] = pixels
         pixels = frame
         colour = "white" if grey > 0.995 else "black" if grey < 0.005 else f"grey {grey:.2f}"
         steps.append(f"padded with {colour}{', like its border,' if background is None else ''} to {width}x{height}")

@@ -5,6 +5,7 @@ and where they do, the picture goes over from one to the other in a straight ram
 windows are computed at once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,13 @@ import torch
 from torch import Tensor
 
 from tae.config import ModelConfig
+from tae.images import Fitted, ImageError, fit_image
 from tae.model import TransformerAutoencoder
 
 CHUNK = 16
 """Windows embedded or decoded at once."""
+MAX_STRIP_PIXELS = 5_000_000
+"""Of a strip that `fit_strip` makes: a narrow ribbon, enlarged to a model's height, would take all memory."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,29 @@ def window_width(config: ModelConfig) -> int:
     return min(2 * height, config.max_width) if width is None else width
 
 
+def strip_width(height: int, width: int, config: ModelConfig) -> int:
+    """How wide a picture of this height and width is at the model's height."""
+    return max(1, round(width * config.input_size[0] / height))
+
+
+def fit_strip(pixels: np.ndarray, config: ModelConfig) -> Fitted:
+    """A picture (H, W) in [0, 1] at the model's height: nothing cropped, nothing padded, however wide it becomes.
+
+    Raises:
+        ImageError: If it becomes narrower than a window, or larger than `MAX_STRIP_PIXELS`.
+    """
+    height, window = config.input_size[0], window_width(config)
+    old_height, old_width = pixels.shape
+    width = strip_width(old_height, old_width, config)
+    most = MAX_STRIP_PIXELS // height
+    if not window <= width <= most:
+        raise ImageError(
+            f"a strip must be from {window} to {most} pixels wide at the model's height of {height}; "
+            f"a picture of {old_width}x{old_height} becomes {width} wide"
+        )
+    return fit_image(pixels, (height, width), "stretch")
+
+
 def window_starts(width: int, window: int, overlap: int) -> list[int]:
     """First columns of the windows that cover `width` pixels; the last one is moved left to end with the strip.
 
@@ -70,6 +97,7 @@ def embed_windows(
     window: int | None = None,
     overlap: int | None = None,
     chunk: int = CHUNK,
+    embedded: Callable[[int], object] | None = None,
 ) -> Windows:
     """Embed a strip window by window.
 
@@ -79,6 +107,7 @@ def embed_windows(
         window: In pixels; None: `window_width`. A model of fixed width takes no other.
         overlap: Pixels that neighbours share; None: half of the window, where two pictures are averaged nearly everywhere.
         chunk: Windows at once.
+        embedded: Told after each chunk how many there are by now.
 
     Raises:
         ValueError: If the image, window or overlap does not fit.
@@ -94,18 +123,30 @@ def embed_windows(
     was_training = model.training
     model.eval()
     try:
-        latents = [
-            model.embed(torch.stack([strip[None, :, start : start + window] for start in some])).cpu()
-            for some in _chunks(starts, chunk)
-        ]
+        latents = []
+        for some in _chunks(starts, chunk):
+            latents += model.embed(torch.stack([strip[None, :, start : start + window] for start in some])).cpu()
+            if embedded:
+                embedded(len(latents))
     finally:
         model.train(was_training)
-    return Windows(torch.cat(latents), starts, window, strip.shape[1])
+    return Windows(torch.stack(latents), starts, window, strip.shape[1])
 
 
 @torch.no_grad()
-def decode_windows(model: TransformerAutoencoder, windows: Windows, chunk: int = CHUNK) -> Tensor:
+def decode_windows(
+    model: TransformerAutoencoder,
+    windows: Windows,
+    chunk: int = CHUNK,
+    drawn: Callable[[int, Tensor], object] | None = None,
+) -> Tensor:
     """Windows -> the strip (H, W) on the CPU, near [0, 1] but not clipped to it.
+
+    Args:
+        model: Whose latents they are.
+        windows: From `embed_windows`.
+        chunk: Windows at once.
+        drawn: Gets each window's number and its own picture (H, window), before that is blended with its neighbours'.
 
     Raises:
         ValueError: If the windows are not of this model's kind.
@@ -121,6 +162,8 @@ def decode_windows(model: TransformerAutoencoder, windows: Windows, chunk: int =
             for number, picture in zip(some, pictures[:, 0], strict=True):
                 start = windows.starts[number]
                 strip[:, start : start + windows.window] += picture * shares[number]
+                if drawn:
+                    drawn(number, picture)
     finally:
         model.train(was_training)
     return strip

@@ -28,6 +28,7 @@ from tae.images import (
     find_images,
     fit_image,
     natural_order,
+    padded_box,
     plain_text,
     read_image,
     safe_name,
@@ -882,6 +883,14 @@ def test_crop_keeps_the_middle_and_stretch_keeps_all() -> None:
     np.testing.assert_array_equal(fit_image(pixels, (2, 2), "crop").pixels, np.full((2, 2), 0.5))
     stretched = fit_image(pixels, (2, 3), "stretch").pixels
     assert stretched[0, 0] < 0.1 and abs(stretched[0, 1] - 0.5) < 0.01 and stretched[0, 2] > 0.9
+
+
+@pytest.mark.parametrize("old", [(10, 1000), (1000, 10), (30, 45), (201, 1280), (7, 7)])
+def test_a_padded_picture_lies_in_the_box_that_is_told(old: tuple[int, int]) -> None:
+    padded = fit_image(np.zeros(old, np.float32), (201, 320), "pad", background=1.0).pixels
+    rows, columns = padded_box(old, (201, 320))
+    assert (padded[rows, columns] == 0).all()
+    assert (padded == 0).sum() == padded[rows, columns].size > 0
 
 
 def test_shrinking_is_antialiased() -> None:

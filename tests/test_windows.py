@@ -2,13 +2,25 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tae import TransformerAutoencoder
-from tae.windows import blend_weights, decode_windows, embed_windows, window_starts, window_width
+from tae.config import ModelConfig
+from tae.images import ImageError
+from tae.windows import (
+    MAX_STRIP_PIXELS,
+    blend_weights,
+    decode_windows,
+    embed_windows,
+    fit_strip,
+    strip_width,
+    window_starts,
+    window_width,
+)
 
 SIZES = st.integers(1, 40).flatmap(
     lambda window: st.tuples(st.just(window), st.integers(0, window - 1), st.integers(window, 400))
@@ -128,3 +140,41 @@ def test_what_is_no_strip_is_refused(model: TransformerAutoencoder) -> None:
     if model.config.input_size[1]:
         with pytest.raises(ValueError, match="images must be 32 pixels wide, got 30"):
             embed_windows(model, torch.rand(24, 40), 30)
+
+
+def test_whoever_waits_is_told_of_each_chunk_and_gets_each_window_s_own_picture(model: TransformerAutoencoder) -> None:
+    strip = torch.rand(24, 150, dtype=torch.float64)
+    counts: list[int] = []
+    windows = embed_windows(model, strip, 32, chunk=3, embedded=counts.append)
+    assert counts == [3, 6, 9] and len(windows.starts) == 9
+    pictures: dict[int, torch.Tensor] = {}
+    decode_windows(model, windows, chunk=4, drawn=lambda number, picture: pictures.update({number: picture.clone()}))
+    assert list(pictures) == list(range(9))
+    for number, start in enumerate(windows.starts):
+        torch.testing.assert_close(pictures[number], model(strip[None, None, :, start : start + 32])[0][0, 0])
+
+
+@pytest.mark.parametrize("input_size", [(24, 32), (24, None)])
+def test_a_picture_becomes_a_strip_of_the_model_s_height_with_nothing_cut_off(
+    input_size: tuple[int, int | None],
+) -> None:
+    config = ModelConfig(input_size=input_size, patch_size=8, latent_dim=16, num_heads=4, max_width=48)
+    ramp = np.tile(np.linspace(0, 1, 1000, dtype=np.float32), (48, 1))
+    strip = fit_strip(ramp, config)
+    assert strip.pixels.shape == (24, strip_width(48, 1000, config)) == (24, 500)
+    assert strip.notes == ("scaled from 1000x48 to 500x24",)
+    assert strip.pixels[0, 0] < 0.01 and strip.pixels[0, -1] > 0.99 and (np.diff(strip.pixels, axis=1) > -1e-6).all()
+    as_it_is = np.random.default_rng(0).random((24, 200), np.float32)
+    assert fit_strip(as_it_is, config).pixels is as_it_is
+
+
+def test_ribbons_that_would_grow_without_end_and_pictures_narrower_than_a_window_are_refused() -> None:
+    config = ModelConfig(input_size=(152, None), patch_size=38, latent_dim=16, num_heads=4)
+    widest = MAX_STRIP_PIXELS // 152
+    assert fit_strip(np.ones((152, widest), np.float32), config).pixels.shape == (152, widest)
+    with pytest.raises(
+        ImageError, match=f"from 304 to {widest} pixels wide.*152; a picture of 20000x10 becomes 304000"
+    ):
+        fit_strip(np.ones((10, 20_000), np.float32), config)
+    with pytest.raises(ImageError, match="from 304 to .* a picture of 300x152 becomes 300 wide"):
+        fit_strip(np.ones((152, 300), np.float32), config)
