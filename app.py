@@ -9,6 +9,7 @@ import streamlit as st
 from tae import export, plots, ui
 from tae.gallery import gallery
 from tae.images import SUFFIXES, ImageError, encode_png, escape_markdown, safe_name
+from tae.ui import windows
 
 PER_PAGE = 24
 
@@ -72,6 +73,9 @@ def forget_dialog() -> None:
 
 
 def one_picture(active: ui.Active, chosen: ui.Chosen) -> None:
+    if windows.by_window(active, chosen):
+        windows.show(active, chosen, origin(chosen))
+        return
     ui.fit_or_stop(active, chosen)
     result = ui.reconstruct(active, chosen)
     given, seen, recon, error = ui.panels(result.fitted.pixels, 4)
@@ -245,7 +249,10 @@ def all_pictures(active: ui.Active, own: list[ui.Chosen]) -> None:
         try:
             results.append((chosen, ui.reconstruct(active, chosen)))
         except ImageError as error:
-            st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}")
+            st.error(
+                f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}. Under **One picture** it is shown window by "
+                "window."
+            )
         bar.progress(number / len(own), f"Reconstructing… {number} of {len(own)}")
     bar.empty()
     if not results:

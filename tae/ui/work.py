@@ -19,7 +19,13 @@ LONG_S = 20.0
 
 
 def measured(
-    name: str, key: str, words: str, seconds: float, compute: Callable[[Progress], T], ask: bool = False
+    name: str,
+    key: str,
+    words: str,
+    seconds: float,
+    compute: Callable[[Progress], T],
+    ask: bool = False,
+    shelf: Callable[[str, str], dict] | None = None,
 ) -> T | None:
     """What a computation finds, kept by its key; where it is not known yet, it is drawn with progress and a stop button.
 
@@ -30,11 +36,12 @@ def measured(
         seconds: About how long it takes; if long, it waits for a click.
         compute: Gets a function to call with the share that is done, and holds the models meanwhile.
         ask: Whether it waits for a click however short it is.
+        shelf: A cached function that makes an empty dict, where results are too large to keep 256 of them.
 
     Returns:
         None while it has not been asked for, and when it was stopped.
     """
-    kept = _kept(name, key)
+    kept = (shelf or _kept)(name, key)
     if "value" in kept:
         return kept["value"]
     state = st.session_state
