@@ -1,5 +1,6 @@
 """Sweeps, necessity, verdicts: models whose one needed head, or needless attention, is known by construction."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -280,6 +281,54 @@ def test_the_headline_holds_the_four_numbers(one_picture):
         f"{sweep.damage[NEEDED].psnr_lost:.1f} dB; rollout agrees with measured effect at 0.71 "
         "(ink in the patch alone: 0.55)."
     )
+
+
+@pytest.mark.parametrize(
+    ("uniform", "another", "said"),
+    [
+        (3.0, 1.5, "Uniform attention costs 3.0 dB, another image's attention 1.5 dB; "),
+        (0.01, -0.04, "Uniform attention costs nothing, another image's attention costs nothing; "),
+        (2.0, 0.0, "Uniform attention costs 2.0 dB, another image's attention costs nothing; "),
+        (-0.2, 0.3, "Uniform attention gains 0.2 dB, another image's attention costs 0.3 dB; "),
+        (-0.2, -0.06, "Uniform attention gains 0.2 dB, another image's attention gains 0.1 dB; "),
+    ],
+)
+def test_the_headline_says_what_gains_and_what_costs_nothing(uniform, another, said, one_picture):
+    model, picture = one_picture()
+    sweep = causal.head_sweep(model, picture)
+    assert causal.headline(necessity_of([uniform], [another]), sweep).startswith(said)
+    idle = dataclasses.replace(
+        sweep, damage={one: dataclasses.replace(lost, psnr_lost=-0.04) for one, lost in sweep.damage.items()}
+    )
+    told = causal.headline(necessity_of([uniform], [another]), idle)
+    assert told == f"{said}no head alone costs anything."
+
+
+@pytest.mark.parametrize(
+    ("agreement", "said"),
+    [
+        (
+            -0.4,
+            "every attention map disagrees with measured effect, rollout least, at -0.40 (ink in the patch alone: 0.00)",
+        ),
+        (-0.001, "rollout agrees with measured effect at 0.00 (ink in the patch alone: 0.00)"),
+    ],
+)
+def test_the_headline_does_not_call_a_disagreement_an_agreement(agreement, said, one_picture):
+    model, picture = one_picture()
+    scores = Scores(
+        {
+            "rollout": Interval(agreement, -0.5, 0.1),
+            "ink in the patch": Interval(-0.001, -0.4, 0.6),
+            "received attention, average": Interval(agreement - 0.1, -0.6, 0.1),
+        },
+        {},
+        Interval(0.16, 0.1, 0.2),
+        64,
+        "images",
+    )
+    told = causal.headline(necessity_of([1], [1]), causal.head_sweep(model, picture), scores)
+    assert told.endswith(f"; {said}.")
 
 
 def test_a_sweep_is_of_one_image(small_model):

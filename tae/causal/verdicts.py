@@ -185,24 +185,43 @@ def headline(found: Necessity, sweep: Sweep, scores: Scores | None = None) -> st
     if not found.has_attention:
         return verdict(found).sentence
     worst = sweep.ranking()[-1]
-    lost = [found.mean("encoder", "all", name).value for name in ("uniform", "another")]
-    said = (
-        f"Uniform attention costs {lost[0]:.1f} dB, another image's attention {lost[1]:.1f} dB; head {worst.target} of "
-        f"{worst.part} layer {worst.layer} alone costs {sweep.damage[worst].psnr_lost:.1f} dB"
-    )
+    uniform_db, other_db = (found.mean("encoder", "all", name).value for name in ("uniform", "another"))
+    both_cost = uniform_db >= LEAST_DB and other_db >= LEAST_DB  # then the verb stands once
+    other = f"{other_db:.1f} dB" if both_cost else _costs(other_db)
+    said = f"Uniform attention {_costs(uniform_db)}, another image's attention {other}"
+    alone = sweep.damage[worst].psnr_lost
+    if alone < LEAST_DB:
+        said += "; no head alone costs anything"
+    else:
+        said += f"; head {worst.target} of {worst.part} layer {worst.layer} alone costs {alone:.1f} dB"
     if scores is not None and scores.best_attention and scores.best_trivial:
         attention, trivial = scores.best_attention, scores.best_trivial
-        said += (
-            f"; {attention} agrees with measured effect at {scores.spearman[attention].value:.2f} "
-            f"({trivial} alone: {scores.spearman[trivial].value:.2f})"
-        )
+        agreement = f"{scores.spearman[attention].value:z.2f}"
+        beside = f"{trivial} alone: {scores.spearman[trivial].value:z.2f}"
+        if agreement.startswith("-"):
+            said += (
+                f"; every attention map disagrees with measured effect, {attention} least, at {agreement} ({beside})"
+            )
+        else:
+            said += f"; {attention} agrees with measured effect at {agreement} ({beside})"
     return f"{said}."
+
+
+LEAST_DB = 0.05
+"""What is less is none at the one decimal that is printed."""
+
+
+def _costs(lost_db: float) -> str:
+    """PSNR lost, in words; below 0 the reconstruction became better."""
+    if abs(lost_db) < LEAST_DB:
+        return "costs nothing"
+    return f"costs {lost_db:.1f} dB" if lost_db > 0 else f"gains {-lost_db:.1f} dB"
 
 
 def _db(interval: Interval) -> str:
     if math.isnan(interval.low):
-        return f"{interval.value:.1f} dB"
-    return f"{interval.value:.1f} dB ({interval.low:.1f} to {interval.high:.1f})"
+        return f"{interval.value:z.1f} dB"
+    return f"{interval.value:z.1f} dB ({interval.low:z.1f} to {interval.high:z.1f})"
 
 
 def _high(interval: Interval) -> float:
