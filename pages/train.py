@@ -17,7 +17,7 @@ from tae import dropped, export, plots, runs, ui
 from tae.config import PRESETS, ModelConfig, size_in_words
 from tae.dropped import Dropped
 from tae.images import SUFFIXES, encode_png, escape_markdown, plain_text, safe_name
-from tae.trainconfig import TrainConfig, command_line
+from tae.trainconfig import TrainConfig, command_line, snapshot_steps
 
 if TYPE_CHECKING:
     from tae.preview import Found, Preview
@@ -46,7 +46,15 @@ ADVANCED = {
         "use_flash_attention",
         "use_compile",
     ),
-    "Watching and saving": ("seed", "held_out_images", "eval_every", "log_every", "save_every_s", "max_unreadable"),
+    "Watching and saving": (
+        "seed",
+        "held_out_images",
+        "eval_every",
+        "log_every",
+        "save_every_s",
+        "snapshots",
+        "max_unreadable",
+    ),
 }
 LABELS = {
     "muon_lr": "Learning rate of Muon",
@@ -520,6 +528,7 @@ def show_plan(config: TrainConfig) -> None:
         f"{config.batch_size * plan.train_flops / 1e9 + plan.optimizer_flops / 1e9:,.0f} GFLOP a step",
         f"{precision} on {'the GPU' if device == 'cuda' else 'the CPU'}",
     ]
+    words.append(f"up to {in_bytes(disk_bytes(config, plan))} on the disk, with {config.snapshots} snapshots")
     if pace:
         images_per_s = config.batch_size / pace.seconds_per_step
         rate = f"{images_per_s:,.0f}" if images_per_s >= 10 else f"{images_per_s:.2g}"
@@ -540,6 +549,15 @@ def show_plan(config: TrainConfig) -> None:
             else:
                 st.rerun()
         st.caption("; ".join(words) + ".")
+
+
+def disk_bytes(config: TrainConfig, plan: Any) -> int:
+    """What the run's files take at most: the checkpoint and snapshots, and as many states as are kept and being written."""
+    from tae.trainstate import KEPT
+
+    copies = 1 + (config.snapshots if config.minutes else len(snapshot_steps(config.steps, config.snapshots)))
+    state = plan.totals["weights"] + plan.totals["optimizer"] + plan.totals["average"]
+    return copies * 4 * plan.parameters + (KEPT + 1) * state
 
 
 def in_bytes(count: float) -> str:
@@ -681,8 +699,8 @@ def run_actions(run: runs.Run) -> None:
 @st.dialog("Delete this run?")
 def delete_dialog(run: runs.Run) -> None:
     st.markdown(
-        f"**{escape_markdown(run.name)}**: its log, curves, pictures of reconstructions and what it needs to resume go, "
-        f"{in_bytes(runs.size_bytes(run.folder))} in all."
+        f"**{escape_markdown(run.name)}**: its log, curves, snapshots, pictures of reconstructions and what it needs to "
+        f"resume go, {in_bytes(runs.size_bytes(run.folder))} in all."
     )
     if (run.folder / "images").is_dir():
         st.markdown("So do the pictures that were dropped for it.")

@@ -6,6 +6,7 @@ A run belongs to a checkpoint file: that of `checkpoints/shoes.safetensors` lies
     status.json                     {"status", "message", "step", "steps"}, see `Run.status`
     log.jsonl                       a line a logged step
     strips/00000200.png             held-out images above their reconstructions, after that step
+    snapshots/00000200.safetensors  the weights after that step, a checkpoint like any other
     state-00000200.safetensors      all that `--resume` needs, the newest two; see `tae.trainstate`
     events.out.tfevents.*           the same for TensorBoard
     output.txt                      what the process printed, where `start` began it; held by it as long as it lives
@@ -19,6 +20,7 @@ Nothing here needs PyTorch.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -201,7 +203,7 @@ def resume(run: Run) -> Run:
 
 
 def delete(run: Run, with_checkpoint: bool = False) -> None:
-    """Remove a run's folder: state, log, strips, dropped pictures; its checkpoint stays unless asked for.
+    """Remove a run's folder: state, log, strips, snapshots, dropped pictures; its checkpoint stays unless asked for.
 
     Nothing outside the folder of runs is removed: a link that lies there goes, what it leads to stays.
 
@@ -399,16 +401,26 @@ def config_differences(configs: list[TrainConfig]) -> dict[str, list[str]]:
 
 
 def cut_log(folder: Path, step: int) -> None:
-    """Drop the records and strips after `step`: a resumed run writes them again."""
+    """Drop the records, strips and snapshots after `step`: a resumed run writes them again."""
     records = [record for record in read_log(folder) if record["step"] <= step]
     if (folder / "log.jsonl").exists():
         write_whole(folder / "log.jsonl", ["".join(json.dumps(record) + "\n" for record in records).encode()])
-    for strip in strips(folder):
-        if int(strip.stem) > step:
-            strip.unlink()
+    for path in (*strips(folder), *snapshots(folder)):
+        if int(path.stem) > step:
+            path.unlink()
 
 
 def strips(folder: Path) -> list[Path]:
     """Pictures of held-out reconstructions, by step; the name is the step."""
-    found = (folder / "strips").glob("*.png") if (folder / "strips").is_dir() else []
-    return sorted(path for path in found if path.stem.isdigit())
+    return _by_step(folder / "strips", ".png")
+
+
+def snapshots(folder: Path) -> list[Path]:
+    """Checkpoints of the weights on the way, by step; the name is the step. Whether they are sound is not looked at."""
+    return _by_step(folder / "snapshots", ".safetensors")
+
+
+def _by_step(folder: Path, suffix: str) -> list[Path]:
+    paths = folder.iterdir() if folder.is_dir() else []
+    named = [path for path in paths if path.suffix == suffix and re.fullmatch("[0-9]{8,12}", path.stem)]
+    return sorted(named, key=lambda path: int(path.stem))

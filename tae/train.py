@@ -101,12 +101,12 @@ def _refuse_to_replace(config: TrainConfig, folder: Path) -> None:
 def _prepare_folder(config: TrainConfig, folder: Path) -> None:
     """Leave nothing in the folder that this run would mistake for its own."""
     (folder / "stop").unlink(missing_ok=True)
-    for leftovers_in in (folder, folder / "strips"):
+    for leftovers_in in (folder, folder / "strips", folder / "snapshots"):
         remove_leftovers(leftovers_in)
     remove_leftovers(config.out_path.parent, config.out_path.name)
     if not config.resume:
-        old = [*state_files(folder), *runs.strips(folder), *folder.glob("events.out.tfevents.*"), folder / "log.jsonl"]
-        for path in old:
+        told = [*runs.strips(folder), *runs.snapshots(folder), *folder.glob("events.out.tfevents.*")]
+        for path in (*state_files(folder), *told, folder / "log.jsonl"):
             path.unlink(missing_ok=True)
 
 

@@ -12,7 +12,7 @@ from tae.config import ModelConfig, preset_config, size_in_words
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 MODEL_FIELDS = ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio")
 """Of the model; None in a `TrainConfig` stands for the preset's value."""
-FREE_TO_CHANGE = ("resume", "overwrite", "workers", "log_every", "save_every_s", "name", "parallel")
+FREE_TO_CHANGE = ("resume", "overwrite", "workers", "log_every", "save_every_s", "snapshots", "name", "parallel")
 """What may differ when a run is resumed, because the weights do not depend on it, or are in its state already."""
 
 
@@ -110,6 +110,9 @@ class TrainConfig:
     """Steps between lines of the log."""
     save_every_s: float = 60
     """Seconds between saves of the whole state, from which --resume goes on; 0: after each step."""
+    snapshots: int = 8
+    """Copies of the weights kept on the way, from the untrained ones on, denser at the start, where most happens; the page
+    Layers looks at a picture through them. 0: none."""
     max_unreadable: float = 0.1
     """Share of unreadable files at which the run refuses to start."""
 
@@ -132,6 +135,7 @@ class TrainConfig:
         for field in ("warmup_steps", "seed"):
             _check(field, getattr(self, field), 0, 2**31 - 1, int)
         _check("workers", self.workers, 1, 64, int)
+        _check("snapshots", self.snapshots, 0, 1000, int)
         if self.threads is not None:
             _check("threads", self.threads, 1, 1024, int)
         if self.minutes is not None:
@@ -178,6 +182,16 @@ class TrainConfig:
         source = "demo" if self.data == "demo" else Path(self.data.split("*")[0]).name or "pictures"
         patch = "one-token" if self.patch_size is None else f"p{self.patch_size}"
         return Path("checkpoints") / f"{source}_{self.preset}_{size_in_words(self.input_size)}_{patch}.safetensors"
+
+
+def snapshot_steps(steps: int, count: int) -> list[int]:
+    """After which steps a run of `steps` keeps snapshots: the first before any, the gaps growing evenly, so that the end,
+    of which the checkpoint itself tells, would be the next one.
+
+    Returns:
+        Rising; fewer than `count` where the run is so short that some would be the same.
+    """
+    return sorted({number * number * steps // (count * count) for number in range(count)})
 
 
 def command_line(config: TrainConfig) -> list[str]:

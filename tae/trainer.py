@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tae import distributed, runs
-from tae.checkpoint import Card, load_checkpoint, save_checkpoint
+from tae.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
 from tae.config import ModelConfig, size_in_words
 from tae.distributed import DTYPES, World, memory_bytes, pick_precision
 from tae.evaluate import evaluate, reconstruct
@@ -34,7 +35,7 @@ from tae.optim import (
 )
 from tae.plan import HEADROOM, plan
 from tae.sources import ImageSource
-from tae.trainconfig import TrainConfig, command_line, config_from_dict, config_to_dict
+from tae.trainconfig import TrainConfig, command_line, config_from_dict, config_to_dict, snapshot_steps
 from tae.trainlog import TrainLog
 from tae.trainstate import TrainState, find_state, save_state
 
@@ -96,6 +97,7 @@ class Trainer:
         self.step, self.steps = 0, 0 if config.minutes else config.steps
         self.curve: list[dict] = []
         self.seconds, self.cpu_seconds = 0.0, 0.0
+        self.last_snapshot = -1
         state = self._find_state()
         if state is not None:
             self._take_weights(state)
@@ -197,6 +199,9 @@ class Trainer:
         was_finished = bool(world.from_main(float(runs.read_status(self.folder)[0] == "finished")))
         if world.is_main:
             runs.write_status(self.folder, "running", step=self.step, steps=self.steps)
+        kept = runs.snapshots(self.folder) if world.is_main else []
+        self.last_snapshot = int(world.from_main(float(kept[-1].stem) if kept else -1.0))
+        self._snapshot_if_due()
         started, cpu_started = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
         last_save, save_took, paces = time.monotonic(), 0.0, deque(maxlen=50)
         first, first_step = self.history["images_seen"] // config.batch_size, self.step
@@ -260,6 +265,7 @@ class Trainer:
                     # what lies after its state, and nothing else.
                     if self.log and (is_last or held_out_psnr is not None or self.step % config.log_every == 0):
                         self.log.record(_plain(record))
+                    self._snapshot_if_due()  # before the state, for the same reason: what lies after it comes again
                     if is_last or time_to_save:
                         last_save = time.monotonic()
                         self._save_state()
@@ -392,6 +398,26 @@ class Trainer:
         if self.world.is_main:
             save_state(self.folder, TrainState(self.step, tensors, values))
 
+    def _snapshot_if_due(self) -> None:
+        """Keep the weights to show; of several that became due while a time budget had no steps yet, the last alone."""
+        if self.step and self.step == self.steps:
+            return  # the checkpoint is the last of them
+        due = snapshot_steps(self.steps, self.config.snapshots) if self.steps else [0] * bool(self.config.snapshots)
+        if not any(self.last_snapshot < step <= self.step for step in due):
+            return
+        self.last_snapshot = self.step
+        (cpu_seconds,) = self.world.sum(self.cpu_seconds)
+        with self._weights_to_show():
+            weights = self._whole_weights()
+        if not self.world.is_main:
+            return
+        card = self._card({}, cpu_seconds, False, f"A snapshot on the way, after {self.step:,} steps of its run.")
+        (self.folder / "snapshots").mkdir(exist_ok=True)
+        try:
+            self._save(self.folder / "snapshots" / f"{self.step:08}.safetensors", weights, card)
+        except CheckpointError:  # weights that are no numbers: the next step tells what is to be done
+            return
+
     def _finish(self, is_stopped: bool) -> Path | None:
         """Measure and write the checkpoint; returns its path, on rank 0."""
         config, source, world = self.config, self.source, self.world
@@ -400,9 +426,27 @@ class Trainer:
             metrics = evaluate(
                 self.model, source.test(config.test_images), "test" if source.name == "demo" else "held out"
             )
-            weights = {name: distributed.whole(tensor) for name, tensor in self.model.state_dict().items()}
+            weights = self._whole_weights()
         if not world.is_main:
             return None
+        config.out_path.parent.mkdir(parents=True, exist_ok=True)
+        path = self._save(config.out_path, weights, self._card(metrics, cpu_seconds, not is_stopped))
+        runs.write_status(self.folder, "stopped" if is_stopped else "finished", "", self.step, self.steps)
+        return path
+
+    def _whole_weights(self) -> dict[str, Tensor]:
+        """Of the model as it is, on the CPU; every process must ask."""
+        return {name: distributed.whole(tensor) for name, tensor in self.model.state_dict().items()}
+
+    def _save(self, path: Path, weights: dict[str, Tensor], card: Card) -> Path:
+        with torch.device("meta"):  # names and shapes: the memory is that of the weights
+            shown = TransformerAutoencoder(self.model.config)
+        shown.load_state_dict(weights, assign=True)
+        return save_checkpoint(path, shown, card)
+
+    def _card(self, metrics: dict, cpu_seconds: float, is_finished: bool, notes: str = "") -> Card:
+        """The model card after this step, of an untrained model before the first; cpu_seconds: of all processes."""
+        config, source, world = self.config, self.source, self.world
         training = {
             "data": source.data,
             "command": self.history["command"] + command_words(config, world.size),
@@ -415,17 +459,18 @@ class Trainer:
             "hardware": _hardware(world),
             "precision": "fp32" if self.precision == "fp32" else f"{self.precision} autocast",
             "torch": torch.__version__,
-            "finished": not is_stopped,
+            "finished": is_finished,
             "curve": [*self.history["curve"], *self.curve],
         }
         name = config.name or f"{source.name} {config.preset} {size_in_words(config.input_size)}"
-        card = Card(name=name, training=training, metrics=metrics, data=source.data, licence=source.licence, notes="")
-        shown = TransformerAutoencoder(self.model.config)
-        shown.load_state_dict(weights)
-        config.out_path.parent.mkdir(parents=True, exist_ok=True)
-        path = save_checkpoint(config.out_path, shown, card)
-        runs.write_status(self.folder, "stopped" if is_stopped else "finished", "", self.step, self.steps)
-        return path
+        return Card(
+            name=name,
+            training=training if training["steps"] else {},
+            metrics=metrics,
+            data=source.data,
+            licence=source.licence,
+            notes=notes,
+        )
 
 
 class _NotFiniteError(ArithmeticError):

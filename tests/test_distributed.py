@@ -56,6 +56,10 @@ def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path)
     names = weights(one).keys()
     tensors = state_tensors(runs.folder_of(two))
     assert all(tensors[f"model.{name}"].shape == weights(one)[name].shape for name in names)
+    kept = [runs.snapshots(runs.folder_of(out)) for out in (one, two)]
+    assert [path.name for path in kept[0]] == [path.name for path in kept[1]] and len(kept[0]) > 3
+    assert same_bits(weights(kept[1][0]), weights(kept[0][0]))  # the same untrained weights
+    assert weights(kept[1][-1]).keys() == names
 
 
 def test_two_sharded_processes_resume_to_the_same_bits(tmp_path: Path) -> None:

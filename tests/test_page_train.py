@@ -281,6 +281,23 @@ def test_plan_is_that_of_the_planner_and_warns_where_it_does_not_fit(monkeypatch
     assert "not even one image fits" in run(app).warning[0].value
 
 
+def test_room_on_the_disk_grows_with_the_snapshots() -> None:
+    app = demo(open_page())
+
+    def told() -> tuple[float, int]:
+        found = re.search(r"up to ([\d.]+) MB on the disk, with (\d+) snapshots", texts(app))
+        assert found
+        return float(found[1]), int(found[2])
+
+    (with_eight, eight), weights_mb = told(), 4e-6 * count(TrainConfig().model_config).parameters
+    app.number_input("train_snapshots").set_value(0)
+    run(app)
+    (with_none, none), config = told(), asked(app)
+    assert (eight, none, config.snapshots) == (8, 0, 0)
+    assert with_eight - with_none == pytest.approx(8 * weights_mb, rel=0.01)
+    assert with_none > 4 * weights_mb  # the checkpoint and states
+
+
 def test_time_is_estimated_on_request() -> None:
     app = demo(open_page())
     app.number_input("train_height").set_value(32)

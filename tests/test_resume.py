@@ -74,6 +74,13 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(
     assert in_child(resumed(config)) == 0
     assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
     assert same_bits(weights(config.out_path), weights(tmp_path / "straight.safetensors"))
+    assert_same_snapshots(config.out_path, tmp_path / "straight.safetensors")
+
+
+def assert_same_snapshots(first: Path, second: Path) -> None:
+    kept = [{path.name: weights(path) for path in runs.snapshots(runs.folder_of(out))} for out in (first, second)]
+    assert kept[0].keys() == kept[1].keys() and len(kept[0]) > 1
+    assert all(same_bits(kept[0][name], kept[1][name]) for name in kept[0])
 
 
 def test_variable_widths_resume_to_the_same_bits(tmp_path: Path) -> None:
@@ -112,9 +119,10 @@ def test_a_kill_at_every_touch_of_a_file_is_survived(tmp_path: Path) -> None:
         folder = runs.folder_of(out)
         assert same_bits(state_tensors(folder), expected) and out.is_file()
         assert [record["step"] for record in runs.read_log(folder)] == [1, 2]
+        assert_same_snapshots(out, tmp_path / "straight.safetensors")
         assert not [path.name for path in folder.rglob("*.tmp")]
         event += 1
-    assert event > 30  # of config, status, log, strips, states and checkpoint
+    assert event > 30  # of config, status, log, strips, snapshots, states and checkpoint
 
 
 def test_a_torn_newest_state_is_passed_over_and_said(tmp_path: Path) -> None:
@@ -143,6 +151,7 @@ def test_without_any_whole_state_it_begins_again_to_the_same_bits(tmp_path: Path
     folder = runs.folder_of(config.out_path)
     assert same_bits(state_tensors(folder), expected)
     assert [record["step"] for record in runs.read_log(folder)] == [1, 2, 3, 4, 5, 6]  # none of them twice
+    assert_same_snapshots(config.out_path, tmp_path / "straight.safetensors")
 
 
 @pytest.mark.parametrize("save_every_s", [0, 1e6])

@@ -12,7 +12,7 @@ import pytest
 
 from tae import runs
 from tae.runs import Run, RunError
-from tae.trainconfig import TrainConfig
+from tae.trainconfig import TrainConfig, differences
 from tests.training import small_config
 
 LIMIT_S = 120
@@ -234,6 +234,30 @@ def test_pictures_go_along_and_come_back_if_nothing_starts(
     assert run.status == "failed"  # one that cannot be read is too few
 
 
+def test_a_log_that_is_cut_loses_the_pictures_and_snapshots_that_come_again(tmp_path: Path) -> None:
+    folder = written(tmp_path / "runs" / "a", records=3)
+    for name in ("strips/00000002.png", "strips/00000003.png", "snapshots/00000000.safetensors"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    for name in ("00000003.safetensors", "123456789.safetensors", "x.safetensors", ".00000003.safetensors.tmp"):
+        (folder / "snapshots" / name).touch()
+    assert [path.stem for path in runs.snapshots(folder)] == ["00000000", "00000003", "123456789"]
+    runs.cut_log(folder, 2)
+    assert [path.stem for path in runs.snapshots(folder)] == ["00000000"]
+    assert [path.stem for path in runs.strips(folder)] == ["00000002"]
+    assert [record["step"] for record in runs.read_log(folder)] == [1, 2]
+
+
+def test_a_config_from_before_snapshots_is_read_and_goes_on(tmp_path: Path) -> None:
+    folder = written(tmp_path / "runs" / "a", TrainConfig(steps=40, snapshots=3), status="stopped")
+    values = json.loads((folder / "config.json").read_text())
+    del values["snapshots"]
+    (folder / "config.json").write_text(json.dumps(values))
+    (run,) = runs.list_runs(tmp_path)
+    before, now = TrainConfig(steps=40), TrainConfig(steps=40, snapshots=3)
+    assert run.config == before and differences(before, now) == []
+
+
 # ---------------------------------------------------------------------------------------------------------- deletion
 
 
@@ -242,6 +266,8 @@ def test_deleting_removes_the_run_and_keeps_the_checkpoint_unless_asked(out: Pat
         folder = written(runs.folder_of(out), status="finished")
         (folder / "strips").mkdir()
         (folder / "strips" / "00000001.png").touch()
+        (folder / "snapshots").mkdir()
+        (folder / "snapshots" / "00000001.safetensors").touch()
         out.write_bytes(b"a checkpoint")
         runs.delete(runs.read_run(folder), with_checkpoint)
         assert list(folder.parent.iterdir()) == []

@@ -18,8 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tae import load_checkpoint, runs
 from tae.datasets import DemoSource, compose_square
+from tae.model import TransformerAutoencoder
 from tae.train import train
-from tae.trainconfig import TrainConfig, command_line
+from tae.trainconfig import TrainConfig, command_line, snapshot_steps
 from tae.trainer import TrainingError, TrainRecord, check_compiler, command_words
 from tae.trainlog import make_strip
 from tests.training import same_bits, small_config, state_tensors, weights
@@ -150,12 +151,47 @@ def test_averaged_weights_are_what_is_saved(tmp_path: Path) -> None:
 
 def test_a_time_budget_becomes_steps(tmp_path: Path) -> None:
     said: list[str] = []
-    config = small_config(tmp_path / "x.safetensors", minutes=0.05)
+    config = small_config(tmp_path / "x.safetensors", minutes=0.05, snapshots=4)
     records = run(config, notify=said.append)
     assert records[0].steps == 0 and records[0].seconds_left > 0
     assert records[-1].steps == records[-1].step > 10
     assert said[1:] == [f"0.05 minutes are about {records[-1].steps} steps here"]
     assert load_checkpoint(config.out_path).card.training["steps"] == records[-1].steps
+    # What became due before there was a number of steps is made good by one snapshot as soon as there is.
+    decided = next(record.step for record in records if record.steps)
+    due = snapshot_steps(records[-1].steps, 4)
+    expected = [0, *([decided] if due[1] <= decided else []), *(step for step in due if step > decided)]
+    assert snapshots(config) == expected
+
+
+def snapshots(config: TrainConfig) -> list[int]:
+    return [int(path.stem) for path in runs.snapshots(runs.folder_of(config.out_path))]
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_snapshots_hold_the_weights_of_their_steps(tmp_path: Path, ema_decay: float) -> None:
+    config = small_config(tmp_path / "x.safetensors", steps=6, snapshots=3, ema_decay=ema_decay)
+    run(config)
+    assert snapshots(config) == [0, 2]
+    first, second = (load_checkpoint(path) for path in runs.snapshots(runs.folder_of(config.out_path)))
+    torch.manual_seed(config.seed)
+    untrained = TransformerAutoencoder(config.model_config).state_dict()
+    assert same_bits(first.model.state_dict(), untrained)
+    assert not first.card.is_trained and second.card.is_trained  # so that pages say so
+    assert second.card.training["steps"] == 2 and second.card.training["finished"] is False
+    assert not second.card.metrics and "after 2 steps" in second.card.notes
+    answers = iter([False, True])
+    stopped = small_config(tmp_path / "stopped.safetensors", steps=6, snapshots=0, ema_decay=ema_decay)
+    run(stopped, should_stop=lambda: next(answers))
+    assert same_bits(second.model.state_dict(), weights(stopped.out_path)) and snapshots(stopped) == []
+
+
+def test_a_new_run_leaves_no_snapshots_of_the_one_before(tmp_path: Path) -> None:
+    run(small_config(tmp_path / "x.safetensors", steps=6))
+    assert snapshots(small_config(tmp_path / "x.safetensors")) == [0, 1, 2, 3, 4]
+    again = small_config(tmp_path / "x.safetensors", steps=6, snapshots=2, overwrite=True)
+    run(again)
+    assert snapshots(again) == [0, 1]
 
 
 def test_a_new_run_from_a_checkpoint_keeps_its_history(pictures: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tae.trainconfig import (
     config_from_dict,
     config_to_dict,
     differences,
+    snapshot_steps,
 )
 
 
@@ -32,6 +33,7 @@ from tae.trainconfig import (
         ("warmup_steps", -1),
         ("seed", -1),
         ("workers", 0),
+        ("snapshots", -1),
         ("threads", 0),
         ("minutes", 0),
         ("muon_lr", 0),
@@ -99,6 +101,12 @@ def test_differences_name_what_the_weights_depend_on() -> None:
     assert differences(before, replace(before, workers=5, resume=True, name="x")) == []
     assert differences(before, replace(before, seed=1, flip=0)) == ["seed: was 0, now 1", "flip: was 0.5, now 0"]
     assert set(FREE_TO_CHANGE) <= {field.name for field in fields(TrainConfig)}
+
+
+def test_snapshots_begin_before_the_first_step_and_are_denser_at_the_start() -> None:
+    assert snapshot_steps(6400, 8) == [0, 100, 400, 900, 1600, 2500, 3600, 4900]  # the next one: 6400, the checkpoint
+    assert snapshot_steps(6, 8) == [0, 1, 2, 3, 4]
+    assert snapshot_steps(100, 1) == [0] and snapshot_steps(100, 0) == []
 
 
 def test_checkpoints_are_named_by_what_they_hold() -> None:
