@@ -214,9 +214,10 @@ def explore(
                 config={"displaylogo": False, "scrollZoom": True},
                 alt=f"{len(scene.tests)} test images and your pictures as points, laid out by {LAYOUTS[laid.method]}",
             )
-        st.caption(
-            f"{LAYOUTS[laid.method]} of {len(scene.tests)} demo test images; diamonds: the sidebar's picture and your own. "
-            f"{laid.note}" + (" Double-click lets what was chosen go." if points else "")
+        ui.prose(
+            f"[[{LAYOUTS[laid.method]}]] of {len(scene.tests)} demo test images; diamonds: the sidebar's picture and your own. "
+            f"{laid.note}" + (" Double-click lets what was chosen go." if points else ""),
+            caption=True,
         )
         latent.hover(scene.active, scene.tests, [fitted.pixels for _, fitted in own], "latent_map", choose_point)
     with right:
@@ -478,6 +479,10 @@ def directions(scene: Scene) -> None:
     st.session_state.scores = write_scores(wanted)
     moved = pca.moved(scene.latent, wanted)
     plain, changed = scene.draw(np.array([scene.latent, moved.astype(np.float32)]))
+    ui.prose(
+        "Move the picture along the [[principal components]] of the test images' [[latents|latent]], and see what the "
+        "[[decoder]] draws there."
+    )
     if scene.is_wide:
         pictures, *places = st.container(), *st.columns(2)
     else:
@@ -617,9 +622,10 @@ def spectrum(scene: Scene) -> None:
         effective_rank(pca.variances),
         dimensions_for(pca.variances, 0.95),
     )
-    st.markdown(
-        f"The latent has **{dim}** numbers; by variance, about **{ratio:.0f}** dimensions are in use, and {most} hold 95 % of "
-        "it. " + ("Most of the space is empty." if ratio < dim / 4 else "The test set fills much of the space.")
+    ui.prose(
+        f"The [[latent]] has **{dim}** numbers; by variance, about **{ratio:.0f}** dimensions are in use (the "
+        f"[[participation ratio]]), and {most} [[principal components]] hold 95 % of it. "
+        + ("Most of the space is empty." if ratio < dim / 4 else "The test set fills much of the space.")
     )
     first, second, third = st.columns(3)
     first.metric(

@@ -85,9 +85,25 @@ TERMS: tuple[Term, ...] = (
         ("layers",),
     ),
     Term(
+        "lens",
+        "Draws the state after a layer as a picture, as if the layers behind it were left out. Tuned, a fitted linear map "
+        "first carries the state to where the last layer would have it (Belrose 2023).",
+    ),
+    Term(
+        "participation ratio",
+        "How many directions a set of latents really uses: 1 where all its variance lies along one, k where k share it "
+        "evenly. It is the squared sum of the variances over the sum of their squares.",
+    ),
+    Term(
         "patch",
         "A small square cut from the picture. The model works on patches, not on pixels.",
         ("patches",),
+    ),
+    Term(
+        "principal component",
+        "The direction along which a set of latents varies most; the second is the one along which what is left varies "
+        "most, and so on.",
+        ("principal components", "principal direction", "principal directions", "PCA"),
     ),
     Term(
         "PSNR",
@@ -119,6 +135,17 @@ TERMS: tuple[Term, ...] = (
         "SSIM",
         "Structural similarity: 1 is a perfect copy. It flatters mostly blank pictures; read it beside the "
         "foreground MSE.",
+    ),
+    Term(
+        "state",
+        "The numbers that the network holds of the picture at one place inside it, such as after its second layer. Each "
+        "layer adds something to them.",
+        ("states", "state of a layer"),
+    ),
+    Term(
+        "t-SNE",
+        "A map that keeps neighbours together: pictures with similar latents lie close. How far groups lie apart, how large "
+        "they are, and where left and right are says nothing (van der Maaten and Hinton 2008).",
     ),
     Term("token", "The list of numbers that stands for one patch inside the model.", ("tokens",)),
     Term(
