@@ -1,6 +1,7 @@
 """A long strip at a height at which it can be looked at: its pictures below each other, to be scrolled sideways together.
 
-Shrunk to a page's width, a strip of 10,000 pixels is a hair line. HTML and CSS alone, so that the browser does the rest.
+Shrunk to a page's width, a strip of 10,000 pixels is a hair line. HTML and CSS, so that the browser does the rest, and a few
+lines of JavaScript for the keys that browsers keep for up and down.
 """
 
 import base64
@@ -38,6 +39,17 @@ STYLE = """
   background: color-mix(in srgb, currentColor 7%, transparent)}
 .tae-strip .bar {display: inline-block; width: 7rem; height: 0.6rem; margin: 0 0.4rem; vertical-align: baseline}
 """
+
+KEYS = """
+for (const strip of document.querySelectorAll('.tae-strip')) strip.onkeydown = event => {
+  const page = 0.9 * strip.clientWidth, end = strip.scrollWidth;
+  const move = {Home: -end, End: end, PageUp: -page, PageDown: page}[event.key];
+  if (move === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
+  event.preventDefault();
+  strip.scrollLeft += move;
+};
+"""
+"""Home, End, Page up and Page down go sideways; the arrow keys do so by themselves."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ def shown_scale(height: int) -> float:
 
 
 def strip_html(rows: Sequence[StripRow], label: str, starts: Sequence[int], window: int, marks: Sequence[str]) -> str:
-    """Pictures of one strip, all of one size, and a ruler of its windows, as HTML that scrolls sideways.
+    """Pictures of one strip, all of one size, and a ruler of its windows, as HTML with a script that scrolls sideways.
 
     Args:
         rows: From top to bottom.
@@ -101,7 +113,7 @@ def strip_html(rows: Sequence[StripRow], label: str, starts: Sequence[int], wind
             parts.append(_ruler(starts, window, marks, scale))
     return (
         f"<style>{STYLE}</style><div class='tae-strip' tabindex='0' role='region' aria-label='{html.escape(label)}'>"
-        f"<div style='width: {width * scale:.0f}px'>{''.join(parts)}</div></div>"
+        f"<div style='width: {width * scale:.0f}px'>{''.join(parts)}</div></div><script>{KEYS}</script>"
     )
 
 

@@ -133,10 +133,10 @@ def show(active: Active, chosen: Chosen, origin: str) -> None:
     if strip is None:
         return
     st.markdown(sentence(active.config, strip))
-    st.html(_html(_key(active, chosen), active.config.latent_dim, strip))
+    st.html(_html(_key(active, chosen), active.config.latent_dim, strip), unsafe_allow_javascript=True)
     st.caption(
-        f"{origin}. {escape_markdown('; '.join(strip.fitted.notes)) or 'Shown to the model pixel by pixel'}. Where it "
-        "is wider than the page, scroll it sideways, or click it and use the arrow keys."
+        f"{origin}; {escape_markdown('; '.join(strip.fitted.notes)) or 'shown to the model pixel by pixel'}. Where it "
+        "is wider than the page, scroll it sideways, or click it and use the arrow keys, Page up and down, Home and End."
     )
     verdict(active, strip)
     measures(strip)
