@@ -110,6 +110,13 @@ def one_step(model: SequenceModel | TransformerAutoencoder, frames: Tensor, late
     )
 
 
+def mean_errors(forecast: Forecast, seen: int = 0) -> dict[str, float]:
+    """The mean of each method's errors over frames that come after `seen` frames; {} where there is none."""
+    start = max(0, seen - forecast.first)
+    known = {name: errors[start:] for name, errors in forecast.mse.items()}
+    return {name: float(errors.mean()) for name, errors in known.items() if len(errors)}
+
+
 @dataclass(frozen=True)
 class Influence:
     """What the order and the presence of frames do to the prediction of the frame after the last: mean squared change of the

@@ -186,13 +186,15 @@ def main() -> None:
         "reconstruct": "/",
         "attention": "/attention?layer=1&query=84&pins=84,61",
         "compare": "/compare",
+        "causal": "/causal",
+        "layers": "/layers",
+        "latent": "/latent",
+        "sequences": "/sequences?sequence=glide-3&forecast=roll&frame=9",
         "models": "/models",
     }
     with tempfile.TemporaryDirectory() as home:
         shelf = Path(home) / "checkpoints"
-        shelf.mkdir()
-        for path in (ROOT / "checkpoints").glob("demo_*.safetensors"):
-            shutil.copy(path, shelf)
+        shutil.copytree(ROOT / "checkpoints", shelf, ignore=shutil.ignore_patterns("runs"))
         with running_app(TAE_CHECKPOINTS=str(shelf)) as address, running_browser() as browser:
             for name, path in views.items():
                 take(browser, address + path, folder / f"{name}.png")

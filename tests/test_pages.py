@@ -35,6 +35,7 @@ PAGES = {
     "Compare": "pages/compare.py",
     "Layers": "pages/layers.py",
     "Latent space": "pages/latent.py",
+    "Sequences": "pages/sequences.py",
     "Models": "pages/models.py",
     "Train": "pages/train.py",
 }

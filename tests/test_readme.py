@@ -69,6 +69,7 @@ def test_tables_are_the_committed_results() -> None:
         "rails",
         "windows",
         "sweep",
+        "sequence",
     ]
 
 

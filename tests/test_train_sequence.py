@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import tyro
 from PIL import Image
 
 from tae import Card, create_autoencoder, runs, save_checkpoint
+from tae.animation import encode_gif
 from tae.checkpoint import load_checkpoint
-from tae.forecast import BASELINES, METHODS
+from tae.forecast import BASELINES, LSTM, METHODS
 from tae.sequencefile import load_sequence
 from tae.train_sequence import (
     SequenceTrainConfig,
@@ -367,3 +369,31 @@ def test_the_command_says_what_is_wrong_in_a_sentence(
     monkeypatch.setattr(sys, "argv", [arguments[0], str(tmp_path / "none.npy"), *arguments[2:]])
     assert main() == 1
     assert "a single sequence must have at least four frames, got 3" in capsys.readouterr().err
+
+
+README_LINES = re.findall(r"<!-- needs sequences -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_readme_s_lines_predict_on_a_folder_of_one_s_own(tmp_path: Path) -> None:
+    (code,) = README_LINES
+    folder = tmp_path / "path" / "to" / "sequences"
+    (folder / "walk").mkdir(parents=True)
+    frames = np.full((6, 40, 60), 255, np.uint8)
+    for number, frame in enumerate(frames):
+        frame[10:30, 5 * number : 5 * number + 20] = 0
+        Image.fromarray(frame).save(folder / "walk" / f"{number}.png")
+    (folder / "run.gif").write_bytes(encode_gif(frames))
+    (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split(" {")[0] for line in lines] == ["run.gif", "walk"] and all(LSTM in line for line in lines)
+    for name in ("run.gif", "walk"):
+        with Image.open(tmp_path / f"{name}_predicted.gif") as image:
+            assert getattr(image, "n_frames", 1) == 10 and image.size == (201, 201)

@@ -19,7 +19,7 @@ from tae.ui.results import (
     reconstruct,
     training_pace,
 )
-from tae.ui.sidebar import fit_or_stop, panels, setup, setup_without_model
+from tae.ui.sidebar import fit_or_stop, panels, setup, setup_without_model, setup_without_picture
 from tae.ui.view import DEFAULTS, checked, choose, link, write_link
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "sample",
     "setup",
     "setup_without_model",
+    "setup_without_picture",
     "training_pace",
     "twin",
     "uploaded",

@@ -94,9 +94,9 @@ def forward_seconds(config: ModelConfig) -> float:
     return min(seconds[1:]) * (config.encoder_layers + config.decoder_layers)
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
+@st.cache_data(max_entries=16, ttl=60, show_spinner=False)
 def pass_seconds(config: ModelConfig) -> float:
-    """About how long one image takes through the whole model here, measured once."""
+    """About how long one image takes through the whole model here; measured anew after a minute, once others are done."""
     return forward_seconds(config)
 
 

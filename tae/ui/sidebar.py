@@ -21,6 +21,7 @@ PAGES = {
     "Compare": ("pages/compare.py", ":material/join:"),
     "Layers": ("pages/layers.py", ":material/stacks:"),
     "Latent space": ("pages/latent.py", ":material/scatter_plot:"),
+    "Sequences": ("pages/sequences.py", ":material/animated_images:"),
     "Models": ("pages/models.py", ":material/deployed_code:"),
     "Train": ("pages/train.py", ":material/model_training:"),
 }
@@ -40,6 +41,22 @@ def setup(page: str) -> tuple[Active, Chosen]:
     guide.card(active, PAGES)
     _warn_if_untrained(active)
     return active, chosen
+
+
+def setup_without_picture(page: str) -> Active:
+    """The same for a page that chooses what it shows by itself; how that comes to the model's size is still chosen here."""
+    _begin(page)
+    with st.sidebar:
+        with st.container(key="expert_choices"):
+            active = _choose_model()
+            if active is None:
+                st.stop()
+                raise AssertionError("st.stop ends the script")
+            _choose_fit("frames")
+        guide.sidebar(PAGES)
+    guide.card(active, PAGES)
+    _warn_if_untrained(active)
+    return active
 
 
 def setup_without_model(page: str) -> None:
@@ -159,15 +176,19 @@ def _choose_picture(active: Active) -> Chosen:
         return f"{offer.title(key)} (unlike training)" if is_unlike else offer.title(key)
 
     chosen = offer[choose("image", st.selectbox, "Image", [*offer.own, *offer.samples], format_func=titled)]
+    _choose_fit("pictures")
+    return chosen
+
+
+def _choose_fit(what: str) -> None:
     choose(
         "fit",
         st.selectbox,
         "Fit to the model's size",
         list(FIT_MODES),
         format_func=lambda mode: FIT_MODES[mode],
-        help="Only matters for pictures whose size differs from the model's.",
+        help=f"Only matters for {what} whose size differs from the model's.",
     )
-    return chosen
 
 
 def panels(pixels: np.ndarray, count: int) -> list[Any]:

@@ -50,6 +50,12 @@ DEFAULTS: dict[str, str] = {
     "path": "linear",
     "at": "50",
     "scores": "",
+    "sequence": "",
+    "every": "1",
+    "lstm": "",
+    "forecast": "step",
+    "seen": "6",
+    "frame": "",
     "task": "",
     "run": "",
 }

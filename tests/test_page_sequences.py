@@ -1,0 +1,265 @@
+"""The page Sequences without a browser: its sentences are the package's figures; drops of every kind, whole and broken."""
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from tae.animation import encode_gif
+from tae.card import Card
+from tae.checkpoint import save_checkpoint
+from tae.config import preset_config
+from tae.forecast import BASELINES, CEILING, LSTM, SEEN, mean_errors, one_step, roll_out
+from tae.model import TransformerAutoencoder
+from tae.sequence import SequenceModel
+from tae.sequencedata import DemoSequences, glide_frames
+from tae.sequencefile import save_sequence
+from tests.test_pages import HOSTILE, drop, go, open_page, run, shelf, texts  # noqa: F401
+
+PAGE = "Sequences"
+SIZE = {"input_size": (32, 32), "patch_size": 8, "latent_dim": 16, "encoder_layers": 1, "decoder_layers": 1}
+Models = tuple[TransformerAutoencoder, SequenceModel]
+
+
+def small_models(seed: int = 2, **fields: object) -> Models:
+    torch.manual_seed(seed)
+    autoencoder = TransformerAutoencoder(preset_config("tiny", **{**SIZE, **fields})).eval()  # type: ignore[arg-type]
+    lstm = SequenceModel(autoencoder, 12, 1).eval()
+    with torch.no_grad():
+        for parameter in (*autoencoder.parameters(), *lstm.head.parameters()):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return autoencoder, lstm
+
+
+@pytest.fixture
+def keep(shelf: Path) -> Callable[..., Models]:  # noqa: F811
+    """Saves a very small autoencoder, and a sequence model on it, among the checkpoints."""
+
+    def save(data: str = DemoSequences.data, with_lstm: bool = True, **fields: object) -> Models:
+        autoencoder, lstm = small_models(**fields)  # type: ignore[arg-type]
+        card = Card(name="small", training={"steps": 1}, metrics={}, data=data, licence="", notes="")
+        save_checkpoint(shelf / "small.safetensors", autoencoder, card)
+        if with_lstm:
+            save_sequence(shelf / "sequences" / "lstm.safetensors", lstm, card, "small")
+        return autoencoder, lstm
+
+    (shelf / "sequences").mkdir()
+    return save
+
+
+def glide(number: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.stack([*glide_frames("test", number, 0, (32, 32))]))[:, None]
+
+
+def said_plainly(app: AppTest, *kinds: str) -> str:
+    """What is written, without the backslashes that keep a stranger's text from being Markdown."""
+    return texts(app, *kinds).replace("\\", "")
+
+
+def charts(app: AppTest) -> list[dict]:
+    return [json.loads(one.proto.spec) for one in app.get("plotly_chart")]  # type: ignore[attr-defined]
+
+
+def gif(count: int = 9, side: int = 32) -> bytes:
+    """A square that moves to the right."""
+    frames = np.full((count, side, side), 255, np.uint8)
+    for number in range(count):
+        frames[number, 8:20, 2 * number : 2 * number + 10] = 0
+    return encode_gif(frames)
+
+
+def verdict(app: AppTest) -> str:
+    return next(one for one in texts(app, "success", "warning", "info").splitlines() if "error 0." in one)
+
+
+@pytest.mark.parametrize("forecast", ["step", "roll"])
+def test_the_verdict_says_what_the_package_measures(forecast: str, keep: Callable[..., Models]) -> None:
+    autoencoder, lstm = keep()
+    app = open_page(PAGE, forecast=forecast, sequence="glide-2")
+    frames = glide(2)
+    found = one_step(lstm, frames) if forecast == "step" else roll_out(lstm, frames, SEEN)
+    means = mean_errors(found, SEEN)
+    best = min(BASELINES, key=lambda name: means[name])
+    said = verdict(app)
+    assert f"error {means[LSTM]:.4f}" in said and f"error {means[CEILING]:.4f}" in said
+    assert best in said and f"error {means[best]:.4f}" in said
+    assert ("better than" in said) == (means[LSTM] < means[best])
+    where = "one step ahead, frames 8 to 16" if forecast == "step" else "rolled out over frames 7 to 16"
+    assert where in said
+
+
+def test_every_method_has_its_curve_of_errors(keep: Callable[..., Models]) -> None:
+    _, lstm = keep()
+    app = open_page(PAGE)
+    names = [trace["name"] for trace in charts(app)[0]["data"]]
+    assert names == [LSTM, *BASELINES, CEILING]
+    assert len(charts(app)) == 3
+
+
+def test_without_a_sequence_model_the_command_is_told_and_guesses_are_shown(keep: Callable[..., Models]) -> None:
+    keep(with_lstm=False)
+    app = open_page(PAGE)
+    said = texts(app)
+    assert "No sequence model belongs to this checkpoint" in said
+    assert "python -m tae.train_sequence --checkpoint checkpoints/small.safetensors" in said
+    assert "Best guess, one step ahead" in said and len(charts(app)) == 2
+    assert LSTM not in [trace["name"] for trace in charts(app)[0]["data"]]
+
+
+def test_a_sequence_model_of_another_checkpoint_is_named_and_not_used(
+    keep: Callable[..., Models],
+    shelf: Path,  # noqa: F811
+) -> None:
+    keep(with_lstm=False)
+    _, foreign = small_models(seed=5)
+    card = Card(name="foreign", training={}, metrics={}, data="", licence="", notes="")
+    save_sequence(shelf / "sequences" / "other.safetensors", foreign, card, HOSTILE)
+    said = texts(open_page(PAGE))
+    assert "No sequence model belongs to this checkpoint" in said and "There is one for:" in said
+    assert "<img" not in said.replace("\\<img", "") and "[a](" not in said
+
+
+def test_a_damaged_sequence_model_is_refused_with_its_reason(keep: Callable[..., Models], shelf: Path) -> None:  # noqa: F811
+    keep()
+    path = shelf / "sequences" / "lstm.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    (shelf / "sequences" / "text.safetensors").write_bytes(b"no")
+    said = said_plainly(open_page(PAGE))
+    assert "lstm.safetensors" in said and "damaged" in said
+    assert "text.safetensors" in said and "Best guess" in said
+
+
+def test_a_dropped_gif_is_shown_and_the_model_s_own_data_named(keep: Callable[..., Models]) -> None:
+    _, lstm = keep()
+    app = drop(open_page(PAGE), ("moving square.gif", gif()))
+    assert app.session_state["sequence"].startswith("sequence-")
+    assert "Yours: moving square.gif" in app.selectbox(key="choose_sequence").options
+    assert "What moves otherwise, it never saw." in texts(app, "caption")
+    frames = torch.from_numpy(np.stack([np.asarray(one, np.float32) / 255 for one in opened(gif())]))[:, None]
+    means = mean_errors(one_step(lstm, frames), SEEN)
+    assert f"error {means[LSTM]:.4f}" in verdict(app)
+    assert "frames 8 to 9" in verdict(app)
+
+
+def opened(data: bytes) -> list[Image.Image]:
+    image = Image.open(io.BytesIO(data))
+    frames = []
+    for number in range(image.n_frames):  # type: ignore[attr-defined]
+        image.seek(number)
+        frames.append(image.convert("L"))
+    return frames
+
+
+def save(fmt: str, count: int = 4) -> bytes:
+    """Frames as a file of some kind."""
+    frames = [np.full((32, 32), 40 * number, np.uint8) for number in range(1, count + 1)]
+    buffer = io.BytesIO()
+    if fmt == "npy":
+        np.save(buffer, np.stack(frames))
+    else:
+        first, *rest = map(Image.fromarray, frames)
+        first.save(buffer, fmt.upper(), save_all=True, append_images=rest)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("name", "fmt"), [("a.tif", "tiff"), ("a.npy", "npy"), ("a.webp", "webp")])
+def test_stacks_are_sequences(name: str, fmt: str, keep: Callable[..., Models]) -> None:
+    keep()
+    app = drop(open_page(PAGE), (name, save(fmt)))
+    assert app.session_state["sequence"].startswith("sequence-") and not app.error
+    assert "frames 4 to 4" in verdict(app)
+
+
+def test_several_pictures_are_frames_in_natural_order_of_their_names(keep: Callable[..., Models]) -> None:
+    keep()
+
+    def square(left: int) -> bytes:
+        pixels = np.full((32, 32), 255, np.uint8)
+        pixels[8:20, left : left + 8] = 0
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    app = drop(open_page(PAGE), *((f"f{number}.png", square(2 * number)) for number in (10, 2, 1)))
+    clip = next(iter(app.session_state["sequence_clips"].values()))
+    assert clip.title == "3 frames from f1.png"
+    assert [re.sub("^.*_", "", path.name) for path in clip.found.files] == ["f1.png", "f2.png", "f10.png"]
+
+
+def test_a_wide_strip_is_its_windows(keep: Callable[..., Models]) -> None:
+    keep()
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(np.arange(160, dtype=np.uint8), (32, 1))).save(buffer, "PNG")
+    app = drop(open_page(PAGE), ("strip.png", buffer.getvalue()))
+    assert "a strip of 160x32 pixels as 9 windows of 32" in texts(app, "caption")
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_is_kept(keep: Callable[..., Models]) -> None:
+    keep()
+    app = drop(open_page(PAGE), ("good.gif", gif()))
+    kept = app.session_state["sequence"]
+    app = drop(app, ("torn.gif", gif()[:300]))
+    assert "torn.gif: the GIF file is damaged or cut short" in said_plainly(app, "error")
+    assert app.session_state["sequence"] == kept and "error 0." in verdict(app)
+    app = drop(app, (f"{HOSTILE.replace('/', '')}.gif", gif()[:300]), ("one.gif", gif(1)), ("two.npy", save("npy")))
+    errors = texts(app, "error")
+    assert "at least two frames" in errors and "<img" not in errors.replace("\\<img", "")
+    assert app.session_state["sequence"] != kept  # the stack, which can be read
+    assert len(app.session_state["sequence_clips"]) == 2
+
+
+def test_a_frame_opens_among_the_pictures(keep: Callable[..., Models]) -> None:
+    keep()
+    app = open_page(PAGE, sequence="glide-1", frame="4")
+    app.button(key="sequences_attention").click()
+    app.run()
+    chosen, _ = app.session_state["uploads"][app.session_state["image"]]
+    assert chosen.title == "Glide 2, frame 4"
+    np.testing.assert_array_equal(chosen.picture.pixels, glide(1)[3, 0])
+    assert "Glide 2, frame 4" in " ".join(go(app, "Attention").selectbox(key="choose_image").options)
+
+
+def test_a_rollout_from_the_last_frame_has_nothing_to_be_compared_with(keep: Callable[..., Models]) -> None:
+    keep()
+    app = open_page(PAGE, forecast="roll", seen="16")
+    assert "No true frame is left to compare the prediction with" in texts(app, "info")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        {"sequence": "sequence-abcdef012345"},
+        {"sequence": "<b>", "every": "0", "forecast": "x", "seen": "99", "frame": "-1"},
+        {"frame": "999999999999999999999"},
+        {"frame": "١"},
+    ],
+)
+def test_a_link_that_names_what_is_not_there_shows_what_is(link: dict[str, str], keep: Callable[..., Models]) -> None:
+    keep()
+    app = open_page(PAGE, **link)
+    assert "error 0." in verdict(app) and app.session_state["sequence"] == "glide-0"
+    assert 1 <= int(app.session_state["frame"]) <= 26
+
+
+def test_frames_that_never_change_are_no_way_through_latent_space(keep: Callable[..., Models]) -> None:
+    keep()
+    buffer = io.BytesIO()
+    np.save(buffer, np.full((5, 32, 32), 90, np.uint8))
+    app = drop(open_page(PAGE), ("still.npy", buffer.getvalue()))
+    assert "there is no plane to draw" in texts(app, "caption")
+
+
+def test_every_second_frame(keep: Callable[..., Models]) -> None:
+    keep()
+    app = drop(open_page(PAGE, every="2"), ("good.gif", gif()))
+    assert "every 2nd frame" in texts(app, "caption")
+    assert "frames 5 to 5" in verdict(app)  # 1, 3, 5, 7, 9
