@@ -8,7 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from tae import TransformerAutoencoder
-from tae.forecast import BASELINES, CEILING, LSTM, METHODS, _horizon, evaluate_forecasts, influence, one_step, roll_out
+from tae.forecast import (
+    BASELINES,
+    CEILING,
+    LSTM,
+    METHODS,
+    Forecast,
+    _horizon,
+    evaluate_forecasts,
+    influence,
+    mean_errors,
+    one_step,
+    roll_out,
+)
 from tae.sequence import SequenceModel, embed_sequence
 
 COPY, MEAN, LAST, LINEAR = BASELINES
@@ -92,6 +104,14 @@ def test_after_the_last_frame_there_is_a_prediction_and_nothing_to_compare_it_wi
     assert found.images[CEILING].shape == (0, 24, 32)
     with pytest.raises(ValueError, match="seen must be from 1 to the sequence's 7 frames, got 8"):
         roll_out(model, frames, seen=8)
+
+
+def test_means_are_of_the_frames_that_come_after_those_seen() -> None:
+    step = Forecast(1, {}, {}, {COPY: np.array([9.0, 9, 1, 3]), MEAN: np.array([0.0, 0, 5, 7])})  # of frames 1 to 4
+    assert mean_errors(step, 3) == {COPY: 2.0, MEAN: 6.0}
+    assert mean_errors(step) == {COPY: 5.5, MEAN: 3.0}
+    rolled = Forecast(6, {}, {}, {COPY: np.array([2.0, 4]), MEAN: np.array([])})
+    assert mean_errors(rolled, 6) == {COPY: 3.0}
 
 
 def test_figures_over_sequences_are_means_and_count_who_wins(model: SequenceModel) -> None:

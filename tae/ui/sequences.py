@@ -138,7 +138,7 @@ def _film(
         found = open_film(_clip.found, _config, fit, every)
     else:
         height, width = input_size
-        frames = list(glide_frames("test", _clip.glide, 0, (height, width or 2 * height)))[::every]
+        frames = list(glide_frames("test", _clip.glide, 0, (height, width or height)))[::every]
         if len(frames) < 2:
             raise ImageError(f"a glide must have at least two frames, got one of every {every}; take more of them")
         found = Film(np.stack(frames))
