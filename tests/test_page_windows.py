@@ -199,6 +199,9 @@ def test_a_square_model_reads_a_strip_at_its_own_height() -> None:
 def test_a_picture_little_wider_than_the_model_starts_with_one_latent() -> None:
     app = open_page(image="cat")
     assert offered(app) == ["One latent", "Window by window (2 latents)"] and not strip_html(app)
+    few, many = (open_strip(DEMO, np.full((100, width), 200, np.uint8)) for width in (400, 410))
+    assert len(offered(few)) == len(offered(many)) == 2
+    assert not strip_html(few) and strip_html(many)  # one latent would shrink it to less than a quarter
     assert not offered(open_page()) and not offered(open_page(image="camera"))
     assert not offered(open_page(checkpoint=WIDE))  # its rails are as wide as its windows
 
@@ -239,7 +242,7 @@ def test_one_grey_has_no_share_of_variance_to_tell() -> None:
 
 
 def test_an_untrained_model_is_red_and_gets_no_verdict() -> None:
-    app = drop(go(build_untrained(open_page(), "1280x152"), "Reconstruct"), ("strip.png", encode_png(rail(3000))))
+    app = drop(go(build_untrained(open_page(), "1280x152"), "Reconstruct"), ("strip.png", encode_png(rail(6000))))
     assert strip_html(app) and "**Untrained.**" in app.error[0].value
     assert not app.warning and not app.info and not app.success
 

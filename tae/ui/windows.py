@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from tae.windows import Windows
 
 ONE, WINDOWS = "one", "windows"
-SHRUNK = 2
+SHRUNK = 4
 """A strip that is wider than this many of a fixed-size model's frames is shown window by window, unless asked otherwise: in
-one latent it would be less than half as high as the model reads."""
+one latent it would be less than a quarter as high as the model reads."""
 FAILED_R2 = 0.5
 UNUSUAL = 95
 """In percent of the test images: what is worse than these is unlike them."""
