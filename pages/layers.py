@@ -2,20 +2,22 @@
 
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
 from tae import export, ui
+from tae.checkpoint import CheckpointError
 from tae.config import PARTS
 from tae.datasets import DemoSource
 from tae.export_strip import strips_figure
 from tae.images import Fitted, encode_png, escape_markdown, safe_name
 from tae.lens import Lens, LensError
-from tae.plots.latent import plot_lens_psnr, plot_lens_strip
+from tae.plots.latent import plot_lens_psnr, plot_lens_strip, plot_moments
 from tae.ui import lens
-from tae.ui.lens import Seen
+from tae.ui.lens import Moment, Seen
 
 WAYS = {"tuned": "Tuned", "raw": "Raw"}
 
@@ -24,9 +26,9 @@ def main() -> None:
     active, chosen = ui.setup("Layers")
     st.title("Layers")
     ui.prose(
-        "Where in the network does the picture form? The state after each [[layer]] is drawn as an image: of the [[encoder]] "
-        "by the whole [[decoder]], of the decoder by its last step. **Raw** takes the state as it is; **tuned** first carries "
-        "it to where the last layer would have it, by the best linear map."
+        "Where in the network does the picture form? Through a [[lens]], the [[state]] after each [[layer]] is drawn as an "
+        "image: of the [[encoder]] by the whole [[decoder]], of the decoder by its last step. **Raw** takes the state as it is; "
+        "**tuned** first carries it to where the last layer would have it, by the best linear map."
     )
     fitted = ui.fit_or_stop(active, chosen)
     found = find_lens(active)
@@ -50,7 +52,7 @@ def main() -> None:
     for part, place in zip(PARTS, st.columns(2), strict=True):
         with place:
             by_depth(seen[part, "raw"], seen.get((part, "tuned")), found)
-    over_training(active)
+    over_training(active, chosen, fitted)
     with st.container(key="expert_exports"):
         exports(active, chosen, fitted, seen, found, way)
         how_to_read()
@@ -97,11 +99,11 @@ def warn(shown: list[Seen], way: str) -> None:
         )
 
 
-def strip(active: ui.Active, seen: Seen, found: Lens | None, way: str) -> None:
+def strip(active: ui.Active, seen: Seen, found: Lens | None, way: str, key: str = "strip") -> None:
     st.markdown(f"**{seen.part.capitalize()}**: {words(seen)}")
     st.plotly_chart(
         plot_lens_strip(seen.pictures, seen.names, seen.psnr, seen.unusual),
-        key=f"layers_strip_{seen.part}",
+        key=f"layers_{key}_{seen.part}",
         config={"displayModeBar": False},
         alt=f"The picture after each layer of the {seen.part}, {way}: "
         + ", ".join(f"{name} {psnr:.1f} dB" for name, psnr in zip(seen.names, seen.psnr, strict=True)),
@@ -163,12 +165,94 @@ def by_depth(raw: Seen, tuned: Seen | None, found: Lens | None) -> None:
 
 
 @st.fragment
-def over_training(active: ui.Active) -> None:
-    """Held-out reconstructions through training, where the checkpoint's run left them."""
-    strips = lens.training_strips(active)
-    if not strips:
+def over_training(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
+    """The picture through the snapshots of the checkpoint's run; else held-out reconstructions, where it left them."""
+    moments, strips = lens.moments(active), lens.training_strips(active)
+    if not moments and not strips:
         return
     st.subheader("Over training time")
+    if moments:
+        through_snapshots(active, chosen, fitted, moments)
+    else:
+        through_strips(strips)
+    ui.write_link()
+
+
+def through_snapshots(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, moments: list[Moment]) -> None:
+    """The strips of both parts by the weights of a moment, and the picture's PSNR over all of them."""
+    st.markdown(
+        "The same picture by the weights as they were on the way: move the slider back in time. These pictures are raw, since "
+        "a lens belongs to the weights that it was fitted for, and none was fitted for those on the way."
+    )
+    by_key = {moment.key: moment for moment in moments}
+    if st.session_state.moment not in by_key:
+        st.session_state.moment = "end"
+    key = ui.choose(
+        "moment", st.select_slider, "Training step", list(by_key), format_func=lambda key: moment_title(by_key[key])
+    )
+    moment = by_key[key]
+    try:
+        then = lens.at_moment(active, moment)
+    except CheckpointError as error:
+        st.warning(escape_markdown(str(error)), icon=":material/broken_image:")
+    else:
+        if not then.is_trained:
+            st.error(
+                "**Untrained.** These are the random weights that the training began with.", icon=":material/warning:"
+            )
+        for part in PARTS:
+            strip(then, lens.seen(then, fitted, part, None, False), None, "raw", "moment")
+    psnr = lens.over_training(active, fitted, moments)
+    if psnr is None:
+        return
+    steps, values = [one.step for one in moments], [psnr[one.key] for one in moments]
+    st.markdown(f"**PSNR of this picture over the training**: {course(steps, values)}")
+    st.plotly_chart(
+        plot_moments(steps, values, moment.step),
+        key="layers_moments",
+        config={"displayModeBar": False},
+        alt=f"PSNR of this picture over training steps: {course(steps, values)}",
+    )
+    st.caption("Of the reconstruction, the last picture of each strip; the ring is the step chosen above.")
+    rows = [
+        {"image": chosen.title, "checkpoint": active.title, "step": step, "psnr_db": value}
+        for step, value in zip(steps, values, strict=True)
+    ]
+    with st.container(key="expert_moments"):
+        st.download_button(
+            "PSNR over the training (CSV)",
+            lambda: export.metrics_csv(rows),
+            f"{safe_name(chosen.title)}_training.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def moment_title(moment: Moment) -> str:
+    told = " (the checkpoint)" if moment.path is None else " (cannot be read)" if moment.error else ""
+    return f"{moment.step:,}{told}"
+
+
+def course(steps: list[int], psnr: list[float]) -> str:
+    """How a picture came about in training, in words."""
+    read = [(step, value) for step, value in zip(steps, psnr, strict=True) if math.isfinite(value)]
+    lost = len(steps) - len(read)
+    told = f" {lost} of {len(steps)} are left out: they cannot be read, or are exact." if lost else ""
+    if len(read) < 2:
+        return f"too few snapshots tell.{told}"
+    (first, low), (last, high) = read[0], read[-1]
+    if high - low < 0.1:
+        return f"from step {first:,} to step {last:,} it gained nothing ({low:.1f} to {high:.1f} dB).{told}"
+    half = next(step for step, value in read if value >= (low + high) / 2)
+    return (
+        f"from {low:.1f} dB after step {first:,} to {high:.1f} dB after step {last:,}; by step {half:,} half of the gain or "
+        f"more was there.{told}"
+    )
+
+
+def through_strips(strips: dict[str, Path]) -> None:
+    """Held-out reconstructions, as the training drew them."""
     steps = list(strips)
     if st.session_state.moment not in steps:
         st.session_state.moment = steps[-1]
@@ -187,7 +271,6 @@ def over_training(active: ui.Active) -> None:
             f"Not your picture: held-out images above their reconstructions after step {int(step):,}, as the training drew "
             "them. The weights of that moment were not kept, so its layers cannot be shown."
         )
-    ui.write_link()
 
 
 def exports(

@@ -16,7 +16,9 @@ from tae.checkpoint import load_checkpoint
 from tae.gallery import gallery
 from tae.images import to_uint8
 from tae.lens import lens_path, load_lens, look
-from tests.browser import CHROMIUM, ROOT, link, settle
+from tae.train import train
+from tests.browser import CHROMIUM, ROOT, link, running_app, sessions, settle
+from tests.training import small_config
 
 pytestmark = [
     pytest.mark.browser,
@@ -209,3 +211,29 @@ def test_layers_are_raw_or_tuned_and_go_along_as_files(open_page) -> None:
     told = [float(row["psnr_db"]) for row in rows if (row["part"], row["lens"]) == ("decoder", "raw")]
     np.testing.assert_allclose(told, view.psnr[:, 0], atol=1e-3)
     assert Image.open(io.BytesIO(saved(page, "Strips (PNG)"))).size[0] > 1000
+
+
+def test_training_time_is_walked_through_by_the_keyboard(browser, tmp_path: Path) -> None:
+    out = tmp_path / "checkpoints" / "walked.safetensors"
+    list(train(small_config(out, input_size=(32, 32), steps=32, snapshots=4)))
+    with (
+        running_app(TAE_CHECKPOINTS=str(out.parent)) as address,
+        sessions(browser, address, 1200) as open_one,
+    ):
+        page = open_one("/layers?image=garment-30&checkpoint=walked.safetensors")
+        now, then = (page.locator(f".st-key-layers_{name}_encoder") for name in ("strip", "moment"))
+        told = now.locator(".annotation-text").all_text_contents()
+        assert then.locator(".annotation-text").all_text_contents() == told  # raw, at the checkpoint itself
+        slider = page.get_by_role("slider", name="Training step")
+        slider.press("ArrowLeft")
+        page.wait_for_url("**moment=18*")
+        settle(page)
+        assert then.locator(".annotation-text").all_text_contents() != told
+        assert now.locator(".annotation-text").all_text_contents() == told
+        slider.press("Home")
+        page.wait_for_url("**moment=0*")
+        expect(page.get_by_test_id("stAlert").filter(has_text="Untrained")).to_be_visible()
+        settle(page)
+        rows = list(csv.DictReader(io.StringIO(saved(page, "PSNR over the training (CSV)").decode())))
+        assert [row["step"] for row in rows] == ["0", "2", "8", "18", "32"]
+        assert link(open_one("/layers?" + page.url.partition("?")[2]))["moment"] == "0"

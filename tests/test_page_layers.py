@@ -1,5 +1,6 @@
 """The page Layers without a browser: its pictures and numbers are the lens's own, and it says when they mislead."""
 
+import base64
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ from tae.checkpoint import load_checkpoint, save_checkpoint
 from tae.config import PARTS, preset_config
 from tae.datasets import DemoSource
 from tae.gallery import gallery
-from tae.images import encode_png
+from tae.images import encode_png, fit_image
 from tae.lens import lens_path, load_lens, look
 from tae.model import TransformerAutoencoder
 from tae.trainconfig import TrainConfig
@@ -31,10 +32,10 @@ TINY = {"input_size": (32, 32), "patch_size": 8, "latent_dim": 16, "encoder_laye
 def keep(shelf: Path) -> Callable[..., Path]:  # noqa: F811
     """Saves a very small model among the checkpoints; fields of its card and its shape may differ."""
 
-    def save(file: str = "small.safetensors", data: str = DemoSource.data, **fields: object) -> Path:
+    def save(file: str = "small.safetensors", data: str = DemoSource.data, steps: int = 1, **fields: object) -> Path:
         torch.manual_seed(1)
         model = TransformerAutoencoder(preset_config("tiny", **{**TINY, **fields})).eval()  # type: ignore[arg-type]
-        card = Card(name=file, training={"steps": 1}, metrics={}, data=data, licence="", notes="")
+        card = Card(name=file, training={"steps": steps}, metrics={}, data=data, licence="", notes="")
         return save_checkpoint(shelf / file, model, card)
 
     return save
@@ -169,6 +170,89 @@ def test_held_out_pictures_of_the_training_are_shown_as_such(keep: Callable[...,
     assert "Not your picture" in said and "after step 300" in said
     app = open_page(PAGE, moment="100")
     assert "after step 100" in texts(app, "caption") and app.query_params["moment"] == "100"
+
+
+def snapshot(path: Path, step: int, seed: int = 0, **fields: object) -> Path:
+    """A snapshot of the checkpoint's run: another very small model, in place of what a training would keep."""
+    folder = runs.folder_of(path) / "snapshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed + step)
+    model = TransformerAutoencoder(preset_config("tiny", **{**TINY, **fields})).eval()  # type: ignore[arg-type]
+    card = Card(name="then", training={"steps": step} if step else {}, metrics={}, data="", licence="", notes="")
+    return save_checkpoint(folder / f"{step:08}.safetensors", model, card)
+
+
+@pytest.fixture
+def trained(keep: Callable[..., Path]) -> Path:
+    """A checkpoint after 300 steps whose run kept snapshots after 0, 20 and 100."""
+    path = keep(steps=300)
+    for step in (0, 20, 100):
+        snapshot(path, step)
+    return path
+
+
+def psnr_by(path: Path, image: str = "garment-30") -> dict[str, np.ndarray]:
+    """{part: PSNR by depth} of an image by a checkpoint file."""
+    model = load_checkpoint(path).model
+    shown = torch.from_numpy(fit_image(gallery((32, 32))[image].load() / np.float32(255), (32, 32)).pixels)[None, None]
+    return {part: look(model, shown, part).psnr[:, 0].numpy() for part in PARTS}
+
+
+def test_slider_through_training_draws_by_the_weights_of_that_step(trained: Path) -> None:
+    app = open_page(PAGE, image="garment-30")
+    slider = app.select_slider("choose_moment")
+    assert slider.options == ["0", "20", "100", "300 (the checkpoint)"] and slider.value == "end"
+    slider.set_value("20")
+    run(app)
+    assert app.query_params["moment"] == "20"
+    files = [*runs.snapshots(runs.folder_of(trained)), trained]
+    *_, encoder, decoder, course = charts(app)
+    for chart, part in ((encoder, "encoder"), (decoder, "decoder")):
+        np.testing.assert_allclose(decibels(chart), psnr_by(files[1])[part], atol=0.051)
+    last = [float(psnr_by(file)["decoder"][-1]) for file in files]
+    curve, ring = course["data"]
+    assert curve["x"] == [0, 20, 100, 300] and ring["x"] == [20]
+    np.testing.assert_allclose(as_list(curve["y"]), last, atol=1e-4)
+    said = texts(app, "markdown")
+    assert "These pictures are raw" in said and f"{last[0]:.1f}" in said and f"{last[-1]:.1f}" in said
+    assert not app.warning and "Not your picture" not in texts(app, "caption")
+
+
+def as_list(values: object) -> list[float]:
+    if isinstance(values, dict):  # packed
+        return np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"])).tolist()
+    assert isinstance(values, list)
+    return values
+
+
+def test_weights_from_before_the_first_step_are_called_untrained(trained: Path) -> None:
+    app = open_page(PAGE, moment="0")
+    assert "random weights that the training began with" in texts(app, "error")
+    assert "UNTRAINED" in texts(app, "caption")
+    assert "random weights" not in texts(open_page(PAGE, moment="20"), "error")
+    assert open_page(PAGE, moment="21").session_state.moment == "end"
+
+
+def test_refused_snapshots_say_why_and_break_nothing(trained: Path) -> None:
+    (runs.folder_of(trained) / "snapshots" / "00000005.safetensors").write_bytes(b"no checkpoint")
+    damaged = snapshot(trained, 20)
+    data = bytearray(damaged.read_bytes())
+    data[-3] ^= 1
+    damaged.write_bytes(data)
+    snapshot(trained, 100, latent_dim=32)
+    (runs.folder_of(trained) / "snapshots" / "00000150.safetensors").symlink_to(ROOT / "checkpoints" / DEMO)
+    for moment, reason in (
+        ("5", "00000005"),
+        ("20", "does not have the SHA-256"),
+        ("100", "it is a snapshot of another model"),
+    ):
+        app = open_page(PAGE, image="garment-30", moment=moment)
+        assert reason in texts(app, "warning").replace("\\", "") and app.session_state.moment == moment
+        said = texts(app, "markdown")
+        assert "3 of 5 are left out" in said
+    assert (
+        app.select_slider("choose_moment").options[1] == "5 (cannot be read)"
+    )  # the link out of the folder is no file
 
 
 def test_words_of_strangers_stay_words(keep: Callable[..., Path]) -> None:

@@ -283,13 +283,15 @@ def test_plan_is_that_of_the_planner_and_warns_where_it_does_not_fit(monkeypatch
 
 def test_room_on_the_disk_grows_with_the_snapshots() -> None:
     app = demo(open_page())
+    app.number_input("train_latent_dim").set_value(64)
+    run(app)
 
     def told() -> tuple[float, int]:
         found = re.search(r"up to ([\d.]+) MB on the disk, with (\d+) snapshots", texts(app))
         assert found
         return float(found[1]), int(found[2])
 
-    (with_eight, eight), weights_mb = told(), 4e-6 * count(TrainConfig().model_config).parameters
+    (with_eight, eight), weights_mb = told(), 4e-6 * count(asked(app).model_config).parameters
     app.number_input("train_snapshots").set_value(0)
     run(app)
     (with_none, none), config = told(), asked(app)

@@ -18,6 +18,7 @@ from tae.plots.latent import (
     plot_latent_map,
     plot_lens_psnr,
     plot_lens_strip,
+    plot_moments,
     plot_spectrum,
     selected_points,
 )
@@ -145,6 +146,13 @@ def test_psnr_by_depth_has_a_curve_for_each_that_is_given_and_open_points_for_st
     assert list(raw.customdata) == ["<br>state out of distribution"] * 2 + [""]
     assert raw.line.color == test_raw.line.color != tuned.line.color and test_raw.line.dash == "dot"
     assert len(plot_lens_psnr(names, [5, 12, 25]).data) == 1
+
+
+def test_psnr_over_training_rings_the_chosen_step_and_bridges_what_cannot_be_read():
+    curve, ring = plot_moments([0, 5, 20], [5, float("nan"), 12], 20).data
+    assert list(curve.x) == [0, 5, 20] and [curve.y[0], curve.y[2]] == [5, 12] and np.isnan(curve.y[1])
+    assert curve.connectgaps and (list(ring.x), list(ring.y)) == ([20], [12]) and ring.marker.symbol == "circle-open"
+    assert len(plot_moments([0, 5, 20], [5, 6, 12]).data) == 1
 
 
 @pytest.mark.parametrize(("shape", "columns"), [((4, 20, 20), 4), ((13, 20, 30), 5), ((3, 15, 120), 1), ((1, 8, 8), 1)])

@@ -237,6 +237,42 @@ def plot_lens_psnr(
     return finish(figure, height=320, top=50, bottom=44, left=54)
 
 
+def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None = None) -> go.Figure:
+    """PSNR of a picture's own reconstruction over a training.
+
+    Args:
+        steps: At which the weights were kept, rising.
+        psnr: In dB; nan where they cannot be read.
+        chosen: Step around which a ring is drawn.
+    """
+    figure = go.Figure(
+        go.Scatter(
+            x=list(steps),
+            y=np.asarray(psnr, np.float64),
+            name="this picture",
+            mode="lines+markers",
+            line={"color": CURVE_COLOURS[0], "width": 2.5},
+            marker={"size": 8},
+            connectgaps=True,
+            hovertemplate="after step %{x:,}<br>%{y:.2f} dB<extra></extra>",
+        )
+    )
+    if chosen is not None and chosen in steps:
+        figure.add_trace(
+            go.Scatter(
+                x=[chosen],
+                y=[float(psnr[list(steps).index(chosen)])],
+                mode="markers",
+                marker={"symbol": "circle-open", "size": 17, "color": QUERY_COLOUR, "line": {"width": 3}},
+                hoverinfo="skip",
+            )
+        )
+    figure.update_xaxes(title="Training step", tickformat=",")
+    figure.update_yaxes(title="PSNR (dB)")
+    figure.update_layout(showlegend=False)
+    return finish(figure, height=260, top=12, bottom=44, left=54)
+
+
 def plot_lens_strip(
     pictures: np.ndarray, names: Sequence[str], psnr: Sequence[float], unusual: Sequence[bool] | None = None
 ) -> go.Figure:

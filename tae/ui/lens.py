@@ -1,24 +1,29 @@
 """The lens of a model on its page: found beside the checkpoint or fitted, and what a picture looks like through it."""
 
+import math
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import streamlit as st
+import torch
 
 from tae import lens, runs
-from tae.checkpoint import Loaded
+from tae.checkpoint import CheckpointError, Loaded, list_checkpoints, load_checkpoint
 from tae.config import ModelConfig
 from tae.images import Fitted
 from tae.lens import Lens, depth_names
 from tae.lens.__main__ import LensConfig, fit_to_file
-from tae.ui.models import Active, checkpoint_files
+from tae.metrics import measure
+from tae.ui.models import Active, checkpoint_files, file_digest
 from tae.ui.results import MODEL_LOCK, as_batch, digest_of, pass_seconds, read_only
 from tae.ui.work import Progress, measured
 
 PASSES = 2.5
 """Runs of an image through the whole model that fitting takes."""
+BYTES_PER_S = 2e8
+"""About how fast a checkpoint is read and checked."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,25 @@ class Seen:
     psnr: list[float]
     distance: list[float] | None
     unusual: list[bool]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The weights of a run after some of its steps.
+
+    Attributes:
+        key: What the link calls it: the steps that its file is named by, or "end" for the checkpoint itself.
+        step: Steps that the weights have learnt, as its card says.
+        path: Its file; None for the checkpoint itself.
+        error: Why it cannot be shown, as far as its header tells; a stranger's text.
+        size_bytes: Of the file.
+    """
+
+    key: str
+    step: int
+    path: Path | None
+    error: str | None
+    size_bytes: int
 
 
 def seen(active: Active, fitted: Fitted, part: str, found: Lens | None, tuned: bool) -> Seen:
@@ -133,3 +157,96 @@ def training_strips(active: Active) -> dict[str, Path]:
     """{step: picture} of what the run that made the checkpoint drew of held-out images; empty where it left none."""
     path = checkpoint_files().get(active.key)
     return {} if path is None else {str(int(one.stem)): one for one in runs.strips(runs.folder_of(path))}
+
+
+def moments(active: Active) -> list[Moment]:
+    """The snapshots of the run that made the checkpoint, by step, and the checkpoint among them; [] without a snapshot."""
+    path = checkpoint_files().get(active.key)
+    if path is None:
+        return []
+    kept = {one.name for one in runs.snapshots(runs.folder_of(path))}
+    found = []
+    for listed in list_checkpoints(runs.folder_of(path) / "snapshots"):
+        if listed.path.name not in kept:
+            continue
+        own = int(listed.path.stem)
+        error = listed.error
+        if listed.config is not None and listed.config != active.config:
+            error = f"{listed.path.name}: it is a snapshot of another model"
+        step = own if listed.card is None else _steps(listed.card.training, own)
+        found.append(Moment(str(own), step, listed.path, error, listed.size_bytes))
+    if not found:
+        return []
+    end = _steps(active.loaded.card.training, max(one.step for one in found) + 1)
+    found = [one for one in found if one.step != end]  # a run that was stopped there, and went on
+    found.append(Moment("end", end, None, None, active.loaded.size_bytes))
+    return sorted(found, key=lambda one: one.step)
+
+
+def _steps(training: dict, default: int) -> int:
+    """What a card says of its steps; an untrained model's card says nothing."""
+    steps = training.get("steps", 0 if not training else default)
+    return steps if isinstance(steps, int) and not isinstance(steps, bool) and 0 <= steps < 10**12 else default
+
+
+def at_moment(active: Active, moment: Moment) -> Active:
+    """The model with the weights of a moment.
+
+    Raises:
+        CheckpointError: If its file is refused.
+    """
+    if moment.error is not None:
+        raise CheckpointError(moment.error)
+    if moment.path is None:
+        return active
+    try:
+        info = moment.path.stat()
+        digest = file_digest(str(moment.path), info.st_size, info.st_mtime_ns, info.st_ino)
+    except OSError:
+        raise CheckpointError(f"{moment.path.name}: it is no longer there") from None
+    loaded = _load_snapshot(digest, moment.path)
+    return Active(f"{active.key}@{moment.key}", loaded.card.name, loaded)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Loading the snapshot…")
+def _load_snapshot(digest: str, _path: Path) -> Loaded:
+    return load_checkpoint(_path)
+
+
+def over_training(active: Active, fitted: Fitted, moments: list[Moment]) -> dict[str, float] | None:
+    """{moment's key: PSNR in dB of its own reconstruction of a picture}, nan where it cannot be read; drawn with progress."""
+    config = active.config
+    size = sum(moment.size_bytes for moment in moments)
+
+    def compute(progress: Progress) -> dict[str, float]:
+        found = {}
+        for number, moment in enumerate(moments):
+            progress(number / len(moments))
+            found[moment.key] = _psnr(active, fitted, moment)
+        return found
+
+    names = "|".join(f"{moment.key}:{_mark(moment)}" for moment in moments)
+    key = f"{active.loaded.digest}|{digest_of(fitted)}|{names}"
+    seconds = len(moments) * pass_seconds(config) + size / BYTES_PER_S
+    return measured("moments", key, "Drawing the picture with every snapshot", seconds, compute)
+
+
+def _mark(moment: Moment) -> str:
+    """Changes when the file does."""
+    try:
+        return "" if moment.path is None else f"{moment.path.stat().st_mtime_ns}"
+    except OSError:
+        return "gone"
+
+
+def _psnr(active: Active, fitted: Fitted, moment: Moment) -> float:
+    """Not kept among the loaded models: there may be many, and large ones. MODEL_LOCK is held."""
+    if moment.error is not None:
+        return math.nan
+    try:
+        model = active.loaded.model if moment.path is None else load_checkpoint(moment.path).model
+    except CheckpointError:
+        return math.nan
+    with torch.inference_mode():
+        recon = model(as_batch(fitted))[0].clamp(0, 1)[0, 0].numpy()
+    return measure(fitted.pixels, recon).psnr

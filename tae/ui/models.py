@@ -53,7 +53,8 @@ class Active:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _file_digest(path: str, size: int, mtime_ns: int, inode: int) -> str:
+def file_digest(path: str, size: int, mtime_ns: int, inode: int) -> str:
+    """SHA-256 of a file, in hex; the rest of what is given says whether it is still the same file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -138,7 +139,7 @@ def load_model(key: str) -> Active:
     else:
         path = checkpoint_files()[key]
         info = path.stat()
-        loaded = _load_file(_file_digest(str(path), info.st_size, info.st_mtime_ns, info.st_ino), path)
+        loaded = _load_file(file_digest(str(path), info.st_size, info.st_mtime_ns, info.st_ino), path)
     return Active(key, loaded.card.name, loaded)
 
 
