@@ -338,6 +338,7 @@ def test_it_fits_its_window_in_both_themes(open_page: Callable[..., Page], size:
     assert all(box and box["x"] + box["width"] <= width for box in boxes)
     assert len({(box["width"], box["height"]) for box in boxes if box}) == 1
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator(PLAYER).evaluate("node => getComputedStyle(node).colorScheme") == scheme
     film = page.locator(FILM)
     assert film.evaluate("film => [film.scrollWidth > film.clientWidth, film.scrollLeft]") == [True, 0]
     main = page.locator(".stMain")
@@ -361,6 +362,8 @@ def test_wide_pictures_stand_below_each_other_and_square_ones_side_by_side(open_
         boxes = [screen(page, row).bounding_box() for row in range(3)]
         tops, lefts = ({box[axis] for box in boxes if box} for axis in ("y", "x"))
         assert (len(tops), len(lefts)) == ((3, 1) if is_wide else (1, 3))
+        sizes = {(box["width"], box["height"]) for box in boxes if box}
+        assert len(sizes) == 1 and all(width > (900 if is_wide else 390) for width, _ in sizes)
 
 
 def test_small_pictures_are_enlarged_without_smoothing(open_page: Callable[..., Page]) -> None:

@@ -11,6 +11,7 @@ const REST_MS = 300; // a frame that has rested is told to the server
 const HANDS_OFF_MS = 2000; // the strip stays where a person scrolled it
 const MAX_HEIGHT = 560; // of all pictures together, in pixels of the page, so that a window of 900 has the controls too
 const MIN_WIDTH = 120; // of one picture
+const WORTH_A_LINE = 1.1; // how much larger pictures must become to stand in more lines
 const GAP = 16;
 const TEXT_HEIGHT = 50; // what stands above and below a picture
 const THUMB = [200, 64]; // the box of a picture in the strip, width and height
@@ -97,6 +98,13 @@ class Row {
   }
 }
 
+/** Pictures are enlarged by whole numbers, so that all pixels are of one size, unless much room would stay empty. */
+function evenScale(scale) {
+  const ratio = window.devicePixelRatio || 1;
+  const fit = scale * ratio;
+  return Math.floor(fit) >= 0.75 * fit ? Math.floor(fit) / ratio : scale;
+}
+
 /** One row's current frame, large. */
 class Screen {
   constructor(row, [height, width]) {
@@ -106,22 +114,20 @@ class Screen {
     this.missing = make("span", { className: "tae-missing", hidden: true });
     this.error = make("p", { className: "tae-error-now" });
     const caption = make("figcaption", { textContent: row.name, title: row.help });
-    this.frame = make("div", { className: "tae-frame" }, this.canvas, this.missing);
-    this.element = make("figure", {}, caption, this.frame, this.error);
+    this.box = make("div", { className: "tae-frame" }, this.canvas, this.missing);
+    this.element = make("figure", {}, caption, this.box, this.error);
   }
 
-  /** Small pictures are enlarged by whole numbers, so that all pixels are of one size, unless much room would stay empty. */
   resize(scale) {
     const ratio = window.devicePixelRatio || 1;
-    const fit = scale * ratio;
-    this.scale = Math.floor(fit) >= 0.75 * fit ? Math.floor(fit) : fit;
+    this.scale = scale * ratio; // in pixels of the screen
     const width = Math.max(1, Math.round(this.width * this.scale));
     const height = Math.max(1, Math.round(this.height * this.scale));
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     this.canvas.style.width = `${width / ratio}px`;
     this.canvas.style.height = `${height / ratio}px`;
     this.element.style.width = `${Math.max(width / ratio, MIN_WIDTH)}px`;
-    this.frame.style.width = `${width / ratio}px`;
+    this.box.style.width = `${width / ratio}px`;
   }
 
   /** Draw a frame; false where its picture is not decoded yet. */
@@ -134,7 +140,7 @@ class Screen {
       context.imageSmoothingQuality = "high";
       context.drawImage(image, 0, 0, canvas.width, canvas.height);
     } else context.clearRect(0, 0, canvas.width, canvas.height);
-    this.frame.dataset.missing = String(!image);
+    this.box.dataset.missing = String(!image);
     this.missing.hidden = Boolean(image);
     this.missing.textContent = `– no frame ${frame + 1}`;
     const error = row.errorAt(frame);
@@ -193,6 +199,9 @@ class Player {
     const shape = JSON.stringify([data.digest, data.rows]);
     if (shape !== this.shape) this.build();
     this.shape = shape;
+    // What the browser draws by itself, the slider and the scrollbar, follows the page's theme, not the system's.
+    const [red, green, blue] = getComputedStyle(this.root).color.match(/[\d.]+/g).map(Number);
+    this.root.style.colorScheme = red + green + blue > 384 ? "dark" : "light";
     this.showNotes();
     this.showSpeeds();
     if (kept && isSame) this.rest(); // the server may have forgotten it
@@ -392,7 +401,7 @@ class Player {
     this.speeds.value = String(this.speed);
   }
 
-  /** All pictures get one size: as large as the room allows, in as many columns as makes them largest. */
+  /** All pictures get one size, as large as the room allows; they stand side by side unless lines make them much larger. */
   layOut() {
     const width = this.root.clientWidth;
     this.laidOut = width;
@@ -401,15 +410,20 @@ class Player {
     const shown = this.screens.filter(({ row }) => this.chosen[row.name]);
     const spare = window.innerHeight < 1000 ? window.innerHeight - 250 : 720; // what the controls leave
     const high = Math.max(220, Math.min(window.innerHeight < 1000 ? MAX_HEIGHT : 720, spare));
-    let scale = 0;
-    for (let columns = 1; columns <= shown.length; columns++) {
-      const lines = Math.ceil(shown.length / columns);
-      const wide = (width - GAP * (columns - 1)) / columns;
+    let [scale, columns] = [0, 1];
+    for (let lines = 1; lines <= shown.length; lines++) {
+      const count = Math.ceil(shown.length / lines);
+      const wide = (width - GAP * (count - 1)) / count;
       const tall = (high - GAP * (lines - 1)) / lines - TEXT_HEIGHT;
-      scale = Math.max(scale, Math.min(wide / across, Math.max(tall / down, 0)));
+      const fit = evenScale(Math.min(wide / across, tall / down));
+      if (fit > WORTH_A_LINE * scale) [scale, columns] = [fit, count];
     }
-    scale = Math.max(scale, Math.min(MIN_WIDTH, width) / across);
-    for (const screen of shown) screen.resize(scale);
+    if (scale * across < MIN_WIDTH) {
+      columns = Math.max(1, Math.floor((width + GAP) / (MIN_WIDTH + GAP)));
+      scale = Math.max(scale, Math.min(MIN_WIDTH, width) / across);
+    }
+    this.stage.style.gridTemplateColumns = `repeat(${columns}, max-content)`;
+    for (const screen of shown) screen.resize(evenScale(scale));
     const elements = shown.map((screen) => screen.element);
     const now = [...this.stage.children];
     if (elements.length !== now.length || elements.some((element, i) => element !== now[i])) {
