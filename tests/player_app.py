@@ -1,6 +1,6 @@
 """A page with nothing but the player, for tests/test_browser_player.py: every frame of every row has a grey of its own.
 
-The link says what is shown: ?count=10&size=20x30&frame=3&pace=200&follow=no&text=...
+The link says what is shown: ?count=10&size=20x30&frame=3&pace=200&follow=no&text=...&error=MSE
 """
 
 import numpy as np
@@ -62,8 +62,10 @@ def main() -> None:
         notes.append(("note", query["text"]))
     if st.toggle("Show the player", value=True):
         frame = state.frame if query.get("follow") != "no" else int(query.get("frame", "0"))
-        pace = int(query.get("pace", "200"))
-        state.frame = player(given, key="player", frame=frame, seen=LSTM_FIRST, frame_ms=pace, notes=notes)
+        pace, name = int(query.get("pace", "200")), query.get("error", "MSE")
+        state.frame = player(
+            given, key="player", frame=frame, seen=LSTM_FIRST, frame_ms=pace, notes=notes, error_name=name
+        )
     state.runs = state.get("runs", 0) + 1
     st.text(f"run {state.runs}, at frame {state.frame}")
 

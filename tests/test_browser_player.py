@@ -396,6 +396,14 @@ def test_it_works_by_touch(open_page: Callable[..., Page]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_number_of_an_error_is_never_cut(open_page: Callable[..., Page]) -> None:
+    page = open_page("/?frame=5&size=201x201&error=mean%20squared%20error%20of%20all%20pixels", width=390)
+    box, error = screen(page, 1).bounding_box(), screen(page, 1).locator(".tae-error-now")
+    expect(error).to_have_text("mean squared error of all pixels 0.00600")
+    value = error.locator("span").last.bounding_box()
+    assert box and value and value["width"] > 40 and value["x"] + value["width"] <= box["x"] + box["width"] + 1
+
+
 def test_text_that_comes_in_stays_text(open_page: Callable[..., Page]) -> None:
     page = open_page(f"/?text={quote(HOSTILE)}")
     assert page.locator(f"{PLAYER} figcaption").first.inner_text() == HOSTILE

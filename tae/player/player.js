@@ -112,7 +112,9 @@ class Screen {
     this.canvas = make("canvas", { className: "tae-canvas", role: "img" });
     this.context = this.canvas.getContext("2d");
     this.missing = make("span", { className: "tae-missing", hidden: true });
-    this.error = make("p", { className: "tae-error-now" });
+    this.unit = make("span", { className: "tae-error-name" });
+    this.value = make("span");
+    this.error = make("p", { className: "tae-error-now" }, this.unit, this.value);
     const caption = make("figcaption", { textContent: row.name, title: row.help });
     this.box = make("div", { className: "tae-frame" }, this.canvas, this.missing);
     this.element = make("figure", {}, caption, this.box, this.error);
@@ -144,7 +146,8 @@ class Screen {
     this.missing.hidden = Boolean(image);
     this.missing.textContent = `– no frame ${frame + 1}`;
     const error = row.errorAt(frame);
-    this.error.textContent = error === null ? "" : `${errorName} ${number(error)}`;
+    this.unit.textContent = this.error.title = error === null ? "" : errorName;
+    this.value.textContent = error === null ? "" : ` ${number(error)}`;
     canvas.setAttribute("aria-label", `${row.name}, frame ${frame + 1}${image ? "" : ": none"}`);
     return isReady || !image;
   }
