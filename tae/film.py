@@ -7,9 +7,9 @@ import numpy as np
 
 from tae.animation import file_frames
 from tae.config import ModelConfig
-from tae.images import ImageError, fit_image
+from tae.images import ImageError
 from tae.sequencedata import Found, load_frames
-from tae.windows import window_starts, window_width
+from tae.windows import fit_strip, strip_width, window_starts, window_width
 
 MAX_FRAMES = 120
 MAX_PIXELS = 6_000_000
@@ -90,13 +90,14 @@ def _only_picture(found: Found) -> np.ndarray | None:
 
 def _strip(pixels: np.ndarray, config: ModelConfig) -> Film:
     height, window = config.input_size[0], window_width(config)
-    width = round(pixels.shape[1] * height / pixels.shape[0])
+    rows, columns = pixels.shape
+    width = strip_width(rows, columns, config)
     if width < window * 1.25:
         raise ImageError(
             f"a sequence must have at least two frames, or be one picture that is wide enough to be cut into windows of "
-            f"{window}x{height}; got one picture of {pixels.shape[1]}x{pixels.shape[0]}"
+            f"{window}x{height}; got one picture of {columns}x{rows}"
         )
-    fitted = fit_image(pixels, (height, width), "stretch")
+    fitted = fit_strip(pixels, config)
     starts = window_starts(width, window, window // 2)
     notes = [
         f"a strip of {width}x{height} pixels as {len(starts)} windows of {window}, each sharing half with the next"
