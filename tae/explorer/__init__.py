@@ -5,14 +5,16 @@
 
 from pathlib import Path
 
+from tae.component import read_script, read_style
+
 _FOLDER = Path(__file__).parent
 
 
 def script() -> str:
     """The component as a JavaScript module; its default export mounts it."""
-    return (_FOLDER / "explorer.js").read_text(encoding="utf-8")
+    return read_script(_FOLDER / "explorer.js")
 
 
 def style() -> str:
-    """Its style sheet; every rule is about `.tae-explorer` and what is inside."""
-    return (_FOLDER / "explorer.css").read_text(encoding="utf-8")
+    """Its style sheet; every rule is about the component and what is inside."""
+    return read_style(_FOLDER / "explorer.css")

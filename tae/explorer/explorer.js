@@ -432,7 +432,7 @@ class Explorer {
     this.pinSize = [150, 150]; // until there is a width
     this.laidOut = 0; // width for which the canvases were sized
     this.asked = { key: "", time: 0 };
-    this.root = make("div", { className: "tae-explorer" });
+    this.root = make("div", { className: "tae-component tae-explorer" });
     parent.append(this.root);
     this.root.addEventListener("keydown", (event) => this.onKey(event));
     this.onShift = (event) => {

@@ -163,7 +163,7 @@ class Player {
     this.speed = 1;
     this.isPlaying = false;
     this.handsOff = 0; // until when the strip is left alone
-    this.root = make("div", { className: "tae-player" });
+    this.root = make("div", { className: "tae-component tae-player" });
     parent.append(this.root);
     this.root.addEventListener("keydown", (event) => this.onKey(event));
     this.observer = new ResizeObserver(() => {

@@ -1,6 +1,7 @@
 """What every page begins with: settings, the sidebar with model and picture, notices."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import streamlit as st
@@ -14,6 +15,7 @@ from tae.ui.pictures import Chosen, offered
 from tae.ui.results import fit
 from tae.ui.view import choose, init_state, link, write_link
 
+T = TypeVar("T")
 PAGES = {
     "Reconstruct": ("app.py", ":material/compare:"),
     "Attention": ("pages/attention.py", ":material/grid_on:"),
@@ -29,22 +31,15 @@ PAGES = {
 
 def setup(page: str) -> tuple[Active, Chosen]:
     """What a page calls first: page settings, state, sidebar; stops the page with a sentence if nothing loads."""
-    _begin(page)
-    with st.sidebar:
-        with st.container(key="expert_choices"):
-            active = _choose_model()
-            if active is None:
-                st.stop()
-                raise AssertionError("st.stop ends the script")
-            chosen = _choose_picture(active)
-        guide.sidebar(PAGES)
-    guide.card(active, PAGES)
-    _warn_if_untrained(active)
-    return active, chosen
+    return _setup(page, _choose_picture)
 
 
 def setup_without_picture(page: str) -> Active:
     """The same for a page that chooses what it shows by itself; how that comes to the model's size is still chosen here."""
+    return _setup(page, lambda _: _choose_fit("frames"))[0]
+
+
+def _setup(page: str, choose_more: Callable[[Active], T]) -> tuple[Active, T]:
     _begin(page)
     with st.sidebar:
         with st.container(key="expert_choices"):
@@ -52,11 +47,11 @@ def setup_without_picture(page: str) -> Active:
             if active is None:
                 st.stop()
                 raise AssertionError("st.stop ends the script")
-            _choose_fit("frames")
+            chosen = choose_more(active)
         guide.sidebar(PAGES)
     guide.card(active, PAGES)
     _warn_if_untrained(active)
-    return active
+    return active, chosen
 
 
 def setup_without_model(page: str) -> None:
