@@ -197,7 +197,7 @@ def main() -> None:
         shutil.copytree(ROOT / "checkpoints", shelf, ignore=shutil.ignore_patterns("runs"))
         with running_app(TAE_CHECKPOINTS=str(shelf)) as address, running_browser() as browser:
             for name, path in views.items():
-                take(browser, address + path, folder / f"{name}.png")
+                take(browser, address + path, folder / f"{name}.png", height=1350 if name == "sequences" else 900)
             out = shelf / "garments_tiny_201x201_p16.safetensors"
             run = runs.start(TrainConfig(steps=200, eval_every=10, log_every=5, threads=1, out=out))
             while (now := runs.read_run(run.folder)).step < 110:
