@@ -54,7 +54,7 @@ def test_a_strip_of_10000_pixels_is_seen_at_its_own_size_and_scrolled_by_keys(
     expect(last).not_to_be_in_viewport()
     region.focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('.tae-strip').scrollLeft > 0")
+    page.wait_for_function("document.querySelector('.tae-strip').scrollLeft == 80")
     page.keyboard.press("End")
     expect(last).to_be_in_viewport()
     title = region.get_by_text(RECON)

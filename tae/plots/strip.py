@@ -43,13 +43,14 @@ STYLE = """
 KEYS = """
 for (const strip of document.querySelectorAll('.tae-strip')) strip.onkeydown = event => {
   const page = 0.9 * strip.clientWidth, end = strip.scrollWidth;
-  const move = {Home: -end, End: end, PageUp: -page, PageDown: page}[event.key];
+  const move = {Home: -end, End: end, PageUp: -page, PageDown: page, ArrowLeft: -80, ArrowRight: 80}[event.key];
   if (move === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
   event.preventDefault();
   strip.scrollLeft += move;
 };
 """
-"""Home, End, Page up and Page down go sideways; the arrow keys do so by themselves."""
+"""Home, End, Page up and Page down go sideways. So would the arrow keys by themselves, but smoothly, and what is still under way
+would be added to the next key's way."""
 
 
 @dataclass(frozen=True)
