@@ -480,8 +480,8 @@ def directions(scene: Scene) -> None:
     moved = pca.moved(scene.latent, wanted)
     plain, changed = scene.draw(np.array([scene.latent, moved.astype(np.float32)]))
     ui.prose(
-        "Move the picture along the [[principal components]] of the test images' [[latents|latent]], and see what the "
-        "[[decoder]] draws there."
+        "Move the picture along the [[principal components]] of the test images' latents, and see what the "
+        "decoder draws there."
     )
     if scene.is_wide:
         pictures, *places = st.container(), *st.columns(2)
@@ -623,7 +623,7 @@ def spectrum(scene: Scene) -> None:
         dimensions_for(pca.variances, 0.95),
     )
     ui.prose(
-        f"The [[latent]] has **{dim}** numbers; by variance, about **{ratio:.0f}** dimensions are in use (the "
+        f"The latent has **{dim}** numbers; by variance, about **{ratio:.0f}** dimensions are in use (the "
         f"[[participation ratio]]), and {most} [[principal components]] hold 95 % of it. "
         + ("Most of the space is empty." if ratio < dim / 4 else "The test set fills much of the space.")
     )
