@@ -71,19 +71,21 @@ def fit_strip(pixels: np.ndarray, config: ModelConfig) -> Fitted:
     return fit_image(pixels, (height, width), "stretch")
 
 
-def window_starts(width: int, window: int, overlap: int) -> list[int]:
+def window_starts(width: int, window: int, overlap: int | None = None) -> list[int]:
     """First columns of the windows that cover `width` pixels; the last one is moved left to end with the strip.
 
     Args:
         width: Of the strip.
         window: Of each window, at most `width`.
-        overlap: Pixels that neighbours share, at least; the last two share more.
+        overlap: Pixels that neighbours share, at least; the last two share more. None: half of the window, where two
+            pictures are averaged nearly everywhere.
 
     Raises:
         ValueError: If the sizes do not fit each other.
     """
     if not 1 <= window <= width:
         raise ValueError(f"window must be from 1 to the strip's {width} pixels, got {window}; pad the strip")
+    overlap = window // 2 if overlap is None else overlap
     if not 0 <= overlap < window:
         raise ValueError(f"overlap must be from 0 to one less than the window's {window} pixels, got {overlap}")
     last = width - window
@@ -105,7 +107,7 @@ def embed_windows(
         model: Of the strip's height.
         image: (H, W) or (1, H, W) in [0, 1], of any width from that of a window.
         window: In pixels; None: `window_width`. A model of fixed width takes no other.
-        overlap: Pixels that neighbours share; None: half of the window, where two pictures are averaged nearly everywhere.
+        overlap: As for `window_starts`.
         chunk: Windows at once.
         embedded: Told after each chunk how many there are by now.
 
@@ -119,7 +121,7 @@ def embed_windows(
     if strip.ndim != 2:
         raise ValueError(f"image must be (H, W) or (1, H, W), got {tuple(strip.shape)}")
     window = window or window_width(model.config)
-    starts = window_starts(strip.shape[1], window, window // 2 if overlap is None else overlap)
+    starts = window_starts(strip.shape[1], window, overlap)
     was_training = model.training
     model.eval()
     try:

@@ -87,7 +87,7 @@ def by_window(active: Active, chosen: Chosen) -> bool:
         return False
     is_natural = st.session_state.fit == "pad" and wide > (config.max_width if width is None else SHRUNK * width)
     natural = WINDOWS if is_natural else ONE
-    count = len(window_starts(wide, window, window // 2))
+    count = len(window_starts(wide, window))
     numbers = config.latent_dim
     names = {ONE: "One latent", WINDOWS: f"Window by window ({count:,} latents)"}
     fits_one = (
@@ -157,7 +157,7 @@ def strip_of(active: Active, chosen: Chosen) -> Strip | None:
     config = active.config
     window = window_width(config)
     fitted = fit_strip(chosen.picture.pixels, config)
-    count = len(window_starts(fitted.pixels.shape[1], window, window // 2))
+    count = len(window_starts(fitted.pixels.shape[1], window))
     seconds = count * pass_seconds(replace(config, max_width=window)) + fitted.pixels.size / 1e6
     return measured(
         "windows",
@@ -181,7 +181,7 @@ def compute(active: Active, pixels: np.ndarray, fitted: Fitted, step: Progress) 
 
     model, strip = active.loaded.model, fitted.pixels
     window = window_width(active.config)
-    count = len(window_starts(strip.shape[1], window, window // 2))
+    count = len(window_starts(strip.shape[1], window))
     alone = np.zeros(count)
 
     def columns(start: int) -> np.ndarray:
