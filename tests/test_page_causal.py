@@ -19,8 +19,8 @@ from tae.checkpoint import load_checkpoint
 from tae.config import preset_config
 from tae.gallery import gallery
 from tae.model import TransformerAutoencoder
-from tae.ui import causal as ui_causal
 from tae.ui import work
+from tae.ui.causal import measure
 from tests.test_pages import DEMO, ROOT, open_page, run, shelf, store, texts  # noqa: F401
 
 PAGE = "Does it matter?"
@@ -120,7 +120,7 @@ def test_changes_that_the_model_does_not_have_are_left_out() -> None:
 
 def test_a_link_keeps_the_last_edit_of_a_kind() -> None:
     config = preset_config("tiny")
-    found, refused = ui_causal.interventions_of(
+    found, refused = measure.interventions_of(
         "encoder/0/temperature=2,encoder/0/temperature=0.5,encoder/0/1,encoder/0/1", config, config.num_tokens
     )
     assert found == (Edit("encoder", 0, "temperature", 0.5), Knockout("encoder", 0, 1)) and refused == 0
@@ -301,10 +301,10 @@ def test_attention_that_does_not_matter_is_called_so_and_attention_that_does_is_
 
     path = store("flat.safetensors", flatten)
     flat = load_checkpoint(path)
-    found = causal.verdict(ui_causal._quick_necessity(flat.digest, flat))
+    found = causal.verdict(measure._quick_necessity(flat.digest, flat))
     assert found.kind == "decorative"
     demo = load_checkpoint(ROOT / "checkpoints" / DEMO)
-    assert causal.verdict(ui_causal._quick_necessity(demo.digest, demo)).kind == "needed"
+    assert causal.verdict(measure._quick_necessity(demo.digest, demo)).kind == "needed"
     app = AppTest.from_function(_draw_verdict, kwargs={"file": "flat.safetensors"}, default_timeout=60).run()
     assert "decorative" in app.warning[0].value and not app.exception
 

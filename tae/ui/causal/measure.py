@@ -71,6 +71,12 @@ class Scene:
     def num_tokens(self) -> int:
         return self.grid[0] * self.grid[1]
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether pictures go below each other."""
+        height, width = self.fitted.pixels.shape
+        return width > 2 * height
+
     def seconds(self, passes: float) -> float:
         """About how long so many runs of one image through the whole model take here."""
         return passes * pass_seconds(self.config) * self.num_tokens / self.config.num_tokens

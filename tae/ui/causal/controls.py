@@ -1,0 +1,68 @@
+"""What the sections of the page "Does it matter?" let a user choose alike: the pictures, the model, what stands in."""
+
+import streamlit as st
+
+from tae.images import Fitted
+from tae.ui.causal import measure
+from tae.ui.causal.measure import BASELINES, COVERS, Scene
+from tae.ui.models import Active, twin
+from tae.ui.pictures import Chosen, offered
+from tae.ui.view import checked, choose
+
+
+def scene_of(active: Active, chosen: Chosen, fitted: Fitted) -> Scene:
+    """What the page is about: the sidebar's model and picture, or the model's twin, and the picture that lends."""
+    offer = offered(active.config)
+    keys = [key for key in (*offer.samples, *offer.own) if key != chosen.key]
+    with st.container(horizontal=True, vertical_alignment="bottom", key="expert_causal"):
+        key = choose(
+            "other",
+            st.selectbox,
+            "The other picture",
+            keys,
+            format_func=offer.title,
+            width=260,
+            help="It lends its attention, its heads and its patches wherever those of another image are put in.",
+        )
+        is_twin = active.is_trained and switch(
+            "twin", "Random weights instead", "The same page with an untrained model of the same shape, for comparison."
+        )
+    if is_twin:
+        active = twin(active)
+        st.error("**Untrained twin.** Everything below is of a model with random weights.", icon=":material/warning:")
+    return measure.scene(active, chosen, fitted, offer[key])
+
+
+def switch(field: str, label: str, explanation: str) -> bool:
+    """A toggle that is bound to a field of the view, "on" or empty."""
+    state = st.session_state
+    key = f"choose_{field}"
+    state[key] = checked(field, ["", "on"]) == "on"
+
+    def keep() -> None:
+        state[field] = "on" if state[key] else ""
+
+    return st.toggle(label, key=key, on_change=keep, help=explanation)
+
+
+def choose_baseline() -> str:
+    return choose(
+        "baseline",
+        st.segmented_control,
+        "What stands in for what is knocked out",
+        list(BASELINES),
+        format_func=lambda kind: BASELINES[kind],
+        help="Zero takes a head's contribution away. The mean over test images keeps what does not depend on the picture. "
+        "The other picture's keeps its kind, and mixes up its content.",
+    )
+
+
+def choose_cover() -> str:
+    return choose(
+        "cover",
+        st.segmented_control,
+        "What covers a patch",
+        list(COVERS),
+        format_func=lambda name: COVERS[name],
+        help="Whatever covers a patch is something that the model did not see in training: compare several.",
+    )

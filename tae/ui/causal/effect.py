@@ -1,0 +1,182 @@
+"""Attention against effect: what covering each patch does, beside maps and guesses that would tell it."""
+
+import math
+
+import numpy as np
+import streamlit as st
+
+from tae import export, plots
+from tae.causal import ATTENTION, GRADIENT, which_wins
+from tae.images import escape_markdown, safe_name
+from tae.ui.causal import measure
+from tae.ui.causal.controls import choose_cover, switch
+from tae.ui.causal.headline import PLAIN_EFFECT
+from tae.ui.causal.measure import COVERS, Effect, Scene
+from tae.ui.causal.region import box_of
+from tae.ui.causal.words import about, no_study, stem_of
+
+
+def against_effect(scene: Scene, plain: Effect | None) -> None:
+    st.markdown(
+        "Each patch is covered in turn, and the reconstruction says what that does. If a map tells what matters, its strong "
+        "patches are those whose covering changes much. Simple guesses that need no network are measured alongside."
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = choose_cover()
+        with_blank = switch(
+            "blank", "Cover blank patches, too", "They change little: any map that avoids them looks good."
+        )
+        box = box_of(scene)
+        in_box = box is not None and switch(
+            "boxed", "Only the box counts", "The change is measured inside the box that was drawn under “Ask a region”."
+        )
+    region = box if in_box else None
+    asked = (name, with_blank, region)
+    effect = plain if asked == PLAIN_EFFECT else measure.find_effect(scene, *asked, widget="effect_here")
+    if effect is None:
+        return
+    if not len(effect.tokens):
+        st.info("This picture is blank: no patch holds anything darker than .95, so there is nothing to cover.")
+        return
+    said = which_wins(effect.scores)
+    if said.startswith("The trivial predictor wins"):
+        st.markdown(
+            f":material/priority_high: **The trivial predictor wins**{said.removeprefix('The trivial predictor wins')}"
+        )
+    else:
+        st.markdown(said)
+    maps = effect_maps(scene, effect)
+    st.plotly_chart(
+        plots.plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
+        key="causal_effect",
+        config={"displaylogo": False},
+        alt="Measured effect of each patch beside received attention, rollout, value-weighted attention and gradient x input",
+    )
+    where = "the box" if region else "the whole reconstruction"
+    told = (
+        f"{len(effect.tokens)} of {scene.num_tokens} patches covered with: {COVERS[name].lower()}; change counted over {where}. "
+        "Attention is the encoder's, mean over queries. Each map has its own colours, from 0 to its largest value."
+    )
+    st.caption(told)
+    scores_of(scene, effect)
+    deletion_insertion(scene, name, effect)
+    columns = scene.grid[1]
+    whole = np.full(scene.num_tokens, math.nan)
+    whole[effect.tokens] = effect.effect
+    arrays = {"measured_effect": whole, **{safe_name(key): one for key, one in effect.predicted.items()}}
+    rows = [
+        {
+            "patch": token,
+            "row": token // columns,
+            "column": token % columns,
+            **{key: float(one[token]) for key, one in arrays.items()},
+        }
+        for token in range(scene.num_tokens)
+    ]
+    with st.container(horizontal=True):
+        st.download_button(
+            "Effect and maps (CSV)",
+            lambda: export.metrics_csv(rows),
+            f"{stem_of(scene)}_effect.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Effect and maps (NPZ)",
+            lambda: export.maps_npz(arrays, caption=f"{about(scene)} · {told}"),
+            f"{stem_of(scene)}_effect.npz",
+            "application/octet-stream",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def effect_maps(scene: Scene, effect: Effect) -> list[plots.PatchMap]:
+    """The measured effect, and what attention and gradients say of every patch."""
+    whole = np.full(scene.num_tokens, math.nan)
+    whole[effect.tokens] = effect.effect
+    maps = [plots.PatchMap("measured effect", whole, "squared change")]
+    for name in (*ATTENTION, GRADIENT):
+        values = effect.predicted[name]
+        if name == GRADIENT:
+            maps.append(plots.PatchMap(name, values, "ink"))
+        else:
+            maps.append(plots.PatchMap(name, values / values.mean(), "x uniform"))
+    return maps
+
+
+def kind_of(name: str) -> str:
+    return "attention" if name in ATTENTION else "gradient" if name == GRADIENT else "trivial"
+
+
+def scores_of(scene: Scene, effect: Effect) -> None:
+    study = measure.study_of(scene.active)
+    scores = effect.scores
+    names = sorted(scores.spearman, key=lambda name: -np.nan_to_num(scores.spearman[name].value, nan=-2))
+    kinds = {name: kind_of(name) for name in names}
+    left, right = st.columns(2)
+    with left:
+        st.plotly_chart(
+            plots.plot_scores({name: scores.spearman[name] for name in names}, kinds, study and study.spearman),
+            key="causal_scores",
+            config={"displaylogo": False},
+            alt="Rank correlation of each predictor with the measured effect, with 95 % intervals",
+        )
+    with right:
+        rows = [
+            {
+                "predictor": name,
+                "Spearman (95 %)": str(scores.spearman[name]),
+                "top tenth shared (95 %)": str(scores.overlap[name]),
+                **({} if study is None else {"test set": study.spearman.get(name, {}).get("value")}),
+            }
+            for name in names
+        ]
+        st.dataframe(rows, hide_index=True, column_config={"test set": st.column_config.NumberColumn(format="%.2f")})
+        st.caption(
+            "Spearman: rank correlation. Top tenth shared: of the tenth of the patches with the largest effect, those that the "
+            "map puts there, too; by chance a tenth. Test set: Spearman, mean. Intervals are over the patches of this "
+            "picture, which are no independent draws: they are rather too narrow."
+        )
+    if study is None:
+        no_study(scene)
+    else:
+        st.caption(
+            f"Over the test set ({study.num_images} images, {escape_markdown(study.data)}; covered with white, the whole "
+            f"reconstruction): {escape_markdown(study.agreement)}"
+        )
+
+
+def deletion_insertion(scene: Scene, name: str, effect: Effect) -> None:
+    if not st.toggle(
+        "Deletion and insertion curves",
+        key="causal_curves",
+        persist_state="session",
+        help="Patches are covered, or shown, in the order that a map gives them (Petsiuk 2018). A map that tells what matters "
+        "falls fast when its strongest patches are covered, and rises fast when they are shown.",
+    ):
+        return
+    try:
+        curves = measure.find_curves(scene, name, effect)
+    except ValueError:
+        st.info("This cover changes nothing in the picture; choose another one.")
+        return
+    if curves is None:
+        return
+    st.plotly_chart(
+        plots.plot_deletion_insertion(curves, {one: kind_of(one) for one in curves}),
+        key="causal_deletion_insertion",
+        config={"displaylogo": False},
+        alt="Likeness of the reconstruction as patches are covered and as they are shown, in the order of each map",
+    )
+    rows = [
+        {
+            "map": one,
+            "area covered (small is good)": curve.deletion_area,
+            "area shown (large is good)": curve.insertion_area,
+        }
+        for one, curve in sorted(curves.items(), key=lambda pair: pair[1].deletion_area)
+    ]
+    numbers = {key: st.column_config.NumberColumn(format="%.3f") for key in rows[0] if key != "map"}
+    st.dataframe(rows, hide_index=True, column_config=numbers)

@@ -1,0 +1,58 @@
+"""The top of the page "Does it matter?": its answer in one sentence with numbers."""
+
+import math
+from dataclasses import dataclass
+
+import streamlit as st
+
+from tae.causal import Necessity, Sweep, headline
+from tae.images import escape_markdown
+from tae.ui.causal import measure
+from tae.ui.causal.measure import BASELINES, Effect, Scene
+from tae.ui.causal.words import words_of
+from tae.ui.view import checked
+
+PLAIN_EFFECT = ("white", False, None)
+"""What covers, whether blank patches are covered, and the region that counts, in the top line as in `python -m tae.causal`."""
+
+
+@dataclass(frozen=True)
+class Top:
+    """What the top line is made of; None: it was not asked for, or stopped.
+
+    Attributes:
+        necessity: Attention replaced.
+        sweep: Heads, layers and MLPs knocked out, with the link's baseline.
+        effect: Patches that are not blank covered with white.
+    """
+
+    necessity: Necessity | None
+    sweep: Sweep | None
+    effect: Effect | None
+
+
+def top_line(scene: Scene) -> Top:
+    """The page's answer in one sentence with numbers."""
+    kind = checked("baseline", list(BASELINES))
+    top = Top(measure.find_necessity(scene), measure.find_sweep(scene, kind), measure.find_effect(scene, *PLAIN_EFFECT))
+    if top.necessity is None or top.sweep is None:
+        return top
+    psnr = float(top.necessity.psnr[0])
+    if not math.isfinite(psnr):
+        st.info("The reconstruction of this picture is exact: no loss in dB can be told.", icon=":material/info:")
+        return top
+    untrained = "" if scene.active.is_trained else ":red[UNTRAINED MODEL] · "
+    percentiles = scene.active.test_percentiles.get("psnr")
+    if percentiles and scene.active.is_trained and psnr < percentiles[5]:
+        st.info(
+            f"The model fails on this picture already ({psnr:.1f} dB, worse than 95 % of its test images): little is left to "
+            "lose, and small losses say little here.",
+            icon=":material/trending_down:",
+        )
+    scores = top.effect.scores if top.effect else None
+    st.markdown(f"##### {untrained}{headline(top.necessity, top.sweep, scores)}")
+    st.caption(
+        f"PSNR lost on this picture, {psnr:.1f} dB undisturbed. A head is replaced by "
+        f"{escape_markdown(words_of(scene, kind))}; the effect of a patch is measured by covering it with white."
+    )
+    return top

@@ -1,0 +1,141 @@
+"""Knock out: heads, a layer's attention or its MLP taken away, edits, and the reconstruction that follows."""
+
+import math
+
+import numpy as np
+import streamlit as st
+
+from tae import export, plots
+from tae.causal import to_text
+from tae.causal.interventions import Intervention, Knockout
+from tae.config import PARTS
+from tae.images import encode_png, escape_markdown
+from tae.ui.causal import measure
+from tae.ui.causal.controls import choose_baseline
+from tae.ui.causal.edit import edits
+from tae.ui.causal.history import history, set_changes
+from tae.ui.causal.measure import Scene
+from tae.ui.causal.words import about, stem_of, words_of
+from tae.ui.sidebar import panels
+from tae.ui.view import write_link
+
+TARGETS = {"attention": "all", "mlp": "MLP"}
+
+
+@st.fragment
+def knock_out(scene: Scene) -> None:
+    active, refused = measure.interventions_of(st.session_state.changes, scene.config, scene.num_tokens)
+    st.session_state.changes = to_text(active)
+    if refused:
+        st.info(f"The link names {refused} changes that this model does not have; they are left out.")
+    kind = choose_baseline()
+    left, right = (st.container(), st.container()) if scene.is_wide else st.columns([2, 3])
+    with left:
+        places = st.columns(2) if scene.is_wide else [st.container(), st.container()]
+        for part, place in zip(PARTS, places, strict=True):
+            with place:
+                grid_of(scene, part, active)
+        history(active)
+        edits(scene, active)
+    with right:
+        outcome(scene, active, kind)
+    write_link()
+
+
+def grid_of(scene: Scene, part: str, active: tuple[Intervention, ...]) -> None:
+    """One row for each layer: its heads, its attention as a whole, its MLP."""
+    st.markdown(f"**{part.capitalize()}**: heads of each layer, all of them, its MLP")
+    for layer in range(scene.config.num_layers(part)):
+        targets = [*map(str, range(scene.config.num_heads)), "attention", "mlp"]
+        key = f"causal_off_{part}_{layer}"
+        here = [
+            str(one.target) for one in active if isinstance(one, Knockout) and (one.part, one.layer) == (part, layer)
+        ]
+        st.session_state[key] = here
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(f"layer {layer}", width=52)
+            st.pills(
+                f"{part.capitalize()}, layer {layer}: knocked out",
+                targets,
+                selection_mode="multi",
+                format_func=lambda target: TARGETS.get(target) or str(target),
+                key=key,
+                on_change=toggle,
+                args=(part, layer, key),
+                label_visibility="collapsed",
+            )
+
+
+def toggle(part: str, layer: int, key: str) -> None:
+    """A row of the grid was clicked: its knock-outs are now those that are lit."""
+    others = [name for name in st.session_state.changes.split(",") if name]
+    others = [name for name in others if "=" in name or not name.startswith(f"{part}/{layer}/")]
+    set_changes(",".join([*others, *(f"{part}/{layer}/{target}" for target in st.session_state[key])]))
+
+
+def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
+    found = measure.changed(scene, active, kind)
+    change = found.recon - found.plain.recon
+    before, after, difference = panels(scene.fitted.pixels, 3)
+    with before:
+        st.markdown("**Undisturbed**")
+        st.image(encode_png(found.plain.recon), width="stretch", alt="Undisturbed reconstruction")
+    with after:
+        st.markdown("**With the changes**")
+        st.image(encode_png(found.recon), width="stretch", alt="Reconstruction with the changes")
+    with difference:
+        st.markdown("**What changed**")
+        st.plotly_chart(
+            plots.plot_change(change),
+            key="causal_change",
+            config={"displayModeBar": False},
+            alt="Signed difference of the two reconstructions on colours centred on zero",
+        )
+    lost = found.damage
+    psnr, ssim, mse = st.columns(3)
+    psnr.metric("PSNR", f"{found.quality.psnr:.1f} dB", delta_of(-lost.psnr_lost, "{:+.2f} dB"))
+    ssim.metric("SSIM", f"{found.quality.ssim:.3f}", delta_of(-lost.ssim_lost, "{:+.3f}"))
+    mse.metric("MSE", f"{found.quality.mse:.4f}", delta_of(lost.mse_gained, "{:+.4f}"), delta_color="inverse")
+    names = "; ".join(one.title for one in active) or "nothing yet"
+    st.caption(f"Changed: {names}. What is knocked out is replaced by {escape_markdown(words_of(scene, kind))}.")
+    caption = (
+        f"{about(scene)} · changed: {names} · replaced by {words_of(scene, kind)} · PSNR {found.quality.psnr:.2f} dB"
+    )
+    arrays = {
+        "image": scene.fitted.pixels,
+        "reconstruction": found.plain.recon,
+        "changed": found.recon,
+        "difference": change,
+    }
+    with st.container(horizontal=True):
+        st.download_button(
+            "Changed (PNG)",
+            lambda: encode_png(found.recon),
+            f"{stem_of(scene)}_changed.png",
+            "image/png",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Side by side (PNG)",
+            lambda: export.comparison_figure(
+                scene.fitted.pixels, found.recon, caption, "png", untrained=not scene.active.is_trained
+            ),
+            f"{stem_of(scene)}_changed_comparison.png",
+            "image/png",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.download_button(
+            "All arrays (NPZ)",
+            lambda: export.maps_npz(arrays, caption=caption, interventions=to_text(active)),
+            f"{stem_of(scene)}_changed.npz",
+            "application/octet-stream",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def delta_of(value: float, pattern: str) -> str | None:
+    """None where nothing changed or nothing can be told."""
+    return pattern.format(value) if math.isfinite(value) and np.abs(value) > 1e-12 else None

@@ -1,0 +1,93 @@
+"""Is it needed? Attention replaced by something else, as pictures and as a table of losses."""
+
+import streamlit as st
+
+from tae import export
+from tae.causal import REPLACED_BY, Necessity, verdict
+from tae.config import PARTS
+from tae.images import encode_png, escape_markdown
+from tae.ui.causal import measure
+from tae.ui.causal.measure import Scene
+from tae.ui.causal.words import no_study, stem_of
+from tae.ui.results import reconstruct
+from tae.ui.view import choose
+
+ICONS = {
+    "needed": ":material/check_circle:",
+    "wallpaper": ":material/wallpaper:",
+    "decorative": ":material/wallpaper:",
+    "undecided": ":material/help:",
+    "none": ":material/info:",
+}
+
+
+def is_it_needed(scene: Scene, found: Necessity) -> None:
+    for part in PARTS:
+        one = verdict(found, part)
+        st.markdown(f"{ICONS[one.kind]} {one.sentence}")
+    with st.container(horizontal=True):
+        part = choose("part", st.segmented_control, "Part", list(PARTS), format_func=str.capitalize)
+        place = choose("place", st.segmented_control, "Layers", found.places(part), format_func=place_title)
+    pictures_without(scene, part, place)
+    st.markdown(f"**PSNR lost when the attention of the {part} is replaced**, in dB")
+    rows = table(found, part)
+    study = measure.study_of(scene.active)
+    if study is not None:
+        of_tests = [study.necessity.get(f"{part}/all/{name}", {}).get("value") for name in REPLACED_BY]
+        rows = [{**row, "all, test set": value} for row, value in zip(rows, of_tests, strict=True)]
+    numbers = {name: st.column_config.NumberColumn(format="%.2f") for name in rows[0] if name != "replaced by"}
+    st.dataframe(rows, hide_index=True, column_config=numbers)
+    st.caption(
+        f"Another image: {escape_markdown(scene.other_title)}, head by head, from its own undisturbed pass. Mean map: over it "
+        f"and {measure.OTHERS - 1} demo test images. Random weights: each row a draw from all possible rows. Below 0: the "
+        "reconstruction became better."
+    )
+    if study is None:
+        no_study(scene)
+    else:
+        sentences = " ".join(study.verdicts[one]["sentence"] for one in PARTS)
+        st.caption(f"Over the test set ({escape_markdown(study.data)}): {escape_markdown(sentences)}")
+    whole = [
+        {"part": one, "replaced by": row["replaced by"], "layers": name, "psnr_lost_db": value}
+        for one in PARTS
+        for row in table(found, one)
+        for name, value in row.items()
+        if name != "replaced by"
+    ]
+    st.download_button(
+        "Losses (CSV)",
+        lambda: export.metrics_csv(
+            [{"image": scene.chosen.title, "checkpoint": scene.active.title, **row} for row in whole]
+        ),
+        f"{stem_of(scene)}_necessity.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def table(found: Necessity, part: str) -> list[dict[str, str | float]]:
+    return [
+        {
+            "replaced by": str(row["replaced_by"]),
+            **{place_title(place).lower(): value for place, value in row.items() if place != "replaced_by"},
+        }
+        for row in found.table(part)
+    ]
+
+
+def place_title(place: str) -> str:
+    return "All" if place == "all" else f"Layer {place}"
+
+
+def pictures_without(scene: Scene, part: str, place: str) -> None:
+    results = measure.replaced(scene, part, place)
+    own = reconstruct(scene.active, scene.chosen)
+    cells = [("Its own attention", own), *((REPLACED_BY[name], result) for name, result in results.items())]
+    with st.container(horizontal=True):
+        for words, result in cells:
+            title = words.partition(" (")[0]
+            with st.container(width="stretch" if scene.is_wide else 140, gap="xsmall"):
+                st.image(encode_png(result.recon), width="stretch", alt=f"Reconstruction with: {title}")
+                lost = "" if result is own else f" ({result.quality.psnr - own.quality.psnr:+.1f})"
+                st.caption(f"{title[0].upper()}{title[1:]}: **{result.quality.psnr:.1f} dB**{lost}")

@@ -1,0 +1,136 @@
+"""Heads ranked: each head's damage beside how sharp its attention looks, and heads removed one after another."""
+
+import math
+
+import numpy as np
+import streamlit as st
+
+from tae import export, plots
+from tae.causal import Sweep, spearman
+from tae.config import PARTS
+from tae.images import escape_markdown
+from tae.ui import attention
+from tae.ui.causal import measure
+from tae.ui.causal.controls import choose_baseline
+from tae.ui.causal.measure import Scene
+from tae.ui.causal.words import no_study, stem_of, words_of
+
+MAX_BARS = 48
+"""Heads that the ranking draws; its table holds all."""
+
+
+def ranking(scene: Scene, sweep: Sweep | None) -> None:
+    kind = choose_baseline()
+    if sweep is None:  # not asked for yet, or stopped
+        return
+    study = measure.study_of(scene.active)
+    heads = sweep.ranking()[::-1]
+    entropy = {part: attention.head_statistics(scene.active, scene.fitted, part)["entropy"] for part in PARTS}
+    sharpness = [1 - float(entropy[one.part][one.layer, int(one.target)]) for one in heads]
+    lost = [sweep.damage[one].psnr_lost for one in heads]
+    names = [f"{one.part} {one.layer}, head {one.target}" for one in heads]
+    parts = [one.part for one in heads]
+    agrees = spearman(np.array(sharpness), np.array(lost))
+    said = (
+        f"Over these {len(heads)} heads, how sharp a head's attention looks and what it costs to lose it agree at "
+        f"{agrees:.2f} (rank correlation)."
+        if math.isfinite(agrees)
+        else "How sharp a head's attention looks and what it costs cannot be compared: all heads are alike."
+    )
+    st.markdown(
+        f"{said} Heads are knocked out **one at a time, which hides redundancy**: two heads that stand in for each other look "
+        "dispensable, each alone. The curve below takes them away together."
+    )
+    tests = None
+    if study is not None:
+        quantiles = [study.damage.get(one.name, {}).get("psnr_lost") for one in heads]
+        tests = [[math.nan] * 3 if not one else [as_number(one[place]) for place in (0, 2, 4)] for one in quantiles]
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**What each head costs**")
+        shown = slice(0, MAX_BARS)
+        st.plotly_chart(
+            plots.plot_damage(names[shown], parts[shown], lost[shown], tests and tests[shown]),
+            key="causal_damage",
+            config={"displaylogo": False},
+            alt="PSNR lost without each head, the most important first, beside the test images",
+        )
+        if len(heads) > MAX_BARS:
+            st.caption(f"The {MAX_BARS} most important of {len(heads)} heads; the table holds all.")
+        if study is not None:
+            st.caption(
+                f"Test images: {study.num_images} ({escape_markdown(study.data)}), heads replaced by "
+                f"{escape_markdown(study.baseline)}."
+            )
+        else:
+            no_study(scene)
+    with right:
+        st.markdown("**How sharp it looks against what it costs**")
+        st.plotly_chart(
+            plots.plot_sharpness(names, parts, sharpness, lost),
+            key="causal_sharpness",
+            config={"displaylogo": False},
+            alt="Each head's sharpness of attention against the PSNR that is lost without it",
+        )
+        removal(scene, kind, sweep)
+    ranking_table(scene, sweep, kind, sharpness)
+
+
+def removal(scene: Scene, kind: str, sweep: Sweep) -> None:
+    st.markdown("**Heads removed one after another**")
+    curve = measure.find_removal(scene, kind, sweep)
+    if curve is None:
+        return
+    st.plotly_chart(
+        plots.plot_removal(curve.psnr, curve.random_psnr, [one.title for one in curve.order]),
+        key="causal_removal",
+        config={"displaylogo": False},
+        alt="PSNR as heads are removed, the least important first, against random orders",
+    )
+    spared = curve.spared()
+    st.caption(
+        f"**{spared} of {len(curve.order)} heads** can go, the least important first, before more than 1 dB is lost; in random "
+        f"order so many cost {curve.random_mean[0] - curve.random_mean[spared]:.1f} dB. Removed heads are replaced by "
+        f"{escape_markdown(words_of(scene, kind))}."
+    )
+
+
+def ranking_table(scene: Scene, sweep: Sweep, kind: str, sharpness: list[float]) -> None:
+    study = measure.study_of(scene.active)
+    sharp = dict(zip(sweep.ranking()[::-1], sharpness, strict=True))
+    order = sorted(sweep.damage, key=lambda one: -sweep.damage[one].mse_gained)
+    rows = [
+        {
+            "knocked out": one.title,
+            "PSNR lost (dB)": sweep.damage[one].psnr_lost,
+            "SSIM lost": sweep.damage[one].ssim_lost,
+            "MSE gained": sweep.damage[one].mse_gained,
+            "sharpness of attention": sharp.get(one),
+            **({} if study is None else {"PSNR lost, test median (dB)": study.median_damage(one.name)}),
+        }
+        for one in order
+    ]
+    with st.expander("As a table, with layers and MLPs", icon=":material/table:"):
+        st.dataframe(rows, hide_index=True)
+        st.download_button(
+            "Ranking (CSV)",
+            lambda: export.metrics_csv(
+                [
+                    {
+                        "image": scene.chosen.title,
+                        "checkpoint": scene.active.title,
+                        "replaced_by": words_of(scene, kind),
+                        **row,
+                    }
+                    for row in rows
+                ]
+            ),
+            f"{stem_of(scene)}_heads_ranked.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def as_number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,131 @@
+"""Ask a region: a box on the reconstruction, and which patches of the picture produce it."""
+
+import math
+import re
+
+import numpy as np
+import streamlit as st
+
+from tae import export, plots
+from tae.causal import Box, spearman
+from tae.ui.causal import measure
+from tae.ui.causal.controls import choose_cover
+from tae.ui.causal.measure import COVERS, Scene
+from tae.ui.causal.words import about, stem_of
+from tae.ui.results import reconstruct
+
+
+def ask_a_region(scene: Scene) -> None:
+    st.markdown(
+        "**Draw a box on the reconstruction**: which patches of the picture produce it? By gradient: what a small change of "
+        "each patch would do. By occlusion: what covering the patch does."
+    )
+    name = choose_cover()
+    image, recon = scene.fitted.pixels, reconstruct(scene.active, scene.chosen).recon
+    box = box_of(scene) or first_box(scene)
+    left, right = (st.container(), st.container()) if scene.is_wide else st.columns([1, 2])
+    with left:
+        event = st.plotly_chart(
+            plots.plot_box(recon, box),
+            key=f"causal_box_{st.session_state.get('causal_boxes', 0)}",
+            on_select="rerun",
+            selection_mode="box",
+            config={"displayModeBar": False},
+            alt="The reconstruction, with the box that is asked about",
+        )
+        drawn = plots.selected_box(event.get("selection", {}), image.shape)
+        if drawn is not None:
+            st.session_state.causal_boxes = st.session_state.get("causal_boxes", 0) + 1
+            set_box(*drawn)
+            st.rerun()
+        box_sliders(scene, box)
+    with right:
+        found = measure.find_region(scene, box, name)
+        if found is None:
+            return
+        maps = [
+            plots.PatchMap("by gradient", found["gradient"], "ink"),
+            plots.PatchMap("by occlusion", found["occlusion"], "squared change"),
+        ]
+        st.plotly_chart(
+            plots.plot_patch_maps(image, maps, scene.grid, scene.config.tile_size[0], box),
+            key="causal_region",
+            config={"displaylogo": False},
+            alt="How much each patch of the picture adds to the box, by gradient and by occlusion",
+        )
+    inside = under_box(scene, box)
+    shares = {how: float(one[inside].sum() / one.sum()) if one.sum() > 0 else math.nan for how, one in found.items()}
+    if all(math.isfinite(share) for share in shares.values()):
+        agrees = spearman(found["gradient"], found["occlusion"])
+        same = f" Over all patches the two agree at {agrees:.2f} (rank correlation)." if math.isfinite(agrees) else ""
+        st.markdown(
+            f"The {inside.sum()} patches under the box hold **{shares['gradient']:.0%}** of all that patches add by gradient, "
+            f"**{shares['occlusion']:.0%}** by occlusion; the rest comes from elsewhere in the picture.{same}"
+        )
+    else:
+        st.info("Nothing in the picture changes this box: choose another box, or another cover.")
+    st.caption(
+        f"Box: rows {box.top} to {box.bottom - 1}, columns {box.left} to {box.right - 1}. Covered with: "
+        f"{COVERS[name].lower()}. Gradient x input, absolute; effects of single patches do not add up exactly. Each map has its "
+        "own colours, from 0 to its largest value."
+    )
+    st.download_button(
+        "Box and maps (NPZ)",
+        lambda: export.maps_npz({**found, "box": np.array(box), "reconstruction": recon}, caption=about(scene)),
+        f"{stem_of(scene)}_region.npz",
+        "application/octet-stream",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def first_box(scene: Scene) -> Box:
+    """Where nobody has drawn one: the 3 x 3 patches around the darkest."""
+    height, width = scene.fitted.pixels.shape
+    tile_height, tile_width = scene.config.tile_size
+    rows, columns = scene.grid
+    padded = np.ones((rows * tile_height, columns * tile_width))
+    padded[:height, :width] = scene.fitted.pixels
+    greys = padded.reshape(rows, tile_height, columns, tile_width).mean(axis=(1, 3))
+    row, column = divmod(int(greys.argmin()), columns)
+    top, left = max(0, row - 1) * tile_height, max(0, column - 1) * tile_width
+    return Box(top, left, min(height, (row + 2) * tile_height), min(width, (column + 2) * tile_width))
+
+
+def box_sliders(scene: Scene, box: Box) -> None:
+    """The same box without a pointer."""
+    height, width = scene.fitted.pixels.shape
+    state = st.session_state
+    state.causal_rows, state.causal_columns = (box.top, box.bottom), (box.left, box.right)
+
+    def keep() -> None:
+        (top, bottom), (left, right) = state.causal_rows, state.causal_columns
+        set_box(min(top, height - 1), min(left, width - 1), max(bottom, top + 1), max(right, left + 1))
+
+    st.slider("Rows", 0, height, key="causal_rows", on_change=keep)
+    st.slider("Columns", 0, width, key="causal_columns", on_change=keep)
+
+
+def set_box(top: int, left: int, bottom: int, right: int) -> None:
+    st.session_state.box = f"{top}-{bottom}x{left}-{right}"
+
+
+def under_box(scene: Scene, box: Box) -> np.ndarray:
+    """(N,) bool: the patches that a box touches."""
+    tile_height, tile_width = scene.config.tile_size
+    rows, columns = (np.arange(count) for count in scene.grid)
+    is_row = (rows * tile_height < box.bottom) & ((rows + 1) * tile_height > box.top)
+    is_column = (columns * tile_width < box.right) & ((columns + 1) * tile_width > box.left)
+    return (is_row[:, None] & is_column).ravel()
+
+
+def box_of(scene: Scene) -> Box | None:
+    """The link's box, where it lies inside the picture."""
+    height, width = scene.fitted.pixels.shape
+    found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})x([0-9]{1,5})-([0-9]{1,5})", st.session_state.box, re.ASCII)
+    if found:
+        top, bottom, left, right = map(int, found.groups())
+        if top < bottom <= height and left < right <= width:
+            return Box(top, left, bottom, right)
+    st.session_state.box = ""
+    return None
