@@ -55,7 +55,8 @@ def test_a_dropped_gif_shows_what_comes_next_beside_the_truth(open_page) -> None
     page.get_by_role("button", name="Forget my 1 sequence").click()
     page.get_by_role("button", name="Forget them").click()
     expect(page.get_by_role("button", name="Forget my 1 sequence")).to_have_count(0)
-    expect(main).to_contain_text("Glide 1")
+    expect(page.get_by_role("combobox", name="Sequence", exact=True)).to_have_value("Glide 1")
+    expect(main).not_to_contain_text("another session")
 
 
 def test_the_frame_looked_at_is_in_the_link_and_opens_on_the_attention_page(open_page) -> None:

@@ -112,6 +112,7 @@ def forget_sequences() -> None:
     for folder in state.pop("sequence_folders", []):
         folder.cleanup()
     state.sequence_clips, state.sequence_bytes = {}, 0
+    state.sequence = state.frame = ""
 
 
 def film(active: Active, clip: Clip, every: int = 1) -> Film:
