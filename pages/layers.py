@@ -215,7 +215,7 @@ def through_snapshots(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, mome
     )
     st.caption("Of the reconstruction, the last picture of each strip; the ring is the step chosen above.")
     rows = [
-        {"image": chosen.title, "checkpoint": active.title, "step": step, "psnr_db": value}
+        {"image": chosen.title, "checkpoint": active.title, "step": step, "trained": step > 0, "psnr_db": value}
         for step, value in zip(steps, values, strict=True)
     ]
     with st.container(key="expert_moments"):

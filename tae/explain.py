@@ -18,6 +18,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from tae.causal import Verdict, read_study
 from tae.checkpoint import Loaded, load_checkpoint
 from tae.config import PARTS
 from tae.explorer.payload import Direction, Range
@@ -161,6 +162,7 @@ def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:
             config.view,
             checkpoint_file=config.checkpoint.name,
             left_out=skipped,
+            verdicts=_verdicts(config.checkpoint, loaded),
             progress=tell,
         )
     write_whole(config.out, [page])
@@ -169,6 +171,15 @@ def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:
         _write_maps(config.maps, loaded, pictures, choices)
         maps_bytes = config.maps.stat().st_size
     return Explained(len(pictures), len(page), skipped, beyond, maps_bytes)
+
+
+def _verdicts(checkpoint: Path, loaded: Loaded) -> list[Verdict]:
+    """Whether its attention is needed, where `python -m tae.causal` has left beside the checkpoint what it found."""
+    try:
+        study = read_study(checkpoint.with_suffix(".causal.json"), loaded.digest)
+    except (OSError, ValueError):  # none, or another checkpoint's
+        return []
+    return [study.verdict(part) for part in PARTS]
 
 
 def _read(config: ExplainConfig, loaded: Loaded) -> tuple[list[ReportPicture], list[tuple[str, str]], int]:

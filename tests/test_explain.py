@@ -13,11 +13,13 @@ from PIL import Image
 
 from tae import TransformerAutoencoder, load_checkpoint, save_checkpoint
 from tae.card import Card
+from tae.causal.study import summarise, to_json
 from tae.datasets import compose_square
 from tae.explain import ExplainConfig, Explained, ExplainError, explain, main
 from tae.frames import read_frame
 from tae.images import fit_image
 from tae.maps import PARTS, MapChoice, all_choices, compute_map
+from tests.test_causal_study import records_by_hand
 
 
 @pytest.fixture
@@ -217,3 +219,23 @@ def test_a_command_that_is_stopped_leaves_nothing_half_written(
     assert run_main(monkeypatch, *words) == 130
     assert capsys.readouterr().err.endswith("\nstopped; no file is left half written\n")
     assert [path.name for path in folder.iterdir()] == ["x.html"]
+
+
+def test_a_study_beside_the_checkpoint_says_whether_the_attention_is_needed(
+    checkpoint: Path, pictures: Path, tmp_path: Path
+) -> None:
+    digest = load_checkpoint(checkpoint).digest
+    beside = checkpoint.with_suffix(".causal.json")
+    told = []
+    for number, owner in enumerate((None, digest, "0" * 64)):  # none; its own; another checkpoint's
+        if owner:
+            write_study(beside, owner)
+        page = tmp_path / f"{number}.html"
+        run(checkpoint, page, pictures / "img2.png")
+        told.append("the attention of the decoder is decorative" in page.read_text(encoding="utf-8"))
+    assert told == [False, True, False]
+
+
+def write_study(path: Path, digest: str) -> None:
+    """One that needs its encoder's attention and not its decoder's."""
+    path.write_bytes(to_json(summarise(records_by_hand(), digest, "six by hand", "zero")))

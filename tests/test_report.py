@@ -19,6 +19,7 @@ from PIL import Image
 
 from tae import TransformerAutoencoder, create_autoencoder, export, load_checkpoint, save_checkpoint
 from tae.card import Card
+from tae.causal import Verdict
 from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
 from tae.datasets import compose_square
@@ -227,6 +228,17 @@ def test_weighting_and_discard_hold_for_the_maps_of_the_explorer(checkpoint) -> 
         assert entry["largest"] == pytest.approx(float(exact.max()))
     assert [note["text"][:14] for note in made["notes"]] == ["All maps here:", "Rollouts here:"]
     assert "of all weight" in page.text and "Kobayashi 2020" in page.text
+
+
+def test_attention_that_tells_little_is_called_so_at_the_top_and_attention_that_is_needed_is_not(checkpoint) -> None:
+    verdicts = [
+        Verdict("encoder", "all", "wallpaper", "A layout <b>that serves any image</b>."),
+        Verdict("decoder", "all", "needed", "Needed, image by image."),
+    ]
+    page = parsed(report(checkpoint(), [picture()], verdicts=verdicts))
+    assert "A layout <b>that serves any image</b>." in page.text and "Needed, image" not in page.text
+    assert page.text.index("A layout") < page.text.index("where weight was placed")
+    assert "A layout" not in parsed(report(checkpoint(), [picture()])).text
 
 
 def test_what_does_not_fit_is_left_out_and_said(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

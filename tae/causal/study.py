@@ -15,7 +15,7 @@ from tae.causal.occlusion import foreground_tokens, occlusion_effect
 from tae.causal.predictors import Interval, agreement, predictors, score_over, trivial_predictors, which_wins
 from tae.causal.prefix import make_prefix
 from tae.causal.sweeps import head_sweep
-from tae.causal.verdicts import REPLACED_BY, Necessity, necessity, verdict
+from tae.causal.verdicts import REPLACED_BY, Necessity, Verdict, necessity, verdict
 from tae.config import PARTS
 from tae.datasets import to_batch
 from tae.images import background_of
@@ -104,6 +104,10 @@ class Study:
     overlap: dict[str, dict[str, float | None]]
     verdicts: dict[str, dict[str, str]]
     agreement: str
+
+    def verdict(self, part: str) -> Verdict:
+        """Whether a part's attention is needed. The sentence may be a stranger's text."""
+        return Verdict(part, "all", self.verdicts[part]["kind"], self.verdicts[part]["sentence"])
 
     def median_damage(self, knockout: str, measure: str = "psnr_lost") -> float:
         """Of a knock-out by its name; nan where it is unknown."""

@@ -144,6 +144,11 @@ class Verdict:
     kind: str
     sentence: str
 
+    @property
+    def tells_little(self) -> bool:
+        """Whether maps of this attention tell little of a picture, which is to be said above each view of them."""
+        return self.kind in ("decorative", "wallpaper")
+
 
 def verdict(
     found: Necessity, part: str = "encoder", place: str = "all", threshold_db: float = PRACTICALLY_NOTHING_DB

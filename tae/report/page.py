@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tae import export
+from tae.causal import Verdict
 from tae.checkpoint import Loaded
 from tae.config import size_in_words
 from tae.explorer import standalone
@@ -40,6 +41,7 @@ def report(
     checkpoint_file: str = "",
     left_out: Sequence[tuple[str, str]] = (),
     spreads: Mapping[str, Spread] | None = None,
+    verdicts: Sequence[Verdict] = (),
     made: datetime | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> bytes:
@@ -52,6 +54,7 @@ def report(
         checkpoint_file: Name of its file.
         left_out: (name, reason) of pictures that could not be read.
         spreads: {part: the measures of test images}, drawn behind the picture's own.
+        verdicts: Whether the attention of a part is needed; those that say that its maps tell little stand at the top.
         made: When; None: now.
         progress: Called with (pictures done, pictures in all).
 
@@ -79,7 +82,7 @@ def report(
         sections.append(before + explorer + after)
         if progress:
             progress(number + 1, len(pictures))
-    return _page(loaded, pictures, sections, explorers, view, checkpoint_file, left_out, made).encode()
+    return _page(loaded, pictures, sections, explorers, view, checkpoint_file, left_out, verdicts, made).encode()
 
 
 def _page(
@@ -90,6 +93,7 @@ def _page(
     view: ReportView,
     checkpoint_file: str,
     left_out: Sequence[tuple[str, str]],
+    verdicts: Sequence[Verdict],
     made: datetime | None,
 ) -> str:
     script = standalone.script_text(explorers) if explorers else ""
@@ -100,7 +104,8 @@ def _page(
     shown = _text(pictures[0].title) if len(pictures) == 1 else f"{len(pictures)} pictures"
     title = f"Where attention was placed: {shown}"
     when = (made or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M %Z").strip()
-    notes = ([] if loaded.card.is_trained else [UNTRAINED]) + [NOT_EXPLANATION]
+    little = [Note(verdict.sentence, "warning") for verdict in verdicts if verdict.tells_little]
+    notes = [*([] if loaded.card.is_trained else [UNTRAINED]), *little, NOT_EXPLANATION]
     contents = ""
     if len(pictures) > 1:
         items = "".join(f'<li><a href="#picture-{n}">{_text(one.title)}</a></li>' for n, one in enumerate(pictures, 1))

@@ -22,7 +22,7 @@ from tae.maps import MapChoice
 from tae.metrics import measure
 from tae.report import ReportPicture, ReportView, report
 from tae.report.findings import small_heads
-from tae.ui.causal import study_of
+from tae.ui.causal import study_of, verdict_of
 from tae.ui.models import Active
 from tae.ui.pictures import Chosen, sample
 from tae.ui.results import MODEL_LOCK, Result, as_batch, digest_of, read_only
@@ -191,10 +191,13 @@ def report_maker(active: Active, chosen: Chosen, fitted: Fitted, choice: MapChoi
     shown = ReportView(choice=choice, query=view.query, direction=view.direction, range=view.range)
     known = {part: _known_statistics(active.loaded.digest, part).get("spread") for part in PARTS}
     spreads = {part: spread for part, spread in known.items() if spread is not None}
+    verdicts = [verdict for part in PARTS if (verdict := verdict_of(active, part)) is not None]
 
     def make() -> bytes:
         with MODEL_LOCK:
-            return report(active.loaded, [picture], shown, checkpoint_file=active.key, spreads=spreads)
+            return report(
+                active.loaded, [picture], shown, checkpoint_file=active.key, spreads=spreads, verdicts=verdicts
+            )
 
     return make
 

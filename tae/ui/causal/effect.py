@@ -6,14 +6,16 @@ import numpy as np
 import streamlit as st
 
 from tae import export, plots
-from tae.causal import ATTENTION, GRADIENT, which_wins
+from tae.causal import ATTENTION, GRADIENT, Study, which_wins
 from tae.images import escape_markdown, safe_name
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover, switch
 from tae.ui.causal.headline import PLAIN_EFFECT
 from tae.ui.causal.measure import COVERS, Effect, Scene
-from tae.ui.causal.region import box_of
+from tae.ui.causal.region import box_of, box_title
 from tae.ui.causal.words import about, no_study, stem_of
+
+TEST_COLUMNS = ("Spearman, test set", "top tenth, test set")
 
 
 def against_effect(scene: Scene, plain: Effect | None) -> None:
@@ -66,6 +68,10 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
     arrays = {"measured_effect": whole, **{safe_name(key): one for key, one in effect.predicted.items()}}
     rows = [
         {
+            "image": scene.chosen.title,
+            "checkpoint": scene.active.title,
+            "covered_with": COVERS[name],
+            "counted_over": box_title(region) if region else where,
             "patch": token,
             "row": token // columns,
             "column": token % columns,
@@ -129,14 +135,15 @@ def scores_of(scene: Scene, effect: Effect) -> None:
                 "predictor": name,
                 "Spearman (95 %)": str(scores.spearman[name]),
                 "top tenth shared (95 %)": str(scores.overlap[name]),
-                **({} if study is None else {"test set": study.spearman.get(name, {}).get("value")}),
+                **({} if study is None else test_figures(study, name)),
             }
             for name in names
         ]
-        st.dataframe(rows, hide_index=True, column_config={"test set": st.column_config.NumberColumn(format="%.2f")})
+        numbers = {title: st.column_config.NumberColumn(format="%.2f") for title in TEST_COLUMNS}
+        st.dataframe(rows, hide_index=True, column_config=numbers)
         st.caption(
             "Spearman: rank correlation. Top tenth shared: of the tenth of the patches with the largest effect, those that the "
-            "map puts there, too; by chance a tenth. Test set: Spearman, mean. Intervals are over the patches of this "
+            "map puts there, too; by chance a tenth. Test set: means. Intervals are over the patches of this "
             "picture, which are no independent draws: they are rather too narrow."
         )
     if study is None:
@@ -146,6 +153,12 @@ def scores_of(scene: Scene, effect: Effect) -> None:
             f"Over the test set ({study.num_images} images, {escape_markdown(study.data)}; covered with white, the whole "
             f"reconstruction): {escape_markdown(study.agreement)}"
         )
+
+
+def test_figures(study: Study, predictor: str) -> dict[str, float | None]:
+    """How well a predictor does over the test set."""
+    found = (study.spearman.get(predictor, {}), study.overlap.get(predictor, {}))
+    return {title: one.get("value") for title, one in zip(TEST_COLUMNS, found, strict=True)}
 
 
 def deletion_insertion(scene: Scene, name: str, effect: Effect) -> None:

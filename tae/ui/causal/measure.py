@@ -32,7 +32,7 @@ COVERS = {
     "blur": "The picture, blurred",
     "another": "The other picture",
 }
-BASELINES = {"mean": "Mean over the test set", "zero": "Zero", "resample": "The other picture's"}
+BASELINES = {"mean": "Mean over test images", "zero": "Zero", "resample": "The other picture's"}
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def verdict_of(active: Active, part: str = "encoder") -> Verdict | None:
     """
     study = study_of(active)
     if study is not None:
-        return Verdict(part, "all", study.verdicts[part]["kind"], study.verdicts[part]["sentence"])
+        return study.verdict(part)
     if 8 * OTHERS * pass_seconds(active.config) > work.LONG_S:
         return None
     return causal.verdict(_quick_necessity(active.loaded.digest, active.loaded), part)
@@ -195,7 +195,7 @@ def verdict_of(active: Active, part: str = "encoder") -> Verdict | None:
 def verdict(active: Active, part: str = "encoder") -> None:
     """Draw the sentence that belongs above every view of maps which tell little about the picture; else nothing."""
     found = verdict_of(active, part)
-    if found is not None and found.kind in ("decorative", "wallpaper"):
+    if found is not None and found.tells_little:
         st.warning(escape_markdown(found.sentence), icon=":material/wallpaper:")
 
 

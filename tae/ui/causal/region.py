@@ -64,19 +64,25 @@ def ask_a_region(scene: Scene) -> None:
         )
     else:
         st.info("Nothing in the picture changes this box: choose another box, or another cover.")
-    st.caption(
-        f"Box: rows {box.top} to {box.bottom - 1}, columns {box.left} to {box.right - 1}. Covered with: "
-        f"{COVERS[name].lower()}. Gradient x input, absolute; effects of single patches do not add up exactly. Each map has its "
-        "own colours, from 0 to its largest value."
+    told = (
+        f"Box: {box_title(box)}. Covered with: {COVERS[name].lower()}. Gradient x input, absolute; effects of single patches do "
+        "not add up exactly. Each map has its own colours, from 0 to its largest value."
     )
+    st.caption(told)
     st.download_button(
         "Box and maps (NPZ)",
-        lambda: export.maps_npz({**found, "box": np.array(box), "reconstruction": recon}, caption=about(scene)),
+        lambda: export.maps_npz(
+            {**found, "box": np.array(box), "reconstruction": recon}, caption=f"{about(scene)} · {told}"
+        ),
         f"{stem_of(scene)}_region.npz",
         "application/octet-stream",
         icon=":material/download:",
         on_click="ignore",
     )
+
+
+def box_title(box: Box) -> str:
+    return f"rows {box.top} to {box.bottom - 1}, columns {box.left} to {box.right - 1}"
 
 
 def first_box(scene: Scene) -> Box:
