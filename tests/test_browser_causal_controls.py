@@ -1,0 +1,116 @@
+"""The page Does it matter?, control by control, in a real browser: each changes what is shown, the link and the exports."""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser import CHROMIUM, link, settle
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
+]
+
+
+@pytest.fixture
+def window_height() -> int:
+    return 1200
+
+
+def download(page: Page, label: str) -> bytes:
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=label).click()
+    return Path(waiting.value.path()).read_bytes()
+
+
+def table(page: Page, label: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(download(page, label).decode())))
+
+
+def press(page: Page, label: str, field: str) -> None:
+    """Choose one of several, and wait until the link holds it: field=value."""
+    page.get_by_role("radio", name=label, exact=True).click()
+    page.wait_for_url(f"**{field}*")
+    settle(page)
+
+
+def test_part_layer_and_other_picture_choose_what_is_replaced(open_page) -> None:
+    page = open_page("/causal?image=garment-30")
+    pictures = page.get_by_test_id("stMain").get_by_test_id("stImage")
+    expect(pictures).to_have_count(6)  # its own attention, and five that stand in for it
+    main = page.get_by_test_id("stMain")
+    before = main.get_by_test_id("stCaptionContainer").all_inner_texts()
+    press(page, "Decoder", "part=decoder")
+    expect(main).to_contain_text("PSNR lost when the attention of the decoder is replaced")
+    press(page, "Layer 1", "place=1")
+    assert main.get_by_test_id("stCaptionContainer").all_inner_texts() != before
+    page.get_by_role("combobox", name="The other picture").click()
+    page.get_by_role("option").nth(3).click()
+    page.wait_for_url("**other=*")
+    settle(page)
+    assert link(page)["part"] == "decoder" and link(page)["place"] == "1"
+
+
+def test_baseline_of_the_ranking_is_chosen_and_goes_along(open_page) -> None:
+    page = open_page("/causal?causal=ranking&image=garment-30")
+    main = page.get_by_test_id("stMain")
+    expect(main).to_contain_text("replaced by its mean over")
+    press(page, "The other picture's", "baseline=resample")
+    expect(main).to_contain_text("replaced by what it adds for")
+    press(page, "Zero", "baseline=zero")
+    page.get_by_text("As a table, with layers and MLPs").click()
+    rows = table(page, "Ranking (CSV)")
+    assert len(rows) == 36 and {row["replaced_by"] for row in rows} == {"zero"}
+    lost = [float(row["MSE gained"]) for row in rows]
+    assert lost == sorted(lost, reverse=True)
+
+
+def test_cover_blank_patches_and_box_choose_what_is_measured(open_page) -> None:
+    page = open_page("/causal?causal=effect&image=garment-30&box=40-90x60-120")
+    main = page.get_by_test_id("stMain")
+    press(page, "The picture's mean grey", "cover=mean")
+    expect(main).to_contain_text("covered with: the picture's mean grey")
+    main.get_by_text("Cover blank patches, too").click()
+    page.wait_for_url("**blank=on*")
+    expect(main).to_contain_text("169 of 169 patches covered")
+    settle(page)
+    main.get_by_text("Only the box counts").click()
+    page.wait_for_url("**boxed=on*")
+    expect(main).to_contain_text("change counted over the box")
+    settle(page)
+    rows = table(page, "Effect and maps (CSV)")
+    assert len(rows) == 169 and not any(np.isnan(float(row["measured_effect"])) for row in rows)
+    assert {row["covered_with"] for row in rows} == {"The picture's mean grey"}
+    assert {row["counted_over"] for row in rows} == {"rows 40 to 89, columns 60 to 119"}
+    arrays = np.load(io.BytesIO(download(page, "Effect and maps (NPZ)")))
+    np.testing.assert_allclose(arrays["measured_effect"], [float(row["measured_effect"]) for row in rows], rtol=1e-4)
+    assert "the picture's mean grey" in str(arrays["caption"])
+
+
+def test_box_moves_by_the_keyboard_and_its_cover_is_told(open_page) -> None:
+    page = open_page("/causal?causal=region&image=garment-30&box=40-90x60-120")
+    page.get_by_role("slider", name="Rows").first.press("ArrowRight")
+    page.wait_for_url("**box=41-90x60-120*")
+    settle(page)
+    press(page, "The background's grey", "cover=background")
+    arrays = np.load(io.BytesIO(download(page, "Box and maps (NPZ)")))
+    assert arrays["box"].tolist() == [41, 60, 90, 120] and "the background's grey" in str(arrays["caption"])
+
+
+def test_temperature_and_reset_follow_the_keys(open_page) -> None:
+    page = open_page("/causal?causal=knock&image=garment-30")
+    psnr = page.get_by_test_id("stMetricValue").first
+    before = psnr.inner_text()
+    page.get_by_text("Edit a layer's attention").click()
+    page.get_by_role("slider").first.press("End")
+    page.wait_for_url("**temperature*")
+    expect(psnr).not_to_have_text(before)
+    settle(page)
+    assert link(page)["changes"] == "encoder/0/temperature=5"
+    page.get_by_role("button", name="Reset").click()
+    expect(psnr).to_have_text(before)
