@@ -309,7 +309,7 @@ def test_the_headline_says_what_gains_and_what_costs_nothing(uniform, another, s
     [
         (
             -0.4,
-            "every attention map disagrees with measured effect, rollout least, at -0.40 (ink in the patch alone: 0.00)",
+            "every attention map disagrees with measured effect (at best -0.40, rollout; ink in the patch alone: 0.00)",
         ),
         (-0.001, "rollout agrees with measured effect at 0.00 (ink in the patch alone: 0.00)"),
     ],

@@ -204,9 +204,7 @@ def headline(found: Necessity, sweep: Sweep, scores: Scores | None = None) -> st
         agreement = f"{scores.spearman[attention].value:z.2f}"
         beside = f"{trivial} alone: {scores.spearman[trivial].value:z.2f}"
         if agreement.startswith("-"):
-            said += (
-                f"; every attention map disagrees with measured effect, {attention} least, at {agreement} ({beside})"
-            )
+            said += f"; every attention map disagrees with measured effect (at best {agreement}, {attention}; {beside})"
         else:
             said += f"; {attention} agrees with measured effect at {agreement} ({beside})"
     return f"{said}."
