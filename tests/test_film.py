@@ -66,7 +66,7 @@ def test_a_wide_picture_is_its_windows_from_left_to_right(tmp_path: Path) -> Non
     film = open_film(one(tmp_path / "strip.npy"), SQUARE)
     assert film.starts == (0, 12, 24, 36, 48, 60, 72, 76)
     scaled = (strip - strip.min()) / (strip.max() - strip.min())  # how floats beyond [0, 1] or within are read
-    for frame, start in zip(film.frames, film.starts, strict=True):
+    for frame, start in zip(film.frames, film.starts or (), strict=True):
         np.testing.assert_allclose(frame, scaled[:, start : start + 24], atol=2e-3)
     assert "a strip of 100x24 pixels as 8 windows of 24" in film.notes[-1]
     wider = open_film(one(tmp_path / "strip.npy"), ANY_WIDTH)
