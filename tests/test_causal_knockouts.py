@@ -358,6 +358,7 @@ NAMES = {
     "encoder/0/temperature=0.5": Edit("encoder", 0, "temperature", 0.5),
     "encoder/0/temperature=100": Edit("encoder", 0, "temperature", 100),
     "encoder/0/mask=3_17": Edit("encoder", 0, "mask", (17, 3)),
+    "encoder/0/mask=3_5-8_11_12": Edit("encoder", 0, "mask", (3, 5, 6, 7, 8, 11, 12)),
     "decoder/1/rows=all": Edit("decoder", 1, "rows", ()),
     "decoder/1/rows=0": Edit("decoder", 1, "rows", (0,)),
     "encoder/0/tokens=5": Edit("encoder", 0, "tokens", (5,)),
@@ -371,6 +372,10 @@ def test_a_name_says_what_an_intervention_is(name):
     assert causal.from_name(name) == NAMES[name]
 
 
+def test_a_run_may_be_written_out():
+    assert causal.from_name("encoder/0/mask=7_5_6_6") == causal.from_name("encoder/0/mask=5-7")
+
+
 interventions = st.one_of(
     st.builds(
         Knockout, st.sampled_from(PARTS), st.integers(0, 99), st.integers(0, 99) | st.sampled_from(["attention", "mlp"])
@@ -381,7 +386,8 @@ interventions = st.one_of(
         st.sampled_from(PARTS),
         st.integers(0, 9),
         st.sampled_from(["mask", "rows", "tokens"]),
-        st.lists(st.integers(0, 9999), min_size=1, max_size=6).map(tuple),
+        st.lists(st.integers(0, 9999), min_size=1, max_size=6).map(tuple)
+        | st.lists(st.integers(0, 20), min_size=1, max_size=16).map(tuple),  # with runs in them
     ),
 )
 
@@ -405,6 +411,9 @@ def test_a_set_of_interventions_survives_its_text(some):
         ("encoder/0/temperature=0", "temperature must be a number from 0.01 to 100.0, got 0.0"),
         ("encoder/0/mask=all", "mask must be at least one token number"),
         ("encoder/0/mask=1__2", "mask must be token numbers"),
+        ("encoder/0/mask=4-2", "mask must be token numbers"),
+        ("encoder/0/mask=1-2-3", "mask must be token numbers"),
+        ("encoder/0/mask=0-99999", "mask must be token numbers"),
         ("encoder/0/weights=other", "weights must be one of uniform, identity, random, got 'other'"),
         ("encoder/0/bake=1", f"kind must be one of {', '.join(EDITS)}"),
         ("encoder/0/3,", "must be part/layer/what"),

@@ -5,6 +5,7 @@
     decoder/1/mlp                the MLP of the decoder's second layer
     encoder/0/temperature=0.5    its weights sharpened (below 1) or flattened (above 1)
     encoder/0/mask=17_18         no query reads tokens 17 and 18
+    encoder/0/mask=17-40_52      no query reads tokens 17 to 40 and 52
     encoder/0/rows=4             query 4 (or all) places its weights as in another image
     encoder/0/tokens=4_5         tokens 4 and 5 enter the layer as another image's
     encoder/0/weights=uniform    its weights replaced by uniform, identity or random ones
@@ -17,7 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tae.config import PARTS, ModelConfig
+from tae.config import MAX_TOKENS, PARTS, ModelConfig
 
 WEIGHTS = ("uniform", "identity", "random")
 BRANCHES = ("attention", "mlp")
@@ -26,6 +27,7 @@ TEMPERATURES = (0.01, 100.0)
 MAX_INTERVENTIONS = 1024
 """In one text, which may come from a stranger's link."""
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
+_RUN = re.compile(rf"({_NUMBER.pattern})(?:-({_NUMBER.pattern}))?", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?", re.ASCII)
 
 
@@ -108,7 +110,7 @@ class Edit:
         if self.kind == "temperature":
             text = f"{value:.6f}".rstrip("0").rstrip(".")
         elif isinstance(value, tuple):
-            text = "_".join(str(token) for token in value) or "all"
+            text = runs_to_text(value, "_") or "all"
         else:
             text = str(value)
         return f"{self.part}/{self.layer}/{self.kind}={text}"
@@ -180,10 +182,36 @@ def from_name(name: str) -> Intervention:
     if kind == "temperature" and _DECIMAL.fullmatch(value):
         return Edit(part, layer, kind, float(value))
     if kind in ("mask", "rows", "tokens"):
-        numbers = [] if value == "all" else value.split("_")
-        if all(_NUMBER.fullmatch(number) for number in numbers):
-            return Edit(part, layer, kind, tuple(int(number) for number in numbers))
+        tokens = () if value == "all" else runs_from_text(value, "_")
+        if tokens is not None:
+            return Edit(part, layer, kind, tokens)
     return Edit(part, layer, kind, value)
+
+
+def runs_to_text(tokens: Sequence[int], separator: str) -> str:
+    """Token numbers, rising, each once, where three or more that follow each other are written as a run: "3", "17-40"."""
+    runs: list[list[int]] = []
+    for token in tokens:
+        if runs and token == runs[-1][-1] + 1:
+            runs[-1].append(token)
+        else:
+            runs.append([token])
+    parts = [[f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(token) for token in run] for run in runs]
+    return separator.join(part for run in parts for part in run)
+
+
+def runs_from_text(text: str, separator: str) -> tuple[int, ...] | None:
+    """The inverse of `runs_to_text`, in any order; None for anything else, and beyond all tokens that a model can have."""
+    tokens: set[int] = set()
+    for part in text.split(separator):
+        found = _RUN.fullmatch(part)
+        if not found:
+            return None
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first or last - first >= MAX_TOKENS:
+            return None
+        tokens.update(range(first, last + 1))
+    return tuple(sorted(tokens))
 
 
 def check(interventions: Sequence[Intervention], config: ModelConfig, num_tokens: int) -> None:
