@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser import CHROMIUM, settle
@@ -90,6 +91,76 @@ def test_a_box_drawn_on_the_reconstruction_is_asked(open_page) -> None:
     expect(page.get_by_test_id("stMain")).to_contain_text(f"rows {top} to {bottom - 1}")
     arrays = np.load(io.BytesIO(saved(page, "Box and maps (NPZ)")))
     assert arrays["box"].tolist() == [top, left, bottom, right] and arrays["occlusion"].shape == (169,)
+
+
+def picker(page: Page) -> tuple[float, float, float]:
+    """Left and top of the picture whose patches are chosen, and the side of one of its 13 x 13 patches, on the screen."""
+    canvas = page.locator(".tae-patches canvas")
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    box = canvas.bounding_box()
+    assert box
+    return box["x"], box["y"], box["width"] / 201 * 16
+
+
+def test_patches_are_masked_by_clicks_boxes_and_keys_and_the_link_restores_them(open_page) -> None:
+    page = open_page("/causal?causal=knock&changes=encoder/0/mask=6", height=900)
+    left, top, side = picker(page)
+    field = page.get_by_role("textbox", name="Their numbers")
+    shown = page.get_by_test_id("stMetric")
+    before = shown.all_inner_texts()
+    for row, column in ((6, 6), (6, 7), (0, 6)):  # quickly: no answer puts an earlier choice back
+        page.mouse.click(left + (column + 0.5) * side, top + (row + 0.5) * side)
+    expect(page.locator(".tae-patches")).to_contain_text("2 of 169 patches chosen")
+    expect(field).to_have_value("84, 85")
+    settle(page)
+    assert link(page)["changes"] == "encoder/0/mask=84_85" and shown.all_inner_texts() != before
+    expect(page.get_by_test_id("stMetricValue").first).to_be_in_viewport()  # what it does stays in sight
+
+    def drag(*places: tuple[float, float]) -> None:
+        (row, column), (last_row, last_column) = places
+        page.mouse.move(left + column * side, top + row * side)
+        page.mouse.down()
+        page.mouse.move(left + last_column * side, top + last_row * side, steps=5)
+        page.mouse.up()
+
+    left, top, side = picker(page)
+    drag((7.5, 5.5), (9.5, 8.5))
+    expect(field).to_have_value("84, 85, 96-99, 109-112, 122-125")
+    page.keyboard.down("Shift")
+    drag((8.5, 5.5), (9.5, 8.5))
+    page.keyboard.up("Shift")
+    expect(field).to_have_value("84, 85, 96-99")
+    page.keyboard.press("Tab")  # the keys are those of the picture again, beside the patch that was clicked last
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Space")
+    expect(field).to_have_value("84, 85, 95-99")
+    field.fill("3, 5-7")
+    field.press("Enter")
+    expect(page.locator(".tae-patches")).to_contain_text("4 of 169 patches chosen")
+    settle(page)
+    other = open_page("/causal?" + urlparse(page.url).query)
+    assert link(other)["changes"] == "encoder/0/mask=3_5-7" and psnr(other) == psnr(page)
+    expect(other.locator(".tae-patches")).to_contain_text("4 of 169 patches chosen")
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".tae-patches")).to_contain_text("0 of 169 patches chosen")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".tae-patches")).to_contain_text("4 of 169 patches chosen")
+
+
+def test_chosen_patches_are_told_apart_without_colour(open_page) -> None:
+    def greys(changes: str) -> np.ndarray:
+        page = open_page(f"/causal?causal=knock&image=blank&changes={changes}", height=900)
+        picker(page)
+        shot = page.locator(".tae-patches canvas").screenshot()
+        return np.asarray(Image.open(io.BytesIO(shot)).convert("L"), np.int16)
+
+    one, other = greys("encoder/0/mask=84"), greys("encoder/0/mask=100")
+    side = one.shape[1] / 201 * 16
+    inside = np.s_[round(6.2 * side) : round(6.8 * side), round(6.2 * side) : round(6.8 * side)]
+    assert np.ptp(one[inside]) > 60 and np.ptp(other[inside]) < 10  # hatched, and plain paper
 
 
 def test_long_work_is_stopped_by_its_button_and_goes_on_with_another(open_page) -> None:

@@ -21,6 +21,7 @@ from tae.gallery import gallery
 from tae.model import TransformerAutoencoder
 from tae.ui import work
 from tae.ui.causal import measure
+from tae.ui.patches import read_edit, read_patches
 from tests.test_pages import DEMO, ROOT, open_page, run, shelf, store, texts  # noqa: F401
 
 PAGE = "Does it matter?"
@@ -220,11 +221,93 @@ def test_an_edit_that_does_not_fit_is_refused_in_words_and_changes_nothing() -> 
     app = open_page(PAGE, causal="knock")
     app.selectbox("causal_edit_kind").select("mask")
     run(app)
-    for words, problem in (("5000", "tokens must be from 0 to 168"), ("<b>", "at least one token number")):
+    for words, problem in (
+        ("5000", "tokens must be from 0 to 168"),
+        ("<b>", "Patches are numbers, such as 84, 97, 100-112; got '<b>'"),
+        ("9-3", "got '9-3'"),
+    ):
         app.text_input("causal_edit_mask").set_value(words)
         run(app)
         assert problem in app.error[0].value.replace("\\", "")
         assert app.session_state.changes == ""
+        assert app.text_input("causal_edit_mask").value == words  # to be mended
+
+
+def patches_of(app: AppTest) -> dict:
+    """What the picture of patches is told."""
+    component = next(one.proto for one in app.get("bidi_component") if one.proto.component_name == "tae_patches")
+    return json.loads(component.json)
+
+
+def test_patches_of_an_edit_are_the_same_in_link_picture_and_field_and_every_choice_holds_at_once(
+    model: TransformerAutoencoder,
+) -> None:
+    app = open_page(PAGE, image="garment-30", causal="knock", changes="decoder/2/mask=3_5-8", pins="84,61,900")
+    assert app.selectbox("causal_edit_place").value == "decoder/2" and app.selectbox("causal_edit_kind").value == "mask"
+    told = patches_of(app)
+    assert (told["chosen"], told["grid"], told["tile"], told["size"]) == (
+        [3, 5, 6, 7, 8],
+        [13, 13],
+        [16, 16],
+        [201, 201],
+    )
+    assert app.text_input("causal_edit_mask").value == "3, 5-8"
+    app.text_input("causal_edit_mask").set_value(" 7, 20–22,8 ")
+    run(app)
+    assert app.session_state.changes == "decoder/2/mask=7_8_20-22" and patches_of(app)["chosen"] == [7, 8, 20, 21, 22]
+    _, quality, _ = causal.damage_of(model, image("garment-30"), from_text(app.session_state.changes))
+    assert app.metric[0].value == f"{quality.psnr:.1f} dB"
+    app.button("causal_edit_pinned").click()
+    run(app)
+    assert app.session_state.changes == "decoder/2/mask=61_84"
+    app.button("causal_edit_clear").click()
+    run(app)
+    assert (
+        app.session_state.changes == "" and patches_of(app)["chosen"] == [] and app.button("causal_edit_clear").disabled
+    )
+    app.button("causal_undo").click()
+    run(app)
+    assert app.text_input("causal_edit_mask").value == "61, 84"
+    app.text_input("causal_edit_mask").set_value("")
+    run(app)
+    assert app.session_state.changes == ""
+
+
+def test_rows_of_all_queries_are_all_patches() -> None:
+    app = open_page(PAGE, causal="knock", changes="encoder/1/rows=all")
+    assert patches_of(app)["chosen"] == list(range(169)) and app.text_input("causal_edit_rows").value == "all"
+    assert app.button("causal_edit_all").disabled
+    app.text_input("causal_edit_rows").set_value("1-168")
+    run(app)
+    assert app.session_state.changes == "encoder/1/rows=1-168"
+    app.button("causal_edit_all").click()
+    run(app)
+    assert app.session_state.changes == "encoder/1/rows=all"
+
+
+@pytest.mark.parametrize(
+    ("told", "patches"),
+    [
+        ({"patches": [9, 3, 3]}, (3, 9)),
+        ({"patches": []}, ()),
+        ({"patches": [10]}, None),
+        ({"patches": [-1]}, None),
+        ({"patches": [True]}, None),
+        ({"patches": ["3"]}, None),
+        ({"patches": [3.5]}, None),
+        ({"patches": [1] * 11}, None),
+        ({"patches": 3}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_only_numbers_of_patches_are_taken_from_a_browser(told: Any, patches: tuple[int, ...] | None) -> None:
+    assert read_patches(told, 10) == patches
+
+
+@pytest.mark.parametrize(("told", "edit"), [({"edit": 3}, 3), ({"edit": -1}, 0), ({"edit": "3"}, 0), (None, 0)])
+def test_a_browser_s_count_of_its_choices_is_a_number(told: Any, edit: int) -> None:
+    assert read_edit(told) == edit
 
 
 def test_a_region_is_asked_by_gradient_and_by_occlusion(model: TransformerAutoencoder) -> None:

@@ -89,6 +89,10 @@ def _begin(page: str) -> None:
         " .st-key-attention_panels [data-testid='stColumn'], [class*='st-key-train_wide'] [data-testid='stColumn']"
         " {min-width: 22rem}"
         " .st-key-latent_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
+        " .st-key-causal_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
+        # What a change does stays in sight of whoever makes it, where the window has room for both.
+        " @media (min-width: 1100px) and (min-height: 700px) {.st-key-causal_columns > * > *"
+        " > [data-testid='stColumn']:has(.st-key-causal_outcome) {position: sticky; top: 3.5rem; align-self: flex-start}}"
         " .st-key-attention_small [data-testid='stColumn'] {min-width: 8rem}"
         # What draws itself anew every few seconds must not fade each time.
         " .st-key-train_live [data-stale='true'] {opacity: 1 !important}"

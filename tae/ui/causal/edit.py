@@ -5,11 +5,12 @@ from functools import partial
 
 import streamlit as st
 
-from tae.causal.interventions import WEIGHTS, Edit, Intervention, check
+from tae.causal.interventions import WEIGHTS, Edit, Intervention, check, runs_from_text, runs_to_text
 from tae.config import PARTS
 from tae.images import escape_markdown
 from tae.ui.causal.history import set_changes
 from tae.ui.causal.measure import Scene
+from tae.ui.patches import choose_patches
 
 EDITS = {
     "temperature": "Temperature",
@@ -18,43 +19,53 @@ EDITS = {
     "tokens": "Tokens of the other picture",
     "weights": "Other weights",
 }
+PATCHES = {
+    "mask": "**Patches that no query reads**",
+    "rows": "**Queries that place their weights as in the other picture**",
+    "tokens": "**Patches that enter the layer as the other picture's**",
+}
+"""Edits that are about some patches, and which."""
 
 
 def edits(scene: Scene, active: tuple[Intervention, ...]) -> None:
     """Changes of a layer's attention that take nothing away as a whole."""
+    state = st.session_state
     places = [f"{part}/{layer}" for part in PARTS for layer in range(scene.config.num_layers(part))]
-    with st.expander("Edit a layer's attention", icon=":material/tune:", expanded=has_edits(active)):
+    # Once open it stays so: it would close under the pointer that takes the last patch out.
+    state.causal_edit_open = state.get("causal_edit_open", False) or has_edits(active)
+    with st.expander("Edit a layer's attention", icon=":material/tune:", expanded=state.causal_edit_open):
+        first = next((one for one in active if isinstance(one, Edit)), None)
+        if state.get("causal_edit_place") not in places:  # of a model with more layers
+            state.pop("causal_edit_place", None)
+        if first is not None:  # a link's edit is on display
+            state.setdefault("causal_edit_place", f"{first.part}/{first.layer}")
+            state.setdefault("causal_edit_kind", first.kind)
         place = st.selectbox("Layer", places, format_func=layer_title, key="causal_edit_place", persist_state="session")
         kind = st.selectbox(
             "Change", list(EDITS), format_func=lambda kind: EDITS[kind], key="causal_edit_kind", persist_state="session"
         )
         key = f"causal_edit_{kind}"
         found = next((one for one in active if isinstance(one, Edit) and one.name.startswith(f"{place}/{kind}=")), None)
-        apply = partial(apply_edit, scene, place, kind, key)
+        problem = state.pop("causal_edit_problem", "")
         if kind == "temperature":
-            st.session_state[key] = min(5.0, max(0.1, found.temperature)) if found else 1.0
+            state[key] = min(5.0, max(0.1, found.temperature)) if found else 1.0
             st.slider(
-                "Below 1 sharpens the weights, above 1 flattens them", 0.1, 5.0, step=0.1, key=key, on_change=apply
+                "Below 1 sharpens the weights, above 1 flattens them",
+                0.1,
+                5.0,
+                step=0.1,
+                key=key,
+                on_change=apply_widget,
+                args=(scene, place, kind, key),
             )
         elif kind == "weights":
-            st.session_state[key] = str(found.value) if found else "own"
-            st.selectbox("Weights", ["own", *WEIGHTS], key=key, on_change=apply)
+            state[key] = str(found.value) if found else "own"
+            st.selectbox("Weights", ["own", *WEIGHTS], key=key, on_change=apply_widget, args=(scene, place, kind, key))
         else:
-            st.session_state.setdefault(key, st.session_state.pins or st.session_state.query)
-            st.text_input(
-                {
-                    "mask": "Patches that no query reads",
-                    "rows": "Queries that place their weights as in the other picture; empty: all",
-                    "tokens": "Patches that enter the layer as the other picture's",
-                }[kind],
-                key=key,
-                placeholder="numbers, such as 84, 97",
-                on_change=apply,
-                help=f"Patches are counted row by row from 0 to {scene.num_tokens - 1}; maps say a patch's number under the "
-                "pointer. Those pinned on the page Attention stand here to begin with.",
-            )
-            st.button("Apply", key="causal_edit_apply", on_click=apply)
-        if problem := st.session_state.pop("causal_edit_problem", ""):
+            if not problem:  # what was refused stays, to be mended
+                state[key] = in_words(found)
+            edit_of_patches(scene, place, kind, found)
+        if problem:
             st.error(escape_markdown(problem))
         for one in active:
             if isinstance(one, Edit):
@@ -69,6 +80,73 @@ def edits(scene: Scene, active: tuple[Intervention, ...]) -> None:
                 )
 
 
+def edit_of_patches(scene: Scene, place: str, kind: str, found: Edit | None) -> None:
+    """Patches chosen on the picture or by their numbers; every choice holds at once."""
+    key = f"causal_edit_{kind}"
+    everything = tuple(range(scene.num_tokens))
+    chosen = () if found is None else tuple(found.tokens) or everything
+    st.markdown(PATCHES[kind])
+    st.caption("Click a patch to choose it or to let it go. Draw a box to choose several; with Shift it lets them go.")
+    choose_patches(
+        scene.fitted.pixels,
+        scene.grid,
+        scene.config.tile_size,
+        chosen,
+        key=f"causal_patches_{place.replace('/', '_')}_{kind}",
+        label=f"The picture with its {scene.num_tokens} patches. Arrow keys go from patch to patch, the space bar chooses "
+        "one or lets it go; the field below takes numbers.",
+        on_choose=partial(apply_edit, scene, place, kind),
+    )
+    st.text_input(
+        "Their numbers",
+        key=key,
+        placeholder="such as 84, 97, 100-112",
+        on_change=apply_widget,
+        args=(scene, place, kind, key),
+        help=f"Patches are counted row by row from 0 to {scene.num_tokens - 1}; maps say a patch's number under the pointer.",
+    )
+    with st.container(horizontal=True):
+        st.button(
+            "Clear",
+            icon=":material/clear_all:",
+            key="causal_edit_clear",
+            disabled=found is None,
+            on_click=apply_edit,
+            args=(scene, place, kind, ()),
+            help="No patch is chosen: this edit is taken back.",
+        )
+        if kind == "rows":
+            is_all = chosen == everything
+            st.button(
+                "All queries",
+                key="causal_edit_all",
+                disabled=is_all,
+                on_click=apply_edit,
+                args=(scene, place, kind, everything),
+            )
+        pinned = pins(scene)
+        if pinned and pinned != chosen:
+            st.button(
+                "Those pinned on the page Attention",
+                icon=":material/keep:",
+                key="causal_edit_pinned",
+                on_click=apply_edit,
+                args=(scene, place, kind, pinned),
+                help=f"Patches {', '.join(map(str, pinned))}",
+            )
+
+
+def pins(scene: Scene) -> tuple[int, ...]:
+    """Patches pinned on the page Attention that this picture has."""
+    numbers = {int(pin) for pin in re.findall(r"[0-9]{1,6}", st.session_state.pins, re.ASCII)}
+    return tuple(sorted(number for number in numbers if number < scene.num_tokens))
+
+
+def in_words(found: Edit | None) -> str:
+    """An edit's patches as its text field has them: "84, 97, 100-112", or "all"."""
+    return "" if found is None else runs_to_text(found.tokens, ", ") or "all"
+
+
 def has_edits(active: tuple[Intervention, ...]) -> bool:
     return any(isinstance(one, Edit) for one in active)
 
@@ -79,15 +157,28 @@ def layer_title(place: str) -> str:
     return f"{part.capitalize()}, layer {layer}"
 
 
-def apply_edit(scene: Scene, place: str, kind: str, key: str) -> None:
-    """Put an edit in the place of the layer's earlier one of that kind."""
+def apply_widget(scene: Scene, place: str, kind: str, key: str) -> None:
+    """A slider, a list or the field of numbers has changed."""
     value = st.session_state[key]
+    if kind not in PATCHES:
+        apply_edit(scene, place, kind, value)
+        return
+    text = re.sub(r"\s", "", value.replace("–", "-")).strip(",")
+    tokens = tuple(range(scene.num_tokens)) if text == "all" else runs_from_text(text, ",") if text else ()
+    if tokens is None:
+        st.session_state.causal_edit_problem = f"Patches are numbers, such as 84, 97, 100-112; got {value[:80]!r}"
+    else:
+        apply_edit(scene, place, kind, tokens)
+
+
+def apply_edit(scene: Scene, place: str, kind: str, value: float | str | tuple[int, ...]) -> None:
+    """Put an edit in the place of the layer's earlier one of that kind; without a patch there is none."""
     part, layer = place.split("/")
-    if (kind, value) in (("temperature", 1.0), ("weights", "own")):
+    if (kind, value) in (("temperature", 1.0), ("weights", "own")) or value == ():
         remove_edit(part, int(layer), kind)
         return
-    if kind in ("mask", "rows", "tokens"):
-        value = tuple(int(number) for number in re.findall(r"[0-9]{1,6}", value, re.ASCII))
+    if kind == "rows" and isinstance(value, tuple) and len(value) == scene.num_tokens:
+        value = ()  # which is all, for a picture of any width
     try:
         one = Edit(part, int(layer), kind, value)
         check([one], scene.config, scene.num_tokens)

@@ -29,7 +29,8 @@ def knock_out(scene: Scene) -> None:
     if refused:
         st.info(f"The link names {refused} changes that this model does not have; they are left out.")
     kind = choose_baseline()
-    left, right = (st.container(), st.container()) if scene.is_wide else st.columns([2, 3])
+    with st.container(key="causal_columns"):
+        left, right = (st.container(), st.container()) if scene.is_wide else st.columns([2, 3])
     with left:
         places = st.columns(2) if scene.is_wide else [st.container(), st.container()]
         for part, place in zip(PARTS, places, strict=True):
@@ -37,7 +38,7 @@ def knock_out(scene: Scene) -> None:
                 grid_of(scene, part, active)
         history(active)
         edits(scene, active)
-    with right:
+    with right, st.container(key="causal_outcome"):
         outcome(scene, active, kind)
     write_link()
 
