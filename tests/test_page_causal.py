@@ -21,6 +21,7 @@ from tae.gallery import gallery
 from tae.model import TransformerAutoencoder
 from tae.ui import work
 from tae.ui.causal import measure
+from tae.ui.causal.knockout import delta_of
 from tae.ui.patches import read_edit, read_patches
 from tests.test_pages import DEMO, ROOT, open_page, run, shelf, store, texts  # noqa: F401
 
@@ -231,6 +232,21 @@ def test_an_edit_that_does_not_fit_is_refused_in_words_and_changes_nothing() -> 
         assert problem in app.error[0].value.replace("\\", "")
         assert app.session_state.changes == ""
         assert app.text_input("causal_edit_mask").value == words  # to be mended
+
+
+@pytest.mark.parametrize(
+    ("value", "pattern", "text"),
+    [
+        (-0.126, "{:+.2f} dB", "-0.13 dB"),
+        (0.0, "{:+.2f} dB", None),
+        (math.nan, "{:+.3f}", None),
+        (math.inf, "{:+.3f}", None),
+        (0.0004, "{:+.3f}", "+4e-04"),
+        (-0.003, "{:+.2f} dB", "-3e-03 dB"),
+    ],
+)
+def test_a_change_that_rounds_to_nothing_is_told_by_its_size(value: float, pattern: str, text: str | None) -> None:
+    assert delta_of(value, pattern) == text
 
 
 def patches_of(app: AppTest) -> dict:

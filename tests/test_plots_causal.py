@@ -118,5 +118,6 @@ def test_what_is_no_box_chooses_nothing(selection: dict) -> None:
 
 def test_the_box_that_holds_is_outlined() -> None:
     figure = plots.plot_box(np.ones((30, 40)), (1, 2, 10, 20))
-    (shape,) = figure.layout.shapes
+    edge, shape = figure.layout.shapes
+    assert (edge.x0, edge.y0, edge.x1, edge.y1) == (0, 0, 40, 30)
     assert (shape.y0, shape.x0, shape.y1, shape.x1) == (1, 2, 10, 20) and figure.layout.dragmode == "select"

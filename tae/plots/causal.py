@@ -379,6 +379,9 @@ def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
             showlegend=False,
         )
     )
+    # White pictures on a white page need an edge.
+    edge = {"color": f"rgba({GREY},0.5)", "width": 1}
+    figure.add_shape(type="rect", x0=0, y0=0, x1=width, y1=height, line=edge)
     top, left, bottom, right = box
     figure.add_shape(type="rect", x0=left, y0=top, x1=right, y1=bottom, line={"color": QUERY_COLOUR, "width": 3})
     figure.update_xaxes(range=[0, width], visible=False, constrain="domain")

@@ -1,6 +1,7 @@
 """Knock out: heads, a layer's attention or its MLP taken away, edits, and the reconstruction that follows."""
 
 import math
+import re
 
 import numpy as np
 import streamlit as st
@@ -139,4 +140,8 @@ def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
 
 def delta_of(value: float, pattern: str) -> str | None:
     """None where nothing changed or nothing can be told."""
-    return pattern.format(value) if math.isfinite(value) and np.abs(value) > 1e-12 else None
+    if not math.isfinite(value) or np.abs(value) <= 1e-12:
+        return None
+    text = pattern.format(value)
+    # A change that rounds to nothing is told by its size: an arrow beside +0.000 would puzzle.
+    return text if re.search("[1-9]", text) else pattern.replace(pattern[2 : pattern.index("}")], "+.0e").format(value)
