@@ -38,6 +38,8 @@ ROOT = Path(__file__).parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OFFERED = ("tae_tour", "offered")
 """The cookie of a visitor to whom the tour has been offered."""
+LOOKS = ((1400, "light"), (800, "dark"))
+"""Widths of the window in pixels, and themes, in which every page must fit."""
 PROBES = ("_stcore/health", "_stcore/host-config")
 """Streamlit itself asks for these below each page's own address first, and gets a 404."""
 

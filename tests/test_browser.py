@@ -16,7 +16,7 @@ from skimage import data as skimage_data
 
 from tae.datasets import compose_square
 from tae.images import encode_png
-from tests.browser import CHROMIUM, drop, link, saved, settle
+from tests.browser import CHROMIUM, LOOKS, drop, link, saved, settle
 
 pytestmark = [
     pytest.mark.browser,
@@ -46,8 +46,7 @@ def plot_area(page: Page, number: int) -> dict:
     return dict(box)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 800])
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 @pytest.mark.parametrize("path", ["/", "/attention", "/models"])
 def test_pages_fit_their_window_in_both_themes(open_page, path: str, width: int, scheme: str) -> None:
     page = open_page(path, width=width, scheme=scheme)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser import CHROMIUM, settle
+from tests.browser import CHROMIUM, LOOKS, settle
 
 pytestmark = [
     pytest.mark.browser,
@@ -39,8 +39,7 @@ def psnr(page: Page) -> str:
     return page.get_by_test_id("stMetricValue").first.inner_text()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 800])
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_every_section_fits_its_window_in_both_themes(open_page, width: int, scheme: str) -> None:
     page = open_page("/causal", width=width, scheme=scheme)
     for label in ("Is it needed?", "Knock out", "Heads ranked", "Attention against effect", "Ask a region"):

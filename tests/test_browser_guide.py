@@ -7,13 +7,13 @@ from playwright.sync_api import Locator, Page, expect
 
 from tae.glossary import find
 from tae.tour import STORY, TOUR
-from tests.browser import CHROMIUM, settle
+from tests.browser import CHROMIUM, LOOKS, settle
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
 ]
-DARK_TEXT, LIGHT_TEXT = "rgb(28, 34, 48)", "rgb(232, 235, 242)"
+LETTERS = {"light": "rgb(28, 34, 48)", "dark": "rgb(232, 235, 242)"}
 
 
 def start_tour(page: Page) -> None:
@@ -32,9 +32,8 @@ def box_of(element: Locator) -> dict[str, float]:
     return element.evaluate("node => node.getBoundingClientRect().toJSON()")
 
 
-@pytest.mark.parametrize("scheme, letters", [("light", DARK_TEXT), ("dark", LIGHT_TEXT)])
-@pytest.mark.parametrize("width", [1400, 800])
-def test_term_explains_itself_under_pointer_focus_and_finger(open_page, scheme: str, letters: str, width: int) -> None:
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_term_explains_itself_under_pointer_focus_and_finger(open_page, width: int, scheme: str) -> None:
     page = open_page("/", width=width, color_scheme=scheme, has_touch=True)
     start_tour(page)
     terms = page.locator(".st-key-guide_card .term")
@@ -53,7 +52,7 @@ def test_term_explains_itself_under_pointer_focus_and_finger(open_page, scheme: 
             expect(tip).to_be_hidden()
     assert terms.first.locator("span").text_content() == find("encoder").text
     terms.first.focus()
-    assert terms.first.locator("span").evaluate("node => getComputedStyle(node).color") == letters
+    assert terms.first.locator("span").evaluate("node => getComputedStyle(node).color") == LETTERS[scheme]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

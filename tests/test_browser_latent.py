@@ -17,7 +17,7 @@ from tae.gallery import gallery
 from tae.images import to_uint8
 from tae.lens import lens_path, load_lens, look
 from tae.train import train
-from tests.browser import CHROMIUM, ROOT, link, running_app, sessions, settle
+from tests.browser import CHROMIUM, LOOKS, ROOT, link, running_app, sessions, settle
 from tests.training import small_config
 
 pytestmark = [
@@ -68,8 +68,7 @@ def point_at(page: Page, spot: tuple[float, float]) -> None:
     page.mouse.move(*spot)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 800])
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 @pytest.mark.parametrize("path", ["/layers?lens=raw", "/latent", "/latent?latent=between", "/latent?latent=directions"])
 def test_pages_fit_their_window_in_both_themes(open_page, path: str, width: int, scheme: str) -> None:
     page = open_page(path, width=width, scheme=scheme)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser import CHROMIUM, ROOT, running_app, settle
+from tests.browser import CHROMIUM, LOOKS, ROOT, running_app, settle
 from tests.player_app import LSTM_FIRST, ROWS, grey
 
 pytestmark = [
@@ -325,8 +325,7 @@ def test_player_that_comes_back_is_where_it_was_left(open_page: Callable[..., Pa
     rested(page, 6)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 800])
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 @pytest.mark.parametrize("size", ["201x201", "152x1280", "20x30"])
 def test_it_fits_its_window_in_both_themes(open_page: Callable[..., Page], size: str, width: int, scheme: str) -> None:
     page = open_page(f"/?count=24&size={size}", width=width, scheme=scheme)

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from tae.animation import encode_gif
 from tae.forecast import LSTM
 from tae.sequencedata import glide_frames
-from tests.browser import CHROMIUM, drop, saved, settle
+from tests.browser import CHROMIUM, LOOKS, drop, saved, settle
 
 pytestmark = [
     pytest.mark.browser,
@@ -26,8 +26,7 @@ def gif(number: int = 9) -> bytes:
     return encode_gif([*glide_frames("test", number, 0, (201, 201))])
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 800])
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_the_page_fits_its_window_in_both_themes(open_page, width: int, scheme: str) -> None:
     page = open_page("/sequences?forecast=roll", width=width, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from tae import load_checkpoint, runs
 from tae.datasets import compose_square
 from tae.images import encode_png
-from tests.browser import CHROMIUM, ROOT, drop, running_app, saved, settle
+from tests.browser import CHROMIUM, LOOKS, ROOT, drop, running_app, saved, settle
 from tests.test_browser import SHOWN
 
 pytestmark = [
@@ -249,7 +249,7 @@ def test_watching_neither_moves_nor_fades_anything_under_the_reader(open_page, f
     button(page, "Resume").wait_for(timeout=LONG)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (800, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 @pytest.mark.parametrize("task", ["new", "runs", "compare"])
 def test_page_fits_its_window_in_both_themes(
     open_page: Callable[..., Page], folder: Path, shelf: Path, task: str, width: int, scheme: str

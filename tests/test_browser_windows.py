@@ -13,7 +13,7 @@ from tae.checkpoint import load_checkpoint
 from tae.datasets import compose_rail
 from tae.images import encode_png, to_uint8
 from tae.windows import Windows, decode_windows, embed_windows
-from tests.browser import CHROMIUM, ROOT, drop, link, saved, settle
+from tests.browser import CHROMIUM, LOOKS, ROOT, drop, link, saved, settle
 
 pytestmark = [
     pytest.mark.browser,
@@ -40,7 +40,7 @@ def shown_sizes(page: Page) -> list[tuple[int, int, int]]:
     return [(file, screen, height) for file, screen, height in sizes]
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (800, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_a_strip_of_10000_pixels_is_seen_at_its_own_size_and_scrolled_by_keys(
     open_page, width: int, scheme: str
 ) -> None:
