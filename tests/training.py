@@ -8,9 +8,12 @@ import builtins
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -86,7 +89,9 @@ def in_child(config: TrainConfig, kill_after_step: int | None = None, kill_at_ev
         Its exit code: 0, or -SIGKILL.
     """
     child = _CONTEXT.Process(target=_train, args=(config, kill_after_step, kill_at_event))
-    child.start()
+    # Streamlit's AppTest leaves a page behind as the main module, which every child would run first.
+    with patch.dict(sys.modules, {"__main__": ModuleType("__main__")}):
+        child.start()
     child.join()
     assert child.exitcode is not None
     return child.exitcode
