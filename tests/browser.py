@@ -17,17 +17,17 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlparse
 
 from playwright.sync_api import (
     Browser,
-    BrowserContext,
     ConsoleMessage,
     Dialog,
     Download,
     Page,
     Request,
+    expect,
     sync_playwright,
 )
 
@@ -35,6 +35,7 @@ from tae import runs
 from tae.trainconfig import TrainConfig
 
 ROOT = Path(__file__).parent.parent
+expect.set_options(timeout=20_000)  # a machine under load is slow, not wrong
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OFFERED = ("tae_tour", "offered")
 """The cookie of a visitor to whom the tour has been offered."""
@@ -81,6 +82,7 @@ def running_browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         try:
+            browser.new_context()  # the one that `sessions` shares
             yield browser
         finally:
             browser.close()
@@ -88,8 +90,12 @@ def running_browser() -> Iterator[Browser]:
 
 @contextmanager
 def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterator[Callable[..., Page]]:
-    """Opens paths of the app, each in a session of its own; at the end, whatever went wrong on any of the pages fails."""
-    contexts: list[BrowserContext] = []
+    """Opens paths of the app, each in a session of its own; at the end, whatever went wrong on any of the pages fails.
+
+    Pages share a context, so that a browser reads the app's scripts once; afterwards it is as if nobody had been there. What
+    only a context can be told (touch, reduced motion) gets one of its own.
+    """
+    shared, contexts = browser.contexts[0], []
     wrong: list[str] = []
 
     def note_console(message: ConsoleMessage) -> None:
@@ -108,14 +114,15 @@ def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterat
         path: str = "/",
         width: int = 1400,
         height: int = window_height,
-        scheme: str = "light",
+        scheme: Literal["light", "dark"] = "light",
         wait: bool = True,
         **settings: Any,
     ) -> Page:
-        viewport = {"width": width, "height": height}
-        context = browser.new_context(viewport=viewport, **{"color_scheme": scheme, **settings})  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
+        if settings:
+            contexts.append(browser.new_context(**settings))
+        page = (contexts[-1] if settings else shared).new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)
         page.on("console", note_console)
         page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
         page.on("request", note_request)
@@ -126,10 +133,13 @@ def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterat
         return page
 
     yield open_page
+    for page in [page for context in (shared, *contexts) for page in context.pages]:
+        if "Traceback" in page.content() or page.get_by_test_id("stException").count():
+            wrong.append(f"traceback on {page.url}")
+        page.evaluate("localStorage.clear(), sessionStorage.clear()")
+        page.close()
+    shared.clear_cookies()
     for context in contexts:
-        for page in context.pages:
-            if "Traceback" in page.content() or page.get_by_test_id("stException").count():
-                wrong.append(f"traceback on {page.url}")
         context.close()
     assert not wrong
 

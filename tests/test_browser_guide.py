@@ -34,7 +34,7 @@ def box_of(element: Locator) -> dict[str, float]:
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_term_explains_itself_under_pointer_focus_and_finger(open_page, width: int, scheme: str) -> None:
-    page = open_page("/", width=width, color_scheme=scheme, has_touch=True)
+    page = open_page("/", width=width, scheme=scheme, has_touch=True)
     start_tour(page)
     terms = page.locator(".st-key-guide_card .term")
     expect(terms).to_have_count(4)
