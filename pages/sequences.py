@@ -155,13 +155,15 @@ def choose_clip() -> tuple[sequences.Clip, int]:
 
 def show(active: ui.Active, clip: sequences.Clip, film: Film, frames_seen: int | None) -> None:
     lstm = choose_lstm(active)
-    seen = sequences.see(active, film)
-    if seen is None:
+    try:
+        seen = sequences.see(active, film)
+        forecast = seen and sequences.forecast(active, lstm, film, seen, frames_seen)
+    except ValueError as error:
+        st.error(f"Nothing can be shown: {escape_markdown(str(error))}", icon=":material/error:")
+        return
+    if seen is None or forecast is None:
         return
     scene = Scene(active, lstm, clip, film, seen, frames_seen)
-    forecast = sequences.forecast(active, lstm, film, seen, frames_seen)
-    if forecast is None:
-        return
     caveats(scene)
     verdict(scene, forecast)
     frame = play(scene, forecast)

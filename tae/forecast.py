@@ -60,7 +60,7 @@ def roll_out(
         latents: (T, latent_dim) of the frames, where they are known already.
 
     Raises:
-        ValueError: If an argument does not fit.
+        ValueError: If an argument does not fit, or a prediction is no finite number.
     """
     if not 1 <= seen <= len(frames):
         raise ValueError(f"seen must be from 1 to the sequence's {len(frames)} frames, got {seen}")
@@ -237,6 +237,11 @@ def _compare(
     for name, some in latents.items():
         images[name] = decode_sequence(autoencoder, some, width) if len(some) else frames[:0]
     found = {name: images[name][:, 0].clamp(0, 1).float().cpu().numpy() for name in METHODS if name in images}
+    for name, pictures in found.items():
+        if not np.isfinite(pictures).all():
+            raise ValueError(
+                f"predictions must be finite numbers, and those of {name!r} are not; choose another checkpoint"
+            )
     targets = true[:, 0].cpu().numpy().astype(np.float64)
     mse = {}
     for name, pictures in found.items():

@@ -106,6 +106,13 @@ def test_after_the_last_frame_there_is_a_prediction_and_nothing_to_compare_it_wi
         roll_out(model, frames, seen=8)
 
 
+def test_a_model_that_predicts_no_numbers_is_refused(model: SequenceModel, frames: Tensor) -> None:
+    with torch.no_grad():
+        model.head.bias.fill_(1e308)
+    with pytest.raises(ValueError, match="predictions must be finite numbers, and those of 'LSTM' are not"):
+        roll_out(model, frames, 3, 6)
+
+
 def test_means_are_of_the_frames_that_come_after_those_seen() -> None:
     step = Forecast(1, {}, {}, {COPY: np.array([9.0, 9, 1, 3]), MEAN: np.array([0.0, 0, 5, 7])})  # of frames 1 to 4
     assert mean_errors(step, 3) == {COPY: 2.0, MEAN: 6.0}

@@ -138,6 +138,26 @@ def test_a_damaged_sequence_model_is_refused_with_its_reason(keep: Callable[...,
     assert "text.safetensors" in said and "Best guess" in said
 
 
+def test_a_sequence_model_that_predicts_no_numbers_is_said_to(keep: Callable[..., Models], shelf: Path) -> None:  # noqa: F811
+    autoencoder, lstm = keep()
+    with torch.no_grad():
+        lstm.head.bias.fill_(3e38)
+    card = Card(name="small", training={}, metrics={}, data="", licence="", notes="")
+    save_sequence(shelf / "sequences" / "lstm.safetensors", lstm, card, "small")
+    app = open_page(PAGE)
+    assert "Nothing can be shown" in texts(app, "error") and "are not; choose another checkpoint" in said_plainly(app)
+
+
+def test_an_autoencoder_that_draws_no_numbers_is_said_to(keep: Callable[..., Models], shelf: Path) -> None:  # noqa: F811
+    autoencoder, _ = keep(with_lstm=False)
+    with torch.no_grad():
+        for parameter in autoencoder.decoder.parameters():
+            parameter.fill_(1e38)
+    card = Card(name="small", training={"steps": 1}, metrics={}, data="", licence="", notes="")
+    save_checkpoint(shelf / "small.safetensors", autoencoder, card)
+    assert "reconstructions must be finite numbers" in said_plainly(open_page(PAGE), "error")
+
+
 def test_a_dropped_gif_is_shown_and_the_model_s_own_data_named(keep: Callable[..., Models]) -> None:
     _, lstm = keep()
     app = drop(open_page(PAGE), ("moving square.gif", gif()))

@@ -76,8 +76,6 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
     if used + size > MAX_UPLOAD_BYTES:
         return [f"A session keeps at most {MAX_UPLOAD_BYTES // 1024**2} MB of sequences; forget yours first."]
     folder = tempfile.TemporaryDirectory(prefix="tae-sequence-")  # removed with the session's last reference to it
-    state.setdefault("sequence_folders", []).append(folder)
-    state.sequence_bytes = used + size
     names: dict[Path, str] = {}
     for number, file in enumerate(sorted(files, key=lambda file: natural_order(file.name))):
         suffix = Path(file.name).suffix.lower()
@@ -101,8 +99,12 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
             del own[clip.key]  # it comes again as the latest
         own[clip.key] = clip
         added.append(clip.key)
-    if added:
-        state.sequence, state.frame = added[0], ""
+    if not added:
+        folder.cleanup()
+        return problems
+    state.setdefault("sequence_folders", []).append(folder)
+    state.sequence_bytes = used + size
+    state.sequence, state.frame = added[0], ""
     return problems
 
 
@@ -169,7 +171,11 @@ def key_of(active: Active, one: Film) -> str:
 
 
 def see(active: Active, one: Film) -> Seen | None:
-    """Every frame embedded and drawn again; None while that is not computed."""
+    """Every frame embedded and drawn again; None while that is not computed.
+
+    Raises:
+        ValueError: If the model draws what is no number.
+    """
     count, _, width = one.frames.shape
 
     def compute(progress: Progress) -> Seen:
@@ -181,6 +187,8 @@ def see(active: Active, one: Film) -> Seen | None:
             recons.append(decode_latents(model, latents[-1], width))
             progress(min(1.0, (start + CHUNK) / count))
         drawn = np.concatenate(recons)
+        if not np.isfinite(drawn).all():
+            raise ValueError("reconstructions must be finite numbers, and these are not; choose another checkpoint")
         mse = ((drawn.astype(np.float64) - one.frames) ** 2).mean(axis=(1, 2))
         return Seen(read_only(np.concatenate(latents)), read_only(drawn), mse)
 
@@ -191,7 +199,11 @@ def see(active: Active, one: Film) -> Seen | None:
 def forecast(
     active: Active, lstm: LoadedSequence | None, one: Film, seen: Seen, frames_seen: int | None
 ) -> Forecast | None:
-    """What is predicted: each frame from those before it, or a roll-out after `frames_seen`; None while not computed."""
+    """What is predicted: each frame from those before it, or a roll-out after `frames_seen`; None while not computed.
+
+    Raises:
+        ValueError: If what is predicted is no number.
+    """
     count, _, width = one.frames.shape
 
     def compute(progress: Progress) -> Forecast:

@@ -72,8 +72,12 @@ def measured(
         finally:
             MODEL_LOCK.acquire()
 
-    with MODEL_LOCK:
-        kept["value"] = compute(step)
+    try:
+        with MODEL_LOCK:
+            kept["value"] = compute(step)
+    except ValueError:  # the page says it; a bar that stands still would say that there is more to come
+        place.empty()
+        raise
     place.empty()
     return kept["value"]
 
