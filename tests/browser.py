@@ -181,7 +181,7 @@ def drop(page: Page, *files: tuple[str, bytes]) -> None:
 
 def saved(page: Page, label: str) -> tuple[str, bytes]:
     """Click a download, the first one of that label; its suggested name and its bytes."""
-    with page.expect_download() as waiting:
+    with page.expect_download(timeout=90_000) as waiting:
         page.get_by_role("button", name=label).first.click()
     download: Download = waiting.value
     return download.suggested_filename, Path(download.path()).read_bytes()

@@ -4,7 +4,6 @@ import csv
 import io
 import os
 import time
-from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser import CHROMIUM, LOOKS, settle
+from tests.browser import CHROMIUM, LOOKS, saved, settle
 
 pytestmark = [
     pytest.mark.browser,
@@ -27,12 +26,6 @@ def window_height() -> int:
 
 def link(page: Page) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
-
-
-def saved(page: Page, label: str) -> bytes:
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name=label).click()
-    return Path(waiting.value.path()).read_bytes()
 
 
 def psnr(page: Page) -> str:
@@ -88,7 +81,7 @@ def test_a_box_drawn_on_the_reconstruction_is_asked(open_page) -> None:
     left, right = map(int, columns.split("-"))
     assert abs(top - 60) < 6 and abs(bottom - 121) < 6 and abs(left - 40) < 6 and abs(right - 101) < 6
     expect(page.get_by_test_id("stMain")).to_contain_text(f"rows {top} to {bottom - 1}")
-    arrays = np.load(io.BytesIO(saved(page, "Box and maps (NPZ)")))
+    arrays = np.load(io.BytesIO(saved(page, "Box and maps (NPZ)")[1]))
     assert arrays["box"].tolist() == [top, left, bottom, right] and arrays["occlusion"].shape == (169,)
 
 
@@ -183,12 +176,12 @@ def test_random_weights_are_one_switch_away_and_red(open_page) -> None:
 
 def test_figures_are_taken_along(open_page) -> None:
     page = open_page("/causal")
-    rows = list(csv.DictReader(io.StringIO(saved(page, "Losses (CSV)").decode())))
+    rows = list(csv.DictReader(io.StringIO(saved(page, "Losses (CSV)")[1].decode())))
     assert len(rows) == 2 * 5 * 4 and {row["part"] for row in rows} == {"encoder", "decoder"}
     page.get_by_role("radio", name="Knock out").click()
     page.get_by_role("button", name="All arrays (NPZ)").wait_for()
     settle(page)
-    arrays = np.load(io.BytesIO(saved(page, "All arrays (NPZ)")))
+    arrays = np.load(io.BytesIO(saved(page, "All arrays (NPZ)")[1]))
     np.testing.assert_array_equal(arrays["difference"], arrays["changed"] - arrays["reconstruction"])
-    assert saved(page, "Side by side (PNG)").startswith(b"\x89PNG")
-    assert saved(page, "Changed (PNG)").startswith(b"\x89PNG")
+    assert saved(page, "Side by side (PNG)")[1].startswith(b"\x89PNG")
+    assert saved(page, "Changed (PNG)")[1].startswith(b"\x89PNG")

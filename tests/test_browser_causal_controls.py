@@ -3,13 +3,12 @@
 import csv
 import io
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser import CHROMIUM, link, settle
+from tests.browser import CHROMIUM, link, saved, settle
 
 pytestmark = [
     pytest.mark.browser,
@@ -22,14 +21,8 @@ def window_height() -> int:
     return 1200
 
 
-def download(page: Page, label: str) -> bytes:
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name=label).click()
-    return Path(waiting.value.path()).read_bytes()
-
-
 def table(page: Page, label: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(download(page, label).decode())))
+    return list(csv.DictReader(io.StringIO(saved(page, label)[1].decode())))
 
 
 def press(page: Page, label: str, field: str) -> None:
@@ -64,6 +57,8 @@ def test_baseline_of_the_ranking_is_chosen_and_goes_along(open_page) -> None:
     expect(main).to_contain_text("replaced by what it adds for")
     press(page, "Zero", "baseline=zero")
     page.get_by_text("As a table, with layers and MLPs").click()
+    expect(page.get_by_role("button", name="Ranking (CSV)")).to_be_visible()
+    settle(page)
     rows = table(page, "Ranking (CSV)")
     assert len(rows) == 36 and {row["replaced_by"] for row in rows} == {"zero"}
     lost = [float(row["MSE gained"]) for row in rows]
@@ -87,7 +82,7 @@ def test_cover_blank_patches_and_box_choose_what_is_measured(open_page) -> None:
     assert len(rows) == 169 and not any(np.isnan(float(row["measured_effect"])) for row in rows)
     assert {row["covered_with"] for row in rows} == {"The picture's mean grey"}
     assert {row["counted_over"] for row in rows} == {"rows 40 to 89, columns 60 to 119"}
-    arrays = np.load(io.BytesIO(download(page, "Effect and maps (NPZ)")))
+    arrays = np.load(io.BytesIO(saved(page, "Effect and maps (NPZ)")[1]))
     np.testing.assert_allclose(arrays["measured_effect"], [float(row["measured_effect"]) for row in rows], rtol=1e-4)
     assert "the picture's mean grey" in str(arrays["caption"])
 
@@ -98,7 +93,7 @@ def test_box_moves_by_the_keyboard_and_its_cover_is_told(open_page) -> None:
     page.wait_for_url("**box=41-90x60-120*")
     settle(page)
     press(page, "The background's grey", "cover=background")
-    arrays = np.load(io.BytesIO(download(page, "Box and maps (NPZ)")))
+    arrays = np.load(io.BytesIO(saved(page, "Box and maps (NPZ)")[1]))
     assert arrays["box"].tolist() == [41, 60, 90, 120] and "the background's grey" in str(arrays["caption"])
 
 

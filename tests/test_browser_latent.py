@@ -17,7 +17,7 @@ from tae.gallery import gallery
 from tae.images import to_uint8
 from tae.lens import lens_path, load_lens, look
 from tae.train import train
-from tests.browser import CHROMIUM, LOOKS, ROOT, link, running_app, sessions, settle
+from tests.browser import CHROMIUM, LOOKS, ROOT, link, running_app, saved, sessions, settle
 from tests.training import small_config
 
 pytestmark = [
@@ -32,12 +32,6 @@ HOVER = ".tae-hover"  # in a shadow root, which Playwright looks into
 @pytest.fixture
 def window_height() -> int:
     return 1200
-
-
-def saved(page: Page, label: str) -> bytes:
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name=label).click()
-    return Path(waiting.value.path()).read_bytes()
 
 
 def drawn(page: Page) -> dict[int, tuple[float, float]]:
@@ -128,11 +122,11 @@ def test_click_opens_a_point_and_a_lasso_a_gallery_and_a_table(open_page) -> Non
         {one for one, (x, y) in places.items() if left - slack < x < right + slack and top - slack < y < bottom + slack}
         for slack in (2, -2)
     )
-    rows = list(csv.DictReader(io.StringIO(saved(page, "Table (CSV)").decode())))
+    rows = list(csv.DictReader(io.StringIO(saved(page, "Table (CSV)")[1].decode())))
     chosen = {int(row["number"]) for row in rows}
     assert surely <= chosen <= inside and len(chosen) > 10
     assert link(page)["points"] == ",".join(map(str, sorted(chosen)))
-    with np.load(io.BytesIO(saved(page, "Latents (NPZ)"))) as arrays:
+    with np.load(io.BytesIO(saved(page, "Latents (NPZ)")[1])) as arrays:
         assert arrays["latents"].shape == (len(rows), 128)
     page.reload()
     settle(page)
@@ -163,14 +157,14 @@ def test_way_follows_the_slider_and_goes_along_as_an_animation(open_page) -> Non
     expect(page.get_by_text("Straight, 5 % of the way.")).to_be_visible()
     settle(page)
     assert link(page)["at"] == "5"
-    animation = Image.open(io.BytesIO(saved(page, "Animation (GIF)")))
+    animation = Image.open(io.BytesIO(saved(page, "Animation (GIF)")[1]))
     assert animation.n_frames == 40 and animation.size == (201, 201)  # type: ignore[attr-defined]
     model = load_checkpoint(DEMO).model
     image = torch.from_numpy(gallery((201, 201))["garment-30"].load() / np.float32(255))[None, None]
     with torch.no_grad():
         recon = to_uint8(model(image)[0].clamp(0, 1)[0, 0].numpy())
     assert np.abs(np.asarray(animation.convert("L")).astype(int) - recon).max() <= 1
-    assert Image.open(io.BytesIO(saved(page, "Strip (PNG)"))).size[0] > 800
+    assert Image.open(io.BytesIO(saved(page, "Strip (PNG)")[1])).size[0] > 800
 
 
 def test_directions_follow_the_keys_warn_and_reset(open_page) -> None:
@@ -183,7 +177,7 @@ def test_directions_follow_the_keys_warn_and_reset(open_page) -> None:
     page.reload()
     settle(page)
     expect(page.get_by_text("Outside the test set")).to_be_visible()
-    with np.load(io.BytesIO(saved(page, "Pictures and latents (NPZ)"))) as arrays:
+    with np.load(io.BytesIO(saved(page, "Pictures and latents (NPZ)")[1])) as arrays:
         assert np.abs(arrays["picture"] - arrays["reconstruction"]).max() > 0.2
     page.get_by_role("button", name="Reset").click()
     expect(page.get_by_text("Outside the test set")).to_have_count(0)
@@ -202,14 +196,14 @@ def test_layers_are_raw_or_tuned_and_go_along_as_files(open_page) -> None:
     image = torch.from_numpy(gallery((201, 201))["garment-30"].load() / np.float32(255))[None, None]
     lens = load_lens(lens_path(DEMO), loaded.model.config, loaded.digest)
     view = look(loaded.model, image, "decoder", lens)
-    with np.load(io.BytesIO(saved(page, "Pictures (NPZ)"))) as arrays:
+    with np.load(io.BytesIO(saved(page, "Pictures (NPZ)")[1])) as arrays:
         np.testing.assert_allclose(arrays["decoder_raw"], view.recons[:, 0, 0].clamp(0, 1), atol=1e-5)
         assert "UNTRAINED" not in str(arrays["caption"]) and "Encoder · raw" in str(arrays["caption"])
-    rows = list(csv.DictReader(io.StringIO(saved(page, "PSNR by depth (CSV)").decode())))
+    rows = list(csv.DictReader(io.StringIO(saved(page, "PSNR by depth (CSV)")[1].decode())))
     assert len(rows) == 16
     told = [float(row["psnr_db"]) for row in rows if (row["part"], row["lens"]) == ("decoder", "raw")]
     np.testing.assert_allclose(told, view.psnr[:, 0], atol=1e-3)
-    assert Image.open(io.BytesIO(saved(page, "Strips (PNG)"))).size[0] > 1000
+    assert Image.open(io.BytesIO(saved(page, "Strips (PNG)")[1])).size[0] > 1000
 
 
 def test_training_time_is_walked_through_by_the_keyboard(browser, tmp_path: Path) -> None:
@@ -233,6 +227,6 @@ def test_training_time_is_walked_through_by_the_keyboard(browser, tmp_path: Path
         page.wait_for_url("**moment=0*")
         expect(page.get_by_test_id("stAlert").filter(has_text="Untrained")).to_be_visible()
         settle(page)
-        rows = list(csv.DictReader(io.StringIO(saved(page, "PSNR over the training (CSV)").decode())))
+        rows = list(csv.DictReader(io.StringIO(saved(page, "PSNR over the training (CSV)")[1].decode())))
         assert [row["step"] for row in rows] == ["0", "2", "8", "18", "32"]
         assert link(open_one("/layers?" + page.url.partition("?")[2]))["moment"] == "0"
