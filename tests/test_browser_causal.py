@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import time
 from urllib.parse import parse_qs, urlparse
 
 import numpy as np
@@ -49,11 +48,9 @@ def test_every_section_fits_its_window_in_both_themes(open_page, width: int, sch
 def test_a_head_is_toggled_undone_and_restored_by_the_link(open_page) -> None:
     page = open_page("/causal?causal=knock")
     before = psnr(page)
-    started = time.perf_counter()
     page.get_by_role("button", name="2", exact=True).first.click()
     page.wait_for_url("**changes=encoder%2F0%2F2*")
     expect(page.get_by_test_id("stMetricValue").first).not_to_have_text(before)
-    assert time.perf_counter() - started < 10  # under one where nothing else works on the machine
     settle(page)
     out = psnr(page)
     other = open_page("/causal?" + urlparse(page.url).query)
