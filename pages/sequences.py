@@ -58,14 +58,19 @@ class Scene:
         return len(self.film.frames)
 
     @property
+    def is_trained(self) -> bool:
+        """Both models, where there are two."""
+        return self.active.is_trained and (self.lstm is None or self.lstm.card.is_trained)
+
+    @property
     def stem(self) -> str:
         """Of file names."""
-        return f"{'' if self.active.is_trained else 'UNTRAINED_'}{safe_name(self.clip.title)}"
+        return f"{'' if self.is_trained else 'UNTRAINED_'}{safe_name(self.clip.title)}"
 
     @property
     def about(self) -> str:
         """What an export is of; a stranger's text."""
-        untrained = "" if self.active.is_trained else "UNTRAINED MODEL: random weights · "
+        untrained = "" if self.is_trained else "UNTRAINED MODEL: random weights · "
         told = "one step ahead" if self.frames_seen is None else f"roll-out after {self.frames_seen} frames"
         model = f" · {self.lstm.card.name}, {told}" if self.lstm else ""
         return f"{untrained}{self.clip.title} · {self.active.title}{model}"
@@ -219,7 +224,7 @@ def choose_forecast(count: int) -> int | None:
         return None
     options = [str(number) for number in range(1, count + 1)]
     if st.session_state.seen not in options:
-        st.session_state.seen = str(min(SEEN, count))
+        st.session_state.seen = str(min(SEEN, count - 1))
     with st.container(width=240):
         seen = ui.choose("seen", st.select_slider, "After frame", options)
     return int(seen)
@@ -230,7 +235,12 @@ def caveats(scene: Scene) -> None:
         told = [*scene.film.notes, *(f"{name} is left out: {reason}" for name, reason in scene.film.skipped[:3])]
         more = f"; {len(scene.film.skipped) - 3} more left out" if len(scene.film.skipped) > 3 else ""
         st.caption(escape_markdown("; ".join(told)) + more)
-    if scene.lstm is not None and (scene.clip.found is not None or scene.lstm.card.data != DemoSequences.data):
+    if scene.lstm is not None and not scene.lstm.card.is_trained:
+        st.error(
+            "**Untrained.** This sequence model has random weights: what it predicts is not anything learnt.",
+            icon=":material/warning:",
+        )
+    elif scene.lstm is not None and (scene.clip.found is not None or scene.lstm.card.data != DemoSequences.data):
         st.caption(
             f"The sequence model learnt from {escape_markdown(scene.lstm.card.data)}. What moves otherwise, it never saw."
         )
@@ -248,7 +258,7 @@ def verdict(scene: Scene, forecast: Forecast) -> None:
         return
     best = min(BASELINES, key=lambda name: means[name])
     where = (
-        f"one step ahead, frames {seen + 2} to {scene.count}"
+        f"one step ahead, frames {max(seen, 1) + 1} to {scene.count}"
         if scene.frames_seen is None
         else f"rolled out over frames {seen + 1} to {min(scene.count, seen + STEPS)}"
     )
@@ -304,7 +314,7 @@ def play(scene: Scene, forecast: Forecast) -> int:
     longest = max(scene.count, forecast.first + max(map(len, forecast.images.values())))
     if not 0 <= asked < longest:
         asked = min(SEEN if scene.frames_seen is None else scene.frames_seen, longest - 1)
-    notes = [] if scene.active.is_trained else [("error", "Untrained model: random weights.")]
+    notes = [] if scene.is_trained else [("error", "Untrained model: random weights.")]
     frame = player(
         rows_of(scene, forecast),
         key="sequences_player",
@@ -427,7 +437,7 @@ def take_along(scene: Scene, forecast: Forecast, frame: int) -> None:
         rows = [
             [(triple(number)[place], f"frame {number + 1}, {words[place]}") for number in numbers] for place in range(3)
         ]
-        return strips_figure(rows, scene.about, fmt, not scene.active.is_trained)
+        return strips_figure(rows, scene.about, fmt, not scene.is_trained)
 
     def embeddings() -> bytes:
         return export.metrics_csv(

@@ -411,12 +411,14 @@ class Trainer:
             weights = self._whole_weights()
         if not self.world.is_main:
             return
-        card = self._card({}, cpu_seconds, False, f"A snapshot on the way, after {self.step:,} steps of its run.")
-        (self.folder / "snapshots").mkdir(exist_ok=True)
-        try:
+        try:  # a training goes on without them
+            card = self._card({}, cpu_seconds, False, f"A snapshot on the way, after {self.step:,} steps of its run.")
+            (self.folder / "snapshots").mkdir(exist_ok=True)
             self._save(self.folder / "snapshots" / f"{self.step:08}.safetensors", weights, card)
         except CheckpointError:  # weights that are no numbers: the next step tells what is to be done
             return
+        except (OSError, ValueError) as error:
+            self.notify(f"no snapshot is kept after step {self.step}: {error}")
 
     def _finish(self, is_stopped: bool) -> Path | None:
         """Measure and write the checkpoint; returns its path, on rank 0."""

@@ -39,7 +39,7 @@ def test_a_dropped_gif_shows_what_comes_next_beside_the_truth(open_page) -> None
     page = open_page("/sequences")
     drop(page, ("walk.gif", gif()))
     main = page.get_by_test_id("stMain")
-    expect(main).to_contain_text("LSTM, one step ahead, frames 8 to 16: error 0.")
+    expect(main).to_contain_text("LSTM, one step ahead, frames 7 to 16: error 0.")
     expect(main).to_contain_text("What moves otherwise, it never saw.")
     page.get_by_role("radio", name="Roll-out").click()
     page.wait_for_url("**forecast=roll*")

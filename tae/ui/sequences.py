@@ -77,13 +77,14 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
         return [f"A session keeps at most {MAX_UPLOAD_BYTES // 1024**2} MB of sequences; forget yours first."]
     folder = tempfile.TemporaryDirectory(prefix="tae-sequence-")  # removed with the session's last reference to it
     names: dict[Path, str] = {}
-    for number, file in enumerate(sorted(files, key=lambda file: natural_order(file.name))):
+    for number, file in enumerate(sorted(files, key=lambda file: natural_order(plain_text(file.name, 200)))):
         suffix = Path(file.name).suffix.lower()
         path = Path(folder.name) / f"{number:06}_{safe_name(Path(file.name).stem)}{suffix}"
         path.write_bytes(file.getvalue())
         names[path] = plain_text(file.name)
     problems, added = [], []
-    for found in find_sequences(folder.name):
+    found_ones = find_sequences(folder.name)
+    for found in found_ones:
         first = names[found.files[0]]
         title = first if len(found.files) == 1 else f"{len(found.files)} frames from {first}"
         digest = hashlib.sha256()
@@ -99,6 +100,10 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
             del own[clip.key]  # it comes again as the latest
         own[clip.key] = clip
         added.append(clip.key)
+    read = {path for one in found_ones for path in one.files}
+    problems += [
+        f"{name}: it is no picture, animation, stack or video" for path, name in names.items() if path not in read
+    ]
     if not added:
         folder.cleanup()
         return problems
