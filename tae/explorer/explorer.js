@@ -1,6 +1,6 @@
 /* The attention explorer: a picture, its maps, and a pointer.
  *
- * One file for the app (Streamlit calls the default export with its component object on every render) and for pages
+ * One file for the app (Streamlit calls it with its component object on every render) and for pages
  * without a server (tae/explorer/standalone.py). What comes in is described in tae/explorer/payload.py. Nothing is
  * fetched, and no text that comes in ever becomes HTML.
  *
@@ -40,7 +40,6 @@ const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], Arrow
 /* What outlives one mounting: the maps, by digest and name, oldest use first, and each explorer's view by its memory. */
 const store = new Map();
 const remembered = new Map();
-const explorers = new WeakMap();
 let measures = 0;
 
 // ---------------------------------------------------------------------------------------------------------------- maps
@@ -221,16 +220,6 @@ function ticksOf(from, to) {
 }
 
 // -------------------------------------------------------------------------------------------------------------- figures
-
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role") element.setAttribute(name, value);
-    else element[name] = value;
-  }
-  element.append(...children);
-  return element;
-}
 
 /** A canvas with a picture and cells over it; maybe a colour bar below. */
 class Figure {
@@ -1089,15 +1078,6 @@ class Explorer {
   }
 }
 
-/** Streamlit calls this again, with the same parent, whenever its data or theme changes; the last cleanup counts. */
-function explorer(component) {
-  const { parentElement } = component;
-  if (!explorers.has(parentElement)) explorers.set(parentElement, new Explorer(parentElement));
-  explorers.get(parentElement).update(component);
-  return () => {
-    if (explorers.has(parentElement)) explorers.get(parentElement).close();
-    explorers.delete(parentElement);
-  };
-}
+const explorer = mounting(Explorer);
 
 export default explorer;

@@ -25,7 +25,6 @@ const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
 
 /* What outlives one mounting: frame, chosen rows and speed, by the player's memory. */
 const remembered = new Map();
-const players = new WeakMap();
 
 // --------------------------------------------------------------------------------------------------------------- words
 
@@ -40,16 +39,6 @@ function number(value) {
 }
 
 const frameWords = (frame, count) => `frame ${frame + 1} of ${count}`;
-
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role") element.setAttribute(name, value);
-    else element[name] = value;
-  }
-  element.append(...children);
-  return element;
-}
 
 /* Outlines of the buttons' signs in a square of 24: letters for them look different on every machine. */
 const SIGNS = { play: "M7 4v16l13-8z", pause: "M6 4h4v16H6zM14 4h4v16h-4z", back: "M17 5v14L6 12z", next: "M7 5v14l11-7z" };
@@ -577,15 +566,6 @@ class Player {
   }
 }
 
-/** Streamlit calls this again, with the same parent, whenever its data or theme changes; the last cleanup counts. */
-function player(component) {
-  const { parentElement } = component;
-  if (!players.has(parentElement)) players.set(parentElement, new Player(parentElement));
-  players.get(parentElement).update(component);
-  return () => {
-    if (players.has(parentElement)) players.get(parentElement).close();
-    players.delete(parentElement);
-  };
-}
+const player = mounting(Player);
 
 export default player;

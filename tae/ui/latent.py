@@ -11,6 +11,7 @@ from streamlit.components.v2 import component
 
 from tae import latent
 from tae.checkpoint import Loaded
+from tae.component import read_script
 from tae.config import ModelConfig
 from tae.datasets import DemoSource
 from tae.evaluate import reconstruct
@@ -35,9 +36,7 @@ _STYLE = """
   border-radius: 3px; box-shadow: 0 2px 8px rgba(0, 0, 0, 0.35)}
 .tae-hover[hidden] {display: none}
 """
-_hover = component(
-    "tae_latent_hover", css=_STYLE, js=(Path(__file__).parent / "latent_hover.js").read_text(encoding="utf-8")
-)
+_hover = component("tae_latent_hover", css=_STYLE, js=read_script(Path(__file__).with_name("latent_hover.js")))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@
  * A point's number is its customdata. No text that comes in becomes HTML.
  */
 
-const shown = new WeakMap();
-
 const numberOf = (points) => Number([points[0].customdata].flat()[0]);
 
 class Hover {
@@ -82,15 +80,6 @@ class Hover {
   }
 }
 
-/** Streamlit calls this again, with the same parent, whenever its data or theme changes; the last cleanup counts. */
-function hover(component) {
-  const { parentElement } = component;
-  if (!shown.has(parentElement)) shown.set(parentElement, new Hover(parentElement));
-  shown.get(parentElement).update(component);
-  return () => {
-    shown.get(parentElement)?.close();
-    shown.delete(parentElement);
-  };
-}
+const hover = mounting(Hover);
 
 export default hover;

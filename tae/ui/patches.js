@@ -14,18 +14,6 @@ const BLUE = "#0091d5"; // on a white rim: seen on black, on white and on every 
 const ORANGE = "#d55e00";
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
-const pickers = new WeakMap();
-
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role") element.setAttribute(name, value);
-    else element[name] = value;
-  }
-  element.append(...children);
-  return element;
-}
-
 class Picker {
   constructor(parent) {
     this.chosen = new Set();
@@ -307,15 +295,6 @@ class Picker {
   }
 }
 
-/** Streamlit calls this again, with the same parent, whenever its data or theme changes; the last cleanup counts. */
-function patches(component) {
-  const { parentElement } = component;
-  if (!pickers.has(parentElement)) pickers.set(parentElement, new Picker(parentElement));
-  pickers.get(parentElement).update(component);
-  return () => {
-    pickers.get(parentElement)?.close();
-    pickers.delete(parentElement);
-  };
-}
+const patches = mounting(Picker);
 
 export default patches;
