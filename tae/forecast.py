@@ -5,7 +5,7 @@ with. The ceiling: the autoencoder of the true frame, which is not a prediction.
 [0, 1] first; what nobody could have known at that time enters no prediction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,11 @@ from tae.model import TransformerAutoencoder
 from tae.sequence import SequenceModel, decode_sequence, embed_sequence, pad_sequences
 
 LSTM = "LSTM"
-BASELINES = ("last frame copied", "mean of past frames", "last latent decoded", "linear extrapolation of latents")
+COPY = "last frame copied"
+MEAN = "mean of past frames"
+LAST = "last latent decoded"
+LINEAR = "linear extrapolation of latents"
+BASELINES = (COPY, MEAN, LAST, LINEAR)
 CEILING = "autoencoder of the true frame"
 METHODS = (LSTM, *BASELINES, CEILING)
 SEEN = 6
@@ -49,6 +53,8 @@ def roll_out(
     seen: int,
     steps: int = STEPS,
     latents: Tensor | None = None,
+    recons: Tensor | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Forecast:
     """Go on after the first `seen` frames, each prediction taken for the truth by the next.
 
@@ -58,6 +64,8 @@ def roll_out(
         seen: From 1 to T.
         steps: Frames to predict.
         latents: (T, latent_dim) of the frames, where they are known already.
+        recons: (T, 1, H, W) drawn from these, where they are known already.
+        progress: Is called with the share that is done.
 
     Raises:
         ValueError: If an argument does not fit, or a prediction is no finite number.
@@ -66,48 +74,51 @@ def roll_out(
         raise ValueError(f"seen must be from 1 to the sequence's {len(frames)} frames, got {seen}")
     autoencoder, lstm = _parts(model)
     latents = embed_sequence(autoencoder, frames) if latents is None else latents
+    needed = slice(seen - 1, seen + steps)  # the last frame seen, and the true ones to come
+    drawn = _drawn(autoencoder, latents[needed], frames) if recons is None else recons[needed]
     last = latents[seen - 1]
     change = last - latents[seen - 2] if seen > 1 else torch.zeros_like(last)
     ahead = torch.arange(1, steps + 1)[:, None]
-    return _compare(
-        autoencoder,
-        frames,
-        seen,
-        {
-            **({LSTM: lstm.rollout(latents[:seen].to(lstm.centre)[None], steps)[0]} if lstm else {}),
-            BASELINES[2]: last.expand(steps, -1),
-            BASELINES[3]: last + ahead * change,
-            CEILING: latents[seen : seen + steps],
-        },
-        {
-            BASELINES[0]: frames[seen - 1 : seen].expand(steps, -1, -1, -1),
-            BASELINES[1]: frames[:seen].mean(dim=0, keepdim=True).expand(steps, -1, -1, -1),
-        },
+    predicted = {LINEAR: last + ahead * change}
+    if lstm is not None:
+        predicted[LSTM] = lstm.rollout(latents[:seen].to(lstm.centre)[None], steps)[0]
+    known = {
+        COPY: frames[seen - 1 : seen].expand(steps, -1, -1, -1),
+        MEAN: frames[:seen].mean(dim=0, keepdim=True).expand(steps, -1, -1, -1),
+        LAST: drawn[:1].expand(steps, -1, -1, -1),
+        CEILING: drawn[1:],
+    }
+    found = _compare(autoencoder, frames, seen, predicted, known, progress)
+    found.latents.update(
+        {LAST: last.expand(steps, -1).float().numpy(), CEILING: latents[seen : seen + steps].float().numpy()}
     )
+    return found
 
 
 @torch.no_grad()
-def one_step(model: SequenceModel | TransformerAutoencoder, frames: Tensor, latents: Tensor | None = None) -> Forecast:
+def one_step(
+    model: SequenceModel | TransformerAutoencoder,
+    frames: Tensor,
+    latents: Tensor | None = None,
+    recons: Tensor | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Forecast:
     """Each frame but the first from the true ones before it; arguments and errors as `roll_out`."""
     if len(frames) < 2:
         raise ValueError(f"frames must be at least two, got {len(frames)}")
     autoencoder, lstm = _parts(model)
     latents = embed_sequence(autoencoder, frames) if latents is None else latents
+    drawn = _drawn(autoencoder, latents, frames) if recons is None else recons
     before = latents[:-1]
     change = torch.cat([torch.zeros_like(before[:1]), before[1:] - before[:-1]])
     counts = torch.arange(1, len(frames))[:, None, None, None]
-    return _compare(
-        autoencoder,
-        frames,
-        1,
-        {
-            **({LSTM: lstm.predict(before[None].to(lstm.centre))[0]} if lstm else {}),
-            BASELINES[2]: before,
-            BASELINES[3]: before + change,
-            CEILING: latents[1:],
-        },
-        {BASELINES[0]: frames[:-1], BASELINES[1]: frames[:-1].cumsum(dim=0) / counts},
-    )
+    predicted = {LINEAR: before + change}
+    if lstm is not None:
+        predicted[LSTM] = lstm.predict(before[None].to(lstm.centre))[0]
+    known = {COPY: frames[:-1], MEAN: frames[:-1].cumsum(dim=0) / counts, LAST: drawn[:-1], CEILING: drawn[1:]}
+    found = _compare(autoencoder, frames, 1, predicted, known, progress)
+    found.latents.update({LAST: before.float().numpy(), CEILING: latents[1:].float().numpy()})
+    return found
 
 
 def mean_errors(forecast: Forecast, seen: int = 0) -> dict[str, float]:
@@ -134,7 +145,13 @@ class Influence:
 
 
 @torch.no_grad()
-def influence(model: SequenceModel, latents: Tensor, width: int | None = None, orders: int = 16) -> Influence:
+def influence(
+    model: SequenceModel,
+    latents: Tensor,
+    width: int | None = None,
+    orders: int = 16,
+    progress: Callable[[float], None] | None = None,
+) -> Influence:
     """What dropping, exchanging and shuffling frames changes in the prediction of the next one.
 
     Args:
@@ -142,6 +159,7 @@ def influence(model: SequenceModel, latents: Tensor, width: int | None = None, o
         latents: (T, latent_dim) of the frames seen, at least two.
         width: Of the images, where the autoencoder takes any.
         orders: Random orders, the same in each call.
+        progress: Is called with the share that is done.
 
     Raises:
         ValueError: If an argument does not fit.
@@ -156,7 +174,16 @@ def influence(model: SequenceModel, latents: Tensor, width: int | None = None, o
     random = np.random.default_rng(0)
     shuffled = [[*random.permutation(count - 1).tolist(), count - 1] for _ in range(orders)]
     batch, lengths = pad_sequences(latents[order] for order in (everything, *dropped, *swapped, *shuffled))
-    images = model.decode(model.rollout(batch, 1, lengths)[:, 0], width).clamp(0, 1)
+    done = 0
+
+    def decoded(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done / len(batch))
+
+    predicted = model.rollout(batch, 1, lengths)[:, 0]
+    images = decode_sequence(model.autoencoder, predicted, width, decoded).clamp(0, 1)
     changes = (images[1:] - images[:1]).square().mean(dim=(1, 2, 3)).double().cpu().numpy()
     return Influence(changes[:count], changes[count : 2 * count - 1], float(changes[2 * count - 1 :].mean()))
 
@@ -225,26 +252,38 @@ def _parts(model: SequenceModel | TransformerAutoencoder) -> tuple[TransformerAu
     return (model.autoencoder, model) if isinstance(model, SequenceModel) else (model, None)
 
 
+def _drawn(autoencoder: TransformerAutoencoder, latents: Tensor, frames: Tensor) -> Tensor:
+    return decode_sequence(autoencoder, latents, frames.shape[-1])
+
+
 def _compare(
     autoencoder: TransformerAutoencoder,
     frames: Tensor,
     first: int,
     latents: dict[str, Tensor],
-    images: dict[str, Tensor],
+    known: dict[str, Tensor],
+    progress: Callable[[float], None] | None,
 ) -> Forecast:
-    """Decode what is latent, clip all, and measure as far as there are true frames."""
-    width, true = frames.shape[-1], frames[first:]
-    for name, some in latents.items():
-        images[name] = decode_sequence(autoencoder, some, width) if len(some) else frames[:0]
+    """Decode what is latent, clip all, and measure as far as there are true frames; known: images that are there already."""
+    total, done = sum(map(len, latents.values())), 0
+
+    def decoded(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done / total)
+
+    drawn = {name: decode_sequence(autoencoder, some, frames.shape[-1], decoded) for name, some in latents.items()}
+    images = {**known, **drawn}
     found = {name: images[name][:, 0].clamp(0, 1).float().cpu().numpy() for name in METHODS if name in images}
     for name, pictures in found.items():
         if not np.isfinite(pictures).all():
             raise ValueError(
                 f"predictions must be finite numbers, and those of {name!r} are not; choose another checkpoint"
             )
-    targets = true[:, 0].cpu().numpy().astype(np.float64)
+    targets = frames[first:, 0].cpu().numpy().astype(np.float64)
     mse = {}
     for name, pictures in found.items():
-        known = min(len(pictures), len(targets))
-        mse[name] = ((pictures[:known] - targets[:known]) ** 2).mean(axis=(1, 2))
+        compared = min(len(pictures), len(targets))
+        mse[name] = ((pictures[:compared] - targets[:compared]) ** 2).mean(axis=(1, 2))
     return Forecast(first, found, {name: some.float().cpu().numpy() for name, some in latents.items()}, mse)

@@ -7,7 +7,7 @@ Inside, the LSTM works in coordinates in which squared distance is error in pixe
 divided by its spread. Predictions of the next embedding are changes of the last one, and start as none.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -300,20 +300,29 @@ def embed_sequence(
     return torch.cat(latents)
 
 
-def decode_sequence(model: TransformerAutoencoder, latents: Tensor, width: int | None = None) -> Tensor:
+def decode_sequence(
+    model: TransformerAutoencoder,
+    latents: Tensor,
+    width: int | None = None,
+    decoded: Callable[[int], object] | None = None,
+) -> Tensor:
     """Latents (..., latent_dim) -> images (..., 1, H, W), a few at a time, near [0, 1] but not clipped to it.
 
     Args:
         model: The autoencoder, in eval mode.
         latents: Predicted or real ones.
         width: In pixels, where the model takes any.
+        decoded: Is told how many more are done, after each chunk.
 
     Raises:
         ValueError: If the latents or the width do not fit the model.
     """
-    flat = latents.flatten(0, -2).to(model.decoder.expand.weight)
-    images = torch.cat([model.decode(chunk, width) for chunk in flat.split(CHUNK)])
-    return images.unflatten(0, latents.shape[:-1])
+    images = []
+    for chunk in latents.flatten(0, -2).to(model.decoder.expand.weight).split(CHUNK):
+        images.append(model.decode(chunk, width))
+        if decoded is not None:
+            decoded(len(chunk))
+    return torch.cat(images).unflatten(0, latents.shape[:-1])
 
 
 def at_last(predictions: Tensor, lengths: Tensor | None = None) -> Tensor:

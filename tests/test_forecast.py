@@ -11,7 +11,11 @@ from tae import TransformerAutoencoder
 from tae.forecast import (
     BASELINES,
     CEILING,
+    COPY,
+    LAST,
+    LINEAR,
     LSTM,
+    MEAN,
     METHODS,
     Forecast,
     _horizon,
@@ -22,8 +26,6 @@ from tae.forecast import (
     roll_out,
 )
 from tae.sequence import SequenceModel, embed_sequence
-
-COPY, MEAN, LAST, LINEAR = BASELINES
 
 
 @pytest.fixture
