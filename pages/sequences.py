@@ -1,17 +1,18 @@
 """The page Sequences: frames, what the model makes of each, and what a sequence model says comes next, beside the truth."""
 
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 
 from tae import export, ui
-from tae.animation import VIDEO_SUFFIXES, encode_gif
+from tae.animation import encode_gif
 from tae.checkpoint import CheckpointError
 from tae.export_strip import strips_figure
-from tae.film import MAX_FRAMES, Film
-from tae.forecast import BASELINES, CEILING, LSTM, SEEN, STEPS, Forecast, mean_errors
-from tae.images import SUFFIXES, ImageError, escape_markdown, safe_name
+from tae.film import MAX_FRAMES, Film, ordinal
+from tae.forecast import BASELINES, CEILING, COPY, LAST, LINEAR, LSTM, MEAN, SEEN, STEPS, Forecast, mean_errors
+from tae.images import ImageError, escape_markdown, safe_name
 from tae.metrics import psnr_of
 from tae.player.payload import Row
 from tae.plots import plot_curves
@@ -26,10 +27,10 @@ RECONSTRUCTION = "Reconstruction"
 EVERY = ["1", "2", "3", "4", "5", "8", "10", "15", "30"]
 HELP = {
     LSTM: "What the sequence model predicts, drawn by the decoder.",
-    BASELINES[0]: "The frame before, taken for the next: needs no model at all.",
-    BASELINES[1]: "The mean of all frames before.",
-    BASELINES[2]: "The latent of the frame before, drawn by the decoder.",
-    BASELINES[3]: "The latents' last change, gone on with, drawn by the decoder.",
+    COPY: "The frame before, taken for the next: needs no model at all.",
+    MEAN: "The mean of all frames before.",
+    LAST: "The latent of the frame before, drawn by the decoder.",
+    LINEAR: "The latents' last change, gone on with, drawn by the decoder.",
 }
 
 
@@ -105,7 +106,7 @@ def drop_zone(active: ui.Active) -> None:
     files = st.file_uploader(
         "Your sequence: a GIF, WebP, TIFF or .npy stack, a video, several pictures as frames in the order of their names, or "
         "one wide strip. It stays on this machine.",
-        type=[suffix.lstrip(".") for suffix in (*SUFFIXES, *VIDEO_SUFFIXES)],
+        type=[suffix.lstrip(".") for suffix in sequences.ENDINGS],
         accept_multiple_files=True,
         key=f"sequences_files_{state.upload_round}",
         help=f"The first {MAX_FRAMES} frames are shown, fewer where they are large.",
@@ -136,7 +137,7 @@ def forget_dialog() -> None:
 def choose_clip() -> tuple[sequences.Clip, int]:
     offer = sequences.clips()
     if st.session_state.sequence.startswith("sequence-") and st.session_state.sequence not in offer:
-        st.warning("The link names a sequence that was dropped in another session; showing a glide of the demo.")
+        st.warning("The link names a sequence that was dropped in another session; showing another.")
     key = ui.choose(
         "sequence",
         st.selectbox,
@@ -152,8 +153,8 @@ def choose_clip() -> tuple[sequences.Clip, int]:
             st.selectbox,
             "Take every … frame",
             EVERY,
-            format_func=lambda every: "every frame" if every == "1" else f"every {every}.",
-            help="For videos, whose frames hardly differ from one to the next.",
+            format_func=lambda every: "every frame" if every == "1" else f"every {ordinal(int(every))} frame",
+            help="For videos, whose frames hardly differ from one to the next. A wide strip keeps all of its windows.",
         )
     return offer[key], int(every)
 
@@ -189,14 +190,17 @@ def choose_lstm(active: ui.Active) -> LoadedSequence | None:
     for problem in offer.problems:
         st.warning(escape_markdown(problem), icon=":material/broken_image:")
     if not offer.fitting:
-        name = active.key if active.is_trained and active.key.endswith(".safetensors") else "<file>"
         there = ", ".join(sorted({escape_markdown(name) for name in offer.others.values()}))
         st.info(
-            f"**No sequence model belongs to this checkpoint**, so that nothing is predicted here but by guesses. "
-            f"Train one: `python -m tae.train_sequence --checkpoint checkpoints/{name}`."
-            + (f" There is one for: {there}; choose that checkpoint in the sidebar." if there else ""),
+            "**No sequence model belongs to this checkpoint**, so that nothing is predicted here but by guesses."
+            + (f" There is one for: {there}; choose that checkpoint in the sidebar." if there else "")
+            + (" This one trains one:" if active.is_trained and active.key.endswith(".safetensors") else ""),
             icon=":material/timeline:",
         )
+        if active.is_trained and active.key.endswith(".safetensors"):
+            st.code(
+                f"python -m tae.train_sequence --checkpoint {shlex.quote(f'checkpoints/{active.key}')}", language="bash"
+            )
         return None
     titles = {name: listed.card.name if listed.card else name for name, listed in offer.fitting.items()}
     name = next(iter(titles))
@@ -231,8 +235,12 @@ def choose_forecast(count: int) -> int | None:
 
 
 def caveats(scene: Scene) -> None:
+    if scene.clip.found is None:
+        st.caption("Composed from garment photographs of the test split, which no demo checkpoint was trained on.")
     if scene.film.notes or scene.film.skipped:
-        told = [*scene.film.notes, *(f"{name} is left out: {reason}" for name, reason in scene.film.skipped[:3])]
+        names = scene.clip.names
+        left_out = (f"{names.get(name, name)} is left out: {reason}" for name, reason in scene.film.skipped[:3])
+        told = [*scene.film.notes, *left_out]
         more = f"; {len(scene.film.skipped) - 3} more left out" if len(scene.film.skipped) > 3 else ""
         st.caption(escape_markdown("; ".join(told)) + more)
     if scene.lstm is not None and not scene.lstm.card.is_trained:
@@ -265,6 +273,11 @@ def verdict(scene: Scene, forecast: Forecast) -> None:
     ceiling = f"The autoencoder of the true frames, a ceiling and no prediction: {told(means[CEILING])}."
     if LSTM not in means:
         st.info(f"**Best guess, {where}: {best}, {told(means[best])}.** {ceiling}", icon=":material/info:")
+    elif told(means[LSTM]) == told(means[best]):
+        st.info(
+            f"**LSTM, {where}: {told(means[LSTM])}, no better and no worse than {best}.** {ceiling}",
+            icon=":material/info:",
+        )
     elif means[LSTM] < means[best]:
         st.success(
             f"**LSTM, {where}: {told(means[LSTM])}**, better than the best guess that needs no LSTM ({best}: "
@@ -300,7 +313,7 @@ def rows_of(scene: Scene, forecast: Forecast) -> list[Row]:
             forecast.images[name],
             forecast.first,
             forecast.mse[name],
-            is_shown=name == (LSTM if scene.lstm else BASELINES[0]),
+            is_shown=name == (LSTM if scene.lstm else COPY),
         )
         for name in (LSTM, *BASELINES)
         if name in forecast.images
@@ -330,8 +343,10 @@ def play(scene: Scene, forecast: Forecast) -> int:
         help="The frame is added to your pictures, and the page shows where its patches place weight.",
         key="sequences_attention",
     ):
-        sequences.add_frame(scene.clip, scene.film.frames[frame], frame)
-        st.switch_page("pages/attention.py")
+        refused = sequences.add_frame(scene.clip, scene.film, frame)
+        if refused is None:
+            st.switch_page("pages/attention.py")
+        st.error(f"The frame is not added: {refused}")
     return frame
 
 
@@ -364,7 +379,7 @@ def trajectory(scene: Scene, forecast: Forecast) -> None:
         st.caption("All frames have the same latent, or lie on one line: there is no plane to draw.")
         return
     shares = pca.variances[:2] / pca.variances.sum()
-    name = LSTM if scene.lstm else BASELINES[3]
+    name = LSTM if scene.lstm else LINEAR
     st.plotly_chart(
         plot_trajectory(
             pca.project(scene.seen.latents, 2),
@@ -414,35 +429,54 @@ def order_matters(scene: Scene) -> None:
     )
 
 
+def crossed(height: int, width: int) -> np.ndarray:
+    """(H, W) of what stands where there is no picture: grey, and crossed out, as no picture is."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    falling = rows * width - columns * height
+    rising = rows * width - (width - 1 - columns) * height
+    return np.where(np.minimum(abs(falling), abs(rising)) < max(height, width), 0.35, 0.7).astype(np.float32)
+
+
 def take_along(scene: Scene, forecast: Forecast, frame: int) -> None:
     frames, recons = scene.film.frames, scene.seen.recons
-    predicted = LSTM if scene.lstm else BASELINES[3]
-    blank = np.ones_like(frames[0])
+    predicted = LSTM if scene.lstm else LINEAR
     longest = max(scene.count, forecast.first + len(forecast.images[predicted]))
+    words = ("true", "reconstruction", predicted)
 
-    def at(images: np.ndarray, first: int, number: int) -> np.ndarray:
-        return images[number - first] if first <= number < first + len(images) else blank
-
-    def triple(number: int) -> list[np.ndarray]:
-        images = forecast.images[predicted]
-        return [at(frames, 0, number), at(recons, 0, number), at(images, forecast.first, number)]
+    def triple(number: int) -> list[tuple[np.ndarray, str]]:
+        """A frame as it was, as it is reconstructed, and as it was predicted; crossed out where there is no such picture."""
+        cells = []
+        for word, images, first in zip(
+            words, (frames, recons, forecast.images[predicted]), (0, 0, forecast.first), strict=True
+        ):
+            is_there = first <= number < first + len(images)
+            pixels = images[number - first] if is_there else crossed(*frames.shape[1:])
+            cells.append((pixels, f"frame {number + 1}, {word}" + ("" if is_there else ": none")))
+        return cells
 
     def gif() -> bytes:
         axis = 0 if frames.shape[2] > 2 * frames.shape[1] else 1
-        return encode_gif([np.concatenate(triple(number), axis=axis) for number in range(longest)], frame_ms=200)
+        rows = [np.concatenate([pixels for pixels, _ in triple(number)], axis=axis) for number in range(longest)]
+        return encode_gif(rows, frame_ms=200)
 
     def film_strip(fmt: export.Format) -> bytes:
-        numbers = np.unique(np.linspace(0, longest - 1, min(8, longest)).round().astype(int))
-        words = ("true", "reconstruction", predicted)
-        rows = [
-            [(triple(number)[place], f"frame {number + 1}, {words[place]}") for number in numbers] for place in range(3)
-        ]
+        numbers = np.unique(np.linspace(0, longest - 1, min(8, longest)).round().astype(int)).tolist()
+        rows = list(zip(*map(triple, numbers), strict=True))
         return strips_figure(rows, scene.about, fmt, not scene.is_trained)
+
+    provenance = {
+        "sequence": scene.clip.title,
+        "checkpoint": scene.active.title,
+        "sequence_model": scene.lstm.card.name if scene.lstm else "",
+        "trained": scene.is_trained,
+    }
 
     def embeddings() -> bytes:
         return export.metrics_csv(
             [
-                {"frame": number + 1} | {f"latent_{place}": float(value) for place, value in enumerate(latent)}
+                provenance
+                | {"frame": number + 1}
+                | {f"latent_{place}": float(value) for place, value in enumerate(latent)}
                 for number, latent in enumerate(scene.seen.latents)
             ]
         )
@@ -450,7 +484,8 @@ def take_along(scene: Scene, forecast: Forecast, frame: int) -> None:
     def all_errors() -> bytes:
         return export.metrics_csv(
             [
-                {"frame": number + 1}
+                provenance
+                | {"frame": number + 1}
                 | {
                     name: float(mse[number - forecast.first]) if 0 <= number - forecast.first < len(mse) else None
                     for name, mse in forecast.mse.items()

@@ -1,6 +1,8 @@
 """A sequence as something to look at: its first frames at a model's size; a wide picture as the windows that it is cut into."""
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -32,6 +34,11 @@ class Film:
     skipped: tuple[tuple[str, str], ...] = ()
     starts: tuple[int, ...] | None = None
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the frames, in hex."""
+        return hashlib.sha256(np.ascontiguousarray(self.frames).tobytes() + str(self.frames.shape).encode()).hexdigest()
+
 
 def most_frames(height: int, width: int) -> int:
     """How many frames of this size, in pixels, a film has at most."""
@@ -60,7 +67,8 @@ def open_film(found: Found, config: ModelConfig, fit: str = "pad", every: int = 
     if alone is not None:
         return _strip(alone, config)
     skipped: list[tuple[str, str]] = []
-    taken = islice(load_frames(found, config, fit, skipped if len(found.files) > 1 else None), 0, None, every)
+    notes: list[str] = []
+    taken = load_frames(found, config, fit, skipped if len(found.files) > 1 else None, every, notes)
     frames = list(islice(taken, 1))
     most = most_frames(*frames[0].shape) if frames else 0
     frames += islice(taken, max(0, most - 1))
@@ -72,7 +80,8 @@ def open_film(found: Found, config: ModelConfig, fit: str = "pad", every: int = 
         )
         reason = f": {skipped[0][1]}" if skipped else ""
         raise ImageError(f"a sequence must have at least two frames, {what}{reason}")
-    notes = [f"every {_ordinal(every)} frame"] if every > 1 else []
+    if every > 1:
+        notes.append(f"every {ordinal(every)} frame")
     if next(taken, None) is not None:
         notes.append(f"the first {most} of more frames")
     return Film(np.stack(frames), tuple(notes), tuple(skipped))
@@ -109,6 +118,7 @@ def _strip(pixels: np.ndarray, config: ModelConfig) -> Film:
     return Film(frames, (*fitted.notes, *notes), (), tuple(starts[:most]))
 
 
-def _ordinal(number: int) -> str:
+def ordinal(number: int) -> str:
+    """Such as "3rd"."""
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"

@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -104,7 +105,12 @@ def find_sequences(data: str | Path) -> list[Found]:
 
 
 def load_frames(
-    found: Found, config: ModelConfig, fit: str = "pad", skipped: list[tuple[str, str]] | None = None
+    found: Found,
+    config: ModelConfig,
+    fit: str = "pad",
+    skipped: list[tuple[str, str]] | None = None,
+    every: int = 1,
+    notes: list[str] | None = None,
 ) -> Iterator[np.ndarray]:
     """The frames of a sequence at a model's size, one after the other.
 
@@ -116,6 +122,8 @@ def load_frames(
         fit: One of `FIT_MODES`.
         skipped: Where it is given, frames that are files of their own and cannot be read are listed there as (name, reason)
             and left out.
+        every: Of how many frames one is taken, the first among them.
+        notes: Where it is given, what was done to the size of the first frame is listed there.
 
     Yields:
         (H, W) float32 in [0, 1].
@@ -124,12 +132,16 @@ def load_frames(
         ImageError: If the file, or a frame that is not left out, cannot be read.
     """
     size = config.input_size
-    for file in found.files:
+    for file in found.files if len(found.files) == 1 else found.files[::every]:
         try:
-            for pixels in file_frames(file) if len(found.files) == 1 else [next(file_frames(file))]:
-                fitted = fit_image(pixels, size, fit, config.max_width).pixels
-                size = fitted.shape
-                yield fitted
+            frames = islice(file_frames(file), 0, None, every) if len(found.files) == 1 else [next(file_frames(file))]
+            for pixels in frames:
+                fitted = fit_image(pixels, size, fit, config.max_width)
+                if notes is not None:
+                    notes += fitted.notes
+                    notes = None  # of the first alone
+                size = fitted.pixels.shape
+                yield fitted.pixels
         except ImageError as error:
             if skipped is None or len(found.files) == 1:
                 raise

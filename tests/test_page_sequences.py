@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,7 +108,9 @@ def test_without_a_sequence_model_the_command_is_told_and_guesses_are_shown(keep
     app = open_page(PAGE)
     said = texts(app)
     assert "No sequence model belongs to this checkpoint" in said
-    assert "python -m tae.train_sequence --checkpoint checkpoints/small.safetensors" in said
+    assert [one.value for one in app.code] == [
+        "python -m tae.train_sequence --checkpoint checkpoints/small.safetensors"
+    ]
     assert "Best guess, one step ahead" in said and len(charts(app)) == 2
     assert LSTM not in [trace["name"] for trace in charts(app)[0]["data"]]
 
@@ -229,7 +230,53 @@ def test_several_pictures_are_frames_in_natural_order_of_their_names(keep: Calla
     app = drop(open_page(PAGE), *((f"f{number}.png", square(2 * number)) for number in (10, 2, 1)))
     clip = next(iter(app.session_state["sequence_clips"].values()))
     assert clip.title == "3 frames from f1.png"
-    assert [re.sub("^.*_", "", path.name) for path in clip.found.files] == ["f1.png", "f2.png", "f10.png"]
+    assert [clip.names[path.name] for path in clip.found.files] == ["f1.png", "f2.png", "f10.png"]
+    for path, left in zip(clip.found.files, (2, 4, 20), strict=True):
+        assert path.read_bytes() == square(left)
+
+
+def test_a_name_that_would_be_a_command_is_quoted(keep: Callable[..., Models], shelf: Path) -> None:  # noqa: F811
+    keep(with_lstm=False)
+    (shelf / "small.safetensors").rename(shelf / "a`;rm -rf x.safetensors")
+    app = open_page(PAGE)
+    assert [one.value for one in app.code] == [
+        "python -m tae.train_sequence --checkpoint 'checkpoints/a`;rm -rf x.safetensors'"
+    ]
+    assert "rm -rf" not in texts(app, "info")
+
+
+def test_a_sequence_model_that_predicts_no_frames_is_said_to(keep: Callable[..., Models], shelf: Path) -> None:  # noqa: F811
+    autoencoder, _ = keep(with_lstm=False)
+    card = Card(name="classes", training={"steps": 1}, metrics={}, data="", licence="", notes="")
+    model = SequenceModel(autoencoder, 12, 1, "classification", 3)
+    save_sequence(shelf / "sequences" / "classes.safetensors", model, card, "small")
+    app = open_page(PAGE)
+    assert "classes.safetensors: it predicts no frames" in said_plainly(app, "warning")
+    assert "There is one for" not in texts(app)
+
+
+def test_frames_that_are_left_out_are_named_as_they_were_dropped(keep: Callable[..., Models]) -> None:
+    keep()
+    app = open_page(PAGE)
+    rest = [(f"f{number}.npy", array_file(number)) for number in range(3)]
+    app = drop(app, ("mine.png", b"\x89PNG\r\n\x1a\nno"), *rest)
+    assert "mine.png is left out: " in said_plainly(app, "caption")
+
+
+def array_file(number: int) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.full((32, 32), 40 * number, np.uint8))
+    return buffer.getvalue()
+
+
+def test_what_was_done_to_frames_is_said_here_and_where_one_is_opened(keep: Callable[..., Models]) -> None:
+    keep()
+    app = drop(open_page(PAGE), ("large.gif", gif(side=64)))
+    assert "scaled from 64x64 to 32x32" in texts(app, "caption")
+    app.button(key="sequences_attention").click()
+    app.run()
+    chosen, _ = app.session_state["uploads"][app.session_state["image"]]
+    assert chosen.picture.notes == ("scaled from 64x64 to 32x32",)
 
 
 def test_a_wide_strip_is_its_windows(keep: Callable[..., Models]) -> None:

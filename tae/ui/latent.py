@@ -82,7 +82,9 @@ def find_tests(active: Active) -> TestSet | None:
         ink = np.array([1 - image.mean() / 255 for image in images])
         return TestSet(read_only(found), kinds, read_only(ink), read_only(sheet), cell)
 
-    seconds = TEST_IMAGES * pass_seconds(active.config) / 2
+    def seconds() -> float:
+        return TEST_IMAGES * pass_seconds(active.config) / 2
+
     return measured("latents", active.loaded.digest, f"Embedding {TEST_IMAGES} test images", seconds, compute)
 
 
@@ -101,7 +103,9 @@ def find_psnrs(active: Active) -> np.ndarray | None:
             progress((start + len(numbers)) / len(order))
         return read_only(psnrs)
 
-    seconds = TEST_IMAGES * pass_seconds(active.config)
+    def seconds() -> float:
+        return TEST_IMAGES * pass_seconds(active.config)
+
     return measured("psnrs", active.loaded.digest, f"Reconstructing {TEST_IMAGES} test images", seconds, compute)
 
 

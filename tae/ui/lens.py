@@ -130,7 +130,9 @@ def fitted_lens(active: Active) -> Lens | None:
     """
     path = checkpoint_files().get(active.key)
     config = LensConfig(checkpoint=path or Path("model.safetensors"), data=training_data(active))
-    seconds = PASSES * (config.train_images + config.test_images) * pass_seconds(active.config)
+
+    def seconds() -> float:
+        return PASSES * (config.train_images + config.test_images) * pass_seconds(active.config)
 
     def compute(progress: Progress) -> Lens:
         def tell(done: int, total: int) -> None:
@@ -227,7 +229,10 @@ def over_training(active: Active, fitted: Fitted, moments: list[Moment]) -> dict
 
     names = "|".join(f"{moment.key}:{_mark(moment)}" for moment in moments)
     key = f"{active.loaded.digest}|{digest_of(fitted)}|{names}"
-    seconds = len(moments) * pass_seconds(config) + size / BYTES_PER_S
+
+    def seconds() -> float:
+        return len(moments) * pass_seconds(config) + size / BYTES_PER_S
+
     return measured("moments", key, "Drawing the picture with every snapshot", seconds, compute)
 
 

@@ -47,16 +47,12 @@ def add_pictures(files: Sequence[Any]) -> list[str]:
     for number, file in enumerate(files, start=1):
         name = plain_text(file.name)
         data = file.getvalue()
-        used = sum(size for _, size in uploads.values())
         digest = hashlib.sha256(data).hexdigest()
         key = f"upload-{digest[:12]}"
         if key in uploads:
             added.append(key)
-        elif len(uploads) >= MAX_UPLOADS or used + len(data) > MAX_UPLOAD_BYTES:
-            problems.append(
-                f"{name}: a session keeps at most {MAX_UPLOADS} pictures and {MAX_UPLOAD_BYTES // 1024**2} MB; "
-                "remove some first."
-            )
+        elif refused := no_room(len(data)):
+            problems.append(f"{name}: {refused}")
         else:
             try:
                 picture = read_image(data, file.name)
@@ -72,6 +68,14 @@ def add_pictures(files: Sequence[Any]) -> list[str]:
     if added:
         st.session_state.image = added[0]
     return problems
+
+
+def no_room(size: int) -> str | None:
+    """Why a session keeps no more pictures of this many bytes; None where it does."""
+    uploads = st.session_state.uploads
+    if len(uploads) < MAX_UPLOADS and sum(kept for _, kept in uploads.values()) + size <= MAX_UPLOAD_BYTES:
+        return None
+    return f"a session keeps at most {MAX_UPLOADS} pictures and {MAX_UPLOAD_BYTES // 1024**2} MB; remove some first."
 
 
 def uploaded() -> list[Chosen]:

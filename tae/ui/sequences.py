@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,26 @@ import numpy as np
 import streamlit as st
 import torch
 
+from tae.animation import VIDEO_SUFFIXES
 from tae.checkpoint import CheckpointError
 from tae.config import ModelConfig
 from tae.film import Film, open_film
 from tae.forecast import STEPS, Forecast, Influence, influence, one_step, roll_out
-from tae.images import ImageError, Picture, natural_order, plain_text, safe_name, to_uint8
+from tae.images import SUFFIXES, ImageError, Picture, natural_order, plain_text, to_uint8
 from tae.latent import Pca, decode_latents, fit_pca
 from tae.sequence import embed_sequence
 from tae.sequencedata import Found, find_sequences, glide_frames
 from tae.sequencefile import ListedSequence, LoadedSequence, autoencoder_digest, list_sequences, load_sequence
 from tae.ui.models import Active, checkpoints_folder
-from tae.ui.pictures import MAX_UPLOAD_BYTES, Chosen
+from tae.ui.pictures import MAX_UPLOAD_BYTES, Chosen, no_room
 from tae.ui.results import MODEL_LOCK, pass_seconds, read_only
 from tae.ui.work import Progress, measured
 
 GLIDES = 6
 """Demo sequences to choose from: the first of the test split, whose garments no demo checkpoint was trained on."""
 CHUNK = 8
+ENDINGS = (*SUFFIXES, *VIDEO_SUFFIXES)
+"""Of the files that can be dropped."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Clip:
         digest: SHA-256 of its files, or what names a demo glide.
         found: Its files; None for a demo glide.
         glide: Number of a demo glide.
+        names: {name of a file on disk: as it was dropped}.
     """
 
     key: str
@@ -47,6 +51,7 @@ class Clip:
     digest: str
     found: Found | None = None
     glide: int = 0
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def clips() -> dict[str, Clip]:
@@ -71,46 +76,50 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
     """
     state = st.session_state
     own: dict[str, Clip] = state.setdefault("sequence_clips", {})
-    used = state.setdefault("sequence_bytes", 0)
-    size = sum(file.size for file in files)
-    if used + size > MAX_UPLOAD_BYTES:
+    used = sum(path.stat().st_size for clip in own.values() if clip.found for path in clip.found.files)
+    if used + sum(file.size for file in files) > MAX_UPLOAD_BYTES:
         return [f"A session keeps at most {MAX_UPLOAD_BYTES // 1024**2} MB of sequences; forget yours first."]
     folder = tempfile.TemporaryDirectory(prefix="tae-sequence-")  # removed with the session's last reference to it
     names: dict[Path, str] = {}
     for number, file in enumerate(sorted(files, key=lambda file: natural_order(plain_text(file.name, 200)))):
         suffix = Path(file.name).suffix.lower()
-        path = Path(folder.name) / f"{number:06}_{safe_name(Path(file.name).stem)}{suffix}"
+        path = Path(folder.name) / f"{number:06}{suffix if suffix in ENDINGS else ''}"
         path.write_bytes(file.getvalue())
         names[path] = plain_text(file.name)
-    problems, added = [], []
-    found_ones = find_sequences(folder.name)
-    for found in found_ones:
+    problems, added, unread = [], [], set(names)
+    for found in find_sequences(folder.name):
+        unread -= set(found.files)
         first = names[found.files[0]]
         title = first if len(found.files) == 1 else f"{len(found.files)} frames from {first}"
         digest = hashlib.sha256()
-        for path in found.files:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        clip = Clip(f"sequence-{digest.hexdigest()[:12]}", title, digest.hexdigest(), found)
+        for path in found.files:  # with the names, which notes tell: others' files of other names are other sequences
+            digest.update(names[path].encode() + hashlib.sha256(path.read_bytes()).digest())
+        known_as = {path.name: names[path] for path in found.files}
+        clip = Clip(f"sequence-{digest.hexdigest()[:12]}", title, digest.hexdigest(), found, names=known_as)
         try:
             _film(clip.digest, config.input_size, config.max_width, fit, 1, clip, config)
         except ImageError as error:
             problems.append(f"{title}: {error}")
+            _remove(found)
             continue
         if clip.key in own:
-            del own[clip.key]  # it comes again as the latest
-        own[clip.key] = clip
+            _remove(found)
+        own[clip.key] = own.pop(clip.key, clip)  # the latest
         added.append(clip.key)
-    read = {path for one in found_ones for path in one.files}
-    problems += [
-        f"{name}: it is no picture, animation, stack or video" for path, name in names.items() if path not in read
-    ]
+    problems += [f"{names[path]}: it is no picture, animation, stack or video" for path in sorted(unread)]
+    for path in unread:
+        path.unlink()
     if not added:
         folder.cleanup()
         return problems
     state.setdefault("sequence_folders", []).append(folder)
-    state.sequence_bytes = used + size
     state.sequence, state.frame = added[0], ""
     return problems
+
+
+def _remove(found: Found) -> None:
+    for path in found.files:
+        path.unlink()
 
 
 def forget_sequences() -> None:
@@ -118,7 +127,7 @@ def forget_sequences() -> None:
     state = st.session_state
     for folder in state.pop("sequence_folders", []):
         folder.cleanup()
-    state.sequence_clips, state.sequence_bytes = {}, 0
+    state.sequence_clips = {}
     state.sequence = state.frame = ""
 
 
@@ -171,8 +180,12 @@ class Seen:
 
 def key_of(active: Active, one: Film) -> str:
     """Names model and frames in caches."""
-    frames = hashlib.sha256(np.ascontiguousarray(one.frames).tobytes() + str(one.frames.shape).encode()).hexdigest()
-    return f"{active.loaded.digest}|{frames}"
+    return f"{active.loaded.digest}|{one.digest}"
+
+
+@st.cache_resource(max_entries=12, show_spinner=False)
+def _shelf(name: str, key: str) -> dict:
+    return {}  # filled by `measured`; a forecast of a long film takes up to 115 MB
 
 
 def see(active: Active, one: Film) -> Seen | None:
@@ -197,8 +210,10 @@ def see(active: Active, one: Film) -> Seen | None:
         mse = ((drawn.astype(np.float64) - one.frames) ** 2).mean(axis=(1, 2))
         return Seen(read_only(np.concatenate(latents)), read_only(drawn), mse)
 
-    seconds = count * pass_seconds(active.config)
-    return measured("sequence_seen", key_of(active, one), f"Embedding {count} frames", seconds, compute)
+    def seconds() -> float:
+        return count * pass_seconds(active.config)
+
+    return measured("sequence_seen", key_of(active, one), f"Embedding {count} frames", seconds, compute, shelf=_shelf)
 
 
 def forecast(
@@ -209,30 +224,35 @@ def forecast(
     Raises:
         ValueError: If what is predicted is no number.
     """
-    count, _, width = one.frames.shape
+    count = len(one.frames)
 
     def compute(progress: Progress) -> Forecast:
         model = active.loaded.model if lstm is None else lstm.model
-        frames, latents = torch.from_numpy(np.array(one.frames))[:, None], torch.from_numpy(np.array(seen.latents))
-        progress(0.1)
+        frames, latents, recons = (torch.from_numpy(np.array(some)) for some in (one.frames, seen.latents, seen.recons))
+        known = {"latents": latents, "recons": recons[:, None], "progress": progress}
         if frames_seen is None:
-            return one_step(model, frames, latents)
-        return roll_out(model, frames, frames_seen, STEPS, latents)
+            return one_step(model, frames[:, None], **known)
+        return roll_out(model, frames[:, None], frames_seen, STEPS, **known)
 
-    decoded = 4 * (count if frames_seen is None else STEPS)
+    def seconds() -> float:
+        return (2 if lstm else 1) * (count if frames_seen is None else STEPS) * pass_seconds(active.config) / 2
+
     key = f"{key_of(active, one)}|{lstm.digest if lstm else ''}|{frames_seen}"
     words = "Predicting frames" if lstm else "Guessing frames without a model"
-    return measured("sequence_forecast", key, words, decoded * pass_seconds(active.config) / 2, compute)
+    return measured("sequence_forecast", key, words, seconds, compute, shelf=_shelf)
 
 
 def influences(active: Active, lstm: LoadedSequence, one: Film, seen: Seen, frames_seen: int) -> Influence | None:
     """What dropping and shuffling the frames seen does to the prediction of the next; None while not computed."""
 
     def compute(progress: Progress) -> Influence:
-        return influence(lstm.model, torch.from_numpy(np.array(seen.latents[:frames_seen])), one.frames.shape[2])
+        latents = torch.from_numpy(np.array(seen.latents[:frames_seen]))
+        return influence(lstm.model, latents, one.frames.shape[2], progress=progress)
+
+    def seconds() -> float:
+        return (2 * frames_seen + 16) * pass_seconds(active.config) / 2
 
     key = f"{key_of(active, one)}|{lstm.digest}|{frames_seen}"
-    seconds = (2 * frames_seen + 16) * pass_seconds(active.config) / 2
     return measured("sequence_influence", key, "Dropping and shuffling frames", seconds, compute)
 
 
@@ -254,8 +274,8 @@ class OfferedModels:
 
     Attributes:
         fitting: {file name: as its header tells} of those that predict the next embedding of the model that is shown.
-        others: {file name: name of the autoencoder that it belongs to}.
-        problems: One sentence for each that cannot be read.
+        others: {file name: name of the autoencoder that it belongs to}, of those that predict embeddings.
+        problems: One sentence for each that cannot be read, or cannot be shown.
     """
 
     fitting: Mapping[str, ListedSequence]
@@ -270,7 +290,13 @@ def sequence_models(active: Active) -> OfferedModels:
     for listed in list_sequences(checkpoints_folder() / "sequences"):
         if listed.belongs is None or listed.config is None:
             problems.append(str(listed.error))
-        elif listed.belongs.sha256 == own and listed.config.head == "next":
+        elif listed.config.head != "next":
+            problems.append(f"{plain_text(listed.path.name)}: it predicts no frames, so there is nothing to draw")
+        elif listed.belongs.is_inside:
+            problems.append(
+                f"{plain_text(listed.path.name)}: it has an autoencoder of its own inside; the page shows none of these"
+            )
+        elif listed.belongs.sha256 == own:
             fitting[listed.path.name] = listed
         else:
             others[listed.path.name] = listed.belongs.name
@@ -301,12 +327,19 @@ def _load(path: str, size: int, changed: int, inode: int, model_digest: str, _ac
         return load_sequence(path, _active.loaded.model)
 
 
-def add_frame(clip: Clip, pixels: np.ndarray, frame: int) -> None:
-    """Keep one frame among the session's pictures, and show it there."""
-    original = to_uint8(pixels)
-    digest = hashlib.sha256(original.tobytes() + str(original.shape).encode()).hexdigest()
-    key = f"upload-{digest[:12]}"
+def add_frame(clip: Clip, one: Film, frame: int) -> str | None:
+    """Keep one frame among the session's pictures, and show it there.
+
+    Returns:
+        Why it is not kept; None where it is.
+    """
+    pixels = one.frames[frame]
+    refused = no_room(pixels.nbytes)
+    if refused is not None:
+        return refused
+    key = f"upload-{hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).hexdigest()[:12]}"
     title = f"{clip.title}, frame {frame + 1}"
-    picture = Picture(np.array(pixels, np.float32), (), "sequence", original)
-    st.session_state.uploads[key] = (Chosen(key, title, digest, picture), original.nbytes)
+    picture = Picture(np.array(pixels), one.notes, "sequence", to_uint8(pixels))
+    st.session_state.uploads[key] = (Chosen(key, title, key, picture), pixels.nbytes)
     st.session_state.image = key
+    return None

@@ -152,13 +152,16 @@ def strip_of(active: Active, chosen: Chosen) -> Strip | None:
     Raises:
         ImageError: If the strip becomes too large.
     """
-    from tae.windows import fit_strip, window_starts, window_width
+    from tae.windows import window_starts, window_width
 
     config = active.config
     window = window_width(config)
-    fitted = fit_strip(chosen.picture.pixels, config)
-    count = len(window_starts(fitted.pixels.shape[1], window))
-    seconds = count * pass_seconds(replace(config, max_width=window)) + fitted.pixels.size / 1e6
+    fitted = _fitted(_key(active, chosen), chosen.picture.pixels, config)
+    count = len(window_starts(fitted.pixels.shape[1], window, window // 2))
+
+    def seconds() -> float:
+        return count * pass_seconds(replace(config, max_width=window)) + fitted.pixels.size / 1e6
+
     return measured(
         "windows",
         _key(active, chosen),
@@ -167,6 +170,13 @@ def strip_of(active: Active, chosen: Chosen) -> Strip | None:
         lambda step: compute(active, chosen.picture.pixels, fitted, step),
         shelf=_shelf,
     )
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _fitted(key: str, _pixels: np.ndarray, _config: ModelConfig) -> Fitted:
+    from tae.windows import fit_strip
+
+    return fit_strip(_pixels, _config)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

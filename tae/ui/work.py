@@ -22,7 +22,7 @@ def measured(
     name: str,
     key: str,
     words: str,
-    seconds: float,
+    seconds: Callable[[], float],
     compute: Callable[[Progress], T],
     ask: bool = False,
     shelf: Callable[[str, str], dict] | None = None,
@@ -33,7 +33,7 @@ def measured(
         name: Of the computation, for widgets.
         key: Names all that it depends on.
         words: What is being done, such as "Covering patches".
-        seconds: About how long it takes; if long, it waits for a click.
+        seconds: Tells about how long it takes, asked where it is not known yet; if long, it waits for a click.
         compute: Gets a function to call with the share that is done, and holds the models meanwhile.
         ask: Whether it waits for a click however short it is.
         shelf: A cached function that makes an empty dict, where results are too large to keep 256 of them.
@@ -48,10 +48,11 @@ def measured(
     stopped, wanted = state.setdefault("causal_stopped", set()), state.setdefault("causal_wanted", set())
     mark = f"{name}|{key}"
     place = st.empty()
-    if mark in stopped or ((ask or seconds > LONG_S) and mark not in wanted):
+    takes = seconds()
+    if mark in stopped or ((ask or takes > LONG_S) and mark not in wanted):
         with place.container(horizontal=True, vertical_alignment="center"):
             st.button(
-                f"{words} ({duration(seconds)})",
+                f"{words} ({duration(takes)})",
                 key=f"causal_start_{name}",
                 icon=":material/play_arrow:",
                 on_click=_want,

@@ -135,7 +135,7 @@ def find_necessity(scene: Scene) -> Necessity | None:
         return causal.necessity(scene.active.loaded.model, images, others, progress=progress)
 
     passes = len(causal.REPLACED_BY) * (layers + 2) + 2 * OTHERS
-    return measured("necessity", scene.key, "Replacing attention", scene.seconds(passes), compute)
+    return measured("necessity", scene.key, "Replacing attention", lambda: scene.seconds(passes), compute)
 
 
 def replaced(scene: Scene, part: str, place: str) -> dict[str, Result]:
@@ -251,7 +251,7 @@ def find_sweep(scene: Scene, kind: str) -> Sweep | None:
         return causal.head_sweep(scene.active.loaded.model, as_batch(scene.fitted), stand_in, progress=progress)
 
     stand_in = baseline_of(scene, kind)
-    return measured("sweep", f"{scene.key}|{kind}", "Knocking out heads", scene.seconds(passes), compute)
+    return measured("sweep", f"{scene.key}|{kind}", "Knocking out heads", lambda: scene.seconds(passes), compute)
 
 
 def find_removal(scene: Scene, kind: str, sweep: Sweep) -> causal.RemovalCurve | None:
@@ -263,8 +263,8 @@ def find_removal(scene: Scene, kind: str, sweep: Sweep) -> causal.RemovalCurve |
         return causal.removal_curve(model, as_batch(scene.fitted), order, stand_in, progress=progress)
 
     stand_in = baseline_of(scene, kind)
-    seconds = scene.seconds(5 * len(order))
-    return measured("removal", f"{scene.key}|{kind}", "Removing head after head", seconds, compute)
+    name = "Removing head after head"
+    return measured("removal", f"{scene.key}|{kind}", name, lambda: scene.seconds(5 * len(order)), compute)
 
 
 def interventions_of(text: str, config: ModelConfig, num_tokens: int) -> tuple[tuple[Intervention, ...], int]:
@@ -329,7 +329,7 @@ def find_effect(
         return Effect(read_only(tokens.numpy()), read_only(found.numpy()), arrays, scores)
 
     key = f"{scene.key}|{cover_name}|{with_blank}|{region}"
-    return measured(widget, key, "Covering patches", scene.seconds(len(tokens) + 4), compute)
+    return measured(widget, key, "Covering patches", lambda: scene.seconds(len(tokens) + 4), compute)
 
 
 def find_curves(scene: Scene, cover_name: str, effect: Effect) -> dict[str, Curves] | None:
@@ -346,7 +346,7 @@ def find_curves(scene: Scene, cover_name: str, effect: Effect) -> dict[str, Curv
 
     passes = 2 * 12 * 16  # maps and random orders, both ways, in steps
     key = f"{scene.key}|{cover_name}"
-    return measured("curves", key, "Covering and uncovering in order", scene.seconds(passes), compute)
+    return measured("curves", key, "Covering and uncovering in order", lambda: scene.seconds(passes), compute)
 
 
 def find_region(scene: Scene, box: Box, cover_name: str) -> dict[str, np.ndarray] | None:
@@ -359,7 +359,7 @@ def find_region(scene: Scene, box: Box, cover_name: str) -> dict[str, np.ndarray
         return {"gradient": read_only(gradient.numpy()), "occlusion": read_only(covered.numpy())}
 
     key = f"{scene.key}|{cover_name}|{box}"
-    return measured("region", key, "Covering patches", scene.seconds(scene.num_tokens), compute)
+    return measured("region", key, "Covering patches", lambda: scene.seconds(scene.num_tokens), compute)
 
 
 def test_images(config: ModelConfig, width: int, count: int) -> torch.Tensor:
