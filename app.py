@@ -249,10 +249,10 @@ def all_pictures(active: ui.Active, own: list[ui.Chosen]) -> None:
         try:
             results.append((chosen, ui.reconstruct(active, chosen)))
         except ImageError as error:
-            st.error(
-                f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}. Under **One picture** it is shown window by "
-                "window."
+            remedy = (
+                " Under **One picture** it is shown window by window." if windows.is_possible(active, chosen) else ""
             )
+            st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}.{remedy}")
         bar.progress(number / len(own), f"Reconstructing… {number} of {len(own)}")
     bar.empty()
     if not results:

@@ -421,6 +421,10 @@ def snapshots(folder: Path) -> list[Path]:
 
 
 def _by_step(folder: Path, suffix: str) -> list[Path]:
-    paths = folder.iterdir() if folder.is_dir() else []
-    named = [path for path in paths if path.suffix == suffix and re.fullmatch("[0-9]{8,12}", path.stem)]
+    paths = (
+        folder.iterdir() if folder.is_dir() and not folder.is_symlink() else []
+    )  # a link leads to what is not the run's
+    named = [
+        path for path in paths if path.suffix == suffix and re.fullmatch("[0-9]{8,12}", path.stem) and path.is_file()
+    ]
     return sorted(named, key=lambda path: int(path.stem))

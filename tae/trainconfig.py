@@ -1,5 +1,7 @@
 """What one training run is: `TrainConfig`, its command line, the model it asks for."""
 
+import hashlib
+import json
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -182,6 +184,17 @@ class TrainConfig:
         source = "demo" if self.data == "demo" else Path(self.data.split("*")[0]).name or "pictures"
         patch = "one-token" if self.patch_size is None else f"p{self.patch_size}"
         return Path("checkpoints") / f"{source}_{self.preset}_{size_in_words(self.input_size)}_{patch}.safetensors"
+
+
+def run_id(config: TrainConfig, fingerprint: str) -> str:
+    """Names a training, in hex: what its weights follow from, wherever it is written and however often it is resumed.
+
+    Args:
+        config: Of the run.
+        fingerprint: Of what it learns from.
+    """
+    told = {name: value for name, value in config_to_dict(config).items() if name not in (*FREE_TO_CHANGE, "out")}
+    return hashlib.sha256(json.dumps([told, fingerprint], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def snapshot_steps(steps: int, count: int) -> list[int]:

@@ -35,7 +35,7 @@ from tae.optim import (
 )
 from tae.plan import HEADROOM, plan
 from tae.sources import ImageSource
-from tae.trainconfig import TrainConfig, command_line, config_from_dict, config_to_dict, snapshot_steps
+from tae.trainconfig import TrainConfig, command_line, config_from_dict, config_to_dict, run_id, snapshot_steps
 from tae.trainlog import TrainLog
 from tae.trainstate import TrainState, find_state, save_state
 
@@ -91,6 +91,7 @@ class Trainer:
         self.config, self.source, self.world, self.folder, self.notify = config, source, world, folder, notify
         self.precision = pick_precision(config.precision, world.device)
         self.fingerprint = source.fingerprint
+        self.id = run_id(config, self.fingerprint)
         torch.manual_seed(config.seed)
         self.model = TransformerAutoencoder(model_config)
         self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
@@ -412,7 +413,9 @@ class Trainer:
         if not self.world.is_main:
             return
         try:  # a training goes on without them
-            card = self._card({}, cpu_seconds, False, f"A snapshot on the way, after {self.step:,} steps of its run.")
+            card = self._card(
+                {}, cpu_seconds, False, f"A snapshot on the way, after {self.step:,} steps of run {self.id}."
+            )
             (self.folder / "snapshots").mkdir(exist_ok=True)
             self._save(self.folder / "snapshots" / f"{self.step:08}.safetensors", weights, card)
         except CheckpointError:  # weights that are no numbers: the next step tells what is to be done
@@ -461,6 +464,7 @@ class Trainer:
             "hardware": _hardware(world),
             "precision": "fp32" if self.precision == "fp32" else f"{self.precision} autocast",
             "torch": torch.__version__,
+            "run": self.id,
             "finished": is_finished,
             "curve": [*self.history["curve"], *self.curve],
         }

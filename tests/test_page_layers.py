@@ -28,6 +28,10 @@ PAGE = "Layers"
 TINY = {"input_size": (32, 32), "patch_size": 8, "latent_dim": 16, "encoder_layers": 2, "decoder_layers": 1}
 
 
+RUN = "0123456789abcdef"
+"""Of the checkpoint and its snapshots."""
+
+
 @pytest.fixture
 def keep(shelf: Path) -> Callable[..., Path]:  # noqa: F811
     """Saves a very small model among the checkpoints; fields of its card and its shape may differ."""
@@ -35,7 +39,8 @@ def keep(shelf: Path) -> Callable[..., Path]:  # noqa: F811
     def save(file: str = "small.safetensors", data: str = DemoSource.data, steps: int = 1, **fields: object) -> Path:
         torch.manual_seed(1)
         model = TransformerAutoencoder(preset_config("tiny", **{**TINY, **fields})).eval()  # type: ignore[arg-type]
-        card = Card(name=file, training={"steps": steps}, metrics={}, data=data, licence="", notes="")
+        training = {"steps": steps, "run": RUN}
+        card = Card(name=file, training=training, metrics={}, data=data, licence="", notes="")
         return save_checkpoint(shelf / file, model, card)
 
     return save
@@ -172,13 +177,14 @@ def test_held_out_pictures_of_the_training_are_shown_as_such(keep: Callable[...,
     assert "after step 100" in texts(app, "caption") and app.query_params["moment"] == "100"
 
 
-def snapshot(path: Path, step: int, seed: int = 0, **fields: object) -> Path:
+def snapshot(path: Path, step: int, seed: int = 0, of_run: str = RUN, **fields: object) -> Path:
     """A snapshot of the checkpoint's run: another very small model, in place of what a training would keep."""
     folder = runs.folder_of(path) / "snapshots"
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed + step)
     model = TransformerAutoencoder(preset_config("tiny", **{**TINY, **fields})).eval()  # type: ignore[arg-type]
-    card = Card(name="then", training={"steps": step} if step else {}, metrics={}, data="", licence="", notes="")
+    training, notes = {"steps": step} if step else {}, f"A snapshot on the way, after {step} steps of run {of_run}."
+    card = Card(name="then", training=training, metrics={}, data="", licence="", notes=notes)
     return save_checkpoint(folder / f"{step:08}.safetensors", model, card)
 
 
@@ -231,6 +237,14 @@ def test_weights_from_before_the_first_step_are_called_untrained(trained: Path) 
     assert "UNTRAINED" in texts(app, "caption")
     assert "random weights" not in texts(open_page(PAGE, moment="20"), "error")
     assert open_page(PAGE, moment="21").session_state.moment == "end"
+
+
+def test_snapshots_of_another_training_are_not_taken_for_the_checkpoint_s(trained: Path) -> None:
+    snapshot(trained, 20, of_run="fedcba9876543210")
+    app = open_page(PAGE, image="garment-30")
+    app.select_slider("choose_moment").set_value("20")
+    run(app)
+    assert "it is a snapshot of another training" in texts(app).replace("\\", "")
 
 
 def test_refused_snapshots_say_why_and_break_nothing(trained: Path) -> None:

@@ -4,7 +4,9 @@ import base64
 import csv
 import io
 import re
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +21,24 @@ from tae.export import metrics_csv
 from tae.gallery import gallery
 from tae.images import encode_png, fit_image
 from tae.metrics import Quality, measure, psnr_of
+from tae.model import TransformerAutoencoder
 from tae.ui import windows
 from tae.windows import MAX_STRIP_PIXELS, decode_windows, embed_windows
-from tests.test_pages import DEMO, HOSTILE, ROOT, build_untrained, drop, go, metrics, open_page, png, run, texts
+from tests.test_pages import (  # noqa: F401
+    DEMO,
+    HOSTILE,
+    ROOT,
+    build_untrained,
+    drop,
+    go,
+    metrics,
+    open_page,
+    png,
+    run,
+    shelf,
+    store,
+    texts,
+)
 
 ANY_WIDTH, WIDE = "demo_tiny_Xx152_p32.safetensors", "demo_tiny_1280x152_p32.safetensors"
 
@@ -290,3 +307,18 @@ def test_the_table_has_a_line_for_the_strip_for_one_latent_and_for_each_window()
     assert [int(row["start"]) for row in rows[2:]] == [0, 152, 304, 456, 596]
     assert int(rows[-1]["end"]) == 900 and rows[0]["image"].startswith("'=")
     assert strip.one is not None and float(rows[1]["r2"]) == pytest.approx(strip.one.r2)
+
+
+def test_a_ribbon_is_shown_by_a_model_that_pads_it() -> None:
+    app = open_strip(DEMO, np.full((10, 20_000), 90, np.uint8))
+    assert not app.error and "PSNR" in metrics(app)
+
+
+def test_a_model_that_draws_no_numbers_is_said_to_and_never_called_exact(store: Callable[..., Path]) -> None:  # noqa: F811
+    def blow_up(model: TransformerAutoencoder) -> None:
+        for parameter in model.decoder.parameters():
+            parameter.fill_(1e38)
+
+    store("huge.safetensors", blow_up)
+    app = open_strip("huge.safetensors", rail(1000), strip="windows")
+    assert "the model draws no finite numbers" in texts(app, "error") and "exact" not in strip_html(app)

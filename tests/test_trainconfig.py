@@ -1,6 +1,7 @@
 """What a training run is: refused values, the command line and JSON as exact inverses."""
 
 import json
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tae.trainconfig import (
     config_from_dict,
     config_to_dict,
     differences,
+    run_id,
     snapshot_steps,
 )
 
@@ -114,3 +116,11 @@ def test_checkpoints_are_named_by_what_they_hold() -> None:
     wide = TrainConfig(preset="small", data="/somewhere/My shoes/", input_size=(152, None), patch_size=None)
     assert str(wide.out_path) == "checkpoints/My shoes_small_Xx152_one-token.safetensors"
     assert str(TrainConfig(data="shoes/**/*.png").out_path) == "checkpoints/shoes_tiny_201x201_p16.safetensors"
+
+
+def test_a_run_is_named_by_what_its_weights_follow_from() -> None:
+    config = TrainConfig(out=Path("a.safetensors"))
+    name = run_id(config, "data")
+    same = TrainConfig(out=Path("b.safetensors"), resume=True, snapshots=3, log_every=7)
+    assert run_id(same, "data") == name and re.fullmatch("[0-9a-f]{16}", name)
+    assert len({name, run_id(config, "other data"), run_id(TrainConfig(seed=1), "data")}) == 3

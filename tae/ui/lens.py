@@ -166,6 +166,7 @@ def moments(active: Active) -> list[Moment]:
     path = checkpoint_files().get(active.key)
     if path is None:
         return []
+    run = active.loaded.card.training.get("run")
     kept = {one.name for one in runs.snapshots(runs.folder_of(path))}
     found = []
     for listed in list_checkpoints(runs.folder_of(path) / "snapshots"):
@@ -175,6 +176,10 @@ def moments(active: Active) -> list[Moment]:
         error = listed.error
         if listed.config is not None and listed.config != active.config:
             error = f"{listed.path.name}: it is a snapshot of another model"
+        elif listed.card is not None and (run is None or f"run {run}." not in listed.card.notes):
+            error = (
+                f"{listed.path.name}: it is a snapshot of another training, not of the one that made this checkpoint"
+            )
         step = own if listed.card is None else _steps(listed.card.training, own)
         found.append(Moment(str(own), step, listed.path, error, listed.size_bytes))
     if not found:

@@ -74,6 +74,15 @@ class Strip:
     one: OneLatent | None
 
 
+def is_possible(active: Active, chosen: Chosen) -> bool:
+    """Whether a picture is wide enough for windows, and not too long for them."""
+    from tae.windows import MAX_STRIP_PIXELS, strip_width, window_width
+
+    rows, columns = chosen.picture.pixels.shape
+    wide = strip_width(rows, columns, active.config)
+    return wide > window_width(active.config) and wide * active.config.input_size[0] <= MAX_STRIP_PIXELS
+
+
 def by_window(active: Active, chosen: Chosen) -> bool:
     """Draws the choice where a picture is wider than a window; whether it is to be shown window by window."""
     from tae.windows import strip_width, window_starts, window_width
@@ -85,7 +94,9 @@ def by_window(active: Active, chosen: Chosen) -> bool:
     wide = strip_width(rows, columns, config)
     if wide <= window:
         return False
-    is_natural = st.session_state.fit == "pad" and wide > (config.max_width if width is None else SHRUNK * width)
+    # A model of any width refuses a wider picture in one latent; one of a fixed size can always show it.
+    is_natural = wide > config.max_width if width is None else wide > SHRUNK * width and is_possible(active, chosen)
+    is_natural = is_natural and st.session_state.fit == "pad"
     natural = WINDOWS if is_natural else ONE
     count = len(window_starts(wide, window))
     numbers = config.latent_dim
@@ -208,6 +219,8 @@ def compute(active: Active, pixels: np.ndarray, fitted: Fitted, step: Progress) 
     psnr = [
         psnr_of(float(((recon[:, start : start + window] - columns(start)) ** 2).mean())) for start in windows.starts
     ]
+    if not np.isfinite(recon).all():
+        raise ImageError("the model draws no finite numbers; choose another checkpoint")
     step(0.8)
     quality, explained = measure(strip, recon), r2(strip, recon)
     step(0.9)
@@ -315,7 +328,7 @@ def _html(key: str, latent_dim: int, _strip: Strip) -> str:
 
 
 def decibels(psnr: float) -> str:
-    return f"{psnr:.1f} dB" if math.isfinite(psnr) else "exact"
+    return "exact" if psnr == math.inf else f"{psnr:.1f} dB"
 
 
 def measures(strip: Strip) -> None:
