@@ -374,6 +374,7 @@ def downloads(active: Active, chosen: Chosen, strip: Strip) -> None:
                 "starts": np.array(windows.starts),
                 "window": np.array(windows.window),
                 "psnr": strip.psnr,
+                "psnr_alone": strip.alone,
             },
             caption=caption,
         )
@@ -405,7 +406,10 @@ def downloads(active: Active, chosen: Chosen, strip: Strip) -> None:
 
 
 def table(active: Active, chosen: Chosen, strip: Strip) -> list[dict[str, object]]:
-    """Figures of the whole strip, of one latent for it where there is one, and of each window: a line each."""
+    """Figures of the whole strip, of one latent for it where there is one, and of each window: a line each.
+
+    psnr: of the blended picture, in a window's columns; psnr_alone: of the picture that the window's own latent makes.
+    """
     windows = strip.windows
 
     def row(method: str, latents: int, start: int, end: int, figures: dict[str, float]) -> dict[str, object]:
@@ -417,11 +421,13 @@ def table(active: Active, chosen: Chosen, strip: Strip) -> list[dict[str, object
         whole.append(("one latent", 1, strip.one.quality, strip.one.r2))
     return [
         *(
-            row(method, count, 0, windows.width, {**quality.as_dict(), "r2": explained})
+            row(method, count, 0, windows.width, {**quality.as_dict(), "r2": explained, "psnr_alone": None})
             for method, count, quality, explained in whole
         ),
         *(
-            row(f"window {number}", 1, start, start + windows.window, {"psnr": float(psnr)})
-            for number, (start, psnr) in enumerate(zip(windows.starts, strip.psnr, strict=True), start=1)
+            row(f"window {number}", 1, start, start + windows.window, {"psnr": float(psnr), "psnr_alone": float(alone)})
+            for number, (start, psnr, alone) in enumerate(
+                zip(windows.starts, strip.psnr, strip.alone, strict=True), start=1
+            )
         ),
     ]
