@@ -1,6 +1,7 @@
 """A wide picture window by window on the page Reconstruct: the choice, the work, what is shown of it, what can be saved."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -412,7 +413,7 @@ def table(active: Active, chosen: Chosen, strip: Strip) -> list[dict[str, object
     """
     windows = strip.windows
 
-    def row(method: str, latents: int, start: int, end: int, figures: dict[str, float]) -> dict[str, object]:
+    def row(method: str, latents: int, start: int, end: int, figures: Mapping[str, float | None]) -> dict[str, object]:
         named = {"image": chosen.title, "checkpoint": active.title, "method": method}
         return {**named, "latents": latents, "start": start, "end": end, **figures}
 
