@@ -62,8 +62,8 @@ TOUR: tuple[Step, ...] = (
         "which shares: dark is much [[weight]], counted in [[x uniform]].",
         "Attention",
         {"image": _GARMENT, **_PATCH},
-        "Move the pointer over the picture: the patch below it is the [[query]], and the dark patches are where it "
-        "places weight. Click to keep one.",
+        "Move the pointer over the picture: the patch below it is the [[query]]; dark patches get its weight. Click to "
+        "keep one.",
     ),
     Step(
         "Heads differ",

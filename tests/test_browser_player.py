@@ -194,7 +194,7 @@ def test_slider_scrubs_and_says_the_frame(open_page: Callable[..., Page]) -> Non
     expect(slider).to_have_attribute("aria-valuetext", "frame 7 of 10")
     expect(screen(page, 1).locator(".tae-error-now")).to_have_text("MSE 0.00700")
     expect(screen(page, 2).locator(".tae-error-now")).to_have_text("MSE 3.00×10⁻⁸")
-    expect(page.locator(f"{PLAYER} .tae-role")).to_have_text("predicted")
+    expect(page.locator(f"{PLAYER} .tae-role")).to_have_text("to be predicted")
     slider.fill("4")
     expect(page.locator(f"{PLAYER} .tae-role")).to_have_text("seen by the model")
     rested(page, 4)
@@ -242,7 +242,7 @@ def test_frames_that_a_row_does_not_have_stay_visibly_empty(open_page: Callable[
 def test_strip_marks_where_the_predictions_begin(open_page: Callable[..., Page]) -> None:
     page = open_page()
     parts = page.locator(f"{FILM} .tae-parts th")
-    assert parts.all_inner_texts() == ["seen by the model", "predicted"]
+    assert parts.all_inner_texts() == ["seen by the model", "to be predicted"]
     lefts = page.locator(f"{FILM} .tae-predicted-first").evaluate_all(
         "cells => cells.map(cell => [cell.getBoundingClientRect().left, getComputedStyle(cell).borderLeftStyle])"
     )

@@ -95,6 +95,48 @@ def test_the_verdict_says_what_the_package_measures(forecast: str, keep: Callabl
     assert where in said
 
 
+def test_a_model_that_says_what_a_guess_says_is_neither_better_nor_worse(
+    keep: Callable[..., Models],
+    shelf: Path,  # noqa: F811
+) -> None:
+    autoencoder, _ = keep()
+    card = Card(name="small", training={"steps": 1}, metrics={}, data="", licence="", notes="")
+    # As it is made, a sequence model predicts the latent that it saw last.
+    save_sequence(shelf / "sequences" / "lstm.safetensors", SequenceModel(autoencoder, 12, 1), card, "small")
+    buffer = io.BytesIO()
+    np.save(buffer, np.stack([np.zeros((32, 32), np.uint8), np.full((32, 32), 255, np.uint8)]))
+    app = drop(open_page(PAGE), ("blink.npy", buffer.getvalue()))
+    assert "no better and no worse than last latent decoded" in verdict(app)
+    assert not app.success and not app.warning
+
+
+def test_of_several_sequence_models_one_is_chosen(keep: Callable[..., Models], shelf: Path) -> None:  # noqa: F811
+    autoencoder, lstm = keep()
+    card = Card(name="as it was made", training={"steps": 1}, metrics={}, data="", licence="", notes="")
+    fresh = SequenceModel(autoencoder, 12, 1).eval()
+    save_sequence(shelf / "sequences" / "second.safetensors", fresh, card, "small")
+    app = open_page(PAGE)
+    for choice, model in (("second.safetensors", fresh), ("lstm.safetensors", lstm)):
+        app.selectbox(key="choose_lstm").set_value(choice)
+        run(app)
+        means = mean_errors(one_step(model, glide()), SEEN)
+        assert f"error {means[LSTM]:.4f}" in verdict(app)
+    assert app.selectbox(key="choose_lstm").options == ["small", "as it was made"]
+
+
+def test_a_model_of_any_width_takes_frames_of_their_own_width(keep: Callable[..., Models]) -> None:
+    _, lstm = keep(input_size=(32, None), max_width=96)
+    frames = np.full((5, 32, 80), 255, np.uint8)
+    for number, frame in enumerate(frames):
+        frame[8:20, 10 * number : 10 * number + 20] = 0
+    buffer = io.BytesIO()
+    np.save(buffer, frames)
+    app = drop(open_page(PAGE), ("wide.npy", buffer.getvalue()))
+    assert not app.error
+    means = mean_errors(one_step(lstm, torch.from_numpy(frames)[:, None] / 255), 3)
+    assert f"error {means[LSTM]:.4f}" in verdict(app) and "frames 4 to 5" in verdict(app)
+
+
 def test_every_method_has_its_curve_of_errors(keep: Callable[..., Models]) -> None:
     _, lstm = keep()
     app = open_page(PAGE)

@@ -339,7 +339,7 @@ class Player {
     return make("tr", {}, make("th", { scope: "row", textContent: label }), ...cells);
   }
 
-  /** "seen | predicted", where both are there. */
+  /** "seen | to be predicted", where both are there. */
   parts() {
     const { count, seen } = this.data;
     if (!seen || seen === count) return [];
@@ -353,7 +353,7 @@ class Player {
         { className: "tae-parts" },
         make("td"),
         part(seen, "seen by the model", "tae-seen"),
-        part(count - seen, "predicted", "tae-predicted-first"),
+        part(count - seen, "to be predicted", "tae-predicted-first"),
       ),
     ];
   }
@@ -532,7 +532,7 @@ class Player {
     this.scrub.value = String(at + 1);
     this.scrub.setAttribute("aria-valuetext", frameWords(at, data.count));
     this.words.textContent = frameWords(at, data.count);
-    this.role.textContent = data.seen === null ? "" : at < data.seen ? "seen by the model" : "predicted";
+    this.role.textContent = data.seen === null ? "" : at < data.seen ? "seen by the model" : "to be predicted";
     this.showColumn();
     this.remember();
     Object.assign(this.root.dataset, {
