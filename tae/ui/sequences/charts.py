@@ -1,0 +1,89 @@
+"""Errors frame by frame, the way through latent space, and which frames the prediction hangs on."""
+
+import numpy as np
+import streamlit as st
+
+from tae.forecast import LINEAR, LSTM, Forecast
+from tae.plots import plot_curves
+from tae.plots.sequence import plot_influence, plot_trajectory
+from tae.ui.sequences import measure
+from tae.ui.sequences.measure import Scene
+
+
+def errors(scene: Scene, forecast: Forecast) -> None:
+    st.subheader("Error of each frame")
+    curves = {name: (np.arange(len(mse)) + forecast.first + 1.0, mse) for name, mse in forecast.mse.items() if len(mse)}
+    if not curves:
+        st.caption("There is no true frame to compare with.")
+        return
+    st.plotly_chart(
+        plot_curves(curves, "Frame", "Mean squared error"),
+        key="sequences_errors",
+        config={"displayModeBar": False},
+        alt="Mean squared error of each method, frame by frame",
+    )
+    st.caption(
+        "Lower is better; 0 is the true frame to the pixel. "
+        + (
+            "Early on, few frames have been seen, and nobody can know how fast the picture moves."
+            if scene.frames_seen is None
+            else "Errors add up: each prediction is made from the ones before."
+        )
+    )
+
+
+def trajectory(scene: Scene, forecast: Forecast) -> None:
+    st.subheader("The way through latent space")
+    pca = measure.plane(scene.embedded)
+    if pca is None:
+        st.caption("All frames have the same latent, or lie on one line: there is no plane to draw.")
+        return
+    shares = pca.variances[:2] / pca.variances.sum()
+    name = LSTM if scene.lstm else LINEAR
+    st.plotly_chart(
+        plot_trajectory(
+            pca.project(scene.embedded.latents, 2),
+            pca.project(forecast.latents[name], 2),
+            forecast.first,
+            (f"Component 1 ({shares[0]:.0%} of the variance)", f"Component 2 ({shares[1]:.0%})"),
+            scene.frames_seen is None,
+            name,
+        ),
+        key="sequences_trajectory",
+        config={"displaylogo": False},
+        alt="Latents of the frames on the plane in which they vary most, with those predicted",
+    )
+    st.caption(
+        f"Each point is a frame's latent, by number; crosses are predicted latents. Two of "
+        f"{scene.active.config.latent_dim} dimensions, those in which this sequence varies most: {shares.sum():.0%} of its "
+        "variance. Points that lie together here can be apart in the others."
+    )
+
+
+def order_matters(scene: Scene) -> None:
+    st.subheader("Which frames does the prediction hang on?")
+    assert scene.lstm is not None
+    frames_seen = scene.frames_seen or scene.count
+    if frames_seen < 2:
+        st.caption("One frame has no order: let the roll-out begin later.")
+        return
+    found = measure.influences(scene.active, scene.lstm, scene.film, scene.embedded, frames_seen)
+    if found is None:
+        return
+    st.plotly_chart(
+        plot_influence(found.dropped, found.swapped, found.shuffled),
+        key="sequences_influence",
+        config={"displayModeBar": False},
+        alt="Change of the predicted frame when a frame is dropped, or two are exchanged",
+    )
+    most = int(found.dropped.argmax()) + 1
+    early = float(found.dropped[: max(1, frames_seen - 4)].max())
+    st.caption(
+        f"The prediction of frame {frames_seen + 1}, after {frames_seen} frames: how far its picture moves (mean squared "
+        f"change) without each of them, and with neighbours exchanged. Frame {most} matters most ({found.dropped.max():.2g}); "
+        f"of those more than four before the end, none moves it by more than {early:.2g}. Shuffling all but the last moves it "
+        f"by {found.shuffled:.2g}. A frame that can be dropped may still have been used: its neighbours tell nearly the same."
+        if frames_seen > 4
+        else f"The prediction of frame {frames_seen + 1}: how far its picture moves (mean squared change) without each of the "
+        f"{frames_seen} frames before it, and with neighbours exchanged."
+    )

@@ -1,0 +1,173 @@
+"""The sequences of a session: what was dropped, the demo's glides, and their frames at a model's size."""
+
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from tae.animation import VIDEO_SUFFIXES
+from tae.config import ModelConfig
+from tae.film import Film, open_film
+from tae.images import SUFFIXES, ImageError, Picture, natural_order, plain_text, to_uint8
+from tae.sequencedata import Found, find_sequences, glide_frames
+from tae.ui.models import Active
+from tae.ui.pictures import MAX_UPLOAD_BYTES, Chosen, no_room
+from tae.ui.results import read_only
+
+GLIDES = 6
+"""Demo sequences to choose from: the first of the test split, whose garments no demo checkpoint was trained on."""
+ENDINGS = (*SUFFIXES, *VIDEO_SUFFIXES)
+"""Of the files that can be dropped."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sequence that the page can show.
+
+    Attributes:
+        key: What the link calls it.
+        title: What the page calls it; a stranger's text, to be escaped.
+        digest: SHA-256 of its files, or what names a demo glide.
+        found: Its files; None for a demo glide.
+        glide: Number of a demo glide.
+        names: {name of a file on disk: as it was dropped}.
+    """
+
+    key: str
+    title: str
+    digest: str
+    found: Found | None = None
+    glide: int = 0
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+def clips() -> dict[str, Clip]:
+    """What can be chosen: the session's own, the latest first, and the demo's."""
+    own: dict[str, Clip] = st.session_state.setdefault("sequence_clips", {})
+    demo = [Clip(f"glide-{number}", f"Glide {number + 1}", f"glide-{number}", None, number) for number in range(GLIDES)]
+    return {**dict(reversed(own.items())), **{clip.key: clip for clip in demo}}
+
+
+def own_clips() -> dict[str, Clip]:
+    return {key: clip for key, clip in clips().items() if clip.found is not None}
+
+
+def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[str]:
+    """Read dropped files and keep them for the session; shows the first sequence among them.
+
+    Animations, stacks and videos are a sequence each; pictures are the frames of one, in the natural order of their names;
+    a single wide one is a strip. They lie in a temporary folder, which goes when the session does.
+
+    Returns:
+        One sentence for each that could not be read; the others are kept.
+    """
+    state = st.session_state
+    own: dict[str, Clip] = state.setdefault("sequence_clips", {})
+    used = sum(path.stat().st_size for clip in own.values() if clip.found for path in clip.found.files)
+    if used + sum(file.size for file in files) > MAX_UPLOAD_BYTES:
+        return [f"A session keeps at most {MAX_UPLOAD_BYTES // 1024**2} MB of sequences; forget yours first."]
+    folder = tempfile.TemporaryDirectory(prefix="tae-sequence-")  # removed with the session's last reference to it
+    names: dict[Path, str] = {}
+    for number, file in enumerate(sorted(files, key=lambda file: natural_order(plain_text(file.name, 200)))):
+        suffix = Path(file.name).suffix.lower()
+        path = Path(folder.name) / f"{number:06}{suffix if suffix in ENDINGS else ''}"
+        path.write_bytes(file.getvalue())
+        names[path] = plain_text(file.name)
+    problems, added, unread = [], [], set(names)
+    for found in find_sequences(folder.name):
+        unread -= set(found.files)
+        first = names[found.files[0]]
+        title = first if len(found.files) == 1 else f"{len(found.files)} frames from {first}"
+        digest = hashlib.sha256()
+        for path in found.files:  # with the names, which notes tell: others' files of other names are other sequences
+            digest.update(names[path].encode() + hashlib.sha256(path.read_bytes()).digest())
+        known_as = {path.name: names[path] for path in found.files}
+        clip = Clip(f"sequence-{digest.hexdigest()[:12]}", title, digest.hexdigest(), found, names=known_as)
+        try:
+            _film(clip.digest, config.input_size, config.max_width, fit, 1, clip, config)
+        except ImageError as error:
+            problems.append(f"{title}: {error}")
+            _remove(found)
+            continue
+        if clip.key in own:
+            _remove(found)
+        own[clip.key] = own.pop(clip.key, clip)  # the latest
+        added.append(clip.key)
+    problems += [f"{names[path]}: it is no picture, animation, stack or video" for path in sorted(unread)]
+    for path in unread:
+        path.unlink()
+    if not added:
+        folder.cleanup()
+        return problems
+    state.setdefault("sequence_folders", []).append(folder)
+    state.sequence, state.frame = added[0], ""
+    return problems
+
+
+def _remove(found: Found) -> None:
+    for path in found.files:
+        path.unlink()
+
+
+def forget_sequences() -> None:
+    """Drop the session's own sequences, and their files."""
+    state = st.session_state
+    for folder in state.pop("sequence_folders", []):
+        folder.cleanup()
+    state.sequence_clips = {}
+    state.sequence = state.frame = ""
+
+
+def film(active: Active, clip: Clip, every: int = 1) -> Film:
+    """Its frames at the model's size.
+
+    Raises:
+        ImageError: If they cannot be read, or there are fewer than two.
+    """
+    config = active.config
+    return _film(clip.digest, config.input_size, config.max_width, st.session_state.fit, every, clip, config)
+
+
+@st.cache_resource(max_entries=12, show_spinner="Reading the frames…")
+def _film(
+    digest: str,
+    input_size: tuple[int, int | None],
+    max_width: int,
+    fit: str,
+    every: int,
+    _clip: Clip,
+    _config: ModelConfig,
+) -> Film:
+    if _clip.found is not None:
+        found = open_film(_clip.found, _config, fit, every)
+    else:
+        height, width = input_size
+        frames = list(glide_frames("test", _clip.glide, 0, (height, width or height)))[::every]
+        if len(frames) < 2:
+            raise ImageError(f"a glide must have at least two frames, got one of every {every}; take more of them")
+        found = Film(np.stack(frames))
+    read_only(found.frames)
+    return found
+
+
+def add_frame(clip: Clip, one: Film, frame: int) -> str | None:
+    """Keep one frame among the session's pictures, and show it there.
+
+    Returns:
+        Why it is not kept; None where it is.
+    """
+    pixels = one.frames[frame]
+    refused = no_room(pixels.nbytes)
+    if refused is not None:
+        return refused
+    key = f"upload-{hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).hexdigest()[:12]}"
+    title = f"{clip.title}, frame {frame + 1}"
+    picture = Picture(np.array(pixels), one.notes, "sequence", to_uint8(pixels))
+    st.session_state.uploads[key] = (Chosen(key, title, key, picture), pixels.nbytes)
+    st.session_state.image = key
+    return None

@@ -1,0 +1,93 @@
+"""What can be chosen: the sequence, every which of its frames, what is predicted."""
+
+import streamlit as st
+
+from tae.film import MAX_FRAMES, ordinal
+from tae.forecast import SEEN, STEPS
+from tae.images import escape_markdown
+from tae.ui.models import Active
+from tae.ui.sequences import clips
+from tae.ui.sequences.clips import Clip
+from tae.ui.view import choose
+
+FORECASTS = {"step": "One step ahead", "roll": "Roll-out"}
+EVERY = ["1", "2", "3", "4", "5", "8", "10", "15", "30"]
+
+
+def drop_zone(active: Active) -> None:
+    state = st.session_state
+    files = st.file_uploader(
+        "Your sequence: a GIF, WebP, TIFF or .npy stack, a video, several pictures as frames in the order of their names, or "
+        "one wide strip. It stays on this machine.",
+        type=[suffix.lstrip(".") for suffix in clips.ENDINGS],
+        accept_multiple_files=True,
+        key=f"sequences_files_{state.upload_round}",
+        help=f"The first {MAX_FRAMES} frames are shown, fewer where they are large.",
+    )
+    if files:
+        with st.spinner("Reading the frames…"):
+            state.sequence_problems = clips.add_sequences(files, active.config, state.fit)
+        state.upload_round += 1
+        st.rerun()
+    for problem in state.get("sequence_problems", []):
+        st.error(escape_markdown(problem), icon=":material/broken_image:")
+    own = clips.own_clips()
+    if own and st.button(
+        f"Forget my {len(own)} sequence{'s' * (len(own) > 1)}", icon=":material/delete:", type="tertiary"
+    ):
+        forget_dialog()
+
+
+@st.dialog("Forget your sequences?")
+def forget_dialog() -> None:
+    st.write("They are removed from this session; your files stay where they are.")
+    if st.button("Forget them", type="primary"):
+        clips.forget_sequences()
+        st.session_state.sequence_problems = []
+        st.rerun()
+
+
+def choose_clip() -> tuple[Clip, int]:
+    offer = clips.clips()
+    if st.session_state.sequence.startswith("sequence-") and st.session_state.sequence not in offer:
+        st.warning("The link names a sequence that was dropped in another session; showing another.")
+    key = choose(
+        "sequence",
+        st.selectbox,
+        "Sequence",
+        list(offer),
+        format_func=lambda key: offer[key].title if offer[key].found is None else f"Yours: {offer[key].title}",
+        width=280,
+        help="Glides: a camera moves evenly along a rail of garments that no demo checkpoint was trained on.",
+    )
+    with st.container(key="expert_every", width=150):
+        every = choose(
+            "every",
+            st.selectbox,
+            "Take every … frame",
+            EVERY,
+            format_func=lambda every: "every frame" if every == "1" else f"every {ordinal(int(every))} frame",
+            help="For videos, whose frames hardly differ from one to the next. A wide strip keeps all of its windows.",
+        )
+    return offer[key], int(every)
+
+
+def choose_forecast(count: int) -> int | None:
+    """How many frames come before a roll-out; None: one step ahead."""
+    way = choose(
+        "forecast",
+        st.segmented_control,
+        "What is predicted",
+        list(FORECASTS),
+        format_func=lambda way: FORECASTS[way],
+        help=f"One step ahead: each frame from the true ones before it. Roll-out: {STEPS} frames in a row, each prediction "
+        "taken for the truth by the next.",
+    )
+    if way == "step":
+        return None
+    options = [str(number) for number in range(1, count + 1)]
+    if st.session_state.seen not in options:
+        st.session_state.seen = str(min(SEEN, count - 1))
+    with st.container(width=240):
+        seen = choose("seen", st.select_slider, "After frame", options)
+    return int(seen)

@@ -1,0 +1,102 @@
+"""Sequence models: those that belong to the autoencoder that is shown, and the choice of one."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+
+from tae.checkpoint import CheckpointError
+from tae.images import escape_markdown, plain_text
+from tae.sequencefile import ListedSequence, LoadedSequence, autoencoder_digest, list_sequences, load_sequence
+from tae.ui.models import Active, checkpoints_folder
+from tae.ui.results import MODEL_LOCK
+from tae.ui.view import choose
+
+
+@dataclass(frozen=True)
+class OfferedModels:
+    """Checkpoints of sequence models.
+
+    Attributes:
+        fitting: {file name: as its header tells} of those that predict the next embedding of the model that is shown.
+        others: {file name: name of the autoencoder that it belongs to}, of those that predict embeddings.
+        problems: One sentence for each that cannot be read, or cannot be shown.
+    """
+
+    fitting: Mapping[str, ListedSequence]
+    others: Mapping[str, str]
+    problems: Sequence[str]
+
+
+def sequence_models(active: Active) -> OfferedModels:
+    """Those in `checkpoints/sequences/`."""
+    fitting, others, problems = {}, {}, []
+    own = _autoencoder_digest(active.loaded.digest, active)
+    for listed in list_sequences(checkpoints_folder() / "sequences"):
+        if listed.belongs is None or listed.config is None:
+            problems.append(str(listed.error))
+        elif listed.config.head != "next":
+            problems.append(f"{plain_text(listed.path.name)}: it predicts no frames, so there is nothing to draw")
+        elif listed.belongs.is_inside:
+            problems.append(
+                f"{plain_text(listed.path.name)}: it has an autoencoder of its own inside; the page shows none of these"
+            )
+        elif listed.belongs.sha256 == own:
+            fitting[listed.path.name] = listed
+        else:
+            others[listed.path.name] = listed.belongs.name
+    return OfferedModels(fitting, others, problems)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _autoencoder_digest(model_digest: str, _active: Active) -> str:
+    return autoencoder_digest(_active.loaded.model)
+
+
+def load_lstm(active: Active, listed: ListedSequence) -> LoadedSequence:
+    """A sequence model with the autoencoder that is shown.
+
+    Raises:
+        CheckpointError: If its file is refused.
+    """
+    try:
+        info = listed.path.stat()
+    except OSError as error:
+        raise CheckpointError(f"{plain_text(listed.path.name)}: the file can no longer be read") from error
+    return _load(str(listed.path), info.st_size, info.st_mtime_ns, info.st_ino, active.loaded.digest, active)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _load(path: str, size: int, changed: int, inode: int, model_digest: str, _active: Active) -> LoadedSequence:
+    with MODEL_LOCK:
+        return load_sequence(path, _active.loaded.model)
+
+
+def choose_lstm(active: Active) -> LoadedSequence | None:
+    """The sequence model; where none belongs to the autoencoder, how to come by one."""
+    offer = sequence_models(active)
+    for problem in offer.problems:
+        st.warning(escape_markdown(problem), icon=":material/broken_image:")
+    if not offer.fitting:
+        there = ", ".join(sorted({escape_markdown(name) for name in offer.others.values()}))
+        st.info(
+            "**No sequence model belongs to this checkpoint**, so that nothing is predicted here but by guesses."
+            + (f" There is one for: {there}; choose that checkpoint in the sidebar." if there else "")
+            + (" This one trains one:" if active.is_trained and active.key.endswith(".safetensors") else ""),
+            icon=":material/timeline:",
+        )
+        if active.is_trained and active.key.endswith(".safetensors"):
+            st.code(
+                f"python -m tae.train_sequence --checkpoint {shlex.quote(f'checkpoints/{active.key}')}", language="bash"
+            )
+        return None
+    titles = {name: listed.card.name if listed.card else name for name, listed in offer.fitting.items()}
+    name = next(iter(titles))
+    if len(titles) > 1:
+        name = choose("lstm", st.selectbox, "Sequence model", list(titles), format_func=titles.get, width=320)
+    try:
+        return load_lstm(active, offer.fitting[name])
+    except CheckpointError as error:
+        st.warning(escape_markdown(str(error)), icon=":material/broken_image:")
+        return None

@@ -1,0 +1,172 @@
+"""What models make of a sequence, computed once for all sessions and kept."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+import torch
+
+from tae.film import Film
+from tae.forecast import STEPS, Forecast, Influence, influence, one_step, roll_out
+from tae.images import safe_name
+from tae.latent import Pca, decode_latents, fit_pca
+from tae.sequence import embed_sequence
+from tae.sequencefile import LoadedSequence
+from tae.ui.models import Active
+from tae.ui.results import pass_seconds, read_only
+from tae.ui.sequences.clips import Clip
+from tae.ui.work import Progress, measured
+
+CHUNK = 8
+"""Frames that go through the model at once."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A film through the autoencoder.
+
+    Attributes:
+        latents: (T, D) float32; read only.
+        recons: (T, H, W) float32 in [0, 1]; read only.
+        mse: (T,) of each reconstruction.
+    """
+
+    latents: np.ndarray
+    recons: np.ndarray
+    mse: np.ndarray
+
+
+def key_of(active: Active, one: Film) -> str:
+    """Names model and frames in caches."""
+    return f"{active.loaded.digest}|{one.digest}"
+
+
+@st.cache_resource(max_entries=12, show_spinner=False)
+def _shelf(name: str, key: str) -> dict:
+    return {}  # filled by `measured`; a forecast of a long film takes up to 115 MB
+
+
+def embed(active: Active, one: Film) -> Embedded | None:
+    """Every frame embedded and drawn again; None while that is not computed.
+
+    Raises:
+        ValueError: If the model draws what is no number.
+    """
+    count, _, width = one.frames.shape
+
+    def compute(progress: Progress) -> Embedded:
+        model = active.loaded.model
+        latents, recons = [], []
+        for start in range(0, count, CHUNK):
+            frames = torch.from_numpy(np.array(one.frames[start : start + CHUNK]))[:, None]
+            latents.append(embed_sequence(model, frames).float().numpy())
+            recons.append(decode_latents(model, latents[-1], width))
+            progress(min(1.0, (start + CHUNK) / count))
+        drawn = np.concatenate(recons)
+        if not np.isfinite(drawn).all():
+            raise ValueError("reconstructions must be finite numbers, and these are not; choose another checkpoint")
+        mse = ((drawn.astype(np.float64) - one.frames) ** 2).mean(axis=(1, 2))
+        return Embedded(read_only(np.concatenate(latents)), read_only(drawn), mse)
+
+    def seconds() -> float:
+        return count * pass_seconds(active.config)
+
+    return measured(
+        "sequence_embedded", key_of(active, one), f"Embedding {count} frames", seconds, compute, shelf=_shelf
+    )
+
+
+def forecast(
+    active: Active, lstm: LoadedSequence | None, one: Film, embedded: Embedded, frames_seen: int | None
+) -> Forecast | None:
+    """What is predicted: each frame from those before it, or a roll-out after `frames_seen`; None while not computed.
+
+    Raises:
+        ValueError: If what is predicted is no number.
+    """
+    count = len(one.frames)
+
+    def compute(progress: Progress) -> Forecast:
+        model = active.loaded.model if lstm is None else lstm.model
+        frames, latents, recons = (
+            torch.from_numpy(np.array(some)) for some in (one.frames, embedded.latents, embedded.recons)
+        )
+        known = {"latents": latents, "recons": recons[:, None], "progress": progress}
+        if frames_seen is None:
+            return one_step(model, frames[:, None], **known)
+        return roll_out(model, frames[:, None], frames_seen, STEPS, **known)
+
+    def seconds() -> float:
+        return (2 if lstm else 1) * (count if frames_seen is None else STEPS) * pass_seconds(active.config) / 2
+
+    key = f"{key_of(active, one)}|{lstm.digest if lstm else ''}|{frames_seen}"
+    words = "Predicting frames" if lstm else "Guessing frames without a model"
+    return measured("sequence_forecast", key, words, seconds, compute, shelf=_shelf)
+
+
+def influences(
+    active: Active, lstm: LoadedSequence, one: Film, embedded: Embedded, frames_seen: int
+) -> Influence | None:
+    """What dropping and shuffling the frames seen does to the prediction of the next; None while not computed."""
+
+    def compute(progress: Progress) -> Influence:
+        latents = torch.from_numpy(np.array(embedded.latents[:frames_seen]))
+        return influence(lstm.model, latents, one.frames.shape[2], progress=progress)
+
+    def seconds() -> float:
+        return (2 * frames_seen + 16) * pass_seconds(active.config) / 2
+
+    key = f"{key_of(active, one)}|{lstm.digest}|{frames_seen}"
+    return measured("sequence_influence", key, "Dropping and shuffling frames", seconds, compute)
+
+
+def plane(embedded: Embedded) -> Pca | None:
+    """The plane in which the sequence's latents vary most; None where they are all the same."""
+    try:
+        found = fit_pca(embedded.latents)
+    except ValueError:
+        return None
+    return found if len(found.variances) > 1 else None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What everything on the page is about.
+
+    Attributes:
+        active: The autoencoder.
+        lstm: The sequence model, where one belongs to it.
+        clip: The sequence.
+        film: Its frames.
+        embedded: What the autoencoder makes of them.
+        frames_seen: Before the first frame that is predicted in a roll-out; None: one step ahead, all the way.
+    """
+
+    active: Active
+    lstm: LoadedSequence | None
+    clip: Clip
+    film: Film
+    embedded: Embedded
+    frames_seen: int | None
+
+    @property
+    def count(self) -> int:
+        return len(self.film.frames)
+
+    @property
+    def is_trained(self) -> bool:
+        """Both models, where there are two."""
+        return self.active.is_trained and (self.lstm is None or self.lstm.card.is_trained)
+
+    @property
+    def stem(self) -> str:
+        """Of file names."""
+        return f"{'' if self.is_trained else 'UNTRAINED_'}{safe_name(self.clip.title)}"
+
+    @property
+    def about(self) -> str:
+        """What an export is of; a stranger's text."""
+        untrained = "" if self.is_trained else "UNTRAINED MODEL: random weights · "
+        told = "one step ahead" if self.frames_seen is None else f"roll-out after {self.frames_seen} frames"
+        model = f" · {self.lstm.card.name}, {told}" if self.lstm else ""
+        return f"{untrained}{self.clip.title} · {self.active.title}{model}"
