@@ -1,25 +1,21 @@
-"""The latent space of a model on its page: the test set embedded once for all sessions, its map, ways through it."""
+"""What the page Latent space measures: the test set embedded once for all sessions, its map, ways through it."""
 
-import base64
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import streamlit as st
-from streamlit.components.v2 import component
 
 from tae import latent
 from tae.checkpoint import Loaded
-from tae.component import read_script
 from tae.config import ModelConfig
 from tae.datasets import DemoSource
 from tae.evaluate import reconstruct
-from tae.images import Fitted, encode_png, to_uint8
+from tae.images import Fitted, safe_name
 from tae.latent import LatentMap
 from tae.metrics import psnr_of
 from tae.plots.latent import contact_sheet
 from tae.ui.models import Active
+from tae.ui.pictures import Chosen
 from tae.ui.results import MODEL_LOCK, as_batch, digest_of, pass_seconds, read_only
 from tae.ui.work import Progress, measured
 
@@ -30,13 +26,6 @@ COLUMNS = 25
 BATCH = 16
 FRAMES = 21
 """Pictures on the way from one to another."""
-
-_STYLE = """
-.tae-hover {position: fixed; z-index: 1000; pointer-events: none; background-color: #fff; border: 1px solid #7d8aa5;
-  border-radius: 3px; box-shadow: 0 2px 8px rgba(0, 0, 0, 0.35)}
-.tae-hover[hidden] {display: none}
-"""
-_hover = component("tae_latent_hover", css=_STYLE, js=read_script(Path(__file__).with_name("latent_hover.js")))
 
 
 @dataclass(frozen=True)
@@ -67,6 +56,53 @@ class TestSet:
         height, width = self.cell
         row, column = divmod(number, COLUMNS)
         return self.sheet[row * height :, column * width :][:height, :width]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What everything on the page is about.
+
+    Attributes:
+        active: The model.
+        chosen: The picture of the sidebar.
+        fitted: That picture as the model sees it.
+        tests: The test set.
+    """
+
+    active: Active
+    chosen: Chosen
+    fitted: Fitted
+    tests: TestSet
+
+    @property
+    def latent(self) -> np.ndarray:
+        """(D,) of the picture."""
+        return latent_of(self.active, self.fitted)
+
+    @property
+    def width(self) -> int:
+        """Of the picture, in pixels."""
+        return self.fitted.pixels.shape[1]
+
+    @property
+    def is_wide(self) -> bool:
+        return self.width > 2 * self.fitted.pixels.shape[0]
+
+    @property
+    def stem(self) -> str:
+        """Of file names."""
+        return f"{'' if self.active.is_trained else 'UNTRAINED_'}{safe_name(self.chosen.title)}"
+
+    @property
+    def about(self) -> str:
+        """What an export is of; a stranger's text."""
+        untrained = "" if self.active.is_trained else "UNTRAINED MODEL: random weights · "
+        return (
+            f"{untrained}{self.chosen.title} · {self.active.title} · latent of {self.active.config.latent_dim} numbers"
+        )
+
+    def draw(self, latents: np.ndarray) -> np.ndarray:
+        return draw(self.active, latents, self.width)
 
 
 def find_tests(active: Active) -> TestSet | None:
@@ -185,47 +221,6 @@ def usual_distance(active: Active, tests: TestSet, metric: str) -> float:
 @st.cache_data(max_entries=32, show_spinner=False)
 def _usual_distance(model_digest: str, metric: str, _latents: np.ndarray) -> float:
     return float(np.median(latent.neighbours(_latents, _latents, 2, metric)[1][:, 1]))
-
-
-def hover(
-    active: Active,
-    tests: TestSet,
-    own: Sequence[np.ndarray],
-    beside: str,
-    on_click: Callable[[int | None], None],
-) -> None:
-    """Show the picture of the point under the pointer, and tell of clicks.
-
-    Args:
-        active: The model.
-        tests: Points 0 to n - 1.
-        own: (H, W) in [0, 1], points n, n + 1 ...
-        beside: Key of the container that holds the plot.
-        on_click: Gets the number of a point that was clicked, None after a double click.
-    """
-    key = "latent_hover"
-
-    def tell() -> None:
-        number = st.session_state[key].get("clicked")
-        if isinstance(number, (int, float)) and number == number // 1:
-            on_click(int(number) if 0 <= number < len(tests) + len(own) else None)
-
-    height, width = tests.cell
-    about = {"columns": COLUMNS, "width": width, "height": height}
-    sheets = [{"url": _sheet_url(active.loaded.digest, tests.sheet), "first": 0, "count": len(tests), **about}]
-    if own:
-        sheet = contact_sheet([to_uint8(one) for one in own], width, COLUMNS, height)
-        sheets.append({"url": _url(sheet), "first": len(tests), "count": len(own), **about})
-    _hover(key=key, data={"beside": f"st-key-{beside}", "sheets": sheets}, height=1, on_clicked_change=tell)
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def _sheet_url(model_digest: str, _sheet: np.ndarray) -> str:
-    return _url(_sheet)
-
-
-def _url(pixels: np.ndarray) -> str:
-    return f"data:image/png;base64,{base64.b64encode(encode_png(pixels)).decode()}"
 
 
 def _source(config: ModelConfig) -> DemoSource:

@@ -1,0 +1,1 @@
+"""The page Latent space: what it measures, and its sections, a file each."""

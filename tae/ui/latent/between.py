@@ -1,0 +1,116 @@
+"""Between two pictures: the way from one latent to the other, and what the decoder draws on it."""
+
+import numpy as np
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from tae import export
+from tae.export_strip import strips_figure
+from tae.images import encode_png, escape_markdown, fit_image, safe_name
+from tae.latent import PATHS, interpolation_gif, neighbours
+from tae.ui.latent import measure
+from tae.ui.latent.measure import FRAMES, Scene
+from tae.ui.pictures import Chosen, offered
+from tae.ui.sidebar import panels
+from tae.ui.view import choose, write_link
+
+PATH_NAMES = {"linear": "Straight", "spherical": "Along the sphere"}
+POSITIONS = [str(round(100 * number / (FRAMES - 1))) for number in range(FRAMES)]
+
+
+def between(scene: Scene) -> None:
+    offer = offered(scene.active.config)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="expert_latent_between"):
+        key = choose(
+            "other",
+            st.selectbox,
+            "To the picture",
+            [key for key in (*offer.samples, *offer.own) if key != scene.chosen.key],
+            format_func=offer.title,
+            width=260,
+        )
+        path = choose(
+            "path",
+            st.segmented_control,
+            "Way",
+            list(PATHS),
+            format_func=lambda name: PATH_NAMES[name],
+            help="Straight: every number changes evenly. Along the sphere: the direction turns evenly, and so does the "
+            "length; the way does not cut through the middle, where few pictures are (White 2016).",
+        )
+    other = offer[key]
+    try:
+        # At the same size, or the pictures between would have none.
+        end = fit_image(other.picture.pixels, scene.fitted.pixels.shape, st.session_state.fit)
+        points, frames = measure.way(scene.active, scene.fitted, end, path)
+    except ValueError as error:
+        st.error(f"There is no such way: {escape_markdown(str(error))}")
+        return
+    walk(scene, other, points, frames, path)
+
+
+@st.fragment
+def walk(scene: Scene, other: Chosen, points: np.ndarray, frames: np.ndarray, path: str) -> None:
+    place = choose(
+        "at",
+        st.select_slider,
+        "Where on the way",
+        POSITIONS,
+        format_func=lambda share: f"{share} %",
+    )
+    at = POSITIONS.index(place)
+    titles = (f"{scene.chosen.title}, reconstructed", f"{place} % of the way", f"{other.title}, reconstructed")
+    for cell, title, number in zip(three(scene), titles, (0, at, FRAMES - 1), strict=True):
+        with cell:
+            st.image(encode_png(frames[number]), width="stretch", alt=title)
+            st.markdown(escape_markdown(title))
+    _, distances = neighbours(points[at][None], scene.tests.latents, 1)
+    usual = measure.usual_distance(scene.active, scene.tests, "euclidean")
+    st.caption(
+        f"{PATH_NAMES[path]}, {place} % of the way. The nearest test image is {distances[0, 0] / usual:.1f} times as far from "
+        "here as test images are from each other (median of nearest). No picture need exist for a point between two."
+    )
+    few = list(range(0, FRAMES, (FRAMES - 1) // 5))
+    with st.container(horizontal=not scene.is_wide, gap="small"):
+        for number in few:
+            with st.container(width="stretch", gap="xsmall"):
+                st.image(encode_png(frames[number]), width="stretch", alt=f"{POSITIONS[number]} % of the way")
+                st.caption(f"{POSITIONS[number]} %")
+    stem = f"{scene.stem}_to_{safe_name(other.title)}_{path}"
+    about = f"{scene.about} · {PATH_NAMES[path].lower()} to {other.title}"
+    row = [(frames[number], f"{POSITIONS[number]} %") for number in few]
+    with st.container(horizontal=True, key="expert_latent_walk"):
+        st.download_button(
+            "Animation (GIF)",
+            lambda: interpolation_gif(frames),
+            f"{stem}.gif",
+            "image/gif",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        for fmt, mime in export.FORMATS:
+            st.download_button(
+                f"Strip ({fmt.upper()})",
+                lambda fmt=fmt: strips_figure([row], about, fmt, not scene.active.is_trained),
+                f"{stem}.{fmt}",
+                mime,
+                icon=":material/download:",
+                on_click="ignore",
+            )
+        st.download_button(
+            "Pictures and latents (NPZ)",
+            lambda: export.maps_npz({"frames": frames, "latents": points}, caption=about),
+            f"{stem}.npz",
+            "application/octet-stream",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+    write_link()
+
+
+def three(scene: Scene) -> list[DeltaGenerator]:
+    """Places for three pictures: beside each other, however narrow the window, unless they are wide."""
+    if scene.is_wide:
+        return panels(scene.fitted.pixels, 3)
+    row = st.container(horizontal=True)
+    return [row.container(width="stretch") for _ in range(3)]

@@ -1,0 +1,165 @@
+"""Directions: the picture's latent moved along the principal components of the test set."""
+
+import re
+
+import numpy as np
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from tae import export, plots
+from tae.export_strip import strips_figure
+from tae.images import encode_png
+from tae.latent import Pca, dimensions_for
+from tae.ui.guide import prose
+from tae.ui.latent import measure
+from tae.ui.latent.between import three
+from tae.ui.latent.measure import Scene
+from tae.ui.view import write_link
+
+SLIDERS = 8
+
+
+@st.fragment
+def directions(scene: Scene) -> None:
+    pca = measure.layout(scene.active, scene.tests, "pca").pca
+    count = min(SLIDERS, len(pca.variances))
+    own = pca.scores(scene.latent[None])[0]
+    ranges = [
+        (float(np.floor(min(pca.low[one], own[one])) - 1), float(np.ceil(max(pca.high[one], own[one])) + 1))
+        for one in range(count)
+    ]
+    asked = read_scores(st.session_state.scores, count)
+    wanted = {one: min(ranges[one][1], max(ranges[one][0], score)) for one, score in asked.items()}
+    st.session_state.scores = write_scores(wanted)
+    moved = pca.moved(scene.latent, wanted)
+    plain, changed = scene.draw(np.array([scene.latent, moved.astype(np.float32)]))
+    prose(
+        "Move the picture along the [[principal components]] of the test images' latents, and see what the "
+        "decoder draws there."
+    )
+    if scene.is_wide:
+        pictures, *places = st.container(), *st.columns(2)
+    else:
+        with st.container(key="latent_columns"):
+            pictures, *places = st.columns([3, 2])
+    spread = [place for place in places for _ in range(-(-count // len(places)))]
+    sliders(pca, own, wanted, ranges, spread[:count])
+    with pictures:
+        first, second, third = three(scene)
+        for cell, title, pixels in ((first, "Reconstruction", plain), (second, "With the sliders", changed)):
+            with cell:
+                st.markdown(f"**{title}**")
+                st.image(encode_png(pixels), width="stretch", alt=title)
+        with third:
+            st.markdown("**What changed**")
+            st.plotly_chart(
+                plots.plot_change(changed - plain),
+                key="latent_change",
+                config={"displayModeBar": False},
+                alt="Signed difference of the two pictures on colours centred on zero",
+            )
+        moved_to = [one for one in pca.beyond(pca.scores(moved[None], count)[0]) if one in wanted]
+        warn_outside(moved_to, pca.beyond(own[: dimensions_for(pca.variances, 0.95)]))
+        st.caption(
+            f"Principal directions of {pca.num_images} demo test images, the strongest first; numbers are standard deviations "
+            "of these from their mean. Directions are of variance, not of meaning: one that looks like a single property "
+            "may change others too."
+        )
+        told = ", ".join(f"component {one + 1} at {score:+.1f}" for one, score in wanted.items()) or "nothing moved"
+        about = f"{scene.about} · {told}"
+        arrays = {"latent": scene.latent, "moved": moved, "reconstruction": plain, "picture": changed}
+        with st.container(horizontal=True, key="expert_latent_directions"):
+            st.button(
+                "Reset", icon=":material/restart_alt:", disabled=not wanted, on_click=reset_scores, key="latent_reset"
+            )
+            st.download_button(
+                "Both pictures (PNG)",
+                lambda: strips_figure(
+                    [[(plain, "reconstruction"), (changed, "moved")]], about, "png", not scene.active.is_trained
+                ),
+                f"{scene.stem}_directions.png",
+                "image/png",
+                icon=":material/download:",
+                on_click="ignore",
+            )
+            st.download_button(
+                "Pictures and latents (NPZ)",
+                lambda: export.maps_npz(arrays, caption=about),
+                f"{scene.stem}_directions.npz",
+                "application/octet-stream",
+                icon=":material/download:",
+                on_click="ignore",
+            )
+    write_link()
+
+
+def sliders(
+    pca: Pca,
+    own: np.ndarray,
+    wanted: dict[int, float],
+    ranges: list[tuple[float, float]],
+    places: list[DeltaGenerator],
+) -> None:
+    """One in each place, for the strongest directions; one that nobody moved stands at the picture's own score."""
+    state = st.session_state
+    shares = pca.variances / pca.variances.sum()
+    for one, (place, (least, most)) in enumerate(zip(places, ranges, strict=True)):
+        key = f"latent_direction_{one}"
+        state[key] = wanted.get(one, round(float(own[one]), 1))
+        place.slider(
+            f"Component {one + 1}: {shares[one]:.0%} of the variance" + (" · moved" if one in wanted else ""),
+            least,
+            most,
+            step=0.1,
+            format="%+.1f",
+            key=key,
+            on_change=keep_score,
+            args=(one, key, len(places)),
+            help=f"The picture's own: {own[one]:+.2f}. Test images: {pca.low[one]:+.1f} to {pca.high[one]:+.1f}.",
+        )
+
+
+def keep_score(one: int, key: str, count: int) -> None:
+    scores = read_scores(st.session_state.scores, count)
+    st.session_state.scores = write_scores({**scores, one: st.session_state[key]})
+
+
+def reset_scores() -> None:
+    st.session_state.scores = ""
+
+
+def read_scores(text: str, count: int) -> dict[int, float]:
+    """A link's {direction: score}, such as "0:1.5,3:-2.0"; what is no such thing is left out."""
+    found = re.findall(r"(?:^|,)([0-9]{1,3}):(-?[0-9]{1,3}(?:\.[0-9])?)(?=,|$)", text, re.ASCII)
+    return {int(one): float(score) for one, score in found if int(one) < count}
+
+
+def write_scores(scores: dict[int, float]) -> str:
+    return ",".join(f"{one}:{score:.1f}" for one, score in sorted(scores.items()))
+
+
+def warn_outside(moved_to: list[int], own: list[int]) -> None:
+    """Where the decoder draws what no test image has.
+
+    Args:
+        moved_to: Directions moved beyond every test image.
+        own: Directions in which the picture itself lies beyond them, of those that hold most of the variance.
+    """
+    if moved_to:
+        st.warning(
+            f"**Outside the test set** in {components(moved_to)}: no test image lies so far out, and the decoder is on its "
+            "own there.",
+            icon=":material/explore_off:",
+        )
+    if own:
+        st.info(
+            f"The picture itself lies beyond every test image in {components(own)}: it is unlike all of them.",
+            icon=":material/explore_off:",
+        )
+
+
+def components(numbers: list[int]) -> str:
+    """In words, such as "component 3" and "components 1, 4 and 9 others"."""
+    first = ", ".join(str(number + 1) for number in numbers[:8])
+    more = f" and {len(numbers) - 8} others" if len(numbers) > 8 else ""
+    return f"component{'s' * (len(numbers) > 1)} {first}{more}"

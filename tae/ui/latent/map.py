@@ -1,0 +1,256 @@
+"""Map: the test set as points, the picture's place among them, what was chosen, and the nearest."""
+
+import re
+from functools import partial
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from tae import export
+from tae.images import Fitted, ImageError, encode_png, escape_markdown
+from tae.latent import METRICS, LatentMap, neighbours
+from tae.plots.latent import contact_sheet, plot_latent_map, selected_points
+from tae.ui.guide import prose
+from tae.ui.latent import measure
+from tae.ui.latent.hover import hover
+from tae.ui.latent.measure import Scene
+from tae.ui.pictures import uploaded
+from tae.ui.results import fit
+from tae.ui.sidebar import panels
+from tae.ui.view import choose, write_link
+
+LAYOUTS = {"pca": "PCA", "tsne": "t-SNE"}
+COLOURS = {"kind": "Kind", "ink": "Ink", "psnr": "PSNR"}
+UNITS = {"psnr": "PSNR (dB)", "ink": "ink, share of the page"}
+METRIC_NAMES = {"euclidean": "Euclidean", "cosine": "Cosine"}
+NEAREST = 6
+MAX_GALLERY = 60
+MAX_RINGS = 12
+
+
+def map_section(scene: Scene) -> None:
+    kinds = dict.fromkeys(scene.tests.kinds)
+    colours = [name for name in COLOURS if name != "kind" or len(kinds) > 1]
+    with st.container(horizontal=True, vertical_alignment="bottom", key="expert_latent_map"):
+        method = choose(
+            "layout",
+            st.segmented_control,
+            "Layout",
+            list(LAYOUTS),
+            format_func=lambda name: LAYOUTS[name],
+            help="PCA: the two directions in which the latents vary most. t-SNE: neighbours stay neighbours, and nothing "
+            "else is kept.",
+        )
+        colour = choose("colour", st.segmented_control, "Colour", colours, format_func=lambda name: COLOURS[name])
+    values = scene.tests.ink if colour == "ink" else measure.find_psnrs(scene.active) if colour == "psnr" else None
+    own, refused = own_pictures(scene)
+    for sentence in refused:
+        st.caption(sentence)
+    explore(scene, measure.layout(scene.active, scene.tests, method), colour, values, own)
+
+
+def own_pictures(scene: Scene) -> tuple[list[tuple[str, Fitted]], list[str]]:
+    """(title, fitted) of the sidebar's picture and the uploaded ones; a sentence for each that cannot be fitted."""
+    own, refused = [(scene.chosen.title, scene.fitted)], []
+    for one in uploaded():
+        if one.key != scene.chosen.key:
+            try:
+                own.append((one.title, fit(scene.active, one)))
+            except ImageError as error:
+                refused.append(f"Not on the map: {escape_markdown(one.title)}: {escape_markdown(str(error))}")
+    return own, refused
+
+
+@st.fragment
+def explore(
+    scene: Scene, laid: LatentMap, colour: str, values: np.ndarray | None, own: list[tuple[str, Fitted]]
+) -> None:
+    """The map, what was chosen on it, and the picture's neighbours."""
+    state = st.session_state
+    total = len(scene.tests) + len(own)
+    points = [int(one) for one in re.findall(r"[0-9]{1,7}", state.points) if int(one) < total]
+    state.points = ",".join(map(str, points))
+    with st.container(key="latent_columns"):
+        left, right = (st.container(), st.container()) if scene.is_wide else st.columns([3, 2])
+    with left:
+        titles = [title for title, _ in own]
+        latents = np.array([measure.latent_of(scene.active, fitted) for _, fitted in own])
+        coordinates = laid.place(latents)
+        figure = plot_latent_map(
+            laid.coordinates,
+            laid.axes,
+            groups=scene.tests.kinds if colour == "kind" else None,
+            values=values,
+            value_title=UNITS.get(colour, ""),
+            own=coordinates,
+            own_titles=titles,
+            ringed=points if len(points) <= MAX_RINGS else (),
+        )
+        figure.update_yaxes(constraintoward="top")  # what room is left over lies below, not under the legend
+        spans = np.ptp(np.concatenate([laid.coordinates, coordinates]), axis=0)
+        room = float(np.clip((840 if scene.is_wide else 470) * spans[1] / max(spans[0], 1e-9), 240, 500))
+        figure.update_layout(height=room + figure.layout.margin.t + figure.layout.margin.b)  # type: ignore[union-attr]
+        show_chosen(figure, points)
+        with st.container(key="latent_map"):
+            st.plotly_chart(
+                figure,
+                key="latent_chart",
+                on_select=partial(keep_points, total),
+                selection_mode=("points", "box", "lasso"),
+                config={"displaylogo": False, "scrollZoom": True},
+                alt=f"{len(scene.tests)} test images and your pictures as points, laid out by {LAYOUTS[laid.method]}",
+            )
+        prose(
+            f"[[{LAYOUTS[laid.method]}]] of {len(scene.tests)} demo test images; diamonds: the sidebar's picture and your own. "
+            f"{laid.note}" + (" Double-click lets what was chosen go." if points else ""),
+            caption=True,
+        )
+        hover(scene.active, scene.tests, [fitted.pixels for _, fitted in own], "latent_map", choose_point)
+    with right:
+        selection(scene, laid, points, own, coordinates, values if colour == "psnr" else None)
+        nearest(scene)
+    write_link()
+
+
+def show_chosen(figure: go.Figure, points: list[int]) -> None:
+    """Dim the points that were not chosen, also where a link names those that were."""
+    chosen = set(points)
+    for trace in figure.data:
+        if chosen and trace.customdata is not None:  # type: ignore[attr-defined]
+            numbers = enumerate(map(int, trace.customdata))  # type: ignore[attr-defined]
+            trace.update(selectedpoints=[place for place, number in numbers if number in chosen])
+
+
+def choose_point(number: int | None) -> None:
+    """A click chose a point, a double click let all go: while the lasso is at hand, Streamlit tells of neither."""
+    st.session_state.points = "" if number is None else str(number)
+
+
+def keep_points(total: int) -> None:
+    """A box or a lasso chose points, or let them go."""
+    event = st.session_state.latent_chart
+    chosen = selected_points(event.get("selection", {}), total)
+    st.session_state.points = ",".join(map(str, chosen))
+
+
+def selection(
+    scene: Scene,
+    laid: LatentMap,
+    points: list[int],
+    own: list[tuple[str, Fitted]],
+    coordinates: np.ndarray,
+    psnrs: np.ndarray | None,
+) -> None:
+    tests = scene.tests
+    if not points:
+        st.info(
+            "**Hover over a point** to see its picture, **click** it to see what the model makes of it, or **draw around "
+            "some** for a gallery and a table."
+            + ("" if len(own) > 1 else " Pictures dropped on Reconstruct appear here."),
+            icon=":material/gesture_select:",
+        )
+        return
+    if len(points) == 1:
+        one_point(scene, points[0], own)
+    else:
+        st.markdown(f"**{len(points)} chosen**" + (f", the first {MAX_GALLERY}" if len(points) > MAX_GALLERY else ""))
+        height, width = tests.cell
+        shown = [
+            tests.thumbnail(number) if number < len(tests) else own[number - len(tests)][1].pixels
+            for number in points[:MAX_GALLERY]
+        ]
+        columns = 6 if not scene.is_wide else 4
+        sheet = contact_sheet(shown, width + 4, min(columns, len(shown)), height + 4)
+        st.image(encode_png(sheet), width="stretch" if len(shown) >= columns else "content", alt="The chosen pictures")
+    rows = [
+        {
+            "number": number,
+            "image": f"demo test image {number}" if number < len(tests) else own[number - len(tests)][0],
+            "kind": tests.kinds[number] if number < len(tests) else "your picture",
+            "ink": float(tests.ink[number] if number < len(tests) else 1 - own[number - len(tests)][1].pixels.mean()),
+            "psnr_db": None if psnrs is None or number >= len(tests) else float(psnrs[number]),
+            "x": float(laid.coordinates[number, 0] if number < len(tests) else coordinates[number - len(tests), 0]),
+            "y": float(laid.coordinates[number, 1] if number < len(tests) else coordinates[number - len(tests), 1]),
+            "layout": laid.method,
+            "checkpoint": scene.active.title,
+        }
+        for number in points
+    ]
+    latents = np.array(
+        [
+            tests.latents[number]
+            if number < len(tests)
+            else measure.latent_of(scene.active, own[number - len(tests)][1])
+            for number in points
+        ]
+    )
+    with st.container(horizontal=True, key="expert_latent_selection"):
+        st.download_button(
+            "Table (CSV)",
+            lambda: export.metrics_csv(rows),
+            f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_selection.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Latents (NPZ)",
+            lambda: export.maps_npz({"numbers": np.array(points), "latents": latents}, caption=scene.about),
+            f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_selection.npz",
+            "application/octet-stream",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def one_point(scene: Scene, number: int, own: list[tuple[str, Fitted]]) -> None:
+    """A point's picture beside what is drawn from its latent."""
+    tests = scene.tests
+    if number < len(tests):
+        title, pixels = f"Test image {number}: {tests.kinds[number]}", measure.test_picture(scene.active, number)
+        code = tests.latents[number]
+    else:
+        title, fitted = own[number - len(tests)]
+        pixels, code = fitted.pixels, measure.latent_of(scene.active, fitted)
+    recon = measure.draw(scene.active, code[None], pixels.shape[1])[0]
+    st.markdown(f"**{escape_markdown(title)}**")
+    for place, words, shown in zip(panels(pixels, 2), ("Image", "Reconstruction"), (pixels, recon), strict=True):
+        with place:
+            st.image(encode_png(shown), width="stretch", alt=f"{words} of the chosen point")
+            st.caption(words)
+
+
+def nearest(scene: Scene) -> None:
+    """The test images whose latents are nearest to that of the sidebar's picture."""
+    tests = scene.tests
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.markdown(f"**Nearest to {escape_markdown(scene.chosen.title)}**", width="content")
+        metric = choose(
+            "metric",
+            st.segmented_control,
+            "Distance",
+            list(METRICS),
+            format_func=lambda name: METRIC_NAMES[name],
+            label_visibility="collapsed",
+        )
+    numbers, distances = (one[0] for one in neighbours(scene.latent[None], tests.latents, NEAREST, metric))
+    with st.container(horizontal=True):
+        for number, distance in zip(numbers.tolist(), distances.tolist(), strict=True):
+            with st.container(width=tests.cell[1] + 16, gap="xsmall"):
+                picture = measure.test_picture(scene.active, number)
+                st.image(encode_png(picture), width="stretch", alt=f"Test image {number}")
+                st.caption(f"{number}: {distance:.3g}")
+    usual = measure.usual_distance(scene.active, tests, metric)
+    first = distances[0]
+    words = (
+        "it is one of the test images"
+        if first < 1e-3 * usual
+        else "as near as test images are to each other"
+        if first <= 1.5 * usual
+        else f"{first / usual:.1f} times as far: nothing in the test set is like it"
+    )
+    st.caption(
+        f"Test images by number, with their distance in all {tests.latents.shape[1]} dimensions, not on the map. A test "
+        f"image's own nearest is {usual:.3g} away (median); for this picture: {words}."
+    )

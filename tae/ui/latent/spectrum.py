@@ -1,0 +1,60 @@
+"""How many dimensions: the variance of the test set along each principal direction."""
+
+import streamlit as st
+
+from tae import export
+from tae.latent import dimensions_for, effective_rank, participation_ratio
+from tae.plots.latent import plot_spectrum
+from tae.ui.guide import prose
+from tae.ui.latent import measure
+from tae.ui.latent.measure import Scene
+
+
+def spectrum(scene: Scene) -> None:
+    pca = measure.layout(scene.active, scene.tests, "pca").pca
+    dim = scene.active.config.latent_dim
+    ratio, rank, most = (
+        participation_ratio(pca.variances),
+        effective_rank(pca.variances),
+        dimensions_for(pca.variances, 0.95),
+    )
+    prose(
+        f"The latent has **{dim}** numbers; by variance, about **{ratio:.0f}** dimensions are in use (the "
+        f"[[participation ratio]]), and {most} [[principal components]] hold 95 % of it. "
+        + ("Most of the space is empty." if ratio < dim / 4 else "The test set fills much of the space.")
+    )
+    first, second, third = st.columns(3)
+    first.metric(
+        "Participation ratio",
+        f"{ratio:.1f}",
+        help="(sum of variances)² / sum of squared variances: k for k directions that vary alike.",
+    )
+    second.metric(
+        "Effective rank",
+        f"{rank:.1f}",
+        help="The exponential of the entropy of the variances' shares (Roy & Vetterli 2007).",
+    )
+    third.metric("Directions for 95 %", f"{most}", help="The fewest principal directions with 95 % of the variance.")
+    st.plotly_chart(
+        plot_spectrum(pca.variances, ratio, pca.num_images),
+        key="latent_spectrum",
+        config={"displaylogo": False},
+        alt="Share of the variance of each principal direction, and of all up to it",
+    )
+    st.caption(
+        f"From {pca.num_images} demo test images: few images make these numbers too low. They count variance in the latent, not "
+        "what the decoder makes of it: a direction of small variance can still matter in the picture."
+    )
+    rows = [
+        {"component": one + 1, "variance": float(value), "share": float(value / pca.variances.sum())}
+        for one, value in enumerate(pca.variances)
+    ]
+    with st.container(key="expert_latent_spectrum"):
+        st.download_button(
+            "Spectrum (CSV)",
+            lambda: export.metrics_csv(rows),
+            f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_spectrum.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
