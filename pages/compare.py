@@ -14,7 +14,8 @@ from tae.explorer.payload import Note, Side
 from tae.export_pair import pair_figure
 from tae.images import Fitted, ImageError, escape_markdown, safe_name
 from tae.maps import MapChoice, all_choices
-from tae.ui import attention, causal, explorer
+from tae.ui import causal, explorer
+from tae.ui.attention import measure
 
 SAME, TWIN = "same", "twin"
 HEADS = {
@@ -164,13 +165,13 @@ def complete(active: ui.Active, chosen: ui.Chosen, prefix: str) -> Half | None:
     if grid == (1, 1):
         st.info("This model has one token: its only weight is exactly 1, and there is nothing to compare.")
         return None
-    if grid[0] ** 2 * grid[1] ** 2 * 4 > attention.MAX_MAP_BYTES / 4:
+    if grid[0] ** 2 * grid[1] ** 2 * 4 > measure.MAX_MAP_BYTES / 4:
         st.error(f"A map of {grid[0] * grid[1]} patches is too large to compare; choose a narrower picture.")
         return None
     facts = [f"{size_in_words(active.config.input_size)}, {grid[0] * grid[1]} patches", *fitted.notes]
     st.caption(escape_markdown("; ".join(facts)))
     choice = MapChoice(part=part, layer=layer, head=head)
-    return Half(active, chosen, fitted, choice, attention.one_map(active, fitted, choice).weights, grid)
+    return Half(active, chosen, fitted, choice, measure.one_map(active, fitted, choice).weights, grid)
 
 
 # ------------------------------------------------------------------------------------------------------ beside each other
@@ -208,7 +209,7 @@ def side_by_side(a: Half, b: Half) -> None:
 
 def side_of(half: Half) -> Side:
     name = half.choice.name
-    return attention.explorer_side(
+    return measure.explorer_side(
         half.active,
         half.fitted,
         half.title,

@@ -24,7 +24,6 @@ from tae.gallery import gallery
 from tae.images import encode_png
 from tae.metrics import measure
 from tae.model import TransformerAutoencoder
-from tae.ui import attention
 
 ROOT = Path(__file__).parent.parent
 DEMO = "demo_tiny_201x201_p16.safetensors"
@@ -582,9 +581,10 @@ def test_sessions_do_not_see_each_other() -> None:
 
 
 def test_maps_that_would_fill_the_memory_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "MAX_MAP_BYTES", 4 * 169**2 * 4)  # three layers and their average just fit
+    limit = "tae.ui.attention.measure.MAX_MAP_BYTES"
+    monkeypatch.setattr(limit, 4 * 169**2 * 4)  # three layers and their average just fit
     app = open_page("Attention", layer="0")
     assert not app.error and app.get("plotly_chart")
-    monkeypatch.setattr(attention, "MAX_MAP_BYTES", 4 * 169**2 * 4 - 1)
+    monkeypatch.setattr(limit, 4 * 169**2 * 4 - 1)
     app = open_page("Attention")
     assert "169 patches, would take 0.00046 GB" in app.error[0].value and not app.get("plotly_chart")

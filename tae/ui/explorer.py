@@ -25,7 +25,7 @@ from tae.explorer.payload import (
 )
 from tae.images import Fitted
 from tae.maps import all_choices
-from tae.ui import attention
+from tae.ui.attention import measure
 from tae.ui.models import Active
 
 _mount = component("tae_explorer", css=explorer.style(), js=explorer.script())
@@ -63,11 +63,11 @@ def explore(
     names = map_names(active, weighting)
     sent = _settle(key, names, grid[0] * grid[1], default_query)
     state = st.session_state.get(key)
-    digest = attention.side_digest(active, fitted, weighting, discard)
+    digest = measure.side_digest(active, fitted, weighting, discard)
     wanted = state.get("wanted") if isinstance(state, Mapping) else None
     given = tuple(maps_to_send(wanted, sent, names, digest, grid))
-    one = attention.explorer_side(active, fitted, title, given, names, weighting, discard)
-    tops = attention.range_tops(active, fitted, weighting)
+    one = measure.explorer_side(active, fitted, title, given, names, weighting, discard)
+    tops = measure.range_tops(active, fitted, weighting)
     data = payload([one], sent, tops, notes, status, on_demand=True, memory=key)
     return _take_over(key, _draw(key, data), sent, names, grid[0] * grid[1])
 

@@ -9,7 +9,7 @@ from tae import export, plots
 from tae.causal import Sweep, spearman
 from tae.config import PARTS
 from tae.images import escape_markdown
-from tae.ui import attention
+from tae.ui.attention.measure import head_statistics
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_baseline
 from tae.ui.causal.measure import Scene
@@ -25,7 +25,7 @@ def ranking(scene: Scene, sweep: Sweep | None) -> None:
         return
     study = measure.study_of(scene.active)
     heads = sweep.ranking()[::-1]
-    entropy = {part: attention.head_statistics(scene.active, scene.fitted, part)["entropy"] for part in PARTS}
+    entropy = {part: head_statistics(scene.active, scene.fitted, part)["entropy"] for part in PARTS}
     sharpness = [1 - float(entropy[one.part][one.layer, int(one.target)]) for one in heads]
     lost = [sweep.damage[one].psnr_lost for one in heads]
     names = [f"{one.part} {one.layer}, head {one.target}" for one in heads]

@@ -1,0 +1,1 @@
+"""The page Attention: what it computes and measures, and its sections, a file each."""

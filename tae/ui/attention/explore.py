@@ -1,0 +1,182 @@
+"""The map on display: the explorer under the pointer, its status line, and what to know before believing it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from tae import plots
+from tae.attention import is_practically_uniform, sinks
+from tae.config import PARTS
+from tae.explorer.payload import Note, View
+from tae.images import Fitted
+from tae.maps import MapChoice
+from tae.report.findings import differs, query_of
+from tae.report.view import RANGES, ReportView
+from tae.ui import explorer
+from tae.ui.attention import measure
+from tae.ui.attention.controls import DISCARDS, WEIGHTINGS
+from tae.ui.models import Active
+from tae.ui.pictures import Chosen
+from tae.ui.view import checked, link
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The map on display.
+
+    Attributes:
+        view: What the explorer shows.
+        choice: Which map that is.
+        weights: (N, N).
+        hidden_mass: Share of all weight that was discarded.
+        grid: (rows, columns) of patches.
+        zmax: End of the colour range in x uniform.
+        title: The choice in words.
+        status: The choice, its range and its check in one line.
+    """
+
+    view: View
+    choice: MapChoice
+    weights: np.ndarray
+    hidden_mass: float
+    grid: tuple[int, int]
+    zmax: float
+    title: str
+    status: str
+
+    @property
+    def quantity(self) -> plots.Quantity:
+        return "spread" if self.choice.head == "spread" else "weight"
+
+    @property
+    def layers(self) -> list[int] | None:
+        """The layer that the map is of; None: all."""
+        return [int(self.choice.layer)] if self.choice.layer.isdecimal() else None
+
+
+def has_maps(active: Active, fitted: Fitted) -> bool:
+    """Whether there are maps to show; says why where there are none."""
+    rows, columns = active.config.grid_for(fitted.pixels.shape[1])
+    if (rows, columns) == (1, 1):
+        one_token_notice()
+        return False
+    needed = (max(map(active.config.num_layers, PARTS)) + 1) * (rows * columns) ** 2 * 4
+    if needed > measure.MAX_MAP_BYTES:
+        st.error(
+            f"The maps of this picture, {rows * columns} patches, would take {needed / 1e9:.2g} GB; at most "
+            f"{measure.MAX_MAP_BYTES / 1e9:.2g} GB are held. Choose a narrower picture, or a model with larger patches."
+        )
+        return False
+    return True
+
+
+def one_token_notice() -> None:
+    st.info(
+        "**This model has one token, the whole image.** Each attention matrix is 1x1 and its only weight is exactly 1, "
+        "whatever the picture: there is nothing to see, so no heatmap is shown. Choose a checkpoint with patches, or look "
+        "at what this one still tells: its reconstruction and its errors.",
+        icon=":material/info:",
+    )
+    st.page_link("app.py", label="Go to Reconstruct", icon=":material/compare:", query_params=link())
+
+
+def explorer_panel(active: Active, chosen: Chosen, fitted: Fitted) -> Shown:
+    grid = active.config.grid_for(fitted.pixels.shape[1])
+    notes = [] if active.is_trained else [Note("UNTRAINED MODEL: random weights", "error")]
+    head_dim = active.config.head_dim
+    weighting, discard = checked("weighting", list(WEIGHTINGS)), float(checked("discard", DISCARDS))
+    told = f"head_dim {head_dim}" + (" · weighted by value norms" if weighting == "values" else "")
+    status = {part: told for part in PARTS}
+    average = measure.one_map(active, fitted, MapChoice()).weights
+    foreground = measure.foreground(active, fitted)
+    query = query_of(ReportView(), average, foreground)
+    view = explorer.explore(active, fitted, chosen.title, query, notes, status)
+    choice = MapChoice.named(view.name, weighting, discard)
+    one = measure.one_map(active, fitted, choice)
+    num_tokens = len(one.weights)
+    tops = {
+        **measure.range_tops(active, fitted, choice.weighting),
+        "own": max(1.5, float(one.weights.max()) * num_tokens),
+    }
+    zmax = tops[view.range]
+    errors = measure.recomputation_errors(active, fitted, choice.part)
+    error = errors[int(choice.layer)] if choice.layer.isdecimal() else max(errors)
+    title = choice.title(active.config)
+    row, column = divmod(view.query, grid[1])
+    low, high = float(one.weights.min()) * num_tokens, float(one.weights.max()) * num_tokens
+    hidden = f"{one.hidden_mass:.1%} of all weight hidden · " if choice.discard else ""
+    untrained = "" if active.is_trained else "UNTRAINED MODEL · "
+    text = (
+        f"{untrained}{title} · query patch {view.query} (row {row}, column "
+        f"{column}) · N {num_tokens} · head_dim {head_dim} · {low:.2g} to {high:.3g} x uniform, colours to {zmax:.3g} "
+        f"({RANGES[view.range]}) · {hidden}{differs(error)} · "
+        "drawn patch by patch, not smoothed"
+    )
+    st.caption(
+        f"{untrained}{title} · N {num_tokens} · colours to {zmax:.3g} x uniform ({RANGES[view.range]}) · {hidden}"
+        f"{differs(error)}."
+    )
+    return Shown(view, choice, one.weights, one.hidden_mass, grid, zmax, title, text)
+
+
+def badges(active: Active, shown: Shown) -> None:
+    """What a reader must know before believing the picture."""
+    num_tokens = len(shown.weights)
+    head_dim = active.config.head_dim
+    columns = shown.grid[1]
+    with st.container(horizontal=True):
+        if shown.choice.head != "spread" and is_practically_uniform(shown.weights):
+            st.badge("practically uniform: no weight reaches 1.5 x uniform", icon=":material/blur_on:", color="orange")
+        if num_tokens > head_dim:
+            st.badge(
+                f"N {num_tokens} > head_dim {head_dim}: other weights could give the same output",
+                icon=":material/info:",
+                color="gray",
+                help="Brunner 2020, On identifiability in transformers: with more tokens than dimensions in a head, "
+                "attention weights are not determined by what the layer computes.",
+            )
+        if shown.choice.head != "spread":
+            tokens, mass = sinks(shown.weights)
+            if len(tokens):
+                st.badge(
+                    f"{len(tokens)} sink patch{'es take' if len(tokens) > 1 else ' takes'} {mass:.0%} of all weight",
+                    icon=":material/vertical_align_bottom:",
+                    color="violet",
+                    help="Patches that receive more than 5 x uniform, averaged over all queries: "
+                    + ", ".join(f"row {token // columns} column {token % columns}" for token in tokens.tolist()[:12]),
+                )
+        if shown.choice.layer == "rollout":
+            st.badge(
+                "rollout assumes that half of each layer's flow passes beside attention",
+                icon=":material/info:",
+                color="gray",
+                help="Abnar & Zuidema 2020: layers are chained as if weights alone moved information. What a patch is "
+                "good for shows only when it is taken away.",
+            )
+        if shown.view.range == "own":
+            st.badge("colour range of this map only", icon=":material/contrast:", color="orange")
+
+
+def pinned(shown: Shown) -> None:
+    """The pinned patches' weights to and from the selected one, from the map itself."""
+    if not shown.view.pins:
+        return
+    num_tokens, columns = len(shown.weights), shown.grid[1]
+    key = shown.view.query
+    rows = [
+        {
+            "Pinned patch": f"{pin} (row {pin // columns}, column {pin % columns})",
+            f"places on patch {key}": float(shown.weights[pin, key]) * num_tokens,
+            f"gets from patch {key}": float(shown.weights[key, pin]) * num_tokens,
+            "places most on": f"patch {int(shown.weights[pin].argmax())}",
+            "which is": float(shown.weights[pin].max()) * num_tokens,
+        }
+        for pin in shown.view.pins
+    ]
+    numbers = {
+        name: st.column_config.NumberColumn(format="%.4g x uniform")
+        for name, value in rows[0].items()
+        if isinstance(value, float)
+    }
+    st.dataframe(rows, hide_index=True, column_config=numbers)

@@ -1,0 +1,138 @@
+"""What is on display to take along, as a report, figures and numbers; and how to read it."""
+
+import numpy as np
+import streamlit as st
+
+from tae import export
+from tae.export_heads import measures_figure, overview_figure
+from tae.images import Fitted, safe_name
+from tae.report.view import DIRECTIONS
+from tae.ui.attention import measure
+from tae.ui.attention.controls import WEIGHTINGS
+from tae.ui.attention.explore import Shown
+from tae.ui.attention.numbers import rows_of
+from tae.ui.models import Active
+from tae.ui.pictures import Chosen
+
+
+def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> None:
+    untrained = not active.is_trained
+    choice, view, grid = shown.choice, shown.view, shown.grid
+    stem = f"{'UNTRAINED_' * untrained}{safe_name(chosen.title)}_{choice.part}"
+    one = f"{stem}_{choice.layer}_{choice.head}"
+    caption = f"{chosen.title} · {active.title} · {shown.status}"
+    top = measure.range_tops(active, fitted, "weights")["shared"]
+    maps_caption = (
+        f"{chosen.title} · {active.title} · {'UNTRAINED MODEL · ' * untrained}{choice.part.capitalize()}, all layers and "
+        f"their average, mean of {active.config.num_heads} heads · N {len(shown.weights)} · colours to {top:.3g} x uniform"
+    )
+
+    def one_heatmap(fmt: export.Format) -> bytes:
+        return export.attention_figure(shown.weights, grid, caption, shown.zmax, fmt, untrained, shown.quantity)
+
+    def all_layers(fmt: export.Format) -> bytes:
+        maps = measure.attention_maps(active, fitted, choice.part)
+        return export.layer_grid_figure(maps, grid, maps_caption, top, fmt, untrained)
+
+    def on_image(fmt: export.Format) -> bytes:
+        weights = shown.weights[:, view.query] if view.direction == "to" else shown.weights[view.query]
+        return export.patch_figure(
+            fitted.pixels,
+            weights,
+            grid,
+            active.config.tile_size[0],
+            view.query,
+            f"{DIRECTIONS[view.direction]} · {caption}",
+            shown.zmax,
+            fmt,
+            untrained,
+            shown.quantity,
+        )
+
+    about = f"{chosen.title} · {active.title} · {'UNTRAINED MODEL · ' * untrained}{choice.part.capitalize()}"
+
+    def all_heads(fmt: export.Format) -> bytes:
+        top = measure.range_tops(active, fitted, choice.weighting)["shared"]
+        merged = -(-len(shown.weights) // measure.THUMBNAIL)
+        caption = f"{about}, every head · {WEIGHTINGS[choice.weighting].lower()} · colours to {top:.3g} x uniform"
+        cells = measure.thumbnails(active, fitted, choice.part, choice.weighting)
+        return overview_figure(cells, caption, top, fmt, untrained, merged)
+
+    def statistics() -> dict[str, np.ndarray]:
+        return measure.head_statistics(active, fitted, choice.part)
+
+    def measures(fmt: export.Format) -> bytes:
+        uniform = measure.uniform_statistics(active.config, fitted)
+        return measures_figure(statistics(), uniform, f"{about}, heads in numbers", fmt, untrained)
+
+    figures = {
+        "Heatmap": one_heatmap,
+        "On the image": on_image,
+        "All layers": all_layers,
+        "All heads": all_heads,
+        "In numbers": measures,
+    }
+    with st.popover("Take it with you", icon=":material/download:"):
+        st.download_button(
+            "Report (HTML)",
+            measure.report_maker(active, chosen, fitted, choice, view),
+            f"{stem}_report.html",
+            "text/html",
+            icon=":material/description:",
+            type="primary",
+            on_click="ignore",
+            help="Picture, reconstruction, the explorer with all maps, figures, settings and what to mind, in one file that "
+            "opens offline.",
+        )
+        st.caption("Drawn again from the same numbers; every file names what it shows.")
+        for label, make in figures.items():
+            with st.container(horizontal=True):
+                for fmt, mime in export.FORMATS:
+                    st.download_button(
+                        f"{label} ({fmt.upper()})",
+                        lambda make=make, fmt=fmt: make(fmt),
+                        f"{one if make in (one_heatmap, on_image) else stem}_{safe_name(label)}.{fmt}",
+                        mime,
+                        on_click="ignore",
+                        key=f"attention_{label}_{fmt}",
+                    )
+        with st.container(horizontal=True):
+            st.download_button(
+                "All maps (NPZ)",
+                lambda: export.maps_npz(measure.attention_maps(active, fitted, choice.part), caption=maps_caption),
+                f"{stem}_maps.npz",
+                "application/octet-stream",
+                on_click="ignore",
+            )
+            st.download_button(
+                "Heads in numbers (CSV)",
+                lambda: export.metrics_csv(rows_of(statistics())),
+                f"{stem}_heads.csv",
+                "text/csv",
+                on_click="ignore",
+            )
+            if len(shown.weights) <= 400:
+                st.download_button(
+                    "This map (CSV)",
+                    lambda: export.maps_csv(shown.weights, grid, shown.quantity),
+                    f"{one}.csv",
+                    "text/csv",
+                    on_click="ignore",
+                )
+            else:
+                st.caption("CSV up to 400 patches; this map has more, take the NPZ.")
+
+
+def how_to_read() -> None:
+    with st.expander("How to read this", icon=":material/help:"):
+        st.markdown(
+            """
+- **Dark is high.** Colours count in *x uniform*: 1 is the weight that every patch would get if all were treated alike, 1/N.
+- **A dark column** is a patch that many others read. **A dark diagonal**: patches read themselves. **Stripes beside the
+  diagonal**: neighbours in the row or in the rows above and below.
+- **Mean of heads** hides that heads differ. Look at the spread, then at single heads.
+- **Where weight was placed is not why.** Two layers can undo each other, values can be near zero, and other weights can give
+  the same output. What a patch or a head is good for shows only when it is taken away and the reconstruction is measured.
+- **Padding** beside a picture that does not fill whole patches takes part only as far as its patch holds real pixels.
+            """
+        )

@@ -1,0 +1,58 @@
+"""Heatmap: the map as rows of queries and columns of keys, a part of it in exact values, and all layers beside it."""
+
+import streamlit as st
+
+from tae import plots
+from tae.images import Fitted
+from tae.maps import MapChoice
+from tae.ui.attention import measure
+from tae.ui.attention.explore import Shown
+from tae.ui.models import Active
+
+
+def heatmap(active: Active, fitted: Fitted, shown: Shown, region: plots.Region) -> None:
+    state = st.session_state
+    st.markdown(f"**{shown.title}**")
+    spread = None
+    if shown.choice.head == "mean" and shown.layers is not None and shown.choice.weighting == "weights":
+        name = f"{shown.choice.part}/{shown.choice.layer}/spread"
+        spread = measure.one_map(active, fitted, MapChoice.from_name(name)).weights
+    event = st.plotly_chart(
+        plots.plot_attention_map(shown.weights, shown.grid, shown.zmax, shown.quantity, spread, region),
+        key=f"attention_map_{state.get('attention_boxes', 0)}",
+        on_select="rerun",
+        selection_mode="box",
+        config={"displaylogo": False},
+        alt=f"Attention map: {shown.title}",
+    )
+    box = plots.selected_region(event.get("selection", {}), region)
+    if box is not None:
+        set_region(box.to_text())
+        st.rerun(scope="fragment")
+    if state.region:
+        st.button("Show the whole map", icon=":material/zoom_out_map:", on_click=set_region, args=("",))
+    st.caption(
+        "Draw a box to look at a part of the map in exact values."
+        if region.cell_side == 1
+        else f"Each cell is the strongest of {region.cell_side} x {region.cell_side} pairs. Draw a box to look at a part "
+        "in exact values."
+    )
+    all_layers(active, fitted, shown)
+
+
+def all_layers(active: Active, fitted: Fitted, shown: Shown) -> None:
+    part = shown.choice.part
+    top = measure.range_tops(active, fitted, "weights")["shared"]
+    st.markdown(f"**All layers of the {part} and their average**, heads averaged")
+    st.plotly_chart(
+        plots.plot_layer_grid(measure.attention_maps(active, fitted, part), shown.grid, top),
+        key="attention_grid",
+        config={"displaylogo": False},
+        alt=f"Attention maps of all layers of the {part} and their average, side by side",
+    )
+    st.caption(f"Weights, on one colour range: 0 to {top:.3g} x uniform.")
+
+
+def set_region(text: str) -> None:
+    st.session_state.region = text
+    st.session_state.attention_boxes = st.session_state.get("attention_boxes", 0) + 1

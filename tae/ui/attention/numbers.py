@@ -1,0 +1,54 @@
+"""In numbers: how sharp, far and wide each head's attention is, beside test images and uniform attention."""
+
+from functools import partial
+
+import numpy as np
+import streamlit as st
+
+from tae import plots
+from tae.headstats import MEASURES, locality
+from tae.images import Fitted
+from tae.ui.attention.explore import Shown
+from tae.ui.attention.measure import head_statistics, statistics_of_tests, uniform_statistics
+from tae.ui.models import Active
+
+
+def in_numbers(active: Active, fitted: Fitted, shown: Shown) -> None:
+    part = shown.choice.part
+    own = head_statistics(active, fitted, part)
+    uniform = uniform_statistics(active.config, fitted)
+    bar = st.progress(0.0, "Measuring test images…")
+    spread = statistics_of_tests(active, part, partial(bar.progress, text="Measuring test images…"))
+    bar.empty()
+    st.markdown(locality(spread).sentence)
+    st.caption(
+        f"Dots: the heads of this picture; line: their mean. Bands: 5 to 95 % and 25 to 75 % of {spread.num_images} demo "
+        "test images, heads averaged; dashed: what uniform attention would have. Weights, not weighted by value norms."
+    )
+    with st.container(key="attention_small"):
+        columns = st.columns(2)
+    for number, (name, measure) in enumerate(MEASURES.items()):
+        with columns[number % 2]:
+            st.markdown(f"**{measure.label}**", help=measure.help)
+            st.plotly_chart(
+                plots.plot_measure_over_layers(own[name], spread.of_layers(name), measure, uniform[name]),
+                key=f"attention_measure_{name}",
+                config={"displayModeBar": False},
+                alt=f"{measure.label} of each head over the layers, beside the test images",
+            )
+    with st.expander("As a table", icon=":material/table:"):
+        st.dataframe(rows_of(own), hide_index=True)
+
+
+def rows_of(statistics: dict[str, np.ndarray]) -> list[dict[str, float]]:
+    """One row for each head."""
+    layers, heads = statistics["entropy"].shape
+    return [
+        {
+            "Layer": layer,
+            "Head": head,
+            **{MEASURES[name].label: float(statistics[name][layer, head]) for name in MEASURES},
+        }
+        for layer in range(layers)
+        for head in range(heads)
+    ]

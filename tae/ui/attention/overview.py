@@ -1,0 +1,65 @@
+"""All layers and heads: every head of a part in small, ordered by what is measured of it."""
+
+import streamlit as st
+
+from tae import plots
+from tae.headstats import MEASURES
+from tae.images import Fitted
+from tae.ui.attention import measure
+from tae.ui.attention.explore import Shown
+from tae.ui.models import Active
+
+
+def overview(active: Active, fitted: Fitted, shown: Shown) -> None:
+    part = shown.choice.part
+    effects = measure.effects_on_tests(active, part)
+    orders = {"layer": "by layer", **{name: MEASURES[name].label for name in ("entropy", "distance", "foreground")}}
+    if effects is not None:
+        orders["effect"] = "Effect: PSNR lost without the head"
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        order = st.selectbox(
+            "Order",
+            list(orders),
+            format_func=lambda name: orders[name],
+            key="attention_order",
+            persist_state="session",
+            width=260,
+        )
+        own = st.toggle(
+            "Each head in its own colour range",
+            key="attention_own_ranges",
+            persist_state="session",
+            help="Makes faint patterns visible, and makes them look strong: heads can then not be compared by eye.",
+        )
+    cells = measure.thumbnails(active, fitted, part, shown.choice.weighting)
+    values, label = None, ""
+    if order == "effect":
+        values, label = effects, "PSNR lost without the head (dB, median of test images)"
+    elif order != "layer":
+        values = measure.head_statistics(active, fitted, part)[order]
+        label = f"{MEASURES[order].label} ({MEASURES[order].unit})"
+    figure = plots.plot_overview(
+        cells,
+        None if own else measure.range_tops(active, fitted, shown.choice.weighting)["shared"],
+        values,
+        label,
+        merged=-(-len(shown.weights) // measure.THUMBNAIL),
+    )
+    event = st.plotly_chart(
+        figure,
+        key=f"attention_overview_{st.session_state.get('attention_clicks', 0)}",
+        on_select="rerun",
+        selection_mode="points",
+        config={"displayModeBar": False},
+        alt=f"All heads of the {part}, one small map each; click one to open it",
+    )
+    st.caption(
+        f"Every head of the {part} ({active.config.num_heads} in each of {active.config.num_layers(part)} layers), rows = query, "
+        "columns = key, dark = high; click one to open it above."
+    )
+    picked = plots.selected_head(event.get("selection", {}))
+    if picked is not None:
+        layer, head = picked
+        st.session_state.layer, st.session_state.head = str(layer), str(head)
+        st.session_state.attention_clicks = st.session_state.get("attention_clicks", 0) + 1
+        st.rerun(scope="fragment")
