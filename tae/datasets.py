@@ -285,6 +285,15 @@ class DemoSource:
         """Images for the final figures: garments of the test split."""
         return [self.compose("test", index) for index in range(count)]
 
+    def test_at(self, width: int, count: int) -> Tensor:
+        """The first of them at one width, (count, 1, H, width) in [0, 1]: cut, or filled up with their white."""
+        return to_batch(
+            [
+                np.pad(image[:, :width], ((0, 0), (0, max(0, width - image.shape[1]))), constant_values=255)
+                for image in self.test(count)
+            ]
+        )[0]
+
     def _compute_width(self, draw: int) -> int:
         return rail_width("train", draw, self.seed, self.height, self.max_width)
 

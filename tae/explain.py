@@ -26,11 +26,13 @@ from tae.frames import base_folder, count_frames, find_files, read_frame
 from tae.images import ImageError, fit_image, plain_text
 from tae.maps import MapChoice, all_choices, compute_map
 from tae.report import MAX_PICTURES, ReportPicture, ReportView, report
-from tae.report.findings import as_batch
+from tae.report.findings import as_batch, verdicts_on
 from tae.wholefile import open_whole, write_whole
 
 MAX_MAPS_BYTES = 4 * 10**9
 """Of all maps of all images as float32, before they are packed."""
+JUDGED_BY = 8
+"""Pictures on which it is measured whether the attention is needed, where no study tells."""
 
 
 class ExplainError(ValueError):
@@ -162,7 +164,7 @@ def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:
             config.view,
             checkpoint_file=config.checkpoint.name,
             left_out=skipped,
-            verdicts=_verdicts(config.checkpoint, loaded),
+            verdicts=_verdicts(config.checkpoint, loaded, pictures),
             progress=tell,
         )
     write_whole(config.out, [page])
@@ -173,12 +175,12 @@ def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:
     return Explained(len(pictures), len(page), skipped, beyond, maps_bytes)
 
 
-def _verdicts(checkpoint: Path, loaded: Loaded) -> list[Verdict]:
-    """Whether its attention is needed, where `python -m tae.causal` has left beside the checkpoint what it found."""
+def _verdicts(checkpoint: Path, loaded: Loaded, pictures: Sequence[ReportPicture]) -> list[Verdict]:
+    """Whether its attention is needed, from what `python -m tae.causal` left beside it, else from the first pictures."""
     try:
         study = read_study(checkpoint.with_suffix(".causal.json"), loaded.digest)
     except (OSError, ValueError):  # none, or another checkpoint's
-        return []
+        return verdicts_on(loaded.model, [picture.fitted.pixels for picture in pictures[:JUDGED_BY]])
     return [study.verdict(part) for part in PARTS]
 
 

@@ -19,12 +19,12 @@ from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
 from tae.config import ModelConfig
 from tae.explorer import standalone
-from tae.explorer.payload import Direction, Payload, Range
+from tae.explorer.payload import Direction, Note, Payload, Range
 from tae.images import fit_image, plain_text, read_image
 from tae.maps import MapChoice, compute
 from tae.model import TransformerAutoencoder
 from tae.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNKNOWN, UNTRAINED, about_map, about_picture
-from tae.report.findings import as_batch, errors_of_parts, explorable, query_of, statuses
+from tae.report.findings import as_batch, errors_of_parts, explorable, query_of, statuses, verdicts_on
 from tae.report.page import notes_page
 from tae.report.view import ReportPicture, ReportView
 from tae.wholefile import write_whole
@@ -123,6 +123,7 @@ def show(
     if grid == (1, 1):
         return Shown(notes_page([*notes, ONE_TOKEN], title), title, height or 240)
     batch = as_batch(pixels)
+    notes += [Note(one.sentence, "warning") for one in verdicts_on(own, [pixels]) if one.tells_little]
     computed = compute(own, batch, choice)
     weights = computed.weights.numpy()
     notes += about_map(weights, view, config, grid, computed.hidden_mass)

@@ -195,6 +195,20 @@ def test_necessity_is_the_loss_under_each_replacement(small_model):
     assert row["1"] == pytest.approx(found.lost["encoder", "1", "another"].mean())
 
 
+def test_quick_necessity_is_what_a_verdict_needs_of_the_whole(small_model):
+    model, images, others = small_model(), draw(3), draw(3, seed=2)
+    whole = causal.necessity(model, images, others)
+    quick = causal.quick_necessity(model, zip(images.split(1), others.split(1), strict=True))
+    np.testing.assert_allclose(quick.psnr, whole.psnr)
+    assert {*quick.lost} == {(part, "all", name) for part in ("encoder", "decoder") for name in ("uniform", "another")}
+    for key, lost in quick.lost.items():
+        np.testing.assert_allclose(lost, whole.lost[key], atol=1e-9)
+    for part in ("encoder", "decoder"):
+        assert causal.verdict(quick, part) == causal.verdict(whole, part)
+    one_token = causal.quick_necessity(small_model(patch_size=None), [(images[:1], others[:1])])
+    assert causal.verdict(one_token).kind == "none"
+
+
 def test_necessity_in_parts_and_with_widths_is_that_of_each_image(small_model, monkeypatch):
     model = small_model(input_size=(16, None), max_width=64)
     images, others, widths = draw(3, size=(16, 40)), draw(2, 2, (16, 40)), torch.tensor([40, 9, 25])

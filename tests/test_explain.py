@@ -1,5 +1,6 @@
 """Reports from the command line: which images they hold, what is said of the others, and that no file is lost."""
 
+import html
 import json
 import re
 import sys
@@ -232,8 +233,30 @@ def test_a_study_beside_the_checkpoint_says_whether_the_attention_is_needed(
             write_study(beside, owner)
         page = tmp_path / f"{number}.html"
         run(checkpoint, page, pictures / "img2.png")
-        told.append("the attention of the decoder is decorative" in page.read_text(encoding="utf-8"))
+        text = page.read_text(encoding="utf-8")
+        told.append(bool(re.search(r"mean of 6 images[^)]*\): here the attention of the decoder is decorative", text)))
     assert told == [False, True, False]
+
+
+def test_without_a_study_it_is_measured_on_the_pictures(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    """One that is needed nowhere: no query tells one key from another."""
+    loaded = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        for part in PARTS:
+            for block in loaded.model.blocks(part):
+                block.attn.qkv.weight[:32] = 0  # type: ignore[union-attr]
+                block.attn.qkv.bias[:32] = 0  # type: ignore[union-attr]
+    flat = save_checkpoint(tmp_path / "flat.safetensors", loaded.model, loaded.card)
+    for number, (files, words) in enumerate(((["img2"], "this image"), (["img2", "img10"], "mean of 2 images"))):
+        page = tmp_path / f"{number}.html"
+        run(flat, page, *(pictures / f"{name}.png" for name in files))
+        text = html.unescape(page.read_text(encoding="utf-8"))
+        for part in PARTS:
+            assert (
+                f"Uniform attention in the {part} costs 0.0 dB, another image's attention 0.0 dB (PSNR lost, {words}"
+                in text
+            )
+            assert f"here the attention of the {part} is decorative" in text
 
 
 def write_study(path: Path, digest: str) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 import tae
 from tae import TransformerAutoencoder, load_checkpoint, save_checkpoint
 from tae.card import Card
+from tae.datasets import compose_square
 from tae.images import ImageError
 from tae.maps import MapChoice, compute_map
 from tae.notebook import Shown
@@ -89,6 +90,19 @@ def test_training_is_known_from_the_card_only(model: TransformerAutoencoder, tmp
         assert not any("without its card" in note for note in notes(shown))
     assert "without its card" in notes(tae.show(model, BYTES))[0]
     assert all("where weight was placed" in notes(one)[-1] for one in (tae.show(model, BYTES), shown))
+
+
+def test_attention_that_tells_little_is_called_so(model: TransformerAutoencoder) -> None:
+    with torch.no_grad():
+        for block in model.blocks("encoder"):
+            block.attn.qkv.weight[:32] = 0  # type: ignore[union-attr]
+            block.attn.qkv.bias[:32] = 0  # type: ignore[union-attr]
+    (said,) = [note for note in notes(tae.show(model, BYTES)) if "the encoder is decorative" in note]
+    assert said.startswith("warning: Uniform attention in the encoder costs 0.0 dB") and "this image" in said
+    demo = load_checkpoint(ROOT / "checkpoints" / "demo_tiny_201x201_p16.safetensors")
+    assert not any(
+        "decorative" in note or "wallpaper" in note for note in notes(tae.show(demo, compose_square("test", 0)))
+    )
 
 
 def test_the_model_stays_as_it_was(small_model: Callable[..., TransformerAutoencoder]) -> None:

@@ -63,6 +63,7 @@ from tae.causal.verdicts import (
     Verdict,
     headline,
     necessity,
+    quick_necessity,
     verdict,
 )
 
@@ -113,6 +114,7 @@ __all__ = [
     "occlusion_effect",
     "predictors",
     "psnr_each",
+    "quick_necessity",
     "random_weights",
     "read_study",
     "reconstruct_knocked_out",

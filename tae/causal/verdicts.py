@@ -1,7 +1,7 @@
 """Is the attention needed? What a model loses when it is replaced, and what to call one that loses nothing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,6 +125,27 @@ def necessity(
     joined = {key: np.concatenate(values) for key, values in lost.items()}
     rows, columns = model.config.grid_for(images.shape[3])
     return Necessity(np.concatenate(psnrs), joined, rows * columns > 1)
+
+
+@torch.no_grad()
+def quick_necessity(model: TransformerAutoencoder, pairs: Iterable[tuple[Tensor, Tensor]]) -> Necessity:
+    """What a verdict on each part as a whole needs, and no more: seven passes for each image.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        pairs: (image, other), both (1, 1, H, W) in [0, 1]: the other lends its attention. At least one.
+    """
+    lost: dict[tuple[str, str, str], list[float]] = {}
+    psnrs: list[float] = []
+    has_attention = False
+    for image, other in pairs:
+        psnrs.append(plain := float(psnr_each(image, model(image)[0])))
+        has_attention |= model.config.grid_for(image.shape[3]) != (1, 1)
+        for part in PARTS:
+            for name, replace in (("uniform", uniform), ("another", from_images(model, other, part))):
+                recon = reconstruct_with(model, image, replace, part)
+                lost.setdefault((part, "all", name), []).append(plain - float(psnr_each(image, recon)))
+    return Necessity(np.array(psnrs), {key: np.array(values) for key, values in lost.items()}, has_attention)
 
 
 @dataclass(frozen=True)

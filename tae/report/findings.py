@@ -1,6 +1,7 @@
 """What a report says of one picture, in numbers: reconstruction, chosen map, all heads, measures, and the explorer."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,11 @@ import torch
 from torch import Tensor
 
 from tae.attention import UNIFORM_LIMIT, each_head, each_layer, recomputation_errors
-from tae.causal import foreground_tokens
+from tae.causal import Verdict, foreground_tokens, quick_necessity, verdict
 from tae.checkpoint import Loaded
 from tae.colour_range import colour_tops
 from tae.config import PARTS, ModelConfig
+from tae.datasets import DemoSource
 from tae.explorer.payload import Note, Payload, View, map_bytes, payload, side
 from tae.export_heads import overview_cell
 from tae.headstats import head_statistics, uniform_statistics
@@ -251,6 +253,22 @@ def _rank(name: str, choice: MapChoice) -> int:
     if layer == choice.layer:
         return 3 + is_other_part
     return 5 + is_other_part + 2 * (not head.isdecimal())
+
+
+def verdicts_on(model: TransformerAutoencoder, pictures: Sequence[np.ndarray]) -> list[Verdict]:
+    """Whether the attention of encoder and decoder is needed, on these pictures, (H, W) in [0, 1]; demo test images lend theirs.
+
+    Where `python -m tae.causal` has left a study, that tells more: it is over many images.
+    """
+    source = DemoSource(model.config.input_size, model.config.max_width)
+
+    def with_another(pixels: np.ndarray) -> tuple[Tensor, Tensor]:
+        image = as_batch(pixels)
+        first, second = source.test_at(pixels.shape[1], 2).split(1)
+        return image, second if torch.allclose(image, first, atol=0.01) else first  # not itself
+
+    found = quick_necessity(model, map(with_another, pictures))
+    return [verdict(found, part) for part in PARTS]
 
 
 def as_batch(pixels: np.ndarray) -> Tensor:

@@ -11,8 +11,8 @@ from tae import causal
 from tae.causal import Baseline, Box, Curves, Damage, Intervention, Necessity, Scores, Study, Sweep, Verdict
 from tae.causal.interventions import check
 from tae.checkpoint import Loaded
-from tae.config import PARTS, ModelConfig
-from tae.datasets import DemoSource, to_batch
+from tae.config import ModelConfig
+from tae.datasets import DemoSource
 from tae.images import Fitted, background_of, escape_markdown, fit_image
 from tae.metrics import Quality, measure
 from tae.ui import work
@@ -204,18 +204,10 @@ def _quick_necessity(model_digest: str, _loaded: Loaded) -> Necessity:
     model = _loaded.model
     height, width = model.config.input_size
     images = test_images(model.config, width or min(2 * height, model.config.max_width), OTHERS)
-    lost: dict[tuple[str, str, str], list[float]] = {}
-    psnrs = []
-    with MODEL_LOCK, torch.no_grad():
-        for number in range(OTHERS):
-            image, other = images[number : number + 1], images[number - 1 : number or None]
-            psnrs.append(plain := float(causal.psnr_each(image, model(image)[0])))
-            for part in PARTS:
-                for name, replace in (("uniform", causal.uniform), ("another", causal.from_images(model, other, part))):
-                    recon = causal.reconstruct_with(model, image, replace, part)
-                    lost.setdefault((part, "all", name), []).append(plain - float(causal.psnr_each(image, recon)))
-    has_attention = model.config.grid_for(images.shape[3]) != (1, 1)
-    return Necessity(np.array(psnrs), {key: np.array(values) for key, values in lost.items()}, has_attention)
+    with MODEL_LOCK:
+        return causal.quick_necessity(
+            model, ((images[number : number + 1], images[number - 1 : number or None]) for number in range(OTHERS))
+        )
 
 
 # ------------------------------------------------------------------------------------------------- heads, layers and MLPs
@@ -363,12 +355,8 @@ def find_region(scene: Scene, box: Box, cover_name: str) -> dict[str, np.ndarray
 
 
 def test_images(config: ModelConfig, width: int, count: int) -> torch.Tensor:
-    """Demo test images (count, 1, H, width) in [0, 1]: those of another width are cut, or filled up with their white."""
-    images = DemoSource(config.input_size, config.max_width).test(count)
-    fitted = [
-        np.pad(image[:, :width], ((0, 0), (0, max(0, width - image.shape[1]))), constant_values=255) for image in images
-    ]
-    return to_batch(fitted)[0]
+    """Demo test images (count, 1, H, width) in [0, 1]."""
+    return DemoSource(config.input_size, config.max_width).test_at(width, count)
 
 
 def _result(fitted: Fitted, recon: torch.Tensor) -> Result:
