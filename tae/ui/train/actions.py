@@ -1,0 +1,88 @@
+"""What can be done with a run: stop, resume, open, delete it, take its log along."""
+
+import streamlit as st
+
+from tae import export, runs
+from tae.images import escape_markdown, safe_name
+from tae.ui.train.words import in_bytes, reason
+
+
+def stop_buttons(run: runs.Run) -> None:
+    if not runs.stop_asked(run.folder):
+        st.button(
+            "Stop training",
+            key="train_stop",
+            icon=":material/stop:",
+            help="After the current step: it saves, and can be resumed later.",
+            on_click=runs.ask_to_stop,
+            args=(run.folder,),
+        )
+        return
+    st.badge("stopping after this step", icon=":material/hourglass_bottom:", color="gray")
+    st.button(
+        "End it now",
+        key="train_end",
+        type="tertiary",
+        help="Where it takes too long to get to the next step.",
+        on_click=runs.end_now,
+        args=(run,),
+    )
+
+
+def run_actions(run: runs.Run) -> None:
+    """What can be done with a run that nothing works on."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if run.checkpoint.is_file() and st.button(
+            "Open in the app",
+            key="train_open",
+            type="primary",
+            icon=":material/compare:",
+            help="Shows what its checkpoint makes of pictures.",
+        ):
+            st.session_state.checkpoint = run.checkpoint.name
+            st.switch_page("app.py")
+        if run.status != "finished" and run.config is not None:
+            label = "Resume" if run.has_state else "Try again"
+            if st.button(label, key="train_resume", icon=":material/play_arrow:"):
+                try:
+                    runs.resume(run)
+                except (runs.RunError, OSError) as error:
+                    st.error(escape_markdown(reason(error)))
+                else:
+                    st.rerun()
+        if runs.read_log(run.folder):
+            st.download_button(
+                "Log (CSV)",
+                lambda: export.metrics_csv(runs.log_rows(run.folder)),
+                f"{safe_name(run.name)}.csv",
+                "text/csv",
+                key="train_log",
+                icon=":material/download:",
+                on_click="ignore",
+            )
+        if st.button("Delete…", key="train_delete", icon=":material/delete:", type="tertiary"):
+            delete_dialog(run)
+
+
+@st.dialog("Delete this run?")
+def delete_dialog(run: runs.Run) -> None:
+    st.markdown(
+        f"**{escape_markdown(run.name)}**: its log, curves, snapshots, pictures of reconstructions and what it needs to "
+        f"resume go, {in_bytes(runs.size_bytes(run.folder))} in all."
+    )
+    if (run.folder / "images").is_dir():
+        st.markdown("So do the pictures that were dropped for it.")
+    with_checkpoint = run.checkpoint.is_file() and st.checkbox(
+        "Delete its checkpoint, too", key="train_delete_checkpoint"
+    )
+    with st.container(horizontal=True):
+        if st.button("Delete", key="train_delete_now", type="primary"):
+            try:
+                runs.delete(run, with_checkpoint)
+            except (runs.RunError, OSError) as error:
+                st.error(escape_markdown(reason(error)))
+            else:
+                st.session_state.run = ""
+                st.rerun()
+        if st.button("Keep it", key="train_keep"):
+            st.rerun()

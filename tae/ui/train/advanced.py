@@ -1,0 +1,119 @@
+"""The fields of a new run that most people leave alone: a widget each, explained as on the command line."""
+
+import ast
+import inspect
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import streamlit as st
+
+from tae.trainconfig import TrainConfig
+
+STANDARD = TrainConfig()
+ADVANCED = {
+    "Optimiser": ("muon_lr", "adamw_lr", "weight_decay", "warmup_steps", "clip_norm", "ema_decay", "accumulate"),
+    "Augmentation of your images": ("flip", "shift", "zoom", "contrast"),
+    "Model": ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio", "dropout"),
+    "Computing": (
+        "precision",
+        "device",
+        "threads",
+        "workers",
+        "use_gradient_checkpointing",
+        "use_flash_attention",
+        "use_compile",
+    ),
+    "Watching and saving": (
+        "seed",
+        "held_out_images",
+        "eval_every",
+        "log_every",
+        "save_every_s",
+        "snapshots",
+        "max_unreadable",
+    ),
+}
+"""Fields of `TrainConfig`, by heading."""
+LABELS = {
+    "muon_lr": "Learning rate of Muon",
+    "adamw_lr": "Learning rate of AdamW",
+    "warmup_steps": "Warm-up steps",
+    "clip_norm": "Gradient clipping",
+    "ema_decay": "Average of weights",
+    "accumulate": "Accumulation",
+    "latent_dim": "Latent",
+    "num_heads": "Heads",
+    "mlp_ratio": "MLP ratio",
+    "threads": "CPU threads",
+    "workers": "Reading threads",
+    "use_gradient_checkpointing": "Gradient checkpointing",
+    "use_flash_attention": "Fused attention",
+    "use_compile": "Compile",
+    "save_every_s": "Save every (s)",
+    "max_unreadable": "Unreadable files allowed",
+}
+"""Where a field's own name does not say it."""
+AUTOMATIC = ("eval_every", "log_every")
+"""Left empty, they follow the number of steps."""
+STEPS_OF = {"muon_lr": 0.001, "adamw_lr": 0.0001, "ema_decay": 0.001, "weight_decay": 0.01, "save_every_s": 10.0}
+"""What one click adds to a number; 0.05 otherwise."""
+
+
+def choose_advanced() -> dict[str, Any]:
+    """Fields of `TrainConfig`; those that follow the number of steps are None where they are left empty."""
+    values = {}
+    with st.expander("Advanced", icon=":material/tune:"):
+        for heading, names in ADVANCED.items():
+            st.markdown(f"**{heading}**")
+            with st.container(horizontal=True):
+                values |= {name: choose_field(name) for name in names}
+    return values
+
+
+def choose_field(name: str) -> Any:
+    """A widget for one field of `TrainConfig`, by its type; texts are those of the command line."""
+    kind, default = get_type_hints(TrainConfig)[name], getattr(STANDARD, name)
+    settings: dict[str, Any] = {
+        "key": f"train_{name}",
+        "persist_state": "session",
+        "help": help_texts()[name],
+    }
+    label = LABELS.get(name, name.replace("_", " ").capitalize())
+    options = get_args(kind) if get_origin(kind) is Literal else ()
+    is_open = default is None or name in AUTOMATIC
+    if not is_open:
+        st.session_state.setdefault(f"train_{name}", default)
+    if isinstance(default, bool):
+        return st.checkbox(label, **settings)
+    if options:
+        return st.selectbox(label, options, width=150, **settings)
+    is_float = kind is float or float in get_args(kind)
+    if is_open:
+        value = st.number_input(
+            label,
+            min_value=0.5 if is_float else 1,
+            value=None,
+            step=0.5 if is_float else 1,
+            placeholder="auto" if name in (*AUTOMATIC, "threads") else "preset's",
+            width=150,
+            **settings,
+        )
+    elif is_float:
+        value = st.number_input(label, 0.0, None, step=STEPS_OF.get(name, 0.05), format="%g", width=150, **settings)
+    else:
+        value = st.number_input(label, 0, None, step=1, width=150, **settings)
+    return default if value is None and not is_open else value
+
+
+@st.cache_data(max_entries=1, show_spinner=False)
+def help_texts() -> dict[str, str]:
+    """{field of `TrainConfig`: the text below it}."""
+    body = ast.parse(inspect.getsource(TrainConfig)).body[0].body  # type: ignore[attr-defined]
+    return {
+        before.target.id: " ".join(after.value.value.split())
+        for before, after in zip(body, body[1:], strict=False)
+        if isinstance(before, ast.AnnAssign)
+        and isinstance(before.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+        and isinstance(after.value.value, str)
+    }

@@ -1,0 +1,154 @@
+"""Where a new run's images come from: a folder of this machine, a drop, or the demo data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from tae import dropped
+from tae.dropped import Dropped
+from tae.images import SUFFIXES, escape_markdown
+from tae.ui.models import checkpoints_folder
+
+if TYPE_CHECKING:
+    from tae.preview import Found
+
+KINDS = {"folder": "Folder", "dropped": "Pictures or ZIP", "demo": "Demo garments"}
+MAX_ZIP_MB = 500
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Addresses at which nobody but this machine's user reaches the app."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where a new run's images come from.
+
+    Attributes:
+        data: As `TrainConfig.data`; for dropped pictures the folder in which they wait.
+        stem: What default names begin with.
+        found: The files; None for the demo data.
+        dropped: Where they were dropped.
+    """
+
+    data: str
+    stem: str
+    found: "Found | None" = None
+    dropped: Dropped | None = None
+
+
+def choose_data() -> Data | None:
+    """None, and a sentence on the page, where there is nothing to train on yet."""
+    state = st.session_state
+    state.setdefault("train_kind", "folder")
+    kind = st.segmented_control(
+        "Images",
+        list(KINDS),
+        format_func=lambda kind: KINDS[kind],
+        required=True,
+        key="train_kind",
+        persist_state="session",
+    )
+    if kind == "demo":
+        st.caption(
+            "Fashion-MNIST garments, composed anew for every step: squares, or rails where the size is not square."
+        )
+        return Data("demo", "demo")
+    return choose_folder() if kind == "folder" else choose_dropped()
+
+
+def choose_folder() -> Data | None:
+    if st.get_option("server.address") not in LOCAL:
+        st.info(
+            "This app can be reached from other machines, so that no folder can be typed: drop the pictures instead."
+        )
+        return None
+    text = st.text_input(
+        "Folder, file or pattern",
+        key="train_folder",
+        persist_state="session",
+        placeholder="/home/me/photographs",
+        help="A folder is searched with its subfolders. One file: a .npy stack (T, H, W) or a TIFF of many pages. A "
+        f"pattern: photographs/**/*.png. Read: {', '.join(suffix.lstrip('.') for suffix in SUFFIXES)}.",
+    ).strip()
+    if not text:
+        st.caption(
+            "Type a folder to see what the model will see. Files stay where they are; nothing leaves this machine."
+        )
+        return None
+    if "\0" in text or len(text) > 4000:
+        st.error("The folder must be a path of this machine, and this is none.")
+        return None
+    path = Path(text).expanduser().absolute()
+    if path == Path(path.anchor):
+        st.error("The folder must be one of pictures, and this is the whole disk; type one of its subfolders.")
+        return None
+    try:
+        found = look(str(path))
+    except (OSError, ValueError) as error:
+        message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        st.error(escape_markdown(message), icon=":material/folder_off:")
+        return None
+    name = path.stem if path.is_file() else Path(text.split("*")[0]).expanduser().absolute().name
+    return Data(str(path), name or "pictures", found)
+
+
+def choose_dropped() -> Data | None:
+    state = st.session_state
+    state.setdefault("train_round", 0)
+    files = st.file_uploader(
+        f"Pictures, up to 20 MB each, or a ZIP of them, up to {MAX_ZIP_MB} MB",
+        type=[*(suffix.lstrip(".") for suffix in SUFFIXES), "zip"],
+        accept_multiple_files=True,
+        max_upload_size=MAX_ZIP_MB,
+        key=f"train_files_{state.train_round}",
+        help="They are copied into the run's folder. A ZIP may hold folders; hidden files in it are passed over.",
+    )
+    kept: Dropped | None = state.get("train_dropped")
+    if files:
+        bar = st.progress(0.0, "Reading…")
+
+        def progress(number: int, total: int) -> None:
+            bar.progress(number / total, f"Reading… {number} of {total}")
+
+        try:
+            kept = kept or dropped.begin(checkpoints_folder())
+            state.train_dropped = kept
+            dropped.add(kept, [(file.name, file.getvalue()) for file in files], progress)
+        except OSError as error:
+            st.error(f"The pictures cannot be kept: {escape_markdown(error.strerror or 'the disk failed')}.")
+            return None
+        state.train_round += 1  # a fresh widget: what has been kept is not read a second time
+        st.rerun()
+    return show_dropped(kept) if kept is not None else None
+
+
+def show_dropped(kept: Dropped) -> Data | None:
+    """What waits for its run, what was left out, and the way back."""
+    if kept.problems:
+        with st.expander(f"Left out: {len(kept.problems)}", icon=":material/broken_image:", expanded=True):
+            st.markdown("  \n".join(escape_markdown(problem) for problem in kept.problems[:20]))
+            if len(kept.problems) > 20:
+                st.caption(f"and {len(kept.problems) - 20} more")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{kept.num_images}** pictures dropped")
+        st.button("Forget them", key="train_forget", on_click=forget, type="tertiary", icon=":material/delete:")
+    if not kept.num_images:
+        return None
+    try:
+        found = look(str(kept.folder))
+    except OSError:
+        st.error("The dropped pictures are gone; drop them again.")
+        return None
+    return Data(str(kept.folder), "pictures", found, kept)
+
+
+def forget() -> None:
+    dropped.forget(st.session_state.pop("train_dropped"))
+
+
+@st.cache_data(max_entries=8, ttl=60, show_spinner="Looking for pictures…")
+def look(data: str) -> "Found":
+    from tae import preview
+
+    return preview.look(data)

@@ -1,0 +1,180 @@
+"""What a new run will take: memory beside the machine's, operations, disk, and the time once it is asked for."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import streamlit as st
+
+from tae import plots
+from tae.config import ModelConfig
+from tae.images import escape_markdown
+from tae.trainconfig import TrainConfig, snapshot_steps
+from tae.ui.results import training_pace
+from tae.ui.train.words import clock, in_bytes
+
+if TYPE_CHECKING:
+    from tae.distributed import Precision
+    from tae.plan import Pace, Plan
+
+PYTORCH_BYTES = 0.5e9
+"""What Python and PyTorch take besides, roughly."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run takes, and what there is.
+
+    Attributes:
+        plan: As `tae.plan` counts it.
+        precision: That the hardware gets.
+        device: "cpu" or "cuda".
+        memory: Of the device, in bytes; 0 where that cannot be told.
+    """
+
+    plan: "Plan"
+    precision: "Precision"
+    device: str
+    memory: int
+
+    @property
+    def besides(self) -> float:
+        """Bytes that no plan counts."""
+        return PYTORCH_BYTES if self.device == "cpu" else 0
+
+    @property
+    def total(self) -> float:
+        """Bytes at the peak of a step."""
+        return self.plan.peak + self.besides
+
+    @property
+    def owner(self) -> str:
+        return "the GPU" if self.device == "cuda" else "this machine"
+
+
+def show_plan(config: TrainConfig) -> None:
+    from tae.distributed import memory_bytes
+
+    st.markdown("**What it will take**")
+    model_config, average = config.model_config, bool(config.ema_decay)
+    try:
+        plan, precision, device = make_plan(
+            model_config, config.batch_size, config.accumulate, average, config.precision, config.device
+        )
+    except (ValueError, RuntimeError) as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")
+        return
+    needs = Needs(plan, precision, device, memory_bytes(device))
+    kept = f"train_pace_{hash((model_config, config.batch_size, config.accumulate, precision, device))}"
+    pace = st.session_state.get(kept)
+    show_totals(config, needs, pace)
+    show_memory(config, needs)
+    show_pace(config, needs, pace, kept)
+
+
+@st.cache_data(max_entries=64, show_spinner="Counting…")
+def make_plan(
+    model_config: ModelConfig,
+    batch_size: int,
+    accumulate: int,
+    average: bool,
+    precision: 'Literal["auto"] | Precision',
+    device: str,
+) -> "tuple[Plan, Precision, str]":
+    """`tae.plan.plan`; also what precision and device come to here."""
+    from tae.distributed import pick_device, pick_precision
+    from tae.plan import plan
+
+    place = pick_device(device)
+    picked = pick_precision(precision, place)
+    made = plan(model_config, batch_size, picked, accumulate, device=place.type, average=average)
+    return made, picked, place.type
+
+
+def show_totals(config: TrainConfig, needs: Needs, pace: "Pace | None") -> None:
+    plan, memory = needs.plan, needs.memory
+    time = f"{config.minutes:g} min" if config.minutes else "–"
+    if pace and not config.minutes:
+        time = clock(pace.seconds_per_step * config.steps)
+    with st.container(horizontal=True, key="train_take"):
+        help = f"Peak of a step, of {in_bytes(memory)} that {needs.owner} has." if memory else "Peak of a step."
+        st.metric("Memory", in_bytes(needs.total), width=100, help=help)
+        st.metric("Parameters", f"{plan.parameters / 1e6:,.1f} M", width=105)
+        help = "N of an image; of the widest one where any width is taken."
+        st.metric("Tokens", f"{plan.num_tokens:,}", width=85, help=help)
+        help = "Of the whole training; press the button below to have it estimated."
+        st.metric("Time", time, width=100, help=help)
+
+
+def show_memory(config: TrainConfig, needs: Needs) -> None:
+    """Memory by kind beside the device's, and what to do where that is not enough."""
+    from tae.plan import HEADROOM, KINDS, WORDS, largest_batch
+
+    plan, memory, owner = needs.plan, needs.memory, needs.owner
+    kinds = {WORDS[kind]: plan.at_peak[kind] for kind in KINDS if plan.at_peak[kind]}
+    if needs.device == "cpu":
+        kinds["Python and PyTorch"] = int(PYTORCH_BYTES)
+    st.plotly_chart(
+        plots.plot_memory(kinds, memory, owner),
+        key="train_memory",
+        config={"displayModeBar": False},
+        alt="Memory at the peak of a step by kind, beside the memory of the device",
+    )
+    if not memory or needs.total <= HEADROOM * memory:
+        return
+    most = largest_batch(
+        config.model_config,
+        max(1.0, memory - needs.besides / HEADROOM),
+        needs.precision,
+        config.accumulate,
+        device=needs.device,
+        average=bool(config.ema_decay),
+    )
+    remedy = (
+        f"at most {most} images a step fit: lower **Images a step**, raise **Accumulation**"
+        if most
+        else "not even one image fits: choose a smaller preset or larger patches"
+    )
+    remedy += "" if config.use_gradient_checkpointing else ", or switch **Gradient checkpointing** on (Advanced)"
+    st.warning(
+        f"**This will not fit.** It takes {in_bytes(needs.total)}, and {owner} has {in_bytes(memory)}; {remedy}.",
+        icon=":material/memory_alt:",
+    )
+
+
+def show_pace(config: TrainConfig, needs: Needs, pace: "Pace | None", kept: str) -> None:
+    """Operations, disk and pace in a sentence; a button times a piece of a step and keeps the pace in the session."""
+    plan = needs.plan
+    words = [
+        f"{config.batch_size * plan.train_flops / 1e9 + plan.optimizer_flops / 1e9:,.0f} GFLOP a step",
+        f"{needs.precision} on {'the GPU' if needs.device == 'cuda' else 'the CPU'}",
+        f"up to {in_bytes(disk_bytes(config, plan))} on the disk, with {config.snapshots} snapshots",
+    ]
+    if pace:
+        images_per_s = config.batch_size / pace.seconds_per_step
+        rate = f"{images_per_s:,.0f}" if images_per_s >= 10 else f"{images_per_s:.2g}"
+        words.append(f"about {pace.seconds_per_step:.2g} s a step, {rate} images/s ({pace.how})")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if not pace and st.button(
+            "Estimate the time",
+            key="train_estimate",
+            icon=":material/timer:",
+            help="Times a small real piece of a step on this machine, some seconds. What else runs slows it down.",
+        ):
+            try:
+                st.session_state[kept] = training_pace(
+                    config.model_config, config.batch_size, needs.precision, config.accumulate, needs.device
+                )
+            except (ValueError, RuntimeError) as error:
+                st.error(escape_markdown(str(error)))
+            else:
+                st.rerun()
+        st.caption("; ".join(words) + ".")
+
+
+def disk_bytes(config: TrainConfig, plan: "Plan") -> int:
+    """What the run's files take at most: the checkpoint and snapshots, and as many states as are kept and being written."""
+    from tae.trainstate import KEPT
+
+    copies = 1 + (config.snapshots if config.minutes else len(snapshot_steps(config.steps, config.snapshots)))
+    state = plan.totals["weights"] + plan.totals["optimizer"] + plan.totals["average"]
+    return copies * 4 * plan.parameters + (KEPT + 1) * state

@@ -1,0 +1,66 @@
+"""What the model will see: some of a new run's images, and how many there are."""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from tae.config import size_in_words
+from tae.images import escape_markdown, plain_text
+from tae.trainconfig import TrainConfig
+from tae.ui.train.data import Data
+from tae.ui.train.picture import in_page
+
+if TYPE_CHECKING:
+    from tae.preview import Found, Preview
+
+
+def show_preview(data: Data, config: TrainConfig) -> bool:
+    """Eight training images as the model will see them; whether there is enough to train on."""
+    st.markdown("**What the model will see**")
+    is_whole = data.found is None or data.found.is_small
+    seen = (config.data, config.input_size, config.max_width, config.seed, config.max_unreadable)
+    seen += (config.flip, config.shift, config.zoom, config.contrast)
+    try:
+        shown = read_preview(seen, data.found, is_whole, config)
+    except (OSError, ValueError) as error:
+        message = str(error).replace(data.data, "the dropped pictures" if data.dropped else data.data)
+        st.error(escape_markdown(message), icon=":material/broken_image:")
+        return False
+    widest = max(image.shape[1] for image in shown.images)
+    scale = min(100 / config.input_size[0], 450 / widest)  # of all alike, so that their sizes can be compared
+    with st.container(horizontal=True, gap="small", key="train_preview"):
+        for image, name in zip(shown.images, shown.names, strict=True):
+            source = in_page(image, max(1, 220 // max(image.shape)))
+            st.image(source, width=max(16, round(scale * image.shape[1])), alt=plain_text(name))
+    st.caption(in_words(data, config, shown))
+    if shown.skipped:
+        with st.expander(f"Left out, since they cannot be read: {len(shown.skipped)}", icon=":material/warning:"):
+            st.markdown("  \n".join(escape_markdown(f"{name}: {reason}") for name, reason in shown.skipped[:20]))
+    return True
+
+
+@st.cache_data(max_entries=16, show_spinner="Reading…")
+def read_preview(seen: tuple, found: "Found | None", is_whole: bool, _config: TrainConfig) -> "Preview":
+    from tae import preview
+
+    return preview.read_all(_config) if is_whole else preview.read_some(_config)
+
+
+def in_words(data: Data, config: TrainConfig, shown: "Preview") -> str:
+    """How many images there are, and what is done to them."""
+    words = []
+    if data.found is not None:
+        words.append(f"{data.found.num_files:,} files, {data.found.num_bytes / 1e6:,.1f} MB")
+        if shown.num_images is None:
+            words.append(
+                f"{len(shown.images)} of them shown; about one in ten is held out; all are read when the run starts, and "
+                "those that cannot be are skipped"
+            )
+        else:
+            words.append(f"{shown.num_images:,} images to train on, {shown.num_held_out:,} held out")
+    else:
+        words.append("composed without end, none seen twice; others are held out")
+    words.append(f"fitted to {size_in_words(config.input_size)} in grey")
+    if data.found is not None and any((config.flip, config.shift, config.zoom, config.contrast)):
+        words.append("changed a little at every look (Advanced: augmentation)")
+    return "; ".join(words) + "."

@@ -1,0 +1,78 @@
+"""The name of a new run, its command line, and the button that starts it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import streamlit as st
+
+from tae import runs
+from tae.config import size_in_words
+from tae.images import escape_markdown, plain_text, safe_name
+from tae.trainconfig import TrainConfig
+from tae.ui.models import checkpoints_folder
+from tae.ui.train.data import Data
+from tae.ui.train.watch import go_to_run
+from tae.ui.train.words import show_command
+
+
+def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[runs.Run]) -> None:
+    """The run's name, its command, and the button."""
+    state = st.session_state
+    patch = "one-token" if config.patch_size is None else f"p{config.patch_size}"
+    stem = data.stem if data else "pictures"
+    automatic = safe_name(f"{safe_name(stem)[:30]}_{config.preset}_{size_in_words(config.input_size)}_{patch}")
+    automatic = runs.free_name(checkpoints_folder(), automatic)
+    typed = st.text_input(
+        "Name",
+        key="train_name",
+        persist_state="session",
+        placeholder=automatic,
+        max_chars=60,
+        help="Of the run and of its checkpoint. Nothing that is there already is ever replaced.",
+    ).strip()
+    name = safe_name(typed) if typed else automatic
+    if typed and runs.free_name(checkpoints_folder(), name) != name:
+        st.error(
+            f"There is a run or a checkpoint named {escape_markdown(name)} already; "
+            f"{escape_markdown(runs.free_name(checkpoints_folder(), name))} is free.",
+        )
+        data = None
+    elif typed and name != typed:
+        st.caption(f"Its files will be called {escape_markdown(name)}.")
+    out = from_root(checkpoints_folder() / f"{name}.safetensors")
+    if data is not None:
+        images = str(from_root(runs.folder_of(checkpoints_folder() / out.name) / "images"))
+        title = plain_text(typed) if typed else None
+        if data.dropped and not title:
+            title = f"dropped pictures {config.preset} {size_in_words(config.input_size)}"
+        config = replace(config, out=out, name=title, data=images if data.dropped else data.data)
+    if active:
+        st.caption("Another training is running: both will be slower, and their memory adds up.")
+    if st.button(
+        "Start training",
+        key="train_start",
+        type="primary",
+        icon=":material/play_arrow:",
+        disabled=data is None,
+        help=None if data else "First choose images that can be read.",
+    ):
+        assert data is not None
+        try:
+            run = runs.start(config, data.dropped.folder if data.dropped else None)
+        except runs.RunError as error:
+            st.error(escape_markdown(str(error)))
+        except OSError as error:
+            st.error(f"The training cannot be started: {escape_markdown(error.strerror or 'the disk failed')}.")
+        else:
+            if data.dropped:
+                del state.train_dropped
+            go_to_run(run.name)
+            st.rerun()
+    if data is not None:
+        st.caption("The same from the command line, in the project's folder:")
+        show_command(config)
+
+
+def from_root(path: Path) -> Path:
+    """Relative to the project's folder, where it lies in it: what is written down then survives a move."""
+    return path.relative_to(runs.ROOT) if path.is_relative_to(runs.ROOT) else path

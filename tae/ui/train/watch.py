@@ -1,0 +1,118 @@
+"""One run, live: how far it is, its figures, curves and pictures; drawn from its folder alone."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from tae import runs
+from tae.config import size_in_words
+from tae.images import escape_markdown, plain_text
+from tae.trainconfig import TrainConfig
+from tae.ui.train.actions import run_actions, stop_buttons
+from tae.ui.train.curves import show_curves
+from tae.ui.train.strips import show_strips
+from tae.ui.train.words import BADGES, clock, figure, is_number, psnrs_of, show_command
+from tae.ui.view import choose
+
+REFRESH_S = 3
+
+
+def go_to_run(name: str) -> None:
+    st.session_state.task, st.session_state.run = "runs", name
+
+
+def one_run(found: list[runs.Run]) -> None:
+    by_name = {run.name: run for run in found}
+    name = choose(
+        "run",
+        st.selectbox,
+        "Run",
+        list(by_name),
+        format_func=lambda name: f"{plain_text(name)} · {by_name[name].status}",
+    )
+    run = by_name[name]
+    if not run.is_active:
+        run_actions(run)
+    # Drawn anew by itself while a process works on it, and then only this part.
+    with st.container(key="train_live"):
+        st.fragment(watch, run_every=REFRESH_S if run.is_active else None, key="train_watch")(run)
+
+
+def watch(run: runs.Run) -> None:
+    """How a run goes, from its folder alone."""
+    before = run.status
+    run = runs.read_run(run.folder)
+    if run.status != before:
+        st.rerun()  # the whole page: its actions change, and the sidebar may have a new checkpoint
+    colour, icon = BADGES.get(run.status, ("gray", None))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge(run.status, icon=icon, color=colour)  # type: ignore[arg-type]
+        if run.config is not None:
+            st.caption(escape_markdown(in_words(run.config)))
+        if run.is_active:
+            stop_buttons(run)
+    say_status(run)
+    records = runs.read_log(run.folder)
+    last = records[-1] if records else {}
+    if run.is_active or run.steps:
+        left = last.get("seconds_left")
+        words = f"step {run.step:,} of {run.steps:,}" if run.steps else f"step {run.step:,}; measuring the pace"
+        if run.status == "running" and is_number(left):
+            words += f" · about {clock(left)} left"
+        st.progress(min(1.0, run.step / run.steps) if run.steps else 0.0, words)
+    if records:
+        show_figures(records)
+        show_curves({"this run": run}, "Step")
+    show_strips(run)
+    if run.config is not None:
+        with st.expander("What was asked for", icon=":material/tune:"):
+            show_command(run.config)
+
+
+def say_status(run: runs.Run) -> None:
+    message = escape_markdown(plain_text(run.message, 600)) if run.message else ""
+    if run.status == "failed":
+        st.error(f"**It failed.** {message}", icon=":material/error:")
+    elif run.status == "died":
+        st.warning(
+            "**Its process was ended from outside**, by a restart, for lack of memory, or by somebody. "
+            + (
+                "Resume goes on from its last whole state." if run.has_state else "There is no state yet to go on from."
+            ),
+            icon=":material/power_off:",
+        )
+    elif run.status == "starting":
+        st.info(f"Starting: PyTorch is loaded, then the images are read. {message}", icon=":material/hourglass_top:")
+
+
+def in_words(config: TrainConfig) -> str:
+    patch = "one token" if config.patch_size is None else f"patch {config.patch_size}"
+    source = "demo garments" if config.data == "demo" else plain_text(Path(config.data).name)
+    if source == "images":
+        source = "dropped pictures"
+    return (
+        f"{config.preset} · {size_in_words(config.input_size)} · {patch} · {config.batch_size} images a step · {source}"
+    )
+
+
+def show_figures(records: list[dict]) -> None:
+    last = records[-1]
+    psnrs = psnrs_of(records)
+    cells = st.columns(4)
+    cells[0].metric("Loss", figure(last.get("loss"), "{:.5f}"), help="Mean squared error of the last batch.")
+    cells[1].metric(
+        "Held-out PSNR",
+        figure(psnrs[-1] if psnrs else None, "{:.2f} dB"),
+        help="Of images that are never trained on"
+        + (f"; the best so far is {figure(max(psnrs), '{:.2f} dB')}." if psnrs else "."),
+    )
+    cells[2].metric("Images a second", figure(last.get("images_per_s"), "{:.1f}"))
+    cells[3].metric("Learning rate", figure(last.get("lr"), "{:.2g}"), help="Of Muon.")
+    reading, pace = last.get("loader_images_per_s"), last.get("images_per_s")
+    words = (
+        f"Gradient norm {figure(last.get('grad_norm'), '{:.3g}')}; reading alone could do {figure(reading, '{:,.0f}')} "
+    )
+    words += "images a second"
+    if last["step"] >= 50 and is_number(reading) and is_number(pace) and 0 < reading < 1.2 * pace:
+        words += ", so reading holds the training back: raise **Reading threads** (Advanced)"
+    st.caption(f"{words}.")

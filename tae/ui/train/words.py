@@ -1,0 +1,57 @@
+"""What the parts of the page Train say alike: states, figures, durations, bytes, commands."""
+
+import math
+import shlex
+from typing import TypeGuard
+
+import streamlit as st
+
+from tae import runs
+from tae.trainconfig import TrainConfig, command_line
+
+BADGES = {
+    "starting": ("blue", ":material/hourglass_top:"),
+    "running": ("blue", ":material/play_arrow:"),
+    "finished": ("green", ":material/check:"),
+    "stopped": ("gray", ":material/pause:"),
+    "failed": ("red", ":material/error:"),
+    "died": ("orange", ":material/power_off:"),
+}
+"""Colour and icon of a run's status."""
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a log's value can be drawn."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def figure(value: object, pattern: str) -> str:
+    return pattern.format(value) if is_number(value) else "–"
+
+
+def psnrs_of(records: list[dict]) -> list[float]:
+    """Held-out PSNR, wherever it was measured."""
+    return [record["held_out_psnr"] for record in records if is_number(record.get("held_out_psnr"))]
+
+
+def in_bytes(count: float) -> str:
+    if count < 1e8:
+        return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e9:.2f} GB" if count < 1e10 else f"{count / 1e9:,.0f} GB"
+
+
+def clock(seconds: float) -> str:
+    """A duration in words."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}" if seconds < 10 * length else f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def reason(error: runs.RunError | OSError) -> str:
+    """Without the path that an `OSError` names."""
+    return str(error) if isinstance(error, runs.RunError) else error.strerror or ""
+
+
+def show_command(config: TrainConfig) -> None:
+    st.code(shlex.join(["python", "-m", "tae.train", *command_line(config)]), language=None, wrap_lines=True)
