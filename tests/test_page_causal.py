@@ -356,17 +356,17 @@ def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.Monk
     monkeypatch.setattr(work, "LONG_S", 0.0)
     app = open_page(PAGE, image="garment-77")
     assert "Uniform attention" not in texts(app)
-    app.button("causal_start_necessity").click()
+    app.button("work_start_necessity").click()
     run(app)
-    app.button("causal_start_sweep").click()
+    app.button("work_start_sweep").click()
     run(app)
     assert "Uniform attention" in texts(app, "markdown")
-    mark = next(one for one in app.session_state.causal_wanted if one.startswith("necessity|"))
+    mark = next(one for one in app.session_state.work_wanted if one.startswith("necessity|"))
     work._kept("necessity", mark.removeprefix("necessity|")).clear()
-    app.session_state.causal_stopped = {mark}
+    app.session_state.work_stopped = {mark}
     run(app)
     assert "Stopped" in texts(app, "caption") and "Uniform attention" not in texts(app, "markdown")
-    app.button("causal_start_necessity").click()
+    app.button("work_start_necessity").click()
     run(app)
     assert "Uniform attention" in texts(app, "markdown")
 

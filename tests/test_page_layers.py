@@ -94,7 +94,7 @@ def test_checkpoint_without_a_lens_shows_raw_pictures_and_a_click_fits_one(keep:
     app = open_page(PAGE)
     assert "No lens has been fitted" in texts(app, "info") and not app.segmented_control
     assert [len(chart["data"]) for chart in charts(app)[2:]] == [1, 1]
-    app.button("causal_start_lens").click()
+    app.button("work_start_lens").click()
     run(app)
     loaded = load_checkpoint(path)
     lens = load_lens(lens_path(path), loaded.model.config, loaded.digest)
@@ -114,7 +114,7 @@ def test_uploaded_checkpoint_gets_its_lens_without_a_file(
     app = go(bring(open_page(), other.name, other.read_bytes()), PAGE)
     app.session_state.checkpoint = next(iter(app.session_state.uploaded_models))
     run(app)
-    app.button("causal_start_lens").click()
+    app.button("work_start_lens").click()
     run(app)
     assert not app.error and app.segmented_control("choose_lens").value == "tuned"
     assert [path.name for path in shelf.glob("*.lens.*")] == []
@@ -131,7 +131,7 @@ def test_lens_is_fitted_on_the_images_of_the_run_or_the_page_says_that_it_is_not
     runs.write_config(folder, TrainConfig(data=str(tmp_path / "gone"), out=path))
     app = open_page(PAGE)
     assert "the images of its training" in texts(app, "info")
-    app.button("causal_start_lens").click()
+    app.button("work_start_lens").click()
     run(app)
     assert "No lens could be fitted" in app.error[0].value and not lens_path(path).exists()
 
@@ -142,7 +142,7 @@ def test_damaged_lens_is_a_sentence_and_pictures_are_raw(keep: Callable[..., Pat
     app = open_page(PAGE)
     assert lens_path(path).name.replace(".", "\\.") in app.warning[0].value
     assert not app.segmented_control and not app.button_group and len(charts(app)) == 4
-    assert "causal_start_lens" not in [button.key for button in app.button]
+    assert "work_start_lens" not in [button.key for button in app.button]
 
 
 def test_one_token_model_has_layers_too(keep: Callable[..., Path]) -> None:

@@ -45,7 +45,7 @@ def measured(
     if "value" in kept:
         return kept["value"]
     state = st.session_state
-    stopped, wanted = state.setdefault("causal_stopped", set()), state.setdefault("causal_wanted", set())
+    stopped, wanted = state.setdefault("work_stopped", set()), state.setdefault("work_wanted", set())
     mark = f"{name}|{key}"
     place = st.empty()
     takes = seconds()
@@ -53,7 +53,7 @@ def measured(
         with place.container(horizontal=True, vertical_alignment="center"):
             st.button(
                 f"{words} ({duration(takes)})",
-                key=f"causal_start_{name}",
+                key=f"work_start_{name}",
                 icon=":material/play_arrow:",
                 on_click=_want,
                 args=(mark,),
@@ -63,7 +63,7 @@ def measured(
         return None
     with place.container(horizontal=True, vertical_alignment="center"):
         bar = st.progress(0.0, f"{words}…", width="stretch")
-        st.button("Stop", key=f"causal_stop_{name}", icon=":material/stop:", on_click=_stop, args=(mark,))
+        st.button("Stop", key=f"work_stop_{name}", icon=":material/stop:", on_click=_stop, args=(mark,))
 
     def step(share: float) -> None:
         bar.progress(min(1.0, share), f"{words}…")
@@ -89,13 +89,13 @@ def _kept(name: str, key: str) -> dict:
 
 
 def _want(mark: str) -> None:
-    st.session_state.causal_stopped.discard(mark)
-    st.session_state.causal_wanted.add(mark)
+    st.session_state.work_stopped.discard(mark)
+    st.session_state.work_wanted.add(mark)
 
 
 def _stop(mark: str) -> None:
-    st.session_state.causal_wanted.discard(mark)
-    st.session_state.causal_stopped.add(mark)
+    st.session_state.work_wanted.discard(mark)
+    st.session_state.work_stopped.add(mark)
 
 
 def duration(seconds: float) -> str:
