@@ -25,6 +25,7 @@ from torch.testing import assert_close
 from benchmarks.attention_maps import RESULTS, quartiles, words
 from tae import causal
 from tae.causal import Knockout
+from tae.causal.prefix import images_at_once
 from tae.model import TransformerAutoencoder, create_autoencoder
 
 PATCH_SIZES = {169: 16, 676: 8}
@@ -137,7 +138,8 @@ def with_captum(model: TransformerAutoencoder, image: Tensor) -> Tensor:
     # Squared change from the undisturbed reconstruction; captum reports how far it falls when a window is covered.
     occlusion = Occlusion(lambda images: ((model(images)[0] - plain) ** 2).mean(dim=(1, 2, 3)))
     side = model.config.tile_size[0]
-    found = occlusion.attribute(image, (1, side, side), (1, side, side), baselines=1.0, perturbations_per_eval=32)
+    at_once = images_at_once(model.config, image.shape[3])
+    found = occlusion.attribute(image, (1, side, side), (1, side, side), baselines=1.0, perturbations_per_eval=at_once)
     return -found[0, 0, ::side, ::side].flatten()
 
 
@@ -182,8 +184,8 @@ def table(result: dict) -> str:
         "",
         f"Processor seconds, median; ratios: median (quartiles), in turns. {result['preset']}, 201x201, patches of 16 and 8, "
         f"random weights, {result['threads']} thread, {result['cpu']}, torch {result['torch']}. Separate passes: one full "
-        "forward pass with a hook, or one covered image, at a time. captum: Occlusion with windows of a patch, 32 at a "
-        "time, as tae. All ways give the same figures.",
+        "forward pass with a hook, or one covered image, at a time. captum: Occlusion with windows of a patch, as "
+        "many at a time as tae. All ways give the same figures.",
         "",
         "Command: `python -m benchmarks.causal`",
         "",

@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from tae import runs, ui
 from tae.counts import count
 from tae.images import encode_png
-from tae.trainconfig import TrainConfig
+from tae.trainconfig import TrainConfig, snapshot_steps
 
 ROOT = Path(__file__).parent.parent
 HOSTILE = "<img src=x onerror=alert(1)> [a](javascript:alert(1)) $x$ :material/bolt: **b**"
@@ -270,13 +270,19 @@ def test_plan_is_that_of_the_planner_and_warns_where_it_does_not_fit(monkeypatch
     config = TrainConfig().model_config
     assert shown["Parameters"] == f"{count(config).parameters / 1e6:.1f} M" and shown["Tokens"] == "169"
     assert shown["Time"] == "–" and not app.warning
-    monkeypatch.setattr("tae.distributed.memory_bytes", lambda device: 700_000_000)
+    monkeypatch.setattr("tae.distributed.memory_bytes", lambda device: 600_000_000)
     run(app)
     said = re.search(r"will not fit.*at most (\d+) images a step fit.*Gradient checkpointing", app.warning[0].value)
     assert said and 0 < int(said[1]) < 16
     assert not start_button(app).disabled  # who knows better may try
     app.number_input("train_batch_size").set_value(int(said[1]))
     assert not run(app).warning
+    peak = re.fullmatch(r"([\d.]+) (MB|GB)", next(one.value for one in app.metric if one.label == "Memory"))
+    assert peak
+    total = float(peak[1]) * {"MB": 1e6, "GB": 1e9}[peak[2]]
+    monkeypatch.setattr("tae.distributed.memory_bytes", lambda device: round(total / 0.95))
+    said = run(app).warning[0].value
+    assert "may not fit" in said and "10 % should stay free" in said and "will not fit" not in said
     app.selectbox("train_preset").set_value("xlarge")
     assert "not even one image fits" in run(app).warning[0].value
 
@@ -297,6 +303,10 @@ def test_room_on_the_disk_grows_with_the_snapshots() -> None:
     (with_none, none), config = told(), asked(app)
     assert (eight, none, config.snapshots) == (8, 0, 0)
     assert with_eight - with_none == pytest.approx(8 * weights_mb, rel=0.01)
+    app.number_input("train_snapshots").set_value(8)
+    app.number_input("train_steps").set_value(3)
+    run(app)
+    assert told()[1] == len(snapshot_steps(3, 8)) < 8
     assert with_none > 4 * weights_mb  # the checkpoint and states
 
 
@@ -426,6 +436,20 @@ def test_finished_run_opens_in_the_app(shelf: Path) -> None:
     run(app)
     assert app.session_state.checkpoint == "shoes.safetensors"
     assert [title.value for title in app.title] == ["Reconstruct"]
+
+
+def test_an_active_run_of_a_stranger_s_name_shows_as_it_stands(shelf: Path) -> None:
+    name = HOSTILE.replace("/", "")
+    with runs.hold(write_run(shelf, name, "running")):
+        (badge,) = [one for one in open_page(task="new").markdown if "onerror" in one.value]
+    assert "<img" not in badge.value.replace("\\<img", "") and " **b**" not in badge.value and " $x$" not in badge.value
+
+
+def test_a_folder_of_one_s_own_is_named_whatever_it_is_called(shelf: Path) -> None:
+    home = write_run(shelf, "own", "finished", data="/home/me/images")
+    assert "images a step · images" in texts(open_page(task="runs", run="own"))
+    runs.write_config(home, TrainConfig(data=str(home / "images")))
+    assert "dropped pictures" in texts(open_page(task="runs", run="own"))
 
 
 def test_strangers_texts_in_a_run_show_as_they_stand(shelf: Path) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from tae.causal.prefix import check_one
+from tae.causal.prefix import check_one, images_at_once
 from tae.config import ModelConfig
 from tae.layers import patchify
 from tae.metrics import INK_THRESHOLD
@@ -33,7 +33,7 @@ def occlusion_effect(
     image: Tensor,
     baseline: float | str | Tensor = 1.0,
     tokens: Tensor | Sequence[int] | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     region: Box | None = None,
     output: str = "reconstruction",
     progress: Callable[[float], None] | None = None,
@@ -49,7 +49,7 @@ def occlusion_effect(
         baseline: What covers a patch: a grey in [0, 1] (1 is white), "mean" for the image's mean grey, "blur" for the
             image blurred, or an image (1, 1, H, W) that lends its own patch.
         tokens: (T,) token numbers; None: all N. `foreground_tokens` are those that are not blank.
-        batch_size: Covered images that go through the model at once.
+        batch_size: Covered images that go through the model at once; None: as many as `TOKENS_AT_ONCE` allows.
         region: The part of the reconstruction whose change counts; None: all of it.
         output: "reconstruction", or "latent": the encoder alone, which takes half the time.
         progress: Is called with the share that is done; what it raises stops the work.
@@ -63,6 +63,8 @@ def occlusion_effect(
     """
     check_one(image)
     rows, columns = model.config.grid_for(image.shape[3])
+    if batch_size is None:
+        batch_size = images_at_once(model.config, image.shape[3])
     if output not in OUTPUTS or (output == "latent" and region is not None):
         raise ValueError(f"output must be reconstruction, or latent where there is no region, got {output!r}")
     rows_in, columns_in = _slices(region, image)

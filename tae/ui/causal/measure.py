@@ -314,7 +314,7 @@ def find_effect(
         model = scene.active.loaded.model
         predicted = {**causal.predictors(model, image), **causal.trivial_predictors(image, scene.config)}
         found = causal.occlusion_effect(
-            model, image, cover(scene, cover_name), tokens, region=region, progress=progress, batch_size=8
+            model, image, cover(scene, cover_name), tokens, region=region, progress=progress
         )
         scores = causal.score(predicted, found, tokens)
         arrays = {name: read_only(one.numpy()) for name, one in predicted.items()}

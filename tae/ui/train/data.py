@@ -10,6 +10,7 @@ from tae import dropped
 from tae.dropped import Dropped
 from tae.images import SUFFIXES, escape_markdown
 from tae.ui.models import checkpoints_folder
+from tae.ui.train.words import show_left_out
 
 if TYPE_CHECKING:
     from tae.preview import Found
@@ -127,9 +128,7 @@ def show_dropped(kept: Dropped) -> Data | None:
     """What waits for its run, what was left out, and the way back."""
     if kept.problems:
         with st.expander(f"Left out: {len(kept.problems)}", icon=":material/broken_image:", expanded=True):
-            st.markdown("  \n".join(escape_markdown(problem) for problem in kept.problems[:20]))
-            if len(kept.problems) > 20:
-                st.caption(f"and {len(kept.problems) - 20} more")
+            show_left_out(kept.problems)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{kept.num_images}** pictures dropped")
         st.button("Forget them", key="train_forget", on_click=forget, type="tertiary", icon=":material/delete:")

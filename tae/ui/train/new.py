@@ -3,7 +3,7 @@
 import streamlit as st
 
 from tae import runs
-from tae.images import escape_markdown
+from tae.images import escape_markdown, plain_text
 from tae.trainconfig import TrainConfig
 from tae.ui.train.data import choose_data
 from tae.ui.train.form import choose_settings
@@ -17,7 +17,9 @@ from tae.ui.train.words import BADGES
 def new_training(active: list[runs.Run]) -> None:
     for run in active:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.badge(f"{run.name} is {run.status}", icon=BADGES[run.status][1], color="blue")
+            st.badge(
+                f"{escape_markdown(plain_text(run.name))} is {run.status}", icon=BADGES[run.status][1], color="blue"
+            )
             st.button("Watch it", key=f"train_watch_{run.name}", on_click=go_to_run, args=(run.name,), type="tertiary")
     with st.container(key="train_wide_form"):
         left, right = st.columns([5, 6], gap="large")

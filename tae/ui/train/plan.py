@@ -135,8 +135,14 @@ def show_memory(config: TrainConfig, needs: Needs) -> None:
         else "not even one image fits: choose a smaller preset or larger patches"
     )
     remedy += "" if config.use_gradient_checkpointing else ", or switch **Gradient checkpointing** on (Advanced)"
+    takes, has = in_bytes(needs.total), in_bytes(memory)
+    said = (
+        f"**This will not fit.** It takes {takes}, and {owner} has {has}"
+        if needs.total > memory
+        else f"**This may not fit.** It takes {takes} of the {has} that {owner} has, and {100 * (1 - HEADROOM):.0f} % should stay free"
+    )
     st.warning(
-        f"**This will not fit.** It takes {in_bytes(needs.total)}, and {owner} has {in_bytes(memory)}; {remedy}.",
+        f"{said}; {remedy}.",
         icon=":material/memory_alt:",
     )
 
@@ -147,7 +153,7 @@ def show_pace(config: TrainConfig, needs: Needs, pace: "Pace | None", kept: str)
     words = [
         f"{config.batch_size * plan.train_flops / 1e9 + plan.optimizer_flops / 1e9:,.0f} GFLOP a step",
         f"{needs.precision} on {'the GPU' if needs.device == 'cuda' else 'the CPU'}",
-        f"up to {in_bytes(disk_bytes(config, plan))} on the disk, with {config.snapshots} snapshots",
+        f"up to {in_bytes(disk_bytes(config, plan))} on the disk, with {num_snapshots(config)} snapshots",
     ]
     if pace:
         images_per_s = config.batch_size / pace.seconds_per_step
@@ -171,10 +177,15 @@ def show_pace(config: TrainConfig, needs: Needs, pace: "Pace | None", kept: str)
         st.caption("; ".join(words) + ".")
 
 
+def num_snapshots(config: TrainConfig) -> int:
+    """At most: a short training has fewer steps than were asked for."""
+    return config.snapshots if config.minutes else len(snapshot_steps(config.steps, config.snapshots))
+
+
 def disk_bytes(config: TrainConfig, plan: "Plan") -> int:
     """What the run's files take at most: the checkpoint and snapshots, and as many states as are kept and being written."""
     from tae.trainstate import KEPT
 
-    copies = 1 + (config.snapshots if config.minutes else len(snapshot_steps(config.steps, config.snapshots)))
+    copies = 1 + num_snapshots(config)
     state = plan.totals["weights"] + plan.totals["optimizer"] + plan.totals["average"]
     return copies * 4 * plan.parameters + (KEPT + 1) * state

@@ -9,6 +9,7 @@ from tae.images import escape_markdown, plain_text
 from tae.trainconfig import TrainConfig
 from tae.ui.train.data import Data
 from tae.ui.train.picture import in_page
+from tae.ui.train.words import show_left_out
 
 if TYPE_CHECKING:
     from tae.preview import Found, Preview
@@ -35,7 +36,7 @@ def show_preview(data: Data, config: TrainConfig) -> bool:
     st.caption(in_words(data, config, shown))
     if shown.skipped:
         with st.expander(f"Left out, since they cannot be read: {len(shown.skipped)}", icon=":material/warning:"):
-            st.markdown("  \n".join(escape_markdown(f"{name}: {reason}") for name, reason in shown.skipped[:20]))
+            show_left_out([f"{name}: {reason}" for name, reason in shown.skipped])
     return True
 
 

@@ -69,7 +69,8 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[r
             go_to_run(run.name)
             st.rerun()
     if data is not None:
-        st.caption("The same from the command line, in the project's folder:")
+        first = ", once Start has copied the pictures there" if data.dropped else ""
+        st.caption(f"The same from the command line, in the project's folder{first}:")
         show_command(config)
 
 

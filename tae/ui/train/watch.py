@@ -48,7 +48,7 @@ def watch(run: runs.Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(run.status, icon=icon, color=colour)  # type: ignore[arg-type]
         if run.config is not None:
-            st.caption(escape_markdown(in_words(run.config)))
+            st.caption(escape_markdown(in_words(run.config, run.folder)))
         if run.is_active:
             stop_buttons(run)
     say_status(run)
@@ -85,10 +85,11 @@ def say_status(run: runs.Run) -> None:
         st.info(f"Starting: PyTorch is loaded, then the images are read. {message}", icon=":material/hourglass_top:")
 
 
-def in_words(config: TrainConfig) -> str:
+def in_words(config: TrainConfig, folder: Path) -> str:
+    """What was asked for, in a line; folder: the run's own, where dropped pictures lie."""
     patch = "one token" if config.patch_size is None else f"patch {config.patch_size}"
     source = "demo garments" if config.data == "demo" else plain_text(Path(config.data).name)
-    if source == "images":
+    if (runs.ROOT / config.data).absolute() == (folder / "images").absolute():
         source = "dropped pictures"
     return (
         f"{config.preset} · {size_in_words(config.input_size)} · {patch} · {config.batch_size} images a step · {source}"

@@ -2,11 +2,13 @@
 
 import math
 import shlex
+from collections.abc import Sequence
 from typing import TypeGuard
 
 import streamlit as st
 
 from tae import runs
+from tae.images import escape_markdown
 from tae.trainconfig import TrainConfig, command_line
 
 BADGES = {
@@ -50,7 +52,14 @@ def clock(seconds: float) -> str:
 
 def reason(error: runs.RunError | OSError) -> str:
     """Without the path that an `OSError` names."""
-    return str(error) if isinstance(error, runs.RunError) else error.strerror or ""
+    return str(error) if isinstance(error, runs.RunError) else error.strerror or "the disk failed"
+
+
+def show_left_out(problems: Sequence[str]) -> None:
+    """A line for each of the first, strangers' text, and how many more there are."""
+    st.markdown("  \n".join(escape_markdown(problem) for problem in problems[:20]))
+    if len(problems) > 20:
+        st.caption(f"and {len(problems) - 20} more")
 
 
 def show_command(config: TrainConfig) -> None:
