@@ -323,10 +323,23 @@ def test_attention_can_be_taken_along(open_page) -> None:
     maps = np.load(io.BytesIO(saved(page, "All maps (NPZ)")[1]))
     assert set(maps) == {"layer_0", "layer_1", "layer_2", "average", "caption"}
     np.testing.assert_allclose(maps["average"], (maps["layer_0"] + maps["layer_1"] + maps["layer_2"]) / 3, atol=1e-6)
-    rows = list(csv.DictReader(io.StringIO(saved(page, "This map (CSV)")[1].decode())))
+    plain_name, content = saved(page, "This map (CSV)")
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
     assert len(rows) == 169**2
     weights = np.array([float(row["weight"]) for row in rows]).reshape(169, 169)
     np.testing.assert_allclose(weights, maps["layer_2"], rtol=1e-5, atol=1e-9)
+    heads = list(csv.DictReader(io.StringIO(saved(page, "Heads in numbers (CSV)")[1].decode())))
+    assert len(heads) == 12 and (heads[0]["Image"], heads[0]["Trained"], heads[0]["Part"]) == (
+        "Jeans",
+        "True",
+        "encoder",
+    )
+    page = open_page("/attention?layer=2&image=garment-30&weighting=values")
+    page.get_by_role("button", name="Take it with you").click()
+    name, content = saved(page, "This map (CSV)")
+    assert name == plain_name.replace(".csv", "_value_norms.csv")
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    assert not np.allclose([float(row["weight"]) for row in rows], weights.flatten(), rtol=0.1)
 
 
 def test_a_comparison_can_be_taken_along(open_page) -> None:

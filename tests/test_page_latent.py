@@ -146,7 +146,7 @@ def test_link_opens_the_chosen_point_with_its_reconstruction(keep: Callable) -> 
 
 def test_many_chosen_points_are_a_gallery_and_numbers_that_are_none_are_dropped(keep: Callable) -> None:
     keep()
-    app = open_page(PAGE, points="3,5,1000,1001,77777,x")
+    app = open_page(PAGE, points="3,5,3,1000,1001,77777,12345678901,x")
     assert "**3 chosen**" in texts(app, "markdown")
     assert app.query_params["points"] == "3,5,1000"
 

@@ -268,6 +268,18 @@ def test_numbers_say_what_holds_of_local_and_global() -> None:
     assert len(app.get("plotly_chart")) == 6
 
 
+def test_numbers_of_the_picture_stay_where_measuring_test_images_was_stopped(store: Callable[..., Path]) -> None:
+    path = store("other.safetensors", lambda model: model.encoder.norm.weight.mul_(1.01))
+    app = open_page(checkpoint=path.name, section="numbers")
+    app.session_state.work_stopped = {f"heads|{load_checkpoint(path).digest}|encoder"}
+    app = go(app, "Attention")
+    assert "Stopped. Nothing of it was kept." in texts(app, "caption") and "Bands" not in texts(app, "caption")
+    assert len(app.get("plotly_chart")) == 6
+    app.button("work_start_heads").click()
+    run(app)
+    assert "of 64 demo test images" in texts(app, "caption") and "median of 64 images" in texts(app, "markdown")
+
+
 def test_taking_attention_away_shows_what_is_lost() -> None:
     app = open_page("Attention", section="cause")
     own, uniform, other = (float(metric.value.removesuffix(" dB")) for metric in app.metric)

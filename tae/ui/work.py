@@ -5,7 +5,7 @@ Whatever its bar draws is where Streamlit interrupts it.
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -81,6 +81,11 @@ def measured(
         raise
     place.empty()
     return kept["value"]
+
+
+def known(name: str, key: str) -> Any:
+    """What `measured` found under this name and key, for any session; None where it is not known yet."""
+    return _kept(name, key).get("value")
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)

@@ -15,7 +15,7 @@ from tae.ui.view import link
 def against_cause(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> None:
     """The reconstruction with this view's attention taken away: weight placed is one thing, its effect another."""
     part, layers = shown.choice.part, shown.layers
-    where = f"every layer of the {part}" if layers is None else f"layer {layers[0]} of the {part}"
+    where = f"every layer of the {part}" if layers is None else f"layer {layers[0]} of the {part}, all its heads,"
     st.markdown(
         f"The attention of **{where}** is taken away, to see what the picture loses. If nothing is lost, the maps above are "
         "decoration."

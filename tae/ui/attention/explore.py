@@ -29,7 +29,6 @@ class Shown:
         view: What the explorer shows.
         choice: Which map that is.
         weights: (N, N).
-        hidden_mass: Share of all weight that was discarded.
         grid: (rows, columns) of patches.
         zmax: End of the colour range in x uniform.
         title: The choice in words.
@@ -39,7 +38,6 @@ class Shown:
     view: View
     choice: MapChoice
     weights: np.ndarray
-    hidden_mass: float
     grid: tuple[int, int]
     zmax: float
     title: str
@@ -117,7 +115,7 @@ def explorer_panel(active: Active, chosen: Chosen, fitted: Fitted) -> Shown:
         f"{untrained}{title} · N {num_tokens} · colours to {zmax:.3g} x uniform ({RANGES[view.range]}) · {hidden}"
         f"{differs(error)}."
     )
-    return Shown(view, choice, one.weights, one.hidden_mass, grid, zmax, title, text)
+    return Shown(view, choice, one.weights, grid, zmax, title, text)
 
 
 def badges(active: Active, shown: Shown) -> None:

@@ -19,12 +19,15 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
     untrained = not active.is_trained
     choice, view, grid = shown.choice, shown.view, shown.grid
     stem = f"{'UNTRAINED_' * untrained}{safe_name(chosen.title)}_{choice.part}"
-    one = f"{stem}_{choice.layer}_{choice.head}"
+    how = "_value_norms" * (choice.weighting == "values") + f"_discard_{choice.discard:g}" * bool(choice.discard)
+    one = f"{stem}_{choice.layer}_{choice.head}{how}"
     caption = f"{chosen.title} · {active.title} · {shown.status}"
     top = measure.range_tops(active, fitted, "weights")["shared"]
+    about = f"{chosen.title} · {active.title} · {'UNTRAINED MODEL · ' * untrained}{choice.part.capitalize()}"
+    plain = WEIGHTINGS["weights"].lower()  # of what is not weighted by value norms, whatever is on display
     maps_caption = (
-        f"{chosen.title} · {active.title} · {'UNTRAINED MODEL · ' * untrained}{choice.part.capitalize()}, all layers and "
-        f"their average, mean of {active.config.num_heads} heads · N {len(shown.weights)} · colours to {top:.3g} x uniform"
+        f"{about}, all layers and their average, mean of {active.config.num_heads} heads · {plain} · N {len(shown.weights)} · "
+        f"colours to {top:.3g} x uniform"
     )
 
     def one_heatmap(fmt: export.Format) -> bytes:
@@ -49,8 +52,6 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
             shown.quantity,
         )
 
-    about = f"{chosen.title} · {active.title} · {'UNTRAINED MODEL · ' * untrained}{choice.part.capitalize()}"
-
     def all_heads(fmt: export.Format) -> bytes:
         top = measure.range_tops(active, fitted, choice.weighting)["shared"]
         merged = -(-len(shown.weights) // measure.THUMBNAIL)
@@ -63,8 +64,14 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
 
     def measures(fmt: export.Format) -> bytes:
         uniform = measure.uniform_statistics(active.config, fitted)
-        return measures_figure(statistics(), uniform, f"{about}, heads in numbers", fmt, untrained)
+        return measures_figure(statistics(), uniform, f"{about}, heads in numbers · {plain}", fmt, untrained)
 
+    provenance = {
+        "Image": chosen.title,
+        "Checkpoint": active.title,
+        "Trained": active.is_trained,
+        "Part": choice.part,
+    }
     figures = {
         "Heatmap": one_heatmap,
         "On the image": on_image,
@@ -106,7 +113,7 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
             )
             st.download_button(
                 "Heads in numbers (CSV)",
-                lambda: export.metrics_csv(rows_of(statistics())),
+                lambda: export.metrics_csv([provenance | row for row in rows_of(statistics())]),
                 f"{stem}_heads.csv",
                 "text/csv",
                 on_click="ignore",

@@ -25,12 +25,17 @@ from tae.report.findings import small_heads
 from tae.ui.causal import study_of, verdict_of
 from tae.ui.models import Active
 from tae.ui.pictures import Chosen, sample
-from tae.ui.results import MODEL_LOCK, Result, as_batch, digest_of, read_only
+from tae.ui.results import MODEL_LOCK, Result, as_batch, digest_of, pass_seconds, read_only
+from tae.ui.work import Progress, known, measured
 
 MAX_MAP_BYTES = 2 * 10**9
 """Of attention maps that are held at once for one view."""
 TEST_IMAGES = 64
 """Demo test images behind the measures of a picture."""
+PASSES = 2
+"""Runs through the whole model that measuring the heads of one part takes."""
+HEADS = "heads"
+"""Names the measures of test images in caches."""
 THUMBNAIL = 96
 """Cells a side, at most, of one head in the overview."""
 
@@ -162,26 +167,19 @@ def _head_statistics(
         return headstats.head_statistics(_loaded.model, as_batch(_fitted), part)
 
 
-def statistics_of_tests(active: Active, part: str, progress: Callable[[float], object]) -> Spread:
-    """The same measures over demo test images of the model's size.
+def statistics_of_tests(active: Active, part: str) -> Spread | None:
+    """The same measures over demo test images of the model's size; None while that is not computed."""
+    config = active.config
 
-    Args:
-        active: The model.
-        part: "encoder" or "decoder".
-        progress: Is called with the share that is done, where it is not known yet.
-    """
-    known = _known_statistics(active.loaded.digest, part)
-    if "spread" not in known:
-        config = active.config
+    def compute(progress: Progress) -> Spread:
         images = DemoSource(config.input_size, config.max_width).test(TEST_IMAGES)
-        with MODEL_LOCK:
-            known["spread"] = headstats.statistics_over(active.loaded.model, images, part, progress)
-    return known["spread"]
+        return headstats.statistics_over(active.loaded.model, images, part, progress)
 
+    def seconds() -> float:
+        return TEST_IMAGES * PASSES * pass_seconds(config)
 
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _known_statistics(model_digest: str, part: str) -> dict[str, Spread]:
-    return {}  # filled outside: a progress bar cannot be moved from within a cached function
+    words = f"Measuring {TEST_IMAGES} test images"
+    return measured(HEADS, f"{active.loaded.digest}|{part}", words, seconds, compute)
 
 
 def report_maker(active: Active, chosen: Chosen, fitted: Fitted, choice: MapChoice, view: View) -> Callable[[], bytes]:
@@ -189,8 +187,8 @@ def report_maker(active: Active, chosen: Chosen, fitted: Fitted, choice: MapChoi
     origin = (*chosen.picture.notes, *([chosen.sample.note] if chosen.sample else []))
     picture = ReportPicture(title=chosen.title, fitted=fitted, origin=origin, fit=st.session_state.fit)
     shown = ReportView(choice=choice, query=view.query, direction=view.direction, range=view.range)
-    known = {part: _known_statistics(active.loaded.digest, part).get("spread") for part in PARTS}
-    spreads = {part: spread for part, spread in known.items() if spread is not None}
+    found: dict[str, Spread | None] = {part: known(HEADS, f"{active.loaded.digest}|{part}") for part in PARTS}
+    spreads = {part: spread for part, spread in found.items() if spread is not None}
     verdicts = [verdict for part in PARTS if (verdict := verdict_of(active, part)) is not None]
 
     def make() -> bytes:

@@ -1,7 +1,5 @@
 """In numbers: how sharp, far and wide each head's attention is, beside test images and uniform attention."""
 
-from functools import partial
-
 import numpy as np
 import streamlit as st
 
@@ -17,13 +15,14 @@ def in_numbers(active: Active, fitted: Fitted, shown: Shown) -> None:
     part = shown.choice.part
     own = head_statistics(active, fitted, part)
     uniform = uniform_statistics(active.config, fitted)
-    bar = st.progress(0.0, "Measuring test images…")
-    spread = statistics_of_tests(active, part, partial(bar.progress, text="Measuring test images…"))
-    bar.empty()
-    st.markdown(locality(spread).sentence)
+    spread = statistics_of_tests(active, part)
+    bands = ""
+    if spread is not None:
+        st.markdown(locality(spread).sentence)
+        bands = f" Bands: 5 to 95 % and 25 to 75 % of {spread.num_images} demo test images, heads averaged."
     st.caption(
-        f"Dots: the heads of this picture; line: their mean. Bands: 5 to 95 % and 25 to 75 % of {spread.num_images} demo "
-        "test images, heads averaged; dashed: what uniform attention would have. Weights, not weighted by value norms."
+        f"Dots: the heads of this picture; line: their mean.{bands} Dashed: what uniform attention would have. Weights, not "
+        "weighted by value norms."
     )
     with st.container(key="attention_small"):
         columns = st.columns(2)
@@ -31,10 +30,12 @@ def in_numbers(active: Active, fitted: Fitted, shown: Shown) -> None:
         with columns[number % 2]:
             st.markdown(f"**{measure.label}**", help=measure.help)
             st.plotly_chart(
-                plots.plot_measure_over_layers(own[name], spread.of_layers(name), measure, uniform[name]),
+                plots.plot_measure_over_layers(
+                    own[name], spread.of_layers(name) if spread else None, measure, uniform[name]
+                ),
                 key=f"attention_measure_{name}",
                 config={"displayModeBar": False},
-                alt=f"{measure.label} of each head over the layers, beside the test images",
+                alt=f"{measure.label} of each head over the layers" + (", beside the test images" if spread else ""),
             )
     with st.expander("As a table", icon=":material/table:"):
         st.dataframe(rows_of(own), hide_index=True)

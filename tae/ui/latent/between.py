@@ -66,10 +66,13 @@ def walk(scene: Scene, other: Chosen, points: np.ndarray, frames: np.ndarray, pa
             st.markdown(escape_markdown(title))
     _, distances = neighbours(points[at][None], scene.tests.latents, 1)
     usual = measure.usual_distance(scene.active, scene.tests, "euclidean")
-    st.caption(
-        f"{PATH_NAMES[path]}, {place} % of the way. The nearest test image is {distances[0, 0] / usual:.1f} times as far from "
-        "here as test images are from each other (median of nearest). No picture need exist for a point between two."
+    far = (
+        f"The nearest test image is {distances[0, 0] / usual:.1f} times as far from here as test images are from each other "
+        "(median of nearest)."
+        if usual
+        else "Most test images share their latent with another: how far the nearest is says little."
     )
+    st.caption(f"{PATH_NAMES[path]}, {place} % of the way. {far} No picture need exist for a point between two.")
     few = list(range(0, FRAMES, (FRAMES - 1) // 5))
     with st.container(horizontal=not scene.is_wide, gap="small"):
         for number in few:

@@ -69,7 +69,8 @@ def explore(
     """The map, what was chosen on it, and the picture's neighbours."""
     state = st.session_state
     total = len(scene.tests) + len(own)
-    points = [int(one) for one in re.findall(r"[0-9]{1,7}", state.points) if int(one) < total]
+    named = (int(one) for one in re.findall(r"[0-9]+", state.points) if len(one) < 8)
+    points = list(dict.fromkeys(number for number in named if number < total))
     state.points = ",".join(map(str, points))
     with st.container(key="latent_columns"):
         left, right = (st.container(), st.container()) if scene.is_wide else st.columns([3, 2])
@@ -244,7 +245,9 @@ def nearest(scene: Scene) -> None:
     usual = measure.usual_distance(scene.active, tests, metric)
     first = distances[0]
     words = (
-        "it is one of the test images"
+        "distances say little, for most of them share their latent with another"
+        if not usual
+        else "it is one of the test images"
         if first < 1e-3 * usual
         else "as near as test images are to each other"
         if first <= 1.5 * usual

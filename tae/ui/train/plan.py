@@ -136,10 +136,11 @@ def show_memory(config: TrainConfig, needs: Needs) -> None:
     )
     remedy += "" if config.use_gradient_checkpointing else ", or switch **Gradient checkpointing** on (Advanced)"
     takes, has = in_bytes(needs.total), in_bytes(memory)
+    spare = f"{100 * (1 - HEADROOM):.0f} %"
     said = (
         f"**This will not fit.** It takes {takes}, and {owner} has {has}"
         if needs.total > memory
-        else f"**This may not fit.** It takes {takes} of the {has} that {owner} has, and {100 * (1 - HEADROOM):.0f} % should stay free"
+        else f"**This may not fit.** It takes {takes} of the {has} that {owner} has, and {spare} should stay free"
     )
     st.warning(
         f"{said}; {remedy}.",
