@@ -1,0 +1,84 @@
+"""The two maps beside each other, under one pointer, and how alike they are."""
+
+import numpy as np
+import streamlit as st
+
+from tae import agreement, plots
+from tae.explorer.payload import Note, Side
+from tae.ui import explorer
+from tae.ui.attention import measure
+from tae.ui.compare.exports import exports
+from tae.ui.compare.halves import Half
+from tae.ui.sidebar import panels
+from tae.ui.view import write_link
+
+
+@st.fragment
+def side_by_side(a: Half, b: Half) -> None:
+    notes = [
+        Note(f"{name} is UNTRAINED: random weights", "error")
+        for name, half in (("A", a), ("B", b))
+        if not half.active.is_trained
+    ]
+    sides = tuple(side_of(half) for half in (a, b))
+    tops = {
+        "shared": max(float(np.percentile(half.weights, 99.5)) * len(half.weights) for half in (a, b)),
+        "full": max(float(half.weights.max()) * len(half.weights) for half in (a, b)),
+    }
+    view = explorer.compare((sides[0], sides[1]), int(a.weights.max(axis=1).argmax()), tops, notes)
+    st.subheader("How alike are they?")
+    if a.grid != b.grid:
+        st.info(
+            f"A has {a.grid[1]}x{a.grid[0]} patches, B {b.grid[1]}x{b.grid[0]}: pairs of patches cannot be set against each "
+            "other. The pointer shows the same place in both.",
+            icon=":material/info:",
+        )
+        found = None
+    else:
+        found = agreement.compare(a.weights, b.weights)
+        st.markdown(found.sentence("A", "B"))
+        figures(a, found, view.query)
+    with st.container(key="expert_exports"):
+        exports(a, b, found, max(1.5, tops["full" if view.range == "full" else "shared"]))
+    write_link()
+
+
+def side_of(half: Half) -> Side:
+    name = half.choice.name
+    return measure.explorer_side(
+        half.active,
+        half.fitted,
+        half.title,
+        (name,),
+        (name,),
+        half.choice.weighting,
+        half.choice.discard,
+    )
+
+
+def figures(a: Half, found: agreement.Agreement, query: int) -> None:
+    on_image, on_map = panels(a.fitted.pixels, 2)
+    with on_image:
+        st.markdown(
+            "**Where they differ**: Jensen-Shannon distance of each query",
+            help="0: the patch places its weight the same way in A and B; 1: on patches that have none in common. It is "
+            "the square root of the divergence to base 2 (Endres & Schindelin 2003).",
+        )
+        st.plotly_chart(
+            plots.plot_agreement_on_image(a.fitted.pixels, found.distance, a.grid, a.active.config.tile_size[0]),
+            key="compare_distance",
+            config={"displayModeBar": False},
+            alt="The picture of A with the distance of each query's weights laid over it",
+        )
+        distance = found.distance[query]
+        st.caption(
+            f"Query patch {query}: {distance:.3f}" if np.isfinite(distance) else f"Query patch {query}: no weight"
+        )
+    with on_map:
+        st.markdown("**A − B**, rows = query, columns = key")
+        st.plotly_chart(
+            plots.plot_difference_map(found.difference, a.grid),
+            key="compare_difference",
+            config={"displaylogo": False},
+            alt="Difference of the two maps on colours centred on zero",
+        )

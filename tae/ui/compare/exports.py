@@ -1,0 +1,51 @@
+"""A comparison to take along: figure, maps, distances."""
+
+from functools import partial
+
+import streamlit as st
+
+from tae import agreement, export
+from tae.export_pair import pair_figure
+from tae.images import safe_name
+from tae.ui.compare.halves import Half
+
+
+def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) -> None:
+    untrained = not (a.active.is_trained and b.active.is_trained)
+    stem = f"{'UNTRAINED_' * untrained}{safe_name(a.chosen.title)}_A_minus_B"
+    about = f"A: {a.title}. B: {b.title}."
+    arrays = {"a": a.weights, "b": b.weights}
+    if found is not None:
+        arrays |= {"difference_x_uniform": found.difference, "jensen_shannon_distance": found.distance}
+
+    def figure(fmt: export.Format) -> bytes:
+        patch = a.active.config.tile_size[0]
+        caption = f"{about} Colours to {zmax:.3g} x uniform."
+        return pair_figure(a.weights, b.weights, found, a.fitted.pixels, a.grid, patch, caption, zmax, fmt, untrained)
+
+    with st.popover("Take it with you", icon=":material/download:"):
+        with st.container(horizontal=True):
+            for fmt, mime in export.FORMATS:
+                st.download_button(
+                    f"Side by side ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}", mime, on_click="ignore"
+                )
+        st.download_button(
+            "Both maps (NPZ)",
+            lambda: export.maps_npz(arrays, caption=about),
+            f"{stem}.npz",
+            "application/octet-stream",
+            on_click="ignore",
+        )
+        if found is None:
+            return
+        rows = [
+            {"query": query, "row": query // a.grid[1], "column": query % a.grid[1], "jensen_shannon_distance": value}
+            for query, value in enumerate(found.distance.tolist())
+        ]
+        st.download_button(
+            "Distance of each query (CSV)",
+            lambda: export.metrics_csv(rows),
+            f"{stem}.csv",
+            "text/csv",
+            on_click="ignore",
+        )

@@ -1,0 +1,146 @@
+"""The two sides: what each is a map of, and questions that set both."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from tae.checkpoint import CheckpointError
+from tae.config import PARTS, size_in_words
+from tae.images import Fitted, ImageError, escape_markdown, safe_name
+from tae.maps import MapChoice, all_choices
+from tae.ui.attention import measure
+from tae.ui.models import Active, checkpoint_files, load_model, model_title, twin
+from tae.ui.pictures import Chosen, offered
+from tae.ui.results import fit
+from tae.ui.view import choose
+
+SAME, TWIN = "same", "twin"
+HEADS = {
+    "mean": "Mean of heads",
+    "max": "Largest of heads",
+    "min": "Smallest of heads",
+    "spread": "Spread between heads",
+}
+
+
+@dataclass(frozen=True)
+class Half:
+    """One of the two maps.
+
+    Attributes:
+        active: Its model.
+        chosen: Its picture.
+        fitted: The picture as the model sees it.
+        choice: Which map.
+        weights: (N, N).
+        grid: (rows, columns) of patches.
+    """
+
+    active: Active
+    chosen: Chosen
+    fitted: Fitted
+    choice: MapChoice
+    weights: np.ndarray
+    grid: tuple[int, int]
+
+    @property
+    def title(self) -> str:
+        """A stranger's text."""
+        untrained = "" if self.active.is_trained else "UNTRAINED: "
+        return f"{untrained}{self.choice.title(self.active.config)} · {self.chosen.title} · {self.active.title}"
+
+
+def shortcuts(active: Active) -> None:
+    """Questions that people come with, one click each."""
+    last = str(active.config.encoder_layers - 1)
+    plain = {"part": "encoder", "layer": "average", "head": "mean"}
+    same = {"b_checkpoint": SAME, "b_image": SAME, "b_part": "encoder", "b_layer": "average", "b_head": "mean"}
+    questions = {
+        "First and last layer": {**plain, **same, "layer": "0", "b_layer": last},
+        "Encoder and decoder": {**plain, **same, "b_part": "decoder"},
+        "Another picture": {**plain, **same, "b_image": another_picture(active)},
+        "Before and after training": {**plain, **same, "b_checkpoint": TWIN},
+        "Mean and largest of heads": {**plain, **same, "layer": last, "b_layer": last, "b_head": "max"},
+    }
+    with st.container(horizontal=True, key="expert_questions"):
+        for label, view in questions.items():
+            st.button(label, on_click=st.session_state.update, args=(view,), key=f"compare_{safe_name(label)}")
+
+
+def another_picture(active: Active) -> str:
+    """The first sample that is not on display."""
+    return next(key for key in offered(active.config).samples if key != st.session_state.image)
+
+
+def half_a(active: Active, chosen: Chosen) -> Half | None:
+    st.markdown("**A**: checkpoint and picture of the sidebar")
+    return complete(active, chosen, "")
+
+
+def half_b(active: Active, chosen: Chosen) -> Half | None:
+    """Whatever is not chosen is that of A; to begin with, the last layer."""
+    state = st.session_state
+    st.markdown("**B**")
+    files = [key for key in checkpoint_files() if key != active.key]
+    others = [*files, *(key for key in (*state.uploaded_models, *state.untrained) if key != active.key)]
+    named = {SAME: "The same checkpoint", TWIN: "Its untrained twin: random weights"}
+    with st.container(key="attention_small"):
+        for_checkpoint, for_image = st.columns(2)
+    key = choose(
+        "b_checkpoint",
+        for_checkpoint.selectbox,
+        "Checkpoint",
+        [SAME, *([TWIN] if active.is_trained else []), *others],
+        format_func=lambda key: named.get(key) or model_title(key),
+    )
+    try:
+        other = active if key == SAME else twin(active) if key == TWIN else load_model(key)
+    except (CheckpointError, OSError) as error:
+        st.error(f"{escape_markdown(model_title(key))}: {escape_markdown(str(error))}")
+        return None
+    offer = offered(other.config)
+    picture = choose(
+        "b_image",
+        for_image.selectbox,
+        "Image",
+        [SAME, *offer.own, *offer.samples],
+        format_func=lambda key: "The same picture" if key == SAME else offer.title(key),
+    )
+    shown = chosen if picture == SAME else offer[picture]
+    if not state.b_layer:
+        state.b_layer = str(other.config.encoder_layers - 1)
+    return complete(other, shown, "b_")
+
+
+def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
+    """The rest of one side's controls, and its map; None, and a sentence, where there is no map to see."""
+    choices = [choice for part in PARTS for choice in all_choices(active.config, part)]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+
+        def pick(field: str, widget: Callable, label: str, options: list[str], words: Callable[[str], str]) -> str:
+            options = list(dict.fromkeys(options))
+            return choose(f"{prefix}{field}", widget, label, options, format_func=words)
+
+        part = pick("part", st.segmented_control, "Part", list(PARTS), str.capitalize)
+        layers = [choice.layer for choice in choices if choice.part == part]
+        layer = pick("layer", st.segmented_control, "Layer", layers, str.capitalize)
+        heads = [choice.head for choice in choices if (choice.part, choice.layer) == (part, layer)]
+        head = pick("head", st.selectbox, "Head", heads, lambda head: HEADS.get(head, f"Head {head}"))
+    try:
+        fitted = fit(active, chosen)
+    except ImageError as error:
+        st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}")
+        return None
+    grid = active.config.grid_for(fitted.pixels.shape[1])
+    if grid == (1, 1):
+        st.info("This model has one token: its only weight is exactly 1, and there is nothing to compare.")
+        return None
+    if grid[0] ** 2 * grid[1] ** 2 * 4 > measure.MAX_MAP_BYTES / 4:
+        st.error(f"A map of {grid[0] * grid[1]} patches is too large to compare; choose a narrower picture.")
+        return None
+    facts = [f"{size_in_words(active.config.input_size)}, {grid[0] * grid[1]} patches", *fitted.notes]
+    st.caption(escape_markdown("; ".join(facts)))
+    choice = MapChoice(part=part, layer=layer, head=head)
+    return Half(active, chosen, fitted, choice, measure.one_map(active, fitted, choice).weights, grid)

@@ -1,0 +1,1 @@
+"""The page "Layers": what it measures, and its parts, a file each."""

@@ -1,0 +1,97 @@
+"""The strips and their figures to take along; and how to read them."""
+
+from functools import partial
+
+import numpy as np
+import streamlit as st
+
+from tae import export
+from tae.config import PARTS
+from tae.export_strip import strips_figure
+from tae.images import Fitted, safe_name
+from tae.lens import Lens
+from tae.ui.layers.measure import Seen
+from tae.ui.layers.strips import status
+from tae.ui.models import Active
+from tae.ui.pictures import Chosen
+
+
+def exports(
+    active: Active,
+    chosen: Chosen,
+    fitted: Fitted,
+    seen: dict[tuple[str, str], Seen],
+    found: Lens | None,
+    way: str,
+) -> None:
+    shown = {part: seen[part, way] for part in PARTS}
+    untrained = not active.is_trained
+    stem = f"{'UNTRAINED_' * untrained}{safe_name(chosen.title)}_layers_{way}"
+    about = ". ".join(
+        [f"{chosen.title} · {active.title}", *(status(active, one, found, way) for one in shown.values())]
+    )
+
+    def figure(fmt: export.Format) -> bytes:
+        rows = [
+            [
+                (picture, f"{part}, {name}: {psnr:.1f} dB{', out of distribution' * unusual}")
+                for picture, name, psnr, unusual in zip(one.pictures, one.names, one.psnr, one.unusual, strict=True)
+            ]
+            for part, one in shown.items()
+        ]
+        return strips_figure(rows, about, fmt, untrained)
+
+    def arrays() -> bytes:
+        held = {"image": fitted.pixels}
+        for part, one in shown.items():
+            held |= {f"{part}_{way}": one.pictures, f"{part}_psnr_db": np.array(one.psnr)}
+            if one.distance is not None:
+                held[f"{part}_distance"] = np.array(one.distance)
+        return export.maps_npz(held, caption=about)
+
+    def rows() -> bytes:
+        made = []
+        for (part, one_way), one in seen.items():
+            means = None if found is None else getattr(found.parts[part], f"psnr_{one_way}")
+            for depth, name in enumerate(one.names):
+                made.append(
+                    {
+                        "image": chosen.title,
+                        "checkpoint": active.title,
+                        "trained": active.is_trained,
+                        "part": part,
+                        "depth": depth,
+                        "state": name,
+                        "lens": one_way,
+                        "psnr_db": one.psnr[depth],
+                        "psnr_db_test_mean": None if means is None else means[depth],
+                        "distance_x_usual": None if one.distance is None else one.distance[depth],
+                        "out_of_distribution": None if one.distance is None else one.unusual[depth],
+                    }
+                )
+        return export.metrics_csv(made)
+
+    with st.popover("Take it with you", icon=":material/download:"), st.container(horizontal=True):
+        for fmt, mime in export.FORMATS:
+            st.download_button(
+                f"Strips ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}", mime, on_click="ignore"
+            )
+        st.download_button("Pictures (NPZ)", arrays, f"{stem}.npz", "application/octet-stream", on_click="ignore")
+        st.download_button("PSNR by depth (CSV)", rows, f"{stem}.csv", "text/csv", on_click="ignore")
+
+
+def how_to_read() -> None:
+    with st.expander("How to read this", icon=":material/help:"):
+        st.markdown(
+            """
+- **A state** is what the network holds of the picture after so many layers. The last one of each strip is the model's own
+  reconstruction.
+- **Raw** shows what would come out if the remaining layers were left out. Early states look strange because the drawing step
+  was never trained on them; that does not mean that they hold nothing.
+- **Tuned** asks another question: is the content there, in a form that a linear map can read? A good tuned picture says that
+  it is there, not that the network reads it that way.
+- **Out of distribution** means: farther from the mean of what the drawing step usually gets than any test image's own last
+  state.
+- Raw: nostalgebraist 2020, *the logit lens*. Tuned: Belrose 2023, *the tuned lens*, here with least squares on images.
+            """
+        )

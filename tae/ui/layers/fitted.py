@@ -1,0 +1,44 @@
+"""The checkpoint's lens, or a way to come by one."""
+
+import streamlit as st
+
+from tae.datasets import DemoSource
+from tae.images import escape_markdown
+from tae.lens import Lens, LensError
+from tae.ui.layers import measure
+from tae.ui.models import Active
+
+
+def find_lens(active: Active) -> Lens | None:
+    """The checkpoint's lens, or a way to come by one; None, and raw pictures only, meanwhile."""
+    try:
+        found = measure.stored_lens(active)
+    except LensError as error:
+        st.warning(escape_markdown(str(error)), icon=":material/broken_image:")
+        return None
+    if found is not None or not active.is_trained:
+        return found
+    with st.container(key="expert_fit"):
+        data = measure.training_data(active)
+        told = "the demo images" if data == "demo" else "the images of its training"
+        sentence = f"**No lens has been fitted for this checkpoint**, so pictures are raw. Fitting takes {told}."
+        if data == "demo" and active.loaded.card.data != DemoSource.data:
+            sentence += (
+                " It was trained on others, on which a lens would be better: "
+                "`python -m tae.lens --checkpoint <file> --data <your images>`."
+            )
+        notice = st.empty()
+        notice.info(sentence, icon=":material/straighten:")
+        try:
+            found = measure.fitted_lens(active)
+        except (ValueError, OSError) as error:
+            st.error(f"No lens could be fitted: {escape_markdown(str(error))}", icon=":material/error:")
+        if found is not None:
+            notice.empty()
+        return found
+
+
+def provenance(found: Lens) -> str:
+    """Where a lens is from; holds a stranger's text."""
+    told = {name: found.about.get(name, "unknown") for name in ("train_images", "test_images", "data")}
+    return "fitted on {train_images} training images and measured on {test_images} test images ({data})".format(**told)

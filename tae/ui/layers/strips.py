@@ -1,0 +1,84 @@
+"""The strip in which the picture forms, and PSNR by depth."""
+
+import math
+
+import numpy as np
+import streamlit as st
+
+from tae.images import escape_markdown
+from tae.lens import Lens
+from tae.plots.latent import plot_lens_psnr, plot_lens_strip
+from tae.ui.layers.measure import Seen
+from tae.ui.models import Active
+
+WAYS = {"tuned": "Tuned", "raw": "Raw"}
+
+
+def warn(shown: list[Seen], way: str) -> None:
+    flags = [flag for one in shown for flag in one.unusual]
+    if any(flags):
+        st.warning(
+            f"**Framed pictures are drawn from states out of distribution** ({sum(flags)} of {len(flags)}): what draws them "
+            "was never trained on anything like it, so that they may say more about that step than about the layer."
+            + (" The tuned pictures are drawn from states that are nearer to what it knows." if way == "raw" else ""),
+            icon=":material/warning:",
+        )
+
+
+def strip(active: Active, seen: Seen, found: Lens | None, way: str, key: str = "strip") -> None:
+    st.markdown(f"**{seen.part.capitalize()}**: {words(seen)}")
+    st.plotly_chart(
+        plot_lens_strip(seen.pictures, seen.names, seen.psnr, seen.unusual),
+        key=f"layers_{key}_{seen.part}",
+        config={"displayModeBar": False},
+        alt=f"The picture after each layer of the {seen.part}, {way}: "
+        + ", ".join(f"{name} {psnr:.1f} dB" for name, psnr in zip(seen.names, seen.psnr, strict=True)),
+    )
+    st.caption(escape_markdown(status(active, seen, found, way)))
+
+
+def words(seen: Seen) -> str:
+    """Where the picture forms, for somebody who never saw a network."""
+    first, last = seen.psnr[0], seen.psnr[-1]
+    if not (math.isfinite(first) and math.isfinite(last)):
+        return "exact copies have no PSNR to compare."
+    gains = np.diff(seen.psnr)
+    best = int(gains.argmax())
+    most = f"layer {best} adds most ({gains[best]:+.1f} dB)" if gains[best] >= 0.05 else "no layer adds anything"
+    return (
+        f"before its first layer the picture can be drawn at {first:.1f} dB, after its last at {last:.1f} dB; {most}."
+    )
+
+
+def status(active: Active, seen: Seen, found: Lens | None, way: str) -> str:
+    """Which pictures these are, in one line; holds a stranger's text."""
+    facts = [] if active.is_trained else ["UNTRAINED MODEL: random weights"]
+    facts += [seen.part.capitalize(), WAYS[way].lower(), f"{len(seen.names) - 1} layers"]
+    facts += [f"latent {active.config.latent_dim}"]
+    if found is None or seen.distance is None:
+        return " · ".join([*facts, "no lens, so how unusual the states are is not known"])
+    facts.append(
+        f"states {min(seen.distance):.2g} to {max(seen.distance):.3g} times as far from the mean as those that are usually "
+        f"drawn; out of distribution above {found.parts[seen.part].limit:.2f}"
+    )
+    return " · ".join(facts)
+
+
+def by_depth(raw: Seen, tuned: Seen | None, found: Lens | None) -> None:
+    of_tests = None if found is None else found.parts[raw.part]
+    st.markdown(f"**PSNR by depth, {raw.part}**")
+    st.plotly_chart(
+        plot_lens_psnr(
+            raw.names,
+            raw.psnr,
+            None if tuned is None else tuned.psnr,
+            None if of_tests is None else of_tests.psnr_raw,
+            None if of_tests is None else of_tests.psnr_tuned,
+            raw.unusual,
+        ),
+        key=f"layers_psnr_{raw.part}",
+        config={"displayModeBar": False},
+        alt=f"PSNR after each layer of the {raw.part}",
+    )
+    if any(raw.unusual):
+        st.caption("Open points: raw states out of distribution.")

@@ -1,0 +1,129 @@
+"""Over training time: the picture by the snapshots of the checkpoint's run, or what its training drew."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from tae import export
+from tae.checkpoint import CheckpointError
+from tae.config import PARTS
+from tae.images import Fitted, encode_png, escape_markdown, safe_name
+from tae.plots.latent import plot_moments
+from tae.ui.layers import measure
+from tae.ui.layers.measure import Moment
+from tae.ui.layers.strips import strip
+from tae.ui.models import Active
+from tae.ui.pictures import Chosen
+from tae.ui.view import choose, write_link
+
+
+@st.fragment
+def over_training(active: Active, chosen: Chosen, fitted: Fitted) -> None:
+    """The picture through the snapshots of the checkpoint's run; else held-out reconstructions, where it left them."""
+    moments, strips = measure.moments(active), measure.training_strips(active)
+    if not moments and not strips:
+        return
+    st.subheader("Over training time")
+    if moments:
+        through_snapshots(active, chosen, fitted, moments)
+    else:
+        through_strips(strips)
+    write_link()
+
+
+def through_snapshots(active: Active, chosen: Chosen, fitted: Fitted, moments: list[Moment]) -> None:
+    """The strips of both parts by the weights of a moment, and the picture's PSNR over all of them."""
+    st.markdown(
+        "The same picture by the weights as they were on the way: move the slider back in time. These pictures are raw, since "
+        "a lens belongs to the weights that it was fitted for, and none was fitted for those on the way."
+    )
+    by_key = {moment.key: moment for moment in moments}
+    if st.session_state.moment not in by_key:
+        st.session_state.moment = "end"
+    key = choose(
+        "moment", st.select_slider, "Training step", list(by_key), format_func=lambda key: moment_title(by_key[key])
+    )
+    moment = by_key[key]
+    try:
+        then = measure.at_moment(active, moment)
+    except CheckpointError as error:
+        st.warning(escape_markdown(str(error)), icon=":material/broken_image:")
+    else:
+        if not then.is_trained:
+            st.error(
+                "**Untrained.** These are the random weights that the training began with.", icon=":material/warning:"
+            )
+        for part in PARTS:
+            strip(then, measure.seen(then, fitted, part, None, False), None, "raw", "moment")
+    psnr = measure.over_training(active, fitted, moments)
+    if psnr is None:
+        return
+    steps, values = [one.step for one in moments], [psnr[one.key] for one in moments]
+    st.markdown(f"**PSNR of this picture over the training**: {course(steps, values)}")
+    st.plotly_chart(
+        plot_moments(steps, values, moment.step),
+        key="layers_moments",
+        config={"displayModeBar": False},
+        alt=f"PSNR of this picture over training steps: {course(steps, values)}",
+    )
+    st.caption("Of the reconstruction, the last picture of each strip; the ring is the step chosen above.")
+    rows = [
+        {"image": chosen.title, "checkpoint": active.title, "step": step, "trained": step > 0, "psnr_db": value}
+        for step, value in zip(steps, values, strict=True)
+    ]
+    with st.container(key="expert_moments"):
+        st.download_button(
+            "PSNR over the training (CSV)",
+            lambda: export.metrics_csv(rows),
+            f"{safe_name(chosen.title)}_training.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def moment_title(moment: Moment) -> str:
+    told = " (the checkpoint)" if moment.path is None else " (cannot be read)" if moment.error else ""
+    return f"{moment.step:,}{told}"
+
+
+def course(steps: list[int], psnr: list[float]) -> str:
+    """How a picture came about in training, in words."""
+    read = [(step, value) for step, value in zip(steps, psnr, strict=True) if math.isfinite(value)]
+    lost = len(steps) - len(read)
+    told = f" {lost} of {len(steps)} are left out: they cannot be read, or are exact." if lost else ""
+    if len(read) < 2:
+        return f"too few snapshots tell.{told}"
+    (first, low), (last, high) = read[0], read[-1]
+    if high - low < 0.1:
+        return f"from step {first:,} to step {last:,} it gained nothing ({low:.1f} to {high:.1f} dB).{told}"
+    half = next(step for step, value in read if value >= (low + high) / 2)
+    return (
+        f"from {low:.1f} dB after step {first:,} to {high:.1f} dB after step {last:,}; by step {half:,} half of the gain or "
+        f"more was there.{told}"
+    )
+
+
+def through_strips(strips: dict[str, Path]) -> None:
+    """Held-out reconstructions, as the training drew them."""
+    steps = list(strips)
+    if st.session_state.moment not in steps:
+        st.session_state.moment = steps[-1]
+    step = steps[0]
+    if len(steps) > 1:
+        step = choose(
+            "moment", st.select_slider, "After training step", steps, format_func=lambda step: f"{int(step):,}"
+        )
+    try:
+        pixels = np.asarray(Image.open(strips[step]).convert("L"))
+    except OSError:
+        st.caption("This picture can no longer be read.")
+    else:
+        st.image(encode_png(pixels), alt=f"Held-out images above their reconstructions after step {step}")
+        st.caption(
+            f"Not your picture: held-out images above their reconstructions after step {int(step):,}, as the training drew "
+            "them. The weights of that moment were not kept, so its layers cannot be shown."
+        )
