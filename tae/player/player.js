@@ -253,7 +253,7 @@ class Player {
       "aria-label": "The current frame of each chosen row. Space plays and pauses, arrow keys step.",
     });
     const strip = this.strip();
-    this.root.replaceChildren(this.notes, this.toggles(), this.stage, this.controls(), strip, this.help(), this.live);
+    this.root.replaceChildren(this.notes, this.stage, this.controls(), this.toggles(), strip, this.help(), this.live);
     this.column = -1;
     this.layOut();
   }
