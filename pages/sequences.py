@@ -54,7 +54,8 @@ def show(active: ui.Active, clip: Clip, film: Film, frames_seen: int | None) -> 
     caveats(scene)
     verdict(scene, forecast)
     play(scene, forecast)
-    left, right = st.columns(2)
+    with st.container(key="sequences_columns"):
+        left, right = st.columns(2)
     with left:
         errors(scene, forecast)
     with right:

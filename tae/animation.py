@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from tae.frames import count_frames, read_frame
-from tae.imagefile import ImageError, check_bytes, check_size, format_of
+from tae.imagefile import MAX_PIXELS, ImageError, check_bytes, check_size, format_of
 from tae.images import to_uint8
 from tae.tensorfile import open_regular
 
@@ -137,9 +137,11 @@ def _video_frames(file: Any, kind: str) -> Iterator[np.ndarray]:
             if not container.streams.video:
                 raise ImageError("the video must have a picture, got sound only")
             stream = container.streams.video[0]
+            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # of what the packets say, not the header
             for number, frame in enumerate(container.decode(stream)):
                 _check_extent(frame.width, frame.height, number)
-                yield _grey(Image.fromarray(frame.to_ndarray(format="rgb24")))
+                # As it was held: a telephone says how the picture is to be turned, counterclockwise.
+                yield np.rot90(_grey(Image.fromarray(frame.to_ndarray(format="rgb24"))), round(frame.rotation / 90))
     except ImageError:
         raise
     except Exception as error:

@@ -16,6 +16,8 @@ from tae.windows import fit_strip, strip_width, window_starts, window_width
 MAX_FRAMES = 120
 MAX_PIXELS = 6_000_000
 """Of all frames together: what a browser is sent, and a person looks through."""
+MIN_WINDOWS = 2
+"""Widths of a window that make a strip: a photograph that is only a little wider than high is none."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _strip(pixels: np.ndarray, config: ModelConfig) -> Film:
     height, window = config.input_size[0], window_width(config)
     rows, columns = pixels.shape
     width = strip_width(rows, columns, config)
-    if width < window * 1.25:
+    if width < MIN_WINDOWS * window:
         raise ImageError(
             f"a sequence must have at least two frames, or be one picture that is wide enough to be cut into windows of "
             f"{window}x{height}; got one picture of {columns}x{rows}"

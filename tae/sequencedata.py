@@ -28,7 +28,7 @@ from torch import Tensor
 from tae.animation import VIDEO_SUFFIXES, file_frames, is_sequence
 from tae.config import ModelConfig
 from tae.datasets import SAMPLES, compose_glide
-from tae.images import SUFFIXES, ImageError, fit_image, natural_order, plain_text
+from tae.images import SUFFIXES, ImageError, background_of, fit_image, natural_order, plain_text
 from tae.model import TransformerAutoencoder
 from tae.sequence import embed_sequence
 from tae.sequencefile import autoencoder_digest
@@ -39,7 +39,7 @@ PART = 32
 """Demo glides that are embedded together, and make one file of the cache."""
 MAX_KEPT_BYTES = 2 * 1024**3
 """Of demo embeddings in memory."""
-_VERSION = "1"
+_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,10 @@ def find_sequences(data: str | Path) -> list[Found]:
         files = [file for file in files if _is_inside(file, home)]
         several = [file for file in files if is_sequence(file)]
         found += [Found(file.relative_to(path).as_posix(), (file,)) for file in several]
-        pictures = [file for file in files if file not in set(several) and file.suffix.lower() in SUFFIXES]
+        left = [file for file in files if file not in set(several) and file.suffix.lower() in SUFFIXES]
+        # An animation that is broken, or has one frame, is no frame of another sequence.
+        found += [Found(file.relative_to(path).as_posix(), (file,)) for file in left if file.suffix.lower() == ".gif"]
+        pictures = [file for file in left if file.suffix.lower() != ".gif"]
         if pictures:
             name = (Path(root) if len(pictures) > 1 else pictures[0]).relative_to(path).as_posix()
             found.append(Found(home.name if name == "." else name, tuple(pictures)))
@@ -131,12 +134,14 @@ def load_frames(
     Raises:
         ImageError: If the file, or a frame that is not left out, cannot be read.
     """
-    size = config.input_size
+    size, background = config.input_size, None
     for file in found.files if len(found.files) == 1 else found.files[::every]:
         try:
             frames = islice(file_frames(file), 0, None, every) if len(found.files) == 1 else [next(file_frames(file))]
             for pixels in frames:
-                fitted = fit_image(pixels, size, fit, config.max_width)
+                fitted = fit_image(pixels, size, fit, config.max_width, background)
+                if background is None:  # the first frame's for all: else the padding would flicker
+                    background = background_of(pixels)
                 if notes is not None:
                     notes += fitted.notes
                     notes = None  # of the first alone

@@ -72,6 +72,20 @@ def test_the_frame_looked_at_is_in_the_link_and_opens_on_the_attention_page(open
     expect(page.get_by_role("combobox", name="Image")).to_have_value("Yours: Glide 3, frame 6")
 
 
+def test_frames_stay_where_they_were_put_however_long_one_looks_at_each(open_page) -> None:
+    page = open_page("/sequences?sequence=glide-2")
+    page.locator(".tae-film tbody tr").first.locator("td img").nth(3).click()
+    for number, key in enumerate(("", "ArrowRight", "ArrowRight", "Home", "End", "ArrowLeft")):
+        if key:  # the keys go on from the film strip
+            page.keyboard.press(key)
+        frame = (4, 5, 6, 1, 16, 15)[number]
+        page.wait_for_url(f"**frame={frame}*")
+        settle(page)
+        page.wait_for_timeout(700)
+        expect(page.locator(PLAYER)).to_have_attribute("data-frame", str(frame))
+        expect(page.get_by_role("button", name=f"Open frame {frame} on")).to_be_visible()
+
+
 def test_embeddings_errors_and_arrays_are_taken_along(open_page) -> None:
     page = open_page("/sequences?sequence=glide-1")
     rows = list(csv.DictReader(io.StringIO(saved(page, "Embeddings (CSV)")[1].decode())))

@@ -384,6 +384,28 @@ def test_frames_that_never_change_are_no_way_through_latent_space(keep: Callable
     assert "there is no plane to draw" in texts(app, "caption")
 
 
+def test_a_short_sequence_does_not_forget_after_which_frame_others_are_rolled_out(keep: Callable[..., Models]) -> None:
+    keep()
+    app = drop(open_page(PAGE, forecast="roll", seen="5"), ("two.gif", gif(2)))
+    assert app.select_slider(key="choose_seen").value == "1"
+    app.selectbox(key="choose_sequence").set_value("glide-0")
+    assert run(app).select_slider(key="choose_seen").value == "5"
+
+
+def test_a_photograph_a_little_wider_than_high_is_no_strip(keep: Callable[..., Models]) -> None:
+    keep()
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(np.arange(48, dtype=np.uint8), (32, 1))).save(buffer, "PNG")
+    app = drop(open_page(PAGE), ("photo.png", buffer.getvalue()))
+    assert "at least two frames, or be one picture that is wide enough" in texts(app, "error")
+
+
+def test_pictures_of_one_frame_are_no_sequence_together(keep: Callable[..., Models]) -> None:
+    keep()
+    app = drop(open_page(PAGE), ("cat.gif", gif(1)), ("dog.gif", gif(1)))
+    assert len(app.error) == 2 and "cat.gif" in said_plainly(app, "error") and "dog.gif" in said_plainly(app, "error")
+
+
 def test_every_second_frame(keep: Callable[..., Models]) -> None:
     keep()
     app = drop(open_page(PAGE, every="2"), ("good.gif", gif()))

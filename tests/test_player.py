@@ -148,6 +148,15 @@ def test_frame_of_the_browser_stays_while_the_page_follows_it_or_gives_the_same(
     assert settle(after, None, "a", 7, 10) == after  # the component was mounted anew, and has told nothing yet
 
 
+def test_frame_of_the_browser_stays_while_the_page_gives_what_it_got_back_a_run_ago() -> None:
+    sent = settle(None, None, "a", 2, 10)
+    back = 2
+    for frame in (3, 4, 0, 9, 8):  # each has rested, and is told in a run of its own
+        sent = settle(sent, told(sent, frame), "a", back, 10)
+        assert (sent.frame, sent.revision, sent.known) == (2, 0, frame)
+        back = frame
+
+
 def test_frame_that_the_page_means_by_itself_is_sent() -> None:
     first = settle(None, None, "a", 2, 10)
     after = settle(first, told(first, 7), "a", 5, 10)

@@ -1,5 +1,7 @@
 """Sequences from files: each format gives the frames that were put in, broken ones a reason, and nothing is embedded twice."""
 
+import io
+import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -92,6 +94,40 @@ def test_a_lossy_video_s_frames_are_near_those_that_were_saved(name: str, tmp_pa
     found = list(file_frames(path))
     assert len(found) == 6
     assert np.abs(np.stack(found) - np.stack(frames) / 255).mean() < 0.05
+
+
+def test_a_video_is_turned_as_it_was_held(tmp_path: Path) -> None:
+    frames = pictures(4, size=(48, 64))
+    data = bytearray(save_video(tmp_path / "a.mp4", frames).read_bytes())
+    plain = list(file_frames(tmp_path / "a.mp4"))
+    matrix = data.index(b"tkhd") + 4 + 40  # of the track's header: how its picture is to be shown
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)  # a quarter clockwise
+    (tmp_path / "b.mp4").write_bytes(data)
+    for turned, upright in zip(file_frames(tmp_path / "b.mp4"), plain, strict=True):
+        np.testing.assert_array_equal(turned, np.rot90(upright, -1))
+
+
+def test_a_video_whose_packets_are_larger_than_its_header_says_is_refused_before_they_are_decoded(
+    tmp_path: Path,
+) -> None:
+    import av
+
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "gray"
+        for number, side in enumerate((16, 14_000)):
+            buffer = io.BytesIO()
+            Image.new("L", (side, side)).save(buffer, "PNG")
+            packet = av.Packet(buffer.getvalue())
+            packet.stream, packet.pts, packet.dts = stream, number, number
+            container.mux(packet)
+    frames = file_frames(path)
+    assert next(frames).shape == (16, 16)
+    with pytest.raises(
+        ImageError, match="damaged, cut short, or of a kind that is not read"
+    ):  # by the decoder, not by us
+        next(frames)
 
 
 def test_a_video_cut_short_or_made_up_is_refused(tmp_path: Path) -> None:
@@ -193,13 +229,13 @@ def test_what_a_path_holds(tmp_path: Path) -> None:
             Image.fromarray(pictures(1, seed=number)[0]).save(folder / f"img{number}.png")
     save_animation(tmp_path / "b.gif", pictures())
     save_stack(tmp_path / "more" / "a.npy", pictures())
-    save_animation(walk / "still.gif", pictures(1))  # a single frame: a picture like the others
+    save_animation(walk / "still.gif", pictures(1))  # of a single frame: none of the others'
     (tmp_path / "notes.txt").write_text("no picture")
     found = find_sequences(tmp_path)
-    assert [one.name for one in found] == ["b.gif", "more/a.npy", "more/dance", "walk"]
+    assert [one.name for one in found] == ["b.gif", "more/a.npy", "more/dance", "walk", "walk/still.gif"]
     assert [path.name for path in found[2].files] == ["img1.png", "img2.png", "img10.png"]  # as people count
-    assert [path.name for path in found[3].files] == ["img1.png", "img2.png", "img10.png", "still.gif"]
-    assert find_sequences(walk)[0].name == "walk"
+    assert [path.name for path in found[3].files] == ["img1.png", "img2.png", "img10.png"]
+    assert [one.name for one in find_sequences(walk)] == ["still.gif", "walk"]
     with pytest.raises(FileNotFoundError, match="is neither a folder nor a file; give a GIF"):
         find_sequences(tmp_path / "none")
 

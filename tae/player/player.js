@@ -323,7 +323,10 @@ class Player {
     const table = make("table", {}, make("thead", {}, ...this.parts(), this.line("Frame", head)), make("tbody", {}, ...lines));
     table.addEventListener("click", (event) => {
       const cell = event.target.closest("[data-frame]");
-      if (cell) this.choose(Number(cell.dataset.frame));
+      if (!cell) return;
+      this.choose(Number(cell.dataset.frame));
+      // So that the keys go on from there; a button has the focus already.
+      if (!event.target.closest("button")) this.stage.focus({ preventScroll: true });
     });
     this.film = make("div", { className: "tae-film", role: "region", "aria-label": "Film strip of all frames" }, table);
     this.film.style.setProperty("--thumb-width", `${box[0]}px`);

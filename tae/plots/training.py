@@ -1,6 +1,7 @@
 """Trainings as figures: their curves, and the memory of a step."""
 
 import html
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -39,8 +40,9 @@ def plot_curves(
     y_title: str,
     unit: str = "",
     log: bool = False,
+    order: Sequence[str] = (),
 ) -> go.Figure:
-    """Curves of one or more trainings over each other.
+    """Curves of one or more trainings, or of several methods, over each other.
 
     Args:
         curves: {name: (x (n,), y (n,))}, x rising; points that are no finite numbers are left out.
@@ -48,9 +50,12 @@ def plot_curves(
         y_title: Under the figure's vertical axis.
         unit: Behind y in the hover.
         log: Whether the vertical axis is logarithmic; points that are not above 0 are left out then.
+        order: Names that have the same colour whichever of them are there; else colours follow the curves.
     """
     figure = go.Figure()
-    for number, (name, (x, y)) in enumerate(curves.items()):
+    places = {name: number for number, name in enumerate(order or curves)}
+    for name, (x, y) in curves.items():
+        number = places[name]
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         is_shown = np.isfinite(x) & np.isfinite(y) & (y > 0 if log else True)
         x, y = _thinned(x[is_shown], y[is_shown])

@@ -88,7 +88,7 @@ def _begin(page: str) -> None:
         " .stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}"
         " .st-key-attention_panels [data-testid='stColumn'], [class*='st-key-train_wide'] [data-testid='stColumn']"
         " {min-width: 22rem}"
-        " .st-key-latent_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
+        " :is(.st-key-latent_columns, .st-key-sequences_columns) > * > * > [data-testid='stColumn'] {min-width: 20rem}"
         " .st-key-causal_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
         # What a change does stays in sight of whoever makes it, where the window has room for both.
         " @media (min-width: 1100px) and (min-height: 700px) {.st-key-causal_columns > * > *"

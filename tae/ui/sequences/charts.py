@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from tae.forecast import LINEAR, LSTM, Forecast
+from tae.forecast import LINEAR, LSTM, METHODS, Forecast
 from tae.plots import plot_curves
 from tae.plots.sequence import plot_influence, plot_trajectory
 from tae.ui.sequences import measure
@@ -17,7 +17,7 @@ def errors(scene: Scene, forecast: Forecast) -> None:
         st.caption("There is no true frame to compare with.")
         return
     st.plotly_chart(
-        plot_curves(curves, "Frame", "Mean squared error"),
+        plot_curves(curves, "Frame", "Mean squared error", order=METHODS),
         key="sequences_errors",
         config={"displayModeBar": False},
         alt="Mean squared error of each method, frame by frame",

@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,9 @@ def _film(
 ) -> Film:
     if _clip.found is not None:
         found = open_film(_clip.found, _config, fit, every)
+        # As they were dropped: their names are part of the digest, the numbers that stand for them on the disk are not.
+        skipped = tuple((_clip.names.get(name, name), reason) for name, reason in found.skipped)
+        found = replace(found, skipped=skipped)
     else:
         height, width = input_size
         frames = list(glide_frames("test", _clip.glide, 0, (height, width or height)))[::every]

@@ -92,6 +92,8 @@ def choose_lstm(active: Active) -> LoadedSequence | None:
             )
         return None
     titles = {name: listed.card.name if listed.card else name for name, listed in offer.fitting.items()}
+    if len(set(titles.values())) < len(titles):
+        titles = {name: f"{title} ({plain_text(name)})" for name, title in titles.items()}
     name = next(iter(titles))
     if len(titles) > 1:
         name = choose("lstm", st.selectbox, "Sequence model", list(titles), format_func=titles.get, width=320)

@@ -13,8 +13,7 @@ def caveats(scene: Scene) -> None:
     if scene.clip.found is None:
         st.caption("Composed from garment photographs of the test split, which no demo checkpoint was trained on.")
     if scene.film.notes or scene.film.skipped:
-        names = scene.clip.names
-        left_out = (f"{names.get(name, name)} is left out: {reason}" for name, reason in scene.film.skipped[:3])
+        left_out = (f"{name} is left out: {reason}" for name, reason in scene.film.skipped[:3])
         told = [*scene.film.notes, *left_out]
         more = f"; {len(scene.film.skipped) - 3} more left out" if len(scene.film.skipped) > 3 else ""
         st.caption(escape_markdown("; ".join(told)) + more)
