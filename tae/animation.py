@@ -43,6 +43,16 @@ def is_sequence(path: Path) -> bool:
         return False
 
 
+def is_animation(path: Path) -> bool:
+    """Whether a file is a GIF, WebP or video, of however many frames, as far as its beginning tells."""
+    try:
+        with open_regular(path) as (file, _):
+            start = file.read(64)
+    except (OSError, ValueError):
+        return False
+    return format_of(start) in ANIMATIONS or _video_kind(start) is not None
+
+
 def file_frames(path: Path) -> Iterator[np.ndarray]:
     """The frames of a file, in order.
 

@@ -19,7 +19,7 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -113,11 +113,16 @@ def frames_are_alike(path: Path) -> bool:
     return isinstance(_stack_of(path), _ArrayStack)
 
 
-def read_frame(path: Path, frame: int = 0) -> Picture:
+def read_frame(path: Path, frame: int = 0, limits: tuple[float, float] | None = None) -> Picture:
     """One frame of a file, from 0; the same rules for the values hold as in `read_image`.
 
     Nobody looks at thousands of files: the picture's `original` is one pixel, which saves most of the time that a large
     photograph takes.
+
+    Args:
+        path: The file.
+        frame: Which one.
+        limits: As in `read_image`, where the file is one of several; else those of the file.
 
     Raises:
         ImageError: If the file cannot be read or the frame is no picture; the message does not name the file.
@@ -131,8 +136,26 @@ def read_frame(path: Path, frame: int = 0) -> Picture:
         if stack is None:
             size = os.fstat(file.fileno()).st_size
             check_bytes(size)
-            return read_image(file.read(size), path.name, shown_side=1)
-        return stack.read(file, frame, _limits(path, stack))
+            return read_image(file.read(size), path.name, limits, shown_side=1)
+        return stack.read(file, frame, limits or _limits(path, stack))
+
+
+def common_limits(paths: Sequence[Path]) -> tuple[float, float] | None:
+    """Smallest and largest number of files that are a frame each; None where their type alone says which number is white.
+
+    All are read for it, but only where the first that can be read needs it; those that cannot are passed over.
+    """
+    found: list[tuple[float, float]] = []
+    for path in paths:
+        try:
+            limits = read_frame(path).limits
+        except (ImageError, ValueError):
+            continue
+        if limits is None and not found:
+            return None
+        if limits is not None:
+            found.append(limits)
+    return (min(low for low, _ in found), max(high for _, high in found)) if found else None
 
 
 def content_digest(path: Path) -> bytes:

@@ -11,6 +11,7 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -110,7 +111,8 @@ def read_image(
             f"{_first_match(_FOREIGN, data) or 'something else'}; save it as one of these"
         )
     try:
-        picture = _read_npy(data, shown_side) if kind == "NPY" else _read_picture(data, kind, limits, shown_side)
+        read = partial(_read_npy, data) if kind == "NPY" else partial(_read_picture, data, kind)
+        picture = read(limits, shown_side)
     except ImageError:
         raise
     except Exception as error:  # broken files make parsers raise nearly anything, MemoryError included
@@ -179,7 +181,7 @@ def _read_picture(data: bytes, kind: str, limits: tuple[float, float] | None, sh
         return _colour_picture(_on_white(upright, raw_mode, notes), notes, kind, shown_side)
 
 
-def _read_npy(data: bytes, shown_side: int) -> Picture:
+def _read_npy(data: bytes, limits: tuple[float, float] | None, shown_side: int) -> Picture:
     file = io.BytesIO(data)
     shape, is_fortran, dtype = npy_header(file)
     axes = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
@@ -187,7 +189,7 @@ def _read_npy(data: bytes, shown_side: int) -> Picture:
         raise ImageError(f"the array must be (H, W), (1, H, W) or (H, W, 1, 3 or 4), got {str(shape)[:60]}; reshape it")
     check_size(axes[1], axes[0])
     values = np.frombuffer(data, dtype, math.prod(shape), file.tell())  # a view, which a lying header cannot pass
-    return picture_of(values.reshape(shape, order="F" if is_fortran else "C").reshape(axes), None, shown_side)
+    return picture_of(values.reshape(shape, order="F" if is_fortran else "C").reshape(axes), limits, shown_side)
 
 
 def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:

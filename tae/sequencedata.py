@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.animation import VIDEO_SUFFIXES, file_frames, is_sequence
+from tae.animation import VIDEO_SUFFIXES, file_frames, is_animation, is_sequence
 from tae.config import ModelConfig
 from tae.datasets import SAMPLES, compose_glide
+from tae.frames import common_limits, read_frame
 from tae.images import SUFFIXES, ImageError, background_of, fit_image, natural_order, plain_text
 from tae.model import TransformerAutoencoder
 from tae.sequence import embed_sequence
@@ -135,15 +136,20 @@ def load_frames(
         ImageError: If the file, or a frame that is not left out, cannot be read.
     """
     size, background = config.input_size, None
+    limits = common_limits(found.files) if len(found.files) > 1 else None
     for file in found.files if len(found.files) == 1 else found.files[::every]:
         try:
-            frames = islice(file_frames(file), 0, None, every) if len(found.files) == 1 else [next(file_frames(file))]
+            frames = (
+                islice(file_frames(file), 0, None, every)
+                if len(found.files) == 1
+                else [read_frame(file, 0, limits).pixels]
+            )
             for pixels in frames:
                 fitted = fit_image(pixels, size, fit, config.max_width, background)
                 if background is None:  # the first frame's for all: else the padding would flicker
                     background = background_of(pixels)
                 if notes is not None:
-                    notes += fitted.notes
+                    notes += [*reading_notes(file, limits), *fitted.notes]
                     notes = None  # of the first alone
                 size = fitted.pixels.shape
                 yield fitted.pixels
@@ -151,6 +157,19 @@ def load_frames(
             if skipped is None or len(found.files) == 1:
                 raise
             skipped.append((plain_text(file.name, 200), str(error)))
+
+
+def reading_notes(file: Path, limits: tuple[float, float] | None = None) -> tuple[str, ...]:
+    """What was done to the first frame of a picture or stack so that it could be read; animations and videos need nothing.
+
+    Args:
+        file: A sequence, or a frame of one.
+        limits: Of all files that are a frame each.
+    """
+    try:
+        return () if is_animation(file) else read_frame(file, 0, limits).notes
+    except (ImageError, ValueError):  # reading its frames says so
+        return ()
 
 
 class Embedder:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tae import create_autoencoder
 from tae.animation import animation_frames, encode_gif, file_frames, is_sequence
+from tae.config import preset_config
 from tae.datasets import compose_glide
 from tae.images import ImageError, read_image
 from tae.sequence import embed_sequence
@@ -219,6 +220,22 @@ def test_one_frame_is_no_sequence(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------- folders
+
+
+def test_files_that_are_a_frame_each_keep_their_brightness_as_a_stack_does(tmp_path: Path) -> None:
+    frames = np.stack([np.linspace(100 * number, 100 * number + 300, 32 * 32).reshape(32, 32) for number in range(4)])
+    for number, frame in enumerate(frames):
+        np.save(tmp_path / f"f{number}.npy", frame)
+    (tmp_path / "f9.npy").write_bytes(b"\x93NUMPY no more")
+    (tmp_path / "stack").mkdir()
+    np.save(tmp_path / "stack" / "all.npy", frames)
+    config = preset_config("tiny", input_size=(32, 32), patch_size=8)
+    stack, alone = find_sequences(tmp_path)
+    notes: list[str] = []
+    one_by_one = list(load_frames(alone, config, skipped=[], notes=notes))
+    np.testing.assert_allclose(one_by_one, list(load_frames(stack, config)), atol=1e-6)
+    np.testing.assert_allclose([frame.min() for frame in one_by_one], [0, 1 / 6, 1 / 3, 1 / 2], atol=1e-6)
+    assert notes == ["values from 0 to 600 stretched from black to white"]
 
 
 def test_what_a_path_holds(tmp_path: Path) -> None:
