@@ -333,6 +333,13 @@ class _Training:
             else:  # killed before the checkpoint was written
                 self._finish(False)
                 self.notify(f"all {config.steps} steps were done; saved {config.out_path}")
+        elif should_stop() or runs.stop_asked(self.folder):  # while all this was made ready
+            runs.write_status(self.folder, "stopped", "", self.step, config.steps)
+            self.notify(
+                "stopped before another step; "
+                + (f"step {self.step} is saved" if self.step else "nothing is learnt yet")
+            )
+            return
         while self.step < config.steps and not is_stopped:
             began = time.monotonic()
             share = lr_schedule(self.step, config.steps, config.warmup_steps)
@@ -362,6 +369,8 @@ class _Training:
                 self._save_state()
                 last_save = time.monotonic()
             if is_last:
+                if not is_stopped:
+                    self._say_what_it_is_worth()
                 record = SequenceRecord(**{**vars(record), "saved": self._finish(is_stopped)})
             yield record
 
@@ -426,6 +435,21 @@ class _Training:
         )
         self.curve.append({"step": self.step, "loss": loss, "held_out_loss": own, "held_out_copy": copy})
         return own, copy
+
+    def _say_what_it_is_worth(self) -> None:
+        """Where held-out sequences are predicted no better than by their last latent, which needs no training."""
+        last = self.curve[-1]
+        if last["held_out_loss"] < last["held_out_copy"]:
+            return
+        best = min(self.curve, key=lambda look: look["held_out_loss"])
+        was, remedy = "", "train for longer, or on more sequences"
+        if best is not last:
+            was = f"; after step {best['step']} it was {best['held_out_loss']:.5f}"
+            remedy = "take more sequences, or fewer steps"
+        self.notify(
+            f"held-out sequences are predicted no better than by their last latent ({last['held_out_loss']:.5f} against "
+            f"{last['held_out_copy']:.5f}{was}): {remedy}"
+        )
 
     def _save_state(self) -> None:
         tensors = {
@@ -568,6 +592,7 @@ def main() -> int:
         config = tyro.cli(SequenceTrainConfig, description=__doc__)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, ask_to_stop)
+        _refuse_to_replace(config, runs.folder_of(config.out_path))  # before hours of embedding, too
         loaded = load_checkpoint(config.checkpoint)
         loaded.model.to(pick_device(config.device))
         for record in train_sequence(config, loaded, _open(config, loaded, say), lambda: stop_asked, say):

@@ -205,7 +205,8 @@ def test_a_run_without_a_state_begins_again(autoencoder: Path, tmp_path: Path) -
 
 def test_a_stopped_run_saves_and_a_finished_one_has_nothing_left(autoencoder: Path, tmp_path: Path) -> None:
     config = small(autoencoder, tmp_path / "x.safetensors")
-    records = list(train_sequence(config, should_stop=lambda: True))
+    asked = iter([False, True])  # before the first step, and after it
+    records = list(train_sequence(config, should_stop=lambda: next(asked)))
     assert len(records) == 1 and records[0].saved == config.out_path
     assert runs.read_status(runs.folder_of(config.out_path))[0] == "stopped"
     assert len(list(train_sequence(replace(config, resume=True)))) == 7
@@ -215,6 +216,33 @@ def test_a_stopped_run_saves_and_a_finished_one_has_nothing_left(autoencoder: Pa
     config.out_path.unlink()  # as if killed before the checkpoint was written
     assert list(train_sequence(replace(config, resume=True))) == []
     assert config.out_path.is_file()
+
+
+def test_a_stop_before_the_first_step_trains_nothing_and_saves_nothing(autoencoder: Path, tmp_path: Path) -> None:
+    config, said = small(autoencoder, tmp_path / "x.safetensors"), []
+    assert not list(train_sequence(config, should_stop=lambda: True, notify=said.append))
+    assert not config.out_path.exists() and not state_files(runs.folder_of(config.out_path))
+    assert runs.read_status(runs.folder_of(config.out_path))[0] == "stopped"
+    assert said[-1] == "stopped before another step; nothing is learnt yet"
+    assert len(list(train_sequence(replace(config, resume=True)))) == 8
+
+
+def test_a_run_that_is_no_better_than_a_copy_says_so(autoencoder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    still = tmp_path / "still"
+    still.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (12, 24, 32), np.uint8)
+    for number, frame in enumerate(noise):  # nothing ever moves: the last latent is the best that there is
+        np.save(still / f"{number}.npy", np.stack([frame] * 8))
+    config = small(
+        autoencoder, tmp_path / "x.safetensors", data=str(still), steps=20, batch_size=8, lr=1e-2, eval_every=5
+    )
+    records = list(train_sequence(config, notify=said.append))
+    assert records[-1].held_out_copy == 0
+    assert (
+        "held-out sequences are predicted no better than by their last latent" in said[-1]
+        and "against 0.00000" in said[-1]
+    )
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_step_before(autoencoder: Path, tmp_path: Path) -> None:
@@ -348,6 +376,18 @@ def test_the_command_trains_on_a_folder_and_says_what_it_left_out(autoencoder: P
     assert done.returncode == 0, done.stderr
     assert "skipped 5.gif: " in done.stdout and "step 8/8" in done.stdout and f"saved {config.out_path}" in done.stdout
     assert load_sequence(config.out_path, load_checkpoint(autoencoder).model).card.data == "folder squares"
+
+
+def test_the_command_refuses_before_it_embeds_anything(
+    autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small(autoencoder, tmp_path / "x.safetensors", data=str(sequences(tmp_path / "squares")), steps=2)
+    list(train_sequence(config))
+    fresh = replace(config, cache=tmp_path / "empty")
+    monkeypatch.setattr(sys, "argv", ["train_sequence", *command_line(fresh)])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert main() == 1
+    assert "holds a run already" in capsys.readouterr().err.replace("\n", " ") and not (tmp_path / "empty").exists()
 
 
 def test_the_command_says_what_is_wrong_in_a_sentence(
