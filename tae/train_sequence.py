@@ -233,7 +233,8 @@ def train_sequence(
         config: What to train, on what, for how long.
         loaded: The autoencoder; None: it is read from `config.checkpoint`.
         source: Sequences; None: those that `config.data` names.
-        should_stop: Asked after each step; once true, the run looks at the held-out sequences, saves, and ends.
+        should_stop: Asked before the first step, where true ends the run as it is, and after each; once true there, the run
+            looks at the held-out sequences, saves, and ends.
         notify: Called with a sentence about what was found or decided.
 
     Raises:
@@ -331,6 +332,7 @@ class _Training:
                 runs.write_status(self.folder, "finished", "", self.step, config.steps)
                 self.notify(f"all {config.steps} steps are done, and {config.out_path} is there; nothing is left to do")
             else:  # killed before the checkpoint was written
+                self._say_what_it_is_worth()
                 self._finish(False)
                 self.notify(f"all {config.steps} steps were done; saved {config.out_path}")
         elif should_stop() or runs.stop_asked(self.folder):  # while all this was made ready
@@ -443,8 +445,8 @@ class _Training:
             return
         best = min(self.curve, key=lambda look: look["held_out_loss"])
         was, remedy = "", "train for longer, or on more sequences"
-        if best is not last:
-            was = f"; after step {best['step']} it was {best['held_out_loss']:.5f}"
+        if best["held_out_loss"] < last["held_out_loss"]:
+            was = f"; it was lowest after step {best['step']}, {best['held_out_loss']:.5f}"
             remedy = "take more sequences, or fewer steps"
         self.notify(
             f"held-out sequences are predicted no better than by their last latent ({last['held_out_loss']:.5f} against "

@@ -227,6 +227,19 @@ def test_a_stop_before_the_first_step_trains_nothing_and_saves_nothing(autoencod
     assert len(list(train_sequence(replace(config, resume=True)))) == 8
 
 
+def test_a_stop_before_a_resumed_step_leaves_the_state_as_it_is(autoencoder: Path, tmp_path: Path) -> None:
+    config, said = small(autoencoder, tmp_path / "x.safetensors"), []
+    running = train_sequence(config)
+    for _ in range(3):
+        next(running)
+    running.close()
+    before = state(config)
+    assert not list(train_sequence(replace(config, resume=True), should_stop=lambda: True, notify=said.append))
+    assert said[-1] == "stopped before another step; step 3 is saved" and same_bits(state(config), before)
+    assert runs.read_status(runs.folder_of(config.out_path)) == ("stopped", "", 3, 8)
+    assert not config.out_path.exists()
+
+
 def test_a_run_that_is_no_better_than_a_copy_says_so(autoencoder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     still = tmp_path / "still"
@@ -243,6 +256,26 @@ def test_a_run_that_is_no_better_than_a_copy_says_so(autoencoder: Path, tmp_path
         "held-out sequences are predicted no better than by their last latent" in said[-1]
         and "against 0.00000" in said[-1]
     )
+
+
+def test_a_run_that_got_worse_says_where_it_was_best_however_it_ended(autoencoder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(12):  # walks at random: nothing learnt from some of them holds for another
+        walk = np.clip(128 + random.normal(0, 20, (8, 24, 32)).cumsum(0), 0, 255)
+        np.save(folder / f"{number}.npy", walk.astype(np.uint8))
+    values = {"steps": 60, "batch_size": 11, "hidden_dim": 64, "lr": 3e-2, "eval_every": 5, "save_every_s": 1e6}
+    config = small(autoencoder, tmp_path / "x.safetensors", data=str(folder), **values)
+    looks = [record for record in train_sequence(config, notify=said.append) if record.held_out_loss is not None]
+    best = min(looks, key=lambda look: look.held_out_loss or 0)
+    assert best.step < 60
+    assert f"it was lowest after step {best.step}, {best.held_out_loss:.5f}): take more sequences, or fewer" in said[-1]
+    config.out_path.unlink()  # as if killed before the checkpoint was written
+    again: list[str] = []
+    assert not list(train_sequence(replace(config, resume=True), notify=again.append))
+    assert again[-2] == said[-1] and config.out_path.is_file()
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_step_before(autoencoder: Path, tmp_path: Path) -> None:
