@@ -241,6 +241,12 @@ def test_what_was_begun_for_other_images_is_begun_anew(checkpoint, folder):
     assert not begun.exists()
 
 
+def test_a_name_without_an_ending_is_a_report_to_read(checkpoint, folder, tmp_path):
+    out = tmp_path / "report"
+    assert run("--checkpoint", checkpoint, "--images", folder, "--count", 2, "--out", out) == 0
+    assert out.with_suffix(".md").read_text().startswith("# ") and not out.exists()
+
+
 def test_the_command_line_says_what_is_wrong(checkpoint, folder, capsys):
     assert run("--checkpoint", checkpoint, "--images", folder / "0.png") == 1
     assert "images must be at least 2 that can be read, got 1" in capsys.readouterr().err

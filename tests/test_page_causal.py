@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from tae import causal
 from tae.causal import Edit, Knockout, from_text
 from tae.checkpoint import load_checkpoint
 from tae.config import preset_config
+from tae.datasets import DemoSource
 from tae.gallery import gallery
+from tae.images import Fitted
 from tae.model import TransformerAutoencoder
 from tae.ui import work
 from tae.ui.causal import measure
@@ -425,3 +428,12 @@ def test_pictures_unlike_the_training_break_nothing(key: str) -> None:
     assert not app.error and not app.exception
     if key != "blank":
         assert "fails on this picture" in texts(app, "info")
+
+
+def test_other_images_are_others_also_where_the_picture_is_a_test_image() -> None:
+    config = preset_config("tiny")
+    tests = DemoSource(config.input_size).test_at(201, 9)
+    shown, other = (Fitted(tests[number, 0].numpy(), ()) for number in (2, 0))
+    scene = SimpleNamespace(config=config, fitted=shown, other=other)
+    found = measure.other_images(scene)  # type: ignore[arg-type]
+    assert torch.equal(found, tests[[0, 1, 3, 4, 5, 6, 7, 8]])

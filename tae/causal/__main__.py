@@ -46,7 +46,8 @@ class StudyConfig:
     images: str | None = None
     """A folder of images, searched with its subfolders, a file, or a pattern in quotes; None: the demo data's test split."""
     out: Path | None = None
-    """Where the figures go; the ending decides: .json or .md. None: <checkpoint's name>.causal.json beside it."""
+    """Where the figures go; the ending decides: .json or .md, which stands for none. None: <checkpoint's name>.causal.json
+    beside it."""
     count: int = 64
     """Images at most."""
     baseline: Literal["mean", "zero"] = "mean"
@@ -57,7 +58,7 @@ class StudyConfig:
     """CPU threads; None: PyTorch's choice."""
 
     def __post_init__(self) -> None:
-        if self.out is not None and self.out.suffix.lower() not in SUFFIXES:
+        if self.out is not None and self.out.suffix.lower() not in (*SUFFIXES, ""):
             raise ValueError(f"out must end in {' or '.join(SUFFIXES)}, got {self.out.name}")
         if not 2 <= self.count <= 100_000:
             raise ValueError(f"count must be a whole number from 2 to 100000, got {self.count}")
@@ -82,6 +83,8 @@ def run(config: StudyConfig) -> tuple[Path, Study]:
         raise ValueError(f"images must be at least 2 that can be read, got {len(images)}")
     baseline = mean_baseline(model, *to_batch(images)) if config.baseline == "mean" else ZERO
     out = config.out or config.checkpoint.with_suffix(".causal.json")
+    if not out.suffix:
+        out = out.with_suffix(".md")
     begun = out.with_name(f"{out.name}.part")
     mark = fingerprint(loaded.digest, images, config.baseline)
     records = _records(begun, mark)

@@ -130,9 +130,7 @@ def find_necessity(scene: Scene) -> Necessity | None:
 
     def compute(progress: Progress) -> Necessity:
         images = as_batch(scene.fitted)
-        width = scene.fitted.pixels.shape[1]
-        others = torch.cat([as_batch(scene.other), test_images(scene.config, width, OTHERS - 1)])
-        return causal.necessity(scene.active.loaded.model, images, others, progress=progress)
+        return causal.necessity(scene.active.loaded.model, images, other_images(scene), progress=progress)
 
     passes = len(causal.REPLACED_BY) * (layers + 2) + 2 * OTHERS
     return measured("necessity", scene.key, "Replacing attention", lambda: scene.seconds(passes), compute)
@@ -148,7 +146,7 @@ def _replaced(key: str, part: str, place: str, _scene: Scene) -> dict[str, Resul
     model, image = _scene.active.loaded.model, as_batch(_scene.fitted)
     layers = None if place == "all" else [int(place)]
     with MODEL_LOCK:
-        others = torch.cat([as_batch(_scene.other), test_images(_scene.config, image.shape[3], OTHERS - 1)])
+        others = other_images(_scene)
         by_name = {
             "uniform": causal.uniform,
             "identity": causal.identity,
@@ -352,6 +350,14 @@ def find_region(scene: Scene, box: Box, cover_name: str) -> dict[str, np.ndarray
 
     key = f"{scene.key}|{cover_name}|{box}"
     return measured("region", key, "Covering patches", lambda: scene.seconds(scene.num_tokens), compute)
+
+
+def other_images(scene: Scene) -> torch.Tensor:
+    """(`OTHERS`, 1, H, W): the other picture, and demo test images that are neither it nor the picture itself."""
+    shown = torch.cat([as_batch(scene.fitted), as_batch(scene.other)])
+    tests = test_images(scene.config, shown.shape[3], OTHERS + 1)
+    is_new = [not any(torch.allclose(image, one, atol=0.01) for one in shown) for image in tests]
+    return torch.cat([shown[1:], tests[torch.tensor(is_new)][: OTHERS - 1]])
 
 
 def test_images(config: ModelConfig, width: int, count: int) -> torch.Tensor:
