@@ -5,6 +5,7 @@ in any order. Pictures are dark garments on a white page. `tae/samples/README.md
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -285,14 +286,22 @@ class DemoSource:
         """Images for the final figures: garments of the test split."""
         return [self.compose("test", index) for index in range(count)]
 
-    def test_at(self, width: int, count: int) -> Tensor:
-        """The first of them at one width, (count, 1, H, width) in [0, 1]: cut, or filled up with their white."""
-        return to_batch(
+    def test_at(self, width: int, count: int, besides: Sequence[Tensor] | Tensor = ()) -> Tensor:
+        """The first of them at one width, (count, 1, H, width) in [0, 1]: cut, or filled up with their white.
+
+        Args:
+            width: In pixels.
+            count: How many.
+            besides: (1, H, width) each; whatever of them is a test image is passed over.
+        """
+        images = to_batch(
             [
                 np.pad(image[:, :width], ((0, 0), (0, max(0, width - image.shape[1]))), constant_values=255)
-                for image in self.test(count)
+                for image in self.test(count + len(besides))
             ]
         )[0]
+        is_other = [not any(torch.allclose(image, one, atol=0.01) for one in besides) for image in images]
+        return images[torch.tensor(is_other)][:count]
 
     def _compute_width(self, draw: int) -> int:
         return rail_width("train", draw, self.seed, self.height, self.max_width)

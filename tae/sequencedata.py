@@ -96,12 +96,10 @@ def find_sequences(data: str | Path) -> list[Found]:
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_order)
         files = [Path(root, name) for name in sorted(names, key=natural_order) if not name.startswith(".")]
         files = [file for file in files if _is_inside(file, home)]
-        several = [file for file in files if is_sequence(file)]
+        # A GIF that is broken, or has one frame, is no frame of another sequence.
+        several = [file for file in files if is_sequence(file) or file.suffix.lower() == ".gif"]
         found += [Found(file.relative_to(path).as_posix(), (file,)) for file in several]
-        left = [file for file in files if file not in set(several) and file.suffix.lower() in SUFFIXES]
-        # An animation that is broken, or has one frame, is no frame of another sequence.
-        found += [Found(file.relative_to(path).as_posix(), (file,)) for file in left if file.suffix.lower() == ".gif"]
-        pictures = [file for file in left if file.suffix.lower() != ".gif"]
+        pictures = [file for file in files if file not in set(several) and file.suffix.lower() in SUFFIXES]
         if pictures:
             name = (Path(root) if len(pictures) > 1 else pictures[0]).relative_to(path).as_posix()
             found.append(Found(home.name if name == "." else name, tuple(pictures)))

@@ -332,7 +332,6 @@ class _Training:
                 runs.write_status(self.folder, "finished", "", self.step, config.steps)
                 self.notify(f"all {config.steps} steps are done, and {config.out_path} is there; nothing is left to do")
             else:  # killed before the checkpoint was written
-                self._say_what_it_is_worth()
                 self._finish(False)
                 self.notify(f"all {config.steps} steps were done; saved {config.out_path}")
         elif should_stop() or runs.stop_asked(self.folder):  # while all this was made ready
@@ -371,8 +370,6 @@ class _Training:
                 self._save_state()
                 last_save = time.monotonic()
             if is_last:
-                if not is_stopped:
-                    self._say_what_it_is_worth()
                 record = SequenceRecord(**{**vars(record), "saved": self._finish(is_stopped)})
             yield record
 
@@ -469,6 +466,8 @@ class _Training:
     def _finish(self, is_stopped: bool) -> Path:
         """Measure and write the checkpoint; returns its path."""
         config, source = self.config, self.source
+        if not is_stopped:
+            self._say_what_it_is_worth()
         self.model.eval()
         try:
             frames = source.test_frames(config.test_sequences)

@@ -261,13 +261,8 @@ def verdicts_on(model: TransformerAutoencoder, pictures: Sequence[np.ndarray]) -
     Where `python -m tae.causal` has left a study, that tells more: it is over many images.
     """
     source = DemoSource(model.config.input_size, model.config.max_width)
-
-    def with_another(pixels: np.ndarray) -> tuple[Tensor, Tensor]:
-        image = as_batch(pixels)
-        first, second = source.test_at(pixels.shape[1], 2).split(1)
-        return image, second if torch.allclose(image, first, atol=0.01) else first  # not itself
-
-    found = quick_necessity(model, map(with_another, pictures))
+    images = map(as_batch, pictures)
+    found = quick_necessity(model, ((image, source.test_at(image.shape[3], 1, image)) for image in images))
     return [verdict(found, part) for part in PARTS]
 
 

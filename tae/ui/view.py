@@ -100,7 +100,9 @@ def checked(field: str, options: Sequence[str]) -> str:
     return state[field]
 
 
-def choose(field: str, widget: Any, label: str, options: Sequence[str], **settings: Any) -> str:
+def choose(
+    field: str, widget: Any, label: str, options: Sequence[str], instead: str | None = None, **settings: Any
+) -> str:
     """A selection widget that is bound to one field of the view.
 
     Args:
@@ -108,6 +110,7 @@ def choose(field: str, widget: Any, label: str, options: Sequence[str], **settin
         widget: `st.selectbox`, `st.segmented_control` or a column's.
         label: Shown above it.
         options: Texts; `format_func` in `settings` makes them readable.
+        instead: An option that stands for a value that is not among them, which the field keeps, until another is chosen.
         settings: Handed on to the widget.
 
     Returns:
@@ -115,11 +118,11 @@ def choose(field: str, widget: Any, label: str, options: Sequence[str], **settin
     """
     state = st.session_state
     key = f"choose_{field}"
-    state[key] = checked(field, options)
+    state[key] = checked(field, options) if instead is None or state[field] in options else instead
 
     def keep() -> None:
         if state[key] is not None:  # a second click on a segment would empty it
             state[field] = state[key]
 
     widget(label, options, key=key, on_change=keep, **settings)
-    return state[field]
+    return state[field] if state[field] in options else state[key]

@@ -355,14 +355,14 @@ def find_region(scene: Scene, box: Box, cover_name: str) -> dict[str, np.ndarray
 def other_images(scene: Scene) -> torch.Tensor:
     """(`OTHERS`, 1, H, W): the other picture, and demo test images that are neither it nor the picture itself."""
     shown = torch.cat([as_batch(scene.fitted), as_batch(scene.other)])
-    tests = test_images(scene.config, shown.shape[3], OTHERS + 1)
-    is_new = [not any(torch.allclose(image, one, atol=0.01) for one in shown) for image in tests]
-    return torch.cat([shown[1:], tests[torch.tensor(is_new)][: OTHERS - 1]])
+    return torch.cat([shown[1:], test_images(scene.config, shown.shape[3], OTHERS - 1, shown)])
 
 
-def test_images(config: ModelConfig, width: int, count: int) -> torch.Tensor:
-    """Demo test images (count, 1, H, width) in [0, 1]."""
-    return DemoSource(config.input_size, config.max_width).test_at(width, count)
+def test_images(
+    config: ModelConfig, width: int, count: int, besides: Sequence[torch.Tensor] | torch.Tensor = ()
+) -> torch.Tensor:
+    """Demo test images (count, 1, H, width) in [0, 1]; see `DemoSource.test_at`."""
+    return DemoSource(config.input_size, config.max_width).test_at(width, count, besides)
 
 
 def _result(fitted: Fitted, recon: torch.Tensor) -> Result:

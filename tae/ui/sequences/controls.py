@@ -86,12 +86,5 @@ def choose_forecast(count: int) -> int | None:
     if way == "step":
         return None
     options = [str(number) for number in range(1, count + 1)]
-    state = st.session_state
-    wanted, fallback = state.seen, str(min(SEEN, count - 1))
-    if wanted not in options:
-        state.seen = fallback
-    with st.container(width=240):
-        seen = choose("seen", st.select_slider, "After frame", options)
-    if wanted not in options and seen == fallback and wanted.isascii() and wanted.isdigit() and len(wanted) < 4:
-        state.seen = wanted  # a short sequence does not forget it for the next
-    return int(seen)
+    with st.container(width=240):  # a short sequence does not forget it for the next
+        return int(choose("seen", st.select_slider, "After frame", options, str(min(SEEN, count - 1))))
