@@ -151,7 +151,8 @@ def _video_frames(file: Any, kind: str) -> Iterator[np.ndarray]:
             for number, frame in enumerate(container.decode(stream)):
                 _check_extent(frame.width, frame.height, number)
                 # As it was held: a telephone says how the picture is to be turned, counterclockwise.
-                yield np.rot90(_grey(Image.fromarray(frame.to_ndarray(format="rgb24"))), round(frame.rotation / 90))
+                grey = _grey(Image.fromarray(frame.to_ndarray(format="rgb24")))
+                yield np.ascontiguousarray(np.rot90(grey, round(frame.rotation / 90)))  # PyTorch takes no turned view
     except ImageError:
         raise
     except Exception as error:

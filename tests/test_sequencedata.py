@@ -106,6 +106,7 @@ def test_a_video_is_turned_as_it_was_held(tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_bytes(data)
     for turned, upright in zip(file_frames(tmp_path / "b.mp4"), plain, strict=True):
         np.testing.assert_array_equal(turned, np.rot90(upright, -1))
+        assert torch.from_numpy(turned).shape == (64, 48)
 
 
 def test_a_video_whose_packets_are_larger_than_its_header_says_is_refused_before_they_are_decoded(
