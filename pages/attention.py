@@ -4,7 +4,7 @@ import streamlit as st
 
 from tae import plots, ui
 from tae.config import PARTS
-from tae.images import Fitted, escape_markdown
+from tae.images import Fitted
 from tae.ui import causal
 from tae.ui.attention.cause import against_cause
 from tae.ui.attention.controls import settings
@@ -46,15 +46,7 @@ def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
     with st.container(key="attention_panels"):
         left, right = st.columns(2) if width <= 2 * height else (st.container(), st.container())
     with left:
-        try:
-            shown = explorer_panel(active, chosen, fitted)
-        except ValueError as error:  # weights of a model that computes no numbers
-            st.error(
-                f"Nothing can be shown: {escape_markdown(str(error))}; choose another checkpoint",
-                icon=":material/error:",
-            )
-            ui.write_link()
-            return
+        shown = explorer_panel(active, chosen, fitted)
         badges(active, shown)
         pinned(shown)
     with right:

@@ -31,8 +31,8 @@ def main() -> None:
     if tests is not None:
         try:
             layout(active, tests, "pca")
-        except ValueError:
-            st.error("This model gives every test image the same latent: there is no space to look at.")
+        except ValueError as error:  # all the same, or no numbers
+            st.error(f"There is no space to look at: {escape_markdown(str(error))}.", icon=":material/error:")
         else:
             section(Scene(active, chosen, fitted, tests))
     ui.write_link()

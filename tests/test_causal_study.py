@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,15 @@ def test_a_study_of_any_width_takes_each_image_at_its_own(small_model):
 def test_fewer_than_two_images_are_refused(small_model):
     with pytest.raises(ValueError, match="images must be at least 2"):
         next(study_images(small_model(), draw(1), causal.ZERO))
+
+
+def test_a_model_that_draws_no_numbers_is_refused(small_model):
+    model = small_model()
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.fill_(math.inf)
+    with pytest.raises(ValueError, match="the model draws no finite numbers from image 0"):
+        next(study_images(model, draw(2), causal.ZERO))
 
 
 def records_by_hand() -> list[dict]:
@@ -230,6 +240,18 @@ def test_a_stopped_study_goes_on_with_the_same_result(checkpoint, folder, monkey
     assert run(*command) == 0
     assert firsts == [0, 2]
     assert stopped.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(("claimed", "count"), [(3, 3), (1, 2), ("many", 2), (10**9, 2), (True, 2)])
+def test_as_many_demo_images_are_taken_as_the_card_speaks_of(checkpoint, monkeypatch, claimed, count):
+    monkeypatch.setattr(cli, "MEAN_OVER", 2)
+    loaded = load_checkpoint(checkpoint)
+    path = checkpoint.with_name("claims.safetensors")
+    save_checkpoint(path, loaded.model, replace(loaded.card, metrics={"count": claimed}))
+    assert run("--checkpoint", path) == 0
+    study = read_study(path.with_suffix(".causal.json"), load_checkpoint(path).digest)
+    assert (study.num_images, study.data) == (count, "test split of the demo data")
+    assert study.baseline == "mean over 2 images"
 
 
 def test_what_was_begun_for_other_images_is_begun_anew(checkpoint, folder):

@@ -126,6 +126,8 @@ def test_how_many_heads_are_spared():
     psnr = np.array([20.0, 19.9, 19.5, 18.0, 19.8])
     curve = causal.RemovalCurve("zero", (), psnr, psnr[None])
     assert [curve.spared(lost) for lost in (0.05, 0.2, 1.0, 5.0)] == [0, 1, 2, 4]
+    psnr[2] = math.nan  # no number tells that nothing was lost
+    assert curve.spared(5.0) == 1
 
 
 def test_attention_that_draws_the_same_for_every_image_is_wallpaper(one_picture):
@@ -274,6 +276,13 @@ def test_a_verdict_needs_the_whole_interval(uniform, another, kind):
     said = causal.verdict(necessity_of(uniform, another))
     assert said.kind == kind
     assert f"{np.mean(another):.1f} dB" in said.sentence
+
+
+@pytest.mark.parametrize("another", [[math.nan], [math.nan] * 6])
+def test_what_is_no_number_has_a_verdict_without_numbers(another):
+    said = causal.verdict(necessity_of([0.0] * len(another), another))
+    assert said.kind == "undecided" and not said.tells_little
+    assert "cannot be told" in said.sentence and "nan" not in said.sentence
 
 
 def test_the_headline_holds_the_four_numbers(one_picture):

@@ -22,6 +22,8 @@ from tae.images import encode_png, fit_image
 from tae.lens import lens_path, load_lens, look
 from tae.model import TransformerAutoencoder
 from tae.trainconfig import TrainConfig
+from tae.ui.layers.measure import Seen
+from tae.ui.layers.strips import words
 from tests.test_pages import DEMO, HOSTILE, ROOT, bring, go, open_page, run, shelf, texts  # noqa: F401
 
 PAGE = "Layers"
@@ -85,8 +87,8 @@ def test_sentence_names_the_layer_that_adds_most() -> None:
 
 def test_status_says_which_states_these_are() -> None:
     page = texts(open_page(PAGE), "caption")
-    for words in ("Decoder · tuned · 3 layers", "out of distribution above", "fitted on 4000 training images"):
-        assert words in page
+    for said in ("Decoder · tuned · 3 layers", "out of distribution above", "fitted on 4000 training images"):
+        assert said in page
 
 
 def test_checkpoint_without_a_lens_shows_raw_pictures_and_a_click_fits_one(keep: Callable[..., Path]) -> None:
@@ -267,6 +269,30 @@ def test_refused_snapshots_say_why_and_break_nothing(trained: Path) -> None:
     assert (
         app.select_slider("choose_moment").options[1] == "5 (cannot be read)"
     )  # the link out of the folder is no file
+
+
+def test_a_snapshot_of_a_training_that_ran_away_draws_nothing_and_says_so(trained: Path) -> None:
+    torch.manual_seed(1)
+    model = TransformerAutoencoder(preset_config("tiny", **TINY)).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.fill_(1e38)
+    notes = f"A snapshot on the way, after 20 steps of run {RUN}."
+    card = Card(name="x", training={"steps": 20}, metrics={}, data="", licence="", notes=notes)
+    save_checkpoint(runs.folder_of(trained) / "snapshots" / "00000020.safetensors", model, card)
+    app = open_page(PAGE, moment="20")
+    assert "draw no finite numbers" in texts(app, "warning") and "nan" not in texts(app)
+
+
+def seen(*psnr: float) -> Seen:
+    pictures = np.zeros((len(psnr), 2, 2))
+    return Seen("encoder", [f"layer {number}" for number in range(len(psnr))], pictures, list(psnr), None, [])
+
+
+def test_a_layer_that_takes_away_is_not_said_to_add_nothing() -> None:
+    assert words(seen(20, 21, 23, 22.5)).endswith("layer 1 adds most (+2.0 dB).")
+    assert words(seen(20, 19, 16, 15.5)).endswith("no layer adds anything, layer 1 takes most away (-3.0 dB).")
+    assert words(seen(20, 20.01, 20)).endswith("no layer changes that.")
 
 
 def test_words_of_strangers_stay_words(keep: Callable[..., Path]) -> None:

@@ -280,14 +280,15 @@ def test_numbers_of_the_picture_stay_where_measuring_test_images_was_stopped(sto
     assert "of 64 demo test images" in texts(app, "caption") and "median of 64 images" in texts(app, "markdown")
 
 
-def test_attention_that_is_no_number_is_told_in_a_sentence(store: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("page", ["Reconstruct", "Attention", "Does it matter?", "Compare", "Layers", "Latent space"])
+def test_a_model_that_draws_no_numbers_is_told_in_a_sentence(store: Callable[..., Path], page: str) -> None:
     def blow_up(model: TransformerAutoencoder) -> None:
         for parameter in model.encoder.blocks[0].attn.parameters():
             parameter.mul_(1e30)
 
     path = store("no_numbers.safetensors", blow_up)
-    app = open_page("Attention", checkpoint=path.name)
-    assert "maps must hold finite weights" in texts(app, "error")
+    app = open_page(page, checkpoint=path.name)
+    assert "the model draws no finite numbers" in texts(app, "error") and "exact" not in texts(app, "markdown", "info")
 
 
 def test_taking_attention_away_shows_what_is_lost() -> None:

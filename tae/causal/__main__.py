@@ -24,13 +24,16 @@ from tqdm import tqdm
 from tae import load_checkpoint
 from tae.causal.knockouts import ZERO, mean_baseline
 from tae.causal.study import Study, fingerprint, study_images, summarise, to_json, to_markdown
-from tae.config import ModelConfig
+from tae.checkpoint import Loaded
 from tae.datasets import DemoSource, to_batch
 from tae.frames import find_files, read_frame
 from tae.images import ImageError, fit_image, plain_text, safe_name, to_uint8
 from tae.wholefile import write_whole
 
 SUFFIXES = (".json", ".md")
+MAX_COUNT = 100_000
+MEAN_OVER = 512
+"""Images behind the baseline "mean" at most; the mean of more is the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +51,10 @@ class StudyConfig:
     out: Path | None = None
     """Where the figures go; the ending decides: .json or .md, which stands for none. None: <checkpoint's name>.causal.json
     beside it."""
-    count: int = 64
-    """Images at most."""
+    count: int | None = None
+    """Images at most; None: of a folder all, of the demo data as many as the checkpoint's own held-out figures are of."""
     baseline: Literal["mean", "zero"] = "mean"
-    """What stands in for what is knocked out: its mean over these images, or nothing."""
+    """What stands in for what is knocked out: its mean over the first 512 of these images, or nothing."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How images of a folder come to the model's size."""
     threads: int | None = None
@@ -60,8 +63,8 @@ class StudyConfig:
     def __post_init__(self) -> None:
         if self.out is not None and self.out.suffix.lower() not in (*SUFFIXES, ""):
             raise ValueError(f"out must end in {' or '.join(SUFFIXES)}, got {self.out.name}")
-        if not 2 <= self.count <= 100_000:
-            raise ValueError(f"count must be a whole number from 2 to 100000, got {self.count}")
+        if self.count is not None and not 2 <= self.count <= MAX_COUNT:
+            raise ValueError(f"count must be a whole number from 2 to {MAX_COUNT}, got {self.count}")
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ValueError(f"threads must be a whole number from 1 to 1024, got {self.threads}")
 
@@ -78,10 +81,10 @@ def run(config: StudyConfig) -> tuple[Path, Study]:
         torch.set_num_threads(config.threads)
     loaded = load_checkpoint(config.checkpoint)
     model = loaded.model
-    images, data = _images(config, model.config)
+    images, data = _images(config, loaded)
     if len(images) < 2:
         raise ValueError(f"images must be at least 2 that can be read, got {len(images)}")
-    baseline = mean_baseline(model, *to_batch(images)) if config.baseline == "mean" else ZERO
+    baseline = mean_baseline(model, *to_batch(images[:MEAN_OVER])) if config.baseline == "mean" else ZERO
     out = config.out or config.checkpoint.with_suffix(".causal.json")
     if not out.suffix:
         out = out.with_suffix(".md")
@@ -104,10 +107,12 @@ def run(config: StudyConfig) -> tuple[Path, Study]:
     return out, study
 
 
-def _images(config: StudyConfig, model: ModelConfig) -> tuple[list[np.ndarray], str]:
+def _images(config: StudyConfig, loaded: Loaded) -> tuple[list[np.ndarray], str]:
     """uint8 (H, W) each, and what they are in words."""
+    model = loaded.model.config
     if config.images is None:
-        return DemoSource(model.input_size, model.max_width).test(config.count), "test split of the demo data"
+        count = config.count or _held_out(loaded)
+        return DemoSource(model.input_size, model.max_width).test(count), "test split of the demo data"
     images = []
     for path in find_files(config.images):
         try:
@@ -115,9 +120,15 @@ def _images(config: StudyConfig, model: ModelConfig) -> tuple[list[np.ndarray], 
             images.append(to_uint8(fitted.pixels))
         except ImageError as error:
             print(f"skipped {plain_text(path.name)}: {error}", file=sys.stderr)
-        if len(images) == config.count:
+        if len(images) == (config.count or MAX_COUNT):
             break
     return images, f"images of {safe_name(Path(config.images).name)}"
+
+
+def _held_out(loaded: Loaded) -> int:
+    """Of how many images the card states the checkpoint's quality, which may be a stranger's claim."""
+    count = loaded.card.metrics.get("count")
+    return count if type(count) is int and 2 <= count <= MAX_COUNT else MEAN_OVER
 
 
 def _records(path: Path, mark: str) -> list[dict]:

@@ -265,11 +265,11 @@ def _overlaps(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
 
 
 def _membership(values: np.ndarray, count: int) -> np.ndarray:
-    """(R, T) in [0, 1]: 1 for the `count` largest of a row; those that tie for the last places share them."""
+    """(R, T) in [0, 1]: 1 for the `count` largest of a row; those that tie for the last places share them. nan has none."""
     last = np.partition(values, -count, axis=1)[:, -count, None]
     above, ties = values > last, values == last
     left = count - above.sum(axis=1, keepdims=True)
-    return above + ties * (left / ties.sum(axis=1, keepdims=True))
+    return above + ties * (left / np.maximum(ties.sum(axis=1, keepdims=True), 1))
 
 
 def _interval(value: float, draws: np.ndarray | Sequence[float], count: int) -> Interval:

@@ -47,7 +47,7 @@ def study_images(
         agreement of predictors with the effect of covering a patch that is not blank with white.
 
     Raises:
-        ValueError: If there are fewer than two images, or one does not fit.
+        ValueError: If there are fewer than two images, one does not fit, or the model draws no finite numbers from it.
     """
     if len(images) < 2:
         raise ValueError(f"images must be at least 2, for one lends its attention to another, got {len(images)}")
@@ -57,7 +57,10 @@ def study_images(
         width = images[number].shape[1]
         places = [(number + step) % len(images) for step in range(1, min(OTHERS, len(images) - 1) + 1)]
         others = to_batch([_at_width(images[place], width) for place in places])[0].to(parameter)
-        sweep = head_sweep(model, make_prefix(model, image), baseline)
+        prefix = make_prefix(model, image)
+        if not bool(prefix.recon.isfinite().all()):
+            raise ValueError(f"the model draws no finite numbers from image {number}, so there is nothing to compare")
+        sweep = head_sweep(model, prefix, baseline)
         lost = necessity(model, image, others).lost
         tokens = foreground_tokens(image, model.config)
         effect = occlusion_effect(model, image, tokens=tokens)

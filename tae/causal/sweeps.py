@@ -142,8 +142,8 @@ class RemovalCurve:
         return np.stack([self.random_psnr.min(axis=0), self.random_psnr.max(axis=0)])
 
     def spared(self, lost_db: float = 1.0) -> int:
-        """How many heads can be removed, in this order, before more than `lost_db` is lost."""
-        return int(np.argmax(np.append(self.psnr[0] - self.psnr > lost_db, True))) - 1
+        """How many heads can be removed, in this order, before more than `lost_db` is lost, or it cannot be told."""
+        return int(np.argmax(np.append(~(self.psnr[0] - self.psnr <= lost_db), True))) - 1
 
 
 def removal_curve(

@@ -156,7 +156,8 @@ class Verdict:
         part: "encoder" or "decoder".
         place: "all", or a layer's number as text.
         kind: "needed"; "wallpaper": another image's attention does as well; "decorative": uniform weights do as well;
-            "undecided": the interval holds the threshold; "none": there is one token, whose weight is always 1.
+            "undecided": the interval holds the threshold, or there is no number to judge by; "none": there is one token,
+            whose weight is always 1.
         sentence: In words, with the numbers.
     """
 
@@ -192,6 +193,10 @@ def verdict(
         f"Uniform attention in the {where} costs {_db(uniform_db)}, another image's attention {_db(other_db)} "
         f"(PSNR lost, {of_images})"
     )
+    if math.isnan(uniform_db.value) or math.isnan(other_db.value):
+        because = "reconstructions are exact, or hold no finite numbers"
+        sentence = f"What the attention of the {where} is worth cannot be told: {because}."
+        return Verdict(part, place, "undecided", sentence)
     if _high(uniform_db) < threshold_db:
         kind = "decorative"
         said = "decorative: weights that are the same everywhere do as well, so its maps tell nothing about the result"

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from tae.config import ModelConfig
-from tae.images import Fitted, Picture, fit_image
+from tae.images import Fitted, ImageError, Picture, fit_image
 from tae.ui.models import Active
 from tae.ui.pictures import Chosen
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MODEL_LOCK = threading.Lock()
 """Sessions share two cores: one forward pass at a time is faster for everybody than many at once."""
+
+NO_NUMBERS = "the model draws no finite numbers, as after a training that ran away; choose another checkpoint"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def reconstruct(active: Active, chosen: Chosen) -> Result:
     """The picture through the model, measured.
 
     Raises:
-        ImageError: If it cannot be brought to the model's size.
+        ImageError: If it cannot be brought to the model's size, or the model draws no finite numbers from it.
     """
     fitted = fit(active, chosen)
     return _reconstruct(active.loaded.digest, chosen.digest, st.session_state.fit, active.loaded, fitted)
@@ -72,6 +74,8 @@ def _reconstruct(model_digest: str, digest: str, mode: str, _loaded: "Loaded", _
 
     with MODEL_LOCK, torch.inference_mode():
         recon = _loaded.model(as_batch(_fitted))[0].clamp(0, 1)[0, 0].numpy()
+    if not np.isfinite(recon).all():
+        raise ImageError(NO_NUMBERS)
     return Result(_fitted, recon, measure(_fitted.pixels, recon))
 
 

@@ -12,7 +12,7 @@ from tae.images import FIT_MODES, Fitted, ImageError, escape_markdown, plain_tex
 from tae.ui import guide
 from tae.ui.models import Active, checkpoint_files, load_model, model_summary, model_title
 from tae.ui.pictures import Chosen, offered
-from tae.ui.results import fit
+from tae.ui.results import reconstruct
 from tae.ui.view import choose, init_state, link, write_link
 
 T = TypeVar("T")
@@ -198,9 +198,9 @@ def panels(pixels: np.ndarray, count: int) -> list[Any]:
 
 
 def fit_or_stop(active: Active, chosen: Chosen) -> Fitted:
-    """`fit`, with the page ended by one sentence if the picture cannot be fitted."""
+    """`fit`, with the page ended by one sentence if the picture cannot be fitted, or the model draws nothing from it."""
     try:
-        return fit(active, chosen)
+        return reconstruct(active, chosen).fitted
     except ImageError as error:
         st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}")
         write_link()

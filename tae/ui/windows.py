@@ -16,7 +16,7 @@ from tae.plots import METRICS, worse_than
 from tae.plots.strip import StripRow, strip_html
 from tae.ui.models import Active
 from tae.ui.pictures import Chosen
-from tae.ui.results import pass_seconds
+from tae.ui.results import NO_NUMBERS, pass_seconds
 from tae.ui.view import choose
 from tae.ui.work import Progress, measured
 
@@ -221,7 +221,7 @@ def compute(active: Active, pixels: np.ndarray, fitted: Fitted, step: Progress) 
         psnr_of(float(((recon[:, start : start + window] - columns(start)) ** 2).mean())) for start in windows.starts
     ]
     if not np.isfinite(recon).all():
-        raise ImageError("the model draws no finite numbers; choose another checkpoint")
+        raise ImageError(NO_NUMBERS)
     step(0.8)
     quality, explained = measure(strip, recon), r2(strip, recon)
     step(0.9)

@@ -13,7 +13,7 @@ from tae.maps import MapChoice, all_choices
 from tae.ui.attention import measure
 from tae.ui.models import Active, checkpoint_files, load_model, model_title, twin
 from tae.ui.pictures import Chosen, offered
-from tae.ui.results import fit
+from tae.ui.results import reconstruct
 from tae.ui.view import choose
 
 SAME, TWIN = "same", "twin"
@@ -129,7 +129,7 @@ def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
         heads = [choice.head for choice in choices if (choice.part, choice.layer) == (part, layer)]
         head = pick("head", st.selectbox, "Head", heads, lambda head: HEADS.get(head, f"Head {head}"))
     try:
-        fitted = fit(active, chosen)
+        fitted = reconstruct(active, chosen).fitted
     except ImageError as error:
         st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}")
         return None

@@ -43,8 +43,13 @@ def words(seen: Seen) -> str:
     if not (math.isfinite(first) and math.isfinite(last)):
         return "exact copies have no PSNR to compare."
     gains = np.diff(seen.psnr)
-    best = int(gains.argmax())
-    most = f"layer {best} adds most ({gains[best]:+.1f} dB)" if gains[best] >= 0.05 else "no layer adds anything"
+    best, worst = int(gains.argmax()), int(gains.argmin())
+    if gains[best] >= 0.05:
+        most = f"layer {best} adds most ({gains[best]:+.1f} dB)"
+    elif gains[worst] <= -0.05:
+        most = f"no layer adds anything, layer {worst} takes most away ({gains[worst]:+.1f} dB)"
+    else:
+        most = "no layer changes that"
     return (
         f"before its first layer the picture can be drawn at {first:.1f} dB, after its last at {last:.1f} dB; {most}."
     )

@@ -56,8 +56,12 @@ def through_snapshots(active: Active, chosen: Chosen, fitted: Fitted, moments: l
             st.error(
                 "**Untrained.** These are the random weights that the training began with.", icon=":material/warning:"
             )
-        for part in PARTS:
-            strip(then, measure.seen(then, fitted, part, None, False), None, "raw", "moment")
+        strips = [measure.seen(then, fitted, part, None, False) for part in PARTS]
+        if all(np.isfinite(one.pictures).all() for one in strips):
+            for one in strips:
+                strip(then, one, None, "raw", "moment")
+        else:
+            st.warning("The weights of this step draw no finite numbers.", icon=":material/broken_image:")
     psnr = measure.over_training(active, fitted, moments)
     if psnr is None:
         return
@@ -94,7 +98,11 @@ def course(steps: list[int], psnr: list[float]) -> str:
     """How a picture came about in training, in words."""
     read = [(step, value) for step, value in zip(steps, psnr, strict=True) if math.isfinite(value)]
     lost = len(steps) - len(read)
-    told = f" {lost} of {len(steps)} are left out: they cannot be read, or are exact." if lost else ""
+    told = (
+        f" {lost} of {len(steps)} are left out: they cannot be read, draw no finite numbers, or are exact."
+        if lost
+        else ""
+    )
     if len(read) < 2:
         return f"too few snapshots tell.{told}"
     (first, low), (last, high) = read[0], read[-1]
