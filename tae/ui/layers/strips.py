@@ -47,9 +47,9 @@ def words(seen: Seen) -> str:
     if gains[best] >= 0.05:
         most = f"layer {best} adds most ({gains[best]:+.1f} dB)"
     elif gains[worst] <= -0.05:
-        most = f"no layer adds anything, layer {worst} takes most away ({gains[worst]:+.1f} dB)"
+        most = f"no layer adds anything, and layer {worst} takes most away ({gains[worst]:+.1f} dB)"
     else:
-        most = "no layer changes that"
+        most = "no layer adds anything"
     return (
         f"before its first layer the picture can be drawn at {first:.1f} dB, after its last at {last:.1f} dB; {most}."
     )
