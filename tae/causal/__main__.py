@@ -127,8 +127,8 @@ def _images(config: StudyConfig, loaded: Loaded) -> tuple[list[np.ndarray], str]
 
 def _held_out(loaded: Loaded) -> int:
     """Of how many images the card states the checkpoint's quality, which may be a stranger's claim."""
-    count = loaded.card.metrics.get("count")
-    return count if type(count) is int and 2 <= count <= MAX_COUNT else MEAN_OVER
+    count = loaded.card.metrics.get("count", 0)
+    return count if 2 <= count <= MAX_COUNT else MEAN_OVER
 
 
 def _records(path: Path, mark: str) -> list[dict]:
