@@ -41,7 +41,7 @@ def main() -> None:
 @st.fragment
 def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
     if active.is_trained:
-        causal.verdict(active, ui.checked("part", PARTS))
+        causal.verdicts(active, [ui.checked("part", PARTS)])
     height, width = fitted.pixels.shape
     with st.container(key="attention_panels"):
         left, right = st.columns(2) if width <= 2 * height else (st.container(), st.container())

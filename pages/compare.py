@@ -23,11 +23,9 @@ def main() -> None:
     with second, st.container(border=True):
         b = half_b(active, chosen)
     if a is not None and b is not None:
-        for active, part in {
-            (half.active.loaded.digest, half.choice.part): (half.active, half.choice.part) for half in (a, b)
-        }.values():
-            if active.is_trained:
-                causal.verdict(active, part)
+        for active in {half.active.loaded.digest: half.active for half in (a, b) if half.active.is_trained}.values():
+            shown = [half.choice.part for half in (a, b) if half.active.loaded.digest == active.loaded.digest]
+            causal.verdicts(active, list(dict.fromkeys(shown)))
         side_by_side(a, b)
     ui.write_link()
 

@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,6 +115,23 @@ def test_rows_of_the_grid_toggle_and_can_be_undone() -> None:
     app.button("causal_undo").click()
     run(app)
     assert app.session_state.changes == "encoder/1/attention"
+
+
+def test_what_another_model_had_knocked_out_comes_back_by_undo_once_it_is_chosen_again(
+    store: Callable[..., Path],  # noqa: F811
+) -> None:
+    small = store("small.safetensors")  # one layer in each part
+    shutil.copy(ROOT / "checkpoints" / DEMO, small.with_name("demo.safetensors"))
+    app = open_page(PAGE, causal="knock", changes="encoder/2/1", checkpoint="demo.safetensors")
+    app.selectbox("choose_checkpoint").set_value("small.safetensors")
+    run(app)
+    assert "1 change is left out: this model has no such part" in texts(app, "info")
+    assert app.session_state.changes == "" and app.button("causal_undo").disabled
+    app.selectbox("choose_checkpoint").set_value("demo.safetensors")
+    run(app)
+    app.button("causal_undo").click()
+    run(app)
+    assert app.session_state.changes == "encoder/2/1"
 
 
 def test_changes_that_the_model_does_not_have_are_left_out() -> None:
@@ -402,24 +420,28 @@ def test_attention_that_does_not_matter_is_called_so_and_attention_that_does_is_
         model.encoder.blocks[0].attn.qkv.bias[:256] = 0
 
     path = store("flat.safetensors", flatten)
-    flat = load_checkpoint(path)
-    found = causal.verdict(measure._quick_necessity(flat.digest, flat))
-    assert found.kind == "decorative"
-    demo = load_checkpoint(ROOT / "checkpoints" / DEMO)
-    assert causal.verdict(measure._quick_necessity(demo.digest, demo)).kind == "needed"
-    app = AppTest.from_function(_draw_verdict, kwargs={"file": "flat.safetensors"}, default_timeout=60).run()
-    assert "decorative" in app.warning[0].value and not app.exception
+    shutil.copy(ROOT / "checkpoints" / DEMO, path.with_name("demo.safetensors"))  # without its study
+    for page in ("Attention", "Compare"):
+        assert "is decorative" in texts(open_page(page, checkpoint=path.name), "warning")
+        assert not open_page(page, checkpoint="demo.safetensors").warning
+    assert work.known(f"verdict_{_digest()[:8]}", _digest()).lost  # it was measured
 
 
-def _draw_verdict(file: str) -> None:
-    import streamlit as st
+def test_a_large_model_without_a_study_asks_before_it_measures_whether_its_attention_matters(
+    store: Callable[..., Path],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def flatten(model: TransformerAutoencoder) -> None:
+        model.encoder.blocks[0].attn.qkv.weight[:257] = 0  # another one than that of other tests
 
-    from tae import ui
-    from tae.ui import causal
-
-    st.session_state.setdefault("untrained", {})
-    st.session_state.setdefault("uploaded_models", {})
-    causal.verdict(ui.load_model(file), "encoder")
+    path = store("large.safetensors", flatten)
+    monkeypatch.setattr(work, "LONG_S", 0.0)
+    app = open_page("Attention", checkpoint=path.name)
+    assert not app.warning
+    (ask,) = (one for one in app.button if "needed? Measuring 8 test images" in one.label)
+    ask.click()
+    run(app)
+    assert "is decorative" in texts(app, "warning")
 
 
 @pytest.mark.parametrize("key", ["blank", "noise", "chessboard"])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.causal.occlusion import changed_tokens, cover_of, tokens_of_pixels
+from tae.causal.occlusion import Box, changed_tokens, cover_of, slices_of, tokens_of_pixels
 from tae.causal.prefix import check_one, images_at_once
 from tae.model import TransformerAutoencoder
 
@@ -49,6 +49,7 @@ def deletion_insertion(
     steps: int = 16,
     random_orders: int = 5,
     seed: int = 0,
+    region: Box | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> dict[str, Curves]:
     """Deletion and insertion curves of maps, and of random orders.
@@ -64,6 +65,7 @@ def deletion_insertion(
         steps: Into how many parts the patches are cut, at most.
         random_orders: How many go into the curve "random order", their mean; 0: none.
         seed: Of the random orders.
+        region: The part of the reconstruction whose change counts; None: all of it.
         progress: Is called with the share that is done; what it raises stops the work.
 
     Returns:
@@ -86,7 +88,7 @@ def deletion_insertion(
     orders += [random.permutation(len(tokens)) for _ in range(random_orders)]
     counts = np.unique(np.linspace(0, len(tokens), min(steps, len(tokens)) + 1).round().astype(int))
     is_covered = _covered_sets(orders, tokens, counts, num_tokens)
-    changes = _changes(model, image, cover, is_covered, progress)  # of every set, deletion's and insertion's
+    changes = _changes(model, image, cover, is_covered, region, progress)  # of every set, deletion's and insertion's
     likeness = (1 - changes).reshape(len(orders), 2, len(counts))
     curves = [Curves(counts / len(tokens), *one) for one in likeness[: len(maps)]]
     found = dict(zip(maps, curves, strict=True))
@@ -117,10 +119,12 @@ def _changes(
     image: Tensor,
     cover: Tensor,
     is_covered: Tensor,
+    region: Box | None,
     progress: Callable[[float], None] | None,
 ) -> np.ndarray:
     """Mean squared change of the reconstruction of each covered image, as a share of that with all covered."""
     token_of_pixel = tokens_of_pixels(image, model.config)
+    rows_in, columns_in = slices_of(region, image)
     plain = model(image)[0]
     # Equal sets are computed once: every order begins and ends with the same two.
     sets, places = torch.unique(is_covered, dim=0, return_inverse=True)
@@ -128,7 +132,7 @@ def _changes(
     for start in range(0, len(sets), size := images_at_once(model.config, image.shape[3])):
         chunk = sets[start : start + size].to(image.device)
         covered = torch.where(chunk[:, token_of_pixel][:, None], cover, image)
-        squared = ((model(covered)[0] - plain) ** 2).mean(dim=(1, 2, 3))
+        squared = ((model(covered)[0] - plain)[..., rows_in, columns_in] ** 2).mean(dim=(1, 2, 3))
         changes.append(squared.where(chunk.any(dim=1), 0))  # nothing covered: no change, not even rounding
         if progress is not None:
             progress(min(start + size, len(sets)) / len(sets))

@@ -53,7 +53,12 @@ ZERO = Baseline("zero")
 
 
 @torch.no_grad()
-def mean_baseline(model: TransformerAutoencoder, images: Tensor, widths: Tensor | None = None) -> Baseline:
+def mean_baseline(
+    model: TransformerAutoencoder,
+    images: Tensor,
+    widths: Tensor | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Baseline:
     """What each head and MLP adds as a mean over images, token by token.
 
     What stays is all that does not depend on the image (mean ablation: Wang 2022, "Interpretability in the wild").
@@ -62,6 +67,7 @@ def mean_baseline(model: TransformerAutoencoder, images: Tensor, widths: Tensor 
         model: The autoencoder, in evaluation mode.
         images: (M, 1, H, W) in [0, 1], any number; the widest at least as wide as those that will be reconstructed.
         widths: (M,) or None; a token's mean is over the images in which it is real.
+        progress: Is called with the share that is done; what it raises stops the work.
     """
     sums: dict[tuple[str, str, int], Tensor] = {}
     grid = model.config.grid_for(images.shape[3])
@@ -76,6 +82,8 @@ def mean_baseline(model: TransformerAutoencoder, images: Tensor, widths: Tensor 
             for name, values in (("heads", heads), ("mlp", mlp.unsqueeze(1))):
                 total = (values.double() * real.to(values.device, torch.float64)[:, None, :, None]).sum(dim=0)
                 sums[(name, *place)] = sums.get((name, *place), 0) + total
+        if progress is not None:
+            progress(min(start + size, len(images)) / len(images))
     if not bool((counts > 0).all()):
         raise ValueError("images must fill their batch: none is as wide as it")
     means = {key: (total / counts[:, None].to(total.device)).to(images.dtype) for key, total in sums.items()}

@@ -67,7 +67,7 @@ def occlusion_effect(
         batch_size = images_at_once(model.config, image.shape[3])
     if output not in OUTPUTS or (output == "latent" and region is not None):
         raise ValueError(f"output must be reconstruction, or latent where there is no region, got {output!r}")
-    rows_in, columns_in = _slices(region, image)
+    rows_in, columns_in = slices_of(region, image)
     if tokens is None:
         tokens = torch.arange(rows * columns)
     tokens = torch.as_tensor(tokens, dtype=torch.long, device=image.device)
@@ -124,7 +124,7 @@ def gradient_x_input(model: TransformerAutoencoder, image: Tensor, region: Box |
         ValueError: If an argument does not fit.
     """
     check_one(image)
-    rows_in, columns_in = _slices(region, image)
+    rows_in, columns_in = slices_of(region, image)
     # Gradients with respect to the image alone: nothing is left behind in the model's parameters.
     with torch.inference_mode(False), torch.enable_grad():
         own = image.detach().clone().requires_grad_()
@@ -216,7 +216,12 @@ def to_tiles(values: Tensor, config: ModelConfig) -> Tensor:
     return patchify(F.pad(values, padding), config.tile_size)[0]
 
 
-def _slices(region: Box | None, image: Tensor) -> tuple[slice, slice]:
+def slices_of(region: Box | None, image: Tensor) -> tuple[slice, slice]:
+    """Rows and columns of a region of an image (..., H, W); None is all of it.
+
+    Raises:
+        ValueError: If it does not lie inside.
+    """
     height, width = image.shape[2:]
     if region is None:
         return slice(0, height), slice(0, width)

@@ -75,7 +75,8 @@ def measured(
 
     try:
         with MODEL_LOCK:
-            kept["value"] = compute(step)
+            if "value" not in kept:  # another session may have found it while this one waited
+                kept["value"] = compute(step)
     except ValueError:  # the page says it; a bar that stands still would say that there is more to come
         place.empty()
         raise

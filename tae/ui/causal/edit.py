@@ -48,11 +48,11 @@ def edits(scene: Scene, active: tuple[Intervention, ...]) -> None:
         found = next((one for one in active if isinstance(one, Edit) and one.name.startswith(f"{place}/{kind}=")), None)
         problem = state.pop("causal_edit_problem", "")
         if kind == "temperature":
-            state[key] = min(5.0, max(0.1, found.temperature)) if found else 1.0
+            state[key] = found.temperature if found else 1.0
             st.slider(
                 "Below 1 sharpens the weights, above 1 flattens them",
-                0.1,
-                5.0,
+                min(0.1, state[key]),  # a link may hold what lies beyond
+                max(5.0, state[key]),
                 step=0.1,
                 key=key,
                 on_change=apply_widget,

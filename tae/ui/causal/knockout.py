@@ -26,9 +26,11 @@ TARGETS = {"attention": "all", "mlp": "MLP"}
 @st.fragment
 def knock_out(scene: Scene) -> None:
     active, refused = measure.interventions_of(st.session_state.changes, scene.config, scene.num_tokens)
-    st.session_state.changes = to_text(active)
     if refused:
-        st.info(f"The link names {refused} changes that this model does not have; they are left out.")
+        set_changes(to_text(active))
+        left_out = "1 change is" if refused == 1 else f"{refused} changes are"
+        st.info(f"{left_out} left out: this model has no such part.", icon=":material/info:")
+    st.session_state.changes = to_text(active)
     kind = choose_baseline()
     with st.container(key="causal_columns"):
         left, right = (st.container(), st.container()) if scene.is_wide else st.columns([2, 3])
@@ -37,7 +39,7 @@ def knock_out(scene: Scene) -> None:
         for part, place in zip(PARTS, places, strict=True):
             with place:
                 grid_of(scene, part, active)
-        history(active)
+        history(scene, active)
         edits(scene, active)
     with right, st.container(key="causal_outcome"):
         outcome(scene, active, kind)
@@ -77,6 +79,8 @@ def toggle(part: str, layer: int, key: str) -> None:
 
 def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
     found = measure.changed(scene, active, kind)
+    if found is None:  # the baseline was not asked for yet, or stopped
+        return
     change = found.recon - found.plain.recon
     before, after, difference = panels(scene.fitted.pixels, 3)
     with before:

@@ -1,6 +1,6 @@
 """What the page "Does it matter?" measures of a picture and a model, kept for all sessions; verdicts for other pages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from tae import causal
 from tae.causal import Baseline, Box, Curves, Damage, Intervention, Necessity, Scores, Study, Sweep, Verdict
 from tae.causal.interventions import check
-from tae.checkpoint import Loaded
 from tae.config import ModelConfig
 from tae.datasets import DemoSource
 from tae.images import Fitted, background_of, escape_markdown, fit_image
@@ -24,7 +23,7 @@ from tae.ui.work import Progress, measured
 OTHERS = 8
 """Other images whose attention makes the mean map; the first of them lends its own."""
 MEAN_OVER = 64
-"""Demo test images behind the baseline "mean", where they do not take too long."""
+"""Demo test images behind the baseline "mean"."""
 COVERS = {
     "white": "White",
     "background": "The background's grey",
@@ -178,81 +177,110 @@ def _study(path: str, mtime_ns: int, digest: str) -> Study:
 
 
 def verdict_of(active: Active, part: str = "encoder") -> Verdict | None:
-    """Whether a part's attention is needed, over demo test images; None where finding out would take long.
+    """Whether a part's attention is needed, over demo test images; None where nobody has measured it yet.
 
-    From the study beside the checkpoint, else measured once on a few images. The sentence may be a stranger's text.
+    From the study beside the checkpoint, else from what `verdicts` measured. The sentence may be a stranger's text.
     """
     study = study_of(active)
     if study is not None:
         return study.verdict(part)
-    if 8 * OTHERS * pass_seconds(active.config) > work.LONG_S:
-        return None
-    return causal.verdict(_quick_necessity(active.loaded.digest, active.loaded), part)
+    found = work.known(_name_of_quick(active), active.loaded.digest)
+    return None if found is None else causal.verdict(found, part)
 
 
-def verdict(active: Active, part: str = "encoder") -> None:
-    """Draw the sentence that belongs above every view of maps which tell little about the picture; else nothing."""
-    found = verdict_of(active, part)
-    if found is not None and found.tells_little:
-        st.warning(escape_markdown(found.sentence), icon=":material/wallpaper:")
+def verdicts(active: Active, parts: Sequence[str]) -> None:
+    """Draw the sentences that belong above every view of maps which tell little about the picture; else nothing.
+
+    Where no study stands beside the checkpoint, a few demo test images are measured first, of a large model upon a click.
+    """
+    if study_of(active) is None and _find_quick(active) is None:
+        return
+    for part in parts:
+        found = verdict_of(active, part)
+        if found is not None and found.tells_little:
+            st.warning(escape_markdown(found.sentence), icon=":material/wallpaper:")
 
 
-@st.cache_data(max_entries=16, show_spinner="Is the attention needed?")
-def _quick_necessity(model_digest: str, _loaded: Loaded) -> Necessity:
-    model = _loaded.model
-    height, width = model.config.input_size
-    images = test_images(model.config, width or min(2 * height, model.config.max_width), OTHERS)
-    with MODEL_LOCK:
-        return causal.quick_necessity(
-            model, ((images[number : number + 1], images[number - 1 : number or None]) for number in range(OTHERS))
-        )
+def _name_of_quick(active: Active) -> str:
+    """Names the measurement, and its buttons: two models may wait for a click on one page."""
+    return f"verdict_{active.loaded.digest[:8]}"
+
+
+def _find_quick(active: Active) -> Necessity | None:
+    model, config = active.loaded.model, active.config
+
+    def compute(progress: Progress) -> Necessity:
+        height, width = config.input_size
+        images = test_images(config, width or min(2 * height, config.max_width), OTHERS)
+
+        def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            for number in range(OTHERS):
+                progress(number / OTHERS)
+                yield images[number : number + 1], images[number - 1 : number or None]
+
+        return causal.quick_necessity(model, pairs())
+
+    def seconds() -> float:
+        return 8 * OTHERS * pass_seconds(config)
+
+    words = f"Is the attention of {escape_markdown(active.title)} needed? Measuring {OTHERS} test images"
+    return measured(_name_of_quick(active), active.loaded.digest, words, seconds, compute)
 
 
 # ------------------------------------------------------------------------------------------------- heads, layers and MLPs
 
 
-def baseline_of(scene: Scene, kind: str) -> Baseline:
+def find_baseline(scene: Scene, kind: str, widget: str = "baseline") -> Baseline | None:
     """What stands in for what is knocked out; kind: a key of `BASELINES`."""
+    width = scene.fitted.pixels.shape[1]
+    model = scene.active.loaded.model
     if kind == "zero":
         return causal.ZERO
     if kind == "resample":
-        return _resample_baseline(f"{scene.active.loaded.digest}|{digest_of(scene.other)}", scene)
-    count = MEAN_OVER if scene.seconds(MEAN_OVER) < work.LONG_S else OTHERS
-    return _mean_baseline(scene.active.loaded.digest, scene.fitted.pixels.shape[1], count, scene.active.loaded)
+        about = digest_of(scene.other)
 
+        def compute(progress: Progress) -> Baseline:
+            return causal.resample_baseline(model, as_batch(scene.other))
+    else:
+        about = str(width)
 
-@st.cache_resource(max_entries=4, show_spinner="Taking the mean over test images…")
-def _mean_baseline(model_digest: str, width: int, count: int, _loaded: Loaded) -> Baseline:
-    with MODEL_LOCK:
-        return causal.mean_baseline(_loaded.model, test_images(_loaded.model.config, width, count))
+        def compute(progress: Progress) -> Baseline:
+            return causal.mean_baseline(model, test_images(scene.config, width, MEAN_OVER), progress=progress)
+
+    key = f"{scene.active.loaded.digest}|{kind}|{about}"
+    words = "Taking the mean over test images" if kind == "mean" else "Running the other picture"
+    passes = MEAN_OVER if kind == "mean" else 1
+    return measured(widget, key, words, lambda: scene.seconds(passes), compute, shelf=lambda _, key: _baselines(key))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _resample_baseline(key: str, _scene: Scene) -> Baseline:
-    with MODEL_LOCK:
-        return causal.resample_baseline(_scene.active.loaded.model, as_batch(_scene.other))
+def _baselines(key: str) -> dict:
+    return {}  # `measured` fills it
 
 
 def find_sweep(scene: Scene, kind: str) -> Sweep | None:
     """Each head, each layer's attention and each MLP knocked out, one at a time."""
+    stand_in = find_baseline(scene, kind)
+    if stand_in is None:
+        return None
     passes = len(causal.all_knockouts(scene.config))
 
     def compute(progress: Progress) -> Sweep:
         return causal.head_sweep(scene.active.loaded.model, as_batch(scene.fitted), stand_in, progress=progress)
 
-    stand_in = baseline_of(scene, kind)
     return measured("sweep", f"{scene.key}|{kind}", "Knocking out heads", lambda: scene.seconds(passes), compute)
 
 
 def find_removal(scene: Scene, kind: str, sweep: Sweep) -> causal.RemovalCurve | None:
     """Heads removed one after another, the least important first, against random orders."""
-    order = sweep.ranking()
+    order, stand_in = sweep.ranking(), find_baseline(scene, kind)
+    if stand_in is None:
+        return None
 
     def compute(progress: Progress) -> causal.RemovalCurve:
         model = scene.active.loaded.model
         return causal.removal_curve(model, as_batch(scene.fitted), order, stand_in, progress=progress)
 
-    stand_in = baseline_of(scene, kind)
     name = "Removing head after head"
     return measured("removal", f"{scene.key}|{kind}", name, lambda: scene.seconds(5 * len(order)), compute)
 
@@ -273,21 +301,23 @@ def interventions_of(text: str, config: ModelConfig, num_tokens: int) -> tuple[t
     return tuple(kept.values()), refused
 
 
-def changed(scene: Scene, interventions: Sequence[Intervention], kind: str) -> Changed:
-    """The reconstruction with interventions, beside the undisturbed one."""
-    return _changed(scene.key, causal.to_text(interventions), kind, scene)
+def changed(scene: Scene, interventions: Sequence[Intervention], kind: str) -> Changed | None:
+    """The reconstruction with interventions, beside the undisturbed one; None where the baseline was not asked for."""
+    stand_in = find_baseline(scene, kind, "baseline_here")
+    if stand_in is None:
+        return None
+    return _changed(scene.key, causal.to_text(interventions), kind, scene, stand_in)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _changed(key: str, text: str, kind: str, _scene: Scene) -> Changed:
+def _changed(key: str, text: str, kind: str, _scene: Scene, _stand_in: Baseline) -> Changed:
     model, image = _scene.active.loaded.model, as_batch(_scene.fitted)
     some = causal.from_text(text)
-    stand_in = baseline_of(_scene, kind)
     with MODEL_LOCK:
         prefix = causal.make_prefix(model, image)
         needs_donor = any(isinstance(one, causal.Edit) and one.needs_donor for one in some)
         donor = causal.make_prefix(model, as_batch(_scene.other)) if needs_donor else None
-        recon, quality, damage = causal.damage_of(model, prefix, some, stand_in, donor)
+        recon, quality, damage = causal.damage_of(model, prefix, some, _stand_in, donor)
     return Changed(_result(_scene.fitted, prefix.recon), recon.clamp(0, 1)[0, 0].numpy(), quality, damage)
 
 

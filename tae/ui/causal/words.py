@@ -9,8 +9,8 @@ from tae.ui.causal.measure import Scene
 
 def words_of(scene: Scene, kind: str) -> str:
     """A baseline in words; holds a stranger's text."""
-    title = measure.baseline_of(scene, kind).title
-    return {"zero": "zero", "mean": f"its {title}"}.get(kind, f"what it adds for “{scene.other_title}”")
+    words = {"zero": "zero", "mean": f"its mean over {measure.MEAN_OVER} test images"}
+    return words.get(kind, f"what it adds for “{scene.other_title}”")
 
 
 def stem_of(scene: Scene) -> str:
