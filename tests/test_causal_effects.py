@@ -258,6 +258,23 @@ def test_deletion_and_insertion_by_hand(small_model):
     assert one.insertion_area == pytest.approx(one.insertion @ [0.25, 0.5, 0.25])
 
 
+def test_curves_of_a_region_count_its_own_change(small_model):
+    model, image = small_model(), torch.ones(1, 1, 24, 32, dtype=torch.float64)
+    image[..., :8, :8], image[..., 8:16, 16:24] = 0.2, 0.5  # tokens 0 and 6
+    order = -torch.arange(12, dtype=torch.float64)
+    box = Box(3, 5, 20, 11)
+    with torch.no_grad():
+        plain, without, blank = (
+            model(one)[0][0, 0, 3:20, 5:11]
+            for one in (image, torch.cat([torch.ones(1, 1, 24, 8).double(), image[..., 8:]], dim=3), image * 0 + 1)
+        )
+    curves = causal.deletion_insertion(model, image, {"map": order}, random_orders=0, region=box)
+    expected = 1 - ((without - plain) ** 2).mean().item() / ((blank - plain) ** 2).mean().item()
+    assert curves["map"].deletion == pytest.approx([1, expected, 0])
+    with pytest.raises(ValueError, match="region must be"):
+        causal.deletion_insertion(model, image, {"map": order}, region=Box(0, 0, 25, 8))
+
+
 def test_the_measured_effect_itself_beats_random_orders_and_their_opposite():
     model = load_checkpoint("checkpoints/demo_tiny_201x201_p16.safetensors").model
     image, _ = to_batch(DemoSource((201, 201)).test(1))

@@ -16,12 +16,14 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from tae import causal
+from tae.attention import received
 from tae.causal import Edit, Knockout, from_text
 from tae.checkpoint import load_checkpoint
 from tae.config import preset_config
 from tae.datasets import DemoSource
 from tae.gallery import gallery
 from tae.images import Fitted
+from tae.maps import MapChoice, compute_map
 from tae.model import TransformerAutoencoder
 from tae.ui import work
 from tae.ui.causal import measure
@@ -214,9 +216,35 @@ def test_deletion_and_insertion_come_on_demand() -> None:
     run(app)
     assert len(figures(app)) == before + 1
     table = app.dataframe[-1].value
-    assert "random order" in set(table["map"]) and len(table) == 8
+    assert "random order" in set(table["map"]) and len(table) == 9
     areas = dict(zip(table["map"], table["area covered (small is good)"], strict=True))
-    assert areas["ink in the patch"] < areas["random order"]
+    assert max(areas["measured effect"], areas["ink in the patch"]) < areas["random order"]
+
+
+def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(model: TransformerAutoencoder) -> None:
+    view = {"image": "garment-30", "box": "40-90x60-120", "boxed": "on"}
+    said = texts(open_page(PAGE, causal="effect", **view), "markdown")
+    app = open_page(PAGE, causal="effect", part="decoder", layer="1", head="2", weighting="values", **view)
+    choice = MapChoice(part="decoder", layer="1", head="2", weighting="values")
+    name, shown = choice.title(model.config), image("garment-30")
+    values = received(compute_map(model, shown, choice))
+    box, tokens = causal.Box(40, 60, 90, 120), causal.foreground_tokens(shown, model.config)
+    effect = causal.occlusion_effect(model, shown, tokens=tokens, region=box)
+    scores = app.dataframe[0].value.set_index("predictor")
+    expected = causal.score({name: values}, effect, tokens)
+    assert scores["Spearman (95 %)"].to_dict()[name] == str(expected.spearman[name])
+    verdict = next(line for line in said.splitlines() if "95 % intervals" in line)
+    assert verdict in texts(app, "markdown")  # the chosen map has no part in it
+    app.toggle("causal_curves").set_value(True)
+    run(app)
+    area = app.dataframe[-1].value.set_index("map")["area covered (small is good)"].to_dict()[name]
+    curves = causal.deletion_insertion(model, shown, {name: values}, region=box)
+    # Ties, which come in another order among more maps, are none here.
+    assert area == pytest.approx(curves[name].deletion_area, abs=1e-3)
+    assert "counted over the box" in texts(app, "caption")
+    app.segmented_control("choose_part").set_value("encoder")
+    run(app)
+    assert "Encoder, layer 1, head 2, weighted by value norms" in set(app.dataframe[0].value["predictor"])
 
 
 def test_edits_reconstruct_as_the_package_does(model: TransformerAutoencoder) -> None:
@@ -358,6 +386,10 @@ def test_a_region_is_asked_by_gradient_and_by_occlusion(model: TransformerAutoen
     page = texts(app, "markdown", "caption")
     assert "The 20 patches under the box" in page  # rows 2 to 5 and columns 3 to 7 of patches
     assert "rows 40 to 89, columns 60 to 119" in page
+    shown, box = image("garment-30"), causal.Box(40, 60, 90, 120)
+    tokens = causal.foreground_tokens(shown, model.config)
+    ways = [causal.region_inputs(model, shown, box, how)[tokens] for how in ("gradient", "occlusion")]
+    assert f"{len(tokens)} patches that are not blank, the two agree at {causal.spearman(*ways):.2f}" in page
     app.slider("causal_rows").set_value((10, 30))
     run(app)
     assert app.query_params["box"] == "10-30x60-120"

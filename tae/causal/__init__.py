@@ -30,6 +30,7 @@ from tae.causal.occlusion import (
 from tae.causal.predictors import (
     ATTENTION,
     GRADIENT,
+    MAPS,
     TRIVIAL,
     Interval,
     Scores,
@@ -71,6 +72,7 @@ __all__ = [
     "ATTENTION",
     "EDITS",
     "GRADIENT",
+    "MAPS",
     "PRACTICALLY_NOTHING_DB",
     "REPLACED_BY",
     "TRIVIAL",

@@ -17,8 +17,13 @@ from tae.config import ModelConfig
 from tae.maps import MapChoice, compute_map
 from tae.model import TransformerAutoencoder
 
-ATTENTION = ("received attention, average", "rollout", "value-weighted attention")
-"""Predictors made of attention alone."""
+MAPS = {
+    "received attention, average": MapChoice(),
+    "rollout": MapChoice(layer="rollout"),
+    "value-weighted attention": MapChoice(weighting="values"),
+}
+ATTENTION = tuple(MAPS)
+"""Predictors made of attention alone: what each patch receives in these maps."""
 GRADIENT = "gradient x input"
 TRIVIAL = ("ink in the patch", "contrast in the patch", "nearness to the centre", "random")
 TOP_SHARE = 0.1
@@ -44,8 +49,7 @@ def predictors(model: TransformerAutoencoder, image: Tensor) -> dict[str, Tensor
         {name: (N,), larger = more effect expected}.
     """
     check_one(image)
-    choices = (MapChoice(), MapChoice(layer="rollout"), MapChoice(weighting="values"))
-    found = {name: received(compute_map(model, image, choice)) for name, choice in zip(ATTENTION, choices, strict=True)}
+    found = {name: received(compute_map(model, image, choice)) for name, choice in MAPS.items()}
     found[GRADIENT] = gradient_x_input(model, image).absolute
     return found
 

@@ -6,14 +6,19 @@ import numpy as np
 import streamlit as st
 
 from tae import export, plots
-from tae.causal import ATTENTION, GRADIENT, Study, which_wins
+from tae.attention import received
+from tae.causal import GRADIENT, MAPS, TRIVIAL, Box, Study, which_wins
 from tae.images import escape_markdown, safe_name
+from tae.maps import MapChoice
+from tae.ui.attention.controls import settings
+from tae.ui.attention.measure import one_map
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover, switch
 from tae.ui.causal.headline import PLAIN_EFFECT
-from tae.ui.causal.measure import COVERS, Effect, Scene
+from tae.ui.causal.measure import COVERS, MEASURED, Effect, Scene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.causal.words import about, no_study, stem_of
+from tae.ui.mapchoice import choose_map
 
 TEST_COLUMNS = ("Spearman, test set", "top tenth, test set")
 
@@ -33,6 +38,7 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
             "boxed", "Only the box counts", "The change is measured inside the box that was drawn under “Ask a region”."
         )
     region = box if in_box else None
+    own = choose_own_map(scene)
     asked = (name, with_blank, region)
     effect = plain if asked == PLAIN_EFFECT else measure.find_effect(scene, *asked, widget="effect_here")
     if effect is None:
@@ -47,6 +53,8 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
         )
     else:
         st.markdown(said)
+    if own not in MAPS.values():
+        effect = measure.with_map(scene, effect, own.title(scene.config), received_in(scene, own))
     maps = effect_maps(scene, effect)
     st.plotly_chart(
         plots.plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
@@ -57,11 +65,12 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
     where = "the box" if region else "the whole reconstruction"
     told = (
         f"{len(effect.tokens)} of {scene.num_tokens} patches covered with: {COVERS[name].lower()}; change counted over {where}. "
-        "Attention is the encoder's, mean over queries. Each map has its own colours, from 0 to its largest value."
+        "Attention is the weight that a patch receives, mean over queries, in the encoder where nothing else is said. Each map has "
+        "its own colours, from 0 to its largest value."
     )
     st.caption(told)
     scores_of(scene, effect)
-    deletion_insertion(scene, name, effect)
+    deletion_insertion(scene, name, effect, region)
     columns = scene.grid[1]
     whole = np.full(scene.num_tokens, math.nan)
     whole[effect.tokens] = effect.effect
@@ -98,13 +107,35 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
         )
 
 
+def choose_own_map(scene: Scene) -> MapChoice:
+    """Any map of the model, to stand beside the others: the one that is on display on the page Attention."""
+    with st.expander("One more map, of any layer and head", icon=":material/add:"):
+        choice = choose_map(scene.config)
+        settings(choice)
+        discard = float(st.session_state.discard)
+        choice = MapChoice.named(choice.name, st.session_state.weighting, discard)
+        st.caption(
+            "It is one of those that stand there already."
+            if choice in MAPS.values()
+            else "It joins the maps, the scores and the curves below, but not the verdict: of many maps, one is always ahead by "
+            "chance."
+        )
+    return choice
+
+
+def received_in(scene: Scene, choice: MapChoice) -> np.ndarray:
+    """(N,) what each patch receives in a map, as a mean over queries."""
+    return received(one_map(scene.active, scene.fitted, choice).weights).numpy().astype(np.float32)
+
+
 def effect_maps(scene: Scene, effect: Effect) -> list[plots.PatchMap]:
     """The measured effect, and what attention and gradients say of every patch."""
     whole = np.full(scene.num_tokens, math.nan)
     whole[effect.tokens] = effect.effect
-    maps = [plots.PatchMap("measured effect", whole, "squared change")]
-    for name in (*ATTENTION, GRADIENT):
-        values = effect.predicted[name]
+    maps = [plots.PatchMap(MEASURED, whole, "squared change")]
+    for name, values in effect.predicted.items():
+        if name in TRIVIAL:
+            continue
         if name == GRADIENT:
             maps.append(plots.PatchMap(name, values, "ink"))
         else:
@@ -113,7 +144,9 @@ def effect_maps(scene: Scene, effect: Effect) -> list[plots.PatchMap]:
 
 
 def kind_of(name: str) -> str:
-    return "attention" if name in ATTENTION else "gradient" if name == GRADIENT else "trivial"
+    if name in (*TRIVIAL, "random order"):
+        return "trivial"
+    return {GRADIENT: "gradient", MEASURED: "measured"}.get(name, "attention")
 
 
 def scores_of(scene: Scene, effect: Effect) -> None:
@@ -121,31 +154,28 @@ def scores_of(scene: Scene, effect: Effect) -> None:
     scores = effect.scores
     names = sorted(scores.spearman, key=lambda name: -np.nan_to_num(scores.spearman[name].value, nan=-2))
     kinds = {name: kind_of(name) for name in names}
-    left, right = st.columns(2)
-    with left:
-        st.plotly_chart(
-            plots.plot_scores({name: scores.spearman[name] for name in names}, kinds, study and study.spearman),
-            key="causal_scores",
-            config={"displaylogo": False},
-            alt="Rank correlation of each predictor with the measured effect, with 95 % intervals",
-        )
-    with right:
-        rows = [
-            {
-                "predictor": name,
-                "Spearman (95 %)": str(scores.spearman[name]),
-                "top tenth shared (95 %)": str(scores.overlap[name]),
-                **({} if study is None else test_figures(study, name)),
-            }
-            for name in names
-        ]
-        numbers = {title: st.column_config.NumberColumn(format="%.2f") for title in TEST_COLUMNS}
-        st.dataframe(rows, hide_index=True, column_config=numbers)
-        st.caption(
-            "Spearman: rank correlation. Top tenth shared: of the tenth of the patches with the largest effect, those that the "
-            "map puts there, too; by chance a tenth. Test set: means. Intervals are over the patches of this "
-            "picture, which are no independent draws: they are rather too narrow."
-        )
+    st.plotly_chart(
+        plots.plot_scores({name: scores.spearman[name] for name in names}, kinds, study and study.spearman),
+        key="causal_scores",
+        config={"displaylogo": False},
+        alt="Rank correlation of each predictor with the measured effect, with 95 % intervals",
+    )
+    rows = [
+        {
+            "predictor": name,
+            "Spearman (95 %)": str(scores.spearman[name]),
+            "top tenth shared (95 %)": str(scores.overlap[name]),
+            **({} if study is None else test_figures(study, name)),
+        }
+        for name in names
+    ]
+    numbers = {title: st.column_config.NumberColumn(format="%.2f") for title in TEST_COLUMNS}
+    st.dataframe(rows, hide_index=True, column_config=numbers)
+    st.caption(
+        "Spearman: rank correlation. Top tenth shared: of the tenth of the patches with the largest effect, those that the "
+        "map puts there, too; by chance a tenth. Test set: means. Intervals are over the patches of this "
+        "picture, which are no independent draws: they are rather too narrow."
+    )
     if study is None:
         no_study(scene)
     else:
@@ -161,7 +191,7 @@ def test_figures(study: Study, predictor: str) -> dict[str, float | None]:
     return {title: one.get("value") for title, one in zip(TEST_COLUMNS, found, strict=True)}
 
 
-def deletion_insertion(scene: Scene, name: str, effect: Effect) -> None:
+def deletion_insertion(scene: Scene, name: str, effect: Effect, region: Box | None) -> None:
     if not st.toggle(
         "Deletion and insertion curves",
         key="causal_curves",
@@ -171,7 +201,7 @@ def deletion_insertion(scene: Scene, name: str, effect: Effect) -> None:
     ):
         return
     try:
-        curves = measure.find_curves(scene, name, effect)
+        curves = measure.find_curves(scene, name, effect, region)
     except ValueError:
         st.info("This cover changes nothing in the picture; choose another one.")
         return
@@ -193,3 +223,8 @@ def deletion_insertion(scene: Scene, name: str, effect: Effect) -> None:
     ]
     numbers = {key: st.column_config.NumberColumn(format="%.3f") for key in rows[0] if key != "map"}
     st.dataframe(rows, hide_index=True, column_config=numbers)
+    where = f"Likeness is counted over the box ({box_title(region)}). " if region else ""
+    st.caption(
+        f"{where}“{MEASURED.capitalize()}” takes patches in the order of what covering each alone does: a mark to compare with, "
+        "no limit, for patches act together. All patches take part that the cover changes."
+    )

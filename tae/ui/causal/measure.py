@@ -1,5 +1,6 @@
 """What the page "Does it matter?" measures of a picture and a model, kept for all sessions; verdicts for other pages."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ COVERS = {
     "blur": "The picture, blurred",
     "another": "The other picture",
 }
+MEASURED = "measured effect"
+"""Stands beside the maps that would tell it."""
 BASELINES = {"mean": "Mean over test images", "zero": "Zero", "resample": "The other picture's"}
 
 
@@ -352,20 +355,38 @@ def find_effect(
     return measured(widget, key, "Covering patches", lambda: scene.seconds(len(tokens) + 4), compute)
 
 
-def find_curves(scene: Scene, cover_name: str, effect: Effect) -> dict[str, Curves] | None:
-    """Deletion and insertion curves of every predictor.
+def with_map(scene: Scene, effect: Effect, name: str, values: np.ndarray) -> Effect:
+    """An effect beside one more map that may tell it, (N,)."""
+    marks = (effect.tokens, effect.effect, values)
+    key = hashlib.sha256(b"|".join(one.tobytes() for one in marks)).hexdigest()
+    return _with_map(f"{scene.key}|{key}", name, effect, values)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _with_map(key: str, name: str, _effect: Effect, _values: np.ndarray) -> Effect:
+    predicted = {**_effect.predicted, name: read_only(_values)}
+    tensors = {one: torch.from_numpy(np.array(values)) for one, values in predicted.items()}
+    scores = causal.score(tensors, torch.from_numpy(np.array(_effect.effect)), _effect.tokens.tolist())
+    return Effect(_effect.tokens, _effect.effect, predicted, scores)
+
+
+def find_curves(scene: Scene, cover_name: str, effect: Effect, region: Box | None) -> dict[str, Curves] | None:
+    """Deletion and insertion curves of every predictor, and of the measured effect itself.
 
     Raises:
         ValueError: If the cover changes nothing.
     """
+    maps = {name: torch.from_numpy(np.array(one)) for name, one in effect.predicted.items() if name != "random"}
+    maps[MEASURED] = torch.zeros(scene.num_tokens)
+    maps[MEASURED][torch.from_numpy(np.array(effect.tokens))] = torch.from_numpy(np.array(effect.effect))
 
     def compute(progress: Progress) -> dict[str, Curves]:
-        maps = {name: torch.from_numpy(np.array(one)) for name, one in effect.predicted.items() if name != "random"}
         model, image = scene.active.loaded.model, as_batch(scene.fitted)
-        return causal.deletion_insertion(model, image, maps, cover(scene, cover_name), progress=progress)
+        covered_with = cover(scene, cover_name)
+        return causal.deletion_insertion(model, image, maps, covered_with, region=region, progress=progress)
 
-    passes = 2 * 12 * 16  # maps and random orders, both ways, in steps
-    key = f"{scene.key}|{cover_name}"
+    passes = 2 * (len(maps) + 5) * 16  # maps and random orders, both ways, in steps
+    key = f"{scene.key}|{cover_name}|{region}|{len(effect.tokens)}|{'|'.join(maps)}"
     return measured("curves", key, "Covering and uncovering in order", lambda: scene.seconds(passes), compute)
 
 

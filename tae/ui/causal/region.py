@@ -7,12 +7,12 @@ import numpy as np
 import streamlit as st
 
 from tae import export, plots
-from tae.causal import Box, spearman
+from tae.causal import Box, foreground_tokens, spearman
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover
 from tae.ui.causal.measure import COVERS, Scene
 from tae.ui.causal.words import about, stem_of
-from tae.ui.results import reconstruct
+from tae.ui.results import as_batch, reconstruct
 
 
 def ask_a_region(scene: Scene) -> None:
@@ -56,8 +56,14 @@ def ask_a_region(scene: Scene) -> None:
     inside = under_box(scene, box)
     shares = {how: float(one[inside].sum() / one.sum()) if one.sum() > 0 else math.nan for how, one in found.items()}
     if all(math.isfinite(share) for share in shares.values()):
-        agrees = spearman(found["gradient"], found["occlusion"])
-        same = f" Over all patches the two agree at {agrees:.2f} (rank correlation)." if math.isfinite(agrees) else ""
+        # Blank patches add nothing by either, ties that would pass for agreement.
+        tokens = foreground_tokens(as_batch(scene.fitted), scene.config).numpy()
+        agrees = spearman(found["gradient"][tokens], found["occlusion"][tokens])
+        same = (
+            f" Over the {len(tokens)} patches that are not blank, the two agree at {agrees:.2f} (rank correlation)."
+            if math.isfinite(agrees)
+            else ""
+        )
         st.markdown(
             f"The {inside.sum()} patches under the box hold **{shares['gradient']:.0%}** of all that patches add by gradient, "
             f"**{shares['occlusion']:.0%}** by occlusion; the rest comes from elsewhere in the picture.{same}"

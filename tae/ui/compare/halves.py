@@ -1,28 +1,22 @@
 """The two sides: what each is a map of, and questions that set both."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 
 from tae.checkpoint import CheckpointError
-from tae.config import PARTS, size_in_words
+from tae.config import size_in_words
 from tae.images import Fitted, ImageError, escape_markdown, safe_name
-from tae.maps import MapChoice, all_choices
+from tae.maps import MapChoice
 from tae.ui.attention import measure
+from tae.ui.mapchoice import choose_map
 from tae.ui.models import Active, checkpoint_files, load_model, model_title, twin
 from tae.ui.pictures import Chosen, offered
 from tae.ui.results import reconstruct
 from tae.ui.view import choose
 
 SAME, TWIN = "same", "twin"
-HEADS = {
-    "mean": "Mean of heads",
-    "max": "Largest of heads",
-    "min": "Smallest of heads",
-    "spread": "Spread between heads",
-}
 
 
 @dataclass(frozen=True)
@@ -116,18 +110,7 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
 
 def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
     """The rest of one side's controls, and its map; None, and a sentence, where there is no map to see."""
-    choices = [choice for part in PARTS for choice in all_choices(active.config, part)]
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-
-        def pick(field: str, widget: Callable, label: str, options: list[str], words: Callable[[str], str]) -> str:
-            options = list(dict.fromkeys(options))
-            return choose(f"{prefix}{field}", widget, label, options, format_func=words)
-
-        part = pick("part", st.segmented_control, "Part", list(PARTS), str.capitalize)
-        layers = [choice.layer for choice in choices if choice.part == part]
-        layer = pick("layer", st.segmented_control, "Layer", layers, str.capitalize)
-        heads = [choice.head for choice in choices if (choice.part, choice.layer) == (part, layer)]
-        head = pick("head", st.selectbox, "Head", heads, lambda head: HEADS.get(head, f"Head {head}"))
+    choice = choose_map(active.config, prefix)
     try:
         fitted = reconstruct(active, chosen).fitted
     except ImageError as error:
@@ -142,5 +125,4 @@ def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
         return None
     facts = [f"{size_in_words(active.config.input_size)}, {grid[0] * grid[1]} patches", *fitted.notes]
     st.caption(escape_markdown("; ".join(facts)))
-    choice = MapChoice(part=part, layer=layer, head=head)
     return Half(active, chosen, fitted, choice, measure.one_map(active, fitted, choice).weights, grid)
