@@ -316,7 +316,7 @@ def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, 
 
     Args:
         curves: {map: its curves}.
-        kinds: {map: a key of `KIND_COLOURS`}.
+        kinds: {map: a key of `KIND_COLOURS`, or "measured" for the effect itself}.
     """
     figure = make_subplots(
         1,
@@ -325,6 +325,7 @@ def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, 
         shared_yaxes=True,
         horizontal_spacing=0.04,
     )
+    colours = {**KIND_COLOURS, "measured": CURVE_COLOURS[1]}
     dashes = ("solid", "dash", "dot", "dashdot")
     seen: dict[str, int] = {}
     for name, one in curves.items():
@@ -342,7 +343,7 @@ def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, 
                     name=name,
                     legendgroup=name,
                     showlegend=column == 1,
-                    line={"color": KIND_COLOURS[kind], "width": 2.2, "dash": dash},
+                    line={"color": colours[kind], "width": 2.2, "dash": dash},
                     hovertemplate=f"{name}, area {area:.2f}<br>%{{x:.0%}} of the patches: %{{y:.2f}}<extra></extra>",
                 ),
                 row=1,

@@ -65,8 +65,8 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
     where = "the box" if region else "the whole reconstruction"
     told = (
         f"{len(effect.tokens)} of {scene.num_tokens} patches covered with: {COVERS[name].lower()}; change counted over {where}. "
-        "Attention is the weight that a patch receives, mean over queries, in the encoder where nothing else is said. Each map has "
-        "its own colours, from 0 to its largest value."
+        "Attention is the weight that a patch receives, mean over queries, in the encoder where nothing else is said. Each map "
+        "has its own colours, from 0 to its largest value."
     )
     st.caption(told)
     scores_of(scene, effect)
