@@ -55,7 +55,7 @@ def overview(active: Active, fitted: Fitted, shown: Shown) -> None:
     )
     st.caption(
         f"Every head of the {part} ({active.config.num_heads} in each of {active.config.num_layers(part)} layers), rows = query, "
-        "columns = key, dark = high; click one to open it above."
+        "columns = key, dark = high; click one to open it."
     )
     picked = plots.selected_head(event.get("selection", {}))
     if picked is not None:

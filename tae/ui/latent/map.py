@@ -100,10 +100,10 @@ def explore(
                 on_select=partial(keep_points, total),
                 selection_mode=("points", "box", "lasso"),
                 config={"displaylogo": False, "scrollZoom": True},
-                alt=f"{len(scene.tests)} test images and your pictures as points, laid out by {LAYOUTS[laid.method]}",
+                alt=f"{len(scene.tests)} test images, and the sidebar's pictures, as points laid out by {LAYOUTS[laid.method]}",
             )
         prose(
-            f"[[{LAYOUTS[laid.method]}]] of {len(scene.tests)} demo test images; diamonds: the sidebar's picture and your own. "
+            f"[[{LAYOUTS[laid.method]}]] of {len(scene.tests)} demo test images; diamonds: the sidebar's picture, and yours. "
             f"{laid.note}" + (" Double-click lets what was chosen go." if points else ""),
             caption=True,
         )
@@ -168,7 +168,7 @@ def selection(
         {
             "number": number,
             "image": f"demo test image {number}" if number < len(tests) else own[number - len(tests)][0],
-            "kind": tests.kinds[number] if number < len(tests) else "your picture",
+            "kind": tests.kinds[number] if number < len(tests) else "picture of the sidebar",
             "ink": float(tests.ink[number] if number < len(tests) else 1 - own[number - len(tests)][1].pixels.mean()),
             "psnr_db": None if psnrs is None or number >= len(tests) else float(psnrs[number]),
             "x": float(laid.coordinates[number, 0] if number < len(tests) else coordinates[number - len(tests), 0]),

@@ -21,7 +21,11 @@ def spectrum(scene: Scene) -> None:
     prose(
         f"The latent has **{dim}** numbers; by variance, about **{ratio:.0f}** dimensions are in use (the "
         f"[[participation ratio]]), and {most} [[principal components]] hold 95 % of it. "
-        + ("Most of the space is empty." if ratio < dim / 4 else "The test set fills much of the space.")
+        + (
+            "In most other directions the test images differ little."
+            if ratio < dim / 4
+            else "The test images differ in many of them."
+        )
     )
     first, second, third = st.columns(3)
     first.metric(
