@@ -32,7 +32,10 @@ def main() -> None:
         try:
             layout(active, tests, "pca")
         except ValueError as error:  # all the same, or no numbers
-            st.error(f"There is no space to look at: {escape_markdown(str(error))}.", icon=":material/error:")
+            st.error(
+                f"There is no space to look at: {escape_markdown(str(error))}. Choose another checkpoint.",
+                icon=":material/error:",
+            )
         else:
             section(Scene(active, chosen, fitted, tests))
     ui.write_link()

@@ -237,7 +237,7 @@ def test_model_without_a_space_is_told_in_a_sentence(keep: Callable) -> None:
 
     keep(flatten)
     app = open_page(PAGE)
-    assert "the same latent" in app.error[0].value
+    assert "got the same for every image. Choose another" in app.error[0].value
 
 
 def test_model_trained_on_other_images_is_told_that_the_map_is_of_the_demo(keep: Callable) -> None:
