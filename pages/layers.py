@@ -39,7 +39,9 @@ def main() -> None:
         strip(active, seen[part, way], found, way)
     if found is not None:
         st.caption(f"The lens was {escape_markdown(provenance(found))}.")
-    for part, place in zip(PARTS, st.columns(2), strict=True):
+    with st.container(key="layers_columns"):
+        places = st.columns(2)
+    for part, place in zip(PARTS, places, strict=True):
         with place:
             by_depth(seen[part, "raw"], seen.get((part, "tuned")), found)
     over_training(active, chosen, fitted)

@@ -88,6 +88,8 @@ def _begin(page: str) -> None:
         " .stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}"
         " .st-key-attention_panels [data-testid='stColumn'], [class*='st-key-train_wide'] [data-testid='stColumn']"
         " {min-width: 22rem}"
+        " :is(.st-key-causal_ranking_columns, .st-key-causal_scores_columns, .st-key-layers_columns)"
+        " [data-testid='stColumn'] {min-width: min(22rem, 100%)}"
         " :is(.st-key-latent_columns, .st-key-sequences_columns) > * > * > [data-testid='stColumn'] {min-width: 20rem}"
         " .st-key-causal_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
         # What a change does stays in sight of whoever makes it, where the window has room for both.

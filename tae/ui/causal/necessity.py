@@ -10,6 +10,7 @@ from tae.ui.causal import measure
 from tae.ui.causal.measure import Scene
 from tae.ui.causal.words import no_study, stem_of
 from tae.ui.results import reconstruct
+from tae.ui.sidebar import panels
 from tae.ui.view import choose
 
 ICONS = {
@@ -84,10 +85,14 @@ def pictures_without(scene: Scene, part: str, place: str) -> None:
     results = measure.replaced(scene, part, place)
     own = reconstruct(scene.active, scene.chosen)
     cells = [("Its own attention", own), *((REPLACED_BY[name], result) for name, result in results.items())]
-    with st.container(horizontal=True):
-        for words, result in cells:
-            title = words.partition(" (")[0]
-            with st.container(width="stretch" if scene.is_wide else 140, gap="xsmall"):
-                st.image(encode_png(result.recon), width="stretch", alt=f"Reconstruction with: {title}")
-                lost = "" if result is own else f" ({result.quality.psnr - own.quality.psnr:+.1f})"
-                st.caption(f"{title[0].upper()}{title[1:]}: **{result.quality.psnr:.1f} dB**{lost}")
+    if scene.is_wide:
+        frames = panels(scene.fitted.pixels, len(cells))
+    else:
+        row = st.container(horizontal=True)
+        frames = [row.container(width=140, gap="xsmall") for _ in cells]
+    for frame, (words, result) in zip(frames, cells, strict=True):
+        title = words.partition(" (")[0]
+        with frame:
+            st.image(encode_png(result.recon), width="stretch", alt=f"Reconstruction with: {title}")
+            lost = "" if result is own else f" ({result.quality.psnr - own.quality.psnr:+.1f})"
+            st.caption(f"{title[0].upper()}{title[1:]}: **{result.quality.psnr:.1f} dB**{lost}")

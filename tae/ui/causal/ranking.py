@@ -45,7 +45,8 @@ def ranking(scene: Scene, sweep: Sweep | None) -> None:
     if study is not None:
         quantiles = [study.damage.get(one.name, {}).get("psnr_lost") for one in heads]
         tests = [[math.nan] * 3 if not one else [as_number(one[place]) for place in (0, 2, 4)] for one in quantiles]
-    left, right = st.columns(2)
+    with st.container(key="causal_ranking_columns"):
+        left, right = st.columns(2)
     with left:
         st.markdown("**What each head costs**")
         shown = slice(0, MAX_BARS)
@@ -121,6 +122,8 @@ def ranking_table(scene: Scene, sweep: Sweep, kind: str, sharpness: list[float])
                         "checkpoint": scene.active.title,
                         "replaced_by": words_of(scene, kind),
                         **row,
+                        # The study has a baseline of its own.
+                        **({} if study is None else {"test images replaced by": study.baseline}),
                     }
                     for row in rows
                 ]
