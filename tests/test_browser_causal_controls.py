@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 
 import numpy as np
 import pytest
@@ -78,7 +79,12 @@ def test_cover_blank_patches_and_box_choose_what_is_measured(open_page) -> None:
     page.wait_for_url("**boxed=on*")
     expect(main).to_contain_text("change counted over the box")
     settle(page)
+    main.get_by_text("One more map, of any layer and head").click()
+    press(page, "2", "layer=2")
+    press(page, "Weighted by value norms", "weighting=values")
+    expect(main).to_contain_text("It joins the maps, the scores and the curves below")
     rows = table(page, "Effect and maps (CSV)")
+    assert any(re.search("layer_2.*value_norms", column) for column in rows[0])
     assert len(rows) == 169 and not any(np.isnan(float(row["measured_effect"])) for row in rows)
     assert {row["covered_with"] for row in rows} == {"The picture's mean grey"}
     assert {row["counted_over"] for row in rows} == {"rows 40 to 89, columns 60 to 119"}

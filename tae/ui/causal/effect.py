@@ -169,8 +169,7 @@ def scores_of(scene: Scene, effect: Effect) -> None:
         }
         for name in names
     ]
-    numbers = {title: st.column_config.NumberColumn(format="%.2f") for title in TEST_COLUMNS}
-    st.dataframe(rows, hide_index=True, column_config=numbers)
+    st.dataframe(rows, hide_index=True)
     st.caption(
         "Spearman: rank correlation. Top tenth shared: of the tenth of the patches with the largest effect, those that the "
         "map puts there, too; by chance a tenth. Test set: means. Intervals are over the patches of this "
@@ -185,10 +184,13 @@ def scores_of(scene: Scene, effect: Effect) -> None:
         )
 
 
-def test_figures(study: Study, predictor: str) -> dict[str, float | None]:
-    """How well a predictor does over the test set."""
-    found = (study.spearman.get(predictor, {}), study.overlap.get(predictor, {}))
-    return {title: one.get("value") for title, one in zip(TEST_COLUMNS, found, strict=True)}
+def test_figures(study: Study, predictor: str) -> dict[str, str]:
+    """How well a predictor does over the test set, in words."""
+    found = (study.spearman.get(predictor, {}).get("value"), study.overlap.get(predictor, {}).get("value"))
+    return {
+        title: "not measured" if value is None else f"{value:z.2f}"
+        for title, value in zip(TEST_COLUMNS, found, strict=True)
+    }
 
 
 def deletion_insertion(scene: Scene, name: str, effect: Effect, region: Box | None) -> None:

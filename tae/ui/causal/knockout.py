@@ -40,9 +40,12 @@ def knock_out(scene: Scene) -> None:
             with place:
                 grid_of(scene, part, active)
         history(scene, active)
-        edits(scene, active)
+        if not scene.is_wide:
+            edits(scene, active)
     with right, st.container(key="causal_outcome"):
         outcome(scene, active, kind)
+    if scene.is_wide:  # below what changed, which belongs near to the grid
+        edits(scene, active)
     write_link()
 
 
