@@ -53,7 +53,7 @@ def charts(app: AppTest) -> list[dict]:
 
 
 def decibels(chart: dict) -> list[float]:
-    return [float(re.findall(r": (-?[\d.]+) dB", note["text"])[0]) for note in chart["layout"]["annotations"]]
+    return [float(re.findall(r"(-?[\d.]+) dB", note["text"])[0]) for note in chart["layout"]["annotations"]]
 
 
 @pytest.mark.parametrize("way", ["tuned", "raw"])

@@ -6,6 +6,7 @@
 import base64
 import io
 import math
+import re
 
 import numpy as np
 import plotly.graph_objects as go
@@ -27,6 +28,10 @@ def test_a_change_is_drawn_symmetric_about_zero_in_its_own_words() -> None:
     (trace,) = plots.plot_change(change).data
     assert (trace.zmin, trace.zmid, trace.zmax) == (-0.25, 0, 0.25)
     assert tuple(trace.colorbar.ticktext) == ("darker", "0", "lighter") and trace.colorbar.tickvals is not None
+
+
+def test_a_change_is_as_high_as_its_width_asks() -> None:
+    assert plots.plot_change(np.zeros((20, 30), np.float32)).layout.meta["per_width"] == pytest.approx(2 / 3)
 
 
 def test_damage_keeps_order_parts_and_intervals() -> None:
@@ -73,6 +78,34 @@ def test_patch_maps_keep_their_values_and_own_ranges(shape: tuple[int, int]) -> 
     assert [(one.x0, one.y0, one.x1) for one in outlines] == [(1, 0, 30)] * 2
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(figure.layout.images[1].source.split(",")[1]))))
     np.testing.assert_array_equal(pixels, np.round(image * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6])
+@pytest.mark.parametrize(("shape", "most"), [((40, 50), 3), ((40, 120), 2), ((32, 320), 1)])
+def test_patch_maps_fill_their_figure_in_a_page_of_any_width(shape: tuple[int, int], most: int, count: int) -> None:
+    grid = (-(-shape[0] // 16), -(-shape[1] // 16))
+    maps = [plots.PatchMap(f"map {number}", np.zeros(grid[0] * grid[1]), "u") for number in range(count)]
+    layout = plots.plot_patch_maps(np.ones(shape), maps, grid, 16).layout
+    suffixes = ["", *map(str, range(2, count + 1))]
+    places = [(layout[f"xaxis{one}"].domain, layout[f"yaxis{one}"].domain) for one in suffixes]
+    assert len({left for (left, _), _ in places}) == min(count, most)
+    for (left, right), (low, high) in places:
+        drawn = (high - low) * layout.meta["per_width"] / (right - left)
+        assert drawn == pytest.approx(shape[0] / shape[1]), "no blank beside or below it"
+    assert min(low for _, (low, _) in places) == pytest.approx(0)
+
+
+def test_titles_of_patch_maps_are_broken_where_pictures_are_small() -> None:
+    names = ["received attention, average", "Decoder, rollout over 3 layers, largest of 4 heads", "rollout"]
+    maps = [plots.PatchMap(name, np.ones(1), "x uniform") for name in names]
+    titles = [one.text for one in plots.plot_patch_maps(np.ones((16, 16)), maps, (1, 1), 16).layout.annotations]
+    lines = [re.sub("<[^>]*>", "", title.replace("<br>", "\n")).split("\n") for title in titles]
+    assert lines[0] == ["received attention", "average, 0 to 1 x uniform"]
+    assert lines[2] == ["rollout", "0 to 1 x uniform"]
+    assert max(len(line) for line in lines[1]) <= 29 and len(lines[1]) == 3
+    wide = [plots.PatchMap(names[1], np.ones(10), "x uniform")]
+    (whole,) = plots.plot_patch_maps(np.ones((16, 160)), wide, (1, 10), 16).layout.annotations
+    assert whole.text.startswith(f"<b>{names[1]}</b><br>")
 
 
 def test_scores_draw_intervals_where_there_are_any() -> None:

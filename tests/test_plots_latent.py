@@ -5,6 +5,7 @@
 
 import base64
 import io
+import itertools
 import json
 
 import numpy as np
@@ -14,7 +15,6 @@ from PIL import Image
 
 from tae.plots.latent import (
     contact_sheet,
-    lens_strip,
     plot_latent_map,
     plot_lens_psnr,
     plot_lens_strip,
@@ -22,7 +22,7 @@ from tae.plots.latent import (
     plot_spectrum,
     selected_points,
 )
-from tae.plots.style import CURVE_COLOURS, MARKER_COLOUR
+from tae.plots.style import CLEAR, CURVE_COLOURS, MARKER_COLOUR
 
 AXES = ("Component 1", "Component 2")
 EVIL = "<b>x</b><img src=y>"
@@ -155,34 +155,45 @@ def test_psnr_over_training_rings_the_chosen_step_and_bridges_what_cannot_be_rea
     assert len(plot_moments([0, 5, 20], [5, 6, 12]).data) == 1
 
 
-@pytest.mark.parametrize(("shape", "columns"), [((4, 20, 20), 4), ((13, 20, 30), 5), ((3, 15, 120), 1), ((1, 8, 8), 1)])
-def test_strip_holds_every_picture_at_its_place(shape, columns):
+@pytest.mark.parametrize(
+    ("shape", "columns"),
+    [((4, 20, 20), 4), ((13, 20, 30), 4), ((3, 20, 60), 2), ((3, 15, 120), 1), ((1, 8, 8), 1)],
+)
+def test_strip_shows_every_picture_by_itself_with_the_page_s_own_ground_around_it(shape, columns):
     pictures = np.random.default_rng(0).random(shape)
-    strip, corners = lens_strip(pictures)
-    assert len({left for _, left in corners}) == columns
-    left_over = strip.copy()
-    for picture, (top, left) in zip(pictures, corners, strict=True):
-        part = np.s_[top : top + shape[1], left : left + shape[2]]
-        np.testing.assert_array_equal(strip[part], np.round(picture * 255))
-        left_over[part] = 255
-    assert (left_over == 255).all(), "white between them"
-    assert strip.dtype == np.uint8
+    names = [str(number) for number in range(shape[0])]
+    figure = plot_lens_strip(pictures, names, [20.0] * shape[0])
+    shown = figure.layout.images
+    assert len({one.x for one in shown}) == columns
+    for picture, one in zip(pictures, shown, strict=True):
+        with Image.open(io.BytesIO(base64.b64decode(one.source.split(",")[1]))) as image:
+            np.testing.assert_array_equal(np.asarray(image), np.round(picture * 255))
+        assert (one.sizex, one.sizey) == (shape[2], shape[1])
+    for first, second in itertools.combinations(shown, 2):
+        assert abs(first.x - second.x) > shape[2] or abs(first.y - second.y) > shape[1]
+    assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == CLEAR
 
 
-def test_strip_s_figure_shows_the_strip_and_names_and_frames_each_picture():
-    pictures = np.random.default_rng(0).random((3, 20, 20))
-    figure = plot_lens_strip(pictures, ["a", "b", "c"], [5.25, 12, 25], [True, False, False])
-    (shown,) = figure.layout.images
-    strip, corners = lens_strip(pictures)
-    with Image.open(io.BytesIO(base64.b64decode(shown.source.split(",")[1]))) as image:
-        np.testing.assert_array_equal(np.asarray(image), strip)
-    assert (shown.sizex, shown.sizey) == (strip.shape[1], strip.shape[0])
+@pytest.mark.parametrize("shape", [(1, 20, 20), (6, 20, 20), (3, 20, 60), (3, 15, 120)])
+def test_strip_is_as_high_as_its_width_asks(shape):
+    figure = plot_lens_strip(np.zeros(shape), ["x"] * shape[0], [20.0] * shape[0])
+    (left, right), (bottom, top) = figure.layout.xaxis.range, figure.layout.yaxis.range
+    assert figure.layout.meta["per_width"] == pytest.approx((bottom - top) / (right - left))
+    last = figure.layout.images[-1]
+    assert last.y + last.sizey <= bottom and top <= 0
+
+
+def test_strip_s_figure_names_and_frames_each_picture():
+    figure = plot_lens_strip(np.zeros((3, 20, 20)), ["a", "b", "c"], [5.25, 12, 25], [True, False, False])
     first, second, _ = figure.layout.annotations
-    assert first.text.startswith("a: 5.2 dB<br>") and "out of distribution" in first.text
-    assert second.text == "b: 12.0 dB" and (second.y, second.x) == corners[1]
+    assert first.text.startswith("a<br>5.2 dB<br>") and "out of distribution" in first.text
+    shown = figure.layout.images[1]
+    assert second.text == "b<br>12.0 dB" and (second.x, second.y) == (shown.x, shown.y)
     frames = figure.layout.shapes
     assert [frame.line.color == MARKER_COLOUR for frame in frames] == [True, False, False]
-    assert (frames[1].x0, frames[1].x1, frames[1].y0, frames[1].y1) == (26, 46, 0, 20)
+    assert (frames[1].x0, frames[1].x1, frames[1].y0, frames[1].y1) == (shown.x, shown.x + 20, shown.y, shown.y + 20)
+    (wide,) = plot_lens_strip(np.zeros((1, 15, 120)), ["a"], [5.25]).layout.annotations
+    assert wide.text == "a: 5.2 dB"
 
 
 def test_contact_sheet_keeps_pictures_in_order_and_whole():

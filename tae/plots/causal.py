@@ -1,5 +1,6 @@
 """What interventions do, as figures: differences, damage, curves, effects beside what predicts them."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +11,17 @@ from plotly.subplots import make_subplots
 
 from tae.images import encode_png
 from tae.plots.quality import plot_signed_error
-from tae.plots.style import CURVE_COLOURS, GREY, MARKER_COLOUR, OVERLAY, QUERY_COLOUR, band, finish, lay_under
+from tae.plots.style import (
+    CURVE_COLOURS,
+    GREY,
+    MARKER_COLOUR,
+    NARROW,
+    OVERLAY,
+    QUERY_COLOUR,
+    band,
+    finish,
+    lay_under,
+)
 
 if TYPE_CHECKING:  # they need PyTorch, which drawing does without
     from tae.causal import Curves, Interval
@@ -201,19 +212,25 @@ def plot_patch_maps(
     """
     height, width = image.shape
     rows, columns = grid
-    is_wide = width > 2 * height
-    across = 1 if is_wide else min(len(maps), 3)
+    across = min(len(maps), 3 if width <= 2 * height else 2 if width <= 5 * height else 1)
     down = -(-len(maps) // across)
-    titles = [_panel_title(one) for one in maps]
-    panel, room = 920 / across * height / width, 44  # pixels: of a picture on a page, and of the titles below it
+    titles = [_panel_title(one, NARROW // across // 6) for one in maps]
+    words = 8 + 16 * max(map(len, titles))  # pixels
+    # In units of the figure's width: between pictures, the title above one, a picture, and all rows.
+    gap, room = 0.02, words / NARROW
+    panel = (1 - gap * (across - 1)) / across * height / width
     inside = down * panel + (down - 1) * room
     figure = make_subplots(
-        down, across, subplot_titles=titles, horizontal_spacing=0.02, vertical_spacing=room / inside if down > 1 else 0
+        down,
+        across,
+        subplot_titles=["<br>".join(lines) for lines in titles],
+        horizontal_spacing=gap,
+        vertical_spacing=room / inside if down > 1 else 0,
     )
     x_edges = np.minimum(np.arange(columns + 1) * patch_size, width)
     y_edges = np.minimum(np.arange(rows + 1) * patch_size, height)
     png = encode_png(image)
-    words = np.array(
+    patches = np.array(
         [[f"patch {row * columns + c}: row {row}, column {c}" for c in range(columns)] for row in range(rows)]
     )
     for number, one in enumerate(maps):
@@ -225,7 +242,7 @@ def plot_patch_maps(
                 z=values,
                 x=x_edges,
                 y=y_edges,
-                customdata=words,
+                customdata=patches,
                 colorscale=[[step, f"rgba{(*colour, opacity)}"] for step, colour, opacity in OVERLAY],
                 showscale=False,
                 zmin=0,
@@ -255,8 +272,9 @@ def plot_patch_maps(
         figure.layout[f"yaxis{suffix}"].update(
             range=[height, 0], visible=False, constrain="domain", scaleanchor=f"x{suffix}", constraintoward="top"
         )
-    figure.update_annotations(font={"size": 13})
-    return finish(figure, height=int(inside) + 46, top=42, bottom=4, left=0, right=0, dragmode=False)
+    figure.update_annotations(font={"size": 12})
+    drawn = round(920 * inside)
+    return finish(figure, drawn + words + 4, top=words, bottom=4, left=0, right=0, dragmode=False, per_width=inside)
 
 
 def plot_scores(
@@ -351,8 +369,8 @@ def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, 
             )
     figure.update_xaxes(title="Share of the patches", tickformat=".0%")
     figure.update_yaxes(title="Likeness, 1 = undisturbed", col=1)
-    figure.update_layout(legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
-    return finish(figure, height=420, top=30, bottom=120, dragmode=False)
+    figure.update_layout(legend={"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0})
+    return finish(figure, height=460, top=30, bottom=140, dragmode=False)
 
 
 def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
@@ -419,8 +437,13 @@ def selected_box(selection: dict, shape: tuple[int, int]) -> tuple[int, int, int
     return top, left, bottom, right
 
 
-def _panel_title(one: PatchMap) -> str:
-    return f"<b>{one.title}</b><br><span style='font-size:11px'>0 to {_top(one):.3g} {one.unit}</span>"
+def _panel_title(one: PatchMap, letters: int) -> list[str]:
+    """Its lines, of about so many letters: what the map is, and below it, smaller, the rest and the range of its colours."""
+    first, *more = textwrap.wrap(one.title, letters)
+    colours = f"0 to {_top(one):.3g} {one.unit}"
+    rest = f"{' '.join(more)}, {colours}" if more else colours
+    small = [f"<span style='font-size:11px'>{line}</span>" for line in textwrap.wrap(rest, letters + letters // 6)]
+    return [f"<b>{first.rstrip(',')}</b>", *small]
 
 
 def _top(one: PatchMap) -> float:

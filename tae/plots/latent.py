@@ -8,14 +8,23 @@ import plotly.graph_objects as go
 from PIL import Image
 
 from tae.images import encode_png, to_uint8
-from tae.plots.style import ATTENTION_COLOURS, CURVE_COLOURS, MARKER_COLOUR, QUERY_COLOUR, colour_bar, finish, lay_under
+from tae.plots.style import (
+    ATTENTION_COLOURS,
+    CURVE_COLOURS,
+    MARKER_COLOUR,
+    NARROW,
+    QUERY_COLOUR,
+    colour_bar,
+    finish,
+    lay_under,
+)
 
 EDGE = "#7d8aa5"
 """Of points, so that the palest are seen on white and the darkest on black."""
 SYMBOLS = ("circle", "square", "triangle-up")
-GAP = 6
-"""Pixels between the pictures of a strip."""
-MAX_ACROSS = 5
+GAP = 0.03
+"""Between the pictures of a strip, as a share of their width."""
+MAX_ACROSS = 4
 """Pictures of a strip side by side."""
 
 
@@ -278,6 +287,8 @@ def plot_lens_strip(
 ) -> go.Figure:
     """The pictures of a lens in the order of depth, each under its name and PSNR; a frame marks those to distrust.
 
+    They stand side by side, or below each other where they are wide, and are as large whatever their number.
+
     Args:
         pictures: (K, H, W) in [0, 1].
         names: Of the depths.
@@ -285,16 +296,24 @@ def plot_lens_strip(
         unusual: Which are drawn from states out of distribution.
     """
     num, height, width = pictures.shape
-    strip, places = lens_strip(pictures)
+    across = MAX_ACROSS if width <= 2 * height else 2 if width <= 5 * height else 1
     flags = [False] * num if unusual is None else list(unusual)
+    after_name, after_psnr = (": ", " · ") if across == 1 else ("<br>", "<br>")
+    words = 8 + 16 * (1 if across == 1 else 2 + any(flags))  # pixels
+    pitch = width * (1 + GAP)
+    total = across * pitch - width * GAP
+    room = words * total / NARROW
+    bottom = -(-num // across) * (height + room) - room
     figure = go.Figure()
-    lay_under(figure, encode_png(strip), strip.shape[1], strip.shape[0])
-    for (top, left), name, value, is_unusual in zip(places, names, psnr, flags, strict=True):
-        warning = f"<br><span style='color:{MARKER_COLOUR}'>out of distribution</span>" if is_unusual else ""
+    for number, (picture, name, value, is_unusual) in enumerate(zip(pictures, names, psnr, flags, strict=True)):
+        top, left = number // across * (height + room), number % across * pitch
+        # One by one, so that the words between them stand on the page's own ground.
+        lay_under(figure, encode_png(picture), width, height, left, top)
+        warning = f"{after_psnr}<span style='color:{MARKER_COLOUR}'>out of distribution</span>" if is_unusual else ""
         figure.add_annotation(
             x=left,
             y=top,
-            text=f"{html.escape(name)}: {value:.1f} dB{warning}",
+            text=f"{html.escape(name)}{after_name}{value:.1f} dB{warning}",
             showarrow=False,
             xanchor="left",
             yanchor="bottom",
@@ -309,27 +328,14 @@ def plot_lens_strip(
             y1=top + height,
             line={"color": MARKER_COLOUR if is_unusual else EDGE, "width": 3 if is_unusual else 1},
         )
-    figure.update_xaxes(range=[-2, strip.shape[1] + 2], visible=False, constrain="domain", constraintoward="left")
-    figure.update_yaxes(range=[strip.shape[0] + 2, -2], visible=False, constrain="domain", scaleanchor="x")
-    drawn = int(np.clip(strip.shape[0] * 1000 / strip.shape[1], 160, 1100))
-    return finish(figure, height=drawn, top=40, bottom=0, left=0, right=0, dragmode=False)
-
-
-def lens_strip(pictures: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Pictures (K, H, W) in [0, 1] as one, white between them: side by side, or one below the other where they are wide.
-
-    Returns:
-        (height, width) uint8, and (top, left) of each picture in it; above each row there is room for its name.
-    """
-    num, height, width = pictures.shape
-    columns = 1 if width > 2 * height else min(num, MAX_ACROSS)
-    rows = -(-num // columns)
-    room = -(-width * columns // 28)  # two lines of text where the strip is a page wide
-    strip = np.full((rows * (height + room) - room, columns * (width + GAP) - GAP), 255, np.uint8)
-    places = [(number // columns * (height + room), number % columns * (width + GAP)) for number in range(num)]
-    for picture, (top, left) in zip(to_uint8(np.asarray(pictures)), places, strict=True):
-        strip[top : top + height, left : left + width] = picture
-    return strip, places
+    edge = 0.003 * total  # of frames, half of which lies outside
+    figure.update_xaxes(range=[-edge, total + edge], visible=False, constrain="domain", constraintoward="left")
+    figure.update_yaxes(
+        range=[bottom + edge, -edge], visible=False, constrain="domain", constraintoward="top", scaleanchor="x"
+    )
+    per_width = (bottom + 2 * edge) / (total + 2 * edge)
+    drawn = round(900 * per_width) + words
+    return finish(figure, drawn, top=words, bottom=0, left=0, right=0, dragmode=False, per_width=per_width)
 
 
 def contact_sheet(

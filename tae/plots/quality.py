@@ -48,7 +48,7 @@ def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figur
             zmax=limit,
             colorbar={
                 "orientation": "h",
-                "y": -0.02,
+                "y": 0,
                 "yanchor": "top",
                 "thickness": 10,
                 "len": 1,
@@ -64,7 +64,8 @@ def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figur
     figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x", constraintoward="top")
     room = 250 if width <= 2 * height else 1000  # a wide picture has the page's whole width
     drawn = int(np.clip(room * height / width, 60, 250))
-    return finish(figure, height=drawn + 54, top=0, left=0, right=0, bottom=54)
+    words = 66  # all that the colour bar takes: with less, Plotly makes room by a smaller picture
+    return finish(figure, height=drawn + words, top=0, left=0, right=0, bottom=words, per_width=height / width)
 
 
 def percentile_rank(percentiles: np.ndarray, value: float) -> float:

@@ -28,6 +28,8 @@ GREY = "138,143,153"
 Quantity = Literal["weight", "spread"]
 """What a map's numbers are: weights, or their standard deviation between heads."""
 CLEAR = "rgba(0,0,0,0)"
+NARROW = 460
+"""Pixels: the width of a page beside its sidebar in a small window, where words between pictures need the most of it."""
 
 
 def block_max(array: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:
@@ -69,7 +71,13 @@ def finish(
     left: int = 64,
     right: int = 10,
     dragmode: str | bool = "zoom",
+    per_width: float | None = None,
 ) -> go.Figure:
+    """Room around a drawing, in pixels.
+
+    Args:
+        per_width: Of a figure of pictures: how much higher it should be for each pixel that the page makes it wider.
+    """
     figure.update_layout(
         height=height,
         margin={"t": top, "b": bottom, "l": left, "r": right},
@@ -77,6 +85,7 @@ def finish(
         plot_bgcolor=CLEAR,
         dragmode=dragmode,
         uirevision="keep",  # a zoom stays when the layer changes
+        meta=None if per_width is None else {"per_width": per_width},
     )
     return figure
 
@@ -85,12 +94,14 @@ def colour_bar(title: str) -> dict:
     return {"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0, "len": 0.9}
 
 
-def lay_under(figure: go.Figure, png: bytes, width: int, height: int, **place: int) -> None:
-    """A picture below all that a figure draws, from (0, 0) to (width, height); place: row and col among several."""
+def lay_under(
+    figure: go.Figure, png: bytes, width: int, height: int, left: float = 0, top: float = 0, **place: int
+) -> None:
+    """A picture below all that a figure draws, from (left, top) on; place: row and col among several."""
     figure.add_layout_image(
         source="data:image/png;base64," + base64.b64encode(png).decode(),
-        x=0,
-        y=0,
+        x=left,
+        y=top,
         sizex=width,
         sizey=height,
         xref="x",

@@ -8,6 +8,7 @@ import streamlit as st
 from tae.images import escape_markdown
 from tae.lens import Lens
 from tae.plots.latent import plot_lens_psnr, plot_lens_strip
+from tae.ui.charts import picture_chart
 from tae.ui.layers.measure import Seen
 from tae.ui.models import Active
 
@@ -27,7 +28,7 @@ def warn(shown: list[Seen], way: str) -> None:
 
 def strip(active: Active, seen: Seen, found: Lens | None, way: str, key: str = "strip") -> None:
     st.markdown(f"**{seen.part.capitalize()}**: {words(seen)}")
-    st.plotly_chart(
+    picture_chart(
         plot_lens_strip(seen.pictures, seen.names, seen.psnr, seen.unusual),
         key=f"layers_{key}_{seen.part}",
         config={"displayModeBar": False},

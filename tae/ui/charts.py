@@ -1,0 +1,24 @@
+"""Charts of pictures, which are as high as their width asks."""
+
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+
+def picture_chart(figure: go.Figure, key: str, **settings: Any) -> None:
+    """A figure that `plots` made of pictures, without blank bands in any window: Plotly itself stretches only the width.
+
+    Args:
+        figure: With `per_width`.
+        key: Of the chart, letters, digits and _ only.
+        settings: Handed on to `st.plotly_chart`.
+    """
+    layout = figure.layout
+    per_width, words = layout.meta["per_width"], layout.margin.t + layout.margin.b  # type: ignore[attr-defined]
+    chart = f".stMain .st-key-{key}"
+    st.html(
+        f"<style>{chart} {{container-type: inline-size}} {chart}, {chart} > div {{height: auto; flex-basis: auto}}"
+        f" {chart} .stPlotlyChart {{height: calc({100 * per_width:.3f}cqw + {words}px)}}</style>"
+    )
+    st.plotly_chart(figure, key=key, **settings)
