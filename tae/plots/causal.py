@@ -324,7 +324,14 @@ def plot_scores(
             )
         )
     figure.update_xaxes(title="Spearman with the measured effect", range=[-1.02, 1.02], zeroline=True)
-    figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1], ticksuffix=" ")
+    figure.update_yaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=names[::-1],
+        tickvals=names,
+        ticktext=["<br>".join(textwrap.wrap(name, 28)) for name in names],  # long ones would take the chart's room
+        ticksuffix=" ",
+    )
     figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
     return finish(figure, height=100 + 30 * len(names), top=44, bottom=46, left=180, dragmode=False)
 
@@ -440,10 +447,10 @@ def selected_box(selection: dict, shape: tuple[int, int]) -> tuple[int, int, int
 def _panel_title(one: PatchMap, letters: int) -> list[str]:
     """Its lines, of about so many letters: what the map is, and below it, smaller, the rest and the range of its colours."""
     first, *more = textwrap.wrap(one.title, letters)
-    colours = f"0 to {_top(one):.3g} {one.unit}"
+    colours = f"0 to {_top(one):.3g} {one.unit}".replace(" ", "\xa0")  # never broken itself
     rest = f"{' '.join(more)}, {colours}" if more else colours
-    small = [f"<span style='font-size:11px'>{line}</span>" for line in textwrap.wrap(rest, letters + letters // 6)]
-    return [f"<b>{first.rstrip(',')}</b>", *small]
+    lines = textwrap.wrap(rest, letters + letters // 6, break_long_words=False)
+    return [f"<b>{first.rstrip(',')}</b>", *(f"<span style='font-size:11px'>{line}</span>" for line in lines)]
 
 
 def _top(one: PatchMap) -> float:
