@@ -10,6 +10,7 @@ from tae import export, plots, ui
 from tae.gallery import gallery
 from tae.images import SUFFIXES, ImageError, encode_png, escape_markdown, safe_name
 from tae.ui import windows
+from tae.ui.charts import picture_chart
 
 PER_PAGE = 24
 
@@ -90,7 +91,7 @@ def one_picture(active: ui.Active, chosen: ui.Chosen) -> None:
         st.caption(f"Drawn from {active.config.latent_dim} numbers by {escape_markdown(active.title)}.")
     with error:
         st.markdown("**Error**, reconstruction − image")
-        st.plotly_chart(
+        picture_chart(
             plots.plot_signed_error(result.recon - result.fitted.pixels),
             key="reconstruct_error",
             config={"displayModeBar": False},

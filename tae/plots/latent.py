@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
-from tae.images import encode_png, to_uint8
+from tae.images import encode_png, natural_order, to_uint8
 from tae.plots.style import (
     ATTENTION_COLOURS,
     CURVE_COLOURS,
@@ -58,7 +58,7 @@ def plot_latent_map(
     names = [f"test image {number}" for number in range(len(coordinates))] if titles is None else titles
     figure = go.Figure()
     kinds = [""] * len(coordinates) if groups is None else list(groups)
-    for place, kind in enumerate(dict.fromkeys(kinds)):
+    for place, kind in enumerate(sorted(set(kinds), key=natural_order)):
         numbers = [number for number, one in enumerate(kinds) if one == kind]
         marker: dict = {
             "size": 7,
@@ -104,9 +104,9 @@ def plot_latent_map(
                     "color": MARKER_COLOUR,
                     "line": {"width": 2, "color": "#ffffff"},
                 },
-                name="your pictures",
+                name="pictures of the sidebar",
                 customdata=np.arange(len(own)) + len(coordinates),
-                hovertext=[html.escape(title) for title in own_titles] or ["your picture"] * len(own),
+                hovertext=[html.escape(title) for title in own_titles] or ["picture of the sidebar"] * len(own),
                 hovertemplate="%{hovertext}<extra></extra>",
                 unselected={"marker": {"opacity": 0.6}},
             )

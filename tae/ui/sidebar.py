@@ -88,7 +88,7 @@ def _begin(page: str) -> None:
         " .stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}"
         " .st-key-attention_panels [data-testid='stColumn'], [class*='st-key-train_wide'] [data-testid='stColumn']"
         " {min-width: 22rem}"
-        " :is(.st-key-causal_ranking_columns, .st-key-causal_scores_columns, .st-key-layers_columns)"
+        " :is(.st-key-causal_ranking_columns, .st-key-causal_grids, .st-key-layers_columns)"
         " [data-testid='stColumn'] {min-width: min(22rem, 100%)}"
         " :is(.st-key-latent_columns, .st-key-sequences_columns) > * > * > [data-testid='stColumn'] {min-width: 20rem}"
         " .st-key-causal_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
@@ -195,7 +195,7 @@ def _choose_fit(what: str) -> None:
 def panels(pixels: np.ndarray, count: int) -> list[Any]:
     """Places for figures of a picture (H, W): beside each other, two in a row or below each other, as its shape asks."""
     height, width = pixels.shape
-    in_a_row = count if width <= 2 * height else 2 if width <= 5 * height else 1
+    in_a_row = count if width <= 2 * height else min(count, 3 if count % 2 else 2) if width <= 5 * height else 1
     return [place for _ in range(0, count, in_a_row) for place in st.columns(in_a_row)][:count]
 
 

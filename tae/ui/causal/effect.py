@@ -18,6 +18,7 @@ from tae.ui.causal.headline import PLAIN_EFFECT
 from tae.ui.causal.measure import COVERS, MEASURED, Effect, Scene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.causal.words import about, no_study, stem_of
+from tae.ui.charts import picture_chart
 from tae.ui.mapchoice import choose_map
 
 TEST_COLUMNS = ("Spearman, test set", "top tenth, test set")
@@ -28,8 +29,8 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
         "Each patch is covered in turn, and the reconstruction says what that does. If a map tells what matters, its strong "
         "patches are those whose covering changes much. Simple guesses that need no network are measured alongside."
     )
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = choose_cover()
+    name = choose_cover()
+    with st.container(horizontal=True):
         with_blank = switch(
             "blank", "Cover blank patches, too", "They change little: any map that avoids them looks good."
         )
@@ -56,7 +57,7 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
     if own not in MAPS.values():
         effect = measure.with_map(scene, effect, own.title(scene.config), received_in(scene, own))
     maps = effect_maps(scene, effect)
-    st.plotly_chart(
+    picture_chart(
         plots.plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
         key="causal_effect",
         config={"displaylogo": False},

@@ -17,6 +17,7 @@ from tae.ui.causal.edit import edits
 from tae.ui.causal.history import history, set_changes
 from tae.ui.causal.measure import Scene
 from tae.ui.causal.words import about, stem_of, words_of
+from tae.ui.charts import picture_chart
 from tae.ui.sidebar import panels
 from tae.ui.view import write_link
 
@@ -35,7 +36,8 @@ def knock_out(scene: Scene) -> None:
     with st.container(key="causal_columns"):
         left, right = (st.container(), st.container()) if scene.is_wide else st.columns([2, 3])
     with left:
-        places = st.columns(2) if scene.is_wide else [st.container(), st.container()]
+        with st.container(key="causal_grids"):
+            places = st.columns(2) if scene.is_wide else [st.container(), st.container()]
         for part, place in zip(PARTS, places, strict=True):
             with place:
                 grid_of(scene, part, active)
@@ -94,7 +96,7 @@ def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
         st.image(encode_png(found.recon), width="stretch", alt="Reconstruction with the changes")
     with difference:
         st.markdown("**What changed**")
-        st.plotly_chart(
+        picture_chart(
             plots.plot_change(change),
             key="causal_change",
             config={"displayModeBar": False},

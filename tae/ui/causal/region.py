@@ -12,6 +12,7 @@ from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover
 from tae.ui.causal.measure import COVERS, Scene
 from tae.ui.causal.words import about, stem_of
+from tae.ui.charts import picture_chart
 from tae.ui.results import as_batch, reconstruct
 
 
@@ -47,7 +48,7 @@ def ask_a_region(scene: Scene) -> None:
             plots.PatchMap("by gradient", found["gradient"], "ink"),
             plots.PatchMap("by occlusion", found["occlusion"], "squared change"),
         ]
-        st.plotly_chart(
+        picture_chart(
             plots.plot_patch_maps(image, maps, scene.grid, scene.config.tile_size[0], box),
             key="causal_region",
             config={"displaylogo": False},

@@ -10,6 +10,7 @@ from tae import export, plots
 from tae.export_strip import strips_figure
 from tae.images import encode_png
 from tae.latent import Pca, dimensions_for
+from tae.ui.charts import picture_chart
 from tae.ui.guide import prose
 from tae.ui.latent import measure
 from tae.ui.latent.between import three
@@ -52,7 +53,7 @@ def directions(scene: Scene) -> None:
                 st.image(encode_png(pixels), width="stretch", alt=title)
         with third:
             st.markdown("**What changed**")
-            st.plotly_chart(
+            picture_chart(
                 plots.plot_change(changed - plain),
                 key="latent_change",
                 config={"displayModeBar": False},
