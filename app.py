@@ -11,6 +11,7 @@ from tae.gallery import gallery
 from tae.images import SUFFIXES, ImageError, encode_png, escape_markdown, safe_name
 from tae.ui import windows
 from tae.ui.charts import picture_chart
+from tae.ui.downloads import download
 
 PER_PAGE = 24
 
@@ -196,14 +197,14 @@ def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
 
     with st.container(horizontal=True, key="expert_downloads"):
         files = [
-            ("Reconstruction (PNG)", "reconstruction.png", "image/png", lambda: encode_png(recon)),
-            ("Error (PNG)", "error.png", "image/png", error),
-            ("Side by side (PNG)", "comparison.png", "image/png", lambda: comparison("png")),
-            ("Side by side (SVG)", "comparison.svg", "image/svg+xml", lambda: comparison("svg")),
-            ("Everything (ZIP)", "everything.zip", "application/zip", everything),
+            ("Reconstruction (PNG)", "reconstruction.png", lambda: encode_png(recon)),
+            ("Error (PNG)", "error.png", error),
+            ("Side by side (PNG)", "comparison.png", lambda: comparison("png")),
+            ("Side by side (SVG)", "comparison.svg", lambda: comparison("svg")),
+            ("Everything (ZIP)", "everything.zip", everything),
         ]
-        for label, suffix, mime, make in files:
-            st.download_button(label, make, f"{name}_{suffix}", mime, icon=":material/download:", on_click="ignore")
+        for label, suffix, make in files:
+            download(label, make, f"{name}_{suffix}")
 
 
 def samples(active: ui.Active) -> None:
@@ -271,15 +272,8 @@ def all_pictures(active: ui.Active, own: list[ui.Chosen]) -> None:
             {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()}
             for chosen, result in results
         ]
-        st.download_button(
-            "Metrics (CSV)",
-            lambda: export.metrics_csv(rows),
-            "metrics.csv",
-            "text/csv",
-            icon=":material/download:",
-            on_click="ignore",
-        )
-        st.download_button(
+        download("Metrics (CSV)", lambda: export.metrics_csv(rows), "metrics.csv")
+        download(
             "All reconstructions (ZIP)",
             lambda: export.zip_files(
                 {
@@ -289,9 +283,6 @@ def all_pictures(active: ui.Active, own: list[ui.Chosen]) -> None:
                 | {"metrics.csv": export.metrics_csv(rows)}
             ),
             "reconstructions.zip",
-            "application/zip",
-            icon=":material/download:",
-            on_click="ignore",
         )
     results.sort(key=orders[order])
     st.caption("Left: what the model saw. Right: its reconstruction.")

@@ -66,8 +66,7 @@ def look_closer(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Sho
         "section",
         st.segmented_control,
         "Look closer",
-        list(SECTIONS),
-        format_func=lambda section: SECTIONS[section],
+        SECTIONS,
         label_visibility="collapsed",
     )
     if section == "overview":

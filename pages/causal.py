@@ -51,8 +51,7 @@ def section(scene: Scene, top: Top) -> None:
         "causal",
         st.segmented_control,
         "Section",
-        list(SECTIONS),
-        format_func=lambda name: SECTIONS[name],
+        SECTIONS,
         label_visibility="collapsed",
     )
     if name == "needed":

@@ -53,8 +53,7 @@ def section(scene: Scene) -> None:
         "latent",
         st.segmented_control,
         "Section",
-        list(SECTIONS),
-        format_func=lambda name: SECTIONS[name],
+        SECTIONS,
         label_visibility="collapsed",
     )
     {"map": map_section, "between": between, "directions": directions, "spectrum": spectrum}[name](scene)

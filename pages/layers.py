@@ -28,8 +28,7 @@ def main() -> None:
             "lens",
             st.segmented_control,
             "State of a layer",
-            list(WAYS),
-            format_func=lambda way: WAYS[way],
+            WAYS,
             label_visibility="collapsed",
         )
     ways = ("raw",) if found is None else tuple(WAYS)

@@ -9,6 +9,7 @@ from tae import plots, ui
 from tae.card import Card
 from tae.config import PRESETS, ModelConfig, preset_config, size_in_words
 from tae.images import escape_markdown
+from tae.ui.downloads import download
 
 FIGURES = {
     "psnr": ("Test PSNR", "{:.2f} dB"),
@@ -121,16 +122,7 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
             )
         if any(one["unseen"] for groups in grouped.values() for one in groups):
             st.caption("Open points: test images of a kind that training never showed.")
-    st.download_button(
-        "Card (JSON)",
-        json.dumps(asdict(card), indent=1),
-        "card.json",
-        "application/json",
-        key=f"card_{key}",
-        icon=":material/download:",
-        on_click="ignore",
-        type="tertiary",
-    )
+    download("Card (JSON)", json.dumps(asdict(card), indent=1), "card.json", key=f"card_{key}", type="tertiary")
 
 
 def training_words(training: dict) -> str | None:

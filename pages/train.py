@@ -37,8 +37,7 @@ def choose_task(num_runs: int, is_active: bool) -> str:
         "task",
         st.segmented_control,
         "Task",
-        list(TASKS),
-        format_func=lambda task: titles[task],
+        titles,
         required=True,
         label_visibility="collapsed",
     )

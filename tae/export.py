@@ -24,8 +24,8 @@ from tae.images import safe_name
 from tae.plots import EXACT_TOKENS, MAX_CELLS, MAX_CELLS_SMALL, QUERY_COLOUR, Quantity, block_max, layer_title, unit_of
 
 Format = Literal["png", "svg"]
-FORMATS: tuple[tuple[Format, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
-"""Each with its MIME type."""
+FORMATS: tuple[Format, ...] = ("png", "svg")
+"""Of figures to take along."""
 ATTENTION_MAP = matplotlib.colormaps["magma_r"]
 ERROR_MAP = matplotlib.colormaps["PuOr"]
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # the wide forms, too, start a formula in some spreadsheets

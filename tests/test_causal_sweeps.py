@@ -207,6 +207,8 @@ def test_quick_necessity_is_what_a_verdict_needs_of_the_whole(small_model):
         np.testing.assert_allclose(lost, whole.lost[key], atol=1e-9)
     for part in ("encoder", "decoder"):
         assert causal.verdict(quick, part) == causal.verdict(whole, part)
+    with pytest.raises(ValueError, match="replaced_by must be among uniform, identity"):
+        causal.necessity(model, images, others, replaced_by=["nothing"])
     one_token = causal.quick_necessity(small_model(patch_size=None), [(images[:1], others[:1])])
     assert causal.verdict(one_token).kind == "none"
 

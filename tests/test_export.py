@@ -22,7 +22,6 @@ from tae import export
 from tae.images import plain_text
 from tae.plots import ERROR_COLOURS
 
-FORMATS: tuple[export.Format, ...] = ("png", "svg")
 CAPTION = (
     "shirt.png · demo · UNTRAINED MODEL · Encoder, layer 2, head 3 · query patch 7 (row 1, column 2) · N 15 · "
     "head_dim 32 · 0.1 to 4.5 x uniform, colours to 4.5 (shared) · drawn patch by patch, not smoothed"
@@ -157,7 +156,7 @@ def test_the_layer_figure_grows_with_its_rows_of_maps(count):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", export.FORMATS)
 def test_a_figure_prints_its_caption(name, fmt):
     if fmt == "svg":
         assert CAPTION in " ".join(svg_words(draw(name, fmt)))  # each line of it is a text of its own

@@ -21,10 +21,10 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from tae import load_checkpoint
+from tae import Card, load_checkpoint
 from tae.causal.knockouts import ZERO, mean_baseline
 from tae.causal.study import Study, fingerprint, study_images, summarise, to_json, to_markdown
-from tae.checkpoint import Loaded
+from tae.config import ModelConfig
 from tae.datasets import DemoSource, to_batch
 from tae.frames import find_files, read_frame
 from tae.images import ImageError, fit_image, plain_text, safe_name, to_uint8
@@ -81,7 +81,7 @@ def run(config: StudyConfig) -> tuple[Path, Study]:
         torch.set_num_threads(config.threads)
     loaded = load_checkpoint(config.checkpoint)
     model = loaded.model
-    images, data = _images(config, loaded)
+    images, data = _images(config, model.config, loaded.card)
     if len(images) < 2:
         raise ValueError(f"images must be at least 2 that can be read, got {len(images)}")
     baseline = mean_baseline(model, *to_batch(images[:MEAN_OVER])) if config.baseline == "mean" else ZERO
@@ -107,11 +107,10 @@ def run(config: StudyConfig) -> tuple[Path, Study]:
     return out, study
 
 
-def _images(config: StudyConfig, loaded: Loaded) -> tuple[list[np.ndarray], str]:
+def _images(config: StudyConfig, model: ModelConfig, card: Card) -> tuple[list[np.ndarray], str]:
     """uint8 (H, W) each, and what they are in words."""
-    model = loaded.model.config
     if config.images is None:
-        count = config.count or _held_out(loaded)
+        count = config.count or _held_out(card)
         return DemoSource(model.input_size, model.max_width).test(count), "test split of the demo data"
     images = []
     for path in find_files(config.images):
@@ -125,9 +124,9 @@ def _images(config: StudyConfig, loaded: Loaded) -> tuple[list[np.ndarray], str]
     return images, f"images of {safe_name(Path(config.images).name)}"
 
 
-def _held_out(loaded: Loaded) -> int:
+def _held_out(card: Card) -> int:
     """Of how many images the card states the checkpoint's quality, which may be a stranger's claim."""
-    count = loaded.card.metrics.get("count", 0)
+    count = card.metrics.get("count", 0)
     return count if 2 <= count <= MAX_COUNT else MEAN_OVER
 
 

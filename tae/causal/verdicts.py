@@ -73,6 +73,8 @@ def necessity(
     parts: Sequence[str] = PARTS,
     widths: Tensor | None = None,
     seed: int = 0,
+    replaced_by: Sequence[str] = tuple(REPLACED_BY),
+    each_layer: bool = True,
     progress: Progress | None = None,
 ) -> Necessity:
     """Replace the attention of each layer, and of all, by weights that know nothing of the image.
@@ -85,19 +87,23 @@ def necessity(
         parts: "encoder", "decoder" or both.
         widths: (B,) of the images, or None.
         seed: Of the random weights.
+        replaced_by: Keys of `REPLACED_BY`.
+        each_layer: Whether single layers are replaced, too.
         progress: Is called with the share that is done; what it raises stops the work.
 
     Raises:
         ValueError: If an argument does not fit.
     """
+    if not set(replaced_by) <= set(REPLACED_BY):
+        raise ValueError(f"replaced_by must be among {', '.join(REPLACED_BY)}, got {', '.join(replaced_by)}")
     size = images_at_once(model.config, images.shape[3])
     lost: dict[tuple[str, str, str], list[np.ndarray]] = {}
     psnrs: list[np.ndarray] = []
-    means = {part: mean_map(model, others, part) for part in parts}
+    means = {part: mean_map(model, others, part) for part in parts} if "mean" in replaced_by else {}
     starts = range(0, len(images), size)
-    places = [
-        (part, layers) for part in parts for layers in (None, *([layer] for layer in range(len(model.blocks(part)))))
-    ]
+    places: list[tuple[str, int | None]] = []  # None: all layers
+    for part in parts:
+        places += [(part, layer) for layer in (None, *range(len(model.blocks(part)) if each_layer else 0))]
     steps = len(starts) * len(places)
     for number, start in enumerate(starts):
         chunk = slice(start, start + size)
@@ -106,17 +112,12 @@ def necessity(
         plain = psnr_each(prefix.images, prefix.recon, own_widths)
         psnrs.append(plain.numpy(force=True))
         borrowed = others[torch.arange(start, start + len(prefix.images)) % len(others)]
-        another = {part: from_images(model, borrowed, part) for part in parts}
-        for step, (part, layers) in enumerate(places):
-            by_name: dict[str, Replacement] = {
-                "uniform": uniform,
-                "identity": identity,
-                "another": another[part],
-                "mean": means[part],
-                "random": random_weights(seed),
-            }
-            place = "all" if layers is None else str(layers[0])
-            for name, replace in by_name.items():
+        another = {part: from_images(model, borrowed, part) for part in parts} if "another" in replaced_by else {}
+        by_name: dict[str, Replacement] = {"uniform": uniform, "identity": identity, "random": random_weights(seed)}
+        for step, (part, layer) in enumerate(places):
+            layers, place = (None, "all") if layer is None else ([layer], str(layer))
+            for name in replaced_by:
+                replace = another[part] if name == "another" else means[part] if name == "mean" else by_name[name]
                 recon = reconstruct_with(model, prefix.images, replace, part, layers, own_widths, prefix)
                 values = plain - psnr_each(prefix.images, recon, own_widths)
                 lost.setdefault((part, place, name), []).append(values.numpy(force=True))
@@ -127,25 +128,17 @@ def necessity(
     return Necessity(np.concatenate(psnrs), joined, rows * columns > 1)
 
 
-@torch.no_grad()
 def quick_necessity(model: TransformerAutoencoder, pairs: Iterable[tuple[Tensor, Tensor]]) -> Necessity:
-    """What a verdict on each part as a whole needs, and no more: seven passes for each image.
+    """What a verdict on each part as a whole needs, and no more.
 
     Args:
         model: The autoencoder, in evaluation mode.
         pairs: (image, other), both (1, 1, H, W) in [0, 1]: the other lends its attention. At least one.
     """
-    lost: dict[tuple[str, str, str], list[float]] = {}
-    psnrs: list[float] = []
-    has_attention = False
-    for image, other in pairs:
-        psnrs.append(plain := float(psnr_each(image, model(image)[0])))
-        has_attention |= model.config.grid_for(image.shape[3]) != (1, 1)
-        for part in PARTS:
-            for name, replace in (("uniform", uniform), ("another", from_images(model, other, part))):
-                recon = reconstruct_with(model, image, replace, part)
-                lost.setdefault((part, "all", name), []).append(plain - float(psnr_each(image, recon)))
-    return Necessity(np.array(psnrs), {key: np.array(values) for key, values in lost.items()}, has_attention)
+    needed = ("uniform", "another")
+    found = [necessity(model, image, other, replaced_by=needed, each_layer=False) for image, other in pairs]
+    lost = {key: np.concatenate([one.lost[key] for one in found]) for key in found[0].lost}
+    return Necessity(np.concatenate([one.psnr for one in found]), lost, any(one.has_attention for one in found))
 
 
 @dataclass(frozen=True)

@@ -138,13 +138,11 @@ def _choose_model() -> Active | None:
             "The link names a checkpoint that is not here (uploads last for one session only); showing the first one."
         )
         state.checkpoint = keys[0]
-    titles = {key: model_title(key) for key in keys}
     key = choose(
         "checkpoint",
         st.selectbox,
         "Checkpoint",
-        keys,
-        format_func=lambda key: titles[key],
+        {key: model_title(key) for key in keys},
         help="Everything on the pages is done by this model.",
     )
     for candidate in [key, *(other for other in keys if other != key)]:
@@ -186,8 +184,7 @@ def _choose_fit(what: str) -> None:
         "fit",
         st.selectbox,
         "Fit to the model's size",
-        list(FIT_MODES),
-        format_func=lambda mode: FIT_MODES[mode],
+        FIT_MODES,
         help=f"Only matters for {what} whose size differs from the model's.",
     )
 

@@ -4,7 +4,7 @@ It lives under its own keys in session state, because a widget's value dies when
 URL, so that a copied link restores it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -101,7 +101,12 @@ def checked(field: str, options: Sequence[str]) -> str:
 
 
 def choose(
-    field: str, widget: Any, label: str, options: Sequence[str], instead: str | None = None, **settings: Any
+    field: str,
+    widget: Any,
+    label: str,
+    options: Sequence[str] | Mapping[str, str],
+    instead: str | None = None,
+    **settings: Any,
 ) -> str:
     """A selection widget that is bound to one field of the view.
 
@@ -109,7 +114,7 @@ def choose(
         field: Of `DEFAULTS`; a value that is not among the options becomes the first option.
         widget: `st.selectbox`, `st.segmented_control` or a column's.
         label: Shown above it.
-        options: Texts; `format_func` in `settings` makes them readable.
+        options: Texts, and how each is shown; without that, `format_func` in `settings` makes them readable.
         instead: An option that stands for a value that is not among them, which the field keeps, until another is chosen.
         settings: Handed on to the widget.
 
@@ -118,6 +123,10 @@ def choose(
     """
     state = st.session_state
     key = f"choose_{field}"
+    if isinstance(options, Mapping):
+        titles = options
+        settings["format_func"] = lambda option: titles[option]
+        options = list(titles)
     state[key] = checked(field, options) if instead is None or state[field] in options else instead
 
     def keep() -> None:

@@ -14,6 +14,7 @@ from tae.export_strip import folded_figure
 from tae.images import Fitted, ImageError, encode_png, escape_markdown, fit_image, padded_box, safe_name
 from tae.plots import METRICS, worse_than
 from tae.plots.strip import StripRow, strip_html
+from tae.ui.downloads import download
 from tae.ui.models import Active
 from tae.ui.pictures import Chosen
 from tae.ui.results import NO_NUMBERS, pass_seconds
@@ -395,15 +396,15 @@ def downloads(active: Active, chosen: Chosen, strip: Strip) -> None:
 
     with st.container(horizontal=True, key="expert_downloads"):
         files = [
-            ("Reconstruction (PNG)", "reconstruction.png", "image/png", lambda: encode_png(recon)),
-            ("Error (PNG)", "error.png", "image/png", lambda: figure("png", error_only=True)),
-            ("Below each other (PNG)", "comparison.png", "image/png", lambda: figure("png")),
-            ("Below each other (SVG)", "comparison.svg", "image/svg+xml", lambda: figure("svg")),
-            ("Arrays and latents (NPZ)", "arrays.npz", "application/octet-stream", arrays),
-            ("Everything (ZIP)", "everything.zip", "application/zip", everything),
+            ("Reconstruction (PNG)", "reconstruction.png", lambda: encode_png(recon)),
+            ("Error (PNG)", "error.png", lambda: figure("png", error_only=True)),
+            ("Below each other (PNG)", "comparison.png", lambda: figure("png")),
+            ("Below each other (SVG)", "comparison.svg", lambda: figure("svg")),
+            ("Arrays and latents (NPZ)", "arrays.npz", arrays),
+            ("Everything (ZIP)", "everything.zip", everything),
         ]
-        for label, suffix, mime, make in files:
-            st.download_button(label, make, f"{name}_{suffix}", mime, icon=":material/download:", on_click="ignore")
+        for label, suffix, make in files:
+            download(label, make, f"{name}_{suffix}")
 
 
 def table(active: Active, chosen: Chosen, strip: Strip) -> list[dict[str, object]]:

@@ -16,8 +16,7 @@ def settings(choice: MapChoice) -> None:
             "weighting",
             st.segmented_control,
             "What a map shows",
-            list(WEIGHTINGS),
-            format_func=lambda name: WEIGHTINGS[name],
+            WEIGHTINGS,
             help="Weights say where a patch reads. A large weight on a patch whose value vector is short moves little: "
             "weighted by value norms (Kobayashi 2020), a map shows the share of what is moved.",
         )

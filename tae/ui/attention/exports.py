@@ -11,6 +11,7 @@ from tae.ui.attention import measure
 from tae.ui.attention.controls import WEIGHTINGS
 from tae.ui.attention.explore import Shown
 from tae.ui.attention.numbers import rows_of
+from tae.ui.downloads import download
 from tae.ui.models import Active
 from tae.ui.pictures import Chosen
 
@@ -80,52 +81,38 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
         "In numbers": measures,
     }
     with st.popover("Take it with you", icon=":material/download:"):
-        st.download_button(
+        download(
             "Report (HTML)",
             measure.report_maker(active, chosen, fitted, choice, view),
             f"{stem}_report.html",
-            "text/html",
             icon=":material/description:",
             type="primary",
-            on_click="ignore",
             help="Picture, reconstruction, the explorer with all maps, figures, settings and what to mind, in one file that "
             "opens offline.",
         )
         st.caption("Drawn again from the same numbers; every file names what it shows.")
         for label, make in figures.items():
             with st.container(horizontal=True):
-                for fmt, mime in export.FORMATS:
-                    st.download_button(
+                for fmt in export.FORMATS:
+                    download(
                         f"{label} ({fmt.upper()})",
                         lambda make=make, fmt=fmt: make(fmt),
                         f"{one if make in (one_heatmap, on_image) else stem}_{safe_name(label)}.{fmt}",
-                        mime,
-                        on_click="ignore",
                         key=f"attention_{label}_{fmt}",
                     )
         with st.container(horizontal=True):
-            st.download_button(
+            download(
                 "All maps (NPZ)",
                 lambda: export.maps_npz(measure.attention_maps(active, fitted, choice.part), caption=maps_caption),
                 f"{stem}_maps.npz",
-                "application/octet-stream",
-                on_click="ignore",
             )
-            st.download_button(
+            download(
                 "Heads in numbers (CSV)",
                 lambda: export.metrics_csv([provenance | row for row in rows_of(statistics())]),
                 f"{stem}_heads.csv",
-                "text/csv",
-                on_click="ignore",
             )
             if len(shown.weights) <= 400:
-                st.download_button(
-                    "This map (CSV)",
-                    lambda: export.maps_csv(shown.weights, grid, shown.quantity),
-                    f"{one}.csv",
-                    "text/csv",
-                    on_click="ignore",
-                )
+                download("This map (CSV)", lambda: export.maps_csv(shown.weights, grid, shown.quantity), f"{one}.csv")
             else:
                 st.caption("CSV up to 400 patches; this map has more, take the NPZ.")
 

@@ -50,8 +50,7 @@ def choose_baseline() -> str:
         "baseline",
         st.segmented_control,
         "What stands in for what is knocked out",
-        list(BASELINES),
-        format_func=lambda kind: BASELINES[kind],
+        BASELINES,
         help="Zero takes a head's contribution away. The mean over test images keeps what does not depend on the picture. "
         "The other picture's keeps its kind, and mixes up its content.",
     )
@@ -62,7 +61,6 @@ def choose_cover() -> str:
         "cover",
         st.segmented_control,
         "What covers a patch",
-        list(COVERS),
-        format_func=lambda name: COVERS[name],
+        COVERS,
         help="Whatever covers a patch is something that the model did not see in training: compare several.",
     )

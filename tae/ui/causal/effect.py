@@ -19,6 +19,7 @@ from tae.ui.causal.measure import COVERS, MEASURED, Effect, Scene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.causal.words import about, no_study, stem_of
 from tae.ui.charts import picture_chart
+from tae.ui.downloads import download
 from tae.ui.mapchoice import choose_map
 
 TEST_COLUMNS = ("Spearman, test set", "top tenth, test set")
@@ -90,21 +91,11 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
         for token in range(scene.num_tokens)
     ]
     with st.container(horizontal=True):
-        st.download_button(
-            "Effect and maps (CSV)",
-            lambda: export.metrics_csv(rows),
-            f"{stem_of(scene)}_effect.csv",
-            "text/csv",
-            icon=":material/download:",
-            on_click="ignore",
-        )
-        st.download_button(
+        download("Effect and maps (CSV)", lambda: export.metrics_csv(rows), f"{stem_of(scene)}_effect.csv")
+        download(
             "Effect and maps (NPZ)",
             lambda: export.maps_npz(arrays, caption=f"{about(scene)} · {told}"),
             f"{stem_of(scene)}_effect.npz",
-            "application/octet-stream",
-            icon=":material/download:",
-            on_click="ignore",
         )
 
 

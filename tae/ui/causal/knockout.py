@@ -18,6 +18,7 @@ from tae.ui.causal.history import history, set_changes
 from tae.ui.causal.measure import Scene
 from tae.ui.causal.words import about, stem_of, words_of
 from tae.ui.charts import picture_chart
+from tae.ui.downloads import download
 from tae.ui.sidebar import panels
 from tae.ui.view import write_link
 
@@ -119,31 +120,18 @@ def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
         "difference": change,
     }
     with st.container(horizontal=True):
-        st.download_button(
-            "Changed (PNG)",
-            lambda: encode_png(found.recon),
-            f"{stem_of(scene)}_changed.png",
-            "image/png",
-            icon=":material/download:",
-            on_click="ignore",
-        )
-        st.download_button(
+        download("Changed (PNG)", lambda: encode_png(found.recon), f"{stem_of(scene)}_changed.png")
+        download(
             "Side by side (PNG)",
             lambda: export.comparison_figure(
                 scene.fitted.pixels, found.recon, caption, "png", untrained=not scene.active.is_trained
             ),
             f"{stem_of(scene)}_changed_comparison.png",
-            "image/png",
-            icon=":material/download:",
-            on_click="ignore",
         )
-        st.download_button(
+        download(
             "All arrays (NPZ)",
             lambda: export.maps_npz(arrays, caption=caption, interventions=to_text(active)),
             f"{stem_of(scene)}_changed.npz",
-            "application/octet-stream",
-            icon=":material/download:",
-            on_click="ignore",
         )
 
 

@@ -263,6 +263,10 @@ def _baselines(key: str) -> dict:
 
 def find_sweep(scene: Scene, kind: str) -> Sweep | None:
     """Each head, each layer's attention and each MLP knocked out, one at a time."""
+    key = f"{scene.key}|{kind}"
+    known = work.known("sweep", key)
+    if known is not None:  # its baseline may be gone, and is not missed
+        return known
     stand_in = find_baseline(scene, kind)
     if stand_in is None:
         return None
@@ -271,12 +275,16 @@ def find_sweep(scene: Scene, kind: str) -> Sweep | None:
     def compute(progress: Progress) -> Sweep:
         return causal.head_sweep(scene.active.loaded.model, as_batch(scene.fitted), stand_in, progress=progress)
 
-    return measured("sweep", f"{scene.key}|{kind}", "Knocking out heads", lambda: scene.seconds(passes), compute)
+    return measured("sweep", key, "Knocking out heads", lambda: scene.seconds(passes), compute)
 
 
 def find_removal(scene: Scene, kind: str, sweep: Sweep) -> causal.RemovalCurve | None:
     """Heads removed one after another, the least important first, against random orders."""
-    order, stand_in = sweep.ranking(), find_baseline(scene, kind)
+    key = f"{scene.key}|{kind}"
+    known = work.known("removal", key)
+    if known is not None:
+        return known
+    order, stand_in = sweep.ranking(), find_baseline(scene, kind, "baseline_here")
     if stand_in is None:
         return None
 
@@ -284,8 +292,7 @@ def find_removal(scene: Scene, kind: str, sweep: Sweep) -> causal.RemovalCurve |
         model = scene.active.loaded.model
         return causal.removal_curve(model, as_batch(scene.fitted), order, stand_in, progress=progress)
 
-    name = "Removing head after head"
-    return measured("removal", f"{scene.key}|{kind}", name, lambda: scene.seconds(5 * len(order)), compute)
+    return measured("removal", key, "Removing head after head", lambda: scene.seconds(5 * len(order)), compute)
 
 
 def interventions_of(text: str, config: ModelConfig, num_tokens: int) -> tuple[tuple[Intervention, ...], int]:

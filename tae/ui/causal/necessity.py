@@ -9,6 +9,7 @@ from tae.images import encode_png, escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.measure import Scene
 from tae.ui.causal.words import no_study, stem_of
+from tae.ui.downloads import download
 from tae.ui.results import reconstruct
 from tae.ui.sidebar import panels
 from tae.ui.view import choose
@@ -55,15 +56,12 @@ def is_it_needed(scene: Scene, found: Necessity) -> None:
         for name, value in row.items()
         if name != "replaced by"
     ]
-    st.download_button(
+    download(
         "Losses (CSV)",
         lambda: export.metrics_csv(
             [{"image": scene.chosen.title, "checkpoint": scene.active.title, **row} for row in whole]
         ),
         f"{stem_of(scene)}_necessity.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
     )
 
 

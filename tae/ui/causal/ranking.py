@@ -14,6 +14,7 @@ from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_baseline
 from tae.ui.causal.measure import Scene
 from tae.ui.causal.words import no_study, stem_of, words_of
+from tae.ui.downloads import download
 
 MAX_BARS = 48
 """Heads that the ranking draws; its table holds all."""
@@ -113,7 +114,7 @@ def ranking_table(scene: Scene, sweep: Sweep, kind: str, sharpness: list[float])
     ]
     with st.expander("As a table, with layers and MLPs", icon=":material/table:"):
         st.dataframe(rows, hide_index=True)
-        st.download_button(
+        download(
             "Ranking (CSV)",
             lambda: export.metrics_csv(
                 [
@@ -129,9 +130,6 @@ def ranking_table(scene: Scene, sweep: Sweep, kind: str, sharpness: list[float])
                 ]
             ),
             f"{stem_of(scene)}_heads_ranked.csv",
-            "text/csv",
-            icon=":material/download:",
-            on_click="ignore",
         )
 
 

@@ -13,6 +13,7 @@ from tae.ui.causal.controls import choose_cover
 from tae.ui.causal.measure import COVERS, Scene
 from tae.ui.causal.words import about, stem_of
 from tae.ui.charts import picture_chart
+from tae.ui.downloads import download
 from tae.ui.results import as_batch, reconstruct
 
 
@@ -76,15 +77,12 @@ def ask_a_region(scene: Scene) -> None:
         "not add up exactly. Each map has its own colours, from 0 to its largest value."
     )
     st.caption(told)
-    st.download_button(
+    download(
         "Box and maps (NPZ)",
         lambda: export.maps_npz(
             {**found, "box": np.array(box), "reconstruction": recon}, caption=f"{about(scene)} · {told}"
         ),
         f"{stem_of(scene)}_region.npz",
-        "application/octet-stream",
-        icon=":material/download:",
-        on_click="ignore",
     )
 
 

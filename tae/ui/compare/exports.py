@@ -8,6 +8,7 @@ from tae import agreement, export
 from tae.export_pair import pair_figure
 from tae.images import safe_name
 from tae.ui.compare.halves import Half
+from tae.ui.downloads import download
 
 
 def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) -> None:
@@ -25,27 +26,13 @@ def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) ->
 
     with st.popover("Take it with you", icon=":material/download:"):
         with st.container(horizontal=True):
-            for fmt, mime in export.FORMATS:
-                st.download_button(
-                    f"Side by side ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}", mime, on_click="ignore"
-                )
-        st.download_button(
-            "Both maps (NPZ)",
-            lambda: export.maps_npz(arrays, caption=about),
-            f"{stem}.npz",
-            "application/octet-stream",
-            on_click="ignore",
-        )
+            for fmt in export.FORMATS:
+                download(f"Side by side ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
+        download("Both maps (NPZ)", lambda: export.maps_npz(arrays, caption=about), f"{stem}.npz")
         if found is None:
             return
         rows = [
             {"query": query, "row": query // a.grid[1], "column": query % a.grid[1], "jensen_shannon_distance": value}
             for query, value in enumerate(found.distance.tolist())
         ]
-        st.download_button(
-            "Distance of each query (CSV)",
-            lambda: export.metrics_csv(rows),
-            f"{stem}.csv",
-            "text/csv",
-            on_click="ignore",
-        )
+        download("Distance of each query (CSV)", lambda: export.metrics_csv(rows), f"{stem}.csv")

@@ -7,7 +7,8 @@ from streamlit.delta_generator import DeltaGenerator
 from tae import export
 from tae.export_strip import strips_figure
 from tae.images import encode_png, escape_markdown, fit_image, safe_name
-from tae.latent import PATHS, interpolation_gif, neighbours
+from tae.latent import interpolation_gif, neighbours
+from tae.ui.downloads import download
 from tae.ui.latent import measure
 from tae.ui.latent.measure import FRAMES, Scene
 from tae.ui.pictures import Chosen, offered
@@ -33,8 +34,7 @@ def between(scene: Scene) -> None:
             "path",
             st.segmented_control,
             "Way",
-            list(PATHS),
-            format_func=lambda name: PATH_NAMES[name],
+            PATH_NAMES,
             help="Straight: every number changes evenly. Along the sphere: the direction turns evenly, and so does the "
             "length; the way does not cut through the middle, where few pictures are (White 2016).",
         )
@@ -83,30 +83,17 @@ def walk(scene: Scene, other: Chosen, points: np.ndarray, frames: np.ndarray, pa
     about = f"{scene.about} · {PATH_NAMES[path].lower()} to {other.title}"
     row = [(frames[number], f"{POSITIONS[number]} %") for number in few]
     with st.container(horizontal=True, key="expert_latent_walk"):
-        st.download_button(
-            "Animation (GIF)",
-            lambda: interpolation_gif(frames),
-            f"{stem}.gif",
-            "image/gif",
-            icon=":material/download:",
-            on_click="ignore",
-        )
-        for fmt, mime in export.FORMATS:
-            st.download_button(
+        download("Animation (GIF)", lambda: interpolation_gif(frames), f"{stem}.gif")
+        for fmt in export.FORMATS:
+            download(
                 f"Strip ({fmt.upper()})",
                 lambda fmt=fmt: strips_figure([row], about, fmt, not scene.active.is_trained),
                 f"{stem}.{fmt}",
-                mime,
-                icon=":material/download:",
-                on_click="ignore",
             )
-        st.download_button(
+        download(
             "Pictures and latents (NPZ)",
             lambda: export.maps_npz({"frames": frames, "latents": points}, caption=about),
             f"{stem}.npz",
-            "application/octet-stream",
-            icon=":material/download:",
-            on_click="ignore",
         )
     write_link()
 

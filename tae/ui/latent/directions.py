@@ -11,6 +11,7 @@ from tae.export_strip import strips_figure
 from tae.images import encode_png
 from tae.latent import Pca, dimensions_for
 from tae.ui.charts import picture_chart
+from tae.ui.downloads import download
 from tae.ui.guide import prose
 from tae.ui.latent import measure
 from tae.ui.latent.between import three
@@ -73,23 +74,17 @@ def directions(scene: Scene) -> None:
             st.button(
                 "Reset", icon=":material/restart_alt:", disabled=not wanted, on_click=reset_scores, key="latent_reset"
             )
-            st.download_button(
+            download(
                 "Both pictures (PNG)",
                 lambda: strips_figure(
                     [[(plain, "reconstruction"), (changed, "moved")]], about, "png", not scene.active.is_trained
                 ),
                 f"{scene.stem}_directions.png",
-                "image/png",
-                icon=":material/download:",
-                on_click="ignore",
             )
-            st.download_button(
+            download(
                 "Pictures and latents (NPZ)",
                 lambda: export.maps_npz(arrays, caption=about),
                 f"{scene.stem}_directions.npz",
-                "application/octet-stream",
-                icon=":material/download:",
-                on_click="ignore",
             )
     write_link()
 

@@ -9,8 +9,9 @@ import streamlit as st
 
 from tae import export
 from tae.images import Fitted, ImageError, encode_png, escape_markdown
-from tae.latent import METRICS, LatentMap, neighbours
+from tae.latent import LatentMap, neighbours
 from tae.plots.latent import contact_sheet, plot_latent_map, selected_points
+from tae.ui.downloads import download
 from tae.ui.guide import prose
 from tae.ui.latent import measure
 from tae.ui.latent.hover import hover
@@ -37,8 +38,7 @@ def map_section(scene: Scene) -> None:
             "layout",
             st.segmented_control,
             "Layout",
-            list(LAYOUTS),
-            format_func=lambda name: LAYOUTS[name],
+            LAYOUTS,
             help="PCA: the two directions in which the latents vary most. t-SNE: neighbours stay neighbours, and nothing "
             "else is kept.",
         )
@@ -187,21 +187,15 @@ def selection(
         ]
     )
     with st.container(horizontal=True, key="expert_latent_selection"):
-        st.download_button(
+        download(
             "Table (CSV)",
             lambda: export.metrics_csv(rows),
             f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_selection.csv",
-            "text/csv",
-            icon=":material/download:",
-            on_click="ignore",
         )
-        st.download_button(
+        download(
             "Latents (NPZ)",
             lambda: export.maps_npz({"numbers": np.array(points), "latents": latents}, caption=scene.about),
             f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_selection.npz",
-            "application/octet-stream",
-            icon=":material/download:",
-            on_click="ignore",
         )
 
 
@@ -231,8 +225,7 @@ def nearest(scene: Scene) -> None:
             "metric",
             st.segmented_control,
             "Distance",
-            list(METRICS),
-            format_func=lambda name: METRIC_NAMES[name],
+            METRIC_NAMES,
             label_visibility="collapsed",
         )
     numbers, distances = (one[0] for one in neighbours(scene.latent[None], tests.latents, NEAREST, metric))

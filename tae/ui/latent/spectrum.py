@@ -5,6 +5,7 @@ import streamlit as st
 from tae import export
 from tae.latent import dimensions_for, effective_rank, participation_ratio
 from tae.plots.latent import plot_spectrum
+from tae.ui.downloads import download
 from tae.ui.guide import prose
 from tae.ui.latent import measure
 from tae.ui.latent.measure import Scene
@@ -54,11 +55,8 @@ def spectrum(scene: Scene) -> None:
         for one, value in enumerate(pca.variances)
     ]
     with st.container(key="expert_latent_spectrum"):
-        st.download_button(
+        download(
             "Spectrum (CSV)",
             lambda: export.metrics_csv(rows),
             f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_spectrum.csv",
-            "text/csv",
-            icon=":material/download:",
-            on_click="ignore",
         )

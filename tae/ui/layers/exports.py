@@ -10,6 +10,7 @@ from tae.config import PARTS
 from tae.export_strip import strips_figure
 from tae.images import Fitted, safe_name
 from tae.lens import Lens
+from tae.ui.downloads import download
 from tae.ui.layers.measure import Seen
 from tae.ui.layers.strips import status
 from tae.ui.models import Active
@@ -72,12 +73,10 @@ def exports(
         return export.metrics_csv(made)
 
     with st.popover("Take it with you", icon=":material/download:"), st.container(horizontal=True):
-        for fmt, mime in export.FORMATS:
-            st.download_button(
-                f"Strips ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}", mime, on_click="ignore"
-            )
-        st.download_button("Pictures (NPZ)", arrays, f"{stem}.npz", "application/octet-stream", on_click="ignore")
-        st.download_button("PSNR by depth (CSV)", rows, f"{stem}.csv", "text/csv", on_click="ignore")
+        for fmt in export.FORMATS:
+            download(f"Strips ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
+        download("Pictures (NPZ)", arrays, f"{stem}.npz")
+        download("PSNR by depth (CSV)", rows, f"{stem}.csv")
 
 
 def how_to_read() -> None:

@@ -12,6 +12,7 @@ from tae.checkpoint import CheckpointError
 from tae.config import PARTS
 from tae.images import Fitted, encode_png, escape_markdown, safe_name
 from tae.plots.latent import plot_moments
+from tae.ui.downloads import download
 from tae.ui.layers import measure
 from tae.ui.layers.measure import Moment
 from tae.ui.layers.strips import strip
@@ -79,13 +80,8 @@ def through_snapshots(active: Active, chosen: Chosen, fitted: Fitted, moments: l
         for step, value in zip(steps, values, strict=True)
     ]
     with st.container(key="expert_moments"):
-        st.download_button(
-            "PSNR over the training (CSV)",
-            lambda: export.metrics_csv(rows),
-            f"{safe_name(chosen.title)}_training.csv",
-            "text/csv",
-            icon=":material/download:",
-            on_click="ignore",
+        download(
+            "PSNR over the training (CSV)", lambda: export.metrics_csv(rows), f"{safe_name(chosen.title)}_training.csv"
         )
 
 

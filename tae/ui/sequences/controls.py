@@ -78,8 +78,7 @@ def choose_forecast(count: int) -> int | None:
         "forecast",
         st.segmented_control,
         "What is predicted",
-        list(FORECASTS),
-        format_func=lambda way: FORECASTS[way],
+        FORECASTS,
         help=f"One step ahead: each frame from the true ones before it. Roll-out: {STEPS} frames in a row, each prediction "
         "taken for the truth by the next.",
     )

@@ -7,6 +7,7 @@ from tae import export
 from tae.animation import encode_gif
 from tae.export_strip import strips_figure
 from tae.forecast import LINEAR, LSTM, Forecast
+from tae.ui.downloads import download
 from tae.ui.sequences.measure import Scene
 
 
@@ -87,14 +88,14 @@ def take_along(scene: Scene, forecast: Forecast) -> None:
 
     stem = f"{scene.stem}_{'step' if scene.frames_seen is None else f'after_{scene.frames_seen}'}"
     files = [
-        ("Animation (GIF)", f"{stem}.gif", "image/gif", gif),
-        ("Film strip (PNG)", f"{stem}.png", "image/png", lambda: film_strip("png")),
-        ("Film strip (SVG)", f"{stem}.svg", "image/svg+xml", lambda: film_strip("svg")),
-        ("Embeddings (CSV)", f"{scene.stem}_embeddings.csv", "text/csv", embeddings),
-        ("Errors (CSV)", f"{stem}_errors.csv", "text/csv", all_errors),
-        ("All arrays (NPZ)", f"{stem}.npz", "application/octet-stream", arrays),
+        ("Animation (GIF)", f"{stem}.gif", gif),
+        ("Film strip (PNG)", f"{stem}.png", lambda: film_strip("png")),
+        ("Film strip (SVG)", f"{stem}.svg", lambda: film_strip("svg")),
+        ("Embeddings (CSV)", f"{scene.stem}_embeddings.csv", embeddings),
+        ("Errors (CSV)", f"{stem}_errors.csv", all_errors),
+        ("All arrays (NPZ)", f"{stem}.npz", arrays),
     ]
     with st.container(horizontal=True):
-        for label, name, mime, make in files:
-            st.download_button(label, make, name, mime, icon=":material/download:", on_click="ignore")
+        for label, name, make in files:
+            download(label, make, name)
     st.caption(f"The animation shows, from the left or from above: true frame, reconstruction, {predicted}.")

@@ -4,6 +4,7 @@ import streamlit as st
 
 from tae import export, runs
 from tae.images import escape_markdown, safe_name
+from tae.ui.downloads import download
 from tae.ui.train.words import in_bytes, reason
 
 
@@ -51,14 +52,11 @@ def run_actions(run: runs.Run) -> None:
                 else:
                     st.rerun()
         if runs.read_log(run.folder):
-            st.download_button(
+            download(
                 "Log (CSV)",
                 lambda: export.metrics_csv(runs.log_rows(run.folder)),
                 f"{safe_name(run.name)}.csv",
-                "text/csv",
                 key="train_log",
-                icon=":material/download:",
-                on_click="ignore",
             )
         if st.button("Delete…", key="train_delete", icon=":material/delete:", type="tertiary"):
             delete_dialog(run)

@@ -1,0 +1,21 @@
+"""Buttons that hand a file over, which is made once somebody asks for it."""
+
+import mimetypes
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+
+def download(label: str, data: str | Callable[[], bytes], file_name: str, **settings: Any) -> None:
+    """A download button; the page is not drawn anew for it.
+
+    Args:
+        label: On the button.
+        data: The file, or what makes it.
+        file_name: Its ending says of what kind it is.
+        settings: Handed on to `st.download_button`.
+    """
+    mime = mimetypes.guess_type(file_name)[0] or "application/octet-stream"
+    settings = {"icon": ":material/download:", **settings}
+    st.download_button(label, data, file_name, mime, on_click="ignore", **settings)
