@@ -171,14 +171,6 @@ def test_random_weights_are_one_switch_away_and_red(open_page) -> None:
     expect(page.get_by_test_id("stMain")).to_contain_text("decorative")
 
 
-@pytest.mark.parametrize("width", [1400, 800])
-def test_charts_of_the_ranking_stand_beside_each_other_only_where_both_have_room(open_page, width: int) -> None:
-    page = open_page("/causal?causal=ranking", width=width)
-    bars, points = (page.locator(f".st-key-causal_{one}").bounding_box() or {} for one in ("damage", "sharpness"))
-    assert bars["width"] >= 350 and points["width"] >= 350
-    assert (bars["x"] < points["x"]) == (width == 1400)
-
-
 def test_wide_reconstructions_are_seen_below_each_other(open_page) -> None:
     page = open_page("/causal?checkpoint=demo_tiny_1280x152_p32.safetensors")
     for button in page.get_by_test_id("stMain").get_by_role("button", name="(about").all():
@@ -188,15 +180,6 @@ def test_wide_reconstructions_are_seen_below_each_other(open_page) -> None:
     boxes = [one.bounding_box() or {} for one in pictures.all()]
     assert min(box["width"] for box in boxes) > 800
     assert len({box["y"] for box in boxes}) == 6
-
-
-def test_ranking_says_what_stood_in_over_the_test_images(open_page) -> None:
-    page = open_page("/causal?causal=ranking&baseline=zero")
-    page.get_by_text("As a table, with layers and MLPs").click()
-    rows = list(csv.DictReader(io.StringIO(saved(page, "Ranking (CSV)")[1].decode())))
-    assert {row["replaced_by"] for row in rows} == {"zero"}
-    (told,) = {row["test images replaced by"] for row in rows}
-    assert told.startswith("mean over")
 
 
 def test_figures_are_taken_along(open_page) -> None:

@@ -62,6 +62,8 @@ def test_baseline_of_the_ranking_is_chosen_and_goes_along(open_page) -> None:
     settle(page)
     rows = table(page, "Ranking (CSV)")
     assert len(rows) == 36 and {row["replaced_by"] for row in rows} == {"zero"}
+    (told,) = {row["test images replaced by"] for row in rows}  # the study's baseline is its own
+    assert told == "mean over 512 images"
     lost = [float(row["MSE gained"]) for row in rows]
     assert lost == sorted(lost, reverse=True)
 

@@ -1,6 +1,7 @@
 """Charts of pictures and charts beside each other, in a real browser: they suit its window."""
 
 import os
+from collections.abc import Mapping
 
 import pytest
 from playwright.sync_api import Page
@@ -13,7 +14,6 @@ pytestmark = [
 ]
 WIDE = "checkpoint=demo_tiny_1280x152_p32.safetensors"
 ANY_WIDTH = "checkpoint=demo_tiny_Xx152_p32.safetensors"
-WIDTHS = (1400, 800)
 
 
 def drawn(page: Page, key: str) -> dict:
@@ -28,32 +28,48 @@ def drawn(page: Page, key: str) -> dict:
     )
 
 
-@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("model", ["", WIDE, ANY_WIDTH], ids=["square", "wide", "any width"])
-def test_a_strip_fills_its_chart_and_the_chart_its_place(open_page, model: str, width: int) -> None:
-    page = open_page(f"/layers?lens=raw&{model}", width=width)
-    for part in ("encoder", "decoder"):
-        found = drawn(page, f"layers_strip_{part}")
-        assert min(found["x"], found["y"]) > 0.97 and abs(found["over"]) < 2
+def test_strips_and_curves_suit_the_window_also_when_it_changes(open_page, model: str) -> None:
+    page = open_page(f"/layers?lens=raw&{model}", width=1400)
+    heights = []
+    for width in (1400, 800):
+        page.set_viewport_size({"width": width, "height": 900})
+        wide = "document.querySelector('.st-key-layers_strip_encoder .main-svg').clientWidth > 600"
+        page.wait_for_function(f"({wide}) === {str(width == 1400).lower()}")
+        page.wait_for_timeout(500)
+        for part in ("encoder", "decoder"):
+            found = drawn(page, f"layers_strip_{part}")
+            assert min(found["x"], found["y"]) > 0.97 and abs(found["over"]) < 2
+        heights.append(box_of(page, "layers_strip_encoder")["height"])
+        first, second = (box_of(page, f"layers_psnr_{part}") for part in ("encoder", "decoder"))
+        assert first["width"] >= 350 and second["width"] >= 350
+        assert (first["y"] == second["y"]) == (width == 1400)
+    assert heights[1] < 0.8 * heights[0]
 
 
-def test_a_strip_follows_a_window_that_changes(open_page) -> None:
-    page = open_page("/layers", width=1400)
-    before = page.locator(".st-key-layers_strip_encoder").bounding_box()
-    page.set_viewport_size({"width": 800, "height": 900})
-    page.wait_for_function("document.querySelector('.st-key-layers_strip_encoder .main-svg').clientWidth < 600")
-    page.wait_for_timeout(500)
-    after = page.locator(".st-key-layers_strip_encoder").bounding_box()
-    assert before and after and after["height"] < 0.7 * before["height"]
-    found = drawn(page, "layers_strip_encoder")
-    assert min(found["x"], found["y"]) > 0.97 and abs(found["over"]) < 2
+def test_charts_of_the_ranking_stand_beside_each_other_only_where_both_have_room(open_page) -> None:
+    page = open_page("/causal?causal=ranking", width=1400)
+    for width in (1400, 800):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(500)
+        bars, points = (box_of(page, f"causal_{one}") for one in ("damage", "sharpness"))
+        assert bars["width"] >= 350 and points["width"] >= 350
+        assert (bars["x"] < points["x"]) == (width == 1400)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_curves_stand_beside_each_other_only_where_both_have_room(open_page, width: int) -> None:
-    page = open_page("/layers", width=width)
-    first, second = (
-        page.locator(f".st-key-layers_psnr_{part}").bounding_box() or {} for part in ("encoder", "decoder")
-    )
-    assert first["width"] >= 350 and second["width"] >= 350
-    assert (first["y"] == second["y"]) == (width == 1400)
+def test_maps_of_patches_leave_no_bands(open_page) -> None:
+    page = open_page("/causal?causal=effect", width=1400)
+    for width in (1400, 800):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(500)
+        assert abs(drawn(page, "causal_effect")["over"]) < 2
+        panels = page.locator(".st-key-causal_effect .js-plotly-plot").evaluate(
+            "plot => Object.entries(plot._fullLayout).filter(([key]) => /^[xy]axis/.test(key))"
+            ".map(([, axis]) => [axis.domain[1] - axis.domain[0], axis._length])"
+        )
+        sides = [length for _, length in panels]
+        assert max(sides) < 1.05 * min(sides)  # a square picture fills a square
+
+
+def box_of(page: Page, key: str) -> Mapping[str, float]:
+    return page.locator(f".st-key-{key}").bounding_box() or {}  # type: ignore[return-value]
