@@ -27,6 +27,14 @@ SMALL = {
 }
 
 
+LONGEST = ("test_browser_train", "test_distributed", "test_resume")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests come first: at the end, all workers would wait for one of them."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)

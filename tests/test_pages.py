@@ -45,8 +45,7 @@ def open_page(page: str = "Reconstruct", **link: str) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     for name, value in link.items():
         app.query_params[name] = value
-    app.run()
-    return go(app, page)
+    return go(app, page)  # a link opens its page at once
 
 
 def go(app: AppTest, page: str) -> AppTest:
