@@ -32,7 +32,7 @@ from tqdm import tqdm
 from tae.ahead import in_order
 from tae.checkpoint import load_checkpoint
 from tae.config import ModelConfig
-from tae.distributed import World, joined, pick_device
+from tae.distributed import World, joined, leave, pick_device
 from tae.embeddings import FORMAT_VERSION, SUFFIXES, Embeddings, EmbedError, Rows, read_metadata, write_embeddings
 from tae.frames import base_folder, count_frames, find_files, read_frame
 from tae.images import FIT_MODES, ImageError, fit_image, plain_text
@@ -587,4 +587,4 @@ def _report(out: Path, written: Written) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

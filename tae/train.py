@@ -9,7 +9,7 @@ Ctrl-C stops after the current step and saves. The same command with --resume go
 
 import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import tyro
 from tqdm import tqdm
 
 from tae import distributed, runs
-from tae.distributed import World, joined
+from tae.distributed import World, joined, leave
 from tae.sources import ImageSource, open_source
 from tae.trainconfig import TrainConfig, differences
 from tae.trainer import Trainer, TrainingError, TrainRecord, planned
@@ -119,7 +119,7 @@ def _write_failure(world: World, folder: Path, message: str) -> None:
             pass
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     stop_asked = False
 
@@ -138,7 +138,7 @@ def main() -> int:
 
     folder: Path | None = None
     try:
-        config = tyro.cli(TrainConfig, description=__doc__)
+        config = tyro.cli(TrainConfig, args=arguments, description=__doc__)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, ask_to_stop)
         config.model_config  # noqa: B018 (refuses what cannot be built before the images are read)
@@ -208,4 +208,4 @@ def _clock(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

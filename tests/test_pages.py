@@ -465,10 +465,6 @@ def test_presets_table_holds_real_counts_beside_the_diagram_s() -> None:
     assert table.loc["tiny", "Parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert table.loc["xlarge", "Parameters"] == count(PRESETS["xlarge"]).parameters
     assert list(table["Diagram"]) == ["~0.5 M", "~2 M", "~8 M", "~32 M", "~128 M"]
-    app.number_input("models_width").set_value(1280)
-    app.number_input("models_height").set_value(152)
-    run(app)
-    assert list(app.dataframe[0].value["Tokens"]) == [800] * 5
 
 
 def test_preset_size_with_too_many_tokens_is_refused_in_words() -> None:

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tae import load_checkpoint, runs
 from tae.datasets import DemoSource, compose_square
 from tae.model import TransformerAutoencoder
-from tae.train import train
+from tae.train import main, train
 from tae.trainconfig import TrainConfig, command_line, snapshot_steps
 from tae.trainer import TrainingError, TrainRecord, check_compiler, command_words
 from tae.trainlog import make_strip
@@ -406,11 +406,21 @@ def test_ctrl_c_saves_what_has_been_learnt(number: signal.Signals, tmp_path: Pat
         (["tiny", "--resume"], "there is no run to resume"),
     ],
 )
-def test_command_line_refuses_in_words(tmp_path: Path, arguments: list[str], said: str) -> None:
-    process = command(*arguments, cwd=tmp_path)
-    out, errors = process.communicate()
-    assert process.returncode not in (0, 130)
-    assert said in out + errors and "Traceback" not in out + errors
+def test_command_line_refuses_in_words(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # Ctrl-C stays with these tests
+    try:
+        code = main(arguments)
+    except SystemExit as end:  # how the reader of the command line refuses
+        code = end.code
+    assert code not in (0, None, 130)
+    assert said in "".join(capsys.readouterr())
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
