@@ -221,8 +221,9 @@ def test_deletion_and_insertion_come_on_demand() -> None:
     assert max(areas["measured effect"], areas["ink in the patch"]) < areas["random order"]
 
 
-def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(model: TransformerAutoencoder) -> None:
-    own = {"part": "decoder", "layer": "1", "head": "2", "weighting": "values"}
+def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callable[..., Path]) -> None:  # noqa: F811
+    model = load_checkpoint(store("small.safetensors")).model
+    own = {"part": "decoder", "layer": "0", "head": "2", "weighting": "values"}
     app = open_page(PAGE, causal="effect", image="garment-30", box="40-90x60-120", boxed="on", **own)
     choice = MapChoice(**own)  # type: ignore[arg-type]
     name, shown = choice.title(model.config), image("garment-30")
@@ -244,7 +245,7 @@ def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(model: Transf
     assert "counted over the box" in texts(app, "caption")
     app.segmented_control("choose_part").set_value("encoder")
     run(app)
-    assert "Encoder, layer 1, head 2, weighted by value norms" in set(app.dataframe[0].value["predictor"])
+    assert "Encoder, layer 0, head 2, weighted by value norms" in set(app.dataframe[0].value["predictor"])
 
 
 def test_edits_reconstruct_as_the_package_does(model: TransformerAutoencoder) -> None:
