@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import re
 
 import numpy as np
 import pytest
@@ -86,7 +85,8 @@ def test_cover_blank_patches_and_box_choose_what_is_measured(open_page) -> None:
     press(page, "Weighted by value norms", "weighting=values")
     expect(main).to_contain_text("It joins the maps, the scores and the curves below")
     rows = table(page, "Effect and maps (CSV)")
-    assert any(re.search("layer_2.*value_norms", column) for column in rows[0])
+    assert "one_more_map" in rows[0]
+    assert {row["one_more_map_is"] for row in rows} == {"Encoder, layer 2, mean of 4 heads, weighted by value norms"}
     assert len(rows) == 169 and not any(np.isnan(float(row["measured_effect"])) for row in rows)
     assert {row["covered_with"] for row in rows} == {"The picture's mean grey"}
     assert {row["counted_over"] for row in rows} == {"rows 40 to 89, columns 60 to 119"}

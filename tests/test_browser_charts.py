@@ -71,5 +71,20 @@ def test_maps_of_patches_leave_no_bands(open_page) -> None:
         assert max(sides) < 1.05 * min(sides)  # a square picture fills a square
 
 
+def test_maps_fill_the_screen_where_that_is_asked_and_come_back(open_page) -> None:
+    page = open_page("/causal?causal=effect", width=1400)
+    chart = page.locator(".st-key-causal_effect")
+    before = box_of(page, "causal_effect")["height"]
+    chart.locator(".stPlotlyChart").hover()
+    chart.get_by_role("button", name="Fullscreen").click()
+    page.wait_for_timeout(800)
+    drawn_height = chart.locator(".main-svg").first.bounding_box() or {}
+    place = chart.locator(".stPlotlyChart").bounding_box() or {}
+    assert 800 < place["height"] <= 900 and abs(place["height"] - drawn_height["height"]) < 30
+    chart.get_by_role("button", name="Close fullscreen").click()
+    page.wait_for_timeout(800)
+    assert abs(box_of(page, "causal_effect")["height"] - before) < 2 and abs(drawn(page, "causal_effect")["over"]) < 2
+
+
 def box_of(page: Page, key: str) -> Mapping[str, float]:
     return page.locator(f".st-key-{key}").bounding_box() or {}  # type: ignore[return-value]

@@ -130,8 +130,10 @@ def test_overlap_of_the_strongest_by_hand():
     assert causal.top_overlap(a, np.array([0, 0, 0, 0, 0, 0, 0, 9, 0, 8]), 0.2) == 0.5  # 9 and 8 against 7 and 9
     # The last place is shared: 9 is in, 8 and 7 are in by half.
     assert causal.top_overlap(a, np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 9]), 0.2) == 0.75
-    # A constant ranking knows nothing: as much in common as by chance.
-    assert causal.top_overlap(a, np.ones(10), 0.2) == pytest.approx(0.2)
+    # A constant ranking knows nothing.
+    assert math.isnan(causal.top_overlap(a, np.ones(10), 0.2)) and math.isnan(
+        causal.top_overlap(np.ones(10), np.ones(10))
+    )
     assert causal.top_overlap(a, torch.from_numpy(a), 0.01) == 1  # at least one patch
     assert math.isnan(causal.top_overlap(np.ones(0), np.ones(0)))
 
@@ -143,7 +145,10 @@ def test_overlap_is_symmetric_and_between_0_and_1(values, share, seed):
     a = np.array(values, float)
     b = np.random.default_rng(seed).permutation(a)
     overlap = causal.top_overlap(a, b, share)
-    assert overlap == pytest.approx(causal.top_overlap(b, a, share))
+    assert overlap == pytest.approx(causal.top_overlap(b, a, share), nan_ok=True)
+    assert math.isnan(overlap) == (len(set(values)) == 1)
+    if math.isnan(overlap):
+        return
     assert -1e-12 <= overlap <= 1 + 1e-12
     assert causal.top_overlap(a, a, share) == pytest.approx(1)
 
@@ -159,7 +164,7 @@ def test_a_score_is_spearman_and_overlap_with_intervals_around_them():
     scores = causal.score(predicted, effect)
     for name, one in predicted.items():
         assert scores.spearman[name].value == pytest.approx(causal.spearman(one, effect), nan_ok=True)
-        assert scores.overlap[name].value == pytest.approx(causal.top_overlap(one, effect))
+        assert scores.overlap[name].value == pytest.approx(causal.top_overlap(one, effect), nan_ok=True)
     rank = scores.spearman["rollout"]
     assert 0.8 < rank.low < rank.value < rank.high <= 1
     chance = scores.spearman["ink in the patch"]
@@ -297,6 +302,9 @@ def test_ties_come_in_random_order_the_same_for_the_same_seed(small_model):
     first, again = (causal.deletion_insertion(model, image, maps) for _ in range(2))
     assert first["constant"].deletion.tolist() == again["constant"].deletion.tolist()
     assert first["constant"].deletion.tolist() != first["also"].deletion.tolist()
+    alone = causal.deletion_insertion(model, image, {"also": maps["also"]})  # whatever other maps there are
+    for name in ("also", "random order"):
+        assert alone[name].deletion == pytest.approx(first[name].deletion, abs=1e-12)  # in other batches
     other = causal.deletion_insertion(model, image, maps, seed=1)
     assert first["constant"].deletion.tolist() != other["constant"].deletion.tolist()
 

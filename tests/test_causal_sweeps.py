@@ -330,20 +330,26 @@ def test_the_headline_says_what_gains_and_what_costs_nothing(uniform, another, s
 
 
 @pytest.mark.parametrize(
-    ("agreement", "said"),
+    ("agreement", "high", "said"),
     [
         (
             -0.4,
+            -0.1,
             "every attention map disagrees with measured effect (at best -0.40, rollout; ink in the patch alone: 0.00)",
         ),
-        (-0.001, "rollout agrees with measured effect at 0.00 (ink in the patch alone: 0.00)"),
+        (
+            -0.4,
+            0.1,
+            "no attention map tells the measured effect (at best -0.40, rollout; ink in the patch alone: 0.00)",
+        ),
+        (-0.001, 0.1, "rollout agrees with measured effect at 0.00 (ink in the patch alone: 0.00)"),
     ],
 )
-def test_the_headline_does_not_call_a_disagreement_an_agreement(agreement, said, one_picture):
+def test_the_headline_does_not_call_a_disagreement_an_agreement(agreement, high, said, one_picture):
     model, picture = one_picture()
     scores = Scores(
         {
-            "rollout": Interval(agreement, -0.5, 0.1),
+            "rollout": Interval(agreement, -0.5, high),
             "ink in the patch": Interval(-0.001, -0.4, 0.6),
             "received attention, average": Interval(agreement - 0.1, -0.6, 0.1),
         },

@@ -23,7 +23,7 @@ from tae.config import preset_config
 from tae.datasets import DemoSource
 from tae.gallery import gallery
 from tae.images import Fitted
-from tae.maps import MapChoice, compute_map
+from tae.maps import MapChoice, compute, compute_map
 from tae.model import TransformerAutoencoder
 from tae.ui import work
 from tae.ui.causal import measure
@@ -127,7 +127,7 @@ def test_what_another_model_had_knocked_out_comes_back_by_undo_once_it_is_chosen
     app = open_page(PAGE, causal="knock", changes="encoder/2/1", checkpoint="demo.safetensors")
     app.selectbox("choose_checkpoint").set_value("small.safetensors")
     run(app)
-    assert "1 change is left out: this model has no such part" in texts(app, "info")
+    assert "1 change is left out: it does not fit this model" in texts(app, "info")
     assert app.session_state.changes == "" and app.button("causal_undo").disabled
     app.selectbox("choose_checkpoint").set_value("demo.safetensors")
     run(app)
@@ -226,7 +226,7 @@ def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callab
     own = {"part": "decoder", "layer": "0", "head": "2", "weighting": "values"}
     app = open_page(PAGE, causal="effect", image="garment-30", box="40-90x60-120", boxed="on", **own)
     choice = MapChoice(**own)  # type: ignore[arg-type]
-    name, shown = choice.title(model.config), image("garment-30")
+    name, shown = "one more map", image("garment-30")
     values = received(compute_map(model, shown, choice))
     box, tokens = causal.Box(40, 60, 90, 120), causal.foreground_tokens(shown, model.config)
     effect = causal.occlusion_effect(model, shown, tokens=tokens, region=box)
@@ -245,7 +245,40 @@ def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callab
     assert "counted over the box" in texts(app, "caption")
     app.segmented_control("choose_part").set_value("encoder")
     run(app)
-    assert "Encoder, layer 0, head 2, weighted by value norms" in set(app.dataframe[0].value["predictor"])
+    assert "One more map: Encoder, layer 0, head 2, weighted by value norms" in texts(app, "caption")
+
+
+def test_one_more_map_says_what_it_hides_and_whether_it_is_uniform(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="effect", image="garment-30", layer="rollout", discard="0.9")
+    computed = compute(model, image("garment-30"), MapChoice(layer="rollout", discard=0.9))
+    told = texts(app, "caption")
+    assert f"{computed.hidden_mass:.1%} of all its weight hidden" in told
+    assert "N 169 · head_dim 32: other weights could give the same output" in told
+    assert "recomputed weights @ V differ from the fused output" in told and "practically uniform" not in told
+
+
+def test_maps_that_are_practically_uniform_are_called_so(store: Callable[..., Path]) -> None:  # noqa: F811
+    def flatten(model: TransformerAutoencoder) -> None:
+        model.encoder.blocks[0].attn.qkv.weight[:256] = 0  # queries and keys
+        model.encoder.blocks[0].attn.qkv.bias[:256] = 0
+
+    store("flat.safetensors", flatten)
+    told = texts(open_page(PAGE, causal="effect"), "caption")
+    assert "practically uniform, no weight reaches 1.5 x uniform: received attention, average" in told
+
+
+def test_the_spread_between_heads_is_in_multiples_of_the_uniform_weight(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="effect", image="garment-30", layer="1", head="spread")
+    values = received(compute_map(model, image("garment-30"), MapChoice(layer="1", head="spread"))) * 169
+    drawn = numbers(figures(app)[0]["data"][-1]["z"], (13, 13)).astype(float).ravel()
+    np.testing.assert_allclose(drawn, values, rtol=1e-3, atol=1e-6)
+
+
+def test_a_white_picture_has_no_scores(shelf: Path) -> None:  # noqa: F811
+    shutil.copy(ROOT / "checkpoints" / DEMO, shelf / "demo.safetensors")
+    app = open_page(PAGE, causal="effect", image="blank", blank="on")
+    assert set(app.dataframe[0].value["top tenth shared (95 %)"]) == {"not defined"}
+    assert "nan" not in texts(app, "markdown", "caption")
 
 
 def test_edits_reconstruct_as_the_package_does(model: TransformerAutoencoder) -> None:

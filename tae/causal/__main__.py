@@ -93,12 +93,20 @@ def run(config: StudyConfig) -> tuple[Path, Study]:
     records = _records(begun, mark)
     if not records:
         begun.write_text(json.dumps({"fingerprint": mark}) + "\n")
-    with open(begun, "a") as file, tqdm(total=len(images), initial=len(records), unit=" images", disable=None) as bar:
-        for record in study_images(model, images, baseline, first=len(records)):
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            records.append(record)
-            bar.update()
+    try:
+        with (
+            open(begun, "a") as file,
+            tqdm(total=len(images), initial=len(records), unit=" images", disable=None) as bar,
+        ):
+            for record in study_images(model, images, baseline, first=len(records)):
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                records.append(record)
+                bar.update()
+    except ValueError:
+        if not records:  # nothing to go on with
+            begun.unlink()
+        raise
     has_attention = all(np.prod(model.config.grid_for(image.shape[1])) > 1 for image in images)
     study = summarise(records, loaded.digest, data, baseline.title, has_attention)
     is_text = out.suffix.lower() == ".md"

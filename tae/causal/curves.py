@@ -1,5 +1,6 @@
 """Deletion and insertion: patches covered, or uncovered, in the order that a map gives them."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -83,8 +84,12 @@ def deletion_insertion(
     for name, one in maps.items():
         if one.shape != (num_tokens,):
             raise ValueError(f"map {name} must be ({num_tokens},), got {tuple(one.shape)}")
-    random = np.random.default_rng(seed)
-    orders = [_order(one.numpy(force=True)[tokens], random) for one in maps.values()]
+    # Random orders, and each map's ties, are the same whatever other maps there are.
+    random = np.random.default_rng([seed, 0])
+    orders = [
+        _order(one.numpy(force=True)[tokens], np.random.default_rng([seed, zlib.crc32(name.encode())]))
+        for name, one in maps.items()
+    ]
     orders += [random.permutation(len(tokens)) for _ in range(random_orders)]
     counts = np.unique(np.linspace(0, len(tokens), min(steps, len(tokens)) + 1).round().astype(int))
     is_covered = _covered_sets(orders, tokens, counts, num_tokens)

@@ -91,8 +91,8 @@ def spearman(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
 def top_overlap(a: Tensor | np.ndarray, b: Tensor | np.ndarray, share: float = TOP_SHARE) -> float:
     """How many of the strongest share of the patches two (T,) have in common, as a part of them, in [0, 1].
 
-    Patches that tie for the last places share them; of two constant rankings nothing can be told, they overlap wholly.
-    By chance it is about `share`. nan for no patch.
+    Patches that tie for the last places share them. By chance it is about `share`. nan where nothing can be told: for no
+    patch, and where one of the two is constant.
     """
     a, b = _array(a), _array(b)
     return float(_overlaps(a[None], b[None], share)[0]) if len(a) else math.nan
@@ -100,7 +100,7 @@ def top_overlap(a: Tensor | np.ndarray, b: Tensor | np.ndarray, share: float = T
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its bootstrap 95 % interval (percentiles, Efron 1979).
+    """A figure and its bootstrap 95 % interval (percentiles, Efron 1979), "not defined" in words where it is nan.
 
     nan where it is undefined; the ends also where there are fewer than `MIN_COUNT` images or patches.
     """
@@ -110,6 +110,8 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "not defined"
         if math.isnan(self.low):
             return f"{self.value:z.2f}"
         return f"{self.value:z.2f} ({self.low:z.2f} to {self.high:z.2f})"
@@ -265,7 +267,8 @@ def _spearmans(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _overlaps(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
     """Row by row (R, T) -> (R,)."""
     count = max(1, round(share * a.shape[1]))
-    return np.minimum(_membership(a, count), _membership(b, count)).sum(axis=1) / count
+    found = np.minimum(_membership(a, count), _membership(b, count)).sum(axis=1) / count
+    return np.where((np.ptp(a, axis=1) > 0) & (np.ptp(b, axis=1) > 0), found, math.nan)
 
 
 def _membership(values: np.ndarray, count: int) -> np.ndarray:

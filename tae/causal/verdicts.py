@@ -222,7 +222,9 @@ def headline(found: Necessity, sweep: Sweep, scores: Scores | None = None) -> st
         attention, trivial = scores.best_attention, scores.best_trivial
         agreement = f"{scores.spearman[attention].value:z.2f}"
         beside = f"{trivial} alone: {scores.spearman[trivial].value:z.2f}"
-        if agreement.startswith("-"):
+        if agreement.startswith("-") and not scores.spearman[attention].high < 0:
+            said += f"; no attention map tells the measured effect (at best {agreement}, {attention}; {beside})"
+        elif agreement.startswith("-"):
             said += f"; every attention map disagrees with measured effect (at best {agreement}, {attention}; {beside})"
         else:
             said += f"; {attention} agrees with measured effect at {agreement} ({beside})"

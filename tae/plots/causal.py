@@ -447,7 +447,13 @@ def selected_box(selection: dict, shape: tuple[int, int]) -> tuple[int, int, int
 def _panel_title(one: PatchMap, letters: int) -> list[str]:
     """Its lines, of about so many letters: what the map is, and below it, smaller, the rest and the range of its colours."""
     first, *more = textwrap.wrap(one.title, letters)
-    colours = f"0 to {_top(one):.3g} {one.unit}".replace(" ", "\xa0")  # never broken itself
+    values = np.asarray(one.values, np.float64)
+    colours = f"0 to {_top(one):.3g} {one.unit}"
+    if not np.isfinite(values).any():
+        colours = "nothing measured"
+    elif np.nanmax(values) <= 0:
+        colours = "0 everywhere"
+    colours = colours.replace(" ", "\xa0")  # never broken itself
     rest = f"{' '.join(more)}, {colours}" if more else colours
     lines = textwrap.wrap(rest, letters + letters // 6, break_long_words=False)
     return [f"<b>{first.rstrip(',')}</b>", *(f"<span style='font-size:11px'>{line}</span>" for line in lines)]

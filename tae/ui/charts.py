@@ -16,7 +16,8 @@ def picture_chart(figure: go.Figure, key: str, **settings: Any) -> None:
     """
     layout = figure.layout
     per_width, words = layout.meta["per_width"], layout.margin.t + layout.margin.b  # type: ignore[attr-defined]
-    chart = f".stMain .st-key-{key}"
+    # Where somebody looks at it full screen, the window says how high it is.
+    chart = f".stMain .st-key-{key}:not(:has([data-title='Close fullscreen']))"
     st.html(
         f"<style>{chart} {{container-type: inline-size}} {chart}, {chart} > div {{height: auto; flex-basis: auto}}"
         f" {chart} .stPlotlyChart {{height: calc({100 * per_width:.3f}cqw + {words}px)}}</style>"

@@ -6,16 +6,17 @@ import numpy as np
 import streamlit as st
 
 from tae import export, plots
-from tae.attention import received
+from tae.attention import is_practically_uniform, received
 from tae.causal import GRADIENT, MAPS, TRIVIAL, Box, Study, which_wins
 from tae.images import escape_markdown, safe_name
 from tae.maps import MapChoice
+from tae.report.findings import differs
 from tae.ui.attention.controls import settings
-from tae.ui.attention.measure import one_map
+from tae.ui.attention.measure import one_map, recomputation_errors
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover, switch
 from tae.ui.causal.headline import PLAIN_EFFECT
-from tae.ui.causal.measure import COVERS, MEASURED, Effect, Scene
+from tae.ui.causal.measure import COVERS, MEASURED, OWN, Effect, Scene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.causal.words import about, no_study, stem_of
 from tae.ui.charts import picture_chart
@@ -56,8 +57,8 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
     else:
         st.markdown(said)
     if own not in MAPS.values():
-        effect = measure.with_map(scene, effect, own.title(scene.config), received_in(scene, own))
-    maps = effect_maps(scene, effect)
+        effect = measure.with_map(effect, received_in(scene, own))
+    maps = effect_maps(scene, effect, own)
     picture_chart(
         plots.plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
         key="causal_effect",
@@ -68,7 +69,7 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
     told = (
         f"{len(effect.tokens)} of {scene.num_tokens} patches covered with: {COVERS[name].lower()}; change counted over {where}. "
         "Attention is the weight that a patch receives, mean over queries, in the encoder where nothing else is said. Each map "
-        "has its own colours, from 0 to its largest value."
+        f"has its own colours, from 0 to its largest value, and is drawn patch by patch, not smoothed. {status(scene, own)}"
     )
     st.caption(told)
     scores_of(scene, effect)
@@ -82,6 +83,7 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
             "image": scene.chosen.title,
             "checkpoint": scene.active.title,
             "covered_with": COVERS[name],
+            **({"one_more_map_is": own.title(scene.config)} if OWN in effect.predicted else {}),
             "counted_over": box_title(region) if region else where,
             "patch": token,
             "row": token // columns,
@@ -120,7 +122,31 @@ def received_in(scene: Scene, choice: MapChoice) -> np.ndarray:
     return received(one_map(scene.active, scene.fitted, choice).weights).numpy().astype(np.float32)
 
 
-def effect_maps(scene: Scene, effect: Effect) -> list[plots.PatchMap]:
+def status(scene: Scene, own: MapChoice) -> str:
+    """What to know of the attention maps before believing them, in one line."""
+    num_tokens, head_dim = scene.num_tokens, scene.config.head_dim
+    chosen = [*MAPS.items(), *([] if own in MAPS.values() else [(OWN, own)])]
+    found = {name: one_map(scene.active, scene.fitted, choice) for name, choice in chosen}
+    parts = dict.fromkeys(choice.part for _, choice in chosen)
+    error = max(max(recomputation_errors(scene.active, scene.fitted, part)) for part in parts)
+    facts = [] if own in MAPS.values() else [f"One more map: {own.title(scene.config)}"]
+    if own.discard:
+        facts.append(f"{found[OWN].hidden_mass:.1%} of all its weight hidden")
+    facts.append(f"N {num_tokens} · head_dim {head_dim}")
+    if num_tokens > head_dim:
+        facts[-1] += ": other weights could give the same output (Brunner 2020)"
+    facts.append(differs(error))
+    flat = [
+        name
+        for name, choice in chosen
+        if choice.head != "spread" and is_practically_uniform(np.array(found[name].weights))
+    ]
+    if flat:
+        facts.append(f"practically uniform, no weight reaches 1.5 x uniform: {', '.join(flat)}")
+    return " · ".join(facts) + "."
+
+
+def effect_maps(scene: Scene, effect: Effect, own: MapChoice) -> list[plots.PatchMap]:
     """The measured effect, and what attention and gradients say of every patch."""
     whole = np.full(scene.num_tokens, math.nan)
     whole[effect.tokens] = effect.effect
@@ -131,7 +157,9 @@ def effect_maps(scene: Scene, effect: Effect) -> list[plots.PatchMap]:
         if name == GRADIENT:
             maps.append(plots.PatchMap(name, values, "ink"))
         else:
-            maps.append(plots.PatchMap(name, values / values.mean(), "x uniform"))
+            is_spread = name == OWN and own.head == "spread"
+            unit = "x uniform, spread between heads" if is_spread else "x uniform"
+            maps.append(plots.PatchMap(name, values * scene.num_tokens, unit))
     return maps
 
 

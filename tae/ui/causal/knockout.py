@@ -30,8 +30,8 @@ def knock_out(scene: Scene) -> None:
     active, refused = measure.interventions_of(st.session_state.changes, scene.config, scene.num_tokens)
     if refused:
         set_changes(to_text(active))
-        left_out = "1 change is" if refused == 1 else f"{refused} changes are"
-        st.info(f"{left_out} left out: this model has no such part.", icon=":material/info:")
+        left_out = "1 change is left out: it does" if refused == 1 else f"{refused} changes are left out: they do"
+        st.info(f"{left_out} not fit this model.", icon=":material/info:")
     st.session_state.changes = to_text(active)
     kind = choose_baseline()
     with st.container(key="causal_columns"):

@@ -34,6 +34,8 @@ COVERS = {
 }
 MEASURED = "measured effect"
 """Stands beside the maps that would tell it."""
+OWN = "one more map"
+"""The map that somebody chose to stand beside the others."""
 BASELINES = {"mean": "Mean over test images", "zero": "Zero", "resample": "The other picture's"}
 
 
@@ -362,16 +364,18 @@ def find_effect(
     return measured(widget, key, "Covering patches", lambda: scene.seconds(len(tokens) + 4), compute)
 
 
-def with_map(scene: Scene, effect: Effect, name: str, values: np.ndarray) -> Effect:
+def with_map(effect: Effect, values: np.ndarray) -> Effect:
     """An effect beside one more map that may tell it, (N,)."""
-    marks = (effect.tokens, effect.effect, values)
-    key = hashlib.sha256(b"|".join(one.tobytes() for one in marks)).hexdigest()
-    return _with_map(f"{scene.key}|{key}", name, effect, values)
+    return _with_map(_digest(effect.tokens, effect.effect, values), effect, values)
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    return hashlib.sha256(b"|".join(one.tobytes() for one in arrays)).hexdigest()
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _with_map(key: str, name: str, _effect: Effect, _values: np.ndarray) -> Effect:
-    predicted = {**_effect.predicted, name: read_only(_values)}
+def _with_map(digest: str, _effect: Effect, _values: np.ndarray) -> Effect:
+    predicted = {**_effect.predicted, OWN: read_only(_values)}
     tensors = {one: torch.from_numpy(np.array(values)) for one, values in predicted.items()}
     scores = causal.score(tensors, torch.from_numpy(np.array(_effect.effect)), _effect.tokens.tolist())
     return Effect(_effect.tokens, _effect.effect, predicted, scores)
@@ -393,7 +397,7 @@ def find_curves(scene: Scene, cover_name: str, effect: Effect, region: Box | Non
         return causal.deletion_insertion(model, image, maps, covered_with, region=region, progress=progress)
 
     passes = 2 * (len(maps) + 5) * 16  # maps and random orders, both ways, in steps
-    key = f"{scene.key}|{cover_name}|{region}|{len(effect.tokens)}|{'|'.join(maps)}"
+    key = f"{scene.key}|{cover_name}|{region}|{_digest(*(one.numpy() for one in maps.values()))}"
     return measured("curves", key, "Covering and uncovering in order", lambda: scene.seconds(passes), compute)
 
 

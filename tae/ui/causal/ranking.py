@@ -7,6 +7,7 @@ import streamlit as st
 
 from tae import export, plots
 from tae.causal import Sweep, spearman
+from tae.causal.predictors import MIN_COUNT
 from tae.config import PARTS
 from tae.images import escape_markdown
 from tae.ui.attention.measure import head_statistics
@@ -35,8 +36,8 @@ def ranking(scene: Scene, sweep: Sweep | None) -> None:
     said = (
         f"Over these {len(heads)} heads, how sharp a head's attention looks and what it costs to lose it agree at "
         f"{agrees:.2f} (rank correlation)."
-        if math.isfinite(agrees)
-        else "How sharp a head's attention looks and what it costs cannot be compared: all heads are alike."
+        if math.isfinite(agrees) and len(heads) >= MIN_COUNT
+        else "How sharp a head's attention looks and what it costs cannot be compared: heads are too few, or all alike."
     )
     st.markdown(
         f"{said} Heads are knocked out **one at a time, which hides redundancy**: two heads that stand in for each other look "

@@ -161,7 +161,7 @@ def selection(
             tests.thumbnail(number) if number < len(tests) else own[number - len(tests)][1].pixels
             for number in points[:MAX_GALLERY]
         ]
-        columns = 6 if not scene.is_wide else 4
+        columns = 6 if not scene.is_wide else 4 if width <= 5 * height else 2
         sheet = contact_sheet(shown, width + 4, min(columns, len(shown)), height + 4)
         st.image(encode_png(sheet), width="stretch" if len(shown) >= columns else "content", alt="The chosen pictures")
     rows = [
