@@ -74,7 +74,9 @@ def plot_latent_map(
                 "showscale": place == 0,
                 "cmin": float(np.min(values)),
                 "cmax": float(np.max(values)),
-                "colorbar": colour_bar(html.escape(value_title)),
+                # Of its own length: the map is lower than its place where the window is narrow.
+                "colorbar": colour_bar(html.escape(value_title))
+                | {"lenmode": "pixels", "len": 190, "y": 1, "yanchor": "top"},
             }
             told = f"<br>{html.escape(value_title)} %{{marker.color:.4g}}"
         group = f"<br>{html.escape(kind)}" if kind else ""
