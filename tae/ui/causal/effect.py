@@ -1,7 +1,5 @@
 """Attention against effect: what covering each patch does, beside maps and guesses that would tell it."""
 
-import math
-
 import numpy as np
 import streamlit as st
 
@@ -75,9 +73,10 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
     scores_of(scene, effect)
     deletion_insertion(scene, name, effect, region)
     columns = scene.grid[1]
-    whole = np.full(scene.num_tokens, math.nan)
-    whole[effect.tokens] = effect.effect
-    arrays = {"measured_effect": whole, **{safe_name(key): one for key, one in effect.predicted.items()}}
+    arrays = {
+        "measured_effect": effect.over(scene.num_tokens),
+        **{safe_name(key): one for key, one in effect.predicted.items()},
+    }
     rows = [
         {
             "image": scene.chosen.title,
@@ -148,9 +147,7 @@ def status(scene: Scene, own: MapChoice) -> str:
 
 def effect_maps(scene: Scene, effect: Effect, own: MapChoice) -> list[plots.PatchMap]:
     """The measured effect, and what attention and gradients say of every patch."""
-    whole = np.full(scene.num_tokens, math.nan)
-    whole[effect.tokens] = effect.effect
-    maps = [plots.PatchMap(MEASURED, whole, "squared change")]
+    maps = [plots.PatchMap(MEASURED, effect.over(scene.num_tokens), "squared change")]
     for name, values in effect.predicted.items():
         if name in TRIVIAL:
             continue

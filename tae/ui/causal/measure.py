@@ -1,6 +1,7 @@
 """What the page "Does it matter?" measures of a picture and a model, kept for all sessions; verdicts for other pages."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -101,6 +102,12 @@ class Effect:
     effect: np.ndarray
     predicted: dict[str, np.ndarray]
     scores: Scores
+
+    def over(self, num_tokens: int, unmeasured: float = math.nan) -> np.ndarray:
+        """(N,) the effect of every patch; `unmeasured` where none was measured."""
+        whole = np.full(num_tokens, unmeasured, np.float64)
+        whole[self.tokens] = self.effect
+        return whole
 
 
 @dataclass(frozen=True)
@@ -388,8 +395,7 @@ def find_curves(scene: Scene, cover_name: str, effect: Effect, region: Box | Non
         ValueError: If the cover changes nothing.
     """
     maps = {name: torch.from_numpy(np.array(one)) for name, one in effect.predicted.items() if name != "random"}
-    maps[MEASURED] = torch.zeros(scene.num_tokens)
-    maps[MEASURED][torch.from_numpy(np.array(effect.tokens))] = torch.from_numpy(np.array(effect.effect))
+    maps[MEASURED] = torch.from_numpy(effect.over(scene.num_tokens, 0))
 
     def compute(progress: Progress) -> dict[str, Curves]:
         model, image = scene.active.loaded.model, as_batch(scene.fitted)
