@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 import tyro
 
-from tae.model import TransformerAutoencoder, create_autoencoder
+from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
 
 RESULTS = Path(__file__).parent / "results"
 CASES = {169: ((201, 201), 16), 800: ((152, 1280), 16), 3040: ((152, 1280), 8)}

@@ -20,10 +20,11 @@ import tyro
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tae.datasets import DemoSource, to_batch
-from tae.evaluate import reconstruct
-from tae.metrics import psnr_of
-from tae.optim import set_lr, squared_errors
+from tae.analysis.evaluate import reconstruct
+from tae.data.batches import to_batch
+from tae.data.demo import DemoSource
+from tae.model.metrics import psnr_of
+from tae.training.optim import set_lr, squared_errors
 
 
 class ConvAutoencoder(nn.Module):

@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from benchmarks.attention_maps import RESULTS, quartiles, words
-from tae import causal
-from tae.causal import Knockout
-from tae.causal.prefix import images_at_once
-from tae.model import TransformerAutoencoder, create_autoencoder
+from tae.analysis import causal
+from tae.analysis.causal import Knockout
+from tae.analysis.causal.prefix import images_at_once
+from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
 
 PATCH_SIZES = {169: 16, 676: 8}
 """N of 201x201 -> patch_size."""

@@ -23,9 +23,10 @@ import torch
 import tyro
 from playwright.sync_api import Browser, Page
 
-from tae.config import preset_config
-from tae.datasets import DemoSource, to_batch
-from tae.model import TransformerAutoencoder
+from tae.data.batches import to_batch
+from tae.data.demo import DemoSource
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import preset_config
 from tests.browser import ROOT, running_app, running_browser
 
 RESULTS = Path(__file__).parent / "results"

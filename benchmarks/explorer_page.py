@@ -10,14 +10,13 @@ import streamlit as st
 import torch
 from streamlit.components.v2 import component
 
-from tae import explorer
-from tae.colour_range import colour_tops
-from tae.config import ModelConfig, preset_config
-from tae.datasets import DemoSource
-from tae.explorer.payload import View, for_streamlit, payload, side
-from tae.maps import MapChoice, compute_map
-from tae.model import TransformerAutoencoder
+from tae.analysis.maps import MapChoice, colour_tops, compute_map
+from tae.data.demo import DemoSource
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import ModelConfig, preset_config
 from tae.plots import plot_attention_map, plot_patch_attention, selected_token
+from tae.web.component import read_script, read_style
+from tae.web.explorer.payload import View, for_streamlit, payload, side
 
 SHAPES: dict[int, ModelConfig] = {
     169: preset_config("tiny", input_size=(201, 201), patch_size=16),
@@ -25,7 +24,7 @@ SHAPES: dict[int, ModelConfig] = {
     3040: preset_config("tiny", input_size=(152, 1280), patch_size=8),
 }
 """By number of tokens; random weights, which take the same time and as many bytes as trained ones."""
-mount = component("benchmark_explorer", css=explorer.style(), js=explorer.script())
+mount = component("benchmark_explorer", css=read_style("explorer"), js=read_script("explorer"))
 
 
 def maps_of(tokens: int) -> list[str]:

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 import tyro
 
-from tae import latent
-from tae.checkpoint import Loaded, load_checkpoint
-from tae.config import PARTS
-from tae.datasets import DemoSource, to_batch
-from tae.lens import Lens, depth_names, lens_path, load_lens, look
-from tae.metrics import psnr_of
+from tae.analysis import latent
+from tae.analysis.lens import Lens, depth_names, lens_path, load_lens, look
+from tae.data.batches import to_batch
+from tae.data.demo import DemoSource
+from tae.model.config import PARTS
+from tae.model.metrics import psnr_of
+from tae.store.checkpoint import Loaded, load_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
 DIMENSIONS = (8, 32)

@@ -23,11 +23,11 @@ import torch
 import tyro
 from PIL import Image
 
-from tae.loader import Loader
-from tae.model import TransformerAutoencoder
-from tae.optim import make_optimizers
-from tae.sources import FileSource
-from tae.trainconfig import TrainConfig
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.training.config import TrainConfig
+from tae.training.loader import Loader
+from tae.training.optim import make_optimizers
+from tae.training.sources import FileSource
 
 RESULTS = Path(__file__).parent / "results"
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")

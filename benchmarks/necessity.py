@@ -16,9 +16,10 @@ import numpy as np
 import torch
 import tyro
 
-from tae import attention, causal
-from tae.checkpoint import load_checkpoint
-from tae.datasets import DemoSource, to_batch
+from tae.analysis import attention, causal
+from tae.data.batches import to_batch
+from tae.data.demo import DemoSource
+from tae.store.checkpoint import load_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 16

@@ -22,11 +22,12 @@ import tyro
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from tae.config import ModelConfig, preset_config
-from tae.model import TransformerAutoencoder
-from tae.optim import WeightAverage, make_optimizers
-from tae.plan import Precision, calibrate, forward_loss, plan
-from tae.trainconfig import TrainConfig
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import ModelConfig, preset_config
+from tae.plan import Precision
+from tae.training.config import TrainConfig
+from tae.training.optim import WeightAverage, make_optimizers
+from tae.training.plan import calibrate, forward_loss, plan
 
 RESULTS = Path(__file__).parent / "results"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")

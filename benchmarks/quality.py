@@ -18,10 +18,11 @@ import tyro
 from safetensors.torch import load_file
 
 from benchmarks.baselines import ConvAutoencoder, Pca
-from tae.checkpoint import load_checkpoint
-from tae.datasets import DemoSource, compose_centred, load_garments, to_batch
-from tae.evaluate import reconstruct, summarise
-from tae.metrics import r2, seam_ratio
+from tae.analysis.evaluate import reconstruct, summarise
+from tae.data.batches import to_batch
+from tae.data.demo import DemoSource, compose_centred, load_garments
+from tae.model.metrics import r2, seam_ratio
+from tae.store.checkpoint import load_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
 

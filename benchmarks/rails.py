@@ -23,11 +23,12 @@ from torch import Tensor
 
 from benchmarks.baselines import ConvAutoencoder, Pca, train_conv
 from benchmarks.necessity import replacements
-from tae.checkpoint import load_checkpoint, save_checkpoint
-from tae.config import ModelConfig, config_to_dict, size_in_words
-from tae.datasets import UNSEEN_WIDTHS, DemoSource, compose_rail, num_garments, to_batch
-from tae.evaluate import reconstruct, summarise
-from tae.metrics import measure, psnr_of, seam_ratio
+from tae.analysis.evaluate import reconstruct, summarise
+from tae.data.batches import to_batch
+from tae.data.demo import UNSEEN_WIDTHS, DemoSource, compose_rail, num_garments
+from tae.model.config import ModelConfig, config_to_dict, size_in_words
+from tae.model.metrics import measure, psnr_of, seam_ratio
+from tae.store.checkpoint import load_checkpoint, save_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
 HEIGHT, WIDE = 152, 1280

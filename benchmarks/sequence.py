@@ -16,12 +16,12 @@ import numpy as np
 import torch
 import tyro
 
-from tae.checkpoint import load_checkpoint
-from tae.forecast import BASELINES, CEILING, LSTM, METHODS, SEEN, STEPS, evaluate_forecasts, influence
-from tae.metrics import psnr_of
-from tae.sequence import SequenceModel, embed_sequence
-from tae.sequencedata import GLIDE_FRAMES, glide_frames
-from tae.sequencefile import load_sequence
+from tae.model.metrics import psnr_of
+from tae.sequence.checkpoint import load_sequence
+from tae.sequence.data import GLIDE_FRAMES, glide_frames
+from tae.sequence.forecast import BASELINES, CEILING, LSTM, METHODS, SEEN, STEPS, evaluate_forecasts, influence
+from tae.sequence.model import SequenceModel, embed_sequence
+from tae.store.checkpoint import load_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
 

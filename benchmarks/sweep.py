@@ -20,14 +20,15 @@ import tyro
 
 from benchmarks.baselines import train_for
 from benchmarks.rails import HEIGHT, RESULTS, WIDE, count_parameters, mean_psnr
-from tae import causal
-from tae.config import PRESETS, ModelConfig, config_to_dict, size_in_words
-from tae.datasets import DemoSource, to_batch
-from tae.evaluate import reconstruct
-from tae.metrics import r2, seam_ratio
-from tae.model import TransformerAutoencoder
-from tae.optim import make_optimizers
-from tae.trainconfig import TrainConfig
+from tae.analysis import causal
+from tae.analysis.evaluate import reconstruct
+from tae.data.batches import to_batch
+from tae.data.demo import DemoSource
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import PRESETS, ModelConfig, config_to_dict, size_in_words
+from tae.model.metrics import r2, seam_ratio
+from tae.training.config import TrainConfig
+from tae.training.optim import make_optimizers
 
 Kind = Literal["rails", "squares"]
 WIDEST = 960

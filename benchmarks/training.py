@@ -24,12 +24,12 @@ import tyro
 from torch import Tensor, nn
 
 from benchmarks.planner import PRECISIONS, peak_of
-from tae.config import ModelConfig, preset_config
-from tae.distributed import Precision, pick_device
-from tae.model import TransformerAutoencoder
-from tae.optim import make_optimizers
-from tae.plan import forward_loss, plan
-from tae.trainconfig import TrainConfig
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import ModelConfig, preset_config
+from tae.model.device import Precision, pick_device
+from tae.training.config import TrainConfig
+from tae.training.optim import make_optimizers
+from tae.training.plan import forward_loss, plan
 
 RESULTS = Path(__file__).parent / "results"
 BASE, EXPLICIT, MIXED, CHECKPOINTING, STOCK, STOCK_MIXED, COMPILED = (

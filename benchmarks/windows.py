@@ -17,11 +17,11 @@ import numpy as np
 import torch
 import tyro
 
-from tae.checkpoint import load_checkpoint
-from tae.datasets import compose_rail
-from tae.evaluate import reconstruct, summarise
-from tae.model import TransformerAutoencoder
-from tae.windows import decode_windows, embed_windows, window_starts
+from tae.analysis.evaluate import reconstruct, summarise
+from tae.analysis.windows import decode_windows, embed_windows, window_starts
+from tae.data.demo import compose_rail
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.store.checkpoint import load_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
 WIDE, VERY_WIDE = 1280, 10_000

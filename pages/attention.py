@@ -3,8 +3,8 @@
 import streamlit as st
 
 from tae import plots, ui
-from tae.config import PARTS
-from tae.images import Fitted
+from tae.data.fit import Fitted
+from tae.model.config import PARTS
 from tae.ui import causal
 from tae.ui.attention.cause import against_cause
 from tae.ui.attention.controls import settings

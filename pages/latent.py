@@ -3,8 +3,8 @@
 import streamlit as st
 
 from tae import ui
-from tae.datasets import DemoSource
-from tae.images import escape_markdown
+from tae.data.demo import DemoSource
+from tae.store.names import escape_markdown
 from tae.ui.latent.between import between
 from tae.ui.latent.directions import directions
 from tae.ui.latent.map import map_section

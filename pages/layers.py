@@ -3,8 +3,8 @@
 import streamlit as st
 
 from tae import ui
-from tae.config import PARTS
-from tae.images import escape_markdown
+from tae.model.config import PARTS
+from tae.store.names import escape_markdown
 from tae.ui.layers import measure
 from tae.ui.layers.exports import exports, how_to_read
 from tae.ui.layers.fitted import find_lens, provenance

@@ -3,8 +3,9 @@
 import streamlit as st
 
 from tae import ui
-from tae.film import Film
-from tae.images import ImageError, escape_markdown
+from tae.data.fit import ImageError
+from tae.sequence.clip import Film
+from tae.store.names import escape_markdown
 from tae.ui.sequences import clips, measure
 from tae.ui.sequences.charts import errors, order_matters, trajectory
 from tae.ui.sequences.clips import Clip

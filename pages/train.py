@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from tae import runs, ui
+from tae import ui
+from tae.training import runs
 from tae.ui.train.compare import compare
-from tae.ui.train.new import new_training
+from tae.ui.train.start import new_training
 from tae.ui.train.watch import one_run
 
 TASKS = {"new": "New training", "runs": "Runs", "compare": "Compare"}

@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tae.checkpoint import Card, CheckpointError, list_checkpoints, load_checkpoint, save_checkpoint
-    from tae.config import PRESETS, ModelConfig
-    from tae.model import TransformerAutoencoder, create_autoencoder
-    from tae.notebook import show  # not tae.show: the module would stand where the function belongs
+    from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
+    from tae.model.config import PRESETS, ModelConfig
+    from tae.store.checkpoint import Card, CheckpointError, list_checkpoints, load_checkpoint, save_checkpoint
+    from tae.web.notebook import show  # not tae.show: the module would stand where the function belongs
 
 __all__ = [
     "PRESETS",
@@ -23,11 +23,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "PRESETS": "config",
-    "ModelConfig": "config",
-    "TransformerAutoencoder": "model",
-    "create_autoencoder": "model",
-    "show": "notebook",
+    "PRESETS": "model.config",
+    "ModelConfig": "model.config",
+    "TransformerAutoencoder": "model.autoencoder",
+    "create_autoencoder": "model.autoencoder",
+    "show": "web.notebook",
 }
 
 
@@ -35,7 +35,7 @@ def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for: PyTorch takes seconds, and not every user needs it."""
     if name not in __all__:
         raise AttributeError(f"module 'tae' has no attribute {name!r}")
-    return getattr(import_module(f"tae.{_HOMES.get(name, 'checkpoint')}"), name)
+    return getattr(import_module(f"tae.{_HOMES.get(name, 'store.checkpoint')}"), name)
 
 
 def __dir__() -> list[str]:

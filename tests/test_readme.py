@@ -4,18 +4,18 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks import presets, readme
-from tae.config import PRESETS
-from tae.counts import count
+from tae.model.config import PRESETS
+from tae.model.counts import count
+from tests import ROOT
+from tests.test_house import ROOMS
 
-ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"(?<!-->\n)```python\n(.*?)```", TEXT, re.DOTALL)
-"""Code that runs as it stands; what first needs a file says so above, and tests/test_embed.py makes that file."""
+"""Code that runs as it stands; what first needs a file says so above, which tests/sequence/test_embedding_job.py makes."""
 SHELL = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -80,16 +80,11 @@ def test_table_of_presets_is_counted_anew() -> None:
     assert f"{count(PRESETS['tiny']).parameters / 1e6:.1f} M" in tiny
 
 
-def test_every_source_file_is_on_the_map_and_every_path_on_it_exists() -> None:
-    section = TEXT.split("## Where things are")[1].split("\n## ")[0]
-    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    paths = [path for row in rows for path in re.findall(r"`([^`]+)`", row)]
-    assert all((ROOT / path).exists() for path in paths)
-    sources = {f"tae/{file.name}" for file in (ROOT / "tae").glob("*.py")} - {"tae/__init__.py"}
-    assert sources <= set(paths)
-    top = {path.name for path in ROOT.iterdir() if not path.name.startswith(".") and path.is_dir()}
-    top -= {"node_modules", "__pycache__"}
-    assert {path.rstrip("/") for path in paths if "/" not in path.rstrip("/")} >= top - {"tae"}
+def test_every_room_is_named_and_every_path_exists() -> None:
+    section = TEXT.split("## The nine rooms")[1].split("\n## ")[0]
+    named = {path for row in section.splitlines() if row.startswith("| `") for path in re.findall(r"`([^`]+)`", row)}
+    assert all((ROOT / path).exists() for path in named)
+    assert named == {"app.py", "pages/", *(f"tae/{room}/" for room in ROOMS)}
 
 
 def test_pictures_and_links_lead_somewhere() -> None:

@@ -1,4 +1,16 @@
-"""Arrays in, Plotly figures out: no model, no page, no state."""
+"""Arrays in, Plotly figures out: no model, no page, no state.
+
+- style: colours, sizes, fonts that all figures share
+- maps: heatmaps of attention
+- heads: grids of heads, measures, two maps compared
+- causal: what ablations and covered patches do
+- latent: the latent space and the lens
+- quality: an image, its reconstruction, its error
+- strip: long strips in pieces that browsers draw
+- sequence: forecasts and film strips
+- training: curves of a training
+- export: the same for paper: PNG, SVG, NPZ, CSV, ZIP
+"""
 
 from tae.plots.causal import (
     PatchMap,

@@ -9,22 +9,12 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tae.images import encode_png
+from tae.data.encode import encode_png
 from tae.plots.quality import plot_signed_error
-from tae.plots.style import (
-    CURVE_COLOURS,
-    GREY,
-    MARKER_COLOUR,
-    NARROW,
-    OVERLAY,
-    QUERY_COLOUR,
-    band,
-    finish,
-    lay_under,
-)
+from tae.plots.style import CURVE_COLOURS, GREY, MARKER_COLOUR, NARROW, OVERLAY, QUERY_COLOUR, band, finish, lay_under
 
 if TYPE_CHECKING:  # they need PyTorch, which drawing does without
-    from tae.causal import Curves, Interval
+    from tae.analysis.causal import Curves, Interval
 
 PART_COLOURS = {"encoder": CURVE_COLOURS[0], "decoder": CURVE_COLOURS[1]}
 KIND_COLOURS = {"attention": CURVE_COLOURS[3], "gradient": CURVE_COLOURS[0], "trivial": CURVE_COLOURS[4]}

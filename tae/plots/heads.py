@@ -26,7 +26,7 @@ from tae.plots.style import (
 )
 
 if TYPE_CHECKING:  # it needs PyTorch, which drawing does without
-    from tae.headstats import Measure
+    from tae.analysis.heads import Measure
 
 THUMBNAIL = 96
 """Pixels a side, about, of one head in the overview."""
@@ -318,7 +318,7 @@ def plot_agreement_on_image(
 
     Args:
         image: (H, W) in [0, 1].
-        distance: (N,) in [0, 1], as `tae.agreement.compare` gives it; nan where a query holds no weight.
+        distance: (N,) in [0, 1], as `tae.analysis.agreement.compare` gives it; nan where a query holds no weight.
         grid: (rows, columns) of patches.
         patch_size: Side of a patch in pixels.
     """

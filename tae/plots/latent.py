@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
-from tae.images import encode_png, natural_order, to_uint8
+from tae.data.encode import encode_png, to_uint8
 from tae.plots.style import (
     ATTENTION_COLOURS,
     CURVE_COLOURS,
@@ -18,6 +18,7 @@ from tae.plots.style import (
     finish,
     lay_under,
 )
+from tae.store.names import natural_order
 
 EDGE = "#7d8aa5"
 """Of points, so that the palest are seen on white and the darkest on black."""

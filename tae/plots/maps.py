@@ -7,8 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tae.config import MAX_TOKENS
-from tae.images import encode_png
+from tae.data.encode import encode_png
+from tae.model.config import MAX_TOKENS
 from tae.plots.style import (
     ATTENTION_COLOURS,
     OVERLAY,

@@ -1,7 +1,20 @@
-"""What the pages share: the view and its link, cached models and results, pictures, the sidebar."""
+"""The app's pages, in Streamlit: controls, one call into the core, one drawing.
 
-from tae.ui.guide import in_demo, prose
-from tae.ui.models import (
+- session: what a visitor's session holds: view and link, models, images, results, verdicts
+- widgets: controls and drawings that several pages use
+- shell: what stands around every page: sidebar, guide, tour, glossary
+- home: Reconstruct
+- attention: Attention
+- causal: Does it matter?
+- compare: Compare
+- layers: Layers
+- latent: Latent space
+- sequences: Sequences
+- checkpoints: Models
+- train: Train
+"""
+
+from tae.ui.session.models import (
     Active,
     add_model,
     add_untrained,
@@ -11,16 +24,11 @@ from tae.ui.models import (
     model_title,
     twin,
 )
-from tae.ui.pictures import Chosen, add_pictures, offered, remove_pictures, sample, uploaded
-from tae.ui.results import (
-    Result,
-    fit,
-    forward_seconds,
-    reconstruct,
-    training_pace,
-)
-from tae.ui.sidebar import fit_or_stop, panels, setup, setup_without_model, setup_without_picture
-from tae.ui.view import DEFAULTS, checked, choose, link, write_link
+from tae.ui.session.pictures import Chosen, add_pictures, offered, remove_pictures, sample, uploaded
+from tae.ui.session.results import Result, fit, forward_seconds, reconstruct, training_pace
+from tae.ui.session.view import DEFAULTS, checked, choose, link, write_link
+from tae.ui.shell.guide import in_demo, prose
+from tae.ui.shell.sidebar import fit_or_stop, panels, setup, setup_without_model, setup_without_picture
 
 __all__ = [
     "Active",

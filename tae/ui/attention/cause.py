@@ -2,14 +2,16 @@
 
 import streamlit as st
 
-from tae.images import Fitted, encode_png, escape_markdown
+from tae.data.encode import encode_png
+from tae.data.fit import Fitted
+from tae.store.names import escape_markdown
 from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
-from tae.ui.models import Active
-from tae.ui.pictures import Chosen
-from tae.ui.results import reconstruct
-from tae.ui.sidebar import panels
-from tae.ui.view import link
+from tae.ui.session.models import Active
+from tae.ui.session.pictures import Chosen
+from tae.ui.session.results import reconstruct
+from tae.ui.session.view import link
+from tae.ui.shell.sidebar import panels
 
 
 def against_cause(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> None:

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from tae.maps import MapChoice
-from tae.ui.view import choose
+from tae.analysis.maps import MapChoice
+from tae.ui.session.view import choose
 
 WEIGHTINGS = {"weights": "Weights", "values": "Weighted by value norms"}
 DISCARDS = ["0", "0.5", "0.7", "0.8", "0.9", "0.95"]

@@ -6,19 +6,18 @@ import numpy as np
 import streamlit as st
 
 from tae import plots
-from tae.attention import is_practically_uniform, sinks
-from tae.config import PARTS
-from tae.explorer.payload import Note, View
-from tae.images import Fitted
-from tae.maps import MapChoice
-from tae.report.findings import differs, query_of
-from tae.report.view import RANGES, ReportView
-from tae.ui import explorer
-from tae.ui.attention import measure
+from tae.analysis.attention import is_practically_uniform, sinks
+from tae.analysis.maps import MapChoice
+from tae.data.fit import Fitted
+from tae.model.config import PARTS
+from tae.ui.attention import explorer, measure
 from tae.ui.attention.controls import DISCARDS, WEIGHTINGS
-from tae.ui.models import Active
-from tae.ui.pictures import Chosen
-from tae.ui.view import checked, link
+from tae.ui.session.models import Active
+from tae.ui.session.pictures import Chosen
+from tae.ui.session.view import checked, link
+from tae.web.explorer.payload import Note, View
+from tae.web.report.findings import differs, query_of
+from tae.web.report.view import RANGES, ReportView
 
 
 @dataclass(frozen=True)

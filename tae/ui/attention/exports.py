@@ -3,17 +3,18 @@
 import numpy as np
 import streamlit as st
 
-from tae import export
-from tae.export_heads import measures_figure, overview_figure
-from tae.images import Fitted, safe_name
-from tae.report.view import DIRECTIONS
+from tae.data.fit import Fitted
+from tae.plots.export import figures, render, tables
+from tae.plots.export.heads import measures_figure, overview_figure
+from tae.store.names import safe_name
 from tae.ui.attention import measure
 from tae.ui.attention.controls import WEIGHTINGS
 from tae.ui.attention.explore import Shown
 from tae.ui.attention.numbers import rows_of
-from tae.ui.downloads import download
-from tae.ui.models import Active
-from tae.ui.pictures import Chosen
+from tae.ui.session.models import Active
+from tae.ui.session.pictures import Chosen
+from tae.ui.widgets.downloads import download
+from tae.web.report.view import DIRECTIONS
 
 
 def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> None:
@@ -31,16 +32,16 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
         f"colours to {top:.3g} x uniform"
     )
 
-    def one_heatmap(fmt: export.Format) -> bytes:
-        return export.attention_figure(shown.weights, grid, caption, shown.zmax, fmt, untrained, shown.quantity)
+    def one_heatmap(fmt: render.Format) -> bytes:
+        return figures.attention_figure(shown.weights, grid, caption, shown.zmax, fmt, untrained, shown.quantity)
 
-    def all_layers(fmt: export.Format) -> bytes:
+    def all_layers(fmt: render.Format) -> bytes:
         maps = measure.attention_maps(active, fitted, choice.part)
-        return export.layer_grid_figure(maps, grid, maps_caption, top, fmt, untrained)
+        return figures.layer_grid_figure(maps, grid, maps_caption, top, fmt, untrained)
 
-    def on_image(fmt: export.Format) -> bytes:
+    def on_image(fmt: render.Format) -> bytes:
         weights = shown.weights[:, view.query] if view.direction == "to" else shown.weights[view.query]
-        return export.patch_figure(
+        return figures.patch_figure(
             fitted.pixels,
             weights,
             grid,
@@ -53,7 +54,7 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
             shown.quantity,
         )
 
-    def all_heads(fmt: export.Format) -> bytes:
+    def all_heads(fmt: render.Format) -> bytes:
         top = measure.range_tops(active, fitted, choice.weighting)["shared"]
         merged = -(-len(shown.weights) // measure.THUMBNAIL)
         caption = f"{about}, every head · {WEIGHTINGS[choice.weighting].lower()} · colours to {top:.3g} x uniform"
@@ -63,7 +64,7 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
     def statistics() -> dict[str, np.ndarray]:
         return measure.head_statistics(active, fitted, choice.part)
 
-    def measures(fmt: export.Format) -> bytes:
+    def measures(fmt: render.Format) -> bytes:
         uniform = measure.uniform_statistics(active.config, fitted)
         return measures_figure(statistics(), uniform, f"{about}, heads in numbers · {plain}", fmt, untrained)
 
@@ -73,7 +74,7 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
         "Trained": active.is_trained,
         "Part": choice.part,
     }
-    figures = {
+    drawings = {
         "Heatmap": one_heatmap,
         "On the image": on_image,
         "All layers": all_layers,
@@ -91,9 +92,9 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
             "opens offline.",
         )
         st.caption("Drawn again from the same numbers; every file names what it shows.")
-        for label, make in figures.items():
+        for label, make in drawings.items():
             with st.container(horizontal=True):
-                for fmt in export.FORMATS:
+                for fmt in render.FORMATS:
                     download(
                         f"{label} ({fmt.upper()})",
                         lambda make=make, fmt=fmt: make(fmt),
@@ -103,16 +104,16 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
         with st.container(horizontal=True):
             download(
                 "All maps (NPZ)",
-                lambda: export.maps_npz(measure.attention_maps(active, fitted, choice.part), caption=maps_caption),
+                lambda: tables.maps_npz(measure.attention_maps(active, fitted, choice.part), caption=maps_caption),
                 f"{stem}_maps.npz",
             )
             download(
                 "Heads in numbers (CSV)",
-                lambda: export.metrics_csv([provenance | row for row in rows_of(statistics())]),
+                lambda: tables.metrics_csv([provenance | row for row in rows_of(statistics())]),
                 f"{stem}_heads.csv",
             )
             if len(shown.weights) <= 400:
-                download("This map (CSV)", lambda: export.maps_csv(shown.weights, grid, shown.quantity), f"{one}.csv")
+                download("This map (CSV)", lambda: tables.maps_csv(shown.weights, grid, shown.quantity), f"{one}.csv")
             else:
                 st.caption("CSV up to 400 patches; this map has more, take the NPZ.")
 

@@ -3,11 +3,11 @@
 import streamlit as st
 
 from tae import plots
-from tae.images import Fitted
-from tae.maps import MapChoice
+from tae.analysis.maps import MapChoice
+from tae.data.fit import Fitted
 from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
-from tae.ui.models import Active
+from tae.ui.session.models import Active
 
 
 def heatmap(active: Active, fitted: Fitted, shown: Shown, region: plots.Region) -> None:

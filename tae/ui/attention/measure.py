@@ -9,24 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from tae import attention, causal, headstats, maps
-from tae.checkpoint import Loaded
-from tae.colour_range import colour_tops
-from tae.config import PARTS, ModelConfig
-from tae.datasets import DemoSource
-from tae.explorer.payload import Side, View, side
-from tae.gallery import gallery
-from tae.headstats import Spread
-from tae.images import Fitted, fit_image
-from tae.maps import MapChoice
-from tae.metrics import measure
-from tae.report import ReportPicture, ReportView, report
-from tae.report.findings import small_heads
-from tae.ui.causal import study_of, verdict_of
-from tae.ui.models import Active
-from tae.ui.pictures import Chosen, sample
-from tae.ui.results import MODEL_LOCK, Result, as_batch, digest_of, pass_seconds, read_only
-from tae.ui.work import Progress, known, measured
+from tae.analysis import attention, causal, heads, maps
+from tae.analysis.heads import Spread
+from tae.analysis.maps import MapChoice, colour_tops
+from tae.data.demo import DemoSource
+from tae.data.fit import Fitted, fit_image
+from tae.data.gallery import gallery
+from tae.model.config import PARTS, ModelConfig
+from tae.model.metrics import measure
+from tae.store.checkpoint import Loaded
+from tae.ui.session.models import Active
+from tae.ui.session.pictures import Chosen, sample
+from tae.ui.session.results import MODEL_LOCK, Result, as_batch, digest_of, pass_seconds, read_only
+from tae.ui.session.verdicts import study_of, verdict_of
+from tae.ui.session.work import Progress, known, measured
+from tae.web.explorer.payload import Side, View, side
+from tae.web.report import ReportPicture, ReportView, report
+from tae.web.report.findings import small_heads
 
 MAX_MAP_BYTES = 2 * 10**9
 """Of attention maps that are held at once for one view."""
@@ -164,7 +163,7 @@ def _head_statistics(
     model_digest: str, digest: str, part: str, _loaded: Loaded, _fitted: Fitted
 ) -> dict[str, np.ndarray]:
     with MODEL_LOCK:
-        return headstats.head_statistics(_loaded.model, as_batch(_fitted), part)
+        return heads.head_statistics(_loaded.model, as_batch(_fitted), part)
 
 
 def statistics_of_tests(active: Active, part: str) -> Spread | None:
@@ -173,7 +172,7 @@ def statistics_of_tests(active: Active, part: str) -> Spread | None:
 
     def compute(progress: Progress) -> Spread:
         images = DemoSource(config.input_size, config.max_width).test(TEST_IMAGES)
-        return headstats.statistics_over(active.loaded.model, images, part, progress)
+        return heads.statistics_over(active.loaded.model, images, part, progress)
 
     def seconds() -> float:
         return TEST_IMAGES * PASSES * pass_seconds(config)
@@ -215,7 +214,7 @@ def effects_on_tests(active: Active, part: str) -> np.ndarray | None:
 
 def uniform_statistics(config: ModelConfig, fitted: Fitted) -> dict[str, float]:
     """{measure: what uniform attention would have on this picture}."""
-    return headstats.uniform_statistics(config, as_batch(fitted))
+    return heads.uniform_statistics(config, as_batch(fitted))
 
 
 def attention_maps(active: Active, fitted: Fitted, part: str) -> dict[str, np.ndarray]:

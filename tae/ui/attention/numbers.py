@@ -4,11 +4,11 @@ import numpy as np
 import streamlit as st
 
 from tae import plots
-from tae.headstats import MEASURES, locality
-from tae.images import Fitted
+from tae.analysis.heads import MEASURES, locality
+from tae.data.fit import Fitted
 from tae.ui.attention.explore import Shown
 from tae.ui.attention.measure import head_statistics, statistics_of_tests, uniform_statistics
-from tae.ui.models import Active
+from tae.ui.session.models import Active
 
 
 def in_numbers(active: Active, fitted: Fitted, shown: Shown) -> None:

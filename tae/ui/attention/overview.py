@@ -3,11 +3,11 @@
 import streamlit as st
 
 from tae import plots
-from tae.headstats import MEASURES
-from tae.images import Fitted
+from tae.analysis.heads import MEASURES
+from tae.data.fit import Fitted
 from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
-from tae.ui.models import Active
+from tae.ui.session.models import Active
 
 
 def overview(active: Active, fitted: Fitted, shown: Shown) -> None:

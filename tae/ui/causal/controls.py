@@ -2,12 +2,13 @@
 
 import streamlit as st
 
-from tae.images import Fitted
+from tae.data.fit import Fitted
+from tae.store.names import safe_name
 from tae.ui.causal import measure
 from tae.ui.causal.measure import BASELINES, COVERS, Scene
-from tae.ui.models import Active, twin
-from tae.ui.pictures import Chosen, offered
-from tae.ui.view import checked, choose
+from tae.ui.session.models import Active, twin
+from tae.ui.session.pictures import Chosen, offered
+from tae.ui.session.view import checked, choose
 
 
 def scene_of(active: Active, chosen: Chosen, fitted: Fitted) -> Scene:
@@ -64,3 +65,27 @@ def choose_cover() -> str:
         COVERS,
         help="Whatever covers a patch is something that the model did not see in training: compare several.",
     )
+
+
+def words_of(scene: Scene, kind: str) -> str:
+    """A baseline in words; holds a stranger's text."""
+    words = {"zero": "zero", "mean": f"its mean over {measure.MEAN_OVER} test images"}
+    return words.get(kind, f"what it adds for “{scene.other_title}”")
+
+
+def stem_of(scene: Scene) -> str:
+    return f"{'' if scene.active.is_trained else 'UNTRAINED_'}{safe_name(scene.chosen.title)}"
+
+
+def about(scene: Scene) -> str:
+    """What an export is of; a stranger's text."""
+    untrained = "" if scene.active.is_trained else "UNTRAINED MODEL: random weights · "
+    return f"{untrained}{scene.chosen.title} · {scene.active.title}"
+
+
+def no_study(scene: Scene) -> None:
+    if scene.active.is_trained:
+        st.caption(
+            "These are of one picture. `python -m tae.causal --checkpoint <file>` measures the same over a test set; the "
+            "page shows its figures where they lie beside the checkpoint."
+        )

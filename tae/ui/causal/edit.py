@@ -5,12 +5,12 @@ from functools import partial
 
 import streamlit as st
 
-from tae.causal.interventions import WEIGHTS, Edit, Intervention, check, runs_from_text, runs_to_text
-from tae.config import PARTS
-from tae.images import escape_markdown
+from tae.analysis.causal.interventions import WEIGHTS, Edit, Intervention, check, runs_from_text, runs_to_text
+from tae.model.config import PARTS
+from tae.store.names import escape_markdown
 from tae.ui.causal.history import set_changes
 from tae.ui.causal.measure import Scene
-from tae.ui.patches import choose_patches
+from tae.ui.widgets.patches import choose_patches
 
 EDITS = {
     "temperature": "Temperature",

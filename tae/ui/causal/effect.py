@@ -3,23 +3,24 @@
 import numpy as np
 import streamlit as st
 
-from tae import export, plots
-from tae.attention import is_practically_uniform, received
-from tae.causal import GRADIENT, MAPS, TRIVIAL, Box, Study, which_wins
-from tae.images import escape_markdown, safe_name
-from tae.maps import MapChoice
-from tae.report.findings import differs
+from tae import plots
+from tae.analysis.attention import is_practically_uniform, received
+from tae.analysis.causal import GRADIENT, MAPS, TRIVIAL, Box, Study, which_wins
+from tae.analysis.maps import MapChoice
+from tae.plots.export import tables
+from tae.store.names import escape_markdown, safe_name
 from tae.ui.attention.controls import settings
 from tae.ui.attention.measure import one_map, recomputation_errors
 from tae.ui.causal import measure
-from tae.ui.causal.controls import choose_cover, switch
+from tae.ui.causal.controls import about, choose_cover, no_study, stem_of, switch
 from tae.ui.causal.headline import PLAIN_EFFECT
 from tae.ui.causal.measure import COVERS, MEASURED, OWN, Effect, Scene
 from tae.ui.causal.region import box_of, box_title
-from tae.ui.causal.words import about, no_study, stem_of
-from tae.ui.charts import picture_chart
-from tae.ui.downloads import download
-from tae.ui.mapchoice import choose_map
+from tae.ui.session import verdicts
+from tae.ui.widgets.charts import picture_chart
+from tae.ui.widgets.downloads import download
+from tae.ui.widgets.mapchoice import choose_map
+from tae.web.report.findings import differs
 
 TEST_COLUMNS = ("Spearman, test set", "top tenth, test set")
 
@@ -92,10 +93,10 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
         for token in range(scene.num_tokens)
     ]
     with st.container(horizontal=True):
-        download("Effect and maps (CSV)", lambda: export.metrics_csv(rows), f"{stem_of(scene)}_effect.csv")
+        download("Effect and maps (CSV)", lambda: tables.metrics_csv(rows), f"{stem_of(scene)}_effect.csv")
         download(
             "Effect and maps (NPZ)",
-            lambda: export.maps_npz(arrays, caption=f"{about(scene)} · {told}"),
+            lambda: tables.maps_npz(arrays, caption=f"{about(scene)} · {told}"),
             f"{stem_of(scene)}_effect.npz",
         )
 
@@ -167,7 +168,7 @@ def kind_of(name: str) -> str:
 
 
 def scores_of(scene: Scene, effect: Effect) -> None:
-    study = measure.study_of(scene.active)
+    study = verdicts.study_of(scene.active)
     scores = effect.scores
     names = sorted(scores.spearman, key=lambda name: -np.nan_to_num(scores.spearman[name].value, nan=-2))
     kinds = {name: kind_of(name) for name in names}

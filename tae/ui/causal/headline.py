@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from tae.causal import Necessity, Sweep, headline
-from tae.images import escape_markdown
+from tae.analysis.causal import Necessity, Sweep, headline
+from tae.store.names import escape_markdown
 from tae.ui.causal import measure
+from tae.ui.causal.controls import words_of
 from tae.ui.causal.measure import BASELINES, Effect, Scene
-from tae.ui.causal.words import words_of
-from tae.ui.view import checked
+from tae.ui.session.view import checked
 
 PLAIN_EFFECT = ("white", False, None)
 """What covers, whether blank patches are covered, and the region that counts, in the top line as in `python -m tae.causal`."""

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from tae.causal.interventions import Intervention, to_text
+from tae.analysis.causal.interventions import Intervention, to_text
 from tae.ui.causal.measure import Scene, interventions_of
 
 

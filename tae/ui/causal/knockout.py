@@ -6,21 +6,22 @@ import re
 import numpy as np
 import streamlit as st
 
-from tae import export, plots
-from tae.causal import to_text
-from tae.causal.interventions import Intervention, Knockout
-from tae.config import PARTS
-from tae.images import encode_png, escape_markdown
+from tae import plots
+from tae.analysis.causal import to_text
+from tae.analysis.causal.interventions import Intervention, Knockout
+from tae.data.encode import encode_png
+from tae.model.config import PARTS
+from tae.plots.export import figures, tables
+from tae.store.names import escape_markdown
 from tae.ui.causal import measure
-from tae.ui.causal.controls import choose_baseline
+from tae.ui.causal.controls import about, choose_baseline, stem_of, words_of
 from tae.ui.causal.edit import edits
 from tae.ui.causal.history import history, set_changes
 from tae.ui.causal.measure import Scene
-from tae.ui.causal.words import about, stem_of, words_of
-from tae.ui.charts import picture_chart
-from tae.ui.downloads import download
-from tae.ui.sidebar import panels
-from tae.ui.view import write_link
+from tae.ui.session.view import write_link
+from tae.ui.shell.sidebar import panels
+from tae.ui.widgets.charts import picture_chart
+from tae.ui.widgets.downloads import download
 
 TARGETS = {"attention": "all", "mlp": "MLP"}
 
@@ -123,14 +124,14 @@ def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
         download("Changed (PNG)", lambda: encode_png(found.recon), f"{stem_of(scene)}_changed.png")
         download(
             "Side by side (PNG)",
-            lambda: export.comparison_figure(
+            lambda: figures.comparison_figure(
                 scene.fitted.pixels, found.recon, caption, "png", untrained=not scene.active.is_trained
             ),
             f"{stem_of(scene)}_changed_comparison.png",
         )
         download(
             "All arrays (NPZ)",
-            lambda: export.maps_npz(arrays, caption=caption, interventions=to_text(active)),
+            lambda: tables.maps_npz(arrays, caption=caption, interventions=to_text(active)),
             f"{stem_of(scene)}_changed.npz",
         )
 

@@ -2,17 +2,19 @@
 
 import streamlit as st
 
-from tae import export
-from tae.causal import REPLACED_BY, Necessity, verdict
-from tae.config import PARTS
-from tae.images import encode_png, escape_markdown
+from tae.analysis.causal import REPLACED_BY, Necessity, verdict
+from tae.data.encode import encode_png
+from tae.model.config import PARTS
+from tae.plots.export import tables
+from tae.store.names import escape_markdown
 from tae.ui.causal import measure
+from tae.ui.causal.controls import no_study, stem_of
 from tae.ui.causal.measure import Scene
-from tae.ui.causal.words import no_study, stem_of
-from tae.ui.downloads import download
-from tae.ui.results import reconstruct
-from tae.ui.sidebar import panels
-from tae.ui.view import choose
+from tae.ui.session import verdicts
+from tae.ui.session.results import reconstruct
+from tae.ui.session.view import choose
+from tae.ui.shell.sidebar import panels
+from tae.ui.widgets.downloads import download
 
 ICONS = {
     "needed": ":material/check_circle:",
@@ -33,7 +35,7 @@ def is_it_needed(scene: Scene, found: Necessity) -> None:
     pictures_without(scene, part, place)
     st.markdown(f"**PSNR lost when the attention of the {part} is replaced**, in dB")
     rows = table(found, part)
-    study = measure.study_of(scene.active)
+    study = verdicts.study_of(scene.active)
     if study is not None:
         of_tests = [study.necessity.get(f"{part}/all/{name}", {}).get("value") for name in REPLACED_BY]
         rows = [{**row, "all, test set": value} for row, value in zip(rows, of_tests, strict=True)]
@@ -41,7 +43,7 @@ def is_it_needed(scene: Scene, found: Necessity) -> None:
     st.dataframe(rows, hide_index=True, column_config=numbers)
     st.caption(
         f"Another image: {escape_markdown(scene.other_title)}, head by head, from its own undisturbed pass. Mean map: over it "
-        f"and {measure.OTHERS - 1} demo test images. Random weights: each row a draw from all possible rows. Below 0: the "
+        f"and {verdicts.OTHERS - 1} demo test images. Random weights: each row a draw from all possible rows. Below 0: the "
         "reconstruction became better."
     )
     if study is None:
@@ -58,7 +60,7 @@ def is_it_needed(scene: Scene, found: Necessity) -> None:
     ]
     download(
         "Losses (CSV)",
-        lambda: export.metrics_csv(
+        lambda: tables.metrics_csv(
             [{"image": scene.chosen.title, "checkpoint": scene.active.title, **row} for row in whole]
         ),
         f"{stem_of(scene)}_necessity.csv",

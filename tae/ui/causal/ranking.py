@@ -5,17 +5,18 @@ import math
 import numpy as np
 import streamlit as st
 
-from tae import export, plots
-from tae.causal import Sweep, spearman
-from tae.causal.predictors import MIN_COUNT
-from tae.config import PARTS
-from tae.images import escape_markdown
+from tae import plots
+from tae.analysis.causal import Sweep, spearman
+from tae.analysis.causal.predictors import MIN_COUNT
+from tae.model.config import PARTS
+from tae.plots.export import tables
+from tae.store.names import escape_markdown
 from tae.ui.attention.measure import head_statistics
 from tae.ui.causal import measure
-from tae.ui.causal.controls import choose_baseline
+from tae.ui.causal.controls import choose_baseline, no_study, stem_of, words_of
 from tae.ui.causal.measure import Scene
-from tae.ui.causal.words import no_study, stem_of, words_of
-from tae.ui.downloads import download
+from tae.ui.session import verdicts
+from tae.ui.widgets.downloads import download
 
 MAX_BARS = 48
 """Heads that the ranking draws; its table holds all."""
@@ -25,7 +26,7 @@ def ranking(scene: Scene, sweep: Sweep | None) -> None:
     kind = choose_baseline()
     if sweep is None:  # not asked for yet, or stopped
         return
-    study = measure.study_of(scene.active)
+    study = verdicts.study_of(scene.active)
     heads = sweep.ranking()[::-1]
     entropy = {part: head_statistics(scene.active, scene.fitted, part)["entropy"] for part in PARTS}
     sharpness = [1 - float(entropy[one.part][one.layer, int(one.target)]) for one in heads]
@@ -99,7 +100,7 @@ def removal(scene: Scene, kind: str, sweep: Sweep) -> None:
 
 
 def ranking_table(scene: Scene, sweep: Sweep, kind: str, sharpness: list[float]) -> None:
-    study = measure.study_of(scene.active)
+    study = verdicts.study_of(scene.active)
     sharp = dict(zip(sweep.ranking()[::-1], sharpness, strict=True))
     order = sorted(sweep.damage, key=lambda one: -sweep.damage[one].mse_gained)
     rows = [
@@ -117,7 +118,7 @@ def ranking_table(scene: Scene, sweep: Sweep, kind: str, sharpness: list[float])
         st.dataframe(rows, hide_index=True)
         download(
             "Ranking (CSV)",
-            lambda: export.metrics_csv(
+            lambda: tables.metrics_csv(
                 [
                     {
                         "image": scene.chosen.title,

@@ -6,15 +6,15 @@ import re
 import numpy as np
 import streamlit as st
 
-from tae import export, plots
-from tae.causal import Box, foreground_tokens, spearman
+from tae import plots
+from tae.analysis.causal import Box, foreground_tokens, spearman
+from tae.plots.export import tables
 from tae.ui.causal import measure
-from tae.ui.causal.controls import choose_cover
+from tae.ui.causal.controls import about, choose_cover, stem_of
 from tae.ui.causal.measure import COVERS, Scene
-from tae.ui.causal.words import about, stem_of
-from tae.ui.charts import picture_chart
-from tae.ui.downloads import download
-from tae.ui.results import as_batch, reconstruct
+from tae.ui.session.results import as_batch, reconstruct
+from tae.ui.widgets.charts import picture_chart
+from tae.ui.widgets.downloads import download
 
 
 def ask_a_region(scene: Scene) -> None:
@@ -79,7 +79,7 @@ def ask_a_region(scene: Scene) -> None:
     st.caption(told)
     download(
         "Box and maps (NPZ)",
-        lambda: export.maps_npz(
+        lambda: tables.maps_npz(
             {**found, "box": np.array(box), "reconstruction": recon}, caption=f"{about(scene)} · {told}"
         ),
         f"{stem_of(scene)}_region.npz",

@@ -3,14 +3,14 @@
 import numpy as np
 import streamlit as st
 
-from tae import agreement, plots
-from tae.explorer.payload import Note, Side
-from tae.ui import explorer
-from tae.ui.attention import measure
+from tae import plots
+from tae.analysis import agreement
+from tae.ui.attention import explorer, measure
 from tae.ui.compare.exports import exports
 from tae.ui.compare.halves import Half
-from tae.ui.sidebar import panels
-from tae.ui.view import write_link
+from tae.ui.session.view import write_link
+from tae.ui.shell.sidebar import panels
+from tae.web.explorer.payload import Note, Side
 
 
 @st.fragment

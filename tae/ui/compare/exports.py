@@ -4,11 +4,12 @@ from functools import partial
 
 import streamlit as st
 
-from tae import agreement, export
-from tae.export_pair import pair_figure
-from tae.images import safe_name
+from tae.analysis import agreement
+from tae.plots.export import render, tables
+from tae.plots.export.pair import pair_figure
+from tae.store.names import safe_name
 from tae.ui.compare.halves import Half
-from tae.ui.downloads import download
+from tae.ui.widgets.downloads import download
 
 
 def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) -> None:
@@ -19,20 +20,20 @@ def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) ->
     if found is not None:
         arrays |= {"difference_x_uniform": found.difference, "jensen_shannon_distance": found.distance}
 
-    def figure(fmt: export.Format) -> bytes:
+    def figure(fmt: render.Format) -> bytes:
         patch = a.active.config.tile_size[0]
         caption = f"{about} Colours to {zmax:.3g} x uniform."
         return pair_figure(a.weights, b.weights, found, a.fitted.pixels, a.grid, patch, caption, zmax, fmt, untrained)
 
     with st.popover("Take it with you", icon=":material/download:"):
         with st.container(horizontal=True):
-            for fmt in export.FORMATS:
+            for fmt in render.FORMATS:
                 download(f"Side by side ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
-        download("Both maps (NPZ)", lambda: export.maps_npz(arrays, caption=about), f"{stem}.npz")
+        download("Both maps (NPZ)", lambda: tables.maps_npz(arrays, caption=about), f"{stem}.npz")
         if found is None:
             return
         rows = [
             {"query": query, "row": query // a.grid[1], "column": query % a.grid[1], "jensen_shannon_distance": value}
             for query, value in enumerate(found.distance.tolist())
         ]
-        download("Distance of each query (CSV)", lambda: export.metrics_csv(rows), f"{stem}.csv")
+        download("Distance of each query (CSV)", lambda: tables.metrics_csv(rows), f"{stem}.csv")

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from tae.checkpoint import CheckpointError
-from tae.config import size_in_words
-from tae.images import Fitted, ImageError, escape_markdown, safe_name
-from tae.maps import MapChoice
+from tae.analysis.maps import MapChoice
+from tae.data.fit import Fitted, ImageError
+from tae.model.config import size_in_words
+from tae.store.checkpoint import CheckpointError
+from tae.store.names import escape_markdown, safe_name
 from tae.ui.attention import measure
-from tae.ui.mapchoice import choose_map
-from tae.ui.models import Active, checkpoint_files, load_model, model_title, twin
-from tae.ui.pictures import Chosen, offered
-from tae.ui.results import reconstruct
-from tae.ui.view import choose
+from tae.ui.session.models import Active, checkpoint_files, load_model, model_title, twin
+from tae.ui.session.pictures import Chosen, offered
+from tae.ui.session.results import reconstruct
+from tae.ui.session.view import choose
+from tae.ui.widgets.mapchoice import choose_map
 
 SAME, TWIN = "same", "twin"
 

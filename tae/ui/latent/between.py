@@ -4,16 +4,18 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from tae import export
-from tae.export_strip import strips_figure
-from tae.images import encode_png, escape_markdown, fit_image, safe_name
-from tae.latent import interpolation_gif, neighbours
-from tae.ui.downloads import download
+from tae.analysis.latent import interpolation_gif, neighbours
+from tae.data.encode import encode_png
+from tae.data.fit import fit_image
+from tae.plots.export import render, tables
+from tae.plots.export.strips import strips_figure
+from tae.store.names import escape_markdown, safe_name
 from tae.ui.latent import measure
 from tae.ui.latent.measure import FRAMES, Scene
-from tae.ui.pictures import Chosen, offered
-from tae.ui.sidebar import panels
-from tae.ui.view import choose, write_link
+from tae.ui.session.pictures import Chosen, offered
+from tae.ui.session.view import choose, write_link
+from tae.ui.shell.sidebar import panels
+from tae.ui.widgets.downloads import download
 
 PATH_NAMES = {"linear": "Straight", "spherical": "Along the sphere"}
 POSITIONS = [str(round(100 * number / (FRAMES - 1))) for number in range(FRAMES)]
@@ -84,7 +86,7 @@ def walk(scene: Scene, other: Chosen, points: np.ndarray, frames: np.ndarray, pa
     row = [(frames[number], f"{POSITIONS[number]} %") for number in few]
     with st.container(horizontal=True, key="expert_latent_walk"):
         download("Animation (GIF)", lambda: interpolation_gif(frames), f"{stem}.gif")
-        for fmt in export.FORMATS:
+        for fmt in render.FORMATS:
             download(
                 f"Strip ({fmt.upper()})",
                 lambda fmt=fmt: strips_figure([row], about, fmt, not scene.active.is_trained),
@@ -92,7 +94,7 @@ def walk(scene: Scene, other: Chosen, points: np.ndarray, frames: np.ndarray, pa
             )
         download(
             "Pictures and latents (NPZ)",
-            lambda: export.maps_npz({"frames": frames, "latents": points}, caption=about),
+            lambda: tables.maps_npz({"frames": frames, "latents": points}, caption=about),
             f"{stem}.npz",
         )
     write_link()

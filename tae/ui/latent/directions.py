@@ -6,17 +6,18 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from tae import export, plots
-from tae.export_strip import strips_figure
-from tae.images import encode_png
-from tae.latent import Pca, dimensions_for
-from tae.ui.charts import picture_chart
-from tae.ui.downloads import download
-from tae.ui.guide import prose
+from tae import plots
+from tae.analysis.latent import Pca, dimensions_for
+from tae.data.encode import encode_png
+from tae.plots.export import tables
+from tae.plots.export.strips import strips_figure
 from tae.ui.latent import measure
 from tae.ui.latent.between import three
 from tae.ui.latent.measure import Scene
-from tae.ui.view import write_link
+from tae.ui.session.view import write_link
+from tae.ui.shell.guide import prose
+from tae.ui.widgets.charts import picture_chart
+from tae.ui.widgets.downloads import download
 
 SLIDERS = 8
 
@@ -83,7 +84,7 @@ def directions(scene: Scene) -> None:
             )
             download(
                 "Pictures and latents (NPZ)",
-                lambda: export.maps_npz(arrays, caption=about),
+                lambda: tables.maps_npz(arrays, caption=about),
                 f"{scene.stem}_directions.npz",
             )
     write_link()

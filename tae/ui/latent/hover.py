@@ -2,24 +2,18 @@
 
 import base64
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import streamlit as st
 from streamlit.components.v2 import component
 
-from tae.component import read_script
-from tae.images import encode_png, to_uint8
+from tae.data.encode import encode_png, to_uint8
 from tae.plots.latent import contact_sheet
 from tae.ui.latent.measure import COLUMNS, TestSet
-from tae.ui.models import Active
+from tae.ui.session.models import Active
+from tae.web.component import read_script, read_style
 
-_STYLE = """
-.tae-hover {position: fixed; z-index: 1000; pointer-events: none; background-color: #fff; border: 1px solid #7d8aa5;
-  border-radius: 3px; box-shadow: 0 2px 8px rgba(0, 0, 0, 0.35)}
-.tae-hover[hidden] {display: none}
-"""
-_hover = component("tae_latent_hover", css=_STYLE, js=read_script(Path(__file__).with_name("latent_hover.js")))
+_hover = component("tae_latent_hover", css=read_style("hover"), js=read_script("hover"))
 
 
 def hover(

@@ -7,19 +7,21 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from tae import export
-from tae.images import Fitted, ImageError, encode_png, escape_markdown
-from tae.latent import LatentMap, neighbours
+from tae.analysis.latent import LatentMap, neighbours
+from tae.data.encode import encode_png
+from tae.data.fit import Fitted, ImageError
+from tae.plots.export import tables
 from tae.plots.latent import contact_sheet, plot_latent_map, selected_points
-from tae.ui.downloads import download
-from tae.ui.guide import prose
+from tae.store.names import escape_markdown
 from tae.ui.latent import measure
 from tae.ui.latent.hover import hover
 from tae.ui.latent.measure import Scene
-from tae.ui.pictures import uploaded
-from tae.ui.results import fit
-from tae.ui.sidebar import panels
-from tae.ui.view import choose, write_link
+from tae.ui.session.pictures import uploaded
+from tae.ui.session.results import fit
+from tae.ui.session.view import choose, write_link
+from tae.ui.shell.guide import prose
+from tae.ui.shell.sidebar import panels
+from tae.ui.widgets.downloads import download
 
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE"}
 COLOURS = {"kind": "Kind", "ink": "Ink", "psnr": "PSNR"}
@@ -189,12 +191,12 @@ def selection(
     with st.container(horizontal=True, key="expert_latent_selection"):
         download(
             "Table (CSV)",
-            lambda: export.metrics_csv(rows),
+            lambda: tables.metrics_csv(rows),
             f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_selection.csv",
         )
         download(
             "Latents (NPZ)",
-            lambda: export.maps_npz({"numbers": np.array(points), "latents": latents}, caption=scene.about),
+            lambda: tables.maps_npz({"numbers": np.array(points), "latents": latents}, caption=scene.about),
             f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_selection.npz",
         )
 

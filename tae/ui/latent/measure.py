@@ -5,19 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from tae import latent
-from tae.checkpoint import Loaded
-from tae.config import ModelConfig
-from tae.datasets import DemoSource
-from tae.evaluate import reconstruct
-from tae.images import Fitted, safe_name
-from tae.latent import LatentMap
-from tae.metrics import psnr_of
+from tae.analysis import latent
+from tae.analysis.evaluate import reconstruct
+from tae.analysis.latent import LatentMap
+from tae.data.demo import DemoSource
+from tae.data.fit import Fitted
+from tae.model.config import ModelConfig
+from tae.model.metrics import psnr_of
 from tae.plots.latent import contact_sheet
-from tae.ui.models import Active
-from tae.ui.pictures import Chosen
-from tae.ui.results import MODEL_LOCK, as_batch, digest_of, pass_seconds, read_only
-from tae.ui.work import Progress, measured
+from tae.store.checkpoint import Loaded
+from tae.store.names import safe_name
+from tae.ui.session.models import Active
+from tae.ui.session.pictures import Chosen
+from tae.ui.session.results import MODEL_LOCK, as_batch, digest_of, pass_seconds, read_only
+from tae.ui.session.work import Progress, measured
 
 TEST_IMAGES = 1000
 """Demo test images of the map; as many as the figures in the README are of."""

@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from tae import export
-from tae.latent import dimensions_for, effective_rank, participation_ratio
+from tae.analysis.latent import dimensions_for, effective_rank, participation_ratio
+from tae.plots.export import tables
 from tae.plots.latent import plot_spectrum
-from tae.ui.downloads import download
-from tae.ui.guide import prose
 from tae.ui.latent import measure
 from tae.ui.latent.measure import Scene
+from tae.ui.shell.guide import prose
+from tae.ui.widgets.downloads import download
 
 
 def spectrum(scene: Scene) -> None:
@@ -57,6 +57,6 @@ def spectrum(scene: Scene) -> None:
     with st.container(key="expert_latent_spectrum"):
         download(
             "Spectrum (CSV)",
-            lambda: export.metrics_csv(rows),
+            lambda: tables.metrics_csv(rows),
             f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_spectrum.csv",
         )

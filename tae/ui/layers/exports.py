@@ -5,16 +5,17 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from tae import export
-from tae.config import PARTS
-from tae.export_strip import strips_figure
-from tae.images import Fitted, safe_name
-from tae.lens import Lens
-from tae.ui.downloads import download
+from tae.analysis.lens import Lens
+from tae.data.fit import Fitted
+from tae.model.config import PARTS
+from tae.plots.export import render, tables
+from tae.plots.export.strips import strips_figure
+from tae.store.names import safe_name
 from tae.ui.layers.measure import Seen
 from tae.ui.layers.strips import status
-from tae.ui.models import Active
-from tae.ui.pictures import Chosen
+from tae.ui.session.models import Active
+from tae.ui.session.pictures import Chosen
+from tae.ui.widgets.downloads import download
 
 
 def exports(
@@ -32,7 +33,7 @@ def exports(
         [f"{chosen.title} · {active.title}", *(status(active, one, found, way) for one in shown.values())]
     )
 
-    def figure(fmt: export.Format) -> bytes:
+    def figure(fmt: render.Format) -> bytes:
         rows = [
             [
                 (picture, f"{part}, {name}: {psnr:.1f} dB{', out of distribution' * unusual}")
@@ -48,7 +49,7 @@ def exports(
             held |= {f"{part}_{way}": one.pictures, f"{part}_psnr_db": np.array(one.psnr)}
             if one.distance is not None:
                 held[f"{part}_distance"] = np.array(one.distance)
-        return export.maps_npz(held, caption=about)
+        return tables.maps_npz(held, caption=about)
 
     def rows() -> bytes:
         made = []
@@ -70,10 +71,10 @@ def exports(
                         "out_of_distribution": None if one.distance is None else one.unusual[depth],
                     }
                 )
-        return export.metrics_csv(made)
+        return tables.metrics_csv(made)
 
     with st.popover("Take it with you", icon=":material/download:"), st.container(horizontal=True):
-        for fmt in export.FORMATS:
+        for fmt in render.FORMATS:
             download(f"Strips ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
         download("Pictures (NPZ)", arrays, f"{stem}.npz")
         download("PSNR by depth (CSV)", rows, f"{stem}.csv")

@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from tae.datasets import DemoSource
-from tae.images import escape_markdown
-from tae.lens import Lens, LensError
+from tae.analysis.lens import Lens, LensError
+from tae.data.demo import DemoSource
+from tae.store.names import escape_markdown
 from tae.ui.layers import measure
-from tae.ui.models import Active
+from tae.ui.session.models import Active
 
 
 def find_lens(active: Active) -> Lens | None:

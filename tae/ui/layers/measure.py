@@ -9,16 +9,17 @@ import numpy as np
 import streamlit as st
 import torch
 
-from tae import lens, runs
-from tae.checkpoint import CheckpointError, Loaded, list_checkpoints, load_checkpoint
-from tae.config import ModelConfig
-from tae.images import Fitted
-from tae.lens import Lens, depth_names
-from tae.lens.__main__ import LensConfig, fit_to_file
-from tae.metrics import measure
-from tae.ui.models import Active, checkpoint_files, file_digest
-from tae.ui.results import MODEL_LOCK, as_batch, digest_of, pass_seconds, read_only
-from tae.ui.work import Progress, measured
+from tae.analysis import lens
+from tae.analysis.lens import Lens, depth_names
+from tae.data.fit import Fitted
+from tae.model.config import ModelConfig
+from tae.model.metrics import measure
+from tae.store.checkpoint import CheckpointError, Loaded, list_checkpoints, load_checkpoint
+from tae.training import runs
+from tae.training.lens import LensConfig, fit_to_file
+from tae.ui.session.models import Active, checkpoint_files, file_digest
+from tae.ui.session.results import MODEL_LOCK, as_batch, digest_of, pass_seconds, read_only
+from tae.ui.session.work import Progress, measured
 
 PASSES = 2.5
 """Runs of an image through the whole model that fitting takes."""

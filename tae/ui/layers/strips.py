@@ -5,12 +5,12 @@ import math
 import numpy as np
 import streamlit as st
 
-from tae.images import escape_markdown
-from tae.lens import Lens
+from tae.analysis.lens import Lens
 from tae.plots.latent import plot_lens_psnr, plot_lens_strip
-from tae.ui.charts import picture_chart
+from tae.store.names import escape_markdown
 from tae.ui.layers.measure import Seen
-from tae.ui.models import Active
+from tae.ui.session.models import Active
+from tae.ui.widgets.charts import picture_chart
 
 WAYS = {"tuned": "Tuned", "raw": "Raw"}
 

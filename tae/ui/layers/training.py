@@ -7,18 +7,20 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from tae import export
-from tae.checkpoint import CheckpointError
-from tae.config import PARTS
-from tae.images import Fitted, encode_png, escape_markdown, safe_name
+from tae.data.encode import encode_png
+from tae.data.fit import Fitted
+from tae.model.config import PARTS
+from tae.plots.export import tables
 from tae.plots.latent import plot_moments
-from tae.ui.downloads import download
+from tae.store.checkpoint import CheckpointError
+from tae.store.names import escape_markdown, safe_name
 from tae.ui.layers import measure
 from tae.ui.layers.measure import Moment
 from tae.ui.layers.strips import strip
-from tae.ui.models import Active
-from tae.ui.pictures import Chosen
-from tae.ui.view import choose, write_link
+from tae.ui.session.models import Active
+from tae.ui.session.pictures import Chosen
+from tae.ui.session.view import choose, write_link
+from tae.ui.widgets.downloads import download
 
 
 @st.fragment
@@ -81,7 +83,7 @@ def through_snapshots(active: Active, chosen: Chosen, fitted: Fitted, moments: l
     ]
     with st.container(key="expert_moments"):
         download(
-            "PSNR over the training (CSV)", lambda: export.metrics_csv(rows), f"{safe_name(chosen.title)}_training.csv"
+            "PSNR over the training (CSV)", lambda: tables.metrics_csv(rows), f"{safe_name(chosen.title)}_training.csv"
         )
 
 

@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from tae.animation import VIDEO_SUFFIXES
-from tae.config import ModelConfig
-from tae.film import Film, open_film
-from tae.images import SUFFIXES, ImageError, Picture, natural_order, plain_text, to_uint8
-from tae.sequencedata import Found, find_sequences, glide_frames
-from tae.ui.models import Active
-from tae.ui.pictures import MAX_UPLOAD_BYTES, Chosen, no_room
-from tae.ui.results import read_only
+from tae.data.encode import to_uint8
+from tae.data.fit import ImageError, Picture
+from tae.data.stacks import SUFFIXES
+from tae.data.video import VIDEO_SUFFIXES
+from tae.model.config import ModelConfig
+from tae.sequence.clip import Film, open_film
+from tae.sequence.data import Found, find_sequences, glide_frames
+from tae.store.names import natural_order, plain_text
+from tae.ui.session.models import Active
+from tae.ui.session.pictures import MAX_UPLOAD_BYTES, Chosen, no_room
+from tae.ui.session.results import read_only
 
 GLIDES = 6
 """Demo sequences to choose from: the first of the test split, whose garments no demo checkpoint was trained on."""

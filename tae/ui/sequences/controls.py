@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from tae.film import MAX_FRAMES, ordinal
-from tae.forecast import SEEN, STEPS
-from tae.images import escape_markdown
-from tae.ui.models import Active
+from tae.sequence.clip import MAX_FRAMES, ordinal
+from tae.sequence.forecast import SEEN, STEPS
+from tae.store.names import escape_markdown
 from tae.ui.sequences import clips
 from tae.ui.sequences.clips import Clip
-from tae.ui.view import choose
+from tae.ui.session.models import Active
+from tae.ui.session.view import choose
 
 FORECASTS = {"step": "One step ahead", "roll": "Roll-out"}
 EVERY = ["1", "2", "3", "4", "5", "8", "10", "15", "30"]

@@ -3,12 +3,12 @@
 import numpy as np
 import streamlit as st
 
-from tae import export
-from tae.animation import encode_gif
-from tae.export_strip import strips_figure
-from tae.forecast import LINEAR, LSTM, Forecast
-from tae.ui.downloads import download
+from tae.data.encode import encode_gif
+from tae.plots.export import render, tables
+from tae.plots.export.strips import strips_figure
+from tae.sequence.forecast import LINEAR, LSTM, Forecast
 from tae.ui.sequences.measure import Scene
+from tae.ui.widgets.downloads import download
 
 
 def crossed(height: int, width: int) -> np.ndarray:
@@ -41,7 +41,7 @@ def take_along(scene: Scene, forecast: Forecast) -> None:
         rows = [np.concatenate([pixels for pixels, _ in triple(number)], axis=axis) for number in range(longest)]
         return encode_gif(rows, frame_ms=200)
 
-    def film_strip(fmt: export.Format) -> bytes:
+    def film_strip(fmt: render.Format) -> bytes:
         numbers = np.unique(np.linspace(0, longest - 1, min(8, longest)).round().astype(int)).tolist()
         rows = list(zip(*map(triple, numbers), strict=True))
         return strips_figure(rows, scene.about, fmt, not scene.is_trained)
@@ -54,7 +54,7 @@ def take_along(scene: Scene, forecast: Forecast) -> None:
     }
 
     def embeddings() -> bytes:
-        return export.metrics_csv(
+        return tables.metrics_csv(
             [
                 provenance
                 | {"frame": number + 1}
@@ -64,7 +64,7 @@ def take_along(scene: Scene, forecast: Forecast) -> None:
         )
 
     def all_errors() -> bytes:
-        return export.metrics_csv(
+        return tables.metrics_csv(
             [
                 provenance
                 | {"frame": number + 1}
@@ -84,7 +84,7 @@ def take_along(scene: Scene, forecast: Forecast) -> None:
             found[f"{word}_mse"] = forecast.mse[name]
             if name in forecast.latents:
                 found[f"{word}_latents"] = forecast.latents[name]
-        return export.maps_npz(found, caption=scene.about, first_predicted_frame=str(forecast.first + 1))
+        return tables.maps_npz(found, caption=scene.about, first_predicted_frame=str(forecast.first + 1))
 
     stem = f"{scene.stem}_{'step' if scene.frames_seen is None else f'after_{scene.frames_seen}'}"
     files = [

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from tae.checkpoint import CheckpointError
-from tae.images import escape_markdown, plain_text
-from tae.sequencefile import ListedSequence, LoadedSequence, autoencoder_digest, list_sequences, load_sequence
-from tae.ui.models import Active, checkpoints_folder
-from tae.ui.results import MODEL_LOCK
-from tae.ui.view import choose
+from tae.sequence.checkpoint import ListedSequence, LoadedSequence, autoencoder_digest, list_sequences, load_sequence
+from tae.store.checkpoint import CheckpointError
+from tae.store.names import escape_markdown, plain_text
+from tae.ui.session.models import Active, checkpoints_folder
+from tae.ui.session.results import MODEL_LOCK
+from tae.ui.session.view import choose
 
 
 @dataclass(frozen=True)

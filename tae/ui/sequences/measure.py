@@ -6,16 +6,16 @@ import numpy as np
 import streamlit as st
 import torch
 
-from tae.film import Film
-from tae.forecast import STEPS, Forecast, Influence, influence, one_step, roll_out
-from tae.images import safe_name
-from tae.latent import Pca, decode_latents, fit_pca
-from tae.sequence import embed_sequence
-from tae.sequencefile import LoadedSequence
-from tae.ui.models import Active
-from tae.ui.results import pass_seconds, read_only
+from tae.analysis.latent import Pca, decode_latents, fit_pca
+from tae.sequence.checkpoint import LoadedSequence
+from tae.sequence.clip import Film
+from tae.sequence.forecast import STEPS, Forecast, Influence, influence, one_step, roll_out
+from tae.sequence.model import embed_sequence
+from tae.store.names import safe_name
 from tae.ui.sequences.clips import Clip
-from tae.ui.work import Progress, measured
+from tae.ui.session.models import Active
+from tae.ui.session.results import pass_seconds, read_only
+from tae.ui.session.work import Progress, measured
 
 CHUNK = 8
 """Frames that go through the model at once."""

@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from tae.forecast import BASELINES, COPY, LAST, LINEAR, LSTM, MEAN, SEEN, Forecast
-from tae.player.payload import Row
-from tae.ui.player import player
+from tae.sequence.forecast import BASELINES, COPY, LAST, LINEAR, LSTM, MEAN, SEEN, Forecast
 from tae.ui.sequences import clips
 from tae.ui.sequences.measure import Scene
+from tae.ui.widgets.player import player
+from tae.web.player.payload import Row
 
 HELP = {
     LSTM: "What the sequence model predicts, drawn by the decoder.",

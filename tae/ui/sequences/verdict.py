@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from tae.forecast import BASELINES, CEILING, LSTM, SEEN, STEPS, Forecast, mean_errors
-from tae.images import escape_markdown
-from tae.metrics import psnr_of
-from tae.sequencedata import DemoSequences
+from tae.model.metrics import psnr_of
+from tae.sequence.data import DemoSequences
+from tae.sequence.forecast import BASELINES, CEILING, LSTM, SEEN, STEPS, Forecast, mean_errors
+from tae.store.names import escape_markdown
 from tae.ui.sequences.measure import Scene
 
 

@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from tae import export, runs
-from tae.images import escape_markdown, safe_name
-from tae.ui.downloads import download
+from tae.plots.export import tables
+from tae.store.names import escape_markdown, safe_name
+from tae.training import runs
 from tae.ui.train.words import in_bytes, reason
+from tae.ui.widgets.downloads import download
 
 
 def stop_buttons(run: runs.Run) -> None:
@@ -54,7 +55,7 @@ def run_actions(run: runs.Run) -> None:
         if runs.read_log(run.folder):
             download(
                 "Log (CSV)",
-                lambda: export.metrics_csv(runs.log_rows(run.folder)),
+                lambda: tables.metrics_csv(runs.log_rows(run.folder)),
                 f"{safe_name(run.name)}.csv",
                 key="train_log",
             )

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import streamlit as st
 
-from tae.trainconfig import TrainConfig
+from tae.training.config import TrainConfig
 
 STANDARD = TrainConfig()
 ADVANCED = {

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from tae import runs
-from tae.images import plain_text
-from tae.ui.train.curves import show_curves
+from tae.store.names import plain_text
+from tae.training import runs
+from tae.ui.train.watch import show_curves
 from tae.ui.train.words import is_number, psnrs_of
 
 

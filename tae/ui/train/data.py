@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from tae import dropped
-from tae.dropped import Dropped
-from tae.images import SUFFIXES, escape_markdown
-from tae.ui.models import checkpoints_folder
+from tae.data.stacks import SUFFIXES
+from tae.store.names import escape_markdown
+from tae.training import uploads
+from tae.training.uploads import Dropped
+from tae.ui.session.models import checkpoints_folder
 from tae.ui.train.words import show_left_out
 
 if TYPE_CHECKING:
-    from tae.preview import Found
+    from tae.training.preview import Found
 
 KINDS = {"folder": "Folder", "dropped": "Pictures or ZIP", "demo": "Demo garments"}
 MAX_ZIP_MB = 500
@@ -113,9 +114,9 @@ def choose_dropped() -> Data | None:
             bar.progress(number / total, f"Reading… {number} of {total}")
 
         try:
-            kept = kept or dropped.begin(checkpoints_folder())
+            kept = kept or uploads.begin(checkpoints_folder())
             state.train_dropped = kept
-            dropped.add(kept, [(file.name, file.getvalue()) for file in files], progress)
+            uploads.add(kept, [(file.name, file.getvalue()) for file in files], progress)
         except OSError as error:
             st.error(f"The pictures cannot be kept: {escape_markdown(error.strerror or 'the disk failed')}.")
             return None
@@ -143,11 +144,11 @@ def show_dropped(kept: Dropped) -> Data | None:
 
 
 def forget() -> None:
-    dropped.forget(st.session_state.pop("train_dropped"))
+    uploads.forget(st.session_state.pop("train_dropped"))
 
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner="Looking for pictures…")
 def look(data: str) -> "Found":
-    from tae import preview
+    from tae.training import preview
 
     return preview.look(data)

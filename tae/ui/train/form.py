@@ -4,8 +4,8 @@ from typing import Any
 
 import streamlit as st
 
-from tae.config import PRESETS
-from tae.trainconfig import TrainConfig
+from tae.model.config import PRESETS
+from tae.training.config import TrainConfig
 from tae.ui.train.advanced import AUTOMATIC, choose_advanced
 
 PATCHES = (4, 8, 16, 32, 64, None)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Literal
 import streamlit as st
 
 from tae import plots
-from tae.config import ModelConfig
-from tae.images import escape_markdown
-from tae.trainconfig import TrainConfig, snapshot_steps
-from tae.ui.results import training_pace
+from tae.model.config import ModelConfig
+from tae.store.names import escape_markdown
+from tae.training.config import TrainConfig, snapshot_steps
+from tae.ui.session.results import training_pace
 from tae.ui.train.words import clock, in_bytes
 
 if TYPE_CHECKING:
-    from tae.distributed import Precision
-    from tae.plan import Pace, Plan
+    from tae.model.device import Precision
+    from tae.training.plan import Pace, Plan
 
 PYTORCH_BYTES = 0.5e9
 """What Python and PyTorch take besides, roughly."""
@@ -52,7 +52,7 @@ class Needs:
 
 
 def show_plan(config: TrainConfig) -> None:
-    from tae.distributed import memory_bytes
+    from tae.training.distributed import memory_bytes
 
     st.markdown("**What it will take**")
     model_config, average = config.model_config, bool(config.ema_decay)
@@ -81,8 +81,8 @@ def make_plan(
     device: str,
 ) -> "tuple[Plan, Precision, str]":
     """`tae.plan.plan`; also what precision and device come to here."""
-    from tae.distributed import pick_device, pick_precision
-    from tae.plan import plan
+    from tae.model.device import pick_device, pick_precision
+    from tae.training.plan import plan
 
     place = pick_device(device)
     picked = pick_precision(precision, place)
@@ -107,7 +107,8 @@ def show_totals(config: TrainConfig, needs: Needs, pace: "Pace | None") -> None:
 
 def show_memory(config: TrainConfig, needs: Needs) -> None:
     """Memory by kind beside the device's, and what to do where that is not enough."""
-    from tae.plan import HEADROOM, KINDS, WORDS, largest_batch
+    from tae.plan import WORDS
+    from tae.training.plan import HEADROOM, KINDS, largest_batch
 
     plan, memory, owner = needs.plan, needs.memory, needs.owner
     kinds = {WORDS[kind]: plan.at_peak[kind] for kind in KINDS if plan.at_peak[kind]}
@@ -185,7 +186,7 @@ def num_snapshots(config: TrainConfig) -> int:
 
 def disk_bytes(config: TrainConfig, plan: "Plan") -> int:
     """What the run's files take at most: the checkpoint and snapshots, and as many states as are kept and being written."""
-    from tae.trainstate import KEPT
+    from tae.training.state import KEPT
 
     copies = 1 + num_snapshots(config)
     state = plan.totals["weights"] + plan.totals["optimizer"] + plan.totals["average"]

@@ -1,18 +1,20 @@
 """What the model will see: some of a new run's images, and how many there are."""
 
+import base64
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 
-from tae.config import size_in_words
-from tae.images import escape_markdown, plain_text
-from tae.trainconfig import TrainConfig
+from tae.data.encode import encode_png
+from tae.model.config import size_in_words
+from tae.store.names import escape_markdown, plain_text
+from tae.training.config import TrainConfig
 from tae.ui.train.data import Data
-from tae.ui.train.picture import in_page
 from tae.ui.train.words import show_left_out
 
 if TYPE_CHECKING:
-    from tae.preview import Found, Preview
+    from tae.training.preview import Found, Preview
 
 
 def show_preview(data: Data, config: TrainConfig) -> bool:
@@ -42,7 +44,7 @@ def show_preview(data: Data, config: TrainConfig) -> bool:
 
 @st.cache_data(max_entries=16, show_spinner="Reading…")
 def read_preview(seen: tuple, found: "Found | None", is_whole: bool, _config: TrainConfig) -> "Preview":
-    from tae import preview
+    from tae.training import preview
 
     return preview.read_all(_config) if is_whole else preview.read_some(_config)
 
@@ -65,3 +67,12 @@ def in_words(data: Data, config: TrainConfig, shown: "Preview") -> str:
     if data.found is not None and any((config.flip, config.shift, config.zoom, config.contrast)):
         words.append("changed a little at every look (Advanced: augmentation)")
     return "; ".join(words) + "."
+
+
+def in_page(pixels: np.ndarray, factor: int) -> str:
+    """A picture as an address that holds it: one that the browser has to fetch may be gone before it does.
+
+    Each pixel becomes a square of `factor` pixels a side, so that the browser's smoothing adds nothing.
+    """
+    enlarged = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
+    return f"data:image/png;base64,{base64.b64encode(encode_png(enlarged)).decode()}"

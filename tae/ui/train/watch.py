@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import streamlit as st
+from PIL import Image
 
-from tae import runs
-from tae.config import size_in_words
-from tae.images import escape_markdown, plain_text
-from tae.trainconfig import TrainConfig
+from tae import plots
+from tae.model.config import size_in_words
+from tae.store.names import escape_markdown, plain_text
+from tae.training import runs
+from tae.training.config import TrainConfig
+from tae.ui.session.view import choose
 from tae.ui.train.actions import run_actions, stop_buttons
-from tae.ui.train.curves import show_curves
-from tae.ui.train.strips import show_strips
+from tae.ui.train.preview import in_page
 from tae.ui.train.words import BADGES, clock, figure, is_number, psnrs_of, show_command
-from tae.ui.view import choose
 
 REFRESH_S = 3
 
@@ -117,3 +119,56 @@ def show_figures(records: list[dict]) -> None:
     if last["step"] >= 50 and is_number(reading) and is_number(pace) and 0 < reading < 1.2 * pace:
         words += ", so reading holds the training back: raise **Reading threads** (Advanced)"
     st.caption(f"{words}.")
+
+
+def show_curves(shown: dict[str, runs.Run], axis: str) -> None:
+    """Loss and held-out PSNR of runs, over each other."""
+    loss, psnr = {}, {}
+    for name, run in shown.items():
+        records = runs.read_log(run.folder)
+        batch_size = run.config.batch_size if run.config else 1
+        x = runs.minutes(records, batch_size) if axis == "Minutes" else [record["step"] for record in records]
+        for curves, field in ((loss, "loss"), (psnr, "held_out_psnr")):
+            points = [
+                (at, record[field]) for at, record in zip(x, records, strict=True) if is_number(record.get(field))
+            ]
+            curves[name] = tuple(np.array(points, float).reshape(-1, 2).T)
+    with st.container(key="train_wide_curves"):
+        left, right = st.columns(2)
+    for place, curves, title, unit in ((left, psnr, "Held-out PSNR (dB)", " dB"), (right, loss, "Loss", "")):
+        place.plotly_chart(
+            plots.plot_curves(curves, axis, title, unit, log=title == "Loss"),
+            key=f"train_curve_{title.split()[0]}",
+            config={"displayModeBar": False},
+            alt=f"{title} over {'steps' if axis == 'Step' else 'minutes'}",
+        )
+
+
+def show_strips(run: runs.Run) -> None:
+    """Held-out images above their reconstructions: the latest, and a slider through the earlier ones."""
+    strips = {int(path.stem): path for path in runs.strips(run.folder)}
+    if not strips:
+        return
+    state, chosen, newest = st.session_state, f"train_strip_{run.name}", max(strips)
+    # It follows the training until somebody moves it, and again once it is moved to the end.
+    step = state[chosen] if state.get(chosen) in strips else newest
+    st.markdown("**Held-out images, and what it makes of them**")
+    if len(strips) > 1:
+        # A slider anew for each new strip: what the browser still says of the old one is no choice.
+        key = f"{chosen}_{newest}"
+
+        def keep() -> None:
+            state[chosen] = None if state[key] == newest else state[key]
+
+        step = st.select_slider(
+            "After step", list(strips), step, key=key, format_func=lambda step: f"{step:,}", on_change=keep
+        )
+    try:
+        pixels = np.asarray(Image.open(strips[step]))
+    except OSError:
+        st.caption("This picture is being replaced.")
+        return
+    height, width = pixels.shape
+    source = in_page(pixels, max(1, min(1150 // width, 460 // height)))
+    st.image(source, alt=f"Held-out images above their reconstructions after step {step}")
+    st.caption(f"After step {step:,}: each image above its reconstruction.")

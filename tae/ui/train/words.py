@@ -7,9 +7,9 @@ from typing import TypeGuard
 
 import streamlit as st
 
-from tae import runs
-from tae.images import escape_markdown
-from tae.trainconfig import TrainConfig, command_line
+from tae.store.names import escape_markdown
+from tae.training import runs
+from tae.training.config import TrainConfig, command_line
 
 BADGES = {
     "starting": ("blue", ":material/hourglass_top:"),

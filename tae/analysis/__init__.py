@@ -1,0 +1,12 @@
+"""What a model does with an image: its attention, and what happens without it.
+
+- attention: entropy, distance, sinks, rollout of attention maps
+- maps: which map is meant, the map itself, and the colour range that layers share
+- heads: layers and heads in numbers
+- agreement: two maps compared
+- latent: the latent space: maps, neighbours, ways between, directions
+- windows: strips wider than the model, window by window
+- evaluate: a checkpoint's held-out figures
+- causal: interventions: attention replaced, heads knocked out, patches covered
+- lens: what each layer's state looks like as an image
+"""

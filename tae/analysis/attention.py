@@ -1,0 +1,456 @@
+"""What attention maps say, in numbers: maps in, numbers out.
+
+They tell where weight was placed, not what it was good for: `tae.causal` measures that.
+
+Maps are (..., N, N) tensors or numpy arrays of one or many images (and heads): rows = query, columns = key, rows sum
+to 1, rows and columns of padding are 0. "x uniform" is a weight times the number of real tokens: 1 where a query treats
+all keys alike.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.layers import ROWS_AT_ONCE, TransformerBlock, attention_weights
+
+FUSIONS = ("mean", "max", "min")
+"""How the heads of a layer become one map; see `fuse`."""
+WEIGHTINGS = ("weights", "values")
+"""Attention weights as they are, or each times the length of the value vector that it moves; see `value_weighted`."""
+
+UNIFORM_LIMIT = 1.5
+"""A map whose largest weight stays under this many times the uniform weight is practically uniform."""
+SINK_THRESHOLD = 5.0
+"""A key that receives more than this many times the uniform weight, averaged over queries, is a sink."""
+
+Maps = Tensor | np.ndarray
+
+
+def x_uniform(weights: Maps, num_tokens: int) -> Tensor:
+    """Weights of one image in multiples of the uniform weight 1 / num_tokens, its number of real tokens."""
+    return _tensor(weights) * num_tokens
+
+
+def is_practically_uniform(maps: Maps) -> bool:
+    """Whether no weight of the maps (..., N, N) reaches 1.5 x uniform; each image counts its own real tokens."""
+    maps = _tensor(maps)
+    largest = maps.amax(dim=(-2, -1)) * _num_real(maps)
+    return float(largest.max()) < UNIFORM_LIMIT
+
+
+def entropy(maps: Maps) -> Tensor:
+    """Entropy of each query's weights in nats, 0 log 0 = 0.
+
+    Returns:
+        (..., N), from 0, where one key takes all, to log N, where all keys get the same; 0 for padding.
+    """
+    return torch.special.entr(_tensor(maps)).sum(dim=-1)
+
+
+def distance(maps: Maps, grid: tuple[int, int], patch_size: float) -> Tensor:
+    """Mean distance in pixels from the middle of a query's patch to those of the keys, weighed by attention.
+
+    Dosovitskiy 2021, "An image is worth 16x16 words", figure 7 (mean attention distance).
+
+    Args:
+        maps: (..., N, N).
+        grid: (rows, columns) of patches, N = rows * columns.
+        patch_size: Side of a patch in pixels.
+
+    Returns:
+        (..., N); 0 for padding.
+
+    Raises:
+        ValueError: If the grid does not hold N patches.
+    """
+    maps = _tensor(maps)
+    rows, columns = grid
+    if rows * columns != maps.shape[-1]:
+        raise ValueError(f"grid must hold {maps.shape[-1]} patches, got {rows} x {columns}")
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    places = torch.stack([row.flatten(), column.flatten()], dim=1).to(maps) * patch_size  # (N, 2)
+    # The matrix-product form of cdist, the default for many points, is not exact: not even 0 from a point to itself.
+    distances = torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.einsum("...qk,qk->...q", maps, distances)
+
+
+def received(maps: Maps) -> Tensor:
+    """What each key gets, as a mean over the real queries, in weight.
+
+    Returns:
+        (..., N), sums to 1; 0 for padding. Times the number of real tokens it is in x uniform.
+    """
+    maps = _tensor(maps)
+    return maps.sum(dim=-2) / _num_real(maps)[..., None]
+
+
+def sinks(attention_map: Maps, threshold: float = SINK_THRESHOLD) -> tuple[Tensor, float]:
+    """Keys that draw weight from all queries (Xiao 2024, "Efficient streaming language models with attention sinks").
+
+    Args:
+        attention_map: (N, N), one map: each has sinks of its own.
+        threshold: In x uniform, of what a key receives as a mean over queries.
+
+    Returns:
+        Token numbers (K,), the strongest first, and the share of all weight that they take, in [0, 1].
+    """
+    attention_map = _tensor(attention_map)
+    shares = received(attention_map)
+    order = shares.argsort(descending=True)
+    tokens = order[x_uniform(shares, int(_num_real(attention_map)))[order] > threshold]
+    return tokens, float(shares[tokens].sum())
+
+
+def head_spread(heads: Maps) -> Tensor:
+    """Standard deviation between heads (..., heads, N, N) -> (..., N, N), in weight: 0 where all heads agree."""
+    return _tensor(heads).std(dim=-3, correction=0)
+
+
+def fuse(heads: Maps, fusion: str = "mean") -> Tensor:
+    """The heads of a layer as one map: their mean, or for each pair of patches the largest or smallest weight.
+
+    Rows of "max" and "min" are made to sum to 1 again, for display as for rollout: "x uniform" keeps its meaning, and
+    what is seen is what is chained.
+
+    Args:
+        heads: (..., heads, N, N).
+        fusion: One of `FUSIONS`.
+
+    Returns:
+        (..., N, N). Rows of padding are 0; so is, with "min", a row in which no key gets weight from every head.
+
+    Raises:
+        ValueError: If the fusion is unknown.
+    """
+    heads = _tensor(heads)
+    if fusion == "mean":
+        return heads.mean(dim=-3)
+    if fusion == "max":
+        return normalised(heads.amax(dim=-3))
+    if fusion == "min":
+        return normalised(heads.amin(dim=-3))
+    raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+
+
+def discard_smallest(maps: Maps, discard: float) -> tuple[Tensor, Tensor]:
+    """Drop the smallest weights of each row and make it sum to 1 again.
+
+    The discard ratio of the published rollouts for images (Gildenblat 2020, "Exploring explainability for vision
+    transformers") drops a share of the entries. There it is one of the whole map, which can empty the row of a query
+    that spreads its weight; here it is one of each row. Equal weights share one fate: those as large as the smallest
+    kept weight stay, so that no order of patches decides, and a uniform map stays as it is.
+
+    Args:
+        maps: (..., N, N).
+        discard: Share of the real keys to drop in each row, in [0, 1), rounded down; at least one stays.
+
+    Returns:
+        The maps (..., N, N) with what is left, and the share of each row's weight that was dropped (..., N), 0 for
+        padding.
+
+    Raises:
+        ValueError: If the share is out of range.
+    """
+    maps = _tensor(maps)
+    if not 0 <= discard < 1:
+        raise ValueError(f"discard must be from 0 to less than 1, got {discard}")
+    num_tokens = maps.shape[-1]
+    flat = maps.reshape(-1, num_tokens, num_tokens)
+    smallest_kept = []
+    for one, num_real in zip(flat, _num_real(flat).tolist(), strict=True):
+        dropped = min(math.floor(discard * num_real + 1e-9), num_real - 1)  # 0.29 * 100 is 28.999...
+        rank = num_tokens - num_real + dropped + 1  # the zeros of padding come first
+        smallest_kept.append(one.kthvalue(rank, dim=-1, keepdim=True).values if num_real else one[:, :1])
+    kept = maps * (maps >= torch.stack(smallest_kept).reshape(*maps.shape[:-1], 1))
+    before, after = maps.sum(dim=-1), kept.sum(dim=-1)
+    hidden = ((before - after) / before.where(before > 0, 1)).clamp_min(0)
+    return normalised(kept), hidden
+
+
+def hidden_mass(maps: Iterable[Maps] | Maps, discard: float) -> float:
+    """Share of all weight that `rollout` drops with this discard ratio: the mean over real queries and layers.
+
+    Args:
+        maps: Each layer's map (..., N, N), as for `rollout`.
+        discard: In [0, 1).
+
+    Returns:
+        In [0, 1); nan if no query is real.
+    """
+    total, count = 0.0, 0
+    for layer_map in maps:
+        layer_map = _tensor(layer_map)
+        total += float(discard_smallest(layer_map, discard)[1].sum())
+        count += int(_num_real(layer_map).sum())
+    return total / count if count else math.nan
+
+
+def rollout(maps: Iterable[Maps] | Maps, residual: float = 0.5, discard: float = 0.0) -> Tensor:
+    """Attention rollout: how weights chain through the layers, if the residual stream carries a fixed share.
+
+    Abnar & Zuidema 2020, "Quantifying attention flow in transformers": each layer's map is mixed with the identity,
+    its rows are made to sum to 1 again, also where weights were discarded before, and the layers are multiplied,
+    last @ ... @ first.
+
+    Args:
+        maps: Each layer's map (..., N, N), heads fused, the first layer first; a stack (L, ..., N, N), or anything that
+            hands out one after another, of which only one is held at a time.
+        residual: Share of the residual stream, in [0, 1].
+        discard: Share of the smallest weights in each row that is dropped first, in [0, 1); see `discard_smallest`.
+            `hidden_mass` tells how much weight that is.
+
+    Returns:
+        (..., N, N): row = token after the last layer, column = token before the first. Rows sum to 1; rows and columns
+        of padding, tokens without weight in every layer, are 0.
+
+    Raises:
+        ValueError: If there is no layer, or a share is out of range.
+    """
+    if not 0 <= residual <= 1:
+        raise ValueError(f"residual must be from 0 to 1, got {residual}")
+    chained: Tensor | None = None
+    is_real: Tensor | None = None
+    for layer_map in maps:
+        layer_map = _tensor(layer_map)
+        holds_weight = layer_map.sum(dim=-1) > 0
+        is_real = holds_weight if is_real is None else is_real | holds_weight
+        if discard:
+            layer_map = discard_smallest(layer_map, discard)[0]
+        identity = torch.eye(layer_map.shape[-1]).to(layer_map)
+        mixed = (1 - residual) * layer_map + residual * identity
+        sums = mixed.sum(dim=-1, keepdim=True)  # without keepdim it would be the columns that are divided
+        # A row without any weight, and without a residual, stays where it is.
+        mixed = torch.where(sums > 0, mixed / sums, identity)
+        chained = mixed if chained is None else mixed @ chained
+    if chained is None or is_real is None:
+        raise ValueError("maps must hold at least one layer, got none")
+    return chained * is_real[..., None]
+
+
+def map_correlation(maps: Maps) -> float:
+    """Mean Pearson correlation between the maps of two images, over all pairs of a batch (B, N, N) without padding.
+
+    Near 1: the map is a fixed layout, whatever the image. nan where a map is constant (one token).
+
+    Raises:
+        ValueError: If there are fewer than two images.
+    """
+    maps = _tensor(maps)
+    count = len(maps)
+    if count < 2:
+        raise ValueError(f"maps must be of at least 2 images, got {count}")
+    flat = maps.flatten(1).double()
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    flat = flat / flat.norm(dim=1, keepdim=True)
+    pairs = flat @ flat.T  # (B, B), 1 on the diagonal
+    return float((pairs.sum() - pairs.trace()) / (count * (count - 1)))
+
+
+@torch.no_grad()
+def each_layer(
+    model: TransformerAutoencoder, images: Tensor, part: str = "encoder", widths: Tensor | None = None
+) -> Iterator[tuple[TransformerBlock, Tensor, Tensor | None]]:
+    """One layer after another: the block, the tokens (B, N, D) that enter it, and the mask (B, N) or None.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        images: (B, 1, H, W) in [0, 1].
+        part: "encoder" or "decoder".
+        widths: (B,) or None.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    tokens, mask = model.layer_input(images, 0, part, widths)
+    for block in model.blocks(part):
+        yield block, tokens, mask
+        tokens = block(tokens, mask)
+
+
+@torch.no_grad()
+def each_head(
+    block: TransformerBlock,
+    tokens: Tensor,
+    mask: Tensor | None = None,
+    weighting: str = "weights",
+    heads: Sequence[int] | None = None,
+) -> Iterator[Tensor]:
+    """A layer's maps, one head after another, so that only one is held at a time.
+
+    Args:
+        block: The layer.
+        tokens: (B, N, D), as they enter it.
+        mask: (B, N), True = real.
+        weighting: "weights", or "values" as in `value_weighted`.
+        heads: Which; None: all.
+
+    Yields:
+        (B, N, N), rows sum to 1; rows and columns of padding are 0.
+    """
+    q, k, _ = block.attn.qkv_heads(block.norm1(tokens))
+    lengths = _value_factors(block, tokens).norm(dim=-2) if weighting == "values" else None  # (B, N, heads)
+    for head in range(block.attn.num_heads) if heads is None else heads:
+        weights = attention_weights(q[:, head], k[:, head], mask)
+        if mask is not None:
+            weights = weights.mul_(mask[:, :, None])
+        yield weights if lengths is None else normalised(weights.mul_(lengths[:, None, :, head]))
+
+
+@torch.no_grad()
+def value_norms(
+    model: TransformerAutoencoder, images: Tensor, layer: int, part: str = "encoder", widths: Tensor | None = None
+) -> Tensor:
+    """Length of what each head would add to the residual stream if it read one token alone: ||f(x)||.
+
+    f(x) = (x W_V + b_V) W_O, with the part of W_O that belongs to the head and without the bias of the output, which
+    belongs to no token (Kobayashi 2020).
+
+    Returns:
+        (B, heads, N), in units of the residual stream; what padding holds means nothing. Times the weights
+        (`model.get_attention_heads`, key by key) they are Kobayashi's norms ||alpha f(x)||, before `value_weighted`
+        makes rows sum to 1.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    tokens, _ = model.layer_input(images, layer, part, widths)
+    return _value_factors(model.blocks(part)[layer], tokens).norm(dim=-2).mT
+
+
+@torch.no_grad()
+def value_weighted(
+    model: TransformerAutoencoder, images: Tensor, layer: int, part: str = "encoder", widths: Tensor | None = None
+) -> Tensor:
+    """Weights times the length of the value vector that each moves: a large weight on a short vector moves little.
+
+    Kobayashi 2020, "Attention is not only a weight: analyzing transformers with vector norms": ||alpha f(x)||, head by
+    head. Here each row is made to sum to 1, so that "x uniform" keeps its meaning: shares of the total length that a
+    query reads, not lengths; `value_norms` has those.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        images: (B, 1, H, W) in [0, 1].
+        layer: 0 is the first.
+        part: "encoder" or "decoder".
+        widths: (B,) or None.
+
+    Returns:
+        (B, heads, N, N), rows sum to 1; rows and columns of padding are 0.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    tokens, mask = model.layer_input(images, layer, part, widths)
+    return torch.stack(list(each_head(model.blocks(part)[layer], tokens, mask, "values")), dim=1)
+
+
+@torch.no_grad()
+def value_weighted_sum(block: TransformerBlock, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    """All heads together, weighted by values: the length of the sum of what they move, ||sum_h alpha_h f_h(x)||.
+
+    Kobayashi 2020, section 4. Heads that move a token in opposite directions cancel here, as they do in the network;
+    a mean of `value_weighted` over heads would not show it.
+
+    Args:
+        block: The layer.
+        tokens: (B, N, D), as they enter it.
+        mask: (B, N), True = real.
+
+    Returns:
+        (B, N, N), rows made to sum to 1; rows and columns of padding are 0.
+    """
+    q, k, _ = block.attn.qkv_heads(block.norm1(tokens))
+    factors = _value_factors(block, tokens)  # (B, N, R, heads)
+    num_tokens = tokens.shape[1]
+    total = factors.new_zeros(len(tokens), num_tokens, num_tokens)
+    rows_at_once = max(1, 2 * ROWS_AT_ONCE // block.attn.num_heads)
+    for start in range(0, num_tokens, rows_at_once):
+        rows = slice(start, start + rows_at_once)
+        weights = attention_weights(q[:, :, rows], k, mask).permute(0, 3, 1, 2)  # (B, N, heads, rows)
+        moved = factors @ weights.to(factors.dtype)  # (B, N, R, rows): key by key, all heads together
+        total[:, rows] = moved.square_().sum(dim=2).mT
+    total = total.sqrt_()
+    return normalised(total if mask is None else total.mul_(mask[:, :, None]))
+
+
+@torch.no_grad()
+def recomputation_error(
+    model: TransformerAutoencoder, images: Tensor, layer: int, part: str = "encoder", widths: Tensor | None = None
+) -> float:
+    """How far recomputed weights @ V are from the output of fused attention in one layer, before its projection.
+
+    Fused attention has no weights; maps recompute them from the same queries and keys. This is the check that they are
+    the weights which made the output. One head's weights are held at a time.
+
+    Args:
+        model: The autoencoder.
+        images: (B, 1, H, W) in [0, 1].
+        layer: 0 is the first.
+        part: "encoder" or "decoder".
+        widths: (B,) or None.
+
+    Returns:
+        The largest absolute difference, in the units of V; rounding where all is well.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    tokens, mask = model.layer_input(images, layer, part, widths)
+    return _recomputation_error(model.blocks(part)[layer], tokens, mask)
+
+
+@torch.no_grad()
+def recomputation_errors(
+    model: TransformerAutoencoder, images: Tensor, part: str = "encoder", widths: Tensor | None = None
+) -> list[float]:
+    """`recomputation_error` of each layer of a part, in one pass."""
+    return [_recomputation_error(*layer) for layer in each_layer(model, images, part, widths)]
+
+
+def _recomputation_error(block: TransformerBlock, tokens: Tensor, mask: Tensor | None) -> float:
+    q, k, v = block.attn.qkv_heads(block.norm1(tokens))
+    fused = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
+    worst = 0.0
+    for head in range(q.shape[1]):
+        recomputed = attention_weights(q[:, head], k[:, head], mask).to(v.dtype) @ v[:, head]
+        worst = max(worst, float((recomputed - fused[:, head]).abs().max()))
+    return worst
+
+
+def normalised(maps: Maps) -> Tensor:
+    """Maps (..., N, N) whose rows sum to 1; rows of zeros stay."""
+    maps = _tensor(maps)
+    sums = maps.sum(dim=-1, keepdim=True)
+    return maps / sums.where(sums > 0, 1)
+
+
+def _value_factors(block: TransformerBlock, tokens: Tensor) -> Tensor:
+    """R (B, N, R, heads) of each token with ||R a|| = ||sum_h a_h f_h(x)|| for all a (heads,).
+
+    The QR decomposition of the heads' vectors f_h(x) (D, heads), whose Q turns without changing a length: a few
+    numbers for each token instead of D for each head, and no difference of squares that would lose digits.
+    """
+    _, _, v = block.attn.qkv_heads(block.norm1(tokens))  # (B, heads, N, head_dim)
+    weight = block.attn.proj.weight.unflatten(1, (block.attn.num_heads, -1))  # (D, heads, head_dim)
+    dtype = torch.promote_types(v.dtype, torch.float32)
+    v, weight = v.to(dtype), weight.to(dtype)
+    chunks = []
+    for start in range(0, tokens.shape[1], ROWS_AT_ONCE):
+        vectors = torch.einsum("bhne,dhe->bndh", v[:, :, start : start + ROWS_AT_ONCE], weight)
+        chunks.append(torch.linalg.qr(vectors, mode="r").R)
+    return torch.cat(chunks, dim=1)
+
+
+def _tensor(maps: Maps) -> Tensor:
+    # torch.tensor copies: a read-only array, as the app's caches hand out, must not become a tensor one can write to.
+    return maps if isinstance(maps, Tensor) else torch.tensor(maps)
+
+
+def _num_real(maps: Tensor) -> Tensor:
+    """(...,) tokens that are no padding: their rows hold weight."""
+    return (maps.sum(dim=-1) > 0).sum(dim=-1)

@@ -1,0 +1,146 @@
+"""Deletion and insertion: patches covered, or uncovered, in the order that a map gives them."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tae.analysis.causal.occlusion import Box, changed_tokens, cover_of, slices_of, tokens_of_pixels
+from tae.analysis.causal.prefix import check_one, images_at_once
+from tae.model.autoencoder import TransformerAutoencoder
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One map's order of patches, put to the test.
+
+    What is drawn is likeness to the undisturbed reconstruction: 1 - its mean squared change as a share of the change when
+    all patches are covered; 1 is no change, 0 as far away as the covered image, below 0 farther.
+
+    Attributes:
+        share: (S,) of the patches covered (deletion) or shown (insertion), from 0 to 1.
+        deletion: (S,) patches covered, the strongest first: a map that tells the effect falls fast.
+        insertion: (S,) patches shown on the covered image, the strongest first: such a map rises fast.
+    """
+
+    share: np.ndarray
+    deletion: np.ndarray
+    insertion: np.ndarray
+
+    @property
+    def deletion_area(self) -> float:
+        """Area under the curve; smaller is better."""
+        return float(np.trapezoid(self.deletion, self.share))
+
+    @property
+    def insertion_area(self) -> float:
+        """Area under the curve; larger is better."""
+        return float(np.trapezoid(self.insertion, self.share))
+
+
+@torch.no_grad()
+def deletion_insertion(
+    model: TransformerAutoencoder,
+    image: Tensor,
+    maps: dict[str, Tensor],
+    baseline: float | str | Tensor = 1.0,
+    steps: int = 16,
+    random_orders: int = 5,
+    seed: int = 0,
+    region: Box | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> dict[str, Curves]:
+    """Deletion and insertion curves of maps, and of random orders.
+
+    Petsiuk 2018, "RISE: Randomized input sampling for explanation of black-box models", with the reconstruction in the
+    place of a class score. Only patches that the cover changes take part: blank ones would make every curve flat.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        image: (1, 1, H, W) in [0, 1].
+        maps: {name: (N,), larger = more important}. Patches that tie come in random order.
+        baseline: What covers a patch; see `occlusion_effect`.
+        steps: Into how many parts the patches are cut, at most.
+        random_orders: How many go into the curve "random order", their mean; 0: none.
+        seed: Of the random orders.
+        region: The part of the reconstruction whose change counts; None: all of it.
+        progress: Is called with the share that is done; what it raises stops the work.
+
+    Returns:
+        {name: its curves}, and "random order".
+
+    Raises:
+        ValueError: If an argument does not fit, or the cover changes nothing.
+    """
+    check_one(image)
+    cover = cover_of(image, baseline, model.config)
+    tokens = changed_tokens(image, cover, model.config).nonzero().flatten().cpu().numpy()
+    if not len(tokens):
+        raise ValueError("baseline must change the image, got one that covers nothing")
+    num_tokens = int(np.prod(model.config.grid_for(image.shape[3])))
+    for name, one in maps.items():
+        if one.shape != (num_tokens,):
+            raise ValueError(f"map {name} must be ({num_tokens},), got {tuple(one.shape)}")
+    # Random orders, and each map's ties, are the same whatever other maps there are.
+    random = np.random.default_rng([seed, 0])
+    orders = [
+        _order(one.numpy(force=True)[tokens], np.random.default_rng([seed, zlib.crc32(name.encode())]))
+        for name, one in maps.items()
+    ]
+    orders += [random.permutation(len(tokens)) for _ in range(random_orders)]
+    counts = np.unique(np.linspace(0, len(tokens), min(steps, len(tokens)) + 1).round().astype(int))
+    is_covered = _covered_sets(orders, tokens, counts, num_tokens)
+    changes = _changes(model, image, cover, is_covered, region, progress)  # of every set, deletion's and insertion's
+    likeness = (1 - changes).reshape(len(orders), 2, len(counts))
+    curves = [Curves(counts / len(tokens), *one) for one in likeness[: len(maps)]]
+    found = dict(zip(maps, curves, strict=True))
+    if random_orders:
+        found["random order"] = Curves(counts / len(tokens), *likeness[len(maps) :].mean(axis=0))
+    return found
+
+
+def _order(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Places from the largest value to the smallest, ties in random order."""
+    return np.lexsort((random.random(len(values)), -values))
+
+
+def _covered_sets(
+    orders: Sequence[np.ndarray], tokens: np.ndarray, counts: np.ndarray, num_tokens: int
+) -> torch.Tensor:
+    """(orders * 2 * counts, N): what is covered at each step of each order, first of its deletion, then its insertion."""
+    sets = np.zeros((len(orders), 2, len(counts), num_tokens), bool)
+    for number, order in enumerate(orders):
+        for step, count in enumerate(counts):
+            sets[number, 0, step, tokens[order[:count]]] = True
+            sets[number, 1, step, tokens[order[count:]]] = True
+    return torch.from_numpy(sets.reshape(-1, num_tokens))
+
+
+def _changes(
+    model: TransformerAutoencoder,
+    image: Tensor,
+    cover: Tensor,
+    is_covered: Tensor,
+    region: Box | None,
+    progress: Callable[[float], None] | None,
+) -> np.ndarray:
+    """Mean squared change of the reconstruction of each covered image, as a share of that with all covered."""
+    token_of_pixel = tokens_of_pixels(image, model.config)
+    rows_in, columns_in = slices_of(region, image)
+    plain = model(image)[0]
+    # Equal sets are computed once: every order begins and ends with the same two.
+    sets, places = torch.unique(is_covered, dim=0, return_inverse=True)
+    changes = []
+    for start in range(0, len(sets), size := images_at_once(model.config, image.shape[3])):
+        chunk = sets[start : start + size].to(image.device)
+        covered = torch.where(chunk[:, token_of_pixel][:, None], cover, image)
+        squared = ((model(covered)[0] - plain)[..., rows_in, columns_in] ** 2).mean(dim=(1, 2, 3))
+        changes.append(squared.where(chunk.any(dim=1), 0))  # nothing covered: no change, not even rounding
+        if progress is not None:
+            progress(min(start + size, len(sets)) / len(sets))
+    found = torch.cat(changes).double().numpy(force=True)[places.numpy()]
+    largest = found[int(is_covered.sum(dim=1).argmax())]
+    return found / largest if largest > 0 else found

@@ -1,0 +1,142 @@
+"""A study of a checkpoint over its held-out images, resumable, into a file beside it."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from tae import Card, load_checkpoint
+from tae.analysis.causal.knockouts import ZERO, mean_baseline
+from tae.analysis.causal.study import Study, fingerprint, study_images, summarise, to_json, to_markdown
+from tae.data.batches import to_batch
+from tae.data.demo import DemoSource
+from tae.data.encode import to_uint8
+from tae.data.fit import ImageError, fit_image
+from tae.data.stacks import find_files, read_frame
+from tae.model.config import ModelConfig
+from tae.store.atomic import write_whole
+from tae.store.names import plain_text, safe_name
+
+SUFFIXES = (".json", ".md")
+MAX_COUNT = 100_000
+MEAN_OVER = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """One study; every field is a flag of the command line.
+
+    Raises:
+        ValueError: If a value leaves its range.
+    """
+
+    checkpoint: Path
+    """The model."""
+    images: str | None = None
+    """A folder of images, searched with its subfolders, a file, or a pattern in quotes; None: the demo data's test split."""
+    out: Path | None = None
+    """Where the figures go; the ending decides: .json or .md, which stands for none. None: <checkpoint's name>.causal.json
+    beside it."""
+    count: int | None = None
+    """Images at most; None: of a folder all, of the demo data as many as the checkpoint's own held-out figures are of."""
+    baseline: Literal["mean", "zero"] = "mean"
+    """What stands in for what is knocked out: its mean over the first 512 of these images, or nothing."""
+    fit: Literal["pad", "crop", "stretch"] = "pad"
+    """How images of a folder come to the model's size."""
+    threads: int | None = None
+    """CPU threads; None: PyTorch's choice."""
+
+    def __post_init__(self) -> None:
+        if self.out is not None and self.out.suffix.lower() not in (*SUFFIXES, ""):
+            raise ValueError(f"out must end in {' or '.join(SUFFIXES)}, got {self.out.name}")
+        if self.count is not None and not 2 <= self.count <= MAX_COUNT:
+            raise ValueError(f"count must be a whole number from 2 to {MAX_COUNT}, got {self.count}")
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise ValueError(f"threads must be a whole number from 1 to 1024, got {self.threads}")
+
+
+def run(config: StudyConfig) -> tuple[Path, Study]:
+    """Make a study, or go on with one, and write it.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If the checkpoint is refused, or fewer than two images can be read.
+        OSError: If a file cannot be written.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    loaded = load_checkpoint(config.checkpoint)
+    model = loaded.model
+    images, data = _images(config, model.config, loaded.card)
+    if len(images) < 2:
+        raise ValueError(f"images must be at least 2 that can be read, got {len(images)}")
+    baseline = mean_baseline(model, *to_batch(images[:MEAN_OVER])) if config.baseline == "mean" else ZERO
+    out = config.out or config.checkpoint.with_suffix(".causal.json")
+    if not out.suffix:
+        out = out.with_suffix(".md")
+    begun = out.with_name(f"{out.name}.part")
+    mark = fingerprint(loaded.digest, images, config.baseline)
+    records = _records(begun, mark)
+    if not records:
+        begun.write_text(json.dumps({"fingerprint": mark}) + "\n")
+    try:
+        with (
+            open(begun, "a") as file,
+            tqdm(total=len(images), initial=len(records), unit=" images", disable=None) as bar,
+        ):
+            for record in study_images(model, images, baseline, first=len(records)):
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                records.append(record)
+                bar.update()
+    except ValueError:
+        if not records:  # nothing to go on with
+            begun.unlink()
+        raise
+    has_attention = all(np.prod(model.config.grid_for(image.shape[1])) > 1 for image in images)
+    study = summarise(records, loaded.digest, data, baseline.title, has_attention)
+    is_text = out.suffix.lower() == ".md"
+    write_whole(out, [to_markdown(study, safe_name(config.checkpoint.stem)).encode() if is_text else to_json(study)])
+    begun.unlink()
+    return out, study
+
+
+def _images(config: StudyConfig, model: ModelConfig, card: Card) -> tuple[list[np.ndarray], str]:
+    """uint8 (H, W) each, and what they are in words."""
+    if config.images is None:
+        count = config.count or _held_out(card)
+        return DemoSource(model.input_size, model.max_width).test(count), "test split of the demo data"
+    images = []
+    for path in find_files(config.images):
+        try:
+            fitted = fit_image(read_frame(path).pixels, model.input_size, config.fit, model.max_width)
+            images.append(to_uint8(fitted.pixels))
+        except ImageError as error:
+            print(f"skipped {plain_text(path.name)}: {error}", file=sys.stderr)
+        if len(images) == (config.count or MAX_COUNT):
+            break
+    return images, f"images of {safe_name(Path(config.images).name)}"
+
+
+def _held_out(card: Card) -> int:
+    """Of how many images the card states the checkpoint's quality, which may be a stranger's claim."""
+    count = card.metrics.get("count", 0)
+    return count if 2 <= count <= MAX_COUNT else MEAN_OVER
+
+
+def _records(path: Path, mark: str) -> list[dict]:
+    """Finished images of this very study; what is torn at the end is cut off."""
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+        if not lines or json.loads(lines[0]).get("fingerprint") != mark:
+            return []
+    except (FileNotFoundError, ValueError, AttributeError):
+        return []
+    whole = [line for line in lines[1:] if line.endswith("\n")]
+    path.write_text("".join([lines[0], *whole]))
+    return [json.loads(line) for line in whole]

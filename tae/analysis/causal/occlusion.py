@@ -1,0 +1,233 @@
+"""Patches covered one by one, and gradients: what the reconstruction, or a region of it, owes to each patch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from tae.analysis.causal.prefix import check_one, images_at_once
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import ModelConfig
+from tae.model.layers import patchify
+from tae.model.metrics import INK_THRESHOLD
+
+OUTPUTS = ("reconstruction", "latent")
+
+
+class Box(NamedTuple):
+    """A region of an image in pixels: rows top to bottom, columns left to right, the ends not included."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+@torch.no_grad()
+def occlusion_effect(
+    model: TransformerAutoencoder,
+    image: Tensor,
+    baseline: float | str | Tensor = 1.0,
+    tokens: Tensor | Sequence[int] | None = None,
+    batch_size: int | None = None,
+    region: Box | None = None,
+    output: str = "reconstruction",
+    progress: Callable[[float], None] | None = None,
+) -> Tensor:
+    """How much the reconstruction changes when one patch of the image is covered.
+
+    Zeiler & Fergus 2014, "Visualizing and understanding convolutional networks", for a reconstruction instead of a
+    class. Whatever covers a patch leads away from the data that trained the network: name it beside the figures.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        image: (1, 1, H, W) in [0, 1].
+        baseline: What covers a patch: a grey in [0, 1] (1 is white), "mean" for the image's mean grey, "blur" for the
+            image blurred, or an image (1, 1, H, W) that lends its own patch.
+        tokens: (T,) token numbers; None: all N. `foreground_tokens` are those that are not blank.
+        batch_size: Covered images that go through the model at once; None: as many as `TOKENS_AT_ONCE` allows.
+        region: The part of the reconstruction whose change counts; None: all of it.
+        output: "reconstruction", or "latent": the encoder alone, which takes half the time.
+        progress: Is called with the share that is done; what it raises stops the work.
+
+    Returns:
+        (T,) mean squared change of the reconstruction over its pixels, of the latent over its numbers; exactly 0 where
+        the cover changes nothing.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    check_one(image)
+    rows, columns = model.config.grid_for(image.shape[3])
+    if batch_size is None:
+        batch_size = images_at_once(model.config, image.shape[3])
+    if output not in OUTPUTS or (output == "latent" and region is not None):
+        raise ValueError(f"output must be reconstruction, or latent where there is no region, got {output!r}")
+    rows_in, columns_in = slices_of(region, image)
+    if tokens is None:
+        tokens = torch.arange(rows * columns)
+    tokens = torch.as_tensor(tokens, dtype=torch.long, device=image.device)
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < rows * columns:
+        raise ValueError(f"tokens must be from 0 to {rows * columns - 1}, got {tokens.tolist()}")
+    cover = cover_of(image, baseline, model.config)
+    token_of_pixel = tokens_of_pixels(image, model.config)
+
+    def run(images: Tensor) -> Tensor:
+        if output == "latent":
+            return model.embed(images)
+        return model(images)[0][:, 0, rows_in, columns_in].flatten(1)
+
+    plain = run(image)
+    effect = image.new_zeros(len(tokens))
+    # Covering blank with blank is not computed: rounding would put an order into what must be ties.
+    changes = changed_tokens(image, cover, model.config)[tokens].nonzero().flatten()
+    for number, chunk in enumerate(changes.split(batch_size)):
+        if not len(chunk):  # of nothing, torch makes one empty part
+            continue
+        covered = torch.where(token_of_pixel == tokens[chunk, None, None, None], cover, image)
+        effect[chunk] = ((run(covered) - plain) ** 2).mean(dim=1)
+        if progress is not None:
+            progress(min((number + 1) * batch_size, len(changes)) / len(changes))
+    return effect
+
+
+@dataclass(frozen=True)
+class GradientInput:
+    """Gradient times input, patch by patch.
+
+    Attributes:
+        signed: (N,) sums over the patch's pixels: above 0 where its ink puts ink into the region, below where it takes
+            some away, to first order. In units of mean ink of the region.
+        absolute: (N,) sums of absolute values: what counts as much in whichever direction.
+    """
+
+    signed: Tensor
+    absolute: Tensor
+
+
+def gradient_x_input(model: TransformerAutoencoder, image: Tensor, region: Box | None = None) -> GradientInput:
+    """How the mean ink of the reconstruction, or of a region of it, hangs on the ink of each patch, to first order.
+
+    Shrikumar 2016, "Not just a black box" (gradient x input), for ink = 1 - grey, so that white paper is no input. It
+    tells what a small change would do; what covering a whole patch does, `occlusion_effect` measures.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        image: (1, 1, H, W) in [0, 1].
+        region: The part of the reconstruction that is asked about; None: all of it.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    check_one(image)
+    rows_in, columns_in = slices_of(region, image)
+    # Gradients with respect to the image alone: nothing is left behind in the model's parameters.
+    with torch.inference_mode(False), torch.enable_grad():
+        own = image.detach().clone().requires_grad_()
+        ink = (1 - model(own)[0][..., rows_in, columns_in]).mean()
+        (gradient,) = torch.autograd.grad(ink, own)
+        product = (-gradient * (1 - own)).detach()  # d/d ink = -d/d grey
+    tiles = to_tiles(product, model.config)
+    return GradientInput(tiles.sum(dim=1), tiles.abs().sum(dim=1))
+
+
+def region_inputs(
+    model: TransformerAutoencoder,
+    image: Tensor,
+    region: Box,
+    how: str = "gradient",
+    baseline: float | str | Tensor = 1.0,
+    progress: Callable[[float], None] | None = None,
+) -> Tensor:
+    """Which patches of the image produce a region of its reconstruction.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        image: (1, 1, H, W) in [0, 1].
+        region: Of the reconstruction.
+        how: "gradient" (`gradient_x_input`, absolute) or "occlusion" (`occlusion_effect`).
+        baseline: What covers patches, for "occlusion".
+        progress: For "occlusion": is called with the share that is done.
+
+    Returns:
+        (N,), larger = more; in units of ink, or of squared change.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    if how == "gradient":
+        return gradient_x_input(model, image, region).absolute
+    if how == "occlusion":
+        return occlusion_effect(model, image, baseline, region=region, progress=progress)
+    raise ValueError(f"how must be gradient or occlusion, got {how!r}")
+
+
+def foreground_tokens(image: Tensor, config: ModelConfig) -> Tensor:
+    """Token numbers (T,) of the patches of an image (1, 1, H, W) that hold a foreground pixel (darker than .95)."""
+    return to_tiles(image < 1 - INK_THRESHOLD, config).any(dim=1).nonzero().flatten()
+
+
+def cover_of(image: Tensor, baseline: float | str | Tensor, config: ModelConfig) -> Tensor:
+    """The image (1, 1, H, W) that a baseline stands for; see `occlusion_effect`.
+
+    The blur is a Gaussian whose standard deviation is half a patch, at most an eighth of the image's shorter side.
+
+    Raises:
+        ValueError: If the baseline is of another kind, or an image of another size.
+    """
+    if isinstance(baseline, Tensor):
+        if baseline.shape != image.shape:
+            raise ValueError(f"baseline must be {tuple(image.shape)} like the image, got {tuple(baseline.shape)}")
+        return baseline.to(image)
+    if baseline == "mean":
+        return image.mean().expand_as(image)
+    if baseline == "blur":
+        sigma = min(max(config.tile_size) / 2, min(image.shape[2:]) / 8)
+        blurred = gaussian_filter(image[0, 0].numpy(force=True), sigma, mode="nearest")
+        return torch.from_numpy(blurred).to(image)[None, None]
+    if isinstance(baseline, str):
+        raise ValueError(f"baseline must be a grey, 'mean', 'blur', or an image, got {baseline!r}")
+    return torch.full_like(image, baseline)
+
+
+def changed_tokens(image: Tensor, cover: Tensor, config: ModelConfig) -> Tensor:
+    """(N,), True for the patches in which a cover (1, 1, H, W) differs from the image."""
+    return to_tiles(cover != image, config).any(dim=1)
+
+
+def tokens_of_pixels(image: Tensor, config: ModelConfig) -> Tensor:
+    """(H, W) the token that each pixel belongs to."""
+    columns = config.grid_for(image.shape[3])[1]
+    tile_height, tile_width = config.tile_size
+    row = torch.arange(image.shape[2], device=image.device) // tile_height
+    column = torch.arange(image.shape[3], device=image.device) // tile_width
+    return row[:, None] * columns + column
+
+
+def to_tiles(values: Tensor, config: ModelConfig) -> Tensor:
+    """Values of each pixel (1, 1, H, W) -> those of each patch (N, pixels), 0 beyond the image."""
+    rows, columns = config.grid_for(values.shape[3])
+    tile_height, tile_width = config.tile_size
+    padding = (0, columns * tile_width - values.shape[3], 0, rows * tile_height - values.shape[2])
+    return patchify(F.pad(values, padding), config.tile_size)[0]
+
+
+def slices_of(region: Box | None, image: Tensor) -> tuple[slice, slice]:
+    """Rows and columns of a region of an image (..., H, W); None is all of it.
+
+    Raises:
+        ValueError: If it does not lie inside.
+    """
+    height, width = image.shape[2:]
+    if region is None:
+        return slice(0, height), slice(0, width)
+    top, left, bottom, right = region
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        raise ValueError(
+            f"region must be (top, left, bottom, right) inside {height} rows and {width} columns, got {tuple(region)}"
+        )
+    return slice(top, bottom), slice(left, right)

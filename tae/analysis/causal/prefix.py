@@ -1,0 +1,75 @@
+"""The undisturbed pass, kept: what enters each layer, so that an intervention starts where it begins."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tae.model.autoencoder import Blocks, TransformerAutoencoder
+from tae.model.config import ModelConfig
+
+TOKENS_AT_ONCE = 4096
+"""Tokens of one batch in a sweep: 24 images of 169, 6 of 676. Larger batches leave the processor's caches (measured)."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Images and all that an undisturbed pass makes of them on the way.
+
+    Attributes:
+        images: (B, 1, H, W) in [0, 1].
+        widths: (B,) or None.
+        mask: (B, N), True = real; None where there is no padding.
+        tokens: {part: (B, N, D) as they enter each layer}.
+        recon: (B, 1, H, W), `model(images)[0]` to the bit.
+    """
+
+    images: Tensor
+    widths: Tensor | None
+    mask: Tensor | None
+    tokens: dict[str, tuple[Tensor, ...]]
+    recon: Tensor
+
+
+@torch.no_grad()
+def make_prefix(model: TransformerAutoencoder, images: Tensor, widths: Tensor | None = None) -> Prefix:
+    """Run a model once and keep the way: D numbers for each token and layer.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        images: (B, 1, H, W) in [0, 1].
+        widths: (B,) or None.
+
+    Raises:
+        ValueError: If images or widths do not fit.
+    """
+    x, mask = model.layer_input(images, 0, "encoder", widths)
+    encoder, x = run_through(model.encoder.blocks, x, mask)
+    x = model.decoder.start_tokens(model.encoder.pool(x, mask), model.config.grid_for(images.shape[3])[1])
+    decoder, x = run_through(model.decoder.blocks, x, mask)
+    recon = model.finish(x, "decoder", images.shape[3], widths)
+    return Prefix(images, widths, mask, {"encoder": encoder, "decoder": decoder}, recon)
+
+
+def images_at_once(config: ModelConfig, width: int) -> int:
+    """How many images of a width a sweep computes together."""
+    rows, columns = config.grid_for(width)
+    return max(1, TOKENS_AT_ONCE // (rows * columns))
+
+
+def check_one(image: Tensor) -> None:
+    """
+    Raises:
+        ValueError: If it is not one image (1, 1, H, W).
+    """
+    if image.ndim != 4 or image.shape[:2] != (1, 1):
+        raise ValueError(f"image must be (1, 1, H, W), got {tuple(image.shape)}")
+
+
+def run_through(blocks: Blocks, x: Tensor, mask: Tensor | None) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Tokens (B, N, D) as they enter each layer, and as they leave the last."""
+    inputs = []
+    for block in blocks:
+        inputs.append(x)
+        x = block(x, mask)
+    return tuple(inputs), x

@@ -1,0 +1,308 @@
+"""Interventions over many images: what `python -m tae.causal` finds, and the file that a page reads it from."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tae.analysis.causal.interventions import from_name
+from tae.analysis.causal.knockouts import Baseline
+from tae.analysis.causal.occlusion import foreground_tokens, occlusion_effect
+from tae.analysis.causal.predictors import Interval, agreement, predictors, score_over, trivial_predictors, which_wins
+from tae.analysis.causal.prefix import make_prefix
+from tae.analysis.causal.sweeps import head_sweep
+from tae.analysis.causal.verdicts import REPLACED_BY, Necessity, Verdict, necessity, verdict
+from tae.data.batches import to_batch
+from tae.data.fit import background_of
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import PARTS
+from tae.store.sealed import parse_json
+
+PROGRAM = "tae.causal"
+FORMAT_VERSION = 1
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+OTHERS = 8
+"""Other images whose attention stands in for an image's own: one lends its attention, all make the mean map."""
+MAX_BYTES = 1_000_000
+_MEASURES = ("psnr_lost", "ssim_lost", "mse_gained")
+
+
+def study_images(
+    model: TransformerAutoencoder, images: Sequence[np.ndarray], baseline: Baseline, first: int = 0
+) -> Iterator[dict]:
+    """All interventions on one image after another; whoever takes no more of them stops the work.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        images: uint8 (H, W) in [0, 255], at least two; each is computed alone, at its own width.
+        baseline: What stands in for what is knocked out.
+        first: The image to begin with.
+
+    Yields:
+        For each image plain JSON values: its PSNR, {knock-out: damage}, {part/place/replacement: PSNR lost}, and the
+        agreement of predictors with the effect of covering a patch that is not blank with white.
+
+    Raises:
+        ValueError: If there are fewer than two images, one does not fit, or the model draws no finite numbers from it.
+    """
+    if len(images) < 2:
+        raise ValueError(f"images must be at least 2, for one lends its attention to another, got {len(images)}")
+    parameter = next(model.parameters())
+    for number in range(first, len(images)):
+        image = to_batch([images[number]])[0].to(parameter)
+        width = images[number].shape[1]
+        places = [(number + step) % len(images) for step in range(1, min(OTHERS, len(images) - 1) + 1)]
+        others = to_batch([_at_width(images[place], width) for place in places])[0].to(parameter)
+        prefix = make_prefix(model, image)
+        if not bool(prefix.recon.isfinite().all()):
+            raise ValueError(f"the model draws no finite numbers from image {number}, so there is nothing to compare")
+        sweep = head_sweep(model, prefix, baseline)
+        lost = necessity(model, image, others).lost
+        tokens = foreground_tokens(image, model.config)
+        effect = occlusion_effect(model, image, tokens=tokens)
+        predicted = {**predictors(model, image), **trivial_predictors(image, model.config)}
+        spearmans, overlaps = agreement(predicted, effect, tokens)
+        yield {
+            "psnr": _plain(sweep.plain.psnr),
+            "damage": {
+                one.name: [_plain(getattr(damage, measure)) for measure in _MEASURES]
+                for one, damage in sweep.damage.items()
+            },
+            "lost": {"/".join(key): _plain(float(value[0])) for key, value in lost.items()},
+            "spearman": {name: _plain(value) for name, value in spearmans.items()},
+            "overlap": {name: _plain(value) for name, value in overlaps.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Study:
+    """Interventions over many images. One that was read from a file may be a stranger's: its texts want escaping.
+
+    Attributes:
+        checkpoint_sha256: Of the checkpoint's file.
+        data: What the images are, in words.
+        num_images: How many.
+        baseline: What stood in for what was knocked out, in words.
+        psnr: Quantiles (`QUANTILES`) over images of the undisturbed reconstructions, in dB.
+        damage: {name of a knock-out: {"psnr_lost", "ssim_lost", "mse_gained": quantiles over images}}.
+        necessity: {"part/place/replaced by": mean PSNR lost in dB, with its interval}.
+        spearman: {predictor: mean over images of its rank correlation with the effect of covering a patch with white}.
+        overlap: {predictor: the same of the share of the strongest patches in common}.
+        verdicts: {part: kind, and its sentence}.
+        agreement: Whether attention or a trivial predictor tells the effect better, in words.
+    """
+
+    checkpoint_sha256: str
+    data: str
+    num_images: int
+    baseline: str
+    psnr: list[float | None]
+    damage: dict[str, dict[str, list[float | None]]]
+    necessity: dict[str, dict[str, float | None]]
+    spearman: dict[str, dict[str, float | None]]
+    overlap: dict[str, dict[str, float | None]]
+    verdicts: dict[str, dict[str, str]]
+    agreement: str
+
+    def verdict(self, part: str) -> Verdict:
+        """Whether a part's attention is needed. The sentence may be a stranger's text."""
+        return Verdict(part, "all", self.verdicts[part]["kind"], self.verdicts[part]["sentence"])
+
+    def median_damage(self, knockout: str, measure: str = "psnr_lost") -> float:
+        """Of a knock-out by its name; nan where it is unknown."""
+        found = self.damage.get(knockout, {}).get(measure)
+        middle = found[QUANTILES.index(0.5)] if found else None
+        return math.nan if middle is None else middle
+
+
+def summarise(records: Sequence[dict], sha256: str, data: str, baseline: str, has_attention: bool = True) -> Study:
+    """What `study_images` yielded, as medians, quantiles and means.
+
+    Raises:
+        ValueError: If there is no record.
+    """
+    if not records:
+        raise ValueError("images must be at least one, got none")
+
+    def column(group: str, name: str) -> np.ndarray:
+        return np.array([_number(record[group][name]) for record in records])
+
+    damage = {
+        name: {
+            measure: _quantiles([_number(record["damage"][name][place]) for record in records])
+            for place, measure in enumerate(_MEASURES)
+        }
+        for name in records[0]["damage"]
+    }
+    lost = {tuple(name.split("/")): column("lost", name) for name in records[0]["lost"]}
+    found = Necessity(np.array([_number(record["psnr"]) for record in records]), lost, has_attention)
+    scores = score_over(
+        {name: column("spearman", name) for name in records[0]["spearman"]},
+        {name: column("overlap", name) for name in records[0]["overlap"]},
+    )
+    verdicts = {part: verdict(found, part) for part in PARTS}
+    return Study(
+        checkpoint_sha256=sha256,
+        data=data,
+        num_images=len(records),
+        baseline=baseline,
+        psnr=_quantiles(found.psnr),
+        damage=damage,
+        necessity={"/".join(key): _as_json(found.mean(*key)) for key in found.lost},
+        spearman={name: _as_json(one) for name, one in scores.spearman.items()},
+        overlap={name: _as_json(one) for name, one in scores.overlap.items()},
+        verdicts={part: {"kind": one.kind, "sentence": one.sentence} for part, one in verdicts.items()},
+        agreement=which_wins(scores),
+    )
+
+
+def to_json(study: Study) -> bytes:
+    """The file that ships beside a checkpoint, as <checkpoint's name without its ending>.causal.json."""
+    values = {"program": PROGRAM, "format_version": FORMAT_VERSION, **asdict(study)}
+    return (json.dumps(values, allow_nan=False, indent=1) + "\n").encode()
+
+
+def read_study(path: Path | str, checkpoint_sha256: str) -> Study:
+    """The inverse of `to_json`, for the checkpoint that it was made of.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is another checkpoint's, or not such a file.
+    """
+    path = Path(path)
+    with open(path, "rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{path.name} must be at most {MAX_BYTES} bytes")
+    values = parse_json(content, path.name)
+    if not isinstance(values, dict) or (values.pop("program", None), values.pop("format_version", None)) != (
+        PROGRAM,
+        FORMAT_VERSION,
+    ):
+        raise ValueError(f"{path.name} must be written by python -m tae.causal, format {FORMAT_VERSION}")
+    if values.get("checkpoint_sha256") != checkpoint_sha256:
+        raise ValueError(f"{path.name} is of another checkpoint; make it anew with python -m tae.causal")
+    if not _is_sound(values):
+        raise ValueError(f"{path.name} does not hold the figures that belong there")
+    return Study(**values)
+
+
+def to_markdown(study: Study, name: str) -> str:
+    """The figures for a reader.
+
+    Args:
+        study: What was found.
+        name: Of the checkpoint, fit to stand in Markdown.
+    """
+    places = list(dict.fromkeys(tuple(key.split("/")[:2]) for key in study.necessity))
+    lines = [f"# Does the attention matter? {name}", ""]
+    lines += [f"{study.num_images} images ({study.data}), checkpoint SHA-256 {study.checkpoint_sha256[:16]}.", ""]
+    for part in PARTS:
+        columns = [place for own, place in places if own == part]
+        lines += [
+            study.verdicts[part]["sentence"],
+            "",
+            f"| {part} attention replaced by | {' | '.join('all' if one == 'all' else f'layer {one}' for one in columns)} |",
+            "| --- " * (len(columns) + 1) + "|",
+        ]
+        for key, words in REPLACED_BY.items():
+            cells = [_cell(study.necessity[f"{part}/{place}/{key}"]["value"], " dB") for place in columns]
+            lines.append(f"| {words} | {' | '.join(cells)} |")
+        lines += ["", "PSNR lost, mean over images.", ""]
+    lines += [
+        f"| knocked out (replaced by {study.baseline}) | PSNR lost, median (5 % to 95 %) | SSIM lost, median |",
+        "| --- | --- | --- |",
+    ]
+    order = sorted(study.damage, key=lambda one: -_number(study.damage[one]["psnr_lost"][2]))
+    for knockout in order:
+        low, _, middle, _, high = study.damage[knockout]["psnr_lost"]
+        lines.append(
+            f"| {from_name(knockout).title} | {_cell(middle)} dB ({_cell(low)} to {_cell(high)}) | "
+            f"{_cell(study.damage[knockout]['ssim_lost'][2], digits=3)} |"
+        )
+    lines += [
+        "",
+        "One at a time: two heads that stand in for each other look dispensable, each alone.",
+        "",
+        study.agreement,
+        "",
+        "| tells the effect of covering a patch with white | Spearman, mean (95 %) | strongest tenth in common (by chance .10) |",
+        "| --- | --- | --- |",
+    ]
+    for one in sorted(study.spearman, key=lambda one: -_number(study.spearman[one]["value"])):
+        values, top = study.spearman[one], study.overlap[one]
+        lines.append(
+            f"| {one} | {_cell(values['value'])} ({_cell(values['low'])} to {_cell(values['high'])}) | "
+            f"{_cell(top['value'])} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def fingerprint(sha256: str, images: Sequence[np.ndarray], baseline: str) -> str:
+    """SHA-256 of all that a study's figures depend on: work that was begun for another one is not gone on with."""
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {sha256} {baseline} {OTHERS}".encode())
+    for image in images:
+        digest.update(f"{image.shape}".encode() + image.tobytes())
+    return digest.hexdigest()
+
+
+def _at_width(pixels: np.ndarray, width: int) -> np.ndarray:
+    """uint8 (H, W) -> (H, width): cut on the right, or filled up with the grey of its border."""
+    missing = width - pixels.shape[1]
+    if missing <= 0:
+        return np.ascontiguousarray(pixels[:, :width])
+    return np.pad(pixels, ((0, 0), (0, missing)), constant_values=int(background_of(pixels)))
+
+
+def _is_sound(values: dict) -> bool:
+    """Whether a stranger's values are of the kinds that `Study` names."""
+    try:
+        study = Study(**values)
+        groups = [study.necessity, study.spearman, study.overlap]
+        numbers = [*study.psnr]
+        numbers += [one for knockout in study.damage.values() for row in knockout.values() for one in row]
+        numbers += [one for group in groups for interval in group.values() for one in interval.values()]
+        rows = [study.psnr, *(row for knockout in study.damage.values() for row in knockout.values())]
+        texts = [study.data, study.baseline, study.agreement]
+        texts += [one[key] for part in PARTS for one in [study.verdicts[part]] for key in ("kind", "sentence")]
+        return (
+            all(one is None or (isinstance(one, (int, float)) and not isinstance(one, bool)) for one in numbers)
+            and all(len(row) == len(QUANTILES) for row in rows)
+            and all(set(knockout) == set(_MEASURES) for knockout in study.damage.values())
+            and all(set(interval) == {"value", "low", "high"} for group in groups for interval in group.values())
+            and all(isinstance(text, str) and len(text) < 2000 for text in texts)
+            and type(study.num_images) is int
+            and study.num_images > 0
+            and all(from_name(name) for name in study.damage)
+        )
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return False
+
+
+def _quantiles(values: Sequence[float] | np.ndarray) -> list[float | None]:
+    finite = np.asarray(values, np.float64)
+    finite = finite[np.isfinite(finite)]
+    if not len(finite):
+        return [None] * len(QUANTILES)
+    return [_plain(float(value)) for value in np.quantile(finite, QUANTILES)]
+
+
+def _as_json(interval: Interval) -> dict[str, float | None]:
+    return {name: _plain(value) for name, value in asdict(interval).items()}
+
+
+def _plain(value: float) -> float | None:
+    """Six digits, as JSON can carry it."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _cell(value: float | None, unit: str = "", digits: int = 2) -> str:
+    return "not defined" if value is None else f"{value:.{digits}f}{unit}"

@@ -1,0 +1,201 @@
+"""Every head, every layer's attention, every MLP knocked out in turn; heads removed one after another."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tae.analysis.causal.interventions import Intervention, Knockout, all_knockouts
+from tae.analysis.causal.knockouts import ZERO, Baseline, reconstruct_knocked_out
+from tae.analysis.causal.prefix import Prefix, check_one, make_prefix
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import PARTS
+from tae.model.metrics import Quality, measure
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What an intervention does to the quality of a reconstruction, signed: above 0 it became worse.
+
+    Attributes:
+        psnr_lost: In dB.
+        ssim_lost: In units of SSIM; nan for images under 7 pixels.
+        mse_gained: Mean squared error over all pixels.
+    """
+
+    psnr_lost: float
+    ssim_lost: float
+    mse_gained: float
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Single knock-outs of one image's reconstruction.
+
+    One head at a time hides redundancy: two heads that stand in for each other look dispensable, each alone.
+    `removal_curve` and sets of knock-outs show it.
+
+    Attributes:
+        baseline: What stood in for what was knocked out, in words.
+        plain: The undisturbed reconstruction.
+        damage: {knock-out: its damage}, layer by layer, as `all_knockouts` lists them.
+    """
+
+    baseline: str
+    plain: Quality
+    damage: dict[Knockout, Damage]
+
+    def heads(self, part: str, measure: str = "psnr_lost") -> np.ndarray:
+        """(L, heads) of a part, in the measure's unit."""
+        found = [(one, getattr(damage, measure)) for one, damage in self.damage.items() if one.part == part]
+        num_layers = 1 + max((one.layer for one, _ in found), default=-1)
+        return np.array([value for one, value in found if one.is_head]).reshape(num_layers, -1)
+
+    def branches(self, part: str, target: str, measure: str = "psnr_lost") -> np.ndarray:
+        """(L,) of "attention" or "mlp"."""
+        chosen = [one for one in self.damage if one.part == part and one.target == target]
+        return np.array([getattr(self.damage[one], measure) for one in chosen])
+
+    def ranking(self) -> list[Knockout]:
+        """All heads, the one whose loss matters least first; heads that tie stay in the order of their layers."""
+        heads = [one for one in self.damage if one.is_head]
+        return sorted(heads, key=lambda one: self.damage[one].mse_gained)
+
+
+def head_sweep(
+    model: TransformerAutoencoder,
+    image: Tensor | Prefix,
+    baseline: Baseline = ZERO,
+    parts: Sequence[str] = PARTS,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Knock out each head, each layer's attention and each MLP, one at a time.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        image: (1, 1, H, W) in [0, 1], without padding, or its prefix.
+        baseline: What stands in for what is knocked out.
+        parts: "encoder", "decoder" or both.
+        batch_size: Reconstructions computed together; None: as many as `TOKENS_AT_ONCE` allows.
+        progress: Is called with the share that is done; what it raises stops the work.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    prefix = _prefix_of_one(model, image)
+    knockouts = all_knockouts(model.config, parts)
+    recons = reconstruct_knocked_out(
+        model, prefix, [[one] for one in knockouts], baseline, batch_size=batch_size, progress=progress
+    )
+    plain = _quality(prefix, prefix.recon)
+    damage = {one: _damage(plain, _quality(prefix, recon)) for one, recon in zip(knockouts, recons, strict=True)}
+    return Sweep(baseline.title, plain, damage)
+
+
+def damage_of(
+    model: TransformerAutoencoder,
+    image: Tensor | Prefix,
+    interventions: Iterable[Intervention],
+    baseline: Baseline = ZERO,
+    donor: Prefix | None = None,
+) -> tuple[Tensor, Quality, Damage]:
+    """One set of interventions on one image: the reconstruction (1, 1, H, W), its quality, and what was lost.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    prefix = _prefix_of_one(model, image)
+    recon = reconstruct_knocked_out(model, prefix, [list(interventions)], baseline, donor)
+    quality = _quality(prefix, recon)
+    return recon, quality, _damage(_quality(prefix, prefix.recon), quality)
+
+
+@dataclass(frozen=True)
+class RemovalCurve:
+    """Quality as heads are removed, the least important first, against random orders.
+
+    Attributes:
+        baseline: What stood in for removed heads, in words.
+        order: (K,) heads, as they were removed.
+        psnr: (K + 1,) in dB, after 0 to K removals.
+        random_psnr: (R, K + 1) of R random orders; all curves end where all heads are gone.
+    """
+
+    baseline: str
+    order: tuple[Knockout, ...]
+    psnr: np.ndarray
+    random_psnr: np.ndarray
+
+    @property
+    def random_mean(self) -> np.ndarray:
+        """(K + 1,)."""
+        return self.random_psnr.mean(axis=0)
+
+    @property
+    def random_band(self) -> np.ndarray:
+        """(2, K + 1) lowest and highest of the random orders: there are too few of them for a quantile."""
+        return np.stack([self.random_psnr.min(axis=0), self.random_psnr.max(axis=0)])
+
+    def spared(self, lost_db: float = 1.0) -> int:
+        """How many heads can be removed, in this order, before more than `lost_db` is lost, or it cannot be told."""
+        return int(np.argmax(np.append(~(self.psnr[0] - self.psnr <= lost_db), True))) - 1
+
+
+def removal_curve(
+    model: TransformerAutoencoder,
+    image: Tensor | Prefix,
+    order: Sequence[Knockout],
+    baseline: Baseline = ZERO,
+    random_orders: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> RemovalCurve:
+    """Remove more and more heads in an order (`Sweep.ranking`, or any other), against random orders of the same heads.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        image: (1, 1, H, W) in [0, 1], without padding, or its prefix.
+        order: Heads, the first to go first.
+        baseline: What stands in for removed heads.
+        random_orders: How many.
+        seed: Of the random orders.
+        progress: Is called with the share that is done; what it raises stops the work.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    prefix = _prefix_of_one(model, image)
+    random = np.random.default_rng(seed)
+    orders = [list(order)] + [[order[index] for index in random.permutation(len(order))] for _ in range(random_orders)]
+    sets = [one[:count] for one in orders for count in range(len(order) + 1)]
+    recons = reconstruct_knocked_out(model, prefix, sets, baseline, progress=progress)
+    psnr = psnr_each(prefix.images, recons).numpy(force=True).reshape(len(orders), -1)
+    return RemovalCurve(baseline.title, tuple(order), psnr[0], psnr[1:])
+
+
+def psnr_each(images: Tensor, recons: Tensor, widths: Tensor | None = None) -> Tensor:
+    """PSNR of each reconstruction in dB, (B,) float64, over each one's own width; images may be one for all."""
+    squared = (images.double() - recons.double().clamp(0, 1)) ** 2
+    if widths is None:
+        return -10 * squared.mean(dim=(1, 2, 3)).log10()
+    real = (torch.arange(images.shape[3], device=images.device) < widths[:, None].to(images.device))[:, None, None]
+    pixels = widths.to(squared) * images.shape[2]
+    return -10 * ((squared * real).sum(dim=(1, 2, 3)) / pixels).log10()
+
+
+def _prefix_of_one(model: TransformerAutoencoder, image: Tensor | Prefix) -> Prefix:
+    check_one(image.images if isinstance(image, Prefix) else image)
+    return image if isinstance(image, Prefix) else make_prefix(model, image)
+
+
+def _quality(prefix: Prefix, recon: Tensor) -> Quality:
+    return measure(prefix.images[0, 0].numpy(force=True), recon.reshape(prefix.images.shape[2:]).numpy(force=True))
+
+
+def _damage(plain: Quality, quality: Quality) -> Damage:
+    return Damage(plain.psnr - quality.psnr, plain.ssim - quality.ssim, quality.mse - plain.mse)

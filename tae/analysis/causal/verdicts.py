@@ -1,0 +1,256 @@
+"""Is the attention needed? What a model loses when it is replaced, and what to call one that loses nothing."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tae.analysis.causal.predictors import Interval, Scores, bootstrap_mean
+from tae.analysis.causal.prefix import images_at_once, make_prefix
+from tae.analysis.causal.replacements import (
+    Replacement,
+    from_images,
+    identity,
+    mean_map,
+    random_weights,
+    reconstruct_with,
+    uniform,
+)
+from tae.analysis.causal.sweeps import Progress, Sweep, psnr_each
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import PARTS
+
+REPLACED_BY = {
+    "uniform": "uniform weights",
+    "identity": "the identity (each patch reads itself)",
+    "another": "another image's attention",
+    "mean": "the mean map of other images",
+    "random": "random weights",
+}
+PRACTICALLY_NOTHING_DB = 0.5
+"""PSNR lost below which attention cannot matter much: 12 % more squared error, about what an eye begins to see in a
+picture, and a small part of the several dB by which test images differ from each other."""
+
+
+@dataclass(frozen=True)
+class Necessity:
+    """PSNR lost when attention is replaced, without retraining.
+
+    Attributes:
+        psnr: (B,) of the undisturbed reconstructions, in dB.
+        lost: {(part, place, replaced by): (B,) in dB}; place is "all" or a layer's number as text; replaced by is a key
+            of `REPLACED_BY`.
+        has_attention: False where there is one token, whose weight is always 1.
+    """
+
+    psnr: np.ndarray
+    lost: dict[tuple[str, str, str], np.ndarray]
+    has_attention: bool = True
+
+    def mean(self, part: str, place: str, replaced_by: str) -> Interval:
+        """Over images, with a bootstrap interval where there are enough of them."""
+        return bootstrap_mean(self.lost[part, place, replaced_by])
+
+    def places(self, part: str) -> list[str]:
+        """ "all", then the layers."""
+        return list(dict.fromkeys(place for own, place, _ in self.lost if own == part))
+
+    def table(self, part: str) -> list[dict[str, str | float]]:
+        """One row for each replacement: {"replaced_by": in words, "all": mean dB lost, "0": ..., ...}."""
+        return [
+            {"replaced_by": words, **{place: self.mean(part, place, name).value for place in self.places(part)}}
+            for name, words in REPLACED_BY.items()
+        ]
+
+
+def necessity(
+    model: TransformerAutoencoder,
+    images: Tensor,
+    others: Tensor,
+    parts: Sequence[str] = PARTS,
+    widths: Tensor | None = None,
+    seed: int = 0,
+    replaced_by: Sequence[str] = tuple(REPLACED_BY),
+    each_layer: bool = True,
+    progress: Progress | None = None,
+) -> Necessity:
+    """Replace the attention of each layer, and of all, by weights that know nothing of the image.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        images: (B, 1, H, W) in [0, 1].
+        others: (M, 1, H, W), other images of the same width. Image i borrows the attention of number i, counted round;
+            the mean map is over all of them.
+        parts: "encoder", "decoder" or both.
+        widths: (B,) of the images, or None.
+        seed: Of the random weights.
+        replaced_by: Keys of `REPLACED_BY`.
+        each_layer: Whether single layers are replaced, too.
+        progress: Is called with the share that is done; what it raises stops the work.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    if not set(replaced_by) <= set(REPLACED_BY):
+        raise ValueError(f"replaced_by must be among {', '.join(REPLACED_BY)}, got {', '.join(replaced_by)}")
+    size = images_at_once(model.config, images.shape[3])
+    lost: dict[tuple[str, str, str], list[np.ndarray]] = {}
+    psnrs: list[np.ndarray] = []
+    means = {part: mean_map(model, others, part) for part in parts} if "mean" in replaced_by else {}
+    starts = range(0, len(images), size)
+    places: list[tuple[str, int | None]] = []  # None: all layers
+    for part in parts:
+        places += [(part, layer) for layer in (None, *range(len(model.blocks(part)) if each_layer else 0))]
+    steps = len(starts) * len(places)
+    for number, start in enumerate(starts):
+        chunk = slice(start, start + size)
+        own_widths = None if widths is None else widths[chunk]
+        prefix = make_prefix(model, images[chunk], own_widths)
+        plain = psnr_each(prefix.images, prefix.recon, own_widths)
+        psnrs.append(plain.numpy(force=True))
+        borrowed = others[torch.arange(start, start + len(prefix.images)) % len(others)]
+        another = {part: from_images(model, borrowed, part) for part in parts} if "another" in replaced_by else {}
+        by_name: dict[str, Replacement] = {"uniform": uniform, "identity": identity, "random": random_weights(seed)}
+        for step, (part, layer) in enumerate(places):
+            layers, place = (None, "all") if layer is None else ([layer], str(layer))
+            for name in replaced_by:
+                replace = another[part] if name == "another" else means[part] if name == "mean" else by_name[name]
+                recon = reconstruct_with(model, prefix.images, replace, part, layers, own_widths, prefix)
+                values = plain - psnr_each(prefix.images, recon, own_widths)
+                lost.setdefault((part, place, name), []).append(values.numpy(force=True))
+            if progress is not None:
+                progress((number * len(places) + step + 1) / steps)
+    joined = {key: np.concatenate(values) for key, values in lost.items()}
+    rows, columns = model.config.grid_for(images.shape[3])
+    return Necessity(np.concatenate(psnrs), joined, rows * columns > 1)
+
+
+def quick_necessity(model: TransformerAutoencoder, pairs: Iterable[tuple[Tensor, Tensor]]) -> Necessity:
+    """What a verdict on each part as a whole needs, and no more.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        pairs: (image, other), both (1, 1, H, W) in [0, 1]: the other lends its attention. At least one.
+    """
+    needed = ("uniform", "another")
+    found = [necessity(model, image, other, replaced_by=needed, each_layer=False) for image, other in pairs]
+    lost = {key: np.concatenate([one.lost[key] for one in found]) for key in found[0].lost}
+    return Necessity(np.concatenate([one.psnr for one in found]), lost, any(one.has_attention for one in found))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to call a part's attention.
+
+    Attributes:
+        part: "encoder" or "decoder".
+        place: "all", or a layer's number as text.
+        kind: "needed"; "wallpaper": another image's attention does as well; "decorative": uniform weights do as well;
+            "undecided": the interval holds the threshold, or there is no number to judge by; "none": there is one token,
+            whose weight is always 1.
+        sentence: In words, with the numbers.
+    """
+
+    part: str
+    place: str
+    kind: str
+    sentence: str
+
+    @property
+    def tells_little(self) -> bool:
+        """Whether maps of this attention tell little of a picture, which is to be said above each view of them."""
+        return self.kind in ("decorative", "wallpaper")
+
+
+def verdict(
+    found: Necessity, part: str = "encoder", place: str = "all", threshold_db: float = PRACTICALLY_NOTHING_DB
+) -> Verdict:
+    """Whether a part's attention, or that of one of its layers, is needed, from what its replacement costs.
+
+    It is called decorative, or wallpaper, only if the whole interval of the mean lies under the threshold (of a few images,
+    which have none: the mean), and needed only if that of another image's attention lies above it.
+    """
+    if not found.has_attention:
+        sentence = f"The {part} has one token: its attention is always exactly 1, whatever the image."
+        return Verdict(part, place, "none", sentence)
+    num_images = len(found.psnr)
+    uniform_db, other_db = found.mean(part, place, "uniform"), found.mean(part, place, "another")
+    where = part if place == "all" else f"{part}'s layer {place}"
+    of_images = "this image" if num_images == 1 else f"mean of {num_images} images"
+    if not math.isnan(other_db.low):
+        of_images += ", 95 % intervals"
+    numbers = (
+        f"Uniform attention in the {where} costs {_db(uniform_db)}, another image's attention {_db(other_db)} "
+        f"(PSNR lost, {of_images})"
+    )
+    if math.isnan(uniform_db.value) or math.isnan(other_db.value):
+        because = "reconstructions are exact, or hold no finite numbers"
+        sentence = f"What the attention of the {where} is worth cannot be told: {because}."
+        return Verdict(part, place, "undecided", sentence)
+    if _high(uniform_db) < threshold_db:
+        kind = "decorative"
+        said = "decorative: weights that are the same everywhere do as well, so its maps tell nothing about the result"
+    elif _high(other_db) < threshold_db:
+        kind = "wallpaper"
+        said = "wallpaper: a layout that another image's attention serves as well, so its maps tell little about this image"
+    elif _low(other_db) > threshold_db and _low(uniform_db) > threshold_db:
+        kind, said = "needed", "needed, image by image"
+    else:
+        kind = "undecided"
+        said = f"on the border: whether it is needed cannot be told at a threshold of {threshold_db:g} dB"
+    return Verdict(part, place, kind, f"{numbers}: here the attention of the {where} is {said}.")
+
+
+def headline(found: Necessity, sweep: Sweep, scores: Scores | None = None) -> str:
+    """One line in numbers: uniform attention, another image's, the single head that matters most, agreement."""
+    if not found.has_attention:
+        return verdict(found).sentence
+    worst = sweep.ranking()[-1]
+    uniform_db, other_db = (found.mean("encoder", "all", name).value for name in ("uniform", "another"))
+    both_cost = uniform_db >= LEAST_DB and other_db >= LEAST_DB  # then the verb stands once
+    other = f"{other_db:.1f} dB" if both_cost else _costs(other_db)
+    said = f"Uniform attention {_costs(uniform_db)}, another image's attention {other}"
+    alone = sweep.damage[worst].psnr_lost
+    if alone < LEAST_DB:
+        said += "; no head alone costs anything"
+    else:
+        said += f"; head {worst.target} of {worst.part} layer {worst.layer} alone costs {alone:.1f} dB"
+    if scores is not None and scores.best_attention and scores.best_trivial:
+        attention, trivial = scores.best_attention, scores.best_trivial
+        agreement = f"{scores.spearman[attention].value:z.2f}"
+        beside = f"{trivial} alone: {scores.spearman[trivial].value:z.2f}"
+        if agreement.startswith("-") and not scores.spearman[attention].high < 0:
+            said += f"; no attention map tells the measured effect (at best {agreement}, {attention}; {beside})"
+        elif agreement.startswith("-"):
+            said += f"; every attention map disagrees with measured effect (at best {agreement}, {attention}; {beside})"
+        else:
+            said += f"; {attention} agrees with measured effect at {agreement} ({beside})"
+    return f"{said}."
+
+
+LEAST_DB = 0.05
+"""What is less is none at the one decimal that is printed."""
+
+
+def _costs(lost_db: float) -> str:
+    """PSNR lost, in words; below 0 the reconstruction became better."""
+    if abs(lost_db) < LEAST_DB:
+        return "costs nothing"
+    return f"costs {lost_db:.1f} dB" if lost_db > 0 else f"gains {-lost_db:.1f} dB"
+
+
+def _db(interval: Interval) -> str:
+    if math.isnan(interval.low):
+        return f"{interval.value:z.1f} dB"
+    return f"{interval.value:z.1f} dB ({interval.low:z.1f} to {interval.high:z.1f})"
+
+
+def _high(interval: Interval) -> float:
+    return interval.value if math.isnan(interval.high) else interval.high
+
+
+def _low(interval: Interval) -> float:
+    return interval.value if math.isnan(interval.low) else interval.low

@@ -1,0 +1,69 @@
+"""A model's held-out figures: what a card states and what the app compares an image with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from tae.data.batches import to_batch
+from tae.model.metrics import measure, r2
+
+PERCENTILES = 101
+
+
+@torch.no_grad()
+def reconstruct(model: nn.Module, images: Sequence[np.ndarray], batch_size: int = 16) -> list[np.ndarray]:
+    """Reconstruct uint8 images (H, W); widths may differ where the model takes any width.
+
+    Args:
+        model: The autoencoder, or any module called alike: `model(images, widths=...)[0]`.
+        images: (H, W) uint8 in [0, 255].
+        batch_size: Images at once.
+
+    Returns:
+        For each image its reconstruction (H, W) float32, clipped to [0, 1].
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    recons: list[np.ndarray] = []
+    for start in range(0, len(images), batch_size):
+        chunk = list(images[start : start + batch_size])
+        batch, widths = to_batch(chunk)
+        recon = model(batch.to(device), widths=widths)[0].clamp(0, 1).float().cpu().numpy()
+        recons += [recon[number, 0, :, : image.shape[1]] for number, image in enumerate(chunk)]
+    model.train(was_training)
+    return recons
+
+
+def evaluate(model: nn.Module, images: Sequence[np.ndarray], split: str) -> dict:
+    """Held-out figures over uint8 images (H, W), as plain JSON values.
+
+    Returns:
+        {"split", "count", "psnr", "ssim", "mse", "foreground_mse", "r2": means, "percentiles": {metric: 101 values
+        from the 0th to the 100th}}.
+    """
+    return summarise(images, reconstruct(model, images), split)
+
+
+def summarise(images: Sequence[np.ndarray], recons: Sequence[np.ndarray], split: str) -> dict:
+    """`evaluate` for reconstructions that came from anywhere, a baseline for example."""
+    shown = [image / 255.0 for image in images]
+    qualities = [measure(image, recon).as_dict() for image, recon in zip(shown, recons, strict=True)]
+    means: dict = {"split": split, "count": len(shown)}
+    percentiles = {}
+    for metric in ("psnr", "ssim", "mse", "foreground_mse"):
+        values = np.array([quality[metric] for quality in qualities])
+        values = values[np.isfinite(values)]
+        if len(values):
+            means[metric] = float(values.mean())
+            percentiles[metric] = [float(value) for value in np.percentile(values, np.linspace(0, 100, PERCENTILES))]
+    score = r2(_flat(shown), _flat(recons))
+    if np.isfinite(score):  # not where all images are one grey
+        means["r2"] = score
+    return {**means, "percentiles": percentiles}
+
+
+def _flat(images: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([image.ravel() for image in images])

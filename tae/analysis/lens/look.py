@@ -1,0 +1,156 @@
+"""A part of the model seen through the lens: pictures by depth, their PSNR, and how far their states are from usual."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tae.analysis.lens.states import draw, read_states, real_pixels
+from tae.model.autoencoder import TransformerAutoencoder
+
+
+@dataclass(frozen=True)
+class PartLens:
+    """The translators of one part, and what is usual for its last states.
+
+    Attributes:
+        weight: (L, D, D) float16, of depths 0 to L - 1; the identity comes on top.
+        bias: (L, D) float32.
+        mean: (D,) float32, of the last states of training images.
+        whiten: (D, D) float32: (state - mean) @ whiten has about unit variance in each direction.
+        usual: Median distance of the test images' last states, before division by it.
+        limit: The largest of their distances, in multiples of `usual`.
+        psnr_raw: By depth, 0 to L: mean over test images in dB.
+        psnr_tuned: The same.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    whiten: Tensor
+    usual: float
+    limit: float
+    psnr_raw: tuple[float, ...]
+    psnr_tuned: tuple[float, ...]
+
+    def translate(self, state: Tensor, depth: int) -> Tensor:
+        """A state (..., D) of a depth as the translator says it will be at depth L; at depth L itself, the same."""
+        if depth == len(self.weight):
+            return state
+        return state + state @ self.weight[depth].to(state) + self.bias[depth].to(state)
+
+    def distance(self, state: Tensor, mask: Tensor | None = None) -> Tensor:
+        """How far states are from what the drawing step usually gets.
+
+        Args:
+            state: (B, D), or (B, N, D).
+            mask: (B, N) or None.
+
+        Returns:
+            (B,) root mean square over tokens of Mahalanobis' distance, as a multiple of the test images' median.
+        """
+        return _outlying(state, self.mean, self.whiten, mask) / self.usual
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The lens of one checkpoint.
+
+    Attributes:
+        checkpoint: SHA-256 of its file, in hex.
+        parts: {"encoder": ..., "decoder": ...}.
+        about: What it was fitted on: data, train_images, test_images, ridge, cpu_seconds.
+    """
+
+    checkpoint: str
+    parts: dict[str, PartLens]
+    about: dict
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of the model seen through the lens.
+
+    Attributes:
+        part: "encoder" or "decoder".
+        tuned: Whether through translators.
+        recons: (L + 1, B, 1, H, W) by depth, near [0, 1] and not clipped to it.
+        psnr: (L + 1, B) in dB, clipped to [0, 1], over each image's own width.
+        distance: (L + 1, B), see `PartLens.distance`; None without a lens.
+        limit: The largest distance of any test image's own last state; above it a state is out of distribution. None without
+            a lens.
+    """
+
+    part: str
+    tuned: bool
+    recons: Tensor
+    psnr: Tensor
+    distance: Tensor | None
+    limit: float | None
+
+    @property
+    def is_unusual(self) -> Tensor | None:
+        """(L + 1, B), True where a picture is drawn from a state out of distribution; None without a lens."""
+        return None if self.distance is None or self.limit is None else self.distance > self.limit
+
+
+@torch.no_grad()
+def look(
+    model: TransformerAutoencoder,
+    images: Tensor,
+    part: str = "encoder",
+    lens: Lens | None = None,
+    tuned: bool = False,
+    widths: Tensor | None = None,
+) -> View:
+    """Draw the state at each depth of a part.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        images: (B, 1, H, W) in [0, 1].
+        part: "encoder" or "decoder".
+        lens: Of the same checkpoint; None: raw pictures without distances.
+        tuned: Whether states go through the translators first.
+        widths: (B,) or None.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    if tuned and lens is None:
+        raise ValueError("lens must be given for tuned pictures; fit one with python -m tae.lens")
+    states = read_states(model, images, part, widths)
+    own = None if lens is None else lens.parts[part]
+    recons, psnr, distance = [], [], []
+    for depth, raw in enumerate(states.at):
+        state = own.translate(raw, depth) if own is not None and tuned else raw
+        recons.append(draw(model, states, depth, state))
+        psnr.append(_psnr(recons[-1], images, widths))
+        if own is not None:
+            distance.append(own.distance(state, states.mask))
+    return View(
+        part,
+        tuned,
+        torch.stack(recons),
+        torch.stack(psnr),
+        torch.stack(distance) if distance else None,
+        None if own is None else own.limit,
+    )
+
+
+def _outlying(state: Tensor, mean: Tensor, whiten: Tensor, mask: Tensor | None) -> Tensor:
+    """(B,) root mean square over tokens and directions of whitened states (B, D) or (B, N, D)."""
+    squares = ((state - mean.to(state)) @ whiten.to(state)).square().mean(dim=-1)
+    if squares.ndim == 1:
+        return squares.sqrt()
+    if mask is None:
+        return squares.mean(dim=1).sqrt()
+    return ((squares * mask).sum(dim=1) / mask.sum(dim=1)).sqrt()
+
+
+def _psnr(recons: Tensor, images: Tensor, widths: Tensor | None) -> Tensor:
+    """(B,) in dB, of recons clipped to [0, 1], over each image's own width."""
+    squares = (recons.clamp(0, 1) - images).square()
+    if widths is None:
+        return -10 * squares.mean(dim=(1, 2, 3)).log10()
+    total = (squares * real_pixels(widths, images)).sum(dim=(1, 2, 3))
+    return -10 * (total / (images.shape[2] * widths.to(total))).log10()

@@ -1,0 +1,94 @@
+"""What images are after each layer of a part, and what the rest of the network makes of it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.layers import unpatchify
+
+
+@dataclass(frozen=True)
+class States:
+    """The states of images in one part.
+
+    Attributes:
+        part: "encoder" or "decoder".
+        at: By depth, 0 to L: latents (B, D) of the encoder, tokens (B, N, D) of the decoder.
+        mask: (B, N), True = real; None where there is no padding.
+        width: Of the batch, in pixels.
+        widths: (B,) or None.
+    """
+
+    part: str
+    at: list[Tensor]
+    mask: Tensor | None
+    width: int
+    widths: Tensor | None
+
+    def rows(self, depth: int) -> Tensor:
+        """The states of one depth, one below the other (rows, D), padding left out."""
+        state = self.at[depth]
+        if self.part == "encoder":
+            return state
+        return state.flatten(0, 1) if self.mask is None else state[self.mask]
+
+
+@torch.no_grad()
+def read_states(
+    model: TransformerAutoencoder, images: Tensor, part: str = "encoder", widths: Tensor | None = None
+) -> States:
+    """Run a part, keeping what images are after each of its layers.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        images: (B, 1, H, W) in [0, 1].
+        part: "encoder" or "decoder".
+        widths: (B,) or None.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    x, mask = model.layer_input(images, 0, part, widths)
+
+    def leave(x: Tensor) -> Tensor:
+        return model.encoder.pool(x, mask) if part == "encoder" else model.decoder.norm(x)
+
+    at = [leave(x)]
+    for block in model.blocks(part):
+        x = block(x, mask)
+        at.append(leave(x))
+    return States(part, at, mask, images.shape[-1], widths)
+
+
+@torch.no_grad()
+def draw(model: TransformerAutoencoder, states: States, depth: int, translated: Tensor | None = None) -> Tensor:
+    """What the rest of the network makes of a state: images (B, 1, H, W), 0 beyond each one's width.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        states: Of `read_states`.
+        depth: Layers done.
+        translated: Drawn in place of the state, of its shape.
+    """
+    state = states.at[depth] if translated is None else translated
+    if states.part == "encoder":
+        return model.decode(state, states.width, states.widths)
+    config = model.config
+    tiles = model.decoder.proj(state)
+    grid = config.grid_for(states.width)
+    ink = unpatchify(tiles, grid, config.tile_size, model.decoder.overlap, states.mask)
+    images = 1 - ink[..., : config.input_size[0], : states.width]
+    return images if states.widths is None else images * real_pixels(states.widths, images)
+
+
+def depth_names(num_layers: int) -> list[str]:
+    """What pages call the depths 0 to L."""
+    return ["before layer 0", *(f"after layer {layer}" for layer in range(num_layers))]
+
+
+def real_pixels(widths: Tensor, images: Tensor) -> Tensor:
+    """(B, 1, 1, W), True within each image's width."""
+    columns = torch.arange(images.shape[-1], device=images.device)
+    return (columns < widths[:, None].to(images.device))[:, None, None]

@@ -1,0 +1,40 @@
+"""Does the attention matter? Interventions over many images: heads, layers and MLPs knocked out, attention replaced,
+patches covered.
+
+    python -m tae.causal --checkpoint checkpoints/x.safetensors
+    python -m tae.causal --checkpoint checkpoints/x.safetensors --images photographs --out photographs.md
+
+Without --images: the test split of the demo data. Without --out: <checkpoint's name>.causal.json beside the checkpoint,
+where the app finds it. One that was stopped goes on from the last finished image when it is started again with the same
+command.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from tae.analysis.causal.job import StudyConfig, run
+
+"""Images behind the baseline "mean" at most; the mean of more is the same."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    try:
+        out, study = run(tyro.cli(StudyConfig, args=arguments, description=__doc__))
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for part in study.verdicts.values():
+        print(part["sentence"])
+    print(study.agreement)
+    print(f"{out}: {study.num_images} images")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

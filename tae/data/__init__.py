@@ -1,0 +1,15 @@
+"""From bytes to images, and back.
+
+- decode: one file of a stranger to an image: formats, EXIF rotation, value range, limits
+- stacks: files in order; frames of NumPy stacks and multi-page TIFFs
+- video: frames of GIFs and videos
+- archive: a stranger's ZIP to a folder of images
+- fit: an image to a model's size: padded, cropped or stretched
+- encode: images to PNG and GIF
+- threads: reading ahead in threads
+- augment: small changes of training images
+- batches: batches of like widths
+- demo: squares, rails and glides composed from garments
+- gallery: the app's samples
+- samples: the demo data and its licence
+"""

@@ -1,0 +1,241 @@
+"""A stranger's ZIP to a folder of pictures: under generated names, or one clear `ArchiveError`, whatever the bytes are.
+
+What the archive says of itself is checked before a member is opened, and what is inflated is counted all the same.
+Nothing in it decides where anything is written.
+"""
+
+import io
+import json
+import os
+import re
+import shutil
+import stat
+import uuid
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tae.data.decode import MAX_FILE_BYTES, ImageError, read_image
+from tae.store.names import natural_order, plain_text
+
+MAX_ARCHIVE_BYTES = 2 * 1024**3
+MAX_ENTRIES = 10_000
+MAX_INFLATED_BYTES = 4 * 1024**3
+MAX_RATIO = 100
+"""Inflated to packed bytes of all members together; blank pictures alone come near it."""
+RATIO_FREE_BYTES = 64 * 1024**2
+"""Archives that inflate to less than this may have any ratio."""
+MAX_DIRECTORY_BYTES = 16 * 1024**2
+"""Of the list of members at the archive's end, which is read whole."""
+MAX_NAME = 1000
+NAMES_FILE = "names.json"
+
+_CHUNK = 1024**2
+_ENTRY = b"PK\x01\x02"
+
+
+class ArchiveError(ValueError):
+    """An archive is refused: one sentence for its user, without a path."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came out of an archive.
+
+    Attributes:
+        count: Pictures in the folder.
+        skipped: (name, reason) of each member that is no picture that can be read; names are made harmless to show.
+    """
+
+    count: int
+    skipped: list[tuple[str, str]]
+
+
+def unpack_pictures(
+    archive: bytes | Path,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+    max_inflated_bytes: int = MAX_INFLATED_BYTES,
+) -> Unpacked:
+    """Write the pictures of a ZIP into a new folder, as 000001.png and so on; all of them, or the folder is not made.
+
+    The bytes of a picture stay as they are; its ending is that of its content, and the numbers follow the natural
+    order of the members' names. The file names.json says which member each came from. Folders, hidden members and
+    what macOS adds are passed over.
+
+    Args:
+        archive: The ZIP, or where it is.
+        folder: Where the pictures go; must be missing or empty.
+        progress: Called with (members looked at, members in all).
+        max_inflated_bytes: Ceiling of what all members together may become.
+
+    Raises:
+        ArchiveError: If it is no sound ZIP, passes a limit, is encrypted, holds a link, a name that leads out of the
+            folder or members that overlap, or if no member is a picture that can be read.
+        ValueError: If the folder holds something.
+        OSError: If a file cannot be read or written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"folder must be missing or empty, got {folder}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name[:40]}.{uuid.uuid4().hex}.tmp")
+    try:
+        beside.mkdir()
+        with _Careful(io.BytesIO(archive) if isinstance(archive, bytes) else io.FileIO(archive)) as file:
+            unpacked = _unpack(file, beside, progress, max_inflated_bytes)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return unpacked
+
+
+class _Careful(io.BufferedReader):
+    """A file that gives no more at once than a sound ZIP's list of members takes: the parser asks for what it says."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            raise ArchiveError(
+                f"the ZIP's list of members must be at most {MAX_DIRECTORY_BYTES // 1024**2} MB; split it"
+            )
+        return super().read(size)
+
+
+def _unpack(
+    file: _Careful, folder: Path, progress: Callable[[int, int], None] | None, max_inflated_bytes: int
+) -> Unpacked:
+    with _opened(file) as archive:
+        _check_members(archive.infolist(), archive.start_dir, max_inflated_bytes)
+        members = [member for member in archive.infolist() if not _is_passed_over(member)]
+        members.sort(key=lambda member: natural_order(member.filename))
+        inflate = _Inflater(archive, max_inflated_bytes)
+        names: dict[str, str] = {}
+        skipped: list[tuple[str, str]] = []
+        for number, member in enumerate(members, start=1):
+            name = plain_text(member.filename, 120)
+            try:
+                content = inflate(member)
+                kind = read_image(content).format
+            except ImageError as error:
+                skipped.append((name, str(error)))
+            else:
+                file_name = f"{len(names) + 1:06}.{'jpg' if kind == 'JPEG' else kind.lower()}"
+                (folder / file_name).write_bytes(content)
+                names[file_name] = name
+            if progress:
+                progress(number, len(members))
+    if not names:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:3])
+        raise ArchiveError(f"the ZIP must hold a picture that can be read, got none{': ' if reasons else ''}{reasons}")
+    (folder / NAMES_FILE).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
+    return Unpacked(len(names), skipped)
+
+
+def _opened(file: _Careful) -> zipfile.ZipFile:
+    """Read the list of members, once it is known to be short: the parser makes an object of each entry that it finds.
+
+    Raises:
+        ArchiveError: If it is no ZIP, or passes a limit.
+    """
+    size = file.seek(0, os.SEEK_END)
+    if size > MAX_ARCHIVE_BYTES:
+        raise ArchiveError(
+            f"the ZIP must be at most {MAX_ARCHIVE_BYTES // 1024**2} MB, got {size // 1024**2} MB; split it"
+        )
+    file.seek(0)
+    # Every entry begins with this mark, whatever number of them the archive declares.
+    entries, window = 0, b""
+    while chunk := file.read(_CHUNK):
+        window = window[1 - len(_ENTRY) :] + chunk
+        entries += window.count(_ENTRY)
+        if entries > MAX_ENTRIES:
+            raise ArchiveError(f"the ZIP must hold at most {MAX_ENTRIES} files, got more; split it")
+    try:
+        if zipfile.is_zipfile(file):
+            return zipfile.ZipFile(file)
+    except ArchiveError:
+        raise
+    except Exception as error:  # broken lists make the parser raise nearly anything
+        raise ArchiveError("the ZIP is damaged; pack the pictures again") from error
+    raise ArchiveError("not a ZIP, or one that is cut short; pack the pictures again")
+
+
+def _check_members(members: list[zipfile.ZipInfo], directory: int, max_inflated_bytes: int) -> None:
+    """Refuse an archive for what its list of members says.
+
+    Args:
+        members: Of one archive.
+        directory: Where its list begins: the end of the last member.
+        max_inflated_bytes: Ceiling of the sum of the sizes.
+
+    Raises:
+        ArchiveError: If a member's name, kind, size or place is not acceptable.
+    """
+    for member in members:
+        path, name = member.orig_filename, plain_text(member.orig_filename)
+        if member.flag_bits & 0x2041:  # encrypted, strongly encrypted, or with its name hidden
+            raise ArchiveError(f"the ZIP must not be encrypted, and {name} is; pack it without a password")
+        if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise ArchiveError(f"the ZIP must hold files and folders only, and {name} is a link or device; replace it")
+        if len(path) > MAX_NAME or re.search(r"^/|^[A-Za-z]:|\\|\0|(^|/)\.\.(/|$)", path):
+            raise ArchiveError(
+                f"the names in the ZIP must stay within its folder, with / between folders and at most {MAX_NAME} "
+                f"characters, got {name}; pack the pictures again"
+            )
+    total = sum(member.file_size for member in members)
+    packed = sum(member.compress_size for member in members)
+    if total > max_inflated_bytes:
+        raise ArchiveError(
+            f"the ZIP must unpack to at most {max_inflated_bytes // 1024**2} MB, got {total // 1024**2} MB; split it"
+        )
+    if total > max(RATIO_FREE_BYTES, MAX_RATIO * packed):
+        raise ArchiveError(
+            f"the ZIP must not unpack to more than {MAX_RATIO} times its size, got {total // max(1, packed)} times; "
+            "pack fewer blank pictures, or save them as PNG"
+        )
+    ordered = sorted(members, key=lambda member: member.header_offset)
+    ends = [member.header_offset for member in ordered[1:]] + [directory]
+    for member, end in zip(ordered, ends, strict=False):
+        # 30 bytes and the name stand before the content; more can, but never less.
+        if member.header_offset + 30 + len(member.orig_filename) + member.compress_size > end:
+            raise ArchiveError("the files in the ZIP overlap, as in a ZIP made to do harm; pack the pictures again")
+
+
+class _Inflater:
+    """Members' contents, counted while they grow: what the archive says of their sizes is not believed."""
+
+    def __init__(self, archive: zipfile.ZipFile, max_bytes: int) -> None:
+        self.archive = archive
+        self.left = max_bytes
+
+    def __call__(self, member: zipfile.ZipInfo) -> bytes:
+        """One member's content.
+
+        Raises:
+            ImageError: If it cannot be read, or is larger than a picture may be.
+            ArchiveError: If all so far became larger than `max_bytes`.
+        """
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ImageError("packed in a way that is not read; pack it with the usual method, deflate")
+        if member.file_size > MAX_FILE_BYTES:
+            raise ImageError(f"larger than {MAX_FILE_BYTES // 1024**2} MB unpacked; scale the picture down")
+        content = bytearray()
+        try:
+            with self.archive.open(member) as file:
+                while chunk := file.read(_CHUNK):
+                    self.left -= len(chunk)
+                    if self.left < 0:
+                        raise ArchiveError("the ZIP unpacks to more than a ZIP may; pack fewer pictures")
+                    content += chunk
+        except ArchiveError:
+            raise
+        except Exception as error:  # a wrong checksum, and nearly anything else
+            raise ImageError("damaged within the archive; pack it again") from error
+        return bytes(content)
+
+
+def _is_passed_over(member: zipfile.ZipInfo) -> bool:
+    parts = member.filename.split("/")
+    return member.is_dir() or parts[0] == "__MACOSX" or any(part.startswith(".") for part in parts)

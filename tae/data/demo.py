@@ -1,0 +1,307 @@
+"""Demo images: garment photographs (28x28) composed into squares, rails and glides.
+
+Every composition is a function of (seed, split, index) alone: the same numbers give the same picture on any machine,
+in any order. Pictures are dark garments on a white page. `tae/data/samples/README.md` says where the photographs are from.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tae.data.batches import bucketed_draws, to_batch
+
+SAMPLES = Path(__file__).parent / "samples"
+SPLITS = ("train", "val", "test")
+GLIDE_SIZE = (152, 152)
+UNSEEN_WIDTHS = range(500, 600)
+"""Widths in pixels that rails of any width never have, so that a model can be shown widths that it was not trained on."""
+
+
+@dataclass(frozen=True)
+class Garments:
+    """One split of the photographs.
+
+    Attributes:
+        ink: uint8 (n, 28, 28), 0 = white page, 255 = black.
+        labels: (n,) indices into `class_names()`.
+        source_index: (n,) row in the upstream data set.
+    """
+
+    ink: np.ndarray
+    labels: np.ndarray
+    source_index: np.ndarray
+
+
+@cache
+def load_garments(split: str) -> Garments:
+    """One split of the photographs, read once; nobody changes the arrays.
+
+    Raises:
+        ValueError: If the split is unknown.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
+    with np.load(SAMPLES / "wardrobe28.npz", allow_pickle=False) as data:
+        return Garments(data[f"{split}_images"], data[f"{split}_labels"], data[f"{split}_source_index"])
+
+
+@cache
+def class_names() -> tuple[str, ...]:
+    """What each label stands for."""
+    with np.load(SAMPLES / "wardrobe28.npz", allow_pickle=False) as data:
+        return tuple(str(name) for name in data["class_names"])
+
+
+def compose_square(split: str, index: int, seed: int = 0, side: int = 201) -> np.ndarray:
+    """One garment, sometimes two, anywhere in a square frame.
+
+    One in five squares has two garments. A garment's side is .45 to 1 of the frame (.45 to .7 where there are two),
+    half of them are mirrored, and they lie fully inside.
+
+    Returns:
+        (side, side) uint8 in [0, 255], 255 white.
+    """
+    garments = load_garments(split).ink
+    ink = np.zeros((side, side), np.uint8)
+    for number, is_mirrored, size, top, left in _square_layout(split, index, seed, side):
+        garment = garments[number]
+        _lay(ink, _enlarge(garment[:, ::-1] if is_mirrored else garment, size), top, left)
+    return 255 - ink
+
+
+def square_names(split: str, index: int, seed: int = 0, side: int = 201) -> list[str]:
+    """What kinds of garments `compose_square` lays into this square, one or two of `class_names()`."""
+    labels = load_garments(split).labels
+    return [class_names()[labels[number]] for number, *_ in _square_layout(split, index, seed, side)]
+
+
+def compose_centred(split: str, index: int, side: int = 201, share: float = 0.9) -> np.ndarray:
+    """Garment number `index` of a split alone, in the middle, over `share` of the frame.
+
+    Returns:
+        (side, side) uint8 in [0, 255], 255 white.
+    """
+    ink = np.zeros((side, side), np.uint8)
+    size = round(side * share)
+    _lay(ink, _enlarge(load_garments(split).ink[index], size), (side - size) // 2, (side - size) // 2)
+    return 255 - ink
+
+
+def compose_rail(
+    split: str, index: int, seed: int = 0, width: int = 1280, height: int = 152, hung: int | None = None
+) -> np.ndarray:
+    """Garments side by side on a rail: as many as fit, in slots a little narrower than the rail is high.
+
+    Args:
+        split: Of the photographs.
+        index: Which rail.
+        seed: Another one gives other rails.
+        width: In pixels.
+        height: In pixels.
+        hung: Only the first so many garments are hung, from the left; None: all.
+
+    Returns:
+        (height, width) uint8 in [0, 255], 255 white.
+    """
+    return 255 - _rail_ink(load_garments(split).ink, _random(split, index, seed), width, height, hung)
+
+
+def compose_rail_any_width(
+    split: str, index: int, seed: int = 0, min_width: int = 120, max_width: int = 1280, height: int = 152
+) -> np.ndarray:
+    """A rail whose width is drawn too, evenly from those of the range that are not in `UNSEEN_WIDTHS`.
+
+    `compose_rail` makes one of any width, those included.
+
+    Returns:
+        (height, width) uint8 in [0, 255], min_width <= width <= max_width.
+    """
+    random = _random(split, index, seed)
+    return 255 - _rail_ink(load_garments(split).ink, random, _any_width(random, min_width, max_width), height)
+
+
+def rail_width(split: str, index: int, seed: int = 0, min_width: int = 120, max_width: int = 1280) -> int:
+    """How wide `compose_rail_any_width` makes this rail, without composing it."""
+    return _any_width(_random(split, index, seed), min_width, max_width)
+
+
+def num_garments(width: int, height: int = 152) -> int:
+    """How many garments hang on a rail of this size: one for each nine tenths of its height."""
+    return max(1, round(width / (height * 0.9)))
+
+
+def compose_glide(
+    split: str, index: int, seed: int = 0, num_frames: int = 16, size: tuple[int, int] = GLIDE_SIZE
+) -> np.ndarray:
+    """A camera that moves evenly along a rail: 4 to 14 pixels a frame, to the right or to the left.
+
+    Returns:
+        (num_frames, height, width) uint8 in [0, 255], 255 white.
+    """
+    random = _random(split, index, seed)
+    height, width = size
+    pace = int(random.integers(4, 15))
+    rail = 255 - _rail_ink(load_garments(split).ink, random, width + pace * (num_frames - 1), height)
+    starts = np.arange(num_frames) * pace
+    if random.random() < 0.5:
+        starts = starts[::-1]
+    return np.stack([rail[:, start : start + width] for start in starts])
+
+
+def _random(split: str, index: int, seed: int) -> np.random.Generator:
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
+    return np.random.default_rng([seed, SPLITS.index(split), index])
+
+
+def _any_width(random: np.random.Generator, min_width: int, max_width: int) -> int:
+    first = max(UNSEEN_WIDTHS.start, min_width)
+    unseen = len(range(first, min(UNSEEN_WIDTHS.stop, max_width + 1)))
+    if unseen == max_width + 1 - min_width:
+        unseen = 0  # nothing else would be left
+    width = int(random.integers(min_width, max_width + 1 - unseen))
+    return width + unseen if width >= first else width
+
+
+def _square_layout(split: str, index: int, seed: int, side: int) -> list[tuple[int, bool, int, int, int]]:
+    """(number of the garment, whether it is mirrored, size, top, left) of each garment in a square."""
+    random = _random(split, index, seed)
+    num = len(load_garments(split).ink)
+    two = random.random() < 0.2
+    laid = []
+    for _ in range(2 if two else 1):
+        size = round(side * random.uniform(0.45, 0.7 if two else 1.0))
+        top, left = (int(random.integers(0, side - size + 1)) for _ in range(2))
+        laid.append((int(random.integers(num)), bool(random.random() < 0.5), size, top, left))
+    return laid
+
+
+def _pick(garments: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    garment = garments[random.integers(len(garments))]
+    return garment[:, ::-1] if random.random() < 0.5 else garment
+
+
+def _enlarge(garment: np.ndarray, size: int) -> np.ndarray:
+    """(28, 28) -> (size, size) uint8, by Lanczos resampling."""
+    return np.asarray(Image.fromarray(garment).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def _lay(ink: np.ndarray, garment: np.ndarray, top: int, left: int) -> None:
+    """Lay a garment on the page; where garments overlap, the darker ink shows."""
+    height, width = garment.shape
+    place = ink[top : top + height, left : left + width]
+    np.maximum(place, garment[:, : place.shape[1]], out=place)
+
+
+def _rail_ink(
+    garments: np.ndarray, random: np.random.Generator, width: int, height: int, hung: int | None = None
+) -> np.ndarray:
+    ink = np.zeros((height, width), np.uint8)
+    count = num_garments(width, height)
+    slot = width / count
+    for number in range(count if hung is None else min(hung, count)):
+        size = min(round(height * random.uniform(0.75, 0.97)), width)
+        top = int(random.integers(0, height - size + 1))
+        middle = (number + 0.5) * slot + random.uniform(-0.08, 0.08) * slot
+        left = int(np.clip(round(middle - size / 2), 0, width - size))
+        _lay(ink, _enlarge(_pick(garments, random), size), top, left)
+    return ink
+
+
+class DemoSource:
+    """Training and held-out images composed from the demo photographs: an `ImageSource` (`tae.training.sources`).
+
+    Squares for a square `input_size`, rails otherwise; where the width is None, rails of any width from the height to
+    `max_width` that is not in `UNSEEN_WIDTHS`. They are composed without end, so no training image comes twice, and they
+    are not augmented.
+    """
+
+    name = "demo"
+    data = "Fashion-MNIST garment photographs (Xiao, Rasul, Vollgraf 2017), composed"
+    licence = "MIT, Zalando SE 2017"
+    num_images: int | None = None
+
+    def __init__(self, input_size: tuple[int, int | None], max_width: int = 1280, seed: int = 0) -> None:
+        self.height, self.width = input_size
+        self.max_width = max_width
+        self.seed = seed
+        self.skipped: list[tuple[str, str]] = []
+        self._width_of = lru_cache(maxsize=50_000)(self._compute_width)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the photographs and of two compositions: another size, seed or way to compose gives another."""
+        digest = hashlib.sha256((SAMPLES / "wardrobe28.npz").read_bytes())
+        for index in range(2):
+            image = self.compose("train", index)
+            digest.update(repr((image.shape, self.width)).encode() + image.tobytes())
+        return digest.hexdigest()
+
+    def compose(self, split: str, index: int) -> np.ndarray:
+        """Image number `index` of a split: (H, W) uint8, 255 white."""
+        if self.width is None:
+            return compose_rail_any_width(split, index, self.seed, self.height, self.max_width, self.height)
+        if self.width == self.height:
+            return compose_square(split, index, self.seed, self.height)
+        return compose_rail(split, index, self.seed, self.width, self.height)
+
+    def kind(self, split: str, index: int) -> str:
+        """What `compose` shows, in a word or two."""
+        if self.width == self.height:
+            names = square_names(split, index, self.seed, self.height)
+            return names[0] if len(names) == 1 else "two garments"
+        wide = self.width or rail_width(split, index, self.seed, self.height, self.max_width)
+        count = num_garments(wide, self.height)
+        return f"{count} garment{'s' if count > 1 else ''}"
+
+    def draws(self, step: int, batch_size: int) -> list[int]:
+        """Running numbers of one step's images; where the width is None, of like widths."""
+        if self.width is None:
+            return bucketed_draws(step, batch_size, self.seed, self._width_of)
+        return list(range(step * batch_size, (step + 1) * batch_size))
+
+    def image(self, draw: int) -> np.ndarray:
+        """A training image by its running number."""
+        return self.compose("train", draw)
+
+    def describe(self, draw: int) -> str:
+        return f"composition {draw}"
+
+    def batch(self, step: int, batch_size: int) -> list[np.ndarray]:
+        """The images of one training step, none of them seen before."""
+        return [self.image(draw) for draw in self.draws(step, batch_size)]
+
+    def held_out(self, count: int) -> list[np.ndarray]:
+        """Images to watch the training by: garments of the val split."""
+        return [self.compose("val", index) for index in range(count)]
+
+    def test(self, count: int) -> list[np.ndarray]:
+        """Images for the final figures: garments of the test split."""
+        return [self.compose("test", index) for index in range(count)]
+
+    def test_at(self, width: int, count: int, besides: Sequence[Tensor] | Tensor = ()) -> Tensor:
+        """The first of them at one width, (count, 1, H, width) in [0, 1]: cut, or filled up with their white.
+
+        Args:
+            width: In pixels.
+            count: How many.
+            besides: (1, H, width) each; whatever of them is a test image is passed over.
+        """
+        images = to_batch(
+            [
+                np.pad(image[:, :width], ((0, 0), (0, max(0, width - image.shape[1]))), constant_values=255)
+                for image in self.test(count + len(besides))
+            ]
+        )[0]
+        is_other = [not any(torch.allclose(image, one, atol=0.01) for one in besides) for image in images]
+        return images[torch.tensor(is_other)][:count]
+
+    def _compute_width(self, draw: int) -> int:
+        return rail_width("train", draw, self.seed, self.height, self.max_width)

@@ -1,0 +1,169 @@
+"""The pictures that the app offers before a user brings one: test garments, and pictures unlike any training image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tae.data.demo import UNSEEN_WIDTHS, compose_centred, compose_rail, compose_square, num_garments
+
+GARMENTS = "Garments of the test split"
+OTHERS = "Unlike the training images"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of the gallery.
+
+    Attributes:
+        key: Its name in links.
+        title: Its name on the page.
+        kind: `GARMENTS` or `OTHERS`.
+        note: Where it comes from, and whether it is composed.
+        load: Makes it: (H, W) or (H, W, 3) uint8 in [0, 255].
+    """
+
+    key: str
+    title: str
+    kind: str
+    note: str
+    load: Callable[[], np.ndarray]
+
+
+def gallery(input_size: tuple[int, int | None], max_width: int = 1280) -> dict[str, Sample]:
+    """The samples for a model's input size, by key; the first is the one that the app opens with."""
+    height, width = input_size
+    if width is None:
+        garments = _rails_of_any_width(height, max_width)
+    else:
+        garments = _squares() if width == height else _rails(height, width)
+    return {sample.key: sample for sample in [*garments, *_others()]}
+
+
+# Chosen by eye among the first of the test split: no brand names, every kind of garment. The app opens with the first,
+# which the demo checkpoint reconstructs about as well as its median test image.
+_CENTRED = {
+    79: "Sandal with heel",
+    84: "Raglan shirt",
+    77: "Chelsea boot",
+    73: "Shoulder bag",
+    141: "Striped T-shirt",
+    62: "Coat",
+    144: "Checked shirt",
+    30: "Jeans",
+    42: "Dress",
+    101: "Tote bag",
+}
+_SQUARES = {
+    39: "Two boots",
+    2: "Bag and dress",
+    8: "Striped top",
+    18: "Heeled boot",
+    37: "Two bags",
+    23: "Small dress",
+    28: "Small bag",
+    34: "Flowered dress",
+}
+_RAILS = (1, 2, 3, 5, 7)
+_MOST_GARMENTS = 7
+"""On a rail of any width in the gallery."""
+
+
+def _squares() -> list[Sample]:
+    composed = "Fashion-MNIST photograph of the test split, enlarged from 28x28 and composed {how}"
+    centred = [
+        Sample(
+            f"garment-{index}",
+            title,
+            GARMENTS,
+            composed.format(how="in the middle of the frame."),
+            lambda index=index: compose_centred("test", index),
+        )
+        for index, title in _CENTRED.items()
+    ]
+    free = [
+        Sample(
+            f"square-{index}",
+            title,
+            GARMENTS,
+            composed.format(how="freely in the frame, as in training."),
+            lambda index=index: compose_square("test", index),
+        )
+        for index, title in _SQUARES.items()
+    ]
+    return centred + free
+
+
+def _rails(height: int, width: int) -> list[Sample]:
+    return [_rail(f"rail-{index}", f"Rail {number}", index, width, height) for number, index in enumerate(_RAILS, 1)]
+
+
+def _rails_of_any_width(height: int, max_width: int) -> list[Sample]:
+    """Rails of one garment, of two, and so on, as wide as their garments need; a typical one opens the app."""
+    most = min(num_garments(max_width, height), _MOST_GARMENTS)
+    samples = []
+    for number in sorted(range(1, most + 1), key=lambda number: (number != 3, number)):
+        width = min(max(height, round(number * height * 0.9)), max_width)
+        key = f"garments-{number}-{width}x{height}"
+        title = f"{number} garment{'s' if number > 1 else ''}"
+        unseen = " Training leaves out widths like this one." if width in UNSEEN_WIDTHS else ""
+        samples.append(_rail(key, title, _RAILS[number % len(_RAILS)], width, height, unseen))
+    return samples
+
+
+def _rail(key: str, title: str, index: int, width: int, height: int, more: str = "") -> Sample:
+    note = (
+        "Fashion-MNIST photographs of the test split, enlarged from 28x28 and composed on a rail of "
+        f"{width}x{height} pixels.{more}"
+    )
+    return Sample(key, title, GARMENTS, note, lambda: compose_rail("test", index, width=width, height=height))
+
+
+def _others() -> list[Sample]:
+    return [
+        Sample(
+            "camera", "Cameraman", OTHERS, "Photograph by Lav Varshney, CC0, from scikit-image.", _photograph("camera")
+        ),
+        Sample(
+            "cat", "Cat", OTHERS, "Photograph by Stefan van der Walt, CC0, from scikit-image.", _photograph("chelsea")
+        ),
+        Sample(
+            "coffee", "Coffee", OTHERS, "Photograph by Rachel Michetti, CC0, from scikit-image.", _photograph("coffee")
+        ),
+        Sample(
+            "negative",
+            "Negative",
+            OTHERS,
+            "The raglan shirt of the test split, composed in the middle of the frame, as a negative.",
+            _negative,
+        ),
+        Sample("chessboard", "Chessboard", OTHERS, "Drawn: squares of 25 pixels.", _chessboard),
+        Sample("noise", "Noise", OTHERS, "Drawn: random greys, each pixel on its own.", _noise),
+        Sample("blank", "Blank page", OTHERS, "Drawn: white only.", _blank),
+    ]
+
+
+def _photograph(name: str) -> Callable[[], np.ndarray]:
+    def load() -> np.ndarray:
+        from skimage import data  # these files come with the package; nothing is downloaded
+
+        return np.asarray(getattr(data, name)())
+
+    return load
+
+
+def _negative() -> np.ndarray:
+    return 255 - compose_centred("test", 84)
+
+
+def _chessboard() -> np.ndarray:
+    rows, columns = np.indices((201, 201)) // 25
+    return np.where((rows + columns) % 2, 255, 40).astype(np.uint8)
+
+
+def _noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (201, 201), dtype=np.uint8)
+
+
+def _blank() -> np.ndarray:
+    return np.full((201, 201), 255, np.uint8)

@@ -1,0 +1,9 @@
+"""The network itself: nothing here knows files, training or the app.
+
+- config: ModelConfig, the presets, their limits
+- layers: patches, positions, attention, blocks
+- autoencoder: encoder, decoder, TransformerAutoencoder, create_autoencoder
+- counts: parameters, memory, FLOPs, counted without allocating
+- metrics: PSNR, SSIM, foreground MSE, seams
+- device: device and precision, chosen by capability
+"""

@@ -1,0 +1,369 @@
+"""The transformer autoencoder: image -> tokens -> one latent -> tokens -> image.
+
+Inside, the network works on ink = 1 - image, so that a white page is zero. The rest follows the architecture
+diagram; with `patch_size=None` the image is one token and every linear layer of the diagram stands as drawn.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from tae.model.config import PARTS, ModelConfig, config_from_dict, config_to_dict, preset_config
+from tae.model.layers import LowRankStart, PatchEmbed, PositionalEncoding, TransformerBlock, unpatchify
+
+AttentionInfo = dict[str, list[Tensor]]
+
+
+class Blocks(nn.ModuleList):
+    """A stack of transformer blocks, run with or without their attention maps."""
+
+    if TYPE_CHECKING:  # nn.ModuleList does not say what it holds
+
+        def __iter__(self) -> Iterator[TransformerBlock]: ...
+
+        def __getitem__(self, index: int) -> TransformerBlock: ...  # type: ignore[override]
+
+    def __init__(self, config: ModelConfig, num_layers: int) -> None:
+        super().__init__(
+            TransformerBlock(
+                config.latent_dim, config.num_heads, config.mlp_ratio, config.dropout, config.use_flash_attention
+            )
+            for _ in range(num_layers)
+        )
+        self.use_gradient_checkpointing = config.use_gradient_checkpointing
+
+    def forward(self, x: Tensor, mask: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
+        """(B, N, D) -> (B, N, D); where a list is given, each layer's (B, N, N) is appended to it."""
+        for block in self:
+            if maps is not None:
+                x, attention_map = block.forward_with_map(x, mask)
+                maps.append(attention_map)
+            elif self.use_gradient_checkpointing and self.training and torch.is_grad_enabled():
+                x = checkpoint(block, x, mask, use_reentrant=False)  # type: ignore[assignment]
+            else:
+                x = block(x, mask)
+        return x
+
+
+class Encoder(nn.Module):
+    """The diagram's Encoder_Transformer: pixels to latent; the mean of the tokens is the latent."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(config.tile_size, config.latent_dim)
+        self.pos_embed = PositionalEncoding(config.grid, config.latent_dim)
+        self.blocks = Blocks(config, config.encoder_layers)
+        self.norm = nn.LayerNorm(config.latent_dim)
+
+    def embed_tokens(self, ink: Tensor, columns: int) -> Tensor:
+        """Padded ink (B, 1, H, W) -> tokens (B, N, D), before the first block."""
+        return self.patch_embed(ink) + self.pos_embed(columns)
+
+    def forward(self, ink: Tensor, columns: int, mask: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
+        """Padded ink (B, 1, H, W) -> latent (B, D)."""
+        return self.pool(self.blocks(self.embed_tokens(ink, columns), mask, maps), mask)
+
+    def pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Tokens (B, N, D) after the last block -> latent (B, D): the mean of the real ones."""
+        x = self.norm(x)
+        if mask is None:
+            return x.mean(dim=1)
+        real = mask[..., None].to(x.dtype)
+        return (x * real).sum(dim=1) / real.sum(dim=1)
+
+
+class Decoder(nn.Module):
+    """The diagram's Decoder_Transformer: latent to pixels."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim = config.latent_dim
+        self.tile_size = config.tile_size
+        self.overlap = config.overlap
+        self.expand = nn.Linear(dim, dim)
+        self.pos_embed = PositionalEncoding(config.grid, dim)
+        rank = config.position_rank
+        self.start = LowRankStart(config.grid, dim, rank) if rank else None
+        self.blocks = Blocks(config, config.decoder_layers)
+        self.norm = nn.LayerNorm(dim)
+        tile_height, tile_width = (side + 2 * self.overlap for side in config.tile_size)
+        self.proj = nn.Linear(dim, tile_height * tile_width)
+        nn.init.trunc_normal_(self.proj.weight, std=0.02)
+        nn.init.zeros_(self.proj.bias)
+
+    def start_tokens(self, latent: Tensor, columns: int) -> Tensor:
+        """Latent (B, D) -> tokens (B, N, D), before the first block."""
+        expanded = self.expand(latent)
+        x = expanded[:, None] + self.pos_embed(columns)
+        return x if self.start is None else x + self.start(expanded, columns)
+
+    def forward(
+        self, latent: Tensor, grid: tuple[int, int], mask: Tensor | None, maps: list[Tensor] | None = None
+    ) -> Tensor:
+        """Latent (B, D) -> padded ink (B, 1, H, W)."""
+        return self.draw(self.blocks(self.start_tokens(latent, grid[1]), mask, maps), grid, mask)
+
+    def draw(self, x: Tensor, grid: tuple[int, int], mask: Tensor | None) -> Tensor:
+        """Tokens (B, N, D) after the last block -> padded ink (B, 1, H, W)."""
+        return unpatchify(self.proj(self.norm(x)), grid, self.tile_size, self.overlap, mask)
+
+
+class TransformerAutoencoder(nn.Module):
+    """The autoencoder of the architecture diagram (its AutoEncoder_TransformerV2_0).
+
+    Every method takes images (B, 1, H, W), float in [0, 1], 0 black, of the config's `input_size`, and, for batches
+    of mixed widths, `widths` (B,): each image's own width in pixels, the rest being padding on the right, which is
+    masked everywhere and comes back as 0.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def forward(
+        self, x: Tensor, return_attention: bool = False, widths: Tensor | None = None
+    ) -> tuple[Tensor, AttentionInfo | None]:
+        """Reconstruct images.
+
+        Returns:
+            The reconstruction (B, 1, H, W), near [0, 1] but not clipped to it, and None or the attention maps
+            {"encoder": [(B, N, N), ...], "decoder": [...]}, one for each layer, rows = query, heads averaged.
+
+        Raises:
+            ValueError: If the images or widths do not fit the config.
+        """
+        attention: AttentionInfo = {"encoder": [], "decoder": []}
+        latent = self._encode(x, widths, attention["encoder"] if return_attention else None)
+        recon = self._decode(latent, x.shape[-1], widths, attention["decoder"] if return_attention else None)
+        return recon, attention if return_attention else None
+
+    def embed(self, x: Tensor, widths: Tensor | None = None) -> Tensor:
+        """Images -> latent (B, latent_dim): everything the decoder will know.
+
+        Raises:
+            ValueError: If the images or widths do not fit the config.
+        """
+        return self._encode(x, widths)
+
+    Embedding = embed  # the specification's spelling
+
+    def decode(self, latent: Tensor, width: int | None = None, widths: Tensor | None = None) -> Tensor:
+        """Latent (B, latent_dim) -> images (B, 1, H, width).
+
+        Args:
+            latent: (B, latent_dim).
+            width: Pixels; may be left out where the config fixes it, or taken from the widest of `widths`.
+            widths: (B,) each image's own width.
+
+        Raises:
+            ValueError: If the latent or the width does not fit the config.
+        """
+        if latent.ndim != 2 or latent.shape[1] != self.config.latent_dim:
+            raise ValueError(f"latent must be (B, {self.config.latent_dim}), got {tuple(latent.shape)}")
+        if width is None:
+            width = self.config.input_size[1] if widths is None else int(widths.max())
+        if width is None:
+            raise ValueError("width must be given: this model decodes any width")
+        self._check_width(width)
+        if widths is not None:
+            self._check_widths(widths, latent.shape[0], width)
+        return self._decode(latent, width, widths)
+
+    def get_attention_maps(self, x: Tensor, part: str = "encoder", widths: Tensor | None = None) -> dict[str, Tensor]:
+        """Where weight was placed, layer by layer, averaged over heads.
+
+        Args:
+            x: Images (B, 1, H, W).
+            part: "encoder" or "decoder".
+            widths: (B,) or None.
+
+        Returns:
+            {"layer_0": (B, N, N), ..., "average": (B, N, N)}: rows = query, columns = key, rows sum to 1; rows and
+            columns of padding are 0. `average` is the mean over layers. No gradients.
+
+        Raises:
+            ValueError: If the images, widths or part do not fit.
+        """
+        self._part(part)
+        with torch.no_grad():
+            maps: list[Tensor] = []
+            if part == "encoder":
+                self._encode(x, widths, maps)
+            else:
+                self._decode(self._encode(x, widths), x.shape[-1], widths, maps)
+            named = {f"layer_{layer}": attention_map for layer, attention_map in enumerate(maps)}
+            average = maps[0].clone()
+            for attention_map in maps[1:]:
+                average += attention_map
+            named["average"] = average.div_(len(maps))
+        return named
+
+    @torch.no_grad()
+    def get_attention_heads(
+        self,
+        x: Tensor,
+        layer: int,
+        queries: Tensor | list[int] | None = None,
+        part: str = "encoder",
+        widths: Tensor | None = None,
+    ) -> Tensor:
+        """The weights of every head in one layer, for all queries or only for some; layers above are not run.
+
+        Args:
+            x: Images (B, 1, H, W).
+            layer: 0 is the first.
+            queries: (Q,) token numbers in row order; None: all N.
+            part: "encoder" or "decoder".
+            widths: (B,) or None.
+
+        Returns:
+            (B, heads, Q, N), rows sum to 1; rows and columns of padding are 0.
+
+        Raises:
+            ValueError: If an argument does not fit.
+        """
+        tokens, mask = self.layer_input(x, layer, part, widths)
+        last = tokens.shape[1] - 1
+        if queries is not None:
+            queries = torch.as_tensor(queries, dtype=torch.long, device=tokens.device)
+            if queries.ndim != 1 or (queries.numel() and not 0 <= int(queries.min()) <= int(queries.max()) <= last):
+                raise ValueError(f"queries must be token numbers from 0 to {last}, got {queries.tolist()}")
+        return self.blocks(part)[layer].head_weights(tokens, mask, queries)
+
+    def layer_input(
+        self, x: Tensor, layer: int, part: str = "encoder", widths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens (B, N, D) as they enter one layer, and the mask (B, N) or None; layers above are not run.
+
+        Raises:
+            ValueError: If an argument does not fit.
+        """
+        blocks = self.blocks(part)
+        if not 0 <= layer < len(blocks):
+            raise ValueError(f"layer must be from 0 to {len(blocks) - 1}, got {layer}")
+        ink, columns, mask = self._prepare(x, widths)
+        if part == "encoder":
+            tokens = self.encoder.embed_tokens(ink, columns)
+        else:
+            tokens = self.decoder.start_tokens(self.encoder(ink, columns, mask), columns)
+        for block in islice(blocks, layer):
+            tokens = block(tokens, mask)
+        return tokens, mask
+
+    def finish(self, tokens: Tensor, part: str, width: int, widths: Tensor | None = None) -> Tensor:
+        """The rest of the way for tokens that leave a part's last block, the counterpart of `layer_input`.
+
+        Args:
+            tokens: (B, N, D).
+            part: "encoder" or "decoder".
+            width: Of the images, in pixels.
+            widths: (B,) or None.
+
+        Returns:
+            Images (B, 1, H, width).
+        """
+        self._part(part)
+        grid = self.config.grid_for(width)
+        mask = self._token_mask(widths, grid)
+        if part == "encoder":
+            return self._decode(self.encoder.pool(tokens, mask), width, widths)
+        return self._images(self.decoder.draw(tokens, grid, mask), width, widths)
+
+    def get_config(self) -> dict:
+        """Plain dict of the config's fields; `create_autoencoder(**config)` builds the same model."""
+        return config_to_dict(self.config)
+
+    def blocks(self, part: str) -> Blocks:
+        """The layers of a part.
+
+        Raises:
+            ValueError: If the part is unknown.
+        """
+        return self._part(part).blocks
+
+    def _part(self, part: str) -> Encoder | Decoder:
+        if part not in PARTS:
+            raise ValueError(f"part must be 'encoder' or 'decoder', got {part!r}")
+        return self.encoder if part == "encoder" else self.decoder
+
+    def _encode(self, x: Tensor, widths: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
+        ink, columns, mask = self._prepare(x, widths)
+        return self.encoder(ink, columns, mask, maps)
+
+    def _decode(self, latent: Tensor, width: int, widths: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
+        grid = self.config.grid_for(width)
+        return self._images(self.decoder(latent, grid, self._token_mask(widths, grid), maps), width, widths)
+
+    def _images(self, ink: Tensor, width: int, widths: Tensor | None) -> Tensor:
+        """Padded ink -> images cropped to their size, 0 beyond each one's width."""
+        images = 1 - ink[..., : self.config.input_size[0], :width]
+        if widths is None:
+            return images
+        columns = torch.arange(width, device=images.device)
+        return images * (columns < widths[:, None].to(images.device))[:, None, None]
+
+    def _prepare(self, x: Tensor, widths: Tensor | None) -> tuple[Tensor, int, Tensor | None]:
+        """Check images; return padded ink, the number of token columns, and the token mask."""
+        height = self.config.input_size[0]
+        if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] != height or not x.is_floating_point():
+            raise ValueError(f"images must be float (B, 1, {height}, W), got {x.dtype} {tuple(x.shape)}")
+        width = x.shape[3]
+        self._check_width(width)
+        ink = 1 - x
+        if widths is not None:
+            self._check_widths(widths, x.shape[0], width)
+            beyond = torch.arange(width, device=x.device) >= widths[:, None].to(x.device)
+            ink = ink.masked_fill(beyond[:, None, None], 0)  # whatever stands there, NaN included
+        rows, columns = grid = self.config.grid_for(width)
+        tile_height, tile_width = self.config.tile_size
+        ink = nn.functional.pad(ink, (0, columns * tile_width - width, 0, rows * tile_height - height))
+        return ink, columns, self._token_mask(widths, grid)
+
+    def _check_width(self, width: int) -> None:
+        fixed = self.config.input_size[1]
+        if fixed is not None and width != fixed:
+            raise ValueError(f"images must be {fixed} pixels wide, got {width}")
+        if fixed is None and not 1 <= width <= self.config.max_width:
+            raise ValueError(
+                f"images must be at most {self.config.max_width} pixels wide (max_width), got {width}; "
+                "cut wider ones into windows"
+            )
+
+    def _check_widths(self, widths: Tensor, batch: int, width: int) -> None:
+        if widths.shape != (batch,):
+            raise ValueError(f"widths must be (B,) = ({batch},), got {tuple(widths.shape)}")
+        # Values are not checked inside a compiled graph: that would break it.
+        if not torch.compiler.is_compiling() and not (int(widths.min()) >= 1 and int(widths.max()) <= width):
+            raise ValueError(f"widths must be from 1 to the images' {width}, got {widths.tolist()}")
+
+    def _token_mask(self, widths: Tensor | None, grid: tuple[int, int]) -> Tensor | None:
+        """(B, N), True where a token holds at least one pixel of its image; None when there is no padding."""
+        if widths is None:
+            return None
+        starts = torch.arange(grid[1], device=self.encoder.norm.weight.device) * self.config.tile_size[1]
+        real = starts < widths[:, None].to(starts.device)  # (B, columns)
+        return real[:, None, :].expand(-1, grid[0], -1).flatten(1)
+
+
+def create_autoencoder(
+    input_size: tuple[int, int | None] = (201, 201), preset: str | None = "medium", **fields: object
+) -> TransformerAutoencoder:
+    """Build a model from a preset; any `ModelConfig` field may be given as keyword.
+
+    Args:
+        input_size: (height, width) in pixels; width None: any width up to `max_width`.
+        preset: One of `PRESETS`; None: `ModelConfig`'s own defaults.
+        fields: Values that replace the preset's.
+
+    Raises:
+        ValueError: If the preset or a field is unknown, or a value is refused.
+    """
+    if preset is None:
+        return TransformerAutoencoder(config_from_dict({"input_size": input_size, **fields}))
+    return TransformerAutoencoder(preset_config(preset, input_size=input_size, **fields))

@@ -1,0 +1,186 @@
+"""What a model is made of: `ModelConfig`, the presets, and the limits that keep a stranger's config harmless."""
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+PRESET_NAMES = ("tiny", "small", "medium", "large", "xlarge")
+PARTS = ("encoder", "decoder")
+MAX_TOKENS = 16_384
+POSITION_RANK = 16
+"""Rank of the decoder's per-position start; see `tae.model.layers.LowRankStart`."""
+
+
+def _check_int(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {_shown(value)}")
+
+
+def _check_number(name: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number from {low} to {high}, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
+        return f"a number of {value.bit_length()} bits"  # repr of a huge int raises
+    return repr(value)[:80]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of one transformer autoencoder; checked when it is made.
+
+    Raises:
+        ValueError: If a value has the wrong type, leaves its range, or does not fit the others.
+    """
+
+    input_size: tuple[int, int | None] = (201, 201)
+    """(height, width) in pixels; width None: any width up to `max_width`."""
+    patch_size: int | None = 16
+    """Side of a patch in pixels; None: the whole image is one token, as the diagram draws it."""
+    latent_dim: int = 128
+    """Numbers in the latent, and width of every token."""
+    num_heads: int = 4
+    encoder_layers: int = 3
+    decoder_layers: int = 3
+    mlp_ratio: float = 4
+    """Hidden width of a block's MLP, as a multiple of `latent_dim`."""
+    dropout: float = 0.0
+    max_width: int = 1280
+    """Widest image in pixels when the width is None: sizes the position tables."""
+    use_flash_attention: bool = True
+    """Fused `F.scaled_dot_product_attention`; False: explicit softmax."""
+    use_gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    preset: str | None = None
+    """A label only: which preset this came from."""
+
+    def __post_init__(self) -> None:
+        size = self.input_size
+        if not isinstance(size, (tuple, list)) or len(size) != 2:
+            raise ValueError(f"input_size must be (height, width), got {_shown(size)}")
+        object.__setattr__(self, "input_size", tuple(size))  # JSON has no tuples
+        height, width = size
+        _check_int("input_size height", height, 1, 8192)
+        if width is not None:
+            _check_int("input_size width", width, 1, 16_384)
+        if self.patch_size is not None:
+            _check_int("patch_size", self.patch_size, 2, 512)
+        _check_int("latent_dim", self.latent_dim, 4, 8192)
+        _check_int("num_heads", self.num_heads, 1, 256)
+        _check_int("encoder_layers", self.encoder_layers, 1, 128)
+        _check_int("decoder_layers", self.decoder_layers, 1, 128)
+        _check_number("mlp_ratio", self.mlp_ratio, 0.25, 16)
+        _check_number("dropout", self.dropout, 0, 0.95)
+        _check_int("max_width", self.max_width, 1, 16_384)
+        for name in ("use_flash_attention", "use_gradient_checkpointing"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {_shown(getattr(self, name))}")
+        if self.preset is not None and self.preset not in PRESET_NAMES:
+            raise ValueError(f"preset must be one of {', '.join(PRESET_NAMES)} or None, got {_shown(self.preset)}")
+        if self.latent_dim % self.num_heads:
+            raise ValueError(
+                "latent_dim must be a multiple of num_heads, got "
+                f"latent_dim={self.latent_dim}, num_heads={self.num_heads}"
+            )
+        if self.latent_dim % 4:
+            raise ValueError(f"latent_dim must be a multiple of 4 (two-dimensional sinusoids), got {self.latent_dim}")
+        rows, columns = self.grid
+        if rows * columns > MAX_TOKENS:
+            raise ValueError(
+                f"input_size and patch_size must give at most {MAX_TOKENS} tokens, got {rows * columns}; "
+                "use larger patches"
+            )
+
+    @property
+    def tile_size(self) -> tuple[int, int]:
+        """(height, width) of the pixels that become one token: a patch, or the whole image."""
+        if self.patch_size is not None:
+            return self.patch_size, self.patch_size
+        height, width = self.input_size
+        return height, width or self.max_width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of tokens; for any width, those of the widest image."""
+        return self.grid_for(self.input_size[1] or self.max_width)
+
+    @property
+    def num_tokens(self) -> int:
+        """N; for any width, that of the widest image."""
+        rows, columns = self.grid
+        return rows * columns
+
+    @property
+    def overlap(self) -> int:
+        """Pixels by which a decoded tile reaches into its neighbours, so that no seam shows between patches."""
+        return 0 if self.patch_size is None else self.patch_size // 4
+
+    @property
+    def position_rank(self) -> int:
+        """Rank of the decoder's per-position start; 0 for one token, where the linear expansion says it all."""
+        return 0 if self.patch_size is None else POSITION_RANK
+
+    @property
+    def head_dim(self) -> int:
+        """Numbers of a query or a key in one head."""
+        return self.latent_dim // self.num_heads
+
+    def num_layers(self, part: str) -> int:
+        """L of a part, one of `PARTS`."""
+        return self.encoder_layers if part == "encoder" else self.decoder_layers
+
+    @property
+    def is_one_token(self) -> bool:
+        return self.num_tokens == 1
+
+    def grid_for(self, width: int) -> tuple[int, int]:
+        """(rows, columns) of tokens for an image of `width` pixels."""
+        tile_height, tile_width = self.tile_size
+        return math.ceil(self.input_size[0] / tile_height), math.ceil(width / tile_width)
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "tiny": ModelConfig(preset="tiny"),
+    "small": ModelConfig(preset="small", latent_dim=256, num_heads=8, encoder_layers=4, decoder_layers=4),
+    "medium": ModelConfig(preset="medium", latent_dim=512, num_heads=8, encoder_layers=6, decoder_layers=6),
+    "large": ModelConfig(preset="large", latent_dim=1024, num_heads=16, encoder_layers=8, decoder_layers=8),
+    "xlarge": ModelConfig(preset="xlarge", latent_dim=2048, num_heads=16, encoder_layers=12, decoder_layers=12),
+}
+
+
+def config_from_dict(values: object) -> ModelConfig:
+    """The config that `asdict` and JSON made plain; the inverse of `config_to_dict`.
+
+    Raises:
+        ValueError: If it is no dict, names an unknown field, or `ModelConfig` refuses a value.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"a model config must be a dict of fields, got {type(values).__name__}")
+    known = [field.name for field in fields(ModelConfig)]
+    unknown = sorted(str(name) for name in values if name not in known)
+    if unknown:
+        raise ValueError(f"unknown model config fields: {', '.join(unknown)[:200]}; known: {', '.join(known)}")
+    return ModelConfig(**values)
+
+
+def config_to_dict(config: ModelConfig) -> dict:
+    """Plain values that JSON can carry."""
+    return asdict(config)
+
+
+def preset_config(preset: str, **overrides: object) -> ModelConfig:
+    """A preset with some fields replaced.
+
+    Raises:
+        ValueError: If the preset or a field is unknown, or a value is refused.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; choose from: {', '.join(PRESETS)}")
+    return config_from_dict({**asdict(PRESETS[preset]), **overrides})
+
+
+def size_in_words(input_size: tuple[int, int | None]) -> str:
+    """Width x height, as the diagram writes it: (152, 1280) is "1280x152", (152, None) is "Xx152"."""
+    height, width = input_size
+    return f"{'X' if width is None else width}x{height}"

@@ -1,0 +1,9 @@
+"""Figures for paper (matplotlib) and numbers for other programs.
+
+- figures: one map, a grid of layers, a patch, an image beside its reconstruction
+- heads: all heads, and heads in numbers
+- pair: two maps compared
+- strips: strips of images
+- tables: NPZ, CSV that no spreadsheet runs, ZIP
+- render: how a map is drawn, and the formats of a figure
+"""

@@ -1,0 +1,141 @@
+"""What a user takes along: figures as PNG and SVG, arrays as NPZ, tables as CSV, all of it as ZIP.
+
+Figures are drawn by matplotlib from the arrays that the page shows, so that no browser is needed. Texts come from
+strangers: nothing in them is read as a formula, a command or a path.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from tae.plots import MAX_CELLS_SMALL, QUERY_COLOUR, Quantity, layer_title, unit_of
+from tae.plots.export.render import ATTENTION_MAP, ERROR_MAP, Format, _coarser, draw_map, render
+
+"""Of figures to take along."""
+
+
+def attention_figure(
+    attention_map: np.ndarray,
+    grid: tuple[int, int],
+    caption: str,
+    zmax: float,
+    fmt: Format,
+    untrained: bool = False,
+    quantity: Quantity = "weight",
+) -> bytes:
+    """One map (N, N) as a heatmap in x uniform, with its caption.
+
+    Args:
+        attention_map: (N, N) weights, or their spread between heads.
+        grid: (rows, columns) of patches.
+        caption: Printed below.
+        zmax: End of the colours in x uniform.
+        fmt: "png" or "svg".
+        untrained: Whether to say so in red.
+        quantity: What the numbers are.
+    """
+    figure = Figure(figsize=(7.2, 7.2), layout="constrained")
+    axes = figure.add_subplot()
+    drawn = draw_map(axes, attention_map, zmax)
+    starts = np.arange(0, grid[0], -(-grid[0] // 12))
+    axes.set_xticks(starts * grid[1], [f"row {row}" for row in starts], rotation=90)
+    axes.set_yticks(starts * grid[1], [f"row {row}" for row in starts])
+    axes.set_xlabel("Key patch")
+    axes.set_ylabel("Query patch")
+    figure.colorbar(drawn, ax=axes, shrink=0.8, label=unit_of(quantity) + _coarser(len(attention_map)), extend="max")
+    return render(figure, caption, fmt, untrained)
+
+
+def layer_grid_figure(
+    maps: Mapping[str, np.ndarray],
+    grid: tuple[int, int],
+    caption: str,
+    zmax: float,
+    fmt: Format,
+    untrained: bool = False,
+) -> bytes:
+    """All layers' maps and their average on one colour range; arguments as for `attention_figure`."""
+    columns = min(4, len(maps))
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(3.2 * columns + 0.8, 3.3 * rows + 0.6), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for each in axes[len(maps) :]:
+        each.remove()
+    for each, (name, attention_map) in zip(axes, maps.items(), strict=False):
+        drawn = draw_map(each, attention_map, zmax, MAX_CELLS_SMALL)
+        each.set_title(layer_title(name), fontsize=11)
+        each.set_xticks([])
+        each.set_yticks([])
+    label = "x uniform" + _coarser(max(map(len, maps.values())), MAX_CELLS_SMALL)
+    figure.colorbar(drawn, ax=list(axes[: len(maps)]), shrink=0.8, label=label, extend="max")
+    return render(figure, caption, fmt, untrained)
+
+
+def patch_figure(
+    image: np.ndarray,
+    weights: np.ndarray,
+    grid: tuple[int, int],
+    patch_size: int,
+    query: int,
+    caption: str,
+    zmax: float,
+    fmt: Format,
+    untrained: bool = False,
+    quantity: Quantity = "weight",
+) -> bytes:
+    """One patch's weights (N,) over the image (H, W), beside the image alone; the patch is outlined."""
+    height, width = image.shape
+    values = np.repeat(np.repeat(weights.reshape(grid) * len(weights), patch_size, axis=0), patch_size, axis=1)
+    wide = width > 2 * height
+    figure = Figure(figsize=(10, 5.2) if not wide else (11, 2 * 11 * height / width + 1.6), layout="constrained")
+    plain, laid = figure.subplots(2, 1) if wide else figure.subplots(1, 2)
+    row, column = divmod(query, grid[1])
+    for axes in (plain, laid):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        corner = (column * patch_size - 0.5, row * patch_size - 0.5)
+        axes.add_patch(Rectangle(corner, patch_size, patch_size, fill=False, edgecolor=QUERY_COLOUR, linewidth=2))
+        axes.set_xticks([])
+        axes.set_yticks([])
+    drawn = laid.imshow(
+        values[:height, :width], cmap=ATTENTION_MAP, vmin=0, vmax=zmax, alpha=0.75, interpolation="nearest"
+    )
+    figure.colorbar(drawn, ax=[plain, laid], shrink=0.8, label=unit_of(quantity), extend="max")
+    return render(figure, caption, fmt, untrained)
+
+
+def comparison_figure(
+    image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format, untrained: bool = False
+) -> bytes:
+    """Image, reconstruction and signed error (H, W) side by side."""
+    height, width = image.shape
+    wide = width > 2 * height
+    figure = Figure(figsize=(11, 3 * 11 * height / width + 1.8) if wide else (12, 4.6), layout="constrained")
+    axes = figure.subplots(3, 1) if wide else figure.subplots(1, 3)
+    for each, title, pixels in zip(axes, ("Image", "Reconstruction"), (image, recon), strict=False):
+        each.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        each.set_title(title, fontsize=11)
+    _draw_error(figure, list(axes), recon - image)
+    return render(figure, caption, fmt, untrained)
+
+
+def error_figure(image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format, untrained: bool = False) -> bytes:
+    """Signed error (H, W) on colours centred on zero."""
+    height, width = image.shape
+    wide = width > 2 * height
+    figure = Figure(figsize=(11, 11 * height / width + 1.6) if wide else (6.4, 6), layout="constrained")
+    _draw_error(figure, [figure.subplots()], recon - image)
+    return render(figure, caption, fmt, untrained)
+
+
+def _draw_error(figure: Figure, axes: Sequence[Axes], error: np.ndarray) -> None:
+    """The error on the last of the axes; the colour bar takes its room from all of them, so that they stay alike."""
+    limit = max(float(np.abs(error).max()), 0.05)
+    drawn = axes[-1].imshow(error, cmap=ERROR_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+    axes[-1].set_title("Error: reconstruction - image", fontsize=11)
+    for each in axes:
+        each.set_xticks([])
+        each.set_yticks([])
+    figure.colorbar(drawn, ax=list(axes), shrink=0.8, label="too dark < 0 < too light")

@@ -1,0 +1,59 @@
+"""Figures for paper: one way of drawing a map, and the formats that a figure is written in."""
+
+import io
+import textwrap
+from typing import Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tae.plots import MAX_CELLS, block_max
+
+Format = Literal["png", "svg"]
+FORMATS: tuple[Format, ...] = ("png", "svg")
+ATTENTION_MAP = matplotlib.colormaps["magma_r"]
+ERROR_MAP = matplotlib.colormaps["PuOr"]
+
+
+def draw_map(axes: Axes, attention_map: np.ndarray, zmax: float, max_cells: int = MAX_CELLS):
+    """In cells that are no finer than the figure: nearest neighbours would pass over single strong weights."""
+    num_tokens = len(attention_map)
+    cells, k = block_max(attention_map * num_tokens, max_cells)
+    end = len(cells) * k - 0.5
+    drawn = axes.imshow(
+        cells, cmap=ATTENTION_MAP, vmin=0, vmax=zmax, interpolation="nearest", extent=(-0.5, end, end, -0.5)
+    )
+    axes.set_xlim(-0.5, num_tokens - 0.5)
+    axes.set_ylim(num_tokens - 0.5, -0.5)
+    return drawn
+
+
+def _coarser(num_tokens: int, max_cells: int = MAX_CELLS) -> str:
+    k = -(-num_tokens // max_cells)
+    return "" if k == 1 else f"; each cell: maximum of {k} x {k}"
+
+
+def render(figure: Figure, caption: str, fmt: Format, untrained: bool) -> bytes:
+    """The figure with its caption below, as bytes.
+
+    Args:
+        figure: Made without pyplot, which all sessions would share.
+        caption: Text from anywhere; nothing in it is typeset.
+        fmt: "png" or "svg".
+        untrained: Whether to say so in red.
+    """
+    line = max(60, int(figure.get_figwidth() * 15))
+    text = "\n".join(textwrap.wrap(caption, line))
+    figure.supxlabel(text, fontsize=8, color="#444444", parse_math=False)
+    if untrained:
+        figure.suptitle("UNTRAINED MODEL: random weights", color="#c0182b", fontsize=13, fontweight="bold")
+    buffer = io.BytesIO()
+    if fmt == "png":
+        FigureCanvasAgg(figure)
+        figure.savefig(buffer, format="png", dpi=130)
+    else:
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

@@ -1,0 +1,84 @@
+"""Rows of pictures, each under its title, and strips folded like text, as figures to take along."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tae.plots.export.render import ERROR_MAP, Format, render
+
+Row = Sequence[tuple[np.ndarray, str]]
+"""Pictures (H, W) in [0, 1], and what stands above each."""
+MAX_LINES = 12
+"""Of a folded strip."""
+
+
+def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, untrained: bool = False) -> bytes:
+    """Rows of pictures of one size; each picture has a row of its own where they are wide.
+
+    Args:
+        rows: At least one, of at least one picture.
+        caption: Printed below.
+        fmt: "png" or "svg".
+        untrained: Whether to say so in red.
+    """
+    height, width = rows[0][0][0].shape
+    if width > 2 * height:
+        rows = [[cell] for row in rows for cell in row]
+    columns = max(map(len, rows))
+    side = 11 if columns == 1 else 2.3  # inches
+    figure = Figure(
+        figsize=(side * columns + 0.2, (side * height / width + 0.35) * len(rows) + 0.5), layout="constrained"
+    )
+    cells = figure.subplots(len(rows), columns, squeeze=False)
+    for axes, row in zip(cells, rows, strict=True):
+        for each in axes:
+            each.set_axis_off()
+        for each, (pixels, title) in zip(axes, row, strict=False):
+            each.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            each.set_title(title, fontsize=9, parse_math=False)
+    return render(figure, caption, fmt, untrained)
+
+
+def folded_figure(
+    image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format, untrained: bool = False, error_only: bool = False
+) -> bytes:
+    """A strip, its reconstruction and their signed error (H, W), cut into lines of one length that follow each other.
+
+    On one line a long strip would be a hair line.
+
+    Args:
+        image: In [0, 1].
+        recon: Of the same size.
+        caption: Printed below.
+        fmt: "png" or "svg".
+        untrained: Whether to say so in red.
+        error_only: Leaves out the two pictures.
+    """
+    height, width = image.shape
+    length = min(width, max(8 * height, -(-width // MAX_LINES)))
+    starts = range(0, width, length)
+    pictures = [("Error: reconstruction - image", recon - image)]
+    if not error_only:
+        pictures = [("Image", image), ("Reconstruction", recon), *pictures]
+    limit = max(float(np.abs(recon - image).max()), 0.05)
+    tall = (11 * height / length + 0.3) * len(pictures) * len(starts)
+    figure = Figure(figsize=(11, tall + 1.4), layout="constrained")
+    cells = figure.subplots(len(pictures) * len(starts), 1, squeeze=False)[:, 0]
+    drawn = None
+    for line, start in enumerate(starts):
+        for place, (title, pixels) in enumerate(pictures):
+            axes = cells[line * len(pictures) + place]
+            piece = pixels[:, start : start + length]
+            if title.startswith("Error"):
+                drawn = axes.imshow(piece, cmap=ERROR_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+            else:
+                axes.imshow(piece, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_xlim(-0.5, length - 0.5)  # the last line may be shorter
+            axes.set_axis_off()
+            axes.set_title(f"{title}, {start} to {start + piece.shape[1]} px", fontsize=8, loc="left", pad=2)
+    assert drawn is not None
+    figure.colorbar(
+        drawn, ax=list(cells), anchor=(0.0, 1.0), shrink=min(1.0, 3 / tall), aspect=12, label="too dark < 0 < too light"
+    )
+    return render(figure, caption, fmt, untrained)

@@ -1,0 +1,520 @@
+"""Sequences to train on: a user's files or demo glides, as embeddings, which are kept on disk by content.
+
+What a path holds:
+
+    one file                    its frames: an animation (GIF, WebP), a video, a .npy stack (T, H, W), a TIFF of several pages
+    a folder of pictures        one sequence, in natural order (img2 before img10)
+    a folder of such files      a sequence each
+    a folder of folders         each folder as above, and so on downwards
+
+Embeddings lie in a folder, a file for each sequence, named by the hash of the bytes that they were made of and of the
+autoencoder: a second run, on whatever of the same files, embeds nothing twice.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tae.data.demo import SAMPLES, compose_glide
+from tae.data.fit import ImageError, background_of, fit_image
+from tae.data.stacks import SUFFIXES, common_limits, read_frame
+from tae.data.video import VIDEO_SUFFIXES, file_frames, is_animation, is_sequence
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import ModelConfig
+from tae.sequence.checkpoint import autoencoder_digest
+from tae.sequence.model import embed_sequence
+from tae.store.names import natural_order, plain_text
+from tae.store.sealed import describe, digests_of, open_regular, read_contents, read_header, seal, write_tensors
+
+GLIDE_FRAMES = 16
+PART = 32
+"""Demo glides that are embedded together, and make one file of the cache."""
+MAX_KEPT_BYTES = 2 * 1024**3
+"""Of demo embeddings in memory."""
+_VERSION = "2"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A sequence on the disk.
+
+    Attributes:
+        name: Of its file or folder, below where the search began; what the held-out split goes by.
+        files: One whose frames are the sequence, or several that are a frame each, in order.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A sequence as latents.
+
+    Attributes:
+        name: As it may be shown.
+        latents: (T, latent_dim) float32, on the CPU.
+        width: Of its frames in pixels, as the model saw them.
+        skipped: (name, reason) of frames that could not be read, which the sequence goes on without.
+        found: Where it came from.
+    """
+
+    name: str
+    latents: Tensor
+    width: int
+    skipped: list[tuple[str, str]]
+    found: Found
+
+
+def find_sequences(data: str | Path) -> list[Found]:
+    """The sequences of a file or folder, in natural order; see the module.
+
+    Hidden files and folders are passed over, and so are links that lead out of the folder.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+    """
+    path = Path(data).expanduser()
+    if path.is_file():
+        return [Found(path.name, (path,))]
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"{data} is neither a folder nor a file; give a GIF, WebP, TIFF, .npy or video file, a folder of frames, or a "
+            "folder of such files and folders"
+        )
+    home, found = path.resolve(), []
+    for root, folders, names in os.walk(path):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_order)
+        files = [Path(root, name) for name in sorted(names, key=natural_order) if not name.startswith(".")]
+        files = [file for file in files if _is_inside(file, home)]
+        # A GIF that is broken, or has one frame, is no frame of another sequence.
+        several = [file for file in files if is_sequence(file) or file.suffix.lower() == ".gif"]
+        found += [Found(file.relative_to(path).as_posix(), (file,)) for file in several]
+        pictures = [file for file in files if file not in set(several) and file.suffix.lower() in SUFFIXES]
+        if pictures:
+            name = (Path(root) if len(pictures) > 1 else pictures[0]).relative_to(path).as_posix()
+            found.append(Found(home.name if name == "." else name, tuple(pictures)))
+    return sorted(found, key=lambda one: natural_order(one.name))
+
+
+def load_frames(
+    found: Found,
+    config: ModelConfig,
+    fit: str = "pad",
+    skipped: list[tuple[str, str]] | None = None,
+    every: int = 1,
+    notes: list[str] | None = None,
+) -> Iterator[np.ndarray]:
+    """The frames of a sequence at a model's size, one after the other.
+
+    Where the model takes any width, all frames get the width of the first.
+
+    Args:
+        found: Of `find_sequences`.
+        config: The model's.
+        fit: One of `FIT_MODES`.
+        skipped: Where it is given, frames that are files of their own and cannot be read are listed there as (name, reason)
+            and left out.
+        every: Of how many frames one is taken, the first among them.
+        notes: Where it is given, what was done to the size of the first frame is listed there.
+
+    Yields:
+        (H, W) float32 in [0, 1].
+
+    Raises:
+        ImageError: If the file, or a frame that is not left out, cannot be read.
+    """
+    size, background = config.input_size, None
+    limits = common_limits(found.files) if len(found.files) > 1 else None
+    for file in found.files if len(found.files) == 1 else found.files[::every]:
+        try:
+            frames = (
+                islice(file_frames(file), 0, None, every)
+                if len(found.files) == 1
+                else [read_frame(file, 0, limits).pixels]
+            )
+            for pixels in frames:
+                fitted = fit_image(pixels, size, fit, config.max_width, background)
+                if background is None:  # the first frame's for all: else the padding would flicker
+                    background = background_of(pixels)
+                if notes is not None:
+                    notes += [*reading_notes(file, limits), *fitted.notes]
+                    notes = None  # of the first alone
+                size = fitted.pixels.shape
+                yield fitted.pixels
+        except ImageError as error:
+            if skipped is None or len(found.files) == 1:
+                raise
+            skipped.append((plain_text(file.name, 200), str(error)))
+
+
+def reading_notes(file: Path, limits: tuple[float, float] | None = None) -> tuple[str, ...]:
+    """What was done to the first frame of a picture or stack so that it could be read; animations and videos need nothing.
+
+    Args:
+        file: A sequence, or a frame of one.
+        limits: Of all files that are a frame each.
+    """
+    try:
+        return () if is_animation(file) else read_frame(file, 0, limits).notes
+    except (ImageError, ValueError):  # reading its frames says so
+        return ()
+
+
+class Embedder:
+    """An autoencoder's embeddings of sequences, each made once and then read from the disk."""
+
+    def __init__(self, model: TransformerAutoencoder, cache: Path | None, fit: str = "pad") -> None:
+        """Keeps nothing where `cache` is None; else it is a folder, made when first needed."""
+        self.model, self.cache, self.fit = model, cache, fit
+        self.digest = autoencoder_digest(model)
+
+    def embed(self, found: Found) -> Embedded:
+        """Embed a sequence, or find it embedded.
+
+        Raises:
+            ImageError: If it cannot be read, or none of its frames can.
+        """
+        key = self._key("frames", self.fit, *map(_content_hash, found.files))
+        name = plain_text(found.name, 200)
+        kept = self._read(key)
+        if kept is not None:
+            latents, notes = kept
+            return Embedded(name, latents, int(notes["width"]), [tuple(one) for one in notes["skipped"]], found)
+        skipped: list[tuple[str, str]] = []
+        width = 0
+
+        def frames() -> Iterator[np.ndarray]:
+            nonlocal width
+            for frame in load_frames(found, self.model.config, self.fit, skipped):
+                width = frame.shape[1]
+                yield frame
+
+        try:
+            latents = embed_sequence(self.model, frames())
+        except ImageError:
+            raise
+        except ValueError:  # no frame at all
+            raise ImageError(f"no frame can be read: {skipped[0][1] if skipped else 'it is empty'}") from None
+        _check_finite(latents, name)
+        self._write(key, latents, {"width": width, "skipped": skipped[:100]})
+        return Embedded(name, latents, width, skipped, found)
+
+    def glides(self, split: str, part: int, seed: int, size: tuple[int, int]) -> Tensor:
+        """`PART` demo glides (PART, T, latent_dim): those from number part * PART on."""
+        key = self._key("glides", _demo_hash(), split, str(part), str(seed), str(size))
+        kept = self._read(key)
+        if kept is not None:
+            return kept[0].unflatten(0, (PART, GLIDE_FRAMES))
+        numbers = range(part * PART, (part + 1) * PART)
+        latents = torch.stack(
+            [embed_sequence(self.model, glide_frames(split, number, seed, size)) for number in numbers]
+        )
+        _check_finite(latents, "a demo glide")
+        self._write(key, latents.flatten(0, 1), {})
+        return latents
+
+    def _key(self, *texts: str) -> str:
+        return hashlib.sha256(json.dumps([_VERSION, self.digest, *texts]).encode()).hexdigest()
+
+    def _read(self, key: str) -> tuple[Tensor, dict] | None:
+        """What `_write` kept; None if it is not there, or not whole to the bit."""
+        if self.cache is None:
+            return None
+        try:
+            with open_regular(self.cache / f"{key}.safetensors") as (file, size):
+                header = read_header(file, size)
+                texts = [header.metadata["key"], header.metadata["notes"]]
+                contents = read_contents(file, header)
+            if texts[0] != key or header.metadata["sha256"] != seal(
+                texts, describe(contents.tensors), contents.digests
+            ):
+                return None
+            return contents.tensors["latents"], json.loads(texts[1])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _write(self, key: str, latents: Tensor, notes: dict) -> None:
+        if self.cache is None:
+            return
+        self.cache.mkdir(parents=True, exist_ok=True)
+        tensors = {"latents": latents.contiguous()}
+        texts = {"key": key, "notes": json.dumps(notes)}
+        sealed = seal([*texts.values()], describe(tensors), digests_of(tensors))
+        write_tensors(self.cache / f"{key}.safetensors", tensors, {**texts, "sha256": sealed})
+
+
+class SequenceSource(Protocol):
+    """Sequences to train on."""
+
+    name: str
+    """For default names: "demo", or that of the folder or file."""
+    data: str
+    """In words, for the card."""
+    licence: str
+    num_sequences: int
+    """To train on."""
+    width: int | None
+    """Of the frames in pixels where all have the same, else of some."""
+    skipped: list[tuple[str, str]]
+    """(name, reason) of what could not be read."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of which sequences these are, and whose embeddings."""
+        ...
+
+    def batch(self, step: int, batch_size: int) -> list[Tensor]:
+        """The clips (T, latent_dim) of one training step, a function of the step and the seed alone."""
+        ...
+
+    def sample(self) -> Tensor:
+        """Latents (n, latent_dim) of training frames, the same each time: what coordinates are chosen by."""
+        ...
+
+    def held_out(self, count: int) -> list[Tensor]:
+        """Up to `count` sequences (T, latent_dim) that are never trained on."""
+        ...
+
+    def test_frames(self, count: int) -> Iterator[Tensor]:
+        """Up to `count` sequences (T, 1, H, W) in [0, 1] that are never trained on, for the final figures."""
+        ...
+
+
+class DemoSequences:
+    """Glides composed from the demo photographs: a `SequenceSource`.
+
+    The first `num_sequences` glides of the train split are embedded as they are needed, and come again, in another order,
+    once all have been seen. Half the time a glide is run backwards: that is a glide too.
+    """
+
+    name = "demo"
+    data = "Fashion-MNIST garment photographs (Xiao, Rasul, Vollgraf 2017), composed into glides along a rail"
+    licence = "MIT, Zalando SE 2017"
+
+    def __init__(self, embedder: Embedder, num_sequences: int, seed: int = 0) -> None:
+        height, width = embedder.model.config.input_size
+        self.size = (height, width or height)
+        self.width: int | None = self.size[1]
+        self.embedder, self.num_sequences, self.seed = embedder, num_sequences, seed
+        self.skipped: list[tuple[str, str]] = []
+        part_bytes = PART * GLIDE_FRAMES * embedder.model.config.latent_dim * 4
+        self._part = lru_cache(maxsize=max(2, MAX_KEPT_BYTES // part_bytes))(self._load)
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    @property
+    def fingerprint(self) -> str:
+        words = [_demo_hash(), self.embedder.digest, self.size, self.num_sequences, self.seed, GLIDE_FRAMES]
+        return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+
+    def batch(self, step: int, batch_size: int) -> list[Tensor]:
+        clips = []
+        for draw in range(step * batch_size, (step + 1) * batch_size):
+            epoch, position = divmod(draw, self.num_sequences)
+            part, place = divmod(int(self._order(epoch)[position]), PART)
+            glide = self._part("train", part)[place]
+            is_backwards = np.random.default_rng([self.seed, draw, 3]).random() < 0.5
+            clips.append(glide.flip(0) if is_backwards else glide)
+        return clips
+
+    def sample(self) -> Tensor:
+        parts = range(min(4, -(-self.num_sequences // PART)))
+        return _spread(torch.cat([self._part("train", part)[:, ::3].flatten(0, 1) for part in parts]))
+
+    def held_out(self, count: int) -> list[Tensor]:
+        parts = range(-(-count // PART))
+        return [*torch.cat([self._part("val", part) for part in parts])[:count]]
+
+    def test_frames(self, count: int) -> Iterator[Tensor]:
+        return (
+            torch.from_numpy(np.stack([*glide_frames("test", number, self.seed, self.size)]))[:, None]
+            for number in range(count)
+        )
+
+    def _load(self, split: str, part: int) -> Tensor:
+        return self.embedder.glides(split, part, self.seed, self.size)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        """The first epoch goes straight on, so that a run begins before all glides are embedded."""
+        numbers = np.arange(self.num_sequences)
+        return numbers if epoch == 0 else np.random.default_rng([self.seed, epoch]).permutation(numbers)
+
+
+class FileSequences:
+    """The user's own sequences: a `SequenceSource`.
+
+    All are embedded when the source is made. A sequence is held out when the hash of its name says so (one in ten, at least
+    one), so the split stays as files come and go; of a single one, the last fifth of its frames. Longer ones are cut into
+    clips: an epoch has as many of a sequence as fit into it, each from a random frame on.
+    """
+
+    licence = "the user's own"
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        data: str,
+        clip_frames: int,
+        seed: int = 0,
+        max_unreadable: float = 0.1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Embed everything; sequences of a single frame are left out.
+
+        Args:
+            embedder: With the autoencoder.
+            data: A file or folder.
+            clip_frames: Longest clip.
+            seed: Of the order.
+            max_unreadable: Share of sequences that may be unreadable.
+            progress: Called with (sequences embedded, sequences in all).
+
+        Raises:
+            FileNotFoundError: If there is no such file or folder.
+            ValueError: If too few sequences can be read.
+        """
+        path = Path(data).expanduser()
+        found = find_sequences(path)
+        self.embedder, self.clip_frames, self.seed = embedder, clip_frames, seed
+        self.name = path.stem if path.is_file() else path.resolve().name or "sequences"
+        self.data = f"{'file' if path.is_file() else 'folder'} {path.name}"
+        self.skipped: list[tuple[str, str]] = []
+        self.sequences: list[Embedded] = []
+        num_unreadable = 0
+        for number, one in enumerate(found, start=1):
+            try:
+                embedded = embedder.embed(one)
+                self.skipped += embedded.skipped
+                if len(embedded.latents) < 2:
+                    raise ImageError("a sequence must have at least two frames, got one")
+                self.sequences.append(embedded)
+            except ImageError as error:
+                num_unreadable += 1
+                self.skipped.append((plain_text(one.name, 200), str(error)))
+            if progress:
+                progress(number, len(found))
+        if not self.sequences or num_unreadable > max_unreadable * len(found):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped[:5])
+            raise ValueError(
+                f"{self.data} must hold sequences of at least two frames, and at most {max_unreadable:.0%} that cannot be "
+                f"read, got {len(self.sequences)} and {num_unreadable}{': ' if reasons else ''}{reasons}"
+            )
+        self._train, self._held_out = self._split()
+        clips = [max(1, round((len(self._latents(place)) - 1) / (clip_frames - 1))) for place in self._train]
+        self._places = np.repeat(np.arange(len(self._train)), clips)
+        self.num_sequences = len(self._places)
+        widths = [sequence.width for sequence in self.sequences]
+        self.width: int | None = max(set(widths), key=widths.count)
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{self.embedder.digest} {self.clip_frames} {self.seed}".encode())
+        for sequence in self.sequences:
+            digest.update(sequence.name.encode(errors="surrogateescape") + sequence.latents.numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def held_out_names(self) -> list[str]:
+        return [self.sequences[number].name for number, _, _ in self._held_out]
+
+    def batch(self, step: int, batch_size: int) -> list[Tensor]:
+        clips = []
+        for draw in range(step * batch_size, (step + 1) * batch_size):
+            epoch, position = divmod(draw, self.num_sequences)
+            latents = self._latents(self._train[self._places[self._order(epoch)[position]]])
+            room = max(0, len(latents) - self.clip_frames)
+            start = int(np.random.default_rng([self.seed, draw, 4]).integers(0, room + 1))
+            clips.append(latents[start : start + self.clip_frames])
+        return clips
+
+    def sample(self) -> Tensor:
+        return _spread(torch.cat([self._latents(place) for place in self._train]))[:8192]
+
+    def held_out(self, count: int) -> list[Tensor]:
+        return [self._latents(place)[: 4 * self.clip_frames] for place in self._held_out[:count]]
+
+    def test_frames(self, count: int) -> Iterator[Tensor]:
+        for number, first, _ in self._held_out[:count]:
+            frames = load_frames(self.sequences[number].found, self.embedder.model.config, self.embedder.fit, [])
+            chosen = [frame for place, frame in enumerate(frames) if first <= place < first + 4 * self.clip_frames]
+            yield torch.from_numpy(np.stack(chosen))[:, None]
+
+    def _split(self) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+        """(sequence, first frame, frame after the last) to train on, and held out."""
+        whole = [(number, 0, len(sequence.latents)) for number, sequence in enumerate(self.sequences)]
+        if len(whole) > 1:
+            hashes = [_name_hash(sequence.found.name) for sequence in self.sequences]
+            by_hash = sorted(whole, key=lambda place: hashes[place[0]])
+            count = min(max(sum(value < 0.1 for value in hashes), 1), len(whole) - 1)
+            return sorted(by_hash[count:]), sorted(by_hash[:count])
+        frames = whole[0][2]
+        first = frames - max(2, frames // 5)
+        if first < 2:
+            raise ValueError(
+                f"a single sequence must have at least four frames, got {frames}: the last ones are held out"
+            )
+        return [(0, 0, first)], [(0, first, frames)]
+
+    def _latents(self, place: tuple[int, int, int]) -> Tensor:
+        number, first, end = place
+        return self.sequences[number].latents[first:end]
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, epoch]).permutation(self.num_sequences)
+
+
+def glide_frames(split: str, number: int, seed: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The frames (H, W) of a demo glide, float32 in [0, 1]."""
+    return (frame / np.float32(255) for frame in compose_glide(split, number, seed, GLIDE_FRAMES, size))
+
+
+def _spread(latents: Tensor) -> Tensor:
+    """In a random order, the same each time: the first few are of many sequences."""
+    return latents[np.random.default_rng(0).permutation(len(latents))]
+
+
+def _is_inside(file: Path, home: Path) -> bool:
+    try:
+        if file.suffix.lower() not in (*SUFFIXES, *VIDEO_SUFFIXES) or not file.is_file():
+            return False
+        return not file.is_symlink() or file.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # not allowed to look; a loop of links
+        return False
+
+
+def _content_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex; of one that cannot be read, which reading its frames will say, nothing."""
+    try:
+        with open_regular(path) as (file, _):
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    except (OSError, ValueError):
+        return ""
+
+
+@lru_cache(maxsize=1)
+def _demo_hash() -> str:
+    """Of the photographs and of one glide: another way to compose gives another."""
+    digest = hashlib.sha256((SAMPLES / "wardrobe28.npz").read_bytes())
+    digest.update(compose_glide("train", 0).tobytes())
+    return digest.hexdigest()
+
+
+def _check_finite(latents: Tensor, name: str) -> None:
+    if not torch.isfinite(latents).all():
+        raise ValueError(f"the latents of {name} must be finite, got NaN or infinity; choose another checkpoint")
+
+
+def _name_hash(name: str) -> float:
+    """A number in [0, 1) that depends on the name alone."""
+    return int(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8], 16) / 2**32

@@ -1,0 +1,539 @@
+"""Embeddings in bulk: many files to one file of latents, resumable, over several processes."""
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import tyro
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from tae.data.fit import FIT_MODES, ImageError, fit_image
+from tae.data.stacks import base_folder, count_frames, find_files, read_frame
+from tae.data.threads import in_order
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import ModelConfig
+from tae.model.device import pick_device
+from tae.sequence.embeddings import (
+    FORMAT_VERSION,
+    SUFFIXES,
+    Embeddings,
+    EmbedError,
+    Rows,
+    read_metadata,
+    write_embeddings,
+)
+from tae.store.atomic import remove_leftovers, write_whole
+from tae.store.checkpoint import load_checkpoint
+from tae.store.names import plain_text
+from tae.store.sealed import describe, digests_of, open_regular, read_contents, read_header, seal, write_tensors
+from tae.training.distributed import World
+
+WINDOW = 4
+PART = 4 * WINDOW
+MAX_LISTED = 1000
+_STACKS = (".npy", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    """One file of embeddings; every field is a flag of the command line.
+
+    Raises:
+        ValueError: If a value leaves its range.
+    """
+
+    data: Annotated[str, tyro.conf.Positional]
+    """A folder of images, searched with its subfolders; one file: a picture, a .npy stack (T, H, W) or a multi-page
+    TIFF; or a pattern in quotes, such as "photos/**/*.png"."""
+    checkpoint: Path
+    """The model."""
+    out: Path
+    """Where the embeddings go; the ending decides: .parquet or .npz."""
+    fit: Literal["pad", "crop", "stretch"] = "pad"
+    """How images come to the model's size."""
+    batch_size: int = 32
+    """Images computed together."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where there is one."""
+    threads: int | None = None
+    """CPU threads of each process; None: PyTorch's choice. Embeddings are the same to the bit only for the same
+    number."""
+    workers: int = 2
+    """Threads that read images ahead of the model."""
+    max_unreadable: float = 0.1
+    """Share of unreadable images at which it fails."""
+    overwrite: bool = False
+    """Replace what stands at --out, and the parts of another run for it."""
+
+    def __post_init__(self) -> None:
+        if self.out.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"out must end in {' or '.join(SUFFIXES)}, got {self.out.name}")
+        for name, value, high in (
+            ("batch_size", self.batch_size, 4096),
+            ("threads", 1 if self.threads is None else self.threads, 1024),
+            ("workers", self.workers, 64),
+        ):
+            if not 1 <= value <= high:
+                raise ValueError(f"{name} must be a whole number from 1 to {high}, got {value}")
+        if not 0 <= self.max_unreadable <= 1:
+            raise ValueError(f"max_unreadable must be from 0 to 1, got {self.max_unreadable}")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of one run.
+
+    Attributes:
+        images: Embedded, in the whole file.
+        unreadable: How many were left out.
+        skipped: (name, frame, reason) of the first `MAX_LISTED` of those.
+        images_per_s: Of this run, over all processes; None where there was nothing left to do.
+    """
+
+    images: int
+    unreadable: int
+    skipped: list[tuple[str, int, str]]
+    images_per_s: float | None
+
+
+def embed_files(
+    model: TransformerAutoencoder,
+    data: str | Path,
+    fit: str = "pad",
+    batch_size: int = 32,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Embeddings:
+    """Embed images into memory, on the device where the model is.
+
+    Args:
+        model: Whose latents.
+        data: A folder, a file or a pattern, as on the command line.
+        fit: One of `FIT_MODES`.
+        batch_size: Images computed together.
+        workers: Threads that read ahead.
+        progress: Called with (images done, images in all).
+
+    Raises:
+        FileNotFoundError: If there is no such folder or file.
+        ValueError: If no image can be read, or an argument is not valid.
+    """
+    images = _Images(str(data), model.config, fit)
+    parts = images.parts(batch_size)
+    latents, skipped, done = [], [], 0
+    for part in _embed_parts(model, images, parts, batch_size, workers):
+        latents.append(part.latents)
+        skipped += part.skipped
+        done += len(part.numbers)
+        if progress:
+            progress(done, len(images))
+    if len(skipped) == len(images):
+        raise ValueError(f"{data} must hold an image that can be read, got none: {images.reasons(skipped)}")
+    rows = images.rows(range(len(images)), skipped)
+    metadata = {"fit": fit, "unreadable": len(skipped), "skipped": images.listed(skipped)}
+    return Embeddings(*rows, torch.cat(latents).numpy(), metadata)
+
+
+def embed_to_file(
+    config: EmbedConfig, world: World | None = None, progress: Callable[[int, int], None] | None = None
+) -> Written | None:
+    """Embed images into a file, or go on where a run of the same command was ended.
+
+    Args:
+        config: What to embed, with what, where to.
+        world: The processes that share the work; None: this one alone. Each must call this; rank 0 writes `out`.
+        progress: Called in rank 0 with (images done, images in all).
+
+    Returns:
+        None in other processes than rank 0: those are ready before the file is.
+
+    Raises:
+        EmbedError: If another result or another run's parts are in the way, or too many images are unreadable; and, in
+            all of several processes, if one cannot begin.
+        FileNotFoundError: If there is no such folder or file.
+        ValueError: If the checkpoint or another argument is not valid.
+        OSError: If a file cannot be written.
+    """
+    world = world or World(0, 1, torch.device("cpu"))
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    with ExitStack() as held:
+        job, said = None, ""
+        try:
+            job = _Job(config, world)
+            said = job.fingerprint
+            if world.is_main:
+                held.enter_context(job.folder_taken())
+        except (ValueError, OSError) as error:
+            if world.size == 1:
+                raise
+            said = f"!{error}"
+        all_said = world.gather(said)  # so that nobody waits for one that could not begin
+        errors = [text[1:] for text in all_said if text.startswith("!")]
+        if job is None or errors:
+            raise EmbedError(errors[0])
+        if len(set(all_said)) > 1:
+            raise EmbedError(
+                "all processes must find the same files, got different ones; is the folder still changing?"
+            )
+        return job.run(progress)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What became of some images in a row.
+
+    Attributes:
+        numbers: The images.
+        latents: (images that can be read, latent_dim) float32, on the CPU.
+        skipped: (number, reason) of each other; reasons of the first few only.
+    """
+
+    numbers: range
+    latents: Tensor
+    skipped: list[tuple[int, str]]
+
+
+class _Images:
+    """The frames of files by running number; for each file its name and a number are kept, and nothing is open."""
+
+    def __init__(self, data: str, config: ModelConfig, fit: str) -> None:
+        if fit not in FIT_MODES:
+            raise ValueError(f"unknown fit {fit!r}; choose from: {', '.join(FIT_MODES)}")
+        self.config = config
+        self.fit = fit
+        self.folder = base_folder(data)
+        self.names = [path.relative_to(self.folder).as_posix() for path in find_files(data)]
+        if not self.names:
+            raise EmbedError(f"{data} must hold pictures, got none; they are found by their endings")
+        self.ends = np.cumsum([_num_frames(self.folder / name) for name in self.names])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def parts(self, batch_size: int) -> list[range]:
+        """All running numbers, in parts of `PART` batches."""
+        size = PART * batch_size
+        return [range(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+
+    def place(self, number: int) -> tuple[str, int]:
+        """An image's file and its frame there."""
+        file = int(np.searchsorted(self.ends, number, side="right"))
+        return self.names[file], number - int(self.ends[file - 1] if file else 0)
+
+    def load(self, number: int) -> np.ndarray | str:
+        """(H, W) float32 in [0, 1] of the model's size, or why the image cannot be read."""
+        name, frame = self.place(number)
+        try:
+            pixels = read_frame(self.folder / name, frame).pixels
+            return fit_image(pixels, self.config.input_size, self.fit, self.config.max_width).pixels
+        except ValueError as error:  # an `ImageError`, or a stack that became shorter
+            return str(error)
+
+    def rows(self, numbers: Sequence[int], skipped: list[tuple[int, str]]) -> tuple[list[str], np.ndarray]:
+        """Names, fit to be written anywhere, and frames of those that can be read."""
+        left_out = {number for number, _ in skipped}
+        places = [self.place(number) for number in numbers if number not in left_out]
+        return [_writable(name) for name, _ in places], np.array([frame for _, frame in places], np.int32)
+
+    def listed(self, skipped: list[tuple[int, str]]) -> list[tuple[str, int, str]]:
+        """(name, frame, reason) of the first `MAX_LISTED`."""
+        places = [(*self.place(number), reason) for number, reason in skipped[:MAX_LISTED]]
+        return [(_writable(name), frame, reason) for name, frame, reason in places]
+
+    def reasons(self, skipped: list[tuple[int, str]]) -> str:
+        """The first five, for a message."""
+        return "; ".join(f"{plain_text(name)}: {reason}" for name, _, reason in self.listed(skipped[:5]))
+
+    def digest(self) -> str:
+        """SHA-256 of names, sizes, times of change and numbers of frames."""
+        found = hashlib.sha256()
+        for name, end in zip(self.names, self.ends.tolist(), strict=True):
+            try:
+                status = os.stat(self.folder / name)
+                version = (status.st_size, status.st_mtime_ns)
+            except OSError:
+                version = (-1, -1)
+            found.update(f"{os.fsencode(name)!r} {version} {end}\n".encode())
+        return found.hexdigest()
+
+
+def _num_frames(path: Path) -> int:
+    if path.suffix.lower() not in _STACKS:  # a million small files are not opened twice
+        return 1
+    try:
+        return count_frames(path)
+    except ImageError:  # it counts as one image, which cannot be read
+        return 1
+
+
+def _writable(name: str) -> str:
+    """A file's name as Unicode, which not all are."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _embed_parts(
+    model: TransformerAutoencoder,
+    images: _Images,
+    parts: Sequence[range],
+    batch_size: int,
+    workers: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Generator[_Part]:
+    """Parts one after the other, their images read ahead by threads; `progress` is told of images as they are done.
+
+    Within a part, images are sorted by width in windows of `WINDOW` batches. So which images are computed together, and
+    with that the last bits of their latents, depends on the part, the batch size and the files alone.
+    """
+    device = next(model.parameters()).device
+    window_size = WINDOW * batch_size
+    was_training = model.training
+    model.eval()
+    try:
+        with closing(in_order(images.load, chain.from_iterable(parts), workers, ahead=window_size)) as loaded:
+            for part in parts:
+                latents, skipped = [torch.empty(0, model.config.latent_dim)], []
+                for start in range(0, len(part), window_size):
+                    numbers = part[start : start + window_size]
+                    found = list(zip(numbers, islice(loaded, len(numbers)), strict=True))
+                    skipped += [(number, image) for number, image in found if isinstance(image, str)]
+                    pixels = [image for _, image in found if not isinstance(image, str)]
+                    latents.append(_embed_window(model, pixels, batch_size, device))
+                    progress(len(numbers))
+                yield _Part(part, torch.cat(latents), skipped)
+    finally:
+        model.train(was_training)
+
+
+@torch.inference_mode()
+def _embed_window(
+    model: TransformerAutoencoder, pixels: list[np.ndarray], batch_size: int, device: torch.device
+) -> Tensor:
+    """Images (H, W) of any widths -> latents (images, latent_dim) on the CPU, in the same order."""
+    latents = torch.empty(len(pixels), model.config.latent_dim)
+    order = sorted(range(len(pixels)), key=lambda index: pixels[index].shape[1])  # equal ones stay in order
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        widths = [pixels[index].shape[1] for index in chosen]
+        batch = np.zeros((len(chosen), 1, pixels[chosen[0]].shape[0], max(widths)), np.float32)
+        for row, index in enumerate(chosen):
+            batch[row, 0, :, : widths[row]] = pixels[index]
+        own_widths = None if min(widths) == max(widths) else torch.tensor(widths, device=device)
+        latents[chosen] = model.embed(torch.from_numpy(batch).to(device), own_widths).float().cpu()
+    if not torch.isfinite(latents).all():
+        raise EmbedError("the latents must be finite, got NaN or infinity; the checkpoint is not fit for these images")
+    return latents
+
+
+class _Job:
+    """One run of the command line, in one of its processes."""
+
+    def __init__(self, config: EmbedConfig, world: World) -> None:
+        self.config = config
+        self.world = world
+        device = pick_device(config.device)
+        if device.type == "cuda" and world.size > 1:
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        self.loaded = load_checkpoint(config.checkpoint)
+        self.model = self.loaded.model.to(device)
+        self.images = _Images(config.data, self.model.config, config.fit)
+        self.folder = config.out.with_name(f"{config.out.name}.parts")
+        self.parts = self.images.parts(config.batch_size)
+        self.settings = {
+            "format": str(FORMAT_VERSION),
+            "checkpoint": self.loaded.digest,
+            "files": self.images.digest(),
+            "fit": config.fit,
+            "batch_size": str(config.batch_size),
+            "device": device.type,
+        }
+        self.fingerprint = hashlib.sha256(json.dumps(self.settings).encode()).hexdigest()
+        self.is_finished = False
+        if config.out.is_file():
+            with suppress(EmbedError):
+                self.is_finished = read_metadata(config.out).get("fingerprint") == self.fingerprint
+
+    def folder_taken(self) -> AbstractContextManager[None]:
+        return _taken(self.folder, self.config, self.settings, self.is_finished)
+
+    def run(self, progress: Callable[[int, int], None] | None) -> Written | None:
+        """What `embed_to_file` says, once all processes are ready to begin."""
+        world, total = self.world, len(self.images)
+        if self.is_finished and not self.config.overwrite:
+            return self._written(read_metadata(self.config.out), None) if world.is_main else None
+        mine = range(world.rank, len(self.parts), world.size)
+        todo, done, unreadable = [], 0, 0
+        for number in mine:
+            part = self._read(number, drop=True)
+            if part is None:
+                todo.append(number)
+            else:
+                done += len(part.numbers)
+                unreadable += len(part.skipped)
+        # Nobody begins before all have dropped what is torn or another run's: from here on, what is there is whole.
+        (left,) = world.sum(sum(len(self.parts[number]) for number in todo))
+        started = time.monotonic()
+
+        def tell(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress and world.is_main:
+                others = self._present() if world.size > 1 else set()
+                progress(done + sum(len(self.parts[number]) for number in others - set(mine)), total)
+
+        tell(0)
+        ranges = [self.parts[number] for number in todo]
+        made = _embed_parts(self.model, self.images, ranges, self.config.batch_size, self.config.workers, tell)
+        with closing(made):
+            for number, part in zip(todo, made, strict=True):
+                unreadable += len(part.skipped)
+                self._write(number, part)
+                self._check_unreadable(unreadable, part.skipped)
+        if not world.is_main:
+            return None
+        while len(self._present()) < len(self.parts):  # torchrun ends this process if another one fails
+            time.sleep(0.1)
+            tell(0)
+        tell(0)
+        seconds = time.monotonic() - started
+        return self._written(self._merge(), left / seconds if left else None)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:06}.safetensors"
+
+    def _present(self) -> set[int]:
+        """Parts that are there."""
+        found = (re.fullmatch(r"part-(\d{6,})\.safetensors", name) for name in os.listdir(self.folder))
+        return {int(match[1]) for match in found if match and int(match[1]) < len(self.parts)}
+
+    def _write(self, number: int, part: _Part) -> None:
+        # All numbers, but not all reasons: the header of the file is bounded.
+        listed = [[image, reason[:200] if place < 50 else ""] for place, (image, reason) in enumerate(part.skipped)]
+        latents = {"latents": part.latents.contiguous()}
+        metadata = {"fingerprint": self.fingerprint, "part": str(number), "skipped": json.dumps(listed)}
+        sealed = seal([*metadata.values()], describe(latents), digests_of(latents))
+        write_tensors(self._path(number), latents, {**metadata, "sha256": sealed})
+
+    def _read(self, number: int, drop: bool = False) -> _Part | None:
+        """A part of this very run, whole to the bit; None if it is not that, and then it may be dropped."""
+        path = self._path(number)
+        try:
+            with open_regular(path) as (file, size):
+                header = read_header(file, size)
+                texts = [header.metadata[name] for name in ("fingerprint", "part", "skipped")]
+                contents = read_contents(file, header)
+            if texts[:2] != [self.fingerprint, str(number)]:
+                raise ValueError("it is another run's part")
+            if header.metadata["sha256"] != seal(texts, describe(contents.tensors), contents.digests):
+                raise ValueError("it is damaged")
+            return _Part(self.parts[number], contents.tensors["latents"], [tuple(one) for one in json.loads(texts[2])])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError):
+            if drop:
+                path.unlink()
+            return None
+
+    def _merge(self) -> dict:
+        """Make one file of all parts, in order and part by part; returns its metadata."""
+        skipped: dict[int, list[tuple[int, str]]] = {}
+        for number in range(len(self.parts)):
+            skipped[number] = self._sure(number).skipped
+        left_out = list(chain.from_iterable(skipped.values()))
+        self._check_unreadable(len(left_out), left_out)
+        if len(left_out) == len(self.images):
+            raise EmbedError(f"an image that can be read must be there, got none: {self.images.reasons(left_out)}")
+        if self.images.digest() != self.settings["files"]:
+            raise EmbedError("the files must stay as they are until all are embedded, and some changed; start again")
+        metadata = {
+            "checkpoint_name": self.loaded.card.name,
+            "checkpoint_file": self.config.checkpoint.name,
+            "checkpoint_sha256": self.loaded.digest,
+            "input_size": [*self.model.config.input_size],
+            "latent_dim": self.model.config.latent_dim,
+            "fit": self.config.fit,
+            "images": len(self.images) - len(left_out),
+            "unreadable": len(left_out),
+            "skipped": self.images.listed(left_out),
+            "fingerprint": self.fingerprint,
+        }
+        rows = Rows(
+            count=metadata["images"],
+            dim=self.model.config.latent_dim,
+            places=lambda: (self.images.rows(self.parts[number], skipped[number]) for number in skipped),
+            latents=lambda: (self._sure(number).latents.numpy() for number in skipped),
+        )
+        write_embeddings(self.config.out, rows, metadata)
+        return metadata
+
+    def _sure(self, number: int) -> _Part:
+        part = self._read(number)
+        if part is None:
+            raise EmbedError(f"part {number} was changed by something else; start again with the same command")
+        return part
+
+    def _check_unreadable(self, count: int, skipped: list[tuple[int, str]]) -> None:
+        if count > self.config.max_unreadable * len(self.images):
+            raise EmbedError(
+                f"at most {self.config.max_unreadable:.0%} of {len(self.images)} images may be unreadable "
+                f"(--max-unreadable), got {count}: {self.images.reasons(skipped)}"
+            )
+
+    def _written(self, metadata: dict, images_per_s: float | None) -> Written:
+        skipped = [(name, frame, reason) for name, frame, reason in metadata["skipped"]]
+        return Written(metadata["images"], metadata["unreadable"], skipped, images_per_s)
+
+
+@contextmanager
+def _taken(folder: Path, config: EmbedConfig, settings: dict[str, str], is_finished: bool) -> Iterator[None]:
+    """Keep other runs out of the folder of the parts, which is made; it goes when the result is there.
+
+    Raises:
+        EmbedError: If another result, another run's parts or another run are there.
+    """
+    out, plan = config.out, folder / "plan.json"
+    if out.exists() and not out.is_file():
+        raise EmbedError(f"out must be a new or a regular file, got {out}")
+    if out.exists() and not config.overwrite and not is_finished:
+        raise EmbedError(f"{out} exists and holds something else; choose another --out, or replace it with --overwrite")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock").acquire(timeout=0):
+            remove_leftovers(folder)
+            remove_leftovers(out.parent, out.name)
+            found = _plan_in(plan)
+            changed = [name for name, value in settings.items() if found and found.get(name) != value]
+            if changed and not config.overwrite:
+                raise EmbedError(
+                    f"{folder} holds parts of a run that differs in {', '.join(changed)}; choose another --out, or start "
+                    "anew with --overwrite"
+                )
+            if changed or not found:
+                write_whole(plan, [json.dumps(settings, indent=1).encode()])
+            yield
+    except Timeout:
+        raise EmbedError(f"another process is writing {out}; wait for it, or choose another --out") from None
+    for path in [*folder.glob("part-*.safetensors"), plan, folder / "lock"]:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # whatever else somebody put there stays
+        folder.rmdir()
+
+
+def _plan_in(path: Path) -> dict | None:
+    """The settings of the run whose parts are there; None if there is none, or nothing that can be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,367 @@
+"""Image sequences: frames -> embeddings -> LSTM -> predictions, and predictions back to images.
+
+The diagram's chain, (B, T, 1, H, W) -> (B, T, latent_dim) -> (B, T, hidden_dim) -> predictions. By default the LSTM predicts
+the next frame's embedding, which the autoencoder's decoder draws; other heads predict numbers or classes, frame by frame.
+
+Inside, the LSTM works in coordinates in which squared distance is error in pixels (`tae.sequence.metric`), each coordinate
+divided by its spread. Predictions of the next embedding are changes of the last one, and start as none.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.sequence.metric import metric_factor
+
+HEADS = ("next", "regression", "classification")
+CHUNK = 32
+"""Frames embedded or decoded at once: the memory of a long sequence is bounded by it."""
+
+State = tuple[Tensor, Tensor]
+"""What an LSTM remembers: hidden and cell, each (num_layers, B, hidden_dim)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceConfig:
+    """The shape of a sequence model beside its autoencoder; checked when it is made.
+
+    Raises:
+        ValueError: If a value has the wrong type, leaves its range, or does not fit the others.
+    """
+
+    latent_dim: int
+    hidden_dim: int = 256
+    num_layers: int = 2
+    head: str = "next"
+    """"next": the next frame's embedding; "regression": `num_outputs` numbers; "classification": logits of as many
+    classes."""
+    num_outputs: int | None = None
+    """None for "next"."""
+    dropout: float = 0.0
+    """Between the LSTM's layers."""
+
+    def __post_init__(self) -> None:
+        for name, high in (("latent_dim", 8192), ("hidden_dim", 8192), ("num_layers", 16)):
+            _check_int(name, getattr(self, name), high)
+        if self.head not in HEADS:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}, got {self.head!r:.80}")
+        if self.head == "next" and self.num_outputs is not None:
+            raise ValueError(f"num_outputs must be None where head is 'next', got {self.num_outputs!r:.80}")
+        if self.head != "next":
+            _check_int("num_outputs", self.num_outputs, 65_536)
+        number = self.dropout
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 0.95:
+            raise ValueError(f"dropout must be a number from 0 to 0.95, got {number!r:.80}")
+
+
+class SequenceModel(nn.Module):
+    """An LSTM on the embeddings of an autoencoder.
+
+    Batches of mixed lengths are padded at the end, with anything, and `lengths` (B,) beside them say how many frames each
+    one has; padding influences nothing and comes back as 0.
+
+    The autoencoder is frozen: its parameters ask for no gradient from then on, and it stays in eval mode. With `fine_tune`
+    it is trained too, and follows `train()` and `eval()`.
+    """
+
+    centre: Tensor
+    factor: Tensor
+    inverse: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        autoencoder: TransformerAutoencoder,
+        hidden_dim: int = 256,
+        num_layers: int = 2,
+        head: str = "next",
+        num_outputs: int | None = None,
+        dropout: float = 0.0,
+        fine_tune: bool = False,
+    ) -> None:
+        super().__init__()
+        dim = autoencoder.config.latent_dim
+        self.config = SequenceConfig(
+            latent_dim=dim,
+            hidden_dim=hidden_dim,
+            num_layers=num_layers,
+            head=head,
+            num_outputs=num_outputs,
+            dropout=dropout,
+        )
+        self.fine_tune = fine_tune
+        self.autoencoder = autoencoder.requires_grad_(fine_tune)
+        self.lstm = nn.LSTM(dim, hidden_dim, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0)
+        self.head = nn.Linear(hidden_dim, num_outputs or dim)
+        if head == "next":
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+        self.register_buffer("centre", torch.zeros(dim))
+        self.register_buffer("factor", torch.eye(dim))
+        self.register_buffer("inverse", torch.eye(dim))
+        self.register_buffer("spread", torch.ones(dim))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "SequenceModel":
+        super().train(mode)
+        if not self.fine_tune:
+            self.autoencoder.eval()  # no dropout in what is used as it is
+        return self
+
+    @torch.no_grad()
+    def set_coordinates(self, latents: Tensor, metric: Tensor | None = None) -> None:
+        """Choose the coordinates that the LSTM works in, before training.
+
+        Args:
+            latents: (n, latent_dim) of the training frames: their mean becomes 0, their spread 1 in each coordinate.
+            metric: (latent_dim, latent_dim), see `decoder_metric`; None: all numbers of a latent count alike.
+
+        Raises:
+            ValueError: If the shapes do not fit, there are fewer than two latents, or a number is not finite.
+        """
+        dim = self.config.latent_dim
+        if latents.ndim != 2 or latents.shape[1] != dim or len(latents) < 2 or not torch.isfinite(latents).all():
+            raise ValueError(f"latents must be finite (n, {dim}) with n at least 2, got {tuple(latents.shape)}")
+        if metric is not None and metric.shape != (dim, dim):
+            raise ValueError(f"metric must be ({dim}, {dim}), got {tuple(metric.shape)}")
+        latents = latents.double().cpu()
+        identity = torch.eye(dim, dtype=torch.float64)
+        factor = identity if metric is None else metric_factor(metric.cpu())
+        inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
+        coordinates = (latents - latents.mean(dim=0)) @ factor
+        spread = coordinates.std(dim=0)
+        spread = spread.clamp(min=1e-3 * float(spread.max()) or 1.0)  # a coordinate that never varies says nothing
+        for buffer, value in (
+            (self.centre, latents.mean(dim=0)),
+            (self.factor, factor),
+            (self.inverse, inverse),
+            (self.spread, spread),
+        ):
+            buffer.copy_(value)
+
+    def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Predictions at every frame from it and those before.
+
+        Args:
+            frames: (B, T, 1, H, W) in [0, 1].
+            lengths: (B,) real frames of each sequence; None: all T.
+
+        Returns:
+            (B, T, latent_dim), at t the embedding of frame t + 1; or (B, T, num_outputs).
+
+        Raises:
+            ValueError: If the frames or lengths do not fit.
+        """
+        return self.predict(self.embed(frames, lengths), lengths)
+
+    def embed(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, T, 1, H, W) in [0, 1] -> embeddings (B, T, latent_dim).
+
+        Raises:
+            ValueError: If the frames or lengths do not fit.
+        """
+        if frames.ndim != 5:
+            raise ValueError(f"frames must be (B, T, 1, H, W), got {tuple(frames.shape)}")
+        mask = _mask(frames, lengths)
+        latents = self.head.weight.new_zeros(*mask.shape, self.config.latent_dim)
+        embedded = torch.cat([self.autoencoder.embed(chunk) for chunk in frames[mask].split(CHUNK)])
+        return latents.masked_scatter(mask[..., None], embedded.to(latents))
+
+    def predict(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Embeddings (B, T, latent_dim) -> predictions, as `forward`.
+
+        Raises:
+            ValueError: If the latents or lengths do not fit.
+        """
+        mask, latents = self._checked(latents, lengths)
+        hidden, _ = self._run(latents, mask)
+        return self._answer(latents, hidden) * mask[..., None]
+
+    def hidden(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Embeddings (B, T, latent_dim) -> the LSTM's output (B, T, hidden_dim).
+
+        Raises:
+            ValueError: If the latents or lengths do not fit.
+        """
+        mask, latents = self._checked(latents, lengths)
+        return self._run(latents, mask)[0]
+
+    def rollout(self, latents: Tensor, steps: int, lengths: Tensor | None = None) -> Tensor:
+        """Go on from the last real frame, each prediction taken for the truth by the next.
+
+        Args:
+            latents: Embeddings (B, T, latent_dim) of what has been seen.
+            steps: How many frames to predict.
+            lengths: (B,) or None.
+
+        Returns:
+            (B, steps, latent_dim).
+
+        Raises:
+            ValueError: If the head predicts something else, or an argument does not fit.
+        """
+        if self.config.head != "next":
+            raise ValueError(f"head must be 'next' to go on with predictions, got {self.config.head!r}")
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        mask, latents = self._checked(latents, lengths)
+        hidden, state = self._run(latents, mask)
+        last = mask.sum(dim=1) - 1
+        rows = torch.arange(len(latents), device=latents.device)
+        latent, hidden = latents[rows, last], hidden[rows, last]
+        predicted = [self._answer(latent, hidden)]
+        for _ in range(steps - 1):
+            out, state = self.lstm(self._coordinates(predicted[-1])[:, None], state)
+            predicted.append(self._answer(predicted[-1], out[:, 0]))
+        return torch.stack(predicted, dim=1)
+
+    def decode(self, latents: Tensor, width: int | None = None) -> Tensor:
+        """Embeddings (..., latent_dim) -> images (..., 1, H, W), near [0, 1] but not clipped to it.
+
+        Args:
+            latents: Predicted or real ones.
+            width: In pixels, where the autoencoder takes any.
+
+        Raises:
+            ValueError: If the latents or the width do not fit the autoencoder.
+        """
+        return decode_sequence(self.autoencoder, latents, width)
+
+    def squared_errors(self, predicted: Tensor, latents: Tensor) -> Tensor:
+        """(..., latent_dim) twice -> (...): squared distance in the model's metric, about the mean squared pixel error."""
+        return ((predicted - latents) @ self.factor).square().sum(dim=-1)
+
+    def own_state(self) -> dict[str, Tensor]:
+        """The tensors of a checkpoint: all but the autoencoder's, or with them where it is fine-tuned."""
+        return {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if self.fine_tune or not name.startswith("autoencoder.")
+        }
+
+    def _checked(self, latents: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The mask (B, T), and latents that are 0 in the padding, whatever stood there, NaN included."""
+        if latents.ndim != 3 or latents.shape[2] != self.config.latent_dim:
+            raise ValueError(f"latents must be (B, T, {self.config.latent_dim}), got {tuple(latents.shape)}")
+        mask = _mask(latents, lengths)
+        return mask, latents.masked_fill(~mask[..., None], 0)
+
+    def _coordinates(self, latents: Tensor) -> Tensor:
+        return (latents - self.centre) @ self.factor / self.spread
+
+    def _run(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, State]:
+        """Hidden (B, T, hidden_dim), 0 in the padding, and the state after each one's last real frame."""
+        packed = pack_padded_sequence(
+            self._coordinates(latents), mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False
+        )
+        out, state = self.lstm(packed)
+        return pad_packed_sequence(out, batch_first=True, total_length=latents.shape[1])[0], state
+
+    def _answer(self, latents: Tensor, hidden: Tensor) -> Tensor:
+        """What the head says (..., outputs), given the latents (..., D) that `hidden` has just seen."""
+        out = self.head(hidden)
+        return latents + (out * self.spread) @ self.inverse if self.config.head == "next" else out
+
+
+def embed_sequence(
+    model: TransformerAutoencoder, frames: Tensor | Iterable[Tensor | np.ndarray], chunk: int = CHUNK
+) -> Tensor:
+    """The latents of a sequence of any length, a few frames at a time.
+
+    Args:
+        model: The autoencoder; used as in eval mode.
+        frames: (T, 1, H, W) in [0, 1], or one after the other (1, H, W) or (H, W): an iterable is never held whole.
+        chunk: Frames at once.
+
+    Returns:
+        (T, latent_dim) on the CPU.
+
+    Raises:
+        ValueError: If there is no frame, or one does not fit the model.
+    """
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    weight = model.encoder.norm.weight
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            latents = [model.embed(part.to(weight)).cpu() for part in _chunks(frames, chunk)]
+    finally:
+        model.train(was_training)
+    if not latents:
+        raise ValueError("frames must hold at least one frame, got none")
+    return torch.cat(latents)
+
+
+def decode_sequence(
+    model: TransformerAutoencoder,
+    latents: Tensor,
+    width: int | None = None,
+    decoded: Callable[[int], object] | None = None,
+) -> Tensor:
+    """Latents (..., latent_dim) -> images (..., 1, H, W), a few at a time, near [0, 1] but not clipped to it.
+
+    Args:
+        model: The autoencoder, in eval mode.
+        latents: Predicted or real ones.
+        width: In pixels, where the model takes any.
+        decoded: Is told how many more are done, after each chunk.
+
+    Raises:
+        ValueError: If the latents or the width do not fit the model.
+    """
+    images = []
+    for chunk in latents.flatten(0, -2).to(model.decoder.expand.weight).split(CHUNK):
+        images.append(model.decode(chunk, width))
+        if decoded is not None:
+            decoded(len(chunk))
+    return torch.cat(images).unflatten(0, latents.shape[:-1])
+
+
+def at_last(predictions: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """(B, T, outputs) -> (B, outputs): what is said after the last real frame of each sequence."""
+    last = _mask(predictions, lengths).sum(dim=1) - 1
+    return predictions[torch.arange(len(predictions), device=predictions.device), last]
+
+
+def pad_sequences(sequences: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Sequences (T, ...) of any lengths -> one batch (B, longest T, ...), 0 behind each, and lengths (B,)."""
+    found = list(sequences)
+    lengths = torch.tensor([len(sequence) for sequence in found])
+    return nn.utils.rnn.pad_sequence(found, batch_first=True), lengths
+
+
+def _chunks(frames: Tensor | Iterable[Tensor | np.ndarray], chunk: int) -> Iterator[Tensor]:
+    """Batches (n, 1, H, W) of up to `chunk` frames."""
+    if isinstance(frames, Tensor):
+        if frames.ndim != 4:
+            raise ValueError(f"frames must be (T, 1, H, W), got {tuple(frames.shape)}")
+        yield from frames.split(chunk) if len(frames) else ()
+        return
+    rest = iter(frames)
+    while some := [torch.as_tensor(frame) for frame in islice(rest, chunk)]:
+        yield torch.stack([frame[None] if frame.ndim == 2 else frame for frame in some])
+
+
+def _mask(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """(B, T), True where a frame is real, for values (B, T, ...)."""
+    batch, longest = values.shape[:2]
+    if lengths is None:
+        if not longest:
+            raise ValueError("a sequence must have at least one frame, got none")
+        return torch.ones(batch, longest, dtype=torch.bool, device=values.device)
+    if lengths.shape != (batch,) or not (int(lengths.min()) >= 1 and int(lengths.max()) <= longest):
+        raise ValueError(f"lengths must be ({batch},) numbers from 1 to {longest}, got {lengths.tolist()}")
+    return torch.arange(longest, device=values.device) < lengths[:, None].to(values.device)
+
+
+def _check_int(name: str, value: object, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+        raise ValueError(f"{name} must be a whole number from 1 to {high}, got {value!r:.80}")

@@ -1,0 +1,8 @@
+"""Files that are whole or not there, and that cannot run anything.
+
+- atomic: files written whole or not at all
+- sealed: safetensors containers with texts, digests and a seal, checked before they are believed
+- card: the model card
+- checkpoint: checkpoints of autoencoders
+- names: file names and texts of strangers made plain
+"""

@@ -1,0 +1,165 @@
+"""Where a training computes: the device and its precision; one process, or several that torchrun started and that agree."""
+
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.device import pick_device
+
+TEXT_BYTES = 500
+"""Of the forward and backward pass; weights and updates are float32."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of one training.
+
+    Attributes:
+        rank: This process, from 0. Rank 0 alone prints and writes.
+        size: How many there are.
+        device: Where this one computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, *values: float) -> list[float]:
+        """Each value summed over the processes, in float64; the same on all."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def any(self, *claims: bool) -> list[bool]:
+        """Each claim: whether it is true in at least one process."""
+        return [count > 0 for count in self.sum(*map(float, claims))]
+
+    def from_main(self, value: float) -> float:
+        """Rank 0's value, on all."""
+        return self.sum(value if self.is_main else 0.0)[0]
+
+    def gather(self, text: str) -> list[str]:
+        """Every process's text, cut to `TEXT_BYTES`, in the order of ranks."""
+        if self.size == 1:
+            return [text]
+        # As bytes in tensors: PyTorch's own gathering of objects would unpickle them.
+        raw = text.encode()[:TEXT_BYTES]
+        padded = torch.tensor([*raw, *bytes(TEXT_BYTES - len(raw))], dtype=torch.uint8, device=self.device)
+        rows = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(rows, padded)
+        return [bytes(row.tolist()).rstrip(b"\0").decode(errors="replace") for row in rows]
+
+
+@contextmanager
+def joined(device: str) -> Iterator[World]:
+    """Join the processes that torchrun started, or be alone.
+
+    Args:
+        device: "auto" (cuda where there is one), "cpu" or "cuda"; with several GPUs each process takes its own.
+
+    Raises:
+        ValueError: If cuda is asked for and there is none, or there are more processes on this machine than GPUs.
+    """
+    picked = pick_device(device)
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World(0, 1, picked)
+        return
+    if picked.type == "cuda":
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
+            raise ValueError(
+                f"processes on a machine must be at most its GPUs, {torch.cuda.device_count()}, got "
+                f"{os.environ.get('LOCAL_WORLD_SIZE', local + 1)}; lower --nproc_per_node"
+            )
+        picked = torch.device("cuda", local)
+        torch.cuda.set_device(picked)
+    dist.init_process_group("nccl" if picked.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), picked)
+    finally:
+        dist.destroy_process_group()
+
+
+def memory_bytes(device: str) -> int:
+    """All the memory of "cuda" or "cpu", in a container what it may use; 0 where that cannot be told."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[1]
+    if not hasattr(os, "sysconf"):
+        return 0
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return total
+
+
+def shard(model: TransformerAutoencoder, world: World) -> None:
+    """Spread weights, gradients and what the optimizer keeps over the processes (FSDP2), block by block, in place."""
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    for blocks in (model.encoder.blocks, model.decoder.blocks):
+        for block in blocks:
+            fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def replicate(model: nn.Module, world: World) -> nn.Module:
+    """Every process holds all; gradients are averaged (DDP)."""
+    return DistributedDataParallel(model, device_ids=[world.device] if world.device.type == "cuda" else None)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A copy of a tensor, sharded or not, on the CPU; every process must ask."""
+    full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return full.detach().to("cpu", copy=True).contiguous()
+
+
+def like(full: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor, laid out as another: on its device, sharded where that one is."""
+    if isinstance(other, DTensor) and full.ndim:  # the count of an optimizer's steps is never sharded
+        return distribute_tensor(full.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
+    return full.to(other.device) if full.ndim else full
+
+
+def norm_of(norm: Tensor) -> float:
+    """A gradient's norm as a number; sharded ones are summed."""
+    value = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+    return value if math.isfinite(value) else math.nan
+
+
+def rank_asked() -> int:
+    """The rank that torchrun gave this process; 0 where it is alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def leave(code: int) -> NoReturn:
+    """End a process that may be one of several; code: its exit code.
+
+    One of several ends without taking Python down: Gloo's threads may still hold the last tensors that they exchanged,
+    and a process that frees them so late aborts (pytorch/pytorch#179291), with all its work done.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,109 @@
+"""Fitting a lens on training images, into a file beside the checkpoint."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from tae.analysis.lens.file import lens_path, save_lens
+from tae.analysis.lens.fit import Batch, fit_lens
+from tae.analysis.lens.look import Lens
+from tae.data.batches import to_batch
+from tae.model.device import pick_device
+from tae.store.checkpoint import load_checkpoint
+from tae.training.config import TrainConfig
+from tae.training.sources import open_source
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensConfig:
+    """One fit; every field is a flag of the command line.
+
+    Raises:
+        ValueError: If a value leaves its range.
+    """
+
+    checkpoint: Path
+    """The model; its lens is written beside it."""
+    data: str = "demo"
+    """Images, split as in training: "demo", a folder, a file or a pattern, as for python -m tae.train."""
+    train_images: int = 4000
+    """Images of the train split to fit on, or all of yours where there are fewer."""
+    test_images: int = 256
+    """Images of the test split to measure with."""
+    batch_size: int = 16
+    """Images at once."""
+    ridge: float = 1e-4
+    """Penalty on what a translator does beyond leaving a state as it is, as a multiple of the states' mean variance."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where there is one."""
+    threads: int | None = None
+    """CPU threads; None: PyTorch's choice."""
+    overwrite: bool = False
+    """Replace the lens that is there."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("train_images", 2, 10**7),
+            ("test_images", 1, 10**6),
+            ("batch_size", 1, 4096),
+            ("threads", 1, 1024),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value}")
+        if not (math.isfinite(self.ridge) and self.ridge > 0):
+            raise ValueError(f"ridge must be above 0, got {self.ridge}")
+
+
+def fit_to_file(config: LensConfig, progress: Callable[[int, int], None] | None = None) -> tuple[Path, Lens]:
+    """What the command line does.
+
+    Args:
+        config: Of the fit.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The file, and the lens.
+
+    Raises:
+        FileNotFoundError: If there is no such data.
+        ValueError: If there is a lens already, or the checkpoint or another argument is not valid.
+        OSError: If the file cannot be written.
+    """
+    started = time.process_time()
+    out = lens_path(config.checkpoint)
+    if out.exists() and not config.overwrite:
+        raise ValueError(f"{out.name} must not exist, and it does; replace it with --overwrite")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    loaded = load_checkpoint(config.checkpoint)
+    model = loaded.model.to(pick_device(config.device))
+    shape = model.config
+    source = open_source(TrainConfig(data=config.data, input_size=shape.input_size, max_width=shape.max_width))
+    wanted = config.train_images if source.num_images is None else min(config.train_images, source.num_images)
+    test_images = sorted(source.test(config.test_images), key=lambda image: image.shape[1])
+    total, done = wanted + len(test_images), 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress(done, total)
+
+    def train() -> Iterable[Batch]:
+        for step in range(-(-wanted // config.batch_size)):
+            draws = source.draws(step, config.batch_size)[: wanted - step * config.batch_size]
+            yield to_batch([source.image(number) for number in draws])
+
+    size = config.batch_size
+    test = (to_batch(test_images[start : start + size]) for start in range(0, len(test_images), size))
+    lens = fit_lens(model, loaded.digest, train(), test, config.ridge, tell)
+    about = {"data": source.data, **lens.about, "cpu_seconds": round(time.process_time() - started, 1)}
+    lens = Lens(lens.checkpoint, lens.parts, about)
+    save_lens(out, lens)
+    return out, lens

@@ -1,0 +1,69 @@
+"""What a run says about itself: a JSON-lines file, TensorBoard events, strips of held-out reconstructions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from tae.data.encode import encode_png, to_uint8
+from tae.store.atomic import write_whole
+from tae.training import runs
+
+STRIP_IMAGES = 8
+GAP = 4
+"""Pixels between the pictures of a strip."""
+
+
+class TrainLog:
+    """Writes to a run's folder, after `step` steps; what a resumed run will say again is removed first."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder = folder
+        runs.cut_log(folder, step)
+        self._events = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def record(self, record: dict) -> None:
+        """One logged step: {"step": ..., name: number, ...}."""
+        runs.append_log(self.folder, record)
+        for name, value in record.items():
+            if name != "step":
+                self._events.add_scalar(name, value, record["step"])
+
+    def strip(self, step: int, images: Sequence[np.ndarray], recons: Sequence[np.ndarray]) -> None:
+        """Held-out images above their reconstructions, each (H, W)."""
+        pixels = make_strip(images[:STRIP_IMAGES], recons[:STRIP_IMAGES])
+        (self.folder / "strips").mkdir(exist_ok=True)
+        write_whole(self.folder / "strips" / f"{step:08}.png", [encode_png(pixels)])
+        self._events.add_image("held_out", pixels, step, dataformats="HW")
+
+    def close(self) -> None:
+        self._events.close()
+
+
+def make_strip(images: Sequence[np.ndarray], recons: Sequence[np.ndarray]) -> np.ndarray:
+    """Pairs of image above reconstruction, side by side; below each other where they are wide.
+
+    Args:
+        images: (H, W) uint8, or float in [0, 1], of one height.
+        recons: The same for each.
+
+    Returns:
+        uint8 (height, width), white between the pictures.
+    """
+    pairs = [
+        np.pad(np.concatenate([_framed(image), _framed(recon)]), ((0, 2 * GAP), (0, GAP)), constant_values=255)
+        for image, recon in zip(images, recons, strict=True)
+    ]
+    height, widest = pairs[0].shape[0], max(pair.shape[1] for pair in pairs)
+    columns = min(len(pairs), max(1, 1640 // widest))
+    rows = []
+    for start in range(0, len(pairs), columns):
+        row = np.concatenate(pairs[start : start + columns], axis=1)
+        rows.append(np.pad(row, ((0, 0), (0, max(0, columns * widest - row.shape[1]))), constant_values=255))
+    assert all(row.shape[0] == height for row in rows)
+    return np.concatenate(rows)
+
+
+def _framed(pixels: np.ndarray) -> np.ndarray:
+    return np.pad(to_uint8(pixels), ((0, GAP), (0, 0)), constant_values=255)

@@ -1,0 +1,430 @@
+"""Runs: the folders in which trainings keep their state and say how they go; found again after any restart.
+
+A run belongs to a checkpoint file: that of `checkpoints/shoes.safetensors` lies in `checkpoints/runs/shoes/`:
+
+    config.json                     the fields of `TrainConfig`
+    status.json                     {"status", "message", "step", "steps"}, see `Run.status`
+    log.jsonl                       a line a logged step
+    strips/00000200.png             held-out images above their reconstructions, after that step
+    snapshots/00000200.safetensors  the weights after that step, a checkpoint like any other
+    state-00000200.safetensors      all that `--resume` needs, the newest two; see `tae.training.state`
+    events.out.tfevents.*           the same for TensorBoard
+    output.txt                      what the process printed, where `start` began it; held by it as long as it lives
+    pid                             its number
+    images/                         the pictures, where they were dropped onto the app
+    stop                            there while somebody asks the process to stop
+    lock                            held by the process while it trains
+
+Nothing here needs PyTorch.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tae.store.atomic import write_whole
+from tae.training.config import TrainConfig, command_line, config_from_dict, config_to_dict
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+ROOT = Path(__file__).parents[2]
+FOLDER = "runs"
+MAX_OUTPUT_SHOWN = 20_000
+START_S = 120
+"""Where files cannot be held, a run without a word counts as starting for so long."""
+
+
+class RunError(ValueError):
+    """A run cannot be started, resumed or removed; one sentence for its user."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder describes it.
+
+    Attributes:
+        folder: Its folder; the name is the checkpoint's without its ending.
+        config: What was asked for; None where config.json cannot be read.
+        status: "starting" (its process lives and does not train yet); "running"; "finished"; "stopped" (asked to);
+            "failed" (`message` says why); "died" (its process was ended from outside: `--resume` goes on).
+        message: A sentence about the status, or "".
+        step: Steps done, as far as the status tells.
+        steps: Steps in all; 0 where not yet known.
+    """
+
+    folder: Path
+    config: TrainConfig | None
+    status: str
+    message: str
+    step: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where its checkpoint is or will be."""
+        return self.folder.parent.parent / f"{self.folder.name}.safetensors"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a process works on it."""
+        return self.status in ("starting", "running")
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is something to resume from."""
+        return any(self.folder.glob("state-*.safetensors"))
+
+
+def folder_of(out: Path) -> Path:
+    """The run folder of the checkpoint `out`."""
+    return out.parent / FOLDER / out.stem
+
+
+def list_runs(checkpoints: Path) -> list[Run]:
+    """The runs whose checkpoints go to a folder, newest first."""
+    dated = []
+    for folder in (checkpoints / FOLDER).glob("[!.]*"):
+        try:
+            dated.append(((folder / "config.json").stat().st_mtime, folder))
+        except OSError:  # no run, or one that is being deleted
+            continue
+    return [read_run(folder) for _, folder in sorted(dated, reverse=True)]
+
+
+def read_run(folder: Path) -> Run:
+    """One run; what is broken in its folder shows as status "failed"."""
+    try:
+        config = config_from_dict(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return Run(folder, None, "failed", f"its config.json cannot be read: {reason}", 0, 0)
+    is_training, is_alive = is_running(folder), _is_alive(folder)
+    word, message, step, steps = read_status(
+        folder
+    )  # after the look at its process, which says how it ended, then ends
+    if is_training:
+        word, message = "running", ""
+    elif word == "running" and is_alive:
+        word, message = "starting", _last_line(folder)
+    elif word == "running":
+        # A process that could, said so itself; the others left a traceback or an error at the end of what they printed.
+        last = _last_line(folder)
+        is_told = last.startswith("error: ") or "Traceback (most recent call last)" in read_output(folder)
+        word, message = ("failed", last.removeprefix("error: ")) if is_told else ("died", "")
+    last_record = next(reversed(read_log(folder)), None)
+    if not steps and config.minutes is None:
+        steps = config.steps
+    return Run(folder, config, word, message, max(step, int(last_record["step"]) if last_record else 0), steps)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process trains in this folder now."""
+    lock = FileLock(folder / "lock")
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def start(config: TrainConfig, pictures: Path | None = None) -> Run:
+    """Begin a training in a process of its own, which lives on when the caller ends.
+
+    Args:
+        config: Of the run; a relative `out` is one of the project's folder.
+        pictures: A folder that becomes the run's `images/`: `config.data` must name it by where it will be.
+
+    Raises:
+        RunError: If there is such a run or checkpoint already.
+        OSError: If its folder cannot be made or its process cannot be started; nothing is left behind.
+    """
+    out = ROOT / config.out_path
+    folder = folder_of(out)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if out.exists():
+        raise RunError(f"the name must be a new one, and there is a checkpoint {out.name} already; choose another")
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise RunError(
+            f"the name must be a new one, and there is a run {folder.name} already; choose another"
+        ) from None
+    try:
+        if pictures is not None:
+            os.replace(pictures, folder / "images")
+        write_config(folder, config)
+        _spawn(folder, config)
+    except BaseException:
+        if pictures is not None and (folder / "images").exists():
+            os.replace(folder / "images", pictures)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return read_run(folder)
+
+
+def resume(run: Run) -> Run:
+    """Go on with a run whose process has ended, from its newest state; without one, begin it again.
+
+    Raises:
+        RunError: If it is at work or finished, or cannot be read.
+        OSError: If its process cannot be started.
+    """
+    run = read_run(run.folder)
+    if run.config is None:
+        raise RunError(f"{run.name} must have a config that can be read to go on; {run.message}")
+    if run.is_active or run.status == "finished":
+        raise RunError(f"{run.name} must have been stopped to go on, and it is {run.status}")
+    begun = run.has_state or bool(read_log(run.folder))
+    config = replace(run.config, resume=begun, overwrite=False)
+    _spawn(run.folder, config)
+    return read_run(run.folder)
+
+
+def delete(run: Run, with_checkpoint: bool = False) -> None:
+    """Remove a run's folder: state, log, strips, snapshots, dropped pictures; its checkpoint stays unless asked for.
+
+    Nothing outside the folder of runs is removed: a link that lies there goes, what it leads to stays.
+
+    Raises:
+        RunError: If it is at work, or is no folder of a folder of runs.
+        OSError: If it cannot be removed.
+    """
+    folder = run.folder
+    if folder.parent.name != FOLDER or folder.is_symlink() or not (folder / "config.json").is_file():
+        raise RunError(f"{run.name} must be a run's own folder to be deleted; remove it by hand")
+    if read_run(folder).is_active:
+        raise RunError(f"{run.name} must be stopped before it is deleted, and it is {read_run(folder).status}")
+    beside = folder.with_name(f".{folder.name[:40]}.{uuid.uuid4().hex}.tmp")
+    os.replace(folder, beside)  # at once: nobody sees half a run
+    shutil.rmtree(beside)  # follows no links
+    if with_checkpoint:
+        run.checkpoint.unlink(missing_ok=True)
+
+
+def end_now(run: Run) -> None:
+    """Tell the process to end even where it takes no steps, for instance while it still reads the images."""
+    try:
+        number = int((run.folder / "pid").read_text())
+        if _is_alive(run.folder):  # so the number is still its own
+            os.kill(number, signal.SIGTERM)
+    except (OSError, ValueError):
+        return  # it has ended, or `start` did not begin it
+
+
+def free_name(checkpoints: Path, name: str) -> str:
+    """The name itself, or with -2, -3 ... behind it, such that neither a checkpoint nor a run has it."""
+    number, free = 1, name
+    while (checkpoints / f"{free}.safetensors").exists() or (checkpoints / FOLDER / free).exists():
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
+def size_bytes(folder: Path) -> int:
+    """What a run's files take on the disk."""
+    return sum(os.lstat(os.path.join(root, name)).st_size for root, _, names in os.walk(folder) for name in names)
+
+
+def read_output(folder: Path) -> str:
+    """The end of what the process printed; "" where `start` did not begin it."""
+    try:
+        with open(folder / "output.txt", "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - MAX_OUTPUT_SHOWN))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_line(folder: Path) -> str:
+    lines = [line.split("\r")[-1].strip() for line in read_output(folder).splitlines()]
+    return next((line[:500] for line in reversed(lines) if line), "")
+
+
+def _spawn(folder: Path, config: TrainConfig) -> None:
+    """Start the process; it holds output.txt from its first moment to its last, whatever ends it."""
+    with open(folder / "output.txt", "wb") as output:
+        if fcntl:
+            fcntl.flock(output, fcntl.LOCK_EX)
+        for name in ("stop", "status.json"):
+            (folder / name).unlink(missing_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tae.train", *command_line(config)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C for the app is none for its trainings
+        )
+    (folder / "pid").write_text(str(process.pid))
+    threading.Thread(target=process.wait, daemon=True).start()  # or its end would leave a zombie
+
+
+def _is_alive(folder: Path) -> bool:
+    """Whether the process that `start` began lives."""
+    try:
+        with open(folder / "output.txt", "rb") as output:
+            if fcntl:
+                fcntl.flock(output, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask do not see each other
+                return False
+            return time.time() - os.fstat(output.fileno()).st_mtime < START_S
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a folder, which is made where it is missing.
+
+    Raises:
+        RunError: If one already does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock").acquire(timeout=2):  # `is_running` holds it for a moment
+            yield
+    except Timeout:
+        raise RunError(
+            f"another process is training in {folder}; wait for it, stop it, or choose another --out"
+        ) from None
+
+
+def write_config(folder: Path, config: TrainConfig) -> None:
+    write_whole(folder / "config.json", [json.dumps(config_to_dict(config), indent=1).encode()])
+
+
+def write_status(folder: Path, status: str, message: str = "", step: int = 0, steps: int = 0) -> None:
+    """Say how the run stands; see `Run.status`."""
+    values = {"status": status, "message": message, "step": step, "steps": steps}
+    write_whole(folder / "status.json", [json.dumps(values).encode()])
+
+
+def read_status(folder: Path) -> tuple[str, str, int, int]:
+    """What `write_status` wrote last: status, message, step, steps; "running" where there is nothing yet."""
+    try:
+        status = json.loads((folder / "status.json").read_text())
+        return (
+            str(status["status"]),
+            str(status.get("message", "")),
+            int(status.get("step", 0)),
+            int(status.get("steps", 0)),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return "running", "", 0, 0
+
+
+def stop_asked(folder: Path) -> bool:
+    return (folder / "stop").exists()
+
+
+def ask_to_stop(folder: Path) -> None:
+    """Ask the process to save and end after its current step."""
+    (folder / "stop").touch()
+
+
+def append_log(folder: Path, record: dict) -> None:
+    """One line; floats that are no numbers become null."""
+    with open(folder / "log.jsonl", "a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_log(folder: Path) -> list[dict]:
+    """The records of a run, in the order of their steps; a line torn by a kill is passed over."""
+    try:
+        lines = (folder / "log.jsonl").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    records = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
+    return records
+
+
+def minutes(records: list[dict], batch_size: int) -> list[float]:
+    """Time trained up to each record, from the pace that each tells: pauses between stop and resume do not count."""
+    total, before, times = 0.0, 0, []
+    for record in records:
+        pace = record.get("images_per_s")
+        if isinstance(pace, (int, float)) and pace > 0:
+            total += (record["step"] - before) * batch_size / pace / 60
+        before = record["step"]
+        times.append(total)
+    return times
+
+
+def log_rows(folder: Path) -> list[dict]:
+    """The records with the same names in each, as a table needs them; None where a record has no such number."""
+    records = read_log(folder)
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return [{name: record.get(name) for name in names} for record in records]
+
+
+def config_differences(configs: list[TrainConfig]) -> dict[str, list[str]]:
+    """{field: its value in each config, as a text} of the fields in which they are not all alike; files' places aside."""
+    plain = [config_to_dict(config) for config in configs]
+    return {
+        name: [str(values[name]) for values in plain]
+        for name in (plain[0] if plain else ())
+        if name not in ("out", "name", "resume", "overwrite")
+        and any(values[name] != plain[0][name] for values in plain)
+    }
+
+
+def cut_log(folder: Path, step: int) -> None:
+    """Drop the records, strips and snapshots after `step`: a resumed run writes them again."""
+    records = [record for record in read_log(folder) if record["step"] <= step]
+    if (folder / "log.jsonl").exists():
+        write_whole(folder / "log.jsonl", ["".join(json.dumps(record) + "\n" for record in records).encode()])
+    for path in (*strips(folder), *snapshots(folder)):
+        if int(path.stem) > step:
+            path.unlink()
+
+
+def strips(folder: Path) -> list[Path]:
+    """Pictures of held-out reconstructions, by step; the name is the step."""
+    return _by_step(folder / "strips", ".png")
+
+
+def snapshots(folder: Path) -> list[Path]:
+    """Checkpoints of the weights on the way, by step; the name is the step. Whether they are sound is not looked at."""
+    return _by_step(folder / "snapshots", ".safetensors")
+
+
+def _by_step(folder: Path, suffix: str) -> list[Path]:
+    paths = (
+        folder.iterdir() if folder.is_dir() and not folder.is_symlink() else []
+    )  # a link leads to what is not the run's
+    named = [
+        path for path in paths if path.suffix == suffix and re.fullmatch("[0-9]{8,12}", path.stem) and path.is_file()
+    ]
+    return sorted(named, key=lambda path: int(path.stem))

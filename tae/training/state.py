@@ -1,0 +1,185 @@
+"""The whole state of a training, from which `--resume` goes on: weights, optimizer, step, in one sealed safetensors file.
+
+A run's folder holds the newest two, `state-00000200.safetensors` after step 200; which is newest, the step in the name
+decides, never a clock. Each is written whole (`tae.store.atomic`) and checked when it is read, so that a file that a kill,
+a full disk or a bad sector has torn is passed over for the one before it.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tae.store.sealed import (
+    DTYPES,
+    describe,
+    digests_of,
+    open_regular,
+    parse_json,
+    read_contents,
+    read_header,
+    seal,
+    write_tensors,
+)
+from tae.training import runs
+
+PROGRAM = "tae training"
+FORMAT_VERSION = "1"
+KEPT = 2
+MAX_BYTES = 64 * 1024**3
+"""xlarge's weights and optimizer state are 10 GB."""
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What a run is after a step.
+
+    Attributes:
+        step: Steps done.
+        tensors: By name: "model.<parameter>", "optim.<parameter>.<what>", "ema.<parameter>".
+        values: Everything else, as JSON.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+def save_state(folder: Path, state: TrainState) -> Path:
+    """Write a state, then remove all but the newest two.
+
+    Args:
+        folder: Of the run.
+        state: Tensors contiguous, on the CPU, float32.
+
+    Raises:
+        OSError: If it cannot be written; the earlier states stay.
+    """
+    path = folder / f"state-{state.step:08}.safetensors"
+    metadata = {
+        "program": PROGRAM,
+        "format_version": FORMAT_VERSION,
+        "state": json.dumps({"step": state.step, **state.values}, allow_nan=False),
+    }
+    texts = [metadata["format_version"], metadata["state"]]
+    metadata["sha256"] = seal(texts, describe(state.tensors), digests_of(state.tensors))
+    write_tensors(path, state.tensors, metadata)
+    for old in state_files(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_newest(folder: Path) -> tuple[TrainState | None, list[str]]:
+    """The newest whole state of a run, and a sentence for each newer file that is torn.
+
+    Returns:
+        (None, ...) where there is no whole one.
+    """
+    torn = []
+    for path in state_files(folder):
+        try:
+            return _load(path), torn
+        except ValueError as error:
+            torn.append(f"{path.name} is passed over: {error}")
+        except OSError as error:
+            torn.append(f"{path.name} is passed over: it cannot be read ({error.strerror or 'input/output error'})")
+    return None, torn
+
+
+def find_state(folder: Path, fingerprint: str, notify: Callable[[str], None], if_changed: str) -> TrainState | None:
+    """The state from which a run goes on; None, and a sentence, where there is no whole one.
+
+    Args:
+        folder: Of the run.
+        fingerprint: Of what it learns from now; another one is refused.
+        notify: Is told of torn files.
+        if_changed: The sentence that refuses it.
+
+    Raises:
+        ValueError: If the run learnt from something else.
+    """
+    state, torn = load_newest(folder)
+    for sentence in torn:
+        notify(sentence)
+    if state is None:
+        notify("found no whole state of this run: starting from the beginning")
+    elif state.values.get("fingerprint") != fingerprint:
+        raise ValueError(if_changed)
+    return state
+
+
+def refuse_to_replace(folder: Path, out: Path, overwrite: bool) -> None:
+    """A new run never writes over what an earlier one left, unless it is told to.
+
+    Raises:
+        ValueError: If it would.
+    """
+    if overwrite:
+        return
+    if (folder / "log.jsonl").exists() or state_files(folder):
+        raise ValueError(f"{folder} holds a run already; --resume goes on with it, --overwrite starts anew")
+    if out.exists():
+        raise ValueError(f"{out} exists already; choose another --out, or --overwrite it")
+
+
+def refuse_to_share(folder: Path) -> None:
+    """Two runs never write into the same files.
+
+    Raises:
+        ValueError: If another process trains in this folder now.
+    """
+    if runs.is_running(folder):
+        raise ValueError(f"another process is training in {folder}; wait for it, stop it, or choose another --out")
+
+
+def refuse_another_run(changed: Sequence[str] | None, folder: Path, advice: str) -> None:
+    """A resumed run must be what it was.
+
+    Args:
+        changed: What differs from the run that is there; None: there is none.
+        folder: Of the run.
+        advice: What to do instead.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if changed is None:
+        raise ValueError(f"there is no run to resume in {folder}; leave --resume out to begin it")
+    if changed:
+        raise ValueError(f"a resumed run must be what it was; {'; '.join(changed)}; {advice}")
+
+
+def state_files(folder: Path) -> list[Path]:
+    """The state files of a run, the newest first, torn or not."""
+    files = folder.iterdir() if folder.is_dir() else []
+    return sorted((path for path in files if re.fullmatch(r"state-\d{8,}\.safetensors", path.name)), key=_step_of)[::-1]
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("state-"))
+
+
+def _load(path: Path) -> TrainState:
+    with open_regular(path) as (file, size):
+        header = read_header(file, size, MAX_BYTES)
+        metadata: Mapping[str, str] = header.metadata
+        if metadata.get("program") != PROGRAM or metadata.get("format_version") != FORMAT_VERSION:
+            raise ValueError("it is not a training state of this program and version")
+        if "state" not in metadata or "sha256" not in metadata:
+            raise ValueError("its metadata lack state or sha256")
+        foreign = [entry.dtype for entry in header.entries if entry.dtype not in DTYPES]
+        if foreign:
+            raise ValueError(f"its tensors must be {', '.join(DTYPES)}, got {foreign[0][:20]}")
+        contents = read_contents(file, header)
+    described = {entry.name: (entry.dtype, entry.shape) for entry in header.entries}
+    texts = [metadata["format_version"], metadata["state"]]
+    if seal(texts, described, contents.digests) != metadata["sha256"]:
+        raise ValueError("it is damaged: its content does not have the SHA-256 that it was saved with")
+    values = parse_json(metadata["state"], "its state")
+    if not isinstance(values, dict) or values.get("step") != _step_of(path):
+        raise ValueError("it is not of the step that its name says")
+    return TrainState(values.pop("step"), contents.tensors, values)

@@ -1,0 +1,112 @@
+"""Pictures and ZIPs dropped onto the app: kept in a folder under generated names until a run takes them.
+
+What they were called decides nothing but their order; each is read before it is written, so that a run finds pictures.
+"""
+
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tae.data.archive import ArchiveError, unpack_pictures
+from tae.data.fit import ImageError, read_image
+from tae.store.names import natural_order, plain_text
+from tae.training.runs import FOLDER
+
+MAX_DROPPED = 10_000
+"""Pictures, or ZIPs, dropped one by one."""
+MAX_DROPPED_BYTES = 4 * 1024**3
+FORGOTTEN_S = 24 * 3600
+"""So long after its last picture, a folder that no run has taken is removed."""
+
+_START = ".dropped-"
+
+
+@dataclass
+class Dropped:
+    """What a session has dropped so far.
+
+    Attributes:
+        folder: Where it lies, beside the runs.
+        num_images: Pictures in it.
+        num_files: Pictures and ZIPs that were kept.
+        size_bytes: Of these as they came.
+        problems: One sentence for each file, or member of a ZIP, that is not among them.
+    """
+
+    folder: Path
+    num_images: int = 0
+    num_files: int = 0
+    size_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def begin(checkpoints: Path) -> Dropped:
+    """An empty folder; those that were forgotten long ago are removed.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    home = checkpoints / FOLDER
+    home.mkdir(parents=True, exist_ok=True)
+    for old in home.glob(f"{_START}*"):
+        try:
+            if time.time() - old.stat().st_mtime > FORGOTTEN_S:
+                shutil.rmtree(old, ignore_errors=True)
+        except OSError:
+            continue
+    folder = home / f"{_START}{uuid.uuid4().hex}"
+    folder.mkdir()
+    return Dropped(folder)
+
+
+def add(
+    dropped: Dropped, files: Sequence[tuple[str, bytes]], progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Keep the pictures of these files, in the natural order of their names; `dropped` says what became of them.
+
+    Args:
+        dropped: What they are added to.
+        files: (name, content) of pictures and ZIPs.
+        progress: Called with (files read, files in all).
+
+    Raises:
+        OSError: If they cannot be written.
+    """
+    dropped.problems = []
+    for number, (name, content) in enumerate(sorted(files, key=lambda file: natural_order(file[0])), start=1):
+        shown = plain_text(name)
+        if dropped.num_files >= MAX_DROPPED or dropped.size_bytes + len(content) > MAX_DROPPED_BYTES:
+            dropped.problems.append(
+                f"{shown}: at most {MAX_DROPPED} files and {MAX_DROPPED_BYTES // 1024**3} GB can be dropped; type the "
+                "folder in which they lie instead"
+            )
+            continue
+        try:
+            dropped.num_images += _keep(dropped, name, content)
+        except (ImageError, ArchiveError) as error:
+            dropped.problems.append(f"{shown}: {error}")
+        else:
+            dropped.num_files += 1
+            dropped.size_bytes += len(content)
+        if progress:
+            progress(number, len(files))
+
+
+def forget(dropped: Dropped) -> None:
+    """Remove what no run has taken."""
+    shutil.rmtree(dropped.folder, ignore_errors=True)
+
+
+def _keep(dropped: Dropped, name: str, content: bytes) -> int:
+    """Write one file's pictures; returns how many."""
+    number = dropped.num_files + 1
+    if content.startswith(b"PK") or name.lower().endswith(".zip"):
+        unpacked = unpack_pictures(content, dropped.folder / f"{number:06}")
+        dropped.problems += [f"{name}: {reason}" for name, reason in unpacked.skipped]
+        return unpacked.count
+    kind = read_image(content).format.lower()
+    (dropped.folder / f"{number:06}.{'jpg' if kind == 'jpeg' else kind}").write_bytes(content)
+    return 1

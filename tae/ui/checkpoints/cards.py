@@ -1,0 +1,121 @@
+"""Checkpoints and their cards."""
+
+import json
+from dataclasses import asdict
+
+import streamlit as st
+
+from tae import plots, ui
+from tae.model.config import ModelConfig, size_in_words
+from tae.store.card import Card
+from tae.store.names import escape_markdown
+from tae.ui.widgets.downloads import download
+
+FIGURES = {
+    "psnr": ("Test PSNR", "{:.2f} dB"),
+    "ssim": ("SSIM", "{:.3f}"),
+    "foreground_mse": ("Foreground MSE", "{:.4f}"),
+    "r2": ("R²", "{:.3f}"),
+}
+GROUPS = {"by_garments": "Garments on the rail", "by_width": "Width (pixels)"}
+
+
+def checkpoints(active: ui.Active) -> None:
+    from tae.store.checkpoint import list_checkpoints
+
+    st.markdown("Every file in `checkpoints/`, and what its card says about it.")
+    for listed in list_checkpoints(ui.checkpoints_folder()):
+        with st.container(border=True):
+            if listed.card is None or listed.config is None:
+                st.markdown(f"#### {escape_markdown(listed.path.name)}")
+                st.error(escape_markdown(listed.error or ""))
+                continue
+            key = listed.path.name
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(f"#### {escape_markdown(listed.name)}")
+                if key == active.key:
+                    st.badge("in use", icon=":material/check:", color="green")
+                else:
+                    st.button("Use this one", key=f"use_{key}", on_click=use, args=(key,))
+            model_card(listed.card, listed.config, listed.size_bytes, key)
+    for key in [*st.session_state.uploaded_models, *st.session_state.untrained]:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{escape_markdown(ui.model_title(key))}** (this session only)")
+            if key == active.key:
+                st.badge("in use", icon=":material/check:", color="green")
+            else:
+                st.button("Use this one", key=f"use_{key}", on_click=use, args=(key,))
+
+
+def use(key: str) -> None:
+    st.session_state.checkpoint = key
+
+
+def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> None:
+    """A card as the page shows it: shape, origin, figures, learning curve."""
+    patch = "one token" if config.patch_size is None else f"patch {config.patch_size}, {config.num_tokens} tokens"
+    if not card.is_trained:
+        st.error("Untrained: random weights.")
+    st.markdown(
+        f"{config.preset or 'own shape'} · {size_in_words(config.input_size)} · {patch} · latent {config.latent_dim} · "
+        f"{config.encoder_layers} + {config.decoder_layers} layers · {config.num_heads} heads · {size_bytes / 1e6:.1f} MB"
+    )
+    metrics = card.metrics
+    for column, (name, (label, pattern)) in zip(st.columns(4), FIGURES.items(), strict=True):
+        value = metrics.get(name)
+        column.metric(label, pattern.format(value) if isinstance(value, float) else "–")
+    facts, curve = st.columns([3, 2])
+    with facts:
+        training = card.training
+        lines = [
+            (
+                "Measured on",
+                f"{metrics.get('count', '?')} images, {metrics.get('split', '?')} split" if metrics else None,
+            ),
+            ("Data", card.data),
+            ("Licence", card.licence),
+            ("Seed", training.get("seed")),
+            ("Training", training_words(training)),
+            ("Notes", card.notes),
+        ]
+        st.markdown(
+            "  \n".join(
+                f"**{name}**: {escape_markdown(str(value))}" for name, value in lines if value not in (None, "")
+            )
+        )
+        if training.get("command"):
+            st.code(str(training["command"]), language=None, wrap_lines=True)
+    with curve:
+        points = training.get("curve")
+        if points:
+            st.plotly_chart(
+                plots.plot_training_curve(points),
+                key=f"curve_{key}",
+                config={"displayModeBar": False},
+                alt="Loss and held-out PSNR over the steps of the training",
+            )
+    grouped = {name: metrics[name] for name in GROUPS if metrics.get(name)}
+    if grouped:
+        for column, (name, groups) in zip(st.columns(2), grouped.items(), strict=False):
+            column.plotly_chart(
+                plots.plot_by_group(groups, GROUPS[name]),
+                key=f"{name}_{key}",
+                config={"displayModeBar": False},
+                alt=f"Test PSNR against: {GROUPS[name].lower()}",
+            )
+        if any(one["unseen"] for groups in grouped.values() for one in groups):
+            st.caption("Open points: test images of a kind that training never showed.")
+    download("Card (JSON)", json.dumps(asdict(card), indent=1), "card.json", key=f"card_{key}", type="tertiary")
+
+
+def training_words(training: dict) -> str | None:
+    if not training:
+        return None
+    parts = [
+        f"{training.get('steps', '?')} steps of {training.get('batch_size', '?')} images",
+        f"{training['cpu_seconds'] / 60:.0f} minutes of processor time" if "cpu_seconds" in training else "",
+        str(training.get("hardware", "")),
+        str(training.get("precision", "")),
+        "" if training.get("finished", True) else "stopped early",
+    ]
+    return ", ".join(part for part in parts if part)

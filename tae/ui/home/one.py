@@ -1,0 +1,145 @@
+"""One image beside its reconstruction."""
+
+import numpy as np
+import streamlit as st
+
+from tae import plots, ui
+from tae.data.encode import encode_png
+from tae.plots.export import figures, render, tables
+from tae.store.names import escape_markdown, safe_name
+from tae.ui.home import windows
+from tae.ui.widgets.charts import picture_chart
+from tae.ui.widgets.downloads import download
+
+
+def one_picture(active: ui.Active, chosen: ui.Chosen) -> None:
+    if windows.by_window(active, chosen):
+        windows.show(active, chosen, origin(chosen))
+        return
+    ui.fit_or_stop(active, chosen)
+    result = ui.reconstruct(active, chosen)
+    given, seen, recon, error = ui.panels(result.fitted.pixels, 4)
+    with given:
+        picture_cell("You gave" if chosen.sample is None else "Sample", chosen.picture.original)
+        st.caption(origin(chosen))
+    with seen:
+        picture_cell("The model saw", result.fitted.pixels)
+        st.caption(escape_markdown("; ".join(result.fitted.notes)) or "Exactly this picture, pixel by pixel.")
+    with recon:
+        picture_cell("Reconstruction", result.recon)
+        st.caption(f"Drawn from {active.config.latent_dim} numbers by {escape_markdown(active.title)}.")
+    with error:
+        st.markdown("**Error**, reconstruction − image")
+        picture_chart(
+            plots.plot_signed_error(result.recon - result.fitted.pixels),
+            key="reconstruct_error",
+            config={"displayModeBar": False},
+            alt="Signed error of every pixel, on a colour scale centred on zero",
+        )
+    verdict(active, result)
+    measures(active, result)
+    downloads(active, chosen, result)
+
+
+def picture_cell(title: str, pixels: np.ndarray) -> None:
+    st.markdown(f"**{title}**")
+    factor = max(1, round(400 / max(pixels.shape[:2])))  # nearest, so that the browser's smoothing adds nothing
+    enlarged = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
+    st.image(encode_png(enlarged), width="stretch", alt=title)
+
+
+def origin(chosen: ui.Chosen) -> str:
+    height, width = chosen.picture.pixels.shape
+    notes = [f"{width}x{height} pixels", *chosen.picture.notes]
+    if chosen.sample is not None:
+        notes.append(chosen.sample.note)
+    return escape_markdown(f"{chosen.title}: " + "; ".join(notes))
+
+
+def verdict(active: ui.Active, result: ui.Result) -> None:
+    """One sentence: how this compares with the pictures that the checkpoint was tested on."""
+    if not active.is_trained:
+        return
+    percentiles = active.test_percentiles.get("psnr")
+    if not percentiles:
+        st.info("This checkpoint's card has no test figures to compare with.", icon=":material/info:")
+        return
+    psnr = result.quality.psnr
+    worse = plots.worse_than(np.array(percentiles), psnr, True)
+    share = "all" if worse > 99.5 else f"{worse:.0f} %"
+    median = f"(median {percentiles[50]:.1f} dB)"
+    if worse >= 95:
+        st.warning(
+            f"**PSNR {psnr:.1f} dB: worse than {share} of the test images** {median}. This picture is unlike what "
+            "the model was trained on, and the model fails on it.",
+            icon=":material/trending_down:",
+        )
+    elif worse > 75:
+        st.info(
+            f"**PSNR {psnr:.1f} dB: worse than {worse:.0f} % of the test images** {median}: harder than most, still "
+            "within their range.",
+            icon=":material/trending_down:",
+        )
+    else:
+        st.success(
+            f"**PSNR {psnr:.1f} dB: better than {100 - worse:.0f} % of the test images** {median}: the kind of picture "
+            "that the model was trained on.",
+            icon=":material/check:",
+        )
+
+
+def measures(active: ui.Active, result: ui.Result) -> None:
+    for column, (metric, (label, pattern, higher_is_better, explanation)) in zip(
+        st.columns(4), plots.METRICS.items(), strict=True
+    ):
+        value = getattr(result.quality, metric)
+        with column:
+            st.metric(label, pattern.format(value) if np.isfinite(value) else "–", help=explanation)
+            percentiles = active.test_percentiles.get(metric)
+            if percentiles and np.isfinite(value):
+                st.plotly_chart(
+                    plots.plot_distribution(np.array(percentiles), value, label, higher_is_better),
+                    key=f"reconstruct_{metric}",
+                    config={"displayModeBar": False},
+                    alt=f"{label} of this picture among the test images",
+                )
+
+
+def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
+    name = f"{'' if active.is_trained else 'UNTRAINED_'}{safe_name(chosen.title)}"
+    image, recon = result.fitted.pixels, result.recon
+    note = "" if active.is_trained else "UNTRAINED MODEL: random weights. "
+    caption = f"{note}{chosen.title} · {active.title} · PSNR {result.quality.psnr:.2f} dB"
+
+    def comparison(fmt: render.Format) -> bytes:
+        return figures.comparison_figure(image, recon, caption, fmt, untrained=not active.is_trained)
+
+    def error() -> bytes:
+        return figures.error_figure(image, recon, caption, "png", untrained=not active.is_trained)
+
+    def everything() -> bytes:
+        row = {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()}
+        return tables.zip_files(
+            {
+                f"{name}_image.png": encode_png(image),
+                f"{name}_reconstruction.png": encode_png(recon),
+                f"{name}_error.png": error(),
+                f"{name}_comparison.png": comparison("png"),
+                f"{name}_comparison.svg": comparison("svg"),
+                f"{name}_arrays.npz": tables.maps_npz(
+                    {"image": image, "reconstruction": recon, "error": recon - image}, caption=caption
+                ),
+                f"{name}_metrics.csv": tables.metrics_csv([row]),
+            }
+        )
+
+    with st.container(horizontal=True, key="expert_downloads"):
+        files = [
+            ("Reconstruction (PNG)", "reconstruction.png", lambda: encode_png(recon)),
+            ("Error (PNG)", "error.png", error),
+            ("Side by side (PNG)", "comparison.png", lambda: comparison("png")),
+            ("Side by side (SVG)", "comparison.svg", lambda: comparison("svg")),
+            ("Everything (ZIP)", "everything.zip", everything),
+        ]
+        for label, suffix, make in files:
+            download(label, make, f"{name}_{suffix}")

@@ -1,0 +1,172 @@
+"""The models that a session can show: checkpoints of the folder, uploaded ones, untrained ones.
+
+The environment variable TAE_CHECKPOINTS names a folder to use in place of `checkpoints/`, runs included.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from tae.model.config import ModelConfig, config_to_dict, size_in_words
+from tae.store.names import plain_text
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not wait for it
+    from tae.store.checkpoint import Loaded
+
+
+def checkpoints_folder() -> Path:
+    """Where checkpoints and runs lie."""
+    return Path(os.environ.get("TAE_CHECKPOINTS") or Path(__file__).parents[3] / "checkpoints").absolute()
+
+
+@dataclass(frozen=True)
+class Active:
+    """The model that the pages show.
+
+    Attributes:
+        key: What the link calls it: a file name, "upload-..." or "untrained-...".
+        title: What the page calls it; a stranger's text, to be escaped.
+        loaded: Model, card and digest.
+    """
+
+    key: str
+    title: str
+    loaded: "Loaded"
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.loaded.model.config
+
+    @property
+    def is_trained(self) -> bool:
+        return self.loaded.card.is_trained
+
+    @property
+    def test_percentiles(self) -> dict[str, list[float]]:
+        """{metric: 101 values} over this checkpoint's held-out images; empty where its card has none."""
+        percentiles = self.loaded.card.metrics.get("percentiles", {})
+        return {metric: values for metric, values in percentiles.items() if len(values) == 101}
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def file_digest(path: str, size: int, mtime_ns: int, inode: int) -> str:
+    """SHA-256 of a file, in hex; the rest of what is given says whether it is still the same file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@st.cache_resource(max_entries=4, show_spinner="Loading the model…")
+def _load_file(digest: str, _path: Path) -> "Loaded":
+    from tae.store.checkpoint import load_checkpoint
+
+    return load_checkpoint(_path)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Loading the model…")
+def _load_bytes(digest: str, _data: bytes, _name: str) -> "Loaded":
+    from tae.store.checkpoint import read_checkpoint
+
+    return read_checkpoint(_data, _name)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Building the model…")
+def _build(config_text: str, _config: ModelConfig) -> "Loaded":
+    import torch
+
+    from tae.model.autoencoder import TransformerAutoencoder
+    from tae.store.checkpoint import Card, Loaded
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TransformerAutoencoder(_config).eval()
+    card = Card(name="untrained", training={}, metrics={}, data="", licence="", notes="Random weights, seed 0.")
+    digest = hashlib.sha256(config_text.encode()).hexdigest()
+    return Loaded(model=model, card=card, digest=digest, size_bytes=0)
+
+
+def checkpoint_files() -> dict[str, Path]:
+    """{file name: path} of the checkpoints in `checkpoints/`, readable or not."""
+    from tae.store.checkpoint import list_checkpoints
+
+    return {listed.path.name: listed.path for listed in list_checkpoints(checkpoints_folder())}
+
+
+def add_model(data: bytes, name: str) -> str:
+    """Check an uploaded checkpoint and keep it for the session; returns its key.
+
+    Raises:
+        CheckpointError: If it is refused.
+    """
+    digest = hashlib.sha256(data).hexdigest()
+    _load_bytes(digest, data, name)
+    key = f"upload-{digest[:12]}"
+    st.session_state.uploaded_models[key] = (digest, data, name)
+    return key
+
+
+def twin(active: Active) -> Active:
+    """A model of the same shape with random weights: what its maps show was not learnt."""
+    config = active.config
+    return Active("twin", f"Untrained twin of {active.title}", _build(repr(config_to_dict(config)), config))
+
+
+def add_untrained(config: ModelConfig) -> str:
+    """Keep an untrained model for the session; returns its key."""
+    patch = "one-token" if config.patch_size is None else f"p{config.patch_size}"
+    key = f"untrained-{config.preset}-{size_in_words(config.input_size)}-{patch}"
+    st.session_state.untrained[key] = config
+    return key
+
+
+def load_model(key: str) -> Active:
+    """The model that a key names.
+
+    Raises:
+        CheckpointError: If its file is refused.
+        KeyError: If there is no such model.
+    """
+    state = st.session_state
+    if key in state.untrained:
+        config = state.untrained[key]
+        return Active(key, model_title(key), _build(repr(config_to_dict(config)), config))
+    if key in state.uploaded_models:
+        digest, data, name = state.uploaded_models[key]
+        loaded = _load_bytes(digest, data, name)
+    else:
+        path = checkpoint_files()[key]
+        info = path.stat()
+        loaded = _load_file(file_digest(str(path), info.st_size, info.st_mtime_ns, info.st_ino), path)
+    return Active(key, loaded.card.name, loaded)
+
+
+def model_title(key: str) -> str:
+    """What the list of models calls a key, without loading it."""
+    from tae.store.checkpoint import list_checkpoints
+
+    state = st.session_state
+    if key in state.untrained:
+        config = state.untrained[key]
+        patch = "one token" if config.patch_size is None else f"patch {config.patch_size}"
+        return f"UNTRAINED {config.preset}, {size_in_words(config.input_size)}, {patch}"
+    if key in state.uploaded_models:
+        return f"Yours: {plain_text(state.uploaded_models[key][2])}"
+    return next((listed.name for listed in list_checkpoints(checkpoints_folder()) if listed.path.name == key), key)
+
+
+def model_summary(active: Active) -> str:
+    """Preset, size, parameters and test PSNR in one line of Markdown."""
+    config = active.config
+    parameters = sum(parameter.numel() for parameter in active.loaded.model.parameters())
+    patch = "one token" if config.patch_size is None else f"patch {config.patch_size}"
+    psnr = active.loaded.card.metrics.get("psnr")
+    quality = f"test PSNR **{psnr:.1f} dB**" if isinstance(psnr, float) else "no test figures"
+    if not active.is_trained:
+        quality = ":red[**untrained**]"
+    return (
+        f"{config.preset or 'own shape'} · {size_in_words(config.input_size)} · {patch} · "
+        f"latent {config.latent_dim} · {parameters / 1e6:.1f} M parameters · {quality}"
+    )

@@ -1,0 +1,135 @@
+"""What a model makes of a picture, computed once for all sessions and kept."""
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from tae.data.fit import Fitted, ImageError, Picture, fit_image
+from tae.model.config import ModelConfig
+from tae.ui.session.models import Active
+from tae.ui.session.pictures import Chosen
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tae.model.metrics import Quality
+    from tae.store.checkpoint import Loaded
+    from tae.training.plan import Pace
+
+MODEL_LOCK = threading.Lock()
+"""Sessions share two cores: one forward pass at a time is faster for everybody than many at once."""
+
+NO_NUMBERS = "the model draws no finite numbers, as after a training that ran away; choose another checkpoint"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One picture through one model.
+
+    Attributes:
+        fitted: What the model saw, and notes on how it came about.
+        recon: (H, W) float32 in [0, 1].
+        quality: How far the two are apart.
+    """
+
+    fitted: Fitted
+    recon: np.ndarray
+    quality: "Quality"
+
+
+def fit(active: Active, chosen: Chosen) -> Fitted:
+    """The picture as the model sees it.
+
+    Raises:
+        ImageError: If it cannot be brought to the model's size.
+    """
+    config = active.config
+    return _fit(config.input_size, config.max_width, st.session_state.fit, chosen.digest, chosen.picture)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _fit(input_size: tuple[int, int | None], max_width: int, mode: str, digest: str, _picture: Picture) -> Fitted:
+    return fit_image(_picture.pixels, input_size, mode, max_width)
+
+
+def reconstruct(active: Active, chosen: Chosen) -> Result:
+    """The picture through the model, measured.
+
+    Raises:
+        ImageError: If it cannot be brought to the model's size, or the model draws no finite numbers from it.
+    """
+    fitted = fit(active, chosen)
+    return _reconstruct(active.loaded.digest, chosen.digest, st.session_state.fit, active.loaded, fitted)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _reconstruct(model_digest: str, digest: str, mode: str, _loaded: "Loaded", _fitted: Fitted) -> Result:
+    import torch
+
+    from tae.model.metrics import measure
+
+    with MODEL_LOCK, torch.inference_mode():
+        recon = _loaded.model(as_batch(_fitted))[0].clamp(0, 1)[0, 0].numpy()
+    if not np.isfinite(recon).all():
+        raise ImageError(NO_NUMBERS)
+    return Result(_fitted, recon, measure(_fitted.pixels, recon))
+
+
+def forward_seconds(config: ModelConfig) -> float:
+    """Seconds that one image takes through all blocks: one real block is timed, three runs, the fastest counts."""
+    import time
+
+    import torch
+
+    from tae.model.layers import TransformerBlock
+
+    with MODEL_LOCK, torch.inference_mode():
+        block = TransformerBlock(config.latent_dim, config.num_heads, config.mlp_ratio, 0.0, config.use_flash_attention)
+        tokens = torch.randn(1, config.num_tokens, config.latent_dim)
+        seconds = []
+        for _ in range(4):  # the first warms up
+            started = time.perf_counter()
+            block.eval()(tokens)
+            seconds.append(time.perf_counter() - started)
+    return min(seconds[1:]) * (config.encoder_layers + config.decoder_layers)
+
+
+@st.cache_data(max_entries=16, ttl=60, show_spinner=False)
+def pass_seconds(config: ModelConfig) -> float:
+    """About how long one image takes through the whole model here; measured anew after a minute, once others are done."""
+    return forward_seconds(config)
+
+
+@st.cache_data(max_entries=64, show_spinner="Timing a piece of a step…")
+def training_pace(config: ModelConfig, batch_size: int, precision: str, accumulate: int, device: str) -> "Pace":
+    """How long a training step takes here.
+
+    Raises:
+        ValueError: If a value does not fit.
+    """
+    from tae.training.plan import calibrate
+
+    with MODEL_LOCK:
+        return calibrate(config, batch_size, precision, accumulate, device=device, seconds=2)  # type: ignore[arg-type]
+
+
+def as_batch(fitted: Fitted) -> "Tensor":
+    """(1, 1, H, W)."""
+    import torch
+
+    return torch.from_numpy(np.array(fitted.pixels, np.float32))[None, None]
+
+
+def digest_of(fitted: Fitted) -> str:
+    """Names what the model saw in caches."""
+    return hashlib.sha256(fitted.pixels.tobytes() + str(fitted.pixels.shape).encode()).hexdigest()
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A cached array, which nobody may change."""
+    array.flags.writeable = False
+    return array

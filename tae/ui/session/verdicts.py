@@ -1,0 +1,93 @@
+"""Whether a model needs its attention: the study beside it, or a quick measurement."""
+
+from collections.abc import Iterator, Sequence
+
+import streamlit as st
+import torch
+
+from tae.analysis import causal
+from tae.analysis.causal import Necessity, Study, Verdict
+from tae.data.demo import DemoSource
+from tae.model.config import ModelConfig
+from tae.store.names import escape_markdown
+from tae.ui.session import work
+from tae.ui.session.models import Active, checkpoint_files
+from tae.ui.session.results import pass_seconds
+from tae.ui.session.work import Progress, measured
+
+OTHERS = 8
+
+
+def study_of(active: Active) -> Study | None:
+    """What `python -m tae.causal` found for this checkpoint, where its file lies beside it. Its texts want escaping."""
+    path = checkpoint_files().get(active.key)
+    if path is None:
+        return None
+    try:
+        beside = path.with_suffix(".causal.json")
+        return _study(str(beside), beside.stat().st_mtime_ns, active.loaded.digest)
+    except (OSError, ValueError):  # none, or another checkpoint's
+        return None
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _study(path: str, mtime_ns: int, digest: str) -> Study:
+    return causal.read_study(path, digest)
+
+
+def verdict_of(active: Active, part: str = "encoder") -> Verdict | None:
+    """Whether a part's attention is needed, over demo test images; None where nobody has measured it yet.
+
+    From the study beside the checkpoint, else from what `verdicts` measured. The sentence may be a stranger's text.
+    """
+    study = study_of(active)
+    if study is not None:
+        return study.verdict(part)
+    found = work.known(_name_of_quick(active), active.loaded.digest)
+    return None if found is None else causal.verdict(found, part)
+
+
+def verdicts(active: Active, parts: Sequence[str]) -> None:
+    """Draw the sentences that belong above every view of maps which tell little about the picture; else nothing.
+
+    Where no study stands beside the checkpoint, a few demo test images are measured first, of a large model upon a click.
+    """
+    if study_of(active) is None and _find_quick(active) is None:
+        return
+    for part in parts:
+        found = verdict_of(active, part)
+        if found is not None and found.tells_little:
+            st.warning(escape_markdown(found.sentence), icon=":material/wallpaper:")
+
+
+def _name_of_quick(active: Active) -> str:
+    """Names the measurement, and its buttons: two models may wait for a click on one page."""
+    return f"verdict_{active.loaded.digest[:8]}"
+
+
+def _find_quick(active: Active) -> Necessity | None:
+    model, config = active.loaded.model, active.config
+
+    def compute(progress: Progress) -> Necessity:
+        height, width = config.input_size
+        images = test_images(config, width or min(2 * height, config.max_width), OTHERS)
+
+        def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            for number in range(OTHERS):
+                progress(number / OTHERS)
+                yield images[number : number + 1], images[number - 1 : number or None]
+
+        return causal.quick_necessity(model, pairs())
+
+    def seconds() -> float:
+        return 8 * OTHERS * pass_seconds(config)
+
+    words = f"Is the attention of {escape_markdown(active.title)} needed? Measuring {OTHERS} test images"
+    return measured(_name_of_quick(active), active.loaded.digest, words, seconds, compute)
+
+
+def test_images(
+    config: ModelConfig, width: int, count: int, besides: Sequence[torch.Tensor] | torch.Tensor = ()
+) -> torch.Tensor:
+    """Demo test images (count, 1, H, width) in [0, 1]; see `DemoSource.test_at`."""
+    return DemoSource(config.input_size, config.max_width).test_at(width, count, besides)

@@ -1,0 +1,109 @@
+"""Long work on a page: its progress is drawn, it can be stopped, and what it finds is kept for all sessions.
+
+Whatever its bar draws is where Streamlit interrupts it.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from tae.ui.session.results import MODEL_LOCK
+
+T = TypeVar("T")
+Progress = Callable[[float], None]
+
+LONG_S = 20.0
+"""What is expected to take longer begins with a click only."""
+
+
+def measured(
+    name: str,
+    key: str,
+    words: str,
+    seconds: Callable[[], float],
+    compute: Callable[[Progress], T],
+    ask: bool = False,
+    shelf: Callable[[str, str], dict] | None = None,
+) -> T | None:
+    """What a computation finds, kept by its key; where it is not known yet, it is drawn with progress and a stop button.
+
+    Args:
+        name: Of the computation, for widgets.
+        key: Names all that it depends on.
+        words: What is being done, such as "Covering patches".
+        seconds: Tells about how long it takes, asked where it is not known yet; if long, it waits for a click.
+        compute: Gets a function to call with the share that is done, and holds the models meanwhile.
+        ask: Whether it waits for a click however short it is.
+        shelf: A cached function that makes an empty dict, where results are too large to keep 256 of them.
+
+    Returns:
+        None while it has not been asked for, and when it was stopped.
+    """
+    kept = (shelf or _kept)(name, key)
+    if "value" in kept:
+        return kept["value"]
+    state = st.session_state
+    stopped, wanted = state.setdefault("work_stopped", set()), state.setdefault("work_wanted", set())
+    mark = f"{name}|{key}"
+    place = st.empty()
+    takes = seconds()
+    if mark in stopped or ((ask or takes > LONG_S) and mark not in wanted):
+        with place.container(horizontal=True, vertical_alignment="center"):
+            st.button(
+                f"{words} ({duration(takes)})",
+                key=f"work_start_{name}",
+                icon=":material/play_arrow:",
+                on_click=_want,
+                args=(mark,),
+            )
+            if mark in stopped:
+                st.caption("Stopped. Nothing of it was kept.")
+        return None
+    with place.container(horizontal=True, vertical_alignment="center"):
+        bar = st.progress(0.0, f"{words}…", width="stretch")
+        st.button("Stop", key=f"work_stop_{name}", icon=":material/stop:", on_click=_stop, args=(mark,))
+
+    def step(share: float) -> None:
+        bar.progress(min(1.0, share), f"{words}…")
+        MODEL_LOCK.release()  # between two pieces, whoever waits for a model has a turn
+        try:
+            time.sleep(0.002)
+        finally:
+            MODEL_LOCK.acquire()
+
+    try:
+        with MODEL_LOCK:
+            if "value" not in kept:  # another session may have found it while this one waited
+                kept["value"] = compute(step)
+    except ValueError:  # the page says it; a bar that stands still would say that there is more to come
+        place.empty()
+        raise
+    place.empty()
+    return kept["value"]
+
+
+def known(name: str, key: str) -> Any:
+    """What `measured` found under this name and key, for any session; None where it is not known yet."""
+    return _kept(name, key).get("value")
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _kept(name: str, key: str) -> dict:
+    return {}  # filled outside: a progress bar cannot be moved from within a cached function
+
+
+def _want(mark: str) -> None:
+    st.session_state.work_stopped.discard(mark)
+    st.session_state.work_wanted.add(mark)
+
+
+def _stop(mark: str) -> None:
+    st.session_state.work_wanted.discard(mark)
+    st.session_state.work_stopped.add(mark)
+
+
+def duration(seconds: float) -> str:
+    """In words, such as "about 2 min"."""
+    return f"about {max(1, round(seconds))} s" if seconds < 90 else f"about {round(seconds / 60)} min"

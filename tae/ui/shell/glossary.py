@@ -1,0 +1,244 @@
+"""The words of this field that the app uses, each in a sentence or two, and texts in which they explain themselves."""
+
+import re
+import zlib
+from dataclasses import dataclass
+
+from tae.store.names import escape_markdown
+
+
+@dataclass(frozen=True)
+class Term:
+    """One word and what it means here.
+
+    Attributes:
+        name: As the pages spell it.
+        text: One or two plain sentences.
+        also: Other forms and names of the same thing.
+    """
+
+    name: str
+    text: str
+    also: tuple[str, ...] = ()
+
+
+TERMS: tuple[Term, ...] = (
+    Term(
+        "attention",
+        "How patches exchange information: each takes in something of the others, in shares that add up to 1. "
+        "The shares say where weight was placed, not what mattered.",
+    ),
+    Term(
+        "attention distance",
+        "How far from the asking patch its weight lies, in pixels, averaged over its shares.",
+        ("mean distance", "distance"),
+    ),
+    Term(
+        "attention map",
+        "A square table of weights: one row for each query, one column for each key. Dark cells hold much weight.",
+        ("attention maps", "map", "maps"),
+    ),
+    Term(
+        "attention weight",
+        "The share that one patch, the query, gives to another, the key. All weights of a query add up to 1.",
+        ("attention weights", "weight", "weights"),
+    ),
+    Term("decoder", "The half of the model that draws a picture from the latent."),
+    Term("encoder", "The half of the model that reads a picture and writes the latent."),
+    Term(
+        "entropy",
+        "How evenly a patch spreads its weight, as a share of the most even spread: 1 is all patches alike, "
+        "0 is everything on a single one.",
+    ),
+    Term(
+        "foreground MSE",
+        "Mean squared error over the pixels that are not white, so that empty paper earns nothing. Lower is better.",
+    ),
+    Term(
+        "fusion",
+        "How the maps of several heads become one: their mean, their largest, or their smallest weights. "
+        "Each way hides something.",
+    ),
+    Term(
+        "head",
+        "Each layer attends several times side by side, with different weights; each of these is a head.",
+        ("heads",),
+    ),
+    Term(
+        "head_dim",
+        "How many numbers a head works with. With more patches than that, different weights can give the same "
+        "result, so single weights should not be over-read (Brunner 2020).",
+    ),
+    Term(
+        "Jensen-Shannon distance",
+        "How much two ways of placing weight differ: 0 is no difference, 1 is not one patch in common.",
+    ),
+    Term("key", "The patch that is asked: one column of an attention map.", ("keys",)),
+    Term(
+        "latent",
+        "The short list of numbers that a whole picture is squeezed into. The decoder sees these and nothing else.",
+        ("embedding",),
+    ),
+    Term(
+        "layer",
+        "One round in which all patches exchange information. Layers follow each other; 0 is the first.",
+        ("layers",),
+    ),
+    Term(
+        "lens",
+        "Draws the state after a layer as a picture, as if the layers behind it were left out. Tuned, a fitted linear map "
+        "first carries the state to where the last layer would have it (Belrose 2023).",
+    ),
+    Term(
+        "participation ratio",
+        "How many directions a set of latents really uses: 1 where all its variance lies along one, k where k share it "
+        "evenly. It is the squared sum of the variances over the sum of their squares.",
+    ),
+    Term(
+        "patch",
+        "A small square cut from the picture. The model works on patches, not on pixels.",
+        ("patches",),
+    ),
+    Term(
+        "principal component",
+        "The direction along which a set of latents varies most; the second is the one along which what is left varies "
+        "most, and so on.",
+        ("principal components", "principal direction", "principal directions", "PCA"),
+    ),
+    Term(
+        "PSNR",
+        "Peak signal-to-noise ratio, in decibels: how close the reconstruction is to the picture. Higher is better; "
+        "6 dB more is half the error.",
+    ),
+    Term("query", "The patch that asks: one row of an attention map.", ("queries",)),
+    Term(
+        "reconstruction",
+        "The picture that the decoder draws from the latent.",
+        ("reconstructions",),
+    ),
+    Term(
+        "rollout",
+        "The maps of all layers multiplied together, counting what passes each layer unchanged: a rough account of "
+        "which patches can have reached which (Abnar and Zuidema 2020).",
+    ),
+    Term(
+        "sink",
+        "A patch that nearly all others give much weight, whatever they hold. Often the model parks weight there.",
+        ("sinks",),
+    ),
+    Term(
+        "spread between heads",
+        "The standard deviation of a weight between the heads of a layer: high where their mean hides that they differ.",
+        ("spread",),
+    ),
+    Term(
+        "SSIM",
+        "Structural similarity: 1 is a perfect copy. It flatters mostly blank pictures; read it beside the "
+        "foreground MSE.",
+    ),
+    Term(
+        "state",
+        "The numbers that the network holds of the picture at one place inside it, such as after its second layer. Each "
+        "layer adds something to them.",
+        ("states", "state of a layer"),
+    ),
+    Term(
+        "t-SNE",
+        "A map that keeps neighbours together: pictures with similar latents lie close. How far groups lie apart, how large "
+        "they are, and where left and right are says nothing (van der Maaten and Hinton 2008).",
+    ),
+    Term("token", "The list of numbers that stands for one patch inside the model.", ("tokens",)),
+    Term(
+        "uniform attention",
+        "Every patch gives every patch the same weight: 1/N, where N is the number of patches.",
+        ("uniform", "uniform weights"),
+    ),
+    Term(
+        "value-weighted attention",
+        "Each weight times the length of what it carries over: a large weight on an empty message moves little "
+        "(Kobayashi 2020).",
+        ("weighted by value norms", "value norms"),
+    ),
+    Term(
+        "x uniform",
+        "The unit of all weights here: 1 is the weight that every patch would get if all were treated alike, "
+        "3 is three times that.",
+    ),
+)
+"""In the order of the alphabet."""
+
+_BY_FORM = {form.casefold(): term for term in TERMS for form in (term.name, *term.also)}
+
+STYLE = """
+.term {text-decoration: underline dotted; text-decoration-color: color-mix(in srgb, currentColor 55%, transparent);
+  text-underline-offset: 0.2em; cursor: help; anchor-scope: --term; border-radius: 0.2rem}
+.term:focus-visible {outline: 2px solid currentColor; outline-offset: 2px}
+.term > span {display: none; position: absolute; z-index: 1000; box-sizing: border-box; width: max-content;
+  max-width: min(21rem, 80vw); padding: 0.55rem 0.75rem; border-radius: 0.5rem; font-size: 0.875rem; font-weight: 400;
+  font-style: normal; line-height: 1.45; text-align: left; white-space: normal; letter-spacing: normal;
+  color: light-dark(#1c2230, #e8ebf2); background: light-dark(#ffffff, #232936);
+  border: 1px solid light-dark(#ccd1de, #434b5f); box-shadow: 0 0.3rem 1rem rgba(0, 0, 0, 0.18)}
+.term:hover > span, .term:focus > span {display: block}
+@supports (position-area: bottom span-right) {
+  .term:hover, .term:focus {anchor-name: --term}
+  .term > span {position: fixed; position-anchor: --term; position-area: bottom span-right;
+    position-try-fallbacks: flip-inline, flip-block, flip-block flip-inline}}
+"""
+"""What a page draws once for its marked terms: dotted lines, and explanations that show under pointer, focus and finger."""
+
+
+def find(form: str) -> Term:
+    """The term with this name or other form, in small letters or large.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    term = _BY_FORM.get(form.casefold())
+    if term is None:
+        raise ValueError(f"unknown term {form!r}; choose from: {', '.join(term.name for term in TERMS)}")
+    return term
+
+
+def marked(text: str) -> str:
+    """Markdown in which [[term]] and [[what is shown|term]] explain themselves, drawn with `STYLE` on the page.
+
+    A term can be reached by pointer, by the Tab key and by touch, and is read out together with its explanation. Other HTML
+    in the text is made to show as text.
+
+    Args:
+        text: Markdown; what comes from strangers has gone through `escape_markdown`, as everywhere.
+
+    Returns:
+        Markdown for a renderer that lets HTML through.
+
+    Raises:
+        ValueError: If a term is unknown.
+    """
+    # A backslash and what follows it are one: an escaped bracket begins no term, an escaped < no tag.
+    pieces = re.compile(r"\\.|\[\[(?P<shown>[^\[\]|]+)(?:\|(?P<name>[^\[\]|]+))?\]\]|<", re.DOTALL)
+    number = zlib.crc32(text.encode())  # two texts on a page have ids of their own
+
+    def replaced(match: re.Match[str]) -> str:
+        if match["shown"] is None:
+            return r"\<" if match[0] == "<" else match[0]
+        shown, term = match["shown"], find(match["name"] or match["shown"])
+        name = f"term-{number:x}-{match.start()}"
+        return (
+            f'<span class="term" tabindex="0" role="button" aria-describedby="{name}">{escape_markdown(shown)}'
+            f'<span role="tooltip" id="{name}">{escape_markdown(term.text)}</span></span>'
+        )
+
+    return pieces.sub(replaced, text)
+
+
+def search(words: str) -> list[Term]:
+    """The terms whose name, other forms or text hold all of these words; those with a matching name first."""
+    wanted = words.casefold().split()
+    found = [
+        term
+        for term in TERMS
+        if all(word in " ".join((term.name, *term.also, term.text)).casefold() for word in wanted)
+    ]
+    return sorted(
+        found, key=lambda term: not all(word in " ".join((term.name, *term.also)).casefold() for word in wanted)
+    )

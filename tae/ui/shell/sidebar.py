@@ -1,0 +1,208 @@
+"""What every page begins with: settings, the sidebar with model and picture, notices."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from tae.data.fit import FIT_MODES, Fitted, ImageError
+from tae.data.gallery import OTHERS
+from tae.store.names import escape_markdown, plain_text
+from tae.ui.session.models import Active, checkpoint_files, load_model, model_summary, model_title
+from tae.ui.session.pictures import Chosen, offered
+from tae.ui.session.results import reconstruct
+from tae.ui.session.view import choose, init_state, link, write_link
+from tae.ui.shell import guide
+
+T = TypeVar("T")
+PAGES = {
+    "Reconstruct": ("app.py", ":material/compare:"),
+    "Attention": ("pages/attention.py", ":material/grid_on:"),
+    "Does it matter?": ("pages/causal.py", ":material/science:"),
+    "Compare": ("pages/compare.py", ":material/join:"),
+    "Layers": ("pages/layers.py", ":material/stacks:"),
+    "Latent space": ("pages/latent.py", ":material/scatter_plot:"),
+    "Sequences": ("pages/sequences.py", ":material/animated_images:"),
+    "Models": ("pages/models.py", ":material/deployed_code:"),
+    "Train": ("pages/train.py", ":material/model_training:"),
+}
+
+
+def setup(page: str) -> tuple[Active, Chosen]:
+    """What a page calls first: page settings, state, sidebar; stops the page with a sentence if nothing loads."""
+    return _setup(page, _choose_picture)
+
+
+def setup_without_picture(page: str) -> Active:
+    """The same for a page that chooses what it shows by itself; how that comes to the model's size is still chosen here."""
+    return _setup(page, lambda _: _choose_fit("frames"))[0]
+
+
+def _setup(page: str, choose_more: Callable[[Active], T]) -> tuple[Active, T]:
+    _begin(page)
+    with st.sidebar:
+        with st.container(key="expert_choices"):
+            active = _choose_model()
+            if active is None:
+                st.stop()
+                raise AssertionError("st.stop ends the script")
+            chosen = choose_more(active)
+        guide.sidebar(PAGES)
+    guide.card(active, PAGES)
+    _warn_if_untrained(active)
+    return active, chosen
+
+
+def setup_without_model(page: str) -> None:
+    """The same for a page that works before there is any checkpoint."""
+    _begin(page)
+    active = None
+    with st.sidebar:
+        if checkpoint_files() or st.session_state.uploaded_models or st.session_state.untrained:
+            active = _choose_model()
+        else:
+            st.caption("No checkpoint yet: the first training makes one.")
+        guide.sidebar(PAGES)
+    guide.card(active, PAGES)
+    if active is not None:
+        _warn_if_untrained(active)
+
+
+def _begin(page: str) -> None:
+    init_state()
+    guide.begin(page)
+    st.set_page_config(
+        page_title=f"{page} · tae",
+        page_icon=_icon(),
+        layout="wide",
+        initial_sidebar_state="collapsed" if guide.in_demo() else "auto",
+    )
+    guide.style()
+    # Streamlit leaves a hand's breadth above every page; the first screen needs it for the pictures.
+    st.html(
+        "<style>.stMainBlockContainer {padding-top: 3.4rem; padding-bottom: 3rem; max-width: 1500px}"
+        # Columns stand below each other where the window is narrow, instead of shrinking to nothing.
+        " .stMain [data-testid='stColumn'] {min-width: 10.5rem}"
+        # White pictures on a white page need an edge.
+        " .stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}"
+        " .st-key-attention_panels [data-testid='stColumn'], [class*='st-key-train_wide'] [data-testid='stColumn']"
+        " {min-width: 22rem}"
+        " :is(.st-key-causal_ranking_columns, .st-key-causal_grids, .st-key-layers_columns)"
+        " [data-testid='stColumn'] {min-width: min(22rem, 100%)}"
+        " :is(.st-key-latent_columns, .st-key-sequences_columns) > * > * > [data-testid='stColumn'] {min-width: 20rem}"
+        " .st-key-causal_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
+        # What a change does stays in sight of whoever makes it, where the window has room for both.
+        " @media (min-width: 1100px) and (min-height: 700px) {.st-key-causal_columns > * > *"
+        " > [data-testid='stColumn']:has(.st-key-causal_outcome) {position: sticky; top: 3.5rem; align-self: flex-start}}"
+        " .st-key-attention_small [data-testid='stColumn'] {min-width: 8rem}"
+        # What draws itself anew every few seconds must not fade each time.
+        " .st-key-train_live [data-stale='true'] {opacity: 1 !important}"
+        " .st-key-train_take [data-testid='stMetricValue'] {font-size: 1.5rem}</style>"
+    )
+    with st.sidebar:
+        st.markdown("## tae\nSee, and test, what a transformer autoencoder does with an image.")
+        for title, (path, icon) in PAGES.items():
+            st.page_link(path, label=title, icon=icon, query_params=link(), width="stretch")
+
+
+def _warn_if_untrained(active: Active) -> None:
+    if not active.is_trained:
+        st.error(
+            "**Untrained.** This model has random weights: what it shows is its architecture, not anything learnt.",
+            icon=":material/warning:",
+        )
+
+
+def _icon() -> Image.Image:
+    """A small attention map as the browser tab's icon; Streamlit's own icons would be fetched from the internet."""
+    cells = np.array([[9, 2, 1, 0], [3, 8, 3, 1], [1, 2, 9, 3], [6, 1, 2, 8]]) / 9
+    ramp = (1 - cells)[..., None] * np.array([235, 222, 150]) + cells[..., None] * np.array([10, 40, 110])
+    return Image.fromarray(ramp.astype(np.uint8)).resize((64, 64), Image.Resampling.NEAREST)
+
+
+def _choose_model() -> Active | None:
+    """The model that somebody chooses, or the first one that loads; None where none does, which the sidebar says."""
+    from tae.store.checkpoint import CheckpointError
+
+    state = st.session_state
+    files = checkpoint_files()
+    keys = [*files, *state.uploaded_models, *state.untrained]
+    if not keys:
+        st.error(
+            "There is no checkpoint in `checkpoints/`. Make one on the page Train, or with `python -m tae.train tiny`."
+        )
+        return None
+    if state.checkpoint and state.checkpoint not in keys:
+        st.warning(
+            "The link names a checkpoint that is not here (uploads last for one session only); showing the first one."
+        )
+        state.checkpoint = keys[0]
+    key = choose(
+        "checkpoint",
+        st.selectbox,
+        "Checkpoint",
+        {key: model_title(key) for key in keys},
+        help="Everything on the pages is done by this model.",
+    )
+    for candidate in [key, *(other for other in keys if other != key)]:
+        try:
+            active = load_model(candidate)
+        except CheckpointError as error:
+            st.error(escape_markdown(str(error)))
+        except OSError:  # it went away since it was listed
+            st.error(f"{escape_markdown(plain_text(candidate))}: the file can no longer be read")
+        else:
+            if candidate != key:
+                st.info(f"Showing {escape_markdown(active.title)} instead.")
+            st.caption(model_summary(active))
+            return active
+    return None
+
+
+def _choose_picture(active: Active) -> Chosen:
+    state = st.session_state
+    offer = offered(active.config)
+    if state.image and state.image not in offer.own and state.image not in offer.samples:
+        if state.image.startswith("upload-"):
+            st.warning("The link names a picture that was uploaded in another session; showing a sample.")
+        state.image = ""
+    if not state.image:
+        state.image = next(iter(offer.samples))
+
+    def titled(key: str) -> str:
+        is_unlike = key in offer.samples and offer.samples[key].kind == OTHERS
+        return f"{offer.title(key)} (unlike training)" if is_unlike else offer.title(key)
+
+    chosen = offer[choose("image", st.selectbox, "Image", [*offer.own, *offer.samples], format_func=titled)]
+    _choose_fit("pictures")
+    return chosen
+
+
+def _choose_fit(what: str) -> None:
+    choose(
+        "fit",
+        st.selectbox,
+        "Fit to the model's size",
+        FIT_MODES,
+        help=f"Only matters for {what} whose size differs from the model's.",
+    )
+
+
+def panels(pixels: np.ndarray, count: int) -> list[Any]:
+    """Places for figures of a picture (H, W): beside each other, two in a row or below each other, as its shape asks."""
+    height, width = pixels.shape
+    in_a_row = count if width <= 2 * height else min(count, 3 if count % 2 else 2) if width <= 5 * height else 1
+    return [place for _ in range(0, count, in_a_row) for place in st.columns(in_a_row)][:count]
+
+
+def fit_or_stop(active: Active, chosen: Chosen) -> Fitted:
+    """`fit`, with the page ended by one sentence if the picture cannot be fitted, or the model draws nothing from it."""
+    try:
+        return reconstruct(active, chosen).fitted
+    except ImageError as error:
+        st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}")
+        write_link()
+        st.stop()
+        raise AssertionError("st.stop ends the script") from error

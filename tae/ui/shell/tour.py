@@ -1,0 +1,140 @@
+"""The steps of the guided tour, and of the story for showing the app to colleagues: data only.
+
+What they say of the demo checkpoint's heads and pictures is measured by `tests/ui/test_tour.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+CHECKPOINT = "demo_tiny_201x201_p16.safetensors"
+"""Both are about this one."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stop.
+
+    Attributes:
+        title: A few words.
+        text: Markdown in which [[terms]] of `tae.ui.shell.glossary` explain themselves; {latent_dim} is the model's. In the story
+            one sentence, drawn large.
+        page: Its title.
+        view: Fields of the link that differ from their defaults.
+        invitation: What to try there, in the same Markdown.
+        hides: Keys of what would push the point off the screen; the columns that it stands in go with it.
+    """
+
+    title: str
+    text: str
+    page: str
+    view: Mapping[str, str] = field(default_factory=dict)
+    invitation: str = ""
+    hides: tuple[str, ...] = ()
+
+
+_GARMENT = "garment-84"
+_CLOSE = {"layer": "0", "head": "3"}
+_FAR = {"layer": "2", "head": "1"}
+_PATCH = {"query": "70"}
+_TWO_PICTURES = {
+    "image": _GARMENT,
+    "layer": "2",
+    "head": "2",
+    "query": "95",
+    "b_image": "garment-30",
+    "b_part": "encoder",
+    "b_layer": "2",
+    "b_head": "2",
+}
+
+TOUR: tuple[Step, ...] = (
+    Step(
+        "A picture, squeezed and drawn again",
+        "The [[encoder]] squeezes this garment into its [[latent]], {latent_dim} numbers. From these alone the "
+        "[[decoder]] draws the [[reconstruction]]. Compare the two, and see the error beside them.",
+        "Reconstruct",
+        {"image": _GARMENT},
+        "Choose another sample below, or drop a picture of your own. Photographs fail, and the page says so.",
+    ),
+    Step(
+        "Where weight was placed",
+        "The encoder cuts the picture into [[patches]], and each takes in something of the others. The map shows in "
+        "which shares: dark is much [[weight]], counted in [[x uniform]].",
+        "Attention",
+        {"image": _GARMENT, **_PATCH},
+        "Move the pointer over the picture: the patch below it is the [[query]]; dark patches get its weight. Click to "
+        "keep one.",
+    ),
+    Step(
+        "Heads differ",
+        "Each [[layer]] has several [[heads]]. This one, layer 0, head 3, stays close: it places most of its weight on "
+        "the patch itself and on its direct neighbours.",
+        "Attention",
+        {"image": _GARMENT, **_CLOSE, **_PATCH},
+        "Choose layer 2, head 1: it places almost no weight nearby. The mean of the heads would hide both.",
+    ),
+    Step(
+        "Two of anything, side by side",
+        "Layer 2, head 2 on two pictures, under one pointer and in one range of colours. If its weights were a fixed "
+        "layout, the two maps would not differ.",
+        "Compare",
+        _TWO_PICTURES,
+        "Move the pointer over either picture, then put another layer, head, picture or checkpoint on one side.",
+    ),
+    Step(
+        "Does it matter?",
+        "Where weight was placed is not yet what mattered. So the [[attention]] is taken away, and the picture drawn once "
+        "more: what is lost, in decibels of [[PSNR]], is what these weights were good for here.",
+        "Attention",
+        {"image": _GARMENT, "section": "cause"},
+        "Choose single layers, and compare how much each of them is needed.",
+    ),
+)
+
+STORY: tuple[Step, ...] = (
+    Step(
+        "Reconstruct",
+        "A picture goes in, {latent_dim} numbers remain, and from these alone it is drawn again.",
+        "Reconstruct",
+        {"image": _GARMENT},
+    ),
+    Step(
+        "Attention",
+        "On the way, every patch takes in something of the others: dark is where one placed much weight.",
+        "Attention",
+        {"image": _GARMENT, **_PATCH},
+    ),
+    Step(
+        "Close",
+        "Some heads stay close: this one places most of its weight on the patch itself and its neighbours.",
+        "Attention",
+        {"image": _GARMENT, **_CLOSE, **_PATCH},
+    ),
+    Step(
+        "Far",
+        "Others reach past their neighbours: this one places almost no weight nearby.",
+        "Attention",
+        {"image": _GARMENT, **_FAR, **_PATCH},
+    ),
+    Step(
+        "Two pictures",
+        "Another picture, other weights: this head is no fixed layout.",
+        "Compare",
+        _TWO_PICTURES,
+        hides=("choose_part", "choose_b_part"),
+    ),
+    Step(
+        "Taken away",
+        "Take the attention away, and the picture is lost: these weights are used.",
+        "Attention",
+        {"image": _GARMENT, "section": "cause"},
+        hides=("explorer",),
+    ),
+    Step(
+        "Its limits",
+        "A photograph is unlike anything it was trained on: the model fails, and the page says so.",
+        "Reconstruct",
+        {"image": "cat"},
+    ),
+    Step("Your turn", "Which picture shall we try next?", "Reconstruct", {"image": "square-2"}),
+)

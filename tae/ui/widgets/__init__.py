@@ -1,0 +1,8 @@
+"""Controls and drawings that several pages use.
+
+- charts: charts as high as their width asks
+- downloads: download buttons
+- mapchoice: which map: part, layer, head
+- patches: patches chosen on an image
+- player: the player of sequences
+"""

@@ -1,0 +1,10 @@
+"""What runs in a browser without a server: plain JavaScript, no build step.
+
+- component: what the components share
+- explorer: attention that follows the pointer
+- player: sequences, frame by frame
+- patches: an image on which patches are chosen
+- hover: the image of the point under the pointer
+- report: one self-contained HTML file
+- notebook: tae.show for notebooks
+"""

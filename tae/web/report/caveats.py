@@ -1,0 +1,111 @@
+"""What a reader must know before believing a map: sentences for the report, the explorer and the notebook."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tae.analysis.attention import SINK_THRESHOLD, UNIFORM_LIMIT, is_practically_uniform, sinks
+from tae.model.config import ModelConfig
+from tae.web.explorer.payload import Note
+from tae.web.report.view import ReportView
+
+UNTRAINED = Note("UNTRAINED MODEL: random weights. Nothing shown here was learnt.", "error")
+UNKNOWN = Note(
+    "Whether this model was trained is not known here: it was given without its card. Give what load_checkpoint returned."
+)
+NOT_EXPLANATION = Note(
+    "The maps say where weight was placed. They do not say why, nor what it was good for: layers can undo each other, "
+    "values can be near zero, and other weights can give the same output. What a patch or a head is worth shows only "
+    "when it is taken away and the reconstruction is measured."
+)
+ONE_TOKEN = Note(
+    "This model has one token, the whole image. Each attention matrix is 1x1 and its only weight is exactly 1, whatever "
+    "the picture: there is nothing to see, so no heatmap is shown.",
+    "warning",
+)
+
+
+def about_map(
+    weights: np.ndarray, view: ReportView, config: ModelConfig, grid: tuple[int, int], hidden_mass: float
+) -> list[Note]:
+    """What applies to one map (N, N), the one that `view` chooses.
+
+    Args:
+        weights: (N, N).
+        view: Says which map that is, and how it is coloured.
+        config: Of the model.
+        grid: (rows, columns) of patches.
+        hidden_mass: Share of all weight that the choice dropped.
+    """
+    choice, num_tokens = view.choice, len(weights)
+    title = choice.title(config)
+    strong, plain = [], []  # what makes the map look other than it is; what to know of it
+    if choice.head == "spread":
+        plain.append(f"{title}: a standard deviation. It shows where the heads differ, and is no weight.")
+    else:
+        if is_practically_uniform(weights):
+            strong.append(f"{title}: practically uniform, no weight reaches {UNIFORM_LIMIT} x uniform.")
+        tokens, mass = sinks(weights)
+        if len(tokens):
+            strong.append(f"{title}: {_sinks(tokens.tolist(), mass, grid)}")
+    if choice.discard:
+        strong.append(f"{title}: what was dropped is {hidden_mass:.0%} of all weight.")
+    if view.range == "own":
+        strong.append(
+            "Colours end at the largest weight of this map alone: a faint pattern looks strong, and maps cannot be "
+            "compared by their colours."
+        )
+    if num_tokens > config.head_dim:
+        plain.append(
+            f"N {num_tokens} > head_dim {config.head_dim}: attention weights are not determined by what a layer "
+            "computes, other weights could give the same output (Brunner 2020, On identifiability in transformers)."
+        )
+    if choice.weighting == "values":
+        plain.append(
+            "Weights are multiplied by the length of the value vector that each moves (Kobayashi 2020), and rows made to "
+            "sum to 1 again."
+        )
+    if choice.head in ("max", "min"):
+        plain.append(f"{title}: rows were made to sum to 1 again, so these are no head's own weights.")
+    if choice.layer == "rollout":
+        plain.append(
+            "Rollout (Abnar & Zuidema 2020) chains the layers as if half of each one's flow went through its residual "
+            "connection; it knows nothing of values and MLPs."
+        )
+    return [*(Note(text, "warning") for text in strong), *map(Note, plain)]
+
+
+def about_picture(fit_notes: Sequence[str], worse_than: float | None) -> list[Note]:
+    """What applies to the picture itself.
+
+    Args:
+        fit_notes: What was done to its size.
+        worse_than: Share in percent of test images that are reconstructed better; None where the card has no figures.
+    """
+    notes = []
+    if fit_notes:
+        notes.append(
+            Note(
+                f"The model did not see the picture as it came: {'; '.join(fit_notes)}. All maps belong to what it saw."
+            )
+        )
+    if worse_than is not None and worse_than >= 95:
+        share = "all" if worse_than > 99.5 else f"{worse_than:.0f} %"
+        notes.append(
+            Note(
+                f"Reconstructed worse than {share} of the checkpoint's test images: this picture is unlike what the model "
+                "was trained on, and its maps are those of a model that fails on it.",
+                "warning",
+            )
+        )
+    return notes
+
+
+def _sinks(tokens: Sequence[int], mass: float, grid: tuple[int, int]) -> str:
+    places = ", ".join("row {} column {}".format(*divmod(token, grid[1])) for token in tokens[:8])
+    more = f" and {len(tokens) - 8} more" if len(tokens) > 8 else ""
+    sinks_take, they_receive = ("sinks take", "They receive") if len(tokens) > 1 else ("sink takes", "It receives")
+    return (
+        f"{len(tokens)} attention {sinks_take} {mass:.0%} of all weight, {places}{more}. {they_receive} more than "
+        f"{SINK_THRESHOLD:g} x uniform, averaged over all queries; such patches often draw weight whatever they show."
+    )

@@ -1,0 +1,270 @@
+"""What a report says of one picture, in numbers: reconstruction, chosen map, all heads, measures, and the explorer."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tae.analysis.attention import UNIFORM_LIMIT, each_head, each_layer, recomputation_errors
+from tae.analysis.causal import Verdict, foreground_tokens, quick_necessity, verdict
+from tae.analysis.heads import head_statistics, uniform_statistics
+from tae.analysis.maps import MapChoice, all_choices, colour_tops, compute, compute_map
+from tae.data.demo import DemoSource
+from tae.data.encode import encode_png
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import PARTS, ModelConfig
+from tae.model.metrics import Quality, measure
+from tae.plots import METRICS, block_max, worse_than
+from tae.plots.export.heads import overview_cell
+from tae.store.checkpoint import Loaded
+from tae.web.explorer.payload import Note, Payload, View, map_bytes, payload, side
+from tae.web.report.caveats import about_map, about_picture
+from tae.web.report.view import ReportPicture, ReportView
+
+MAX_MAP_BYTES = 10**9
+"""Of one float32 map: what a picture with more patches takes is refused."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Where weight was placed for one picture.
+
+    Attributes:
+        weights: (N, N) float32, the chosen map.
+        grid: (rows, columns) of patches.
+        query: Token number of the chosen patch.
+        tops: {"shared": ..., "full": ...} ends of the colour range in x uniform.
+        top: End of the colours for the chosen map.
+        errors: {part: largest difference of recomputed weights @ V from the fused output, for each layer}.
+        notes: What to mind of the chosen map.
+        heads: {part: (L, heads, n, n)} every head's map in x uniform, at most so fine as it is drawn.
+        merged: How many patches one of the n cells stands for, a side.
+        measures: {part: {name of `tae.analysis.heads.MEASURES`: (L, heads)}}.
+        uniform: {name: value} of uniform attention.
+    """
+
+    weights: np.ndarray
+    grid: tuple[int, int]
+    query: int
+    tops: dict[str, float]
+    top: float
+    errors: dict[str, list[float]]
+    notes: list[Note]
+    heads: dict[str, np.ndarray]
+    merged: int
+    measures: dict[str, dict[str, np.ndarray]]
+    uniform: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """One picture through one model.
+
+    Attributes:
+        picture: As it was given.
+        recon: (H, W) float32 in [0, 1].
+        quality: How far the two are apart.
+        worse_than: {metric: share in percent of test images that did better}; empty where the card has no figures.
+        notes: What to mind of the picture.
+        attention: None where the image is one token.
+    """
+
+    picture: ReportPicture
+    recon: np.ndarray
+    quality: Quality
+    worse_than: dict[str, float]
+    notes: list[Note]
+    attention: Attention | None
+
+
+@torch.no_grad()
+def find(loaded: Loaded, picture: ReportPicture, view: ReportView) -> Findings:
+    """Run one picture through the model.
+
+    Raises:
+        ValueError: If the model has no such map, or the maps would take too much memory.
+    """
+    model, image = loaded.model, as_batch(picture.fitted.pixels)
+    height, width = picture.fitted.pixels.shape
+    grid = model.config.grid_for(width)
+    num_tokens = grid[0] * grid[1]
+    if 4 * num_tokens**2 > MAX_MAP_BYTES:
+        raise ValueError(
+            f"a map must take at most {MAX_MAP_BYTES / 1e9:g} GB, got {4 * num_tokens**2 / 1e9:.2g} GB for {num_tokens} "
+            f"patches of a picture of {width}x{height}; take a narrower picture, or a model with larger patches"
+        )
+    recon = model(image)[0].clamp(0, 1)[0, 0].numpy()
+    quality = measure(picture.fitted.pixels, recon)
+    places = _places(loaded, quality)
+    notes = about_picture(picture.fitted.notes, places.get("psnr"))
+    attention = None if num_tokens == 1 else _attend(model, image, grid, view)
+    return Findings(picture, recon, quality, places, notes, attention)
+
+
+def held_out(loaded: Loaded) -> dict[str, np.ndarray]:
+    """{metric: (101,)} over the checkpoint's held-out images; empty where it is untrained or its card has none."""
+    if not loaded.card.is_trained:
+        return {}
+    percentiles = loaded.card.metrics.get("percentiles", {})
+    return {name: np.array(percentiles[name]) for name in METRICS if len(percentiles.get(name, [])) == 101}
+
+
+def explorable(
+    model: TransformerAutoencoder,
+    picture: ReportPicture,
+    view: ReportView,
+    query: int,
+    tops: dict[str, float],
+    notes: list[Note],
+    status: dict[str, str],
+    budget: int,
+) -> tuple[Payload, list[str]]:
+    """The explorer's data with as many maps as fit, for a page that cannot ask for more.
+
+    Args:
+        model: The autoencoder, in evaluation mode.
+        picture: What it sees.
+        view: How it opens.
+        query: Token number.
+        tops: {"shared": ..., "full": ...} in x uniform.
+        notes: Stand above the picture.
+        status: {"encoder": ..., "encoder/0": ...} texts below it.
+        budget: Bytes of the data as JSON. The map on display goes in any case.
+
+    Returns:
+        The payload, and the names of the maps that were left out.
+    """
+    pixels = picture.fitted.pixels
+    grid = model.config.grid_for(pixels.shape[1])
+    choice = view.choice
+    names = [one.name for part in PARTS for one in all_choices(model.config, part)]
+    left = 3 * (budget - 3000 - len(encode_png(pixels)) * 4 // 3 - 30 * len(names)) // 4  # base64: a third more
+    chosen = sorted(names, key=lambda name: _rank(name, choice))[: max(1, left // (map_bytes(grid) + 120))]
+
+    def map_of(name: str) -> np.ndarray:
+        return compute_map(model, as_batch(pixels), MapChoice.named(name, choice.weighting, choice.discard)).numpy()
+
+    digest = hashlib.sha256(f"{pixels.shape}{choice.weighting}{choice.discard}".encode() + pixels.tobytes())
+    one = side(
+        title=picture.title,
+        image=pixels,
+        grid=grid,
+        patch_size=model.config.tile_size[0],
+        maps={name: map_of(name) for name in chosen},
+        names=names,
+        digest=digest.hexdigest(),
+    )
+    part, layer, head = choice.name.split("/")
+    opens = View(part=part, layer=layer, head=head, query=query, direction=view.direction, range=view.range)
+    return payload([one], opens, tops, notes, status), [name for name in names if name not in chosen]
+
+
+def statuses(config: ModelConfig, errors: dict[str, list[float]]) -> dict[str, str]:
+    """What the explorer says below the maps of each part and layer."""
+    found = {}
+    for part, of_layers in errors.items():
+        found[part] = f"head_dim {config.head_dim}"
+        for layer, error in [("average", max(of_layers)), ("rollout", max(of_layers)), *enumerate(of_layers)]:
+            found[f"{part}/{layer}"] = differs(error)
+    return found
+
+
+def differs(error: float) -> str:
+    return f"recomputed weights @ V differ from the fused output by at most {error:.1e}"
+
+
+def errors_of_parts(model: TransformerAutoencoder, pixels: np.ndarray) -> dict[str, list[float]]:
+    """{part: `tae.analysis.attention.recomputation_errors`}."""
+    image = as_batch(pixels)
+    return {part: recomputation_errors(model, image, part) for part in PARTS}
+
+
+def query_of(view: ReportView, weights: np.ndarray, foreground: np.ndarray) -> int:
+    """The patch to open with: the one asked for, else the one on the foreground that spreads its weight least.
+
+    Args:
+        view: Asks for one, or for none.
+        weights: (N, N).
+        foreground: Token numbers (T,); all are looked at where there is none.
+    """
+    if view.query is not None and view.query < len(weights):
+        return view.query
+    candidates = foreground if len(foreground) else np.arange(len(weights))
+    return int(candidates[weights[candidates].max(axis=1).argmax()])
+
+
+def _attend(model: TransformerAutoencoder, image: Tensor, grid: tuple[int, int], view: ReportView) -> Attention:
+    config, choice = model.config, view.choice
+    computed = compute(model, image, choice)
+    weights = computed.weights.numpy()
+    tops = colour_tops(model, image, choice.weighting)
+    own_top = max(UNIFORM_LIMIT, float(weights.max()) * len(weights))
+    max_cells = overview_cell(max(map(config.num_layers, PARTS)), config.num_heads)
+    return Attention(
+        weights=weights,
+        grid=grid,
+        query=query_of(view, weights, foreground_tokens(image, config).numpy()),
+        tops=tops,
+        top=own_top if view.range == "own" else tops[view.range],
+        errors=errors_of_parts(model, image[0, 0].numpy()),
+        notes=about_map(weights, view, config, grid, computed.hidden_mass),
+        heads={part: small_heads(model, image, part, choice.weighting, max_cells) for part in PARTS},
+        merged=-(-len(weights) // max_cells),
+        measures={part: head_statistics(model, image, part) for part in PARTS},
+        uniform=uniform_statistics(config, image),
+    )
+
+
+def small_heads(model: TransformerAutoencoder, image: Tensor, part: str, weighting: str, max_cells: int) -> np.ndarray:
+    """Every head's map (L, heads, n, n) float32 in x uniform, of blocks the strongest, n at most `max_cells`."""
+    return np.array(
+        [
+            [
+                block_max(one[0].numpy() * one.shape[-1], max_cells)[0]
+                for one in each_head(block, tokens, mask, weighting)
+            ]
+            for block, tokens, mask in each_layer(model, image, part)
+        ],
+        np.float32,
+    )
+
+
+def _places(loaded: Loaded, quality: Quality) -> dict[str, float]:
+    found = {}
+    for metric, percentiles in held_out(loaded).items():
+        value = getattr(quality, metric)
+        if np.isfinite(value):
+            found[metric] = worse_than(percentiles, value, METRICS[metric][2])
+    return found
+
+
+def _rank(name: str, choice: MapChoice) -> int:
+    """Which maps go first where not all fit."""
+    part, layer, head = name.split("/")
+    if name == choice.name:
+        return 0
+    is_other_part = part != choice.part
+    if head == "mean":
+        return 1 + is_other_part
+    if layer == choice.layer:
+        return 3 + is_other_part
+    return 5 + is_other_part + 2 * (not head.isdecimal())
+
+
+def verdicts_on(model: TransformerAutoencoder, pictures: Sequence[np.ndarray]) -> list[Verdict]:
+    """Whether the attention of encoder and decoder is needed, on these pictures, (H, W) in [0, 1]; demo test images lend theirs.
+
+    Where `python -m tae.causal` has left a study, that tells more: it is over many images.
+    """
+    source = DemoSource(model.config.input_size, model.config.max_width)
+    images = map(as_batch, pictures)
+    found = quick_necessity(model, ((image, source.test_at(image.shape[3], 1, image)) for image in images))
+    return [verdict(found, part) for part in PARTS]
+
+
+def as_batch(pixels: np.ndarray) -> Tensor:
+    """(1, 1, H, W) float32 of one picture (H, W)."""
+    return torch.from_numpy(np.array(pixels, np.float32))[None, None]

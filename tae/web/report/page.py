@@ -1,0 +1,466 @@
+"""The report as HTML: one file, no request, nothing of a stranger's that is not escaped."""
+
+import base64
+import html
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tae.analysis.causal import Verdict
+from tae.analysis.heads import Spread
+from tae.data.encode import encode_png
+from tae.data.fit import FIT_MODES
+from tae.model.config import size_in_words
+from tae.plots import ERROR_COLOURS, METRICS, Quantity
+from tae.plots.export import figures, render, tables
+from tae.plots.export.heads import measures_figure, overview_figure
+from tae.store.checkpoint import Loaded
+from tae.store.names import plain_text
+from tae.web.explorer import standalone
+from tae.web.explorer.payload import Note
+from tae.web.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNTRAINED
+from tae.web.report.findings import Attention, Findings, differs, explorable, find, held_out, statuses
+from tae.web.report.view import DIRECTIONS, RANGES, ReportPicture, ReportView
+
+PICTURE_BYTES = 4_800_000
+"""Of one picture: what its figures leave of it is filled with maps for the explorer."""
+REPORT_BYTES = 40_000_000
+"""Of all pictures together: where there are many, each has fewer maps."""
+MAX_PICTURES = 50
+FINER = {"psnr": "{:.2f} dB"}
+"""A file that is kept says a digit more than the page."""
+
+
+def report(
+    loaded: Loaded,
+    pictures: Sequence[ReportPicture],
+    view: ReportView | None = None,
+    *,
+    checkpoint_file: str = "",
+    left_out: Sequence[tuple[str, str]] = (),
+    spreads: Mapping[str, Spread] | None = None,
+    verdicts: Sequence[Verdict] = (),
+    made: datetime | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> bytes:
+    """Run pictures through a model and write all that a colleague needs to look at its attention.
+
+    Args:
+        loaded: The checkpoint, on the CPU.
+        pictures: At least one, at most `MAX_PICTURES`, of the model's size.
+        view: The map and patch shown first, and as figures; None: the average of the encoder's layers.
+        checkpoint_file: Name of its file.
+        left_out: (name, reason) of pictures that could not be read.
+        spreads: {part: the measures of test images}, drawn behind the picture's own.
+        verdicts: Whether the attention of a part is needed; those that say that its maps tell little stand at the top.
+        made: When; None: now.
+        progress: Called with (pictures done, pictures in all).
+
+    Returns:
+        A UTF-8 HTML file: under 5 MB for one picture of up to 1024 patches.
+
+    Raises:
+        ValueError: If the number of pictures, the view or a picture's size does not fit.
+    """
+    if not 1 <= len(pictures) <= MAX_PICTURES:
+        raise ValueError(f"pictures must be from 1 to {MAX_PICTURES} in one report, got {len(pictures)}")
+    view = view or ReportView()
+    view.choice.check(loaded.model.config)
+    share = min(PICTURE_BYTES, REPORT_BYTES // len(pictures))
+    sections, explorers = [], []
+    for number, picture in enumerate(pictures):
+        found = find(loaded, picture, view)
+        before, after = _picture(loaded, found, view, number, spreads or {})
+        explorer = ""
+        if found.attention is not None:
+            element_id = f"explorer-{number + 1}"
+            budget = share - len(before.encode()) - len(after.encode())
+            explorer = _explorer(loaded, found, found.attention, view, element_id, budget)
+            explorers.append(element_id)
+        sections.append(before + explorer + after)
+        if progress:
+            progress(number + 1, len(pictures))
+    return _page(loaded, pictures, sections, explorers, view, checkpoint_file, left_out, verdicts, made).encode()
+
+
+def _page(
+    loaded: Loaded,
+    pictures: Sequence[ReportPicture],
+    sections: Sequence[str],
+    explorers: Sequence[str],
+    view: ReportView,
+    checkpoint_file: str,
+    left_out: Sequence[tuple[str, str]],
+    verdicts: Sequence[Verdict],
+    made: datetime | None,
+) -> str:
+    script = standalone.script_text(explorers) if explorers else ""
+    sources = f"script-src {standalone.script_hash(script)}; " if explorers else ""
+    policy = (
+        f"default-src 'none'; {sources}img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    )
+    shown = _text(pictures[0].title) if len(pictures) == 1 else f"{len(pictures)} pictures"
+    title = f"Where attention was placed: {shown}"
+    when = (made or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M %Z").strip()
+    little = [Note(verdict.sentence, "warning") for verdict in verdicts if verdict.tells_little]
+    notes = [*([] if loaded.card.is_trained else [UNTRAINED]), *little, NOT_EXPLANATION]
+    contents = ""
+    if len(pictures) > 1:
+        items = "".join(f'<li><a href="#picture-{n}">{_text(one.title)}</a></li>' for n, one in enumerate(pictures, 1))
+        contents = f'<nav aria-labelledby="contents"><h2 id="contents">Contents</h2><ol>{items}</ol></nav>\n'
+    if left_out:
+        items = "".join(f"<li>{_text(name)}: {_text(reason, 300)}</li>" for name, reason in left_out)
+        contents += f"<section><h2>Left out</h2><p>These could not be read:</p><ul>{items}</ul></section>\n"
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>{title}</title>
+<style>{_style()}</style>
+{standalone.style_tag() if explorers else ""}</head>
+<body>
+<main>
+<header>
+<h1>{title}</h1>
+<p class="about">Model {_text(loaded.card.name)}, made {when}. This file is complete: it asks for nothing from anywhere.</p>
+</header>
+{notes_html(notes)}{contents}{"".join(sections)}
+<section id="model">
+<h2>The model</h2>
+{_pairs(_about_model(loaded, checkpoint_file))}
+</section>
+<section id="settings">
+<h2>Settings of this report</h2>
+{_pairs(_about_view(loaded, view))}
+</section>
+</main>
+{standalone.script_tag(script) if explorers else ""}</body>
+</html>
+"""
+
+
+def _picture(
+    loaded: Loaded, found: Findings, view: ReportView, number: int, spreads: Mapping[str, Spread]
+) -> tuple[str, str]:
+    """A picture's section, before and after the explorer."""
+    picture = found.picture
+    height, width = picture.fitted.pixels.shape
+    facts = [f"{width}x{height} pixels as the model sees it", *picture.origin, *picture.fitted.notes]
+    if picture.fitted.notes:
+        facts.append(f"how pictures come to the model's size: {FIT_MODES[picture.fit].lower()}")
+    before = f"""<section class="picture" id="picture-{number + 1}">
+<h2>{_text(picture.title)}</h2>
+<p class="about">{"; ".join(_text(fact, 400).rstrip(".") for fact in facts)}.</p>
+{notes_html(found.notes)}
+<h3>Image, reconstruction, error</h3>
+{_reconstruction(loaded, found)}
+{_metrics(loaded, found)}
+"""
+    if found.attention is None:
+        return before + notes_html([ONE_TOKEN]) + "</section>\n", ""
+    after = _chosen_view(loaded, found, found.attention, view)
+    after += _overview(loaded, found, found.attention, view)
+    after += _measures(loaded, found, found.attention, spreads)
+    return before, after + "</section>\n"
+
+
+def _reconstruction(loaded: Loaded, found: Findings) -> str:
+    image, recon = found.picture.fitted.pixels, found.recon
+    error = recon - image
+    limit = max(float(np.abs(error).max()), 0.05)
+    coloured = np.round(255 * render.ERROR_MAP((error / limit + 1) / 2)[..., :3]).astype(np.uint8)
+    untrained = "" if loaded.card.is_trained else "UNTRAINED MODEL. "
+    legend = (
+        f'<span class="bar" style="background: linear-gradient(to right, {", ".join(ERROR_COLOURS)})"></span>'
+        f"<span>-{limit:.2f} too dark</span><span>0</span><span>too light +{limit:.2f}</span>"
+    )
+    drawn = [
+        (image, "The image as the model saw it", "Image, as the model saw it"),
+        (
+            recon,
+            "The reconstruction",
+            f"{untrained}Reconstruction, drawn from {loaded.model.config.latent_dim} numbers",
+        ),
+        (coloured, "Signed error on colours centred on zero", "Error, reconstruction - image"),
+    ]
+    cells = [
+        f'<figure><img class="pixels" src="{_png(encode_png(pixels))}" alt="{alt}"><figcaption>{caption}</figcaption>'
+        + (f'<div class="legend">{legend}</div>' if pixels is coloured else "")
+        + "</figure>"
+        for pixels, alt, caption in drawn
+    ]
+    wide = " wide" if image.shape[1] > 2 * image.shape[0] else ""
+    return f'<div class="three{wide}">{"".join(cells)}</div>\n'
+
+
+def _metrics(loaded: Loaded, found: Findings) -> str:
+    percentiles = held_out(loaded)
+    count = loaded.card.metrics.get("count")
+    rows = []
+    for metric, (label, pattern, _, meaning) in METRICS.items():
+        pattern = FINER.get(metric, pattern)
+        value = getattr(found.quality, metric)
+        place = "no test figures in the card"
+        if metric in found.worse_than:
+            worse = found.worse_than[metric]
+            place = f"better than {100 - worse:.0f} % (median {pattern.format(percentiles[metric][50])})"
+        rows.append([label, pattern.format(value) if np.isfinite(value) else "-", place, meaning])
+    images = f"the {count} test images" if isinstance(count, int) and percentiles else "the checkpoint's test images"
+    return _table(["Measure", "This picture", f"Among {images}", "What it is"], rows)
+
+
+def _explorer(
+    loaded: Loaded, found: Findings, attention: Attention, view: ReportView, element_id: str, budget: int
+) -> str:
+    config = loaded.model.config
+    notes = ([] if loaded.card.is_trained else [UNTRAINED]) + _of_the_maps(view)
+    made, missing = explorable(
+        loaded.model,
+        found.picture,
+        view,
+        attention.query,
+        attention.tops,
+        notes,
+        statuses(config, attention.errors),
+        budget,
+    )
+    said, here = "", [entry["name"] for entry in made["maps"]]
+    if missing:
+        are_few = len(here) < len(missing)
+        listed = f"In this file: {_listed(here)}." if are_few else f"Left out: {_listed(missing)}."
+        said = (
+            f"<p>{len(here)} of {len(here) + len(missing)} maps are in this file, so that it stays small; the others are "
+            f"greyed in the lists. {listed}</p>"
+        )
+    return (
+        "<h3>Explore</h3>\n<p>Move the pointer over the picture: the colours show where the patch under it places "
+        "weight. Click to pin a patch. Keys are listed below the picture.</p>\n"
+        f'<noscript><p>The explorer needs JavaScript; the figures below do not.</p></noscript>\n<div class="explorer">'
+        f"{standalone.fragment(made, element_id).html}</div>\n{said}\n"
+    )
+
+
+def _of_the_maps(view: ReportView) -> list[Note]:
+    """What holds for each map of the explorer, not only for the one that it opens with."""
+    notes = []
+    if view.choice.weighting == "values":
+        notes.append(
+            Note("All maps here: weights times the length of the value vector that each moves; rows sum to 1.")
+        )
+    if view.choice.discard:
+        notes.append(Note(f"Rollouts here: the smallest {view.choice.discard:.0%} of each row were dropped."))
+    return notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "decoder/0/max, decoder/0/min" as "decoder layer 0: max, min"."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        part, layer, head = name.split("/")
+        where = f"{part} {'layer ' * layer.isdecimal()}{layer}"
+        groups.setdefault(where, []).append(f"head {head}" if head.isdecimal() else head)
+    return "; ".join(f"{where}: {', '.join(heads)}" for where, heads in groups.items())
+
+
+def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: ReportView) -> str:
+    config, choice = loaded.model.config, view.choice
+    untrained = not loaded.card.is_trained
+    title = choice.title(config)
+    quantity: Quantity = "spread" if choice.head == "spread" else "weight"
+    row, column = divmod(attention.query, attention.grid[1])
+    num_tokens = len(attention.weights)
+    low, high = (float(end) * num_tokens for end in (attention.weights.min(), attention.weights.max()))
+    of_layers = attention.errors[choice.part]
+    error = of_layers[int(choice.layer)] if choice.layer.isdecimal() else max(of_layers)
+    status = (
+        f"{title}; query patch {attention.query} (row {row}, column {column}); N {num_tokens}; head_dim "
+        f"{config.head_dim}; {low:.2g} to {high:.3g} x uniform, colours to {attention.top:.3g} ({RANGES[view.range]}); "
+        f"{differs(error)}; drawn patch by patch, not smoothed"
+    )
+    short = f"{_plain(found.picture.title)} · {_plain(loaded.card.name)} · {title} · colours to {attention.top:.3g}"
+    direction = DIRECTIONS[view.direction]
+    weights = attention.weights[:, attention.query] if view.direction == "to" else attention.weights[attention.query]
+    on_image = figures.patch_figure(
+        found.picture.fitted.pixels,
+        weights,
+        attention.grid,
+        config.tile_size[0],
+        attention.query,
+        f"{direction} · query patch {attention.query} (row {row}, column {column}) · {short}",
+        attention.top,
+        "png",
+        untrained,
+        quantity,
+    )
+    heatmap = figures.attention_figure(
+        attention.weights, attention.grid, short, attention.top, "png", untrained, quantity
+    )
+    drawn = _figure(on_image, f"The picture with the weights of patch {attention.query} over it: {title}", direction)
+    drawn += _figure(
+        heatmap, f"Attention map, rows query, columns key: {title}", "Rows: query, columns: key; dark = high", 640
+    )
+    mind = "<h4>What to mind</h4>\n" + notes_html(attention.notes) if attention.notes else ""
+    return f'<h3>{title}</h3>\n{drawn}<p class="status">{status}.</p>\n{mind}'
+
+
+def _overview(loaded: Loaded, found: Findings, attention: Attention, view: ReportView) -> str:
+    drawn, top = "", attention.tops["shared"]
+    values = ", weighted by value norms" if view.choice.weighting == "values" else ""
+    for part, cells in attention.heads.items():
+        caption = f"{part.capitalize()}, every layer and head{values}"
+        png = overview_figure(
+            cells,
+            f"{_plain(found.picture.title)} · {_plain(loaded.card.name)} · {caption} · N {len(attention.weights)} · "
+            f"colours to {top:.3g} x uniform",
+            top,
+            "png",
+            not loaded.card.is_trained,
+            attention.merged,
+        )
+        drawn += _figure(png, f"Attention maps of all heads and layers of the {part}", caption)
+    return (
+        f'<h3>All layers and heads</h3>\n{drawn}<p class="status">Rows: layers, columns: heads; in each map rows are '
+        f"queries and columns keys. One colour range for all, 0 to {top:.3g} x uniform, where 99.5 % of the weights of "
+        "the strongest layer end; what is stronger looks as dark. Drawn patch by patch, not smoothed.</p>\n"
+    )
+
+
+def _measures(loaded: Loaded, found: Findings, attention: Attention, spreads: Mapping[str, Spread]) -> str:
+    drawn = ""
+    for part, own in attention.measures.items():
+        spread = spreads.get(part)
+        behind = f", behind it {spread.num_images} test images" if spread else ""
+        svg = measures_figure(
+            own,
+            attention.uniform,
+            f"{_plain(found.picture.title)} · {_plain(loaded.card.name)} · {part.capitalize()}",
+            "svg",
+            not loaded.card.is_trained,
+            spread,
+        )
+        caption = f"{part.capitalize()}: each measure over the layers{behind}"
+        drawn += _figure(svg, f"Measures of the heads over the layers of the {part}", caption, 1072, "svg+xml")
+    return f"<h3>Layers and heads in numbers</h3>\n{drawn}"
+
+
+def _about_model(loaded: Loaded, checkpoint_file: str) -> list[tuple[str, str]]:
+    config, card = loaded.model.config, loaded.card
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    patch = "one token, the whole image" if config.patch_size is None else f"{config.patch_size} pixels a side"
+    rows = [
+        ("Name", card.name),
+        ("File", checkpoint_file or "not known here"),
+        ("SHA-256 of the file" if loaded.size_bytes else "SHA-256 of the config", loaded.digest),
+        ("Preset", config.preset or "none, a shape of its own"),
+        ("Image size, width x height", size_in_words(config.input_size)),
+        ("Patch", patch),
+        ("Layers", f"{config.encoder_layers} in the encoder, {config.decoder_layers} in the decoder"),
+        ("Heads", f"{config.num_heads} in each layer, head_dim {config.head_dim}"),
+        ("Latent", f"{config.latent_dim} numbers for an image"),
+        ("Parameters", f"{parameters:,}"),
+        ("Trained", "yes" if card.is_trained else "NO: random weights"),
+        ("Training data", card.data or "not said in its card"),
+        ("Licence of the data", card.licence or "not said in its card"),
+    ]
+    named = {"steps": "Training steps", "command": "Training command", "hardware": "Trained on"}
+    rows += [(label, str(card.training[name])) for name, label in named.items() if name in card.training]
+    psnr, count = card.metrics.get("psnr"), card.metrics.get("count")
+    if isinstance(psnr, (int, float)):
+        rows.append(("Test PSNR", f"{psnr:.2f} dB" + (f", mean of {count} images" if count else "")))
+    if card.notes:
+        rows.append(("Notes", card.notes))
+    return rows
+
+
+def _about_view(loaded: Loaded, view: ReportView) -> list[tuple[str, str]]:
+    choice = view.choice
+    return [
+        ("Map shown first", choice.title(loaded.model.config)),
+        ("Part, layer, head", choice.name),
+        ("Weighting", {"weights": "attention weights", "values": "weights times value norms"}[choice.weighting]),
+        ("Dropped for rollout", f"{choice.discard:.0%} of each row" if choice.discard else "nothing"),
+        (
+            "Query",
+            "the patch of the foreground that has the strongest weight"
+            if view.query is None
+            else f"patch {view.query}",
+        ),
+        ("Direction", DIRECTIONS[view.direction]),
+        ("Colour range", RANGES[view.range]),
+        (
+            "Unit",
+            "x uniform: a weight times the number of patches N; 1 is what each would get if all were treated alike",
+        ),
+        ("Software", f"Python {platform.python_version()}, PyTorch {torch.__version__}, NumPy {np.__version__}"),
+    ]
+
+
+def notes_page(notes: Sequence[Note], title: str) -> str:
+    """A page that holds nothing but sentences, for what has no maps."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{_text(title)}</title>
+<style>{_style()}</style>
+</head>
+<body>
+{notes_html(notes)}</body>
+</html>
+"""
+
+
+def notes_html(notes: Sequence[Note]) -> str:
+    return "".join(f'<p class="note {note.severity}">{_text(note.text, 2000)}</p>\n' for note in notes)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    first = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
+    lines = "".join(
+        f'<tr><th scope="row">{_text(row[0])}</th>'
+        + "".join(f"<td>{_text(cell, 300)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{first}</tr></thead><tbody>{lines}</tbody></table></div>\n'
+
+
+def _pairs(rows: Sequence[tuple[str, str]]) -> str:
+    lines = "".join(f'<tr><th scope="row">{_text(name)}</th><td>{_text(value, 4000)}</td></tr>' for name, value in rows)
+    return f'<table class="pairs"><tbody>{lines}</tbody></table>\n'
+
+
+def _figure(data: bytes, alt: str, caption: str, width: int = 880, kind: str = "png") -> str:
+    source = _png(tables.smaller_png(data)) if kind == "png" else _uri(data, kind)
+    picture = f'<img src="{source}" alt="{_text(alt, 300)}">'
+    said = f"<figcaption>{_text(caption, 300)}</figcaption>"
+    return f'<figure class="paper" style="max-width: {width}px">{picture}{said}</figure>\n'
+
+
+def _style() -> str:
+    return Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+
+
+def _png(data: bytes) -> str:
+    return _uri(data, "png")
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _plain(text: str) -> str:
+    return plain_text(text, 120)
+
+
+def _text(text: str, limit: int = 120) -> str:
+    """A stranger's text as HTML that shows it as it stands."""
+    return html.escape(plain_text(text, limit))

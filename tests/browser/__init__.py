@@ -1,0 +1,237 @@
+"""A running app and a real Chromium, for the browser tests and for the README's pictures.
+
+    python -m tests.browser
+
+takes those pictures: `tests/screenshots/*.png`; for one of them it trains for some minutes.
+"""
+
+import base64
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlparse
+
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Dialog,
+    Download,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
+
+from tae.training import runs
+from tae.training.config import TrainConfig
+from tests import ROOT
+
+expect.set_options(timeout=20_000)  # a machine under load is slow, not wrong
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""The first draws the same pages with three fifths of the processor time: it has no window, and nothing around the page."""
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+OFFERED = ("tae_tour", "offered")
+"""The cookie of a visitor to whom the tour has been offered."""
+LOOKS = ((1400, "light"), (800, "dark"))
+"""Widths of the window in pixels, and themes, in which every page must fit."""
+PROBES = ("_stcore/health", "_stcore/host-config")
+"""Streamlit itself asks for these below each page's own address first, and gets a 404."""
+
+
+@contextmanager
+def running_app(script: str = "app.py", **environment: str) -> Iterator[str]:
+    """The app, or another script, on a free port of this machine, with these environment variables besides; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true", f"--server.port={port}"]
+    server = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            if server.poll() is not None:
+                raise RuntimeError(f"the app ended with code {server.returncode}; command: {' '.join(command)}")
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        try:
+            browser.new_context()  # the one that `sessions` shares
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterator[Callable[..., Page]]:
+    """Opens paths of the app, each in a session of its own; at the end, whatever went wrong on any of the pages fails.
+
+    Pages share a context, so that a browser reads the app's scripts once; afterwards it is as if nobody had been there. What
+    only a context can be told (touch, reduced motion) gets one of its own.
+    """
+    shared, contexts = browser.contexts[0], []
+    wrong: list[str] = []
+
+    def note_console(message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.location.get("url", "").endswith(PROBES):
+            wrong.append(f"console: {message.text} {message.location}")
+
+    def note_request(request: Request) -> None:
+        if not request.url.startswith((address, "data:", "blob:")):
+            wrong.append(f"foreign request: {request.url}")
+
+    def note_dialog(dialog: Dialog) -> None:
+        wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def open_page(
+        path: str = "/",
+        width: int = 1400,
+        height: int = window_height,
+        scheme: Literal["light", "dark"] = "light",
+        wait: bool = True,
+        **settings: Any,
+    ) -> Page:
+        if settings:
+            contexts.append(browser.new_context(**settings))
+        page = (contexts[-1] if settings else shared).new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)
+        page.on("console", note_console)
+        page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
+        page.on("request", note_request)
+        page.on("dialog", note_dialog)
+        page.goto(address + path)
+        if wait:
+            settle(page)
+        return page
+
+    yield open_page
+    for page in [page for context in (shared, *contexts) for page in context.pages]:
+        if "Traceback" in page.content() or page.get_by_test_id("stException").count():
+            wrong.append(f"traceback on {page.url}")
+        page.evaluate("localStorage.clear(), sessionStorage.clear()")
+        page.close()
+    shared.clear_cookies()
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+def settle(page: Page) -> None:
+    """Wait until the page's script has run to its end and what it drew has been painted."""
+    page.locator("h1").first.wait_for(timeout=90_000)
+    page.wait_for_function(
+        """() => document.querySelector('[data-testid="stApp"]')?.getAttribute('data-test-script-state') === 'notRunning'
+            && !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]')
+            && [...document.images].every(image => image.complete)""",
+        timeout=90_000,
+    )
+    for plot in page.locator('[data-testid="stPlotlyChart"]:visible').all():  # others are on their way out
+        plot.locator(".main-svg").first.wait_for(timeout=30_000)
+    page.wait_for_timeout(400)  # Plotly paints heatmaps one frame after their frame is there
+
+
+def drop(page: Page, *files: tuple[str, bytes]) -> None:
+    """Drag files in: what a browser sends when they are let go over the drop zone."""
+    listed = [{"name": name, "data": base64.b64encode(content).decode()} for name, content in files]
+    transfer = page.evaluate_handle(
+        """files => {
+            const transfer = new DataTransfer();
+            for (const {name, data} of files) {
+                const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+                transfer.items.add(new File([bytes], name));
+            }
+            return transfer;
+        }""",
+        listed,
+    )
+    zone = page.locator('[data-testid="stFileUploaderDropzone"]')
+    for event in ("dragenter", "dragover", "drop"):
+        zone.dispatch_event(event, {"dataTransfer": transfer})
+    page.wait_for_timeout(1500)
+    settle(page)
+
+
+def saved(page: Page, label: str) -> tuple[str, bytes]:
+    """Click a download, the first one of that label; its suggested name and its bytes."""
+    with page.expect_download(timeout=90_000) as waiting:
+        page.get_by_role("button", name=label).first.click()
+    download: Download = waiting.value
+    return download.suggested_filename, Path(download.path()).read_bytes()
+
+
+def link(page: Page) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
+
+
+def main() -> None:
+    folder = ROOT / "tests" / "screenshots"
+    folder.mkdir(exist_ok=True)
+    views = {
+        "reconstruct": "/",
+        "attention": "/attention?layer=1&query=84&pins=84,61",
+        "compare": "/compare",
+        "causal": "/causal",
+        "layers": "/layers",
+        "latent": "/latent",
+        "sequences": "/sequences?sequence=glide-3&forecast=roll&frame=9",
+        "models": "/models",
+    }
+    with tempfile.TemporaryDirectory() as home:
+        shelf = Path(home) / "checkpoints"
+        shutil.copytree(ROOT / "checkpoints", shelf, ignore=shutil.ignore_patterns("runs"))
+        with running_app(TAE_CHECKPOINTS=str(shelf)) as address, running_browser() as browser:
+            for name, path in views.items():
+                take(browser, address + path, folder / f"{name}.png", height=1350 if name == "sequences" else 900)
+            out = shelf / "garments_tiny_201x201_p16.safetensors"
+            run = runs.start(TrainConfig(steps=200, eval_every=10, log_every=5, threads=1, out=out))
+            while (now := runs.read_run(run.folder)).step < 110:
+                if not now.is_active:
+                    raise RuntimeError(f"the training for the picture is {now.status}: {now.message}")
+                time.sleep(1)
+            take(browser, f"{address}/train?task=runs", folder / "train.png", height=1150)
+            runs.end_now(run)
+            while runs.read_run(run.folder).is_active:
+                time.sleep(0.2)
+
+
+def take(browser: Browser, address: str, path: Path, height: int = 900) -> None:
+    page = browser.new_page(viewport={"width": 1400, "height": height})
+    page.context.add_cookies([{"name": OFFERED[0], "value": OFFERED[1], "url": address}])
+    page.goto(address)
+    settle(page)
+    page.screenshot(path=path)
+    page.close()
+
+
+if __name__ == "__main__":
+    main()

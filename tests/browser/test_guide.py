@@ -1,0 +1,159 @@
+"""Glossary, tour and demo as a person uses them, in a real browser: pointer, Tab, finger, arrow keys, reload."""
+
+import os
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tae.ui.shell.glossary import find
+from tae.ui.shell.tour import STORY, TOUR
+from tests.browser import CHROMIUM, LOOKS, settle
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
+]
+LETTERS = {"light": "rgb(28, 34, 48)", "dark": "rgb(232, 235, 242)"}
+
+
+def start_tour(page: Page) -> None:
+    page.get_by_test_id("stMain").get_by_role("button", name="Take the tour").click()
+    arrive(page, 1, len(TOUR))
+
+
+def arrive(page: Page, number: int, total: int) -> None:
+    """Wait until a step is there, and what belongs to it drawn."""
+    page.get_by_text(f"{number} of {total}").wait_for()
+    settle(page)
+
+
+def box_of(element: Locator) -> dict[str, float]:
+    """Asked of the page: Playwright's own measure now and then finds no box for what CSS anchors place."""
+    return element.evaluate("node => node.getBoundingClientRect().toJSON()")
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_term_explains_itself_under_pointer_focus_and_finger(open_page, width: int, scheme: str) -> None:
+    page = open_page("/", width=width, scheme=scheme, has_touch=True)
+    start_tour(page)
+    terms = page.locator(".st-key-guide_card .term")
+    expect(terms).to_have_count(4)
+    for show in ("hover", "focus", "tap"):
+        for term in terms.all():
+            tip = term.get_by_role("tooltip", include_hidden=True)
+            expect(tip).to_be_hidden()
+            getattr(term, show)()
+            expect(tip).to_be_visible()
+            place, shown = box_of(term), box_of(tip)
+            assert shown["left"] >= 0 and shown["right"] <= width and shown["bottom"] <= 900
+            assert shown["width"] > 150 and place["top"] <= shown["top"] < place["bottom"] + 12
+            page.mouse.move(width - 5, 600)
+            page.evaluate("document.activeElement.blur()")
+            expect(tip).to_be_hidden()
+    assert terms.first.locator("span").text_content() == find("encoder").text
+    terms.first.focus()
+    assert terms.first.locator("span").evaluate("node => getComputedStyle(node).color") == LETTERS[scheme]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_term_is_reached_by_the_tab_key_and_its_explanation_stays_under_the_pointer(open_page) -> None:
+    page = open_page()
+    start_tour(page)
+    page.get_by_role("button", name="End the tour").focus()
+    page.keyboard.press("Tab")
+    first = page.locator(".st-key-guide_card .term").first
+    expect(first).to_be_focused()
+    tip = first.get_by_role("tooltip")
+    assert first.get_attribute("aria-describedby") == tip.get_attribute("id")
+    page.evaluate("document.activeElement.blur()")
+    first.hover()
+    place = box_of(tip)
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2, steps=8)
+    expect(tip).to_be_visible()
+
+
+def test_tour_walks_the_pages_without_moving_its_buttons(open_page) -> None:
+    page = open_page()
+    start_tour(page)
+    places = []
+    for number, step in enumerate(TOUR, 1):
+        arrive(page, number, len(TOUR))
+        assert page.get_by_role("heading", name=step.page, exact=True).is_visible()
+        assert page.locator(".stMain").evaluate("node => node.scrollTop") == 0
+        places.append(
+            (box_of(page.locator(".st-key-guide_next"))["y"], box_of(page.locator(".st-key-guide_card"))["height"])
+        )
+        page.locator(".stMain").evaluate("node => node.scrollTo({top: 300})")
+        if number < len(TOUR):
+            page.get_by_role("button", name="Next").click()
+    assert len(set(places)) == 1
+    page.get_by_role("button", name="Finish").click()
+    page.locator(".st-key-guide_card").wait_for(state="detached")
+    settle(page)
+    assert "/attention" in page.url and "section=cause" in page.url
+
+
+def test_offer_is_made_once_and_the_tour_can_be_taken_again(open_page) -> None:
+    page = open_page("/attention")
+    page.get_by_role("button", name="Not now").click()
+    page.locator(".st-key-guide_offer").wait_for(state="detached")
+    page.wait_for_function("document.cookie.includes('tae_tour=offered')")
+    page.reload()
+    settle(page)
+    assert page.locator(".st-key-guide_offer").count() == 0
+    page.get_by_test_id("stSidebar").get_by_role("button", name="Take the tour").click()
+    arrive(page, 1, len(TOUR))
+
+
+def test_demo_is_walked_with_the_arrow_keys_and_escape_gives_everything_back(open_page) -> None:
+    page = open_page("/?image=garment-30")
+    address = page.url
+    letters = float(page.locator("html").evaluate("node => parseFloat(getComputedStyle(node).fontSize)"))
+    page.get_by_text("Demo", exact=True).click()
+    for number, step in enumerate(STORY, 1):
+        arrive(page, number, len(STORY))
+        sentence = page.locator("h1:visible")
+        assert sentence.inner_text() == step.text.format(latent_dim=128)
+        assert float(sentence.evaluate("node => parseFloat(getComputedStyle(node).fontSize)")) > 2 * letters
+        assert (
+            page.locator('[data-testid="stFileUploader"]:visible, [data-testid="stDownloadButton"]:visible').count()
+            == 0
+        )
+        assert page.locator('[class*="st-key-expert_"]:visible').count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1400
+        if number < len(STORY):
+            page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    arrive(page, len(STORY) - 1, len(STORY))
+    page.keyboard.press("Escape")
+    page.get_by_role("heading", name="Reconstruct", exact=True).wait_for()
+    settle(page)
+    assert page.url == address
+    assert page.get_by_test_id("stFileUploader").is_visible()
+    assert page.get_by_test_id("stSidebar").get_by_text("Fit to the model's size").is_visible()
+    assert float(page.locator("html").evaluate("node => parseFloat(getComputedStyle(node).fontSize)")) == letters
+
+
+def test_last_chapter_of_the_story_shows_what_is_lost_on_the_first_screen(open_page) -> None:
+    page = open_page()
+    page.get_by_text("Demo", exact=True).click()
+    cause = next(number for number, step in enumerate(STORY, 1) if step.view.get("section") == "cause")
+    for number in range(1, cause):
+        arrive(page, number, len(STORY))
+        page.keyboard.press("ArrowRight")
+    arrive(page, cause, len(STORY))
+    lost = page.get_by_test_id("stMetricDelta")
+    expect(lost.first).to_be_visible()
+    for delta in lost.all():
+        assert box_of(delta)["bottom"] < 900
+        assert float(delta.inner_text().split(" dB")[0].replace("−", "-")) < -6
+
+
+def test_glossary_opens_from_the_sidebar_and_finds_a_word(open_page) -> None:
+    page = open_page("/models")
+    page.get_by_role("button", name="Glossary").click()
+    assert page.locator(".glossary dt").count() > 20
+    page.get_by_label("Search the glossary").fill("rollout")
+    page.keyboard.press("Enter")
+    expect(page.locator(".glossary dt").first).to_have_text("rollout")
+    assert page.locator(".glossary dt").count() < 5

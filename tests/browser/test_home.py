@@ -1,0 +1,410 @@
+"""The app as a person uses it: a real server, a real Chromium; nothing may go wrong on the console or be fetched from afar."""
+
+import csv
+import io
+import json
+import os
+import pickle
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+from skimage import data as skimage_data
+
+from tae.data.demo import compose_square
+from tae.data.encode import encode_png
+from tests.browser import CHROMIUM, LOOKS, drop, link, saved, settle
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
+]
+HOSTILE = "<img src=x onerror=alert(1)> ![a](http:%2F%2Fexample.org%2Fx.png) $x$ **b**"
+SHOWN = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 21, 28)"}
+
+
+def picture(index: int) -> bytes:
+    return encode_png(compose_square("test", index))
+
+
+def photograph() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(skimage_data.camera()).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def status(page: Page) -> str:
+    return page.get_by_text("recomputed weights @ V").inner_text()
+
+
+def plot_area(page: Page, number: int) -> dict:
+    box = page.locator('[data-testid="stPlotlyChart"]').nth(number).locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    return dict(box)
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+@pytest.mark.parametrize("path", ["/", "/attention", "/models"])
+def test_pages_fit_their_window_in_both_themes(open_page, path: str, width: int, scheme: str) -> None:
+    page = open_page(path, width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ground = page.locator('[data-testid="stApp"]').evaluate("node => getComputedStyle(node).backgroundColor")
+    assert ground == SHOWN[scheme]
+    for chart in page.locator('[data-testid="stMain"] [data-testid="stPlotlyChart"]').all():
+        box = chart.bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] > 50
+
+
+def test_first_screen_shows_the_main_job(open_page) -> None:
+    page = open_page("/")
+    for title in ("You gave", "Sample"):
+        if page.get_by_text(title, exact=True).count():
+            break
+    else:
+        pytest.fail("the picture that was given is not there")
+    for alt in ("The model saw", "Reconstruction"):
+        box = page.get_by_alt_text(alt, exact=True).bounding_box()
+        assert box and box["y"] + box["height"] < 900 and box["width"] > 150
+    assert plot_area(page, 0)["y"] < 900
+    assert page.get_by_test_id("stMetric").count() == 4
+
+
+def test_photograph_and_garment_dragged_in_are_reconstructed_beside_broken_files(open_page) -> None:
+    page = open_page("/")
+    before = page.get_by_alt_text("Reconstruction", exact=True).get_attribute("src")
+    drop(page, ("photograph.jpg", photograph()), ("cut.png", picture(3)[:300]), ("text.tiff", b"no picture"))
+    assert page.get_by_text("You gave", exact=True).is_visible()
+    assert page.get_by_alt_text("Reconstruction", exact=True).get_attribute("src") != before
+    assert page.get_by_text("scaled from 512x512 to 201x201").is_visible()
+    alerts = page.get_by_test_id("stAlert").all_inner_texts()
+    assert sum("cut.png" in alert for alert in alerts) == sum("text.tiff" in alert for alert in alerts) == 1
+    assert any("unlike what the model was trained on" in alert for alert in alerts)
+    assert not any("/" in alert.replace("n/a", "") for alert in alerts if "cut.png" in alert)  # no path of this machine
+    drop(page, ("garment.png", picture(3)))
+    assert "unlike" not in " ".join(page.get_by_test_id("stAlert").all_inner_texts())
+    name, content = saved(page, "Reconstruction (PNG)")
+    assert name == "garment.png_reconstruction.png" or name.startswith("garment")
+    assert Image.open(io.BytesIO(content)).size == (201, 201)
+
+
+def test_hostile_names_show_as_text(open_page) -> None:
+    page = open_page("/")
+    drop(page, (f"{HOSTILE}.png", picture(3)), (f"{HOSTILE}2.png", b"broken"))
+    main = page.get_by_test_id("stMain")
+    assert "onerror=alert(1)" in main.inner_text()
+    assert main.locator('img[src="x"]').count() == 0 and main.locator(".katex").count() == 0
+    page.get_by_role("link", name="Attention").click()
+    page.wait_for_url("**/attention*")
+    settle(page)
+    page.get_by_role("button", name="Take it with you").click()
+    name, content = saved(page, "Heatmap (SVG)")
+    assert "<img" not in content.decode() and "/" not in name and "<" not in name
+
+
+def test_many_pictures_make_a_sorted_grid_and_can_be_taken_along(open_page) -> None:
+    page = open_page("/")
+    noise = np.random.default_rng(0).integers(0, 256, (201, 201), dtype=np.uint8)
+    drop(page, *[(f"garment {index}.png", picture(index)) for index in range(3)], ("noise.png", encode_png(noise)))
+    page.get_by_text("All of yours (4)").click()
+    page.get_by_text("Metrics (CSV)").wait_for()
+    settle(page)
+    cards = page.get_by_test_id("stMain").get_by_test_id("stButton").filter(has_text="Open")
+    expect(cards).to_have_count(4)
+    rows = list(csv.DictReader(io.StringIO(saved(page, "Metrics (CSV)")[1].decode())))
+    assert {row["image"] for row in rows} == {"garment 0.png", "garment 1.png", "garment 2.png", "noise.png"}
+    worst = min(rows, key=lambda row: float(row["psnr"]))
+    assert worst["image"] == "noise.png"
+    shown = page.get_by_alt_text("and its reconstruction")
+    assert shown.first.get_attribute("alt") == "noise.png and its reconstruction"
+    archive = zipfile.ZipFile(io.BytesIO(saved(page, "All reconstructions (ZIP)")[1]))
+    assert len(archive.namelist()) == 5 and archive.testzip() is None
+    cards.first.click()
+    page.get_by_text("You gave", exact=True).wait_for()
+    settle(page)
+    assert "noise.png: 201x201" in page.get_by_test_id("stMain").inner_text()
+
+
+def test_everything_of_one_picture_comes_as_a_zip(open_page) -> None:
+    page = open_page("/?image=garment-30")
+    archive = zipfile.ZipFile(io.BytesIO(saved(page, "Everything (ZIP)")[1]))
+    endings = sorted(name.split("_", 1)[1] for name in archive.namelist())
+    assert endings == [
+        "arrays.npz",
+        "comparison.png",
+        "comparison.svg",
+        "error.png",
+        "image.png",
+        "metrics.csv",
+        "reconstruction.png",
+    ]
+    arrays = np.load(io.BytesIO(archive.read(next(name for name in archive.namelist() if name.endswith("npz")))))
+    np.testing.assert_array_equal(arrays["error"], arrays["reconstruction"] - arrays["image"])
+    assert saved(page, "Error (PNG)")[1].startswith(b"\x89PNG")
+
+
+def test_forgetting_pictures_asks_first(open_page) -> None:
+    page = open_page("/")
+    drop(page, ("mine.png", picture(3)))
+    page.get_by_role("button", name="Forget my 1").click()
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    expect(page.get_by_text("You gave", exact=True)).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Forget my 1").click()
+    page.get_by_role("button", name="Forget them").click()
+    page.get_by_text("You gave", exact=True).wait_for(state="detached")
+    expect(page.get_by_text("Sample", exact=True)).to_be_visible(timeout=30_000)
+
+
+def explorer_place(page: Page, row: int, column: int, side: int = 0) -> tuple[float, float]:
+    """Where a patch of a 201x201 picture lies on the screen: 12 whole patches of 16 pixels, and 9 of a thirteenth."""
+    area = page.locator('.tae-explorer [role="application"]').nth(side).bounding_box()
+    assert area
+    scale = area["width"] / 201
+    return area["x"] + scale * (16 * column + 4), area["y"] + scale * (16 * row + 4)
+
+
+def explorer_says(page: Page) -> str:
+    return page.locator(".tae-explorer").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pointer_reads_patches_and_the_link_restores_the_pinned_one(open_page, scheme: str) -> None:
+    page = open_page("/attention?layer=1", height=1300, scheme=scheme)
+    page.mouse.move(*explorer_place(page, 4, 9))
+    expect(page.locator(".tae-explorer")).to_contain_text("query patch 61 (row 4, column 9)")
+    assert link(page)["query"] != "61"  # moving alone asks nothing of the server
+    for row, column in ((4, 9), (12, 12)):
+        page.mouse.click(*explorer_place(page, row, column))
+        page.wait_for_url(f"**query={13 * row + column}*")
+        settle(page)
+    assert link(page)["pins"] == "61,168"
+    table = page.get_by_test_id("stDataFrame")
+    assert table.is_visible()
+    page.get_by_role("button", name="Who places weight on it").click()
+    page.wait_for_url("**direction=to*")
+    settle(page)
+    other = open_page(page.url.replace(page.url.split("/attention")[0], ""), scheme=scheme)
+    assert status(other) == status(page)
+    assert link(other) == link(page)
+    assert "Encoder, layer 1, mean of heads" in explorer_says(other) and "patch 168" in explorer_says(other)
+
+
+def hover(page: Page, number: int, x: float = 0.5, y: float = 0.5) -> str:
+    """What the figure says under the pointer."""
+    area = plot_area(page, number)
+    page.mouse.move(area["x"] + area["width"] * x + 3, area["y"] + area["height"] * y)
+    page.mouse.move(area["x"] + area["width"] * x, area["y"] + area["height"] * y)
+    label = page.locator(".hoverlayer .hovertext").first
+    label.wait_for()
+    page.wait_for_timeout(400)  # the label of the first move goes when that of the second comes
+    return label.text_content() or ""
+
+
+def test_hover_names_query_and_key_with_their_weight(open_page) -> None:
+    page = open_page("/attention?layer=0&section=heatmap")
+    said = hover(page, 0, 2.5 / 169, 40.8 / 169)
+    assert "query 40 (row 3, column 1)" in said and "key 2 (row 0, column 2)" in said
+    assert "x uniform" in said and "spread between heads" in said
+
+
+def test_a_box_on_the_heatmap_shows_that_part_and_a_button_the_whole(open_page) -> None:
+    page = open_page("/attention?layer=0&section=heatmap")
+    area = plot_area(page, 0)
+    page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + area["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] * 0.6, steps=5)
+    page.mouse.up()
+    page.wait_for_url("**region=*")
+    settle(page)
+    first, last = link(page)["region"].split("x")[0].split("-")
+    assert 82 <= int(first) <= 87 and 99 <= int(last) <= 104
+    said = hover(page, 0)
+    assert int(first) < int(said.split("query ")[1].split()[0]) < int(last)
+    page.get_by_role("button", name="Show the whole map").click()
+    page.wait_for_function("!location.search.includes('region=')")
+    settle(page)
+
+
+def test_a_head_of_the_overview_opens_in_the_explorer(open_page) -> None:
+    page = open_page("/attention")
+    area = plot_area(page, 0)
+    page.mouse.click(area["x"] + area["width"] * 0.9, area["y"] + area["height"] * 0.85)
+    page.wait_for_url("**head=3*")
+    settle(page)
+    assert link(page)["layer"] == "2"
+    assert "Encoder, layer 2, head 3" in explorer_says(page) and "Encoder, layer 2, head 3" in status(page)
+
+
+def test_keys_step_through_layers_heads_and_patches(open_page) -> None:
+    page = open_page("/attention?query=84", height=1300)
+    page.mouse.click(*explorer_place(page, 6, 6))
+    page.wait_for_url("**pins=84*")
+    settle(page)
+    for keys, expected in (("]", "layer=rollout"), ("]", "layer=0"), (".", "head="), ("ArrowRight", "query=85")):
+        page.keyboard.press(keys)
+        page.wait_for_url(f"**{expected}*")
+    settle(page)
+    assert "layer 0" in status(page)
+    page.keyboard.press("Escape")
+    page.wait_for_function("!location.search.includes('pins=')")
+
+
+def test_two_pictures_move_under_one_pointer(open_page) -> None:
+    page = open_page("/compare?layer=0&b_image=garment-30&b_layer=0&b_head=mean", height=1300)
+    for side in (0, 1):
+        page.mouse.move(*explorer_place(page, 5, 3, side))
+        expect(page.locator(".tae-explorer")).to_contain_text(re.compile(r"(query patch 68 .*){3}", re.DOTALL))
+        page.mouse.move(*explorer_place(page, 0, 0, side))
+    assert "Correlation" in page.get_by_test_id("stMain").inner_text()
+    page.get_by_role("button", name="Before and after training").click()
+    page.wait_for_url("**b_checkpoint=twin*")
+    settle(page)
+    assert "B is UNTRAINED" in explorer_says(page)
+
+
+def test_maps_that_are_not_there_yet_are_fetched(open_page) -> None:
+    page = open_page("/models")
+    page.get_by_role("radio", name="Untrained model").click()
+    page.get_by_role("combobox", name="Input").click()
+    page.get_by_role("option", name="1280x152", exact=True).click()
+    settle(page)
+    page.get_by_role("button", name="Build and use").click()
+    page.get_by_test_id("stAlert").filter(has_text="Untrained.").wait_for()
+    page.get_by_role("link", name="Attention").click()
+    page.get_by_role("heading", name="Attention", exact=True).wait_for()
+    settle(page)
+    assert "N = 800" in explorer_says(page)  # three of sixty maps fit the first message
+    page.get_by_role("button", name="Decoder").click()
+    page.wait_for_url("**part=decoder*")
+    expect(page.locator(".tae-explorer")).to_contain_text(
+        "Decoder, average of layers, mean of heads · N = 800 · this map"
+    )
+
+
+def test_pages_are_reached_by_keyboard(open_page) -> None:
+    page = open_page("/")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent.trim()").endswith("Attention"):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/attention*")
+    settle(page)
+    assert page.get_by_role("heading", name="Attention", exact=True).is_visible()
+
+
+def test_choice_of_a_sample_goes_along_to_the_next_page(open_page) -> None:
+    page = open_page("/")
+    page.get_by_role("button", name="Jeans", exact=True).click()
+    page.wait_for_url("**image=garment-30*")
+    settle(page)
+    page.get_by_role("link", name="Attention").click()
+    page.wait_for_url("**/attention*image=garment-30*")
+    settle(page)
+    page.get_by_role("link", name="Reconstruct").click()
+    page.wait_for_url("**image=garment-30*")
+    expect(page.get_by_test_id("stMain")).to_contain_text("Jeans", timeout=30_000)
+
+
+def test_attention_can_be_taken_along(open_page) -> None:
+    page = open_page("/attention?layer=2&image=garment-30")
+    page.get_by_role("button", name="Take it with you").click()
+    name, content = saved(page, "Report (HTML)")
+    assert name.endswith("_report.html") and content.startswith(b"<!doctype html>") and len(content) < 5_000_000
+    for label in ("Heatmap", "On the image", "All layers", "All heads", "In numbers"):
+        name, content = saved(page, f"{label} (PNG)")
+        assert Image.open(io.BytesIO(content)).width > 600 and name.endswith(".png")
+        svg = saved(page, f"{label} (SVG)")[1].decode()
+        assert svg.startswith("<?xml") and "<script" not in svg
+    maps = np.load(io.BytesIO(saved(page, "All maps (NPZ)")[1]))
+    assert set(maps) == {"layer_0", "layer_1", "layer_2", "average", "caption"}
+    np.testing.assert_allclose(maps["average"], (maps["layer_0"] + maps["layer_1"] + maps["layer_2"]) / 3, atol=1e-6)
+    plain_name, content = saved(page, "This map (CSV)")
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    assert len(rows) == 169**2
+    weights = np.array([float(row["weight"]) for row in rows]).reshape(169, 169)
+    np.testing.assert_allclose(weights, maps["layer_2"], rtol=1e-5, atol=1e-9)
+    heads = list(csv.DictReader(io.StringIO(saved(page, "Heads in numbers (CSV)")[1].decode())))
+    assert len(heads) == 12 and (heads[0]["Image"], heads[0]["Trained"], heads[0]["Part"]) == (
+        "Jeans",
+        "True",
+        "encoder",
+    )
+    page = open_page("/attention?layer=2&image=garment-30&weighting=values")
+    page.get_by_role("button", name="Take it with you").click()
+    name, content = saved(page, "This map (CSV)")
+    assert name == plain_name.replace(".csv", "_value_norms.csv")
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    assert not np.allclose([float(row["weight"]) for row in rows], weights.flatten(), rtol=0.1)
+
+
+def test_a_comparison_can_be_taken_along(open_page) -> None:
+    page = open_page("/compare?layer=0&b_layer=2&b_head=mean")
+    page.get_by_role("button", name="Take it with you").click()
+    assert Image.open(io.BytesIO(saved(page, "Side by side (PNG)")[1])).width > 900
+    assert saved(page, "Side by side (SVG)")[1].startswith(b"<?xml")
+    arrays = np.load(io.BytesIO(saved(page, "Both maps (NPZ)")[1]))
+    np.testing.assert_allclose(arrays["difference_x_uniform"], (arrays["a"] - arrays["b"]) * 169, atol=1e-4)
+    rows = list(csv.DictReader(io.StringIO(saved(page, "Distance of each query (CSV)")[1].decode())))
+    assert len(rows) == 169 and all(0 <= float(row["jensen_shannon_distance"]) <= 1 for row in rows)
+
+
+def test_attention_is_tested_against_cause_on_the_page(open_page) -> None:
+    page = open_page("/attention")
+    page.get_by_text("Take it away").click()
+    page.get_by_alt_text("Reconstruction with: Uniform weights").wait_for()
+    settle(page)
+    lost = [float(text.split(" dB")[0]) for text in page.get_by_test_id("stMetricDelta").all_inner_texts()]
+    assert len(lost) == 2 and max(lost) < 0
+
+
+def test_untrained_model_is_red_on_every_page(open_page) -> None:
+    page = open_page("/models")
+    page.get_by_role("radio", name="Untrained model").click()
+    page.get_by_role("button", name="Build and use").click()
+    warning = page.get_by_test_id("stAlert").filter(has_text="Untrained.")
+    warning.wait_for()
+    for name in ("Attention", "Reconstruct", "Models"):
+        page.get_by_role("link", name=name).click()
+        page.get_by_role("heading", name=name, exact=True).wait_for()
+        settle(page)
+        red, green, blue = (
+            int(part)
+            for part in warning.locator("p")
+            .first.evaluate("node => getComputedStyle(node).color")
+            .strip("rgb()")
+            .split(",")
+        )
+        assert red > 1.5 * max(green, blue)
+
+
+def test_pickle_as_a_checkpoint_is_refused_and_the_model_stays(open_page) -> None:
+    page = open_page("/models")
+    page.get_by_role("radio", name="Bring a checkpoint").click()
+    page.locator('[data-testid="stFileUploaderDropzone"]').wait_for()
+    settle(page)
+    drop(page, ("model.safetensors", pickle.dumps({"weights": [1, 2]})))
+    assert "model.safetensors" in page.get_by_test_id("stAlert").inner_text()
+    assert "tiny · 201x201" in page.get_by_test_id("stSidebar").inner_text()
+
+
+def test_card_of_a_checkpoint_can_be_taken_along(open_page) -> None:
+    page = open_page("/models")
+    card = json.loads(saved(page, "Card (JSON)")[1])
+    assert card["training"]["command"] and card["metrics"]["psnr"] > 20
+    assert len(card["metrics"]["percentiles"]["psnr"]) == 101
+
+
+def test_presets_show_what_they_really_take(open_page) -> None:
+    page = open_page("/models")
+    page.get_by_role("radio", name="Presets").click()
+    page.get_by_test_id("stDataFrame").wait_for()
+    page.get_by_role("button", name="Measure the time").click()
+    page.wait_for_timeout(500)
+    page.get_by_text("Measuring").wait_for(state="detached", timeout=120_000)
+    settle(page)
+    assert page.get_by_test_id("stDataFrame").is_visible()

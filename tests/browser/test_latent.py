@@ -1,0 +1,232 @@
+"""The pages Layers and Latent space as a person uses them, in a real browser: pointer, lasso, sliders, downloads."""
+
+import csv
+import io
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tae.analysis.lens import lens_path, load_lens, look
+from tae.data.encode import to_uint8
+from tae.data.gallery import gallery
+from tae.store.checkpoint import load_checkpoint
+from tae.training.run import train
+from tests.browser import CHROMIUM, LOOKS, ROOT, link, running_app, saved, sessions, settle
+from tests.training.small import small_config
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
+]
+DEMO = ROOT / "checkpoints" / "demo_tiny_201x201_p16.safetensors"
+PLOT = ".st-key-latent_map .js-plotly-plot"
+HOVER = ".tae-hover"  # in a shadow root, which Playwright looks into
+
+
+@pytest.fixture
+def window_height() -> int:
+    return 1200
+
+
+def drawn(page: Page) -> dict[int, tuple[float, float]]:
+    """{number: place in the window} of the map's points."""
+    places = page.evaluate(
+        """selector => {
+            const plot = document.querySelector(selector), corner = plot.getBoundingClientRect();
+            const {_size: size, xaxis, yaxis} = plot._fullLayout;
+            return plot._fullData.filter(trace => trace.customdata).flatMap(trace => Array.from(trace.customdata, (n, i) =>
+                [n, corner.left + xaxis._offset + xaxis.c2p(trace.x[i]), corner.top + yaxis._offset + yaxis.c2p(trace.y[i])]
+            ));
+        }""",
+        PLOT,
+    )
+    return {int(number): (x, y) for number, x, y in places}
+
+
+def alone(places: dict[int, tuple[float, float]]) -> int:
+    """The number of the test image whose point is farthest from the nearest other one."""
+    numbers = [number for number in places if number < 1000]
+    spots = np.array([places[number] for number in numbers])
+    apart = np.linalg.norm(spots[:, None] - spots[None], axis=2) + 1e9 * np.eye(len(spots))
+    return numbers[int(apart.min(axis=1).argmax())]
+
+
+def point_at(page: Page, spot: tuple[float, float]) -> None:
+    page.mouse.move(spot[0] - 4, spot[1] - 4)
+    page.mouse.move(*spot)
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+@pytest.mark.parametrize("path", ["/layers?lens=raw", "/latent", "/latent?latent=between", "/latent?latent=directions"])
+def test_pages_fit_their_window_in_both_themes(open_page, path: str, width: int, scheme: str) -> None:
+    page = open_page(path, width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for chart in page.locator('[data-testid="stMain"] [data-testid="stPlotlyChart"]').all():
+        box = chart.bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] > 50
+
+
+def test_pointer_shows_the_picture_of_a_point_and_hides_it(open_page) -> None:
+    page = open_page("/latent")
+    places = drawn(page)
+    number = alone(places)
+    expect(page.locator(HOVER)).to_be_hidden()
+    point_at(page, places[number])
+    expect(page.locator(HOVER)).to_be_visible()
+    assert page.locator(HOVER).get_attribute("data-number") == str(number)
+    box = page.locator(HOVER).bounding_box()
+    assert box and box["width"] >= 64
+    shot = Image.open(io.BytesIO(page.locator(HOVER).screenshot())).convert("L")
+    assert np.asarray(shot).min() < 120  # a garment, not an empty cell
+    page.mouse.move(20, 20)
+    expect(page.locator(HOVER)).to_be_hidden()
+
+
+def test_own_picture_shows_under_the_pointer_too(open_page) -> None:
+    page = open_page("/latent?image=noise")
+    places = drawn(page)
+    point_at(page, places[1000])
+    expect(page.locator(HOVER)).to_be_visible()
+    assert page.locator(HOVER).get_attribute("data-number") == "1000"
+
+
+def test_click_opens_a_point_and_a_lasso_a_gallery_and_a_table(open_page) -> None:
+    page = open_page("/latent")
+    places = drawn(page)
+    number = alone(places)
+    point_at(page, places[number])
+    expect(page.locator(HOVER)).to_be_visible()
+    page.mouse.click(*places[number])
+    expect(page.get_by_text(re.compile(f"Test image {number}: "))).to_be_visible()
+    settle(page)
+    assert link(page)["points"] == str(number)
+    places = drawn(page)
+    spots = np.array(list(places.values()))
+    left, top = np.percentile(spots, 40, axis=0) + 0.5
+    right, bottom = np.percentile(spots, 60, axis=0) + 0.5
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for corner in ((right, top), (right, bottom), (left, bottom), (left, top + 1)):
+        page.mouse.move(*corner, steps=4)
+    page.mouse.up()
+    expect(page.get_by_text(re.compile(r"\d+ chosen"))).to_be_visible()
+    settle(page)
+    # A point on the line may count or not: nobody can tell.
+    inside, surely = (
+        {one for one, (x, y) in places.items() if left - slack < x < right + slack and top - slack < y < bottom + slack}
+        for slack in (2, -2)
+    )
+    rows = list(csv.DictReader(io.StringIO(saved(page, "Table (CSV)")[1].decode())))
+    chosen = {int(row["number"]) for row in rows}
+    assert surely <= chosen <= inside and len(chosen) > 10
+    assert link(page)["points"] == ",".join(map(str, sorted(chosen)))
+    with np.load(io.BytesIO(saved(page, "Latents (NPZ)")[1])) as arrays:
+        assert arrays["latents"].shape == (len(rows), 128)
+    page.reload()
+    settle(page)
+    expect(page.get_by_text(f"{len(rows)} chosen")).to_be_visible()
+    number = alone(places := drawn(page))
+    point_at(page, places[number])
+    page.mouse.click(*places[number])
+    expect(page.get_by_text(re.compile(f"Test image {number}: "))).to_be_visible()
+    settle(page)
+    area = page.locator(f"{PLOT} .nsewdrag").first.bounding_box()
+    assert area
+    page.mouse.dblclick(area["x"] + 2, area["y"] + 2)
+    expect(page.get_by_text("Hover over a point")).to_be_visible()
+    settle(page)
+    assert "points" not in link(page)
+
+
+def test_map_by_tsne_coloured_by_psnr_is_restored_by_its_link(open_page) -> None:
+    page = open_page("/latent?layout=tsne&colour=psnr")
+    expect(page.get_by_text("which is a guess")).to_be_visible(timeout=60_000)
+    expect(page.locator(PLOT).get_by_text("PSNR (dB)")).to_be_visible()
+    assert link(page)["layout"] == "tsne" and link(page)["colour"] == "psnr"
+
+
+def test_way_follows_the_slider_and_goes_along_as_an_animation(open_page) -> None:
+    page = open_page("/latent?latent=between&image=garment-30&other=garment-42&at=0")
+    page.get_by_role("slider").press("ArrowRight")
+    expect(page.get_by_text("Straight, 5 % of the way.")).to_be_visible()
+    settle(page)
+    assert link(page)["at"] == "5"
+    animation = Image.open(io.BytesIO(saved(page, "Animation (GIF)")[1]))
+    assert animation.n_frames == 40 and animation.size == (201, 201)  # type: ignore[attr-defined]
+    model = load_checkpoint(DEMO).model
+    image = torch.from_numpy(gallery((201, 201))["garment-30"].load() / np.float32(255))[None, None]
+    with torch.no_grad():
+        recon = to_uint8(model(image)[0].clamp(0, 1)[0, 0].numpy())
+    assert np.abs(np.asarray(animation.convert("L")).astype(int) - recon).max() <= 1
+    assert Image.open(io.BytesIO(saved(page, "Strip (PNG)")[1])).size[0] > 800
+
+
+def test_directions_follow_the_keys_warn_and_reset(open_page) -> None:
+    page = open_page("/latent?latent=directions")
+    first = page.get_by_role("slider").first
+    first.press("End")
+    expect(page.get_by_text("Outside the test set")).to_be_visible()
+    settle(page)
+    assert re.fullmatch(r"0:\d\.\d", link(page)["scores"])
+    page.reload()
+    settle(page)
+    expect(page.get_by_text("Outside the test set")).to_be_visible()
+    with np.load(io.BytesIO(saved(page, "Pictures and latents (NPZ)")[1])) as arrays:
+        assert np.abs(arrays["picture"] - arrays["reconstruction"]).max() > 0.2
+    page.get_by_role("button", name="Reset").click()
+    expect(page.get_by_text("Outside the test set")).to_have_count(0)
+    settle(page)
+    assert "scores" not in link(page)
+
+
+def test_layers_are_raw_or_tuned_and_go_along_as_files(open_page) -> None:
+    page = open_page("/layers?image=garment-30")
+    page.get_by_role("radio", name="Raw").or_(page.get_by_role("button", name="Raw", exact=True)).first.click()
+    expect(page.get_by_text("Framed pictures are drawn from states out of distribution")).to_be_visible()
+    settle(page)
+    assert link(page)["lens"] == "raw"
+    page.get_by_role("button", name="Take it with you").click()
+    loaded = load_checkpoint(DEMO)
+    image = torch.from_numpy(gallery((201, 201))["garment-30"].load() / np.float32(255))[None, None]
+    lens = load_lens(lens_path(DEMO), loaded.model.config, loaded.digest)
+    view = look(loaded.model, image, "decoder", lens)
+    with np.load(io.BytesIO(saved(page, "Pictures (NPZ)")[1])) as arrays:
+        np.testing.assert_allclose(arrays["decoder_raw"], view.recons[:, 0, 0].clamp(0, 1), atol=1e-5)
+        assert "UNTRAINED" not in str(arrays["caption"]) and "Encoder · raw" in str(arrays["caption"])
+    rows = list(csv.DictReader(io.StringIO(saved(page, "PSNR by depth (CSV)")[1].decode())))
+    assert len(rows) == 16
+    told = [float(row["psnr_db"]) for row in rows if (row["part"], row["lens"]) == ("decoder", "raw")]
+    np.testing.assert_allclose(told, view.psnr[:, 0], atol=1e-3)
+    assert Image.open(io.BytesIO(saved(page, "Strips (PNG)")[1])).size[0] > 1000
+
+
+def test_training_time_is_walked_through_by_the_keyboard(browser, tmp_path: Path) -> None:
+    out = tmp_path / "checkpoints" / "walked.safetensors"
+    list(train(small_config(out, input_size=(32, 32), steps=32, snapshots=4)))
+    with (
+        running_app(TAE_CHECKPOINTS=str(out.parent)) as address,
+        sessions(browser, address, 1200) as open_one,
+    ):
+        page = open_one("/layers?image=garment-30&checkpoint=walked.safetensors")
+        now, then = (page.locator(f".st-key-layers_{name}_encoder") for name in ("strip", "moment"))
+        told = now.locator(".annotation-text").all_text_contents()
+        assert then.locator(".annotation-text").all_text_contents() == told  # raw, at the checkpoint itself
+        slider = page.get_by_role("slider", name="Training step")
+        slider.press("ArrowLeft")
+        page.wait_for_url("**moment=18*")
+        settle(page)
+        assert then.locator(".annotation-text").all_text_contents() != told
+        assert now.locator(".annotation-text").all_text_contents() == told
+        slider.press("Home")
+        page.wait_for_url("**moment=0*")
+        expect(page.get_by_test_id("stAlert").filter(has_text="Untrained")).to_be_visible()
+        settle(page)
+        rows = list(csv.DictReader(io.StringIO(saved(page, "PSNR over the training (CSV)")[1].decode())))
+        assert [row["step"] for row in rows] == ["0", "2", "8", "18", "32"]
+        assert link(open_one("/layers?" + page.url.partition("?")[2]))["moment"] == "0"

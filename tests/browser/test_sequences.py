@@ -1,0 +1,104 @@
+"""The page Sequences as a person uses it, in a real browser: a GIF dragged in, played, scrubbed, rolled out, taken along."""
+
+import csv
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from tae.data.encode import encode_gif
+from tae.sequence.data import glide_frames
+from tae.sequence.forecast import LSTM
+from tests.browser import CHROMIUM, LOOKS, drop, saved, settle
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
+]
+PLAYER = ".tae-player"
+
+
+def gif(number: int = 9) -> bytes:
+    """A glide as a stranger's GIF."""
+    return encode_gif([*glide_frames("test", number, 0, (201, 201))])
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_the_page_fits_its_window_in_both_themes(open_page, width: int, scheme: str) -> None:
+    page = open_page("/sequences?forecast=roll", width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for chart in page.locator('[data-testid="stMain"] [data-testid="stPlotlyChart"]').all():
+        box = chart.bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] > 50
+
+
+def test_a_dropped_gif_shows_what_comes_next_beside_the_truth(open_page) -> None:
+    page = open_page("/sequences")
+    drop(page, ("walk.gif", gif()))
+    main = page.get_by_test_id("stMain")
+    expect(main).to_contain_text("LSTM, one step ahead, frames 7 to 16: error 0.")
+    expect(main).to_contain_text("What moves otherwise, it never saw.")
+    page.get_by_role("radio", name="Roll-out").click()
+    page.wait_for_url("**forecast=roll*")
+    settle(page)
+    expect(main).to_contain_text("LSTM, rolled out over frames 7 to 16: error 0.")
+    for name in ("True frames", "Reconstruction", LSTM, "Last frame copied"):
+        expect(page.locator(PLAYER).get_by_text(name, exact=True).first).to_be_visible()
+    name, data = saved(page, "Animation (GIF)")
+    assert name == "walk.gif_after_6.gif"
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (603, 201) and getattr(image, "n_frames", 1) == 16
+    page.get_by_role("button", name="Forget my 1 sequence").click()
+    page.get_by_role("button", name="Forget them").click()
+    expect(page.get_by_role("button", name="Forget my 1 sequence")).to_have_count(0)
+    expect(page.get_by_role("combobox", name="Sequence", exact=True)).to_have_value("Glide 1")
+    expect(main).not_to_contain_text("another session")
+
+
+def test_the_frame_looked_at_is_in_the_link_and_opens_on_the_attention_page(open_page) -> None:
+    page = open_page("/sequences?sequence=glide-2&frame=4")
+    expect(page.locator(PLAYER)).to_have_attribute("data-frame", "4")
+    page.locator(".tae-stage").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(PLAYER)).to_have_attribute("data-frame", "6")
+    page.wait_for_url("**frame=6*")
+    page.get_by_role("button", name="Open frame 6 on the page Attention").click()
+    expect(page.locator("h1").first).to_have_text("Attention", timeout=60_000)
+    settle(page)
+    expect(page.get_by_role("combobox", name="Image")).to_have_value("Yours: Glide 3, frame 6")
+
+
+def test_frames_stay_where_they_were_put_however_long_one_looks_at_each(open_page) -> None:
+    page = open_page("/sequences?sequence=glide-2")
+    page.locator(".tae-film tbody tr").first.locator("td img").nth(3).click()
+    for number, key in enumerate(("", "ArrowRight", "ArrowRight", "Home", "End", "ArrowLeft")):
+        if key:  # the keys go on from the film strip
+            page.keyboard.press(key)
+        frame = (4, 5, 6, 1, 16, 15)[number]
+        page.wait_for_url(f"**frame={frame}*")
+        settle(page)
+        page.wait_for_timeout(700)
+        expect(page.locator(PLAYER)).to_have_attribute("data-frame", str(frame))
+        expect(page.get_by_role("button", name=f"Open frame {frame} on")).to_be_visible()
+
+
+def test_embeddings_errors_and_arrays_are_taken_along(open_page) -> None:
+    page = open_page("/sequences?sequence=glide-1")
+    rows = list(csv.DictReader(io.StringIO(saved(page, "Embeddings (CSV)")[1].decode())))
+    arrays = np.load(io.BytesIO(saved(page, "All arrays (NPZ)")[1]))
+    assert [int(row["frame"]) for row in rows] == [*range(1, 17)]
+    assert [*rows[0]][:5] == ["sequence", "checkpoint", "sequence_model", "trained", "frame"]
+    assert len(rows[0]) == 5 + 128
+    latents = np.array([[float(row[f"latent_{number}"]) for number in range(128)] for row in rows])
+    np.testing.assert_allclose(latents, arrays["latents"], rtol=1e-6)
+    frames = np.stack([*glide_frames("test", 1, 0, (201, 201))])
+    np.testing.assert_array_equal(arrays["frames"], frames)
+    mse = ((arrays["LSTM_frames"].astype(float) - frames[1:]) ** 2).mean(axis=(1, 2))
+    np.testing.assert_allclose(arrays["LSTM_mse"], mse, rtol=1e-5)
+    errors = list(csv.DictReader(io.StringIO(saved(page, "Errors (CSV)")[1].decode())))
+    np.testing.assert_allclose([float(row[LSTM]) for row in errors], mse, rtol=1e-5)
+    assert saved(page, "Film strip (PNG)")[1].startswith(b"\x89PNG")

@@ -1,0 +1,533 @@
+"""The page Does it matter? without a browser: its sentences and figures are those of the package, its link restores it."""
+
+import base64
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from tae.analysis import causal
+from tae.analysis.attention import received
+from tae.analysis.causal import Edit, Knockout, from_text
+from tae.analysis.maps import MapChoice, compute, compute_map
+from tae.data.demo import DemoSource
+from tae.data.fit import Fitted
+from tae.data.gallery import gallery
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import preset_config
+from tae.store.checkpoint import load_checkpoint
+from tae.ui.causal import measure
+from tae.ui.causal.knockout import delta_of
+from tae.ui.session import work
+from tae.ui.widgets.patches import read_edit, read_patches
+from tests import ROOT
+from tests.pages import (
+    DEMO,
+    open_page,
+    run,
+    texts,
+)
+
+PAGE = "Does it matter?"
+
+
+def image(key: str) -> torch.Tensor:
+    """(1, 1, 201, 201)."""
+    return torch.from_numpy(gallery((201, 201))[key].load() / np.float32(255))[None, None]
+
+
+def figures(app: AppTest) -> list[dict]:
+    return [json.loads(one.proto.spec) for one in app.get("plotly_chart")]
+
+
+def numbers(values: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """A trace's numbers, which may come packed."""
+    if isinstance(values, dict):
+        values = np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"]))
+    found = np.array(values, object)
+    return found if shape is None else found.reshape(shape)
+
+
+def _digest() -> str:
+    return load_checkpoint(ROOT / "checkpoints" / DEMO).digest
+
+
+@pytest.fixture(scope="module")
+def model() -> TransformerAutoencoder:
+    return load_checkpoint(ROOT / "checkpoints" / DEMO).model
+
+
+def test_top_line_says_what_the_package_measures(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, image="garment-30", other="garment-84")
+    said = next(one.value for one in app.markdown if "Uniform attention costs" in one.value and "#####" in one.value)
+    shown = image("garment-30")
+    plain = causal.psnr_each(shown, model(shown)[0].detach())
+    for words, replace in (
+        ("Uniform", causal.uniform),
+        ("another image's", causal.from_images(model, image("garment-84"))),
+    ):
+        lost = float(plain - causal.psnr_each(shown, causal.reconstruct_with(model, shown, replace)))
+        found = re.search(rf"{words} attention (?:costs )?([\d.]+) dB", said)
+        assert found and abs(float(found[1]) - lost) < 0.06
+    assert "alone costs" in said and "agrees with measured effect at" in said
+
+
+def test_both_parts_get_their_verdict_beside_the_test_set() -> None:
+    page = texts(open_page(PAGE), "markdown", "caption")
+    for part in ("encoder", "decoder"):
+        assert re.search(rf"attention of the {part} is needed, image by image\.", page)
+    assert "Over the test set" in page and "mean of 512 images" in page
+
+
+def test_knocked_out_heads_lose_what_the_package_loses_and_the_link_restores_them(
+    model: TransformerAutoencoder,
+) -> None:
+    text = "decoder/0/mlp,encoder/0/2"
+    app = open_page(PAGE, image="garment-30", causal="knock", changes=text, baseline="zero")
+    _, quality, damage = causal.damage_of(model, image("garment-30"), from_text(text))
+    psnr, ssim, mse = app.metric
+    assert psnr.value == f"{quality.psnr:.1f} dB" and psnr.delta == f"{-damage.psnr_lost:+.2f} dB"
+    assert ssim.value == f"{quality.ssim:.3f}" and mse.value == f"{quality.mse:.4f}"
+    assert app.query_params["changes"] == text and app.query_params["baseline"] == "zero"
+    assert "replaced by zero" in texts(app, "caption")
+    assert app.pills("causal_off_encoder_0").value == ["2"] and app.pills("causal_off_decoder_0").value == ["mlp"]
+
+
+def test_rows_of_the_grid_toggle_and_can_be_undone() -> None:
+    app = open_page(PAGE, causal="knock")
+    before = app.metric[0].value
+    assert not app.metric[0].delta and app.button("causal_undo").disabled
+    app.pills("causal_off_encoder_1").set_value(["0", "attention"])
+    run(app)
+    assert app.session_state.changes == "encoder/1/0,encoder/1/attention"
+    app.pills("causal_off_encoder_1").set_value(["attention"])
+    run(app)
+    app.pills("causal_off_decoder_2").set_value(["mlp"])
+    run(app)
+    assert app.session_state.changes == "decoder/2/mlp,encoder/1/attention" and app.metric[0].value != before
+    app.button("causal_undo").click()
+    run(app)
+    assert app.session_state.changes == "encoder/1/attention"
+    app.button("causal_reset").click()
+    run(app)
+    assert app.session_state.changes == "" and app.metric[0].value == before
+    app.button("causal_undo").click()
+    run(app)
+    assert app.session_state.changes == "encoder/1/attention"
+
+
+def test_what_another_model_had_knocked_out_comes_back_by_undo_once_it_is_chosen_again(
+    store: Callable[..., Path],
+) -> None:
+    small = store("small.safetensors")  # one layer in each part
+    shutil.copy(ROOT / "checkpoints" / DEMO, small.with_name("demo.safetensors"))
+    app = open_page(PAGE, causal="knock", changes="encoder/2/1", checkpoint="demo.safetensors")
+    app.selectbox("choose_checkpoint").set_value("small.safetensors")
+    run(app)
+    assert "1 change is left out: it does not fit this model" in texts(app, "info")
+    assert app.session_state.changes == "" and app.button("causal_undo").disabled
+    app.selectbox("choose_checkpoint").set_value("demo.safetensors")
+    run(app)
+    app.button("causal_undo").click()
+    run(app)
+    assert app.session_state.changes == "encoder/2/1"
+
+
+def test_changes_that_the_model_does_not_have_are_left_out() -> None:
+    app = open_page(PAGE, causal="knock", changes="encoder/9/1,<b>,encoder/0/3,encoder/0/mask=5000")
+    assert app.session_state.changes == "encoder/0/3"
+    assert "3 changes" in texts(app, "info")
+    assert not app.error
+
+
+def test_a_link_keeps_the_last_edit_of_a_kind() -> None:
+    config = preset_config("tiny")
+    found, refused = measure.interventions_of(
+        "encoder/0/temperature=2,encoder/0/temperature=0.5,encoder/0/1,encoder/0/1", config, config.num_tokens
+    )
+    assert found == (Edit("encoder", 0, "temperature", 0.5), Knockout("encoder", 0, 1)) and refused == 0
+
+
+def test_ranking_draws_every_head_with_its_damage_beside_the_test_median(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="ranking", image="garment-30", baseline="zero")
+    sweep = causal.head_sweep(model, image("garment-30"))
+    study = causal.read_study(ROOT / "checkpoints" / DEMO.replace(".safetensors", ".causal.json"), _digest())
+    bars = {}
+    medians = {}
+    for trace in figures(app)[0]["data"]:
+        (bars if trace["type"] == "bar" else medians).update(zip(trace["y"], numbers(trace["x"]), strict=True))
+    assert len(bars) == 24
+    for one in sweep.ranking():
+        name = f"{one.part} {one.layer}, head {one.target}"
+        assert bars[name] == pytest.approx(sweep.damage[one].psnr_lost, rel=1e-4, abs=1e-5)
+        assert medians[name] == pytest.approx(study.median_damage(one.name))
+    page = texts(app, "markdown", "caption")
+    assert "one at a time, which hides redundancy" in page and "Over these 24 heads" in page
+    curve = causal.removal_curve(model, image("garment-30"), sweep.ranking())
+    assert f"**{curve.spared()} of 24 heads** can go" in page
+    table = app.dataframe[0].value
+    assert len(table) == 36 and not np.isnan(table["PSNR lost (dB)"].to_numpy()).any()
+
+
+def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_aloud(
+    model: TransformerAutoencoder,
+) -> None:
+    app = open_page(PAGE, causal="effect", image="garment-30", cover="mean")
+    shown = image("garment-30")
+    tokens = causal.foreground_tokens(shown, model.config)
+    effect = causal.occlusion_effect(model, shown, "mean", tokens)
+    scores = causal.score(
+        {**causal.predictors(model, shown), **causal.trivial_predictors(shown, model.config)}, effect, tokens
+    )
+    said = causal.which_wins(scores)
+    page = texts(app, "markdown", "caption")
+    assert said.removeprefix("The trivial predictor wins") in page
+    assert "The trivial predictor wins" in said and "**The trivial predictor wins**" in page
+    assert f"{len(tokens)} of 169 patches covered with: the picture's mean grey" in page
+    first = figures(app)[0]["data"][0]
+    drawn = np.array([math.nan if one is None else one for one in numbers(first["z"], (13, 13)).ravel()], float)
+    np.testing.assert_allclose(drawn[tokens.numpy()], effect.numpy(), rtol=1e-3, atol=1e-9)
+    assert np.isnan(drawn).sum() == 169 - len(tokens)
+
+
+def test_the_effect_can_be_counted_inside_the_box_alone(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="effect", image="garment-30", box="40-90x60-120", boxed="on")
+    shown = image("garment-30")
+    tokens = causal.foreground_tokens(shown, model.config)
+    effect = causal.occlusion_effect(model, shown, tokens=tokens, region=causal.Box(40, 60, 90, 120))
+    drawn = numbers(figures(app)[0]["data"][0]["z"], (13, 13)).ravel()[tokens.numpy()].astype(float)
+    np.testing.assert_allclose(drawn, effect.numpy(), rtol=1e-3, atol=1e-9)
+    assert "change counted over the box" in texts(app, "caption")
+
+
+def test_blank_patches_are_covered_only_when_asked() -> None:
+    app = open_page(PAGE, causal="effect", blank="on")
+    assert "169 of 169 patches covered" in texts(app, "caption") and app.query_params["blank"] == "on"
+    assert "nothing to cover" in texts(open_page(PAGE, causal="effect", image="blank"), "info")
+
+
+def test_deletion_and_insertion_come_on_demand() -> None:
+    app = open_page(PAGE, causal="effect")
+    before = len(figures(app))
+    app.toggle("causal_curves").set_value(True)
+    run(app)
+    assert len(figures(app)) == before + 1
+    table = app.dataframe[-1].value
+    assert "random order" in set(table["map"]) and len(table) == 9
+    areas = dict(zip(table["map"], table["area covered (small is good)"], strict=True))
+    assert max(areas["measured effect"], areas["ink in the patch"]) < areas["random order"]
+
+
+def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callable[..., Path]) -> None:
+    model = load_checkpoint(store("small.safetensors")).model
+    own = {"part": "decoder", "layer": "0", "head": "2", "weighting": "values"}
+    app = open_page(PAGE, causal="effect", image="garment-30", box="40-90x60-120", boxed="on", **own)
+    choice = MapChoice(**own)  # type: ignore[arg-type]
+    name, shown = "one more map", image("garment-30")
+    values = received(compute_map(model, shown, choice))
+    box, tokens = causal.Box(40, 60, 90, 120), causal.foreground_tokens(shown, model.config)
+    effect = causal.occlusion_effect(model, shown, tokens=tokens, region=box)
+    scores = app.dataframe[0].value.set_index("predictor")
+    expected = causal.score({name: values}, effect, tokens)
+    assert scores["Spearman (95 %)"].to_dict()[name] == str(expected.spearman[name])
+    usual = {**causal.predictors(model, shown), **causal.trivial_predictors(shown, model.config)}
+    verdict = causal.which_wins(causal.score(usual, effect, tokens))  # the chosen map has no part in it
+    assert verdict.removeprefix("The trivial predictor wins") in texts(app, "markdown")
+    app.toggle("causal_curves").set_value(True)
+    run(app)
+    area = app.dataframe[-1].value.set_index("map")["area covered (small is good)"].to_dict()[name]
+    curves = causal.deletion_insertion(model, shown, {name: values}, region=box)
+    # Ties, which come in another order among more maps, are none here.
+    assert area == pytest.approx(curves[name].deletion_area, abs=1e-3)
+    assert "counted over the box" in texts(app, "caption")
+    app.segmented_control("choose_part").set_value("encoder")
+    run(app)
+    assert "One more map: Encoder, layer 0, head 2, weighted by value norms" in texts(app, "caption")
+
+
+def test_one_more_map_says_what_it_hides_and_whether_it_is_uniform(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="effect", image="garment-30", layer="rollout", discard="0.9")
+    computed = compute(model, image("garment-30"), MapChoice(layer="rollout", discard=0.9))
+    told = texts(app, "caption")
+    assert f"{computed.hidden_mass:.1%} of all its weight hidden" in told
+    assert "N 169 · head_dim 32: other weights could give the same output" in told
+    assert "recomputed weights @ V differ from the fused output" in told and "practically uniform" not in told
+
+
+def test_maps_that_are_practically_uniform_are_called_so(store: Callable[..., Path]) -> None:
+    def flatten(model: TransformerAutoencoder) -> None:
+        model.encoder.blocks[0].attn.qkv.weight[:256] = 0  # queries and keys
+        model.encoder.blocks[0].attn.qkv.bias[:256] = 0
+
+    store("flat.safetensors", flatten)
+    told = texts(open_page(PAGE, causal="effect"), "caption")
+    assert "practically uniform, no weight reaches 1.5 x uniform: received attention, average" in told
+
+
+def test_the_spread_between_heads_is_in_multiples_of_the_uniform_weight(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="effect", image="garment-30", layer="1", head="spread")
+    values = received(compute_map(model, image("garment-30"), MapChoice(layer="1", head="spread"))) * 169
+    drawn = numbers(figures(app)[0]["data"][-1]["z"], (13, 13)).astype(float).ravel()
+    np.testing.assert_allclose(drawn, values, rtol=1e-3, atol=1e-6)
+
+
+def test_a_white_picture_has_no_scores(shelf: Path) -> None:
+    shutil.copy(ROOT / "checkpoints" / DEMO, shelf / "demo.safetensors")
+    app = open_page(PAGE, causal="effect", image="blank", blank="on")
+    assert set(app.dataframe[0].value["top tenth shared (95 %)"]) == {"not defined"}
+    assert "nan" not in texts(app, "markdown", "caption")
+
+
+def test_edits_reconstruct_as_the_package_does(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="knock", image="garment-30", other="garment-84")
+    app.slider("causal_edit_temperature").set_value(3.0)
+    run(app)
+    assert app.session_state.changes == "encoder/0/temperature=3"
+    app.selectbox("causal_edit_place").select("decoder/1")
+    app.selectbox("causal_edit_kind").select("tokens")
+    run(app)
+    app.text_input("causal_edit_tokens").set_value("84, 97")
+    run(app)
+    assert app.session_state.changes == "decoder/1/tokens=84_97,encoder/0/temperature=3"
+    donor = causal.make_prefix(model, image("garment-84"))
+    _, quality, _ = causal.damage_of(model, image("garment-30"), from_text(app.session_state.changes), donor=donor)
+    assert app.metric[0].value == f"{quality.psnr:.1f} dB"
+    assert "another image's tokens 84, 97" in texts(app, "caption")
+    app.button("causal_remove_encoder_0_temperature").click()
+    run(app)
+    assert app.session_state.changes == "decoder/1/tokens=84_97"
+
+
+def test_an_edit_that_does_not_fit_is_refused_in_words_and_changes_nothing() -> None:
+    app = open_page(PAGE, causal="knock")
+    app.selectbox("causal_edit_kind").select("mask")
+    run(app)
+    for words, problem in (
+        ("5000", "tokens must be from 0 to 168"),
+        ("<b>", "Patches are numbers, such as 84, 97, 100-112; got '<b>'"),
+        ("9-3", "got '9-3'"),
+    ):
+        app.text_input("causal_edit_mask").set_value(words)
+        run(app)
+        assert problem in app.error[0].value.replace("\\", "")
+        assert app.session_state.changes == ""
+        assert app.text_input("causal_edit_mask").value == words  # to be mended
+
+
+@pytest.mark.parametrize(
+    ("value", "pattern", "text"),
+    [
+        (-0.126, "{:+.2f} dB", "-0.13 dB"),
+        (0.0, "{:+.2f} dB", None),
+        (math.nan, "{:+.3f}", None),
+        (math.inf, "{:+.3f}", None),
+        (0.0004, "{:+.3f}", "+4e-04"),
+        (-0.003, "{:+.2f} dB", "-3e-03 dB"),
+    ],
+)
+def test_a_change_that_rounds_to_nothing_is_told_by_its_size(value: float, pattern: str, text: str | None) -> None:
+    assert delta_of(value, pattern) == text
+
+
+def patches_of(app: AppTest) -> dict:
+    """What the picture of patches is told."""
+    component = next(one.proto for one in app.get("bidi_component") if one.proto.component_name == "tae_patches")
+    return json.loads(component.json)
+
+
+def test_patches_of_an_edit_are_the_same_in_link_picture_and_field_and_every_choice_holds_at_once(
+    model: TransformerAutoencoder,
+) -> None:
+    app = open_page(PAGE, image="garment-30", causal="knock", changes="decoder/2/mask=3_5-8", pins="84,61,900")
+    assert app.selectbox("causal_edit_place").value == "decoder/2" and app.selectbox("causal_edit_kind").value == "mask"
+    told = patches_of(app)
+    assert (told["chosen"], told["grid"], told["tile"], told["size"]) == (
+        [3, 5, 6, 7, 8],
+        [13, 13],
+        [16, 16],
+        [201, 201],
+    )
+    assert app.text_input("causal_edit_mask").value == "3, 5-8"
+    app.text_input("causal_edit_mask").set_value(" 7, 20–22,8 ")
+    run(app)
+    assert app.session_state.changes == "decoder/2/mask=7_8_20-22" and patches_of(app)["chosen"] == [7, 8, 20, 21, 22]
+    _, quality, _ = causal.damage_of(model, image("garment-30"), from_text(app.session_state.changes))
+    assert app.metric[0].value == f"{quality.psnr:.1f} dB"
+    app.button("causal_edit_pinned").click()
+    run(app)
+    assert app.session_state.changes == "decoder/2/mask=61_84"
+    app.button("causal_edit_clear").click()
+    run(app)
+    assert (
+        app.session_state.changes == "" and patches_of(app)["chosen"] == [] and app.button("causal_edit_clear").disabled
+    )
+    app.button("causal_undo").click()
+    run(app)
+    assert app.text_input("causal_edit_mask").value == "61, 84"
+    app.text_input("causal_edit_mask").set_value("")
+    run(app)
+    assert app.session_state.changes == ""
+
+
+def test_rows_of_all_queries_are_all_patches() -> None:
+    app = open_page(PAGE, causal="knock", changes="encoder/1/rows=all")
+    assert patches_of(app)["chosen"] == list(range(169)) and app.text_input("causal_edit_rows").value == "all"
+    assert app.button("causal_edit_all").disabled
+    app.text_input("causal_edit_rows").set_value("1-168")
+    run(app)
+    assert app.session_state.changes == "encoder/1/rows=1-168"
+    app.button("causal_edit_all").click()
+    run(app)
+    assert app.session_state.changes == "encoder/1/rows=all"
+
+
+@pytest.mark.parametrize(
+    ("told", "patches"),
+    [
+        ({"patches": [9, 3, 3]}, (3, 9)),
+        ({"patches": []}, ()),
+        ({"patches": [10]}, None),
+        ({"patches": [-1]}, None),
+        ({"patches": [True]}, None),
+        ({"patches": ["3"]}, None),
+        ({"patches": [3.5]}, None),
+        ({"patches": [1] * 11}, None),
+        ({"patches": 3}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_only_numbers_of_patches_are_taken_from_a_browser(told: Any, patches: tuple[int, ...] | None) -> None:
+    assert read_patches(told, 10) == patches
+
+
+@pytest.mark.parametrize(("told", "edit"), [({"edit": 3}, 3), ({"edit": -1}, 0), ({"edit": "3"}, 0), (None, 0)])
+def test_a_browser_s_count_of_its_choices_is_a_number(told: Any, edit: int) -> None:
+    assert read_edit(told) == edit
+
+
+def test_a_region_is_asked_by_gradient_and_by_occlusion(model: TransformerAutoencoder) -> None:
+    app = open_page(PAGE, causal="region", image="garment-30", box="40-90x60-120")
+    box = causal.Box(40, 60, 90, 120)
+    gradient, occlusion = figures(app)[1]["data"]
+    for trace, how in ((gradient, "gradient"), (occlusion, "occlusion")):
+        expected = causal.region_inputs(model, image("garment-30"), box, how).numpy()
+        drawn = numbers(trace["z"], (13, 13)).astype(float).ravel()
+        np.testing.assert_allclose(drawn, expected, rtol=1e-3, atol=1e-8)
+    page = texts(app, "markdown", "caption")
+    assert "The 20 patches under the box" in page  # rows 2 to 5 and columns 3 to 7 of patches
+    assert "rows 40 to 89, columns 60 to 119" in page
+    shown, box = image("garment-30"), causal.Box(40, 60, 90, 120)
+    tokens = causal.foreground_tokens(shown, model.config)
+    ways = [causal.region_inputs(model, shown, box, how)[tokens] for how in ("gradient", "occlusion")]
+    assert f"{len(tokens)} patches that are not blank, the two agree at {causal.spearman(*ways):.2f}" in page
+    app.slider("causal_rows").set_value((10, 30))
+    run(app)
+    assert app.query_params["box"] == "10-30x60-120"
+
+
+@pytest.mark.parametrize("box", ["", "40-90x60-999", "9-3x1-5", "٣-9x1-5"])
+def test_without_a_sound_box_the_darkest_place_is_asked(box: str) -> None:
+    app = open_page(PAGE, causal="region", box=box)
+    assert app.session_state.box == "" and "The 9 patches under the box" in texts(app, "markdown")
+
+
+def test_a_box_of_white_paper_says_that_nothing_changes_it() -> None:
+    assert "Nothing in the picture changes this box" in texts(open_page(PAGE, causal="region", image="blank"), "info")
+
+
+def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "LONG_S", 0.0)
+    app = open_page(PAGE, image="garment-77")
+    assert "Uniform attention" not in texts(app)
+    app.button("work_start_necessity").click()
+    run(app)
+    app.button("work_start_sweep").click()
+    run(app)
+    assert "Uniform attention" in texts(app, "markdown")
+    mark = next(one for one in app.session_state.work_wanted if one.startswith("necessity|"))
+    work._kept("necessity", mark.removeprefix("necessity|")).clear()
+    app.session_state.work_stopped = {mark}
+    run(app)
+    assert "Stopped" in texts(app, "caption") and "Uniform attention" not in texts(app, "markdown")
+    app.button("work_start_necessity").click()
+    run(app)
+    assert "Uniform attention" in texts(app, "markdown")
+
+
+def test_random_weights_say_so_and_lose_nothing() -> None:
+    app = open_page(PAGE, twin="on")
+    assert "Untrained twin" in texts(app, "error")
+    said = next(one.value for one in app.markdown if one.value.startswith("#####"))
+    assert "UNTRAINED MODEL" in said
+    assert "decorative" in texts(app, "markdown")
+
+
+def test_one_token_gets_a_notice(store: Callable[..., Path]) -> None:
+    from tae.store.card import Card
+    from tae.store.checkpoint import save_checkpoint
+
+    folder = store("other.safetensors").parent
+    one = TransformerAutoencoder(preset_config("tiny", patch_size=None, encoder_layers=1, decoder_layers=1)).eval()
+    card = Card(name="One token", training={"steps": 1}, metrics={}, data="", licence="", notes="")
+    save_checkpoint(folder / "one.safetensors", one, card)
+    app = open_page(PAGE, checkpoint="one.safetensors")
+    assert "one token" in texts(app, "info") and not app.error and len(app.metric) == 0
+
+
+def test_attention_that_does_not_matter_is_called_so_and_attention_that_does_is_not(
+    store: Callable[..., Path],
+) -> None:
+    def flatten(model: TransformerAutoencoder) -> None:
+        model.encoder.blocks[0].attn.qkv.weight[:256] = 0  # queries and keys
+        model.encoder.blocks[0].attn.qkv.bias[:256] = 0
+
+    path = store("flat.safetensors", flatten)
+    shutil.copy(ROOT / "checkpoints" / DEMO, path.with_name("demo.safetensors"))  # without its study
+    for page in ("Attention", "Compare"):
+        assert "is decorative" in texts(open_page(page, checkpoint=path.name), "warning")
+        assert not open_page(page, checkpoint="demo.safetensors").warning
+    assert work.known(f"verdict_{_digest()[:8]}", _digest()).lost  # it was measured
+
+
+def test_a_large_model_without_a_study_asks_before_it_measures_whether_its_attention_matters(
+    store: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def flatten(model: TransformerAutoencoder) -> None:
+        model.encoder.blocks[0].attn.qkv.weight[:257] = 0  # another one than that of other tests
+
+    path = store("large.safetensors", flatten)
+    monkeypatch.setattr(work, "LONG_S", 0.0)
+    app = open_page("Attention", checkpoint=path.name)
+    assert not app.warning
+    (ask,) = (one for one in app.button if "needed? Measuring 8 test images" in one.label)
+    ask.click()
+    run(app)
+    assert "is decorative" in texts(app, "warning")
+
+
+@pytest.mark.parametrize("key", ["blank", "noise", "chessboard"])
+def test_pictures_unlike_the_training_break_nothing(key: str) -> None:
+    app = open_page(PAGE, image=key)
+    assert not app.error and not app.exception
+    if key != "blank":
+        assert "fails on this picture" in texts(app, "info")
+
+
+def test_other_images_are_others_also_where_the_picture_is_a_test_image() -> None:
+    config = preset_config("tiny")
+    tests = DemoSource(config.input_size).test_at(201, 9)
+    shown, other = (Fitted(tests[number, 0].numpy(), ()) for number in (2, 0))
+    scene = SimpleNamespace(config=config, fitted=shown, other=other)
+    found = measure.other_images(scene)  # type: ignore[arg-type]
+    assert torch.equal(found, tests[[0, 1, 3, 4, 5, 6, 7, 8]])

@@ -1,0 +1,223 @@
+"""The glossary, the tour and the demo without a browser: where a step leads, what it sets, and what it gives back."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest
+
+from tae import ui
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import preset_config
+from tae.store.card import Card
+from tae.store.checkpoint import save_checkpoint
+from tae.ui.shell import sidebar
+from tae.ui.shell.glossary import TERMS
+from tae.ui.shell.tour import CHECKPOINT, STORY, TOUR, Step
+from tests import ROOT
+
+
+@pytest.fixture(autouse=True)
+def pages_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session knows its pages from one run to the next; AppTest forgets them, and a callback would find none."""
+    known: dict = {}
+    own = PagesManager.get_pages
+
+    def get_pages(manager: PagesManager) -> dict:
+        if len(pages := own(manager)) > 1:  # before its first run a manager knows the entry point only
+            known.update(pages)
+        return known or pages
+
+    monkeypatch.setattr(PagesManager, "get_pages", get_pages)
+
+
+def open_page(page: str = "Reconstruct", **link: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    for name, value in link.items():
+        app.query_params[name] = value
+    app.run()
+    return go(app, page)
+
+
+def go(app: AppTest, page: str) -> AppTest:
+    app.switch_page(sidebar.PAGES[page][0]).run()
+    assert not app.exception
+    return app
+
+
+def stay(app: AppTest) -> AppTest:
+    """AppTest goes back to the page before `st.switch_page`, unless it is told where the app is."""
+    return app.switch_page(sidebar.PAGES[app.title[0].value][0])
+
+
+def press(app: AppTest, key: str) -> AppTest:
+    stay(app).button(key).click().run()
+    assert not app.exception and not app.error
+    return app
+
+
+def switch_demo(app: AppTest, on: bool) -> AppTest:
+    stay(app).toggle("guide_demo").set_value(on).run()
+    assert not app.exception and not app.error
+    return app
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(element.value for kind in ("markdown", "caption") for element in getattr(app, kind))
+
+
+def html(app: AppTest) -> str:
+    return "\n".join(element.proto.body for element in app.get("html"))
+
+
+def keys(app: AppTest) -> set[str]:
+    return {str(button.key) for button in app.button}
+
+
+def view(app: AppTest) -> dict[str, str]:
+    return {field: app.session_state[field] for field in ui.DEFAULTS}
+
+
+def linked(app: AppTest) -> dict[str, str]:
+    """What the address says; after a change of page AppTest gives plain texts in place of lists."""
+    return {name: value if isinstance(value, str) else value[0] for name, value in app.query_params.items()}
+
+
+def assert_at(app: AppTest, step: Step) -> None:
+    """The step's page is open, its fields are those of the view and of the link, and the page kept them."""
+    assert [title.value for title in app.title] == [step.page]
+    for field, value in {"checkpoint": CHECKPOINT, **step.view}.items():
+        assert app.session_state[field] == value, (step.title, field)
+        assert linked(app).get(field, ui.DEFAULTS[field]) == value, (step.title, field)
+    words = step.text.split("[[")[0].format(latent_dim=128)
+    assert words in texts(app)
+
+
+def test_steps_set_only_fields_of_the_view_and_lead_to_pages_that_are_there() -> None:
+    for step in (*TOUR, *STORY):
+        assert set(step.view) <= set(ui.DEFAULTS) and step.page in sidebar.PAGES
+
+
+def test_tour_leads_through_five_steps_and_ends_where_it_is() -> None:
+    app = press(open_page(), "guide_accept")
+    for number, step in enumerate(TOUR, 1):
+        assert f"Step {number} of 5" in texts(app) and f"**{step.title}**" in texts(app)
+        assert_at(app, step)
+        assert ("guide_end" in keys(app)) == (number < 5)
+        press(app, "guide_next")
+    assert "guide_next" not in keys(app) and "guide_accept" not in keys(app)
+    assert_at(app, replace(TOUR[-1], text=""))
+
+
+def test_tour_steps_back_and_ends_at_once_where_asked() -> None:
+    app = press(open_page("Models"), "guide_tour")
+    assert app.button("guide_back").disabled
+    press(press(app, "guide_next"), "guide_back")
+    assert_at(app, TOUR[0])
+    press(app, "guide_end")
+    assert "guide_end" not in keys(app) and "Step 1" not in texts(app)
+
+
+def test_story_sets_each_view_and_gives_back_the_one_before() -> None:
+    app = open_page("Attention", image="garment-30", layer="1", query="84", part="decoder", head="2")
+    before = view(app)
+    switch_demo(app, True)
+    for number, step in enumerate(STORY, 1):
+        assert f"{number} of {len(STORY)}" in texts(app)
+        assert_at(app, step)
+        if number < len(STORY):
+            press(app, "guide_next")
+    assert "guide_next" not in keys(app)
+    switch_demo(app, False)
+    assert [title.value for title in app.title] == ["Attention"]
+    assert view(app) == before
+    assert {"image": "garment-30", "layer": "1", "part": "decoder"}.items() <= linked(app).items()
+
+
+def test_demo_begun_during_a_tour_gives_back_the_view_before_the_demo() -> None:
+    app = press(open_page(), "guide_accept")
+    press(press(app, "guide_next"), "guide_next")
+    there = view(app)
+    switch_demo(app, True)
+    press(press(app, "guide_next"), "guide_end")
+    assert view(app) == there and [title.value for title in app.title] == ["Attention"]
+
+
+def test_demo_hides_what_the_story_does_not_need_and_then_shows_it_again() -> None:
+    app = open_page()
+    assert "st-key-expert_" not in html(app)
+    assert "st-key-expert_" in html(switch_demo(app, True))
+    assert {"guide_tour", "guide_accept"}.isdisjoint(keys(app))
+    assert "st-key-expert_" not in html(press(app, "guide_end"))
+
+
+def test_who_wanders_off_is_told_the_way_back() -> None:
+    app = press(open_page(), "guide_accept")
+    press(app, "guide_next")
+    for page in ("Models", "Train"):
+        go(app, page)
+        assert "goes on on the page **Attention**" in texts(app)
+    press(app, "guide_return")
+    assert_at(app, TOUR[1])
+    other = next(option for option in app.selectbox("choose_checkpoint").options if "any width" in option)
+    app.selectbox("choose_checkpoint").select(other).run()
+    assert not app.exception and "goes on on the page" in texts(app) and TOUR[1].title not in texts(app)
+    assert_at(press(app, "guide_return"), TOUR[1])
+
+
+def test_offer_of_the_tour_goes_away_for_good() -> None:
+    app = open_page()
+    assert "guide_accept" in keys(app) and "document.cookie" not in html(app)
+    press(app, "guide_decline")
+    assert "tae_tour=offered" in html(app)
+    for page in ("Attention", "Models", "Reconstruct"):
+        assert "guide_accept" not in keys(go(app, page))
+    assert "guide_tour" in keys(app)
+
+
+def test_tour_leaves_out_a_page_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sidebar.PAGES, "Compare")
+    app = press(open_page(), "guide_accept")
+    for _ in range(3):
+        press(app, "guide_next")
+    assert "Step 4 of 4" in texts(app)
+    assert_at(app, TOUR[4])
+
+
+def test_without_the_demo_checkpoint_there_is_a_glossary_but_no_tour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = TransformerAutoencoder(preset_config("tiny", encoder_layers=1, decoder_layers=1)).eval()
+    card = Card(name="A model", training={"steps": 1}, metrics={}, data="", licence="", notes="")
+    save_checkpoint(tmp_path / "own.safetensors", model, card)
+    monkeypatch.setenv("TAE_CHECKPOINTS", str(tmp_path))
+    app = open_page()
+    assert {"guide_tour", "guide_accept"}.isdisjoint(keys(app)) and not [
+        toggle for toggle in app.toggle if toggle.key == "guide_demo"
+    ]
+    assert "<dt>rollout</dt>" in html(app)
+
+
+def test_glossary_lists_all_terms_and_finds_some() -> None:
+    app = open_page("Models")
+    assert all(f"<dt>{term.name}</dt>" in html(app) for term in TERMS)
+    app.text_input("guide_words").set_value("Kobayashi").run()
+    assert html(app).count("<dt>") == 1 and "<dt>value-weighted attention</dt>" in html(app)
+    app.text_input("guide_words").set_value("<b>zebra").run()
+    assert not app.exception and "No such term" in texts(app) and "<dt>" not in html(app)
+
+
+def test_prose_draws_terms_and_keeps_foreign_html_as_text() -> None:
+    def script() -> None:
+        from tae import ui
+
+        ui.prose("Each [[query]] of <b>x</b>")
+        ui.prose("counted in [[x uniform]]", caption=True)
+
+    app = AppTest.from_function(script).run()
+    assert not app.exception
+    assert 'class="term"' in app.markdown[0].value and "\\<b>x\\</b>" in app.markdown[0].value
+    assert 'class="term"' in app.caption[0].value

@@ -1,0 +1,520 @@
+"""The pages without a browser: what they show for a view, a link, a drop of files, a checkpoint."""
+
+import copy
+import io
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from tae import ui
+from tae.data.gallery import gallery
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import PRESETS
+from tae.model.counts import count
+from tae.model.metrics import measure
+from tae.store.checkpoint import load_checkpoint
+from tests import ROOT
+from tests.pages import (
+    DEMO,
+    HOSTILE,
+    PAGES,
+    bring,
+    build_untrained,
+    drop,
+    go,
+    metrics,
+    open_page,
+    picture,
+    png,
+    run,
+    texts,
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_on_the_demo_checkpoint(page: str) -> None:
+    app = open_page(page)
+    assert [title.value for title in app.title] == [page]
+    assert not app.error and not app.warning
+    assert app.sidebar.selectbox[0].value == DEMO
+
+
+def test_first_screen_shows_what_the_package_computes() -> None:
+    app = open_page()
+    loaded = load_checkpoint(ROOT / "checkpoints" / DEMO)
+    first = next(iter(gallery((201, 201)).values()))
+    pixels = (first.load() / 255).astype(np.float32)
+    with torch.inference_mode():
+        recon = loaded.model(torch.from_numpy(pixels)[None, None])[0].clamp(0, 1)[0, 0].numpy()
+    quality = measure(pixels, recon)
+    assert metrics(app) == {
+        "PSNR": f"{quality.psnr:.1f} dB",
+        "SSIM": f"{quality.ssim:.3f}",
+        "MSE": f"{quality.mse:.4f}",
+        "Foreground MSE": f"{quality.foreground_mse:.4f}",
+    }
+    page = texts(app)
+    assert all(title in page for title in ("**Sample**", "**The model saw**", "**Reconstruction**", "**Error**"))
+    assert "composed" in page
+    assert f"test PSNR **{loaded.card.metrics['psnr']:.1f} dB**" in page
+
+
+def test_choosing_a_sample_writes_the_link_and_stays_on_the_next_page() -> None:
+    app = open_page()
+    app.button("sample_garment-30").click()
+    run(app)
+    assert app.query_params["image"] == "garment-30"
+    go(app, "Attention")
+    assert app.selectbox("choose_image").value == "garment-30"
+    go(app, "Reconstruct")
+    assert app.selectbox("choose_image").value == "garment-30"
+
+
+def test_link_restores_the_view() -> None:
+    link = {"image": "garment-42", "part": "decoder", "layer": "2", "head": "3", "query": "77", "direction": "to"}
+    link |= {"range": "own", "pins": "3,168", "section": "heatmap", "region": "13-25x0-12"}
+    app = open_page("Attention", **link)
+    assert caption(app).startswith("Decoder, layer 2, head 3 · N 169 · colours to")
+    assert "(this map only)" in caption(app)
+    assert app.selectbox("choose_image").value == "garment-42"
+    assert {name: app.query_params[name] for name in link} == link
+    (pins,) = app.dataframe
+    assert list(pins.value["Pinned patch"]) == ["3 (row 0, column 3)", "168 (row 12, column 12)"]
+    weights = load_checkpoint(ROOT / "checkpoints" / DEMO).model.get_attention_heads(
+        sample("garment-42"), 2, part="decoder"
+    )
+    expected = [float(weights[0, 3, pin, 77]) * 169 for pin in (3, 168)]
+    np.testing.assert_allclose(pins.value["places on patch 77"], expected, rtol=1e-5)
+    heatmap = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert heatmap["data"][0]["y"][0] == "13 (row 1, column 0)"
+
+
+def test_link_restores_what_is_compared() -> None:
+    link = {"layer": "0", "head": "max", "b_checkpoint": "twin", "b_image": "garment-30"}
+    link |= {"b_part": "decoder", "b_layer": "rollout", "b_head": "min", "query": "5"}
+    app = open_page("Compare", **link)
+    assert {name: app.query_params[name] for name in link} == link
+    assert app.selectbox("choose_b_image").value == "garment-30"
+    assert "Correlation" in texts(app, "markdown")
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "value", ["../../../etc/passwd", "<script>alert(1)</script>", "-1", "٣", "x" * 5000 + "\x00"], ids=range(5)
+)
+def test_links_that_mean_nothing_open_the_default_view(page: str, value: str) -> None:
+    app = open_page(page, **dict.fromkeys(ui.DEFAULTS, value))
+    assert [title.value for title in app.title] == [page]
+    assert app.sidebar.selectbox[0].value == DEMO
+    assert not app.error
+    assert "passwd" not in texts(app) and "<script>" not in texts(app)
+    if page == "Attention":
+        own = {"part", "layer", "head", "direction", "range", "pins", "weighting", "discard", "section", "region"}
+        assert not own & set(app.query_params)
+
+
+def caption(app: AppTest) -> str:
+    return next(caption.value for caption in app.caption if "recomputed" in caption.value)
+
+
+def sample(key: str) -> torch.Tensor:
+    """(1, 1, 201, 201)."""
+    return torch.from_numpy(gallery((201, 201))[key].load() / np.float32(255))[None, None]
+
+
+def test_what_is_owed_below_a_map_is_there() -> None:
+    app = open_page("Attention", layer="1")
+    assert "Encoder, layer 1, mean of 4 heads · N 169 · colours to" in caption(app) and "x uniform" in caption(app)
+    error = re.search(r"fused output by at most (\S+)\.", caption(app))
+    assert error and 0 < float(error[1]) < 1e-3
+    assert any("N 169 > head_dim 32" in one for one in texts(app, "markdown").splitlines())
+
+
+@pytest.mark.parametrize("layer", ["average", "rollout", "0", "1", "2"])
+def test_a_head_belongs_to_one_layer(layer: str) -> None:
+    app = open_page("Attention", layer=layer, head="2")
+    single = layer.isdecimal()
+    assert (app.session_state.layer, app.session_state.head) == ((layer, "2") if single else ("average", "mean"))
+
+
+def test_rollout_says_how_much_weight_it_hides() -> None:
+    app = open_page("Attention", layer="rollout", discard="0.9")
+    hidden = re.search(r"([\d.]+)% of all weight hidden", caption(app))
+    assert hidden and 0 < float(hidden[1]) < 90
+    assert "hidden" not in caption(open_page("Attention", layer="rollout"))
+    assert "hidden" not in caption(open_page("Attention", layer="0", discard="0.9"))
+
+
+def test_weighting_by_values_is_another_map_and_says_so() -> None:
+    app = open_page("Attention", layer="0", weighting="values", section="heatmap")
+    assert "weighted by value norms" in caption(app)
+    plain = open_page("Attention", layer="0", section="heatmap")
+    specs = [one.get("plotly_chart")[0].proto.spec for one in (app, plain)]
+    assert specs[0] != specs[1]
+
+
+def test_overview_offers_every_head() -> None:
+    app = open_page("Attention")
+    spec = json.loads(app.get("plotly_chart")[0].proto.spec)
+    heads = [trace["customdata"] for trace in spec["data"] if len(trace.get("customdata") or []) == 12]
+    assert heads == [[[layer, head] for layer in range(3) for head in range(4)]]
+    app.selectbox("attention_order").select("distance")
+    run(app)
+    sorted_spec = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert sorted_spec["data"] != spec["data"] and "Mean attention distance" in json.dumps(sorted_spec)
+
+
+def test_overview_is_sorted_by_measured_effect() -> None:
+    app = open_page("Attention")
+    app.selectbox("attention_order").select("effect")
+    run(app)
+    study = json.loads((ROOT / "checkpoints" / DEMO).with_suffix(".causal.json").read_text())
+    lost = {
+        name: value["psnr_lost"][2] for name, value in study["damage"].items() if re.fullmatch(r"encoder/\d/\d", name)
+    }
+    spec = json.loads(app.get("plotly_chart")[0].proto.spec)
+    (heads,) = [trace["customdata"] for trace in spec["data"] if len(trace.get("customdata") or []) == 12]
+    assert [f"encoder/{layer}/{head}" for layer, head in heads] == sorted(lost, key=lambda name: -lost[name])
+
+
+def test_no_effect_is_offered_that_nobody_measured(store: Callable[..., Path]) -> None:
+    store("without.safetensors")
+    app = open_page("Attention")
+    assert "effect" not in " ".join(app.selectbox("attention_order").options).lower()
+
+
+def test_numbers_say_what_holds_of_local_and_global() -> None:
+    app = open_page("Attention", section="numbers")
+    said = next(one for one in texts(app, "markdown").splitlines() if "Mean attention distance in the encoder" in one)
+    assert "median of 64 images" in said and "layer 2" in said and "For this checkpoint" in said
+    assert len(app.get("plotly_chart")) == 6
+
+
+def test_numbers_of_the_picture_stay_where_measuring_test_images_was_stopped(store: Callable[..., Path]) -> None:
+    path = store("other.safetensors", lambda model: model.encoder.norm.weight.mul_(1.01))
+    app = open_page(checkpoint=path.name, section="numbers")
+    app.session_state.work_stopped = {f"heads|{load_checkpoint(path).digest}|encoder"}
+    app = go(app, "Attention")
+    assert "Stopped. Nothing of it was kept." in texts(app, "caption") and "Bands" not in texts(app, "caption")
+    assert len(app.get("plotly_chart")) == 6
+    app.button("work_start_heads").click()
+    run(app)
+    assert "of 64 demo test images" in texts(app, "caption") and "median of 64 images" in texts(app, "markdown")
+
+
+@pytest.mark.parametrize("page", ["Reconstruct", "Attention", "Does it matter?", "Compare", "Layers", "Latent space"])
+def test_a_model_that_draws_no_numbers_is_told_in_a_sentence(store: Callable[..., Path], page: str) -> None:
+    def blow_up(model: TransformerAutoencoder) -> None:
+        for parameter in model.encoder.blocks[0].attn.parameters():
+            parameter.mul_(1e30)
+
+    path = store("no_numbers.safetensors", blow_up)
+    app = open_page(page, checkpoint=path.name)
+    assert "the model draws no finite numbers" in texts(app, "error") and "exact" not in texts(app, "markdown", "info")
+
+
+def test_taking_attention_away_shows_what_is_lost() -> None:
+    app = open_page("Attention", section="cause")
+    own, uniform, other = (float(metric.value.removesuffix(" dB")) for metric in app.metric)
+    assert own > uniform + 3 and own > other + 1
+    assert abs(float(app.metric[1].delta.removesuffix(" dB")) - (uniform - own)) < 0.11  # of rounded figures
+
+
+def test_questions_of_the_page_compare_set_both_sides() -> None:
+    app = open_page("Compare")
+    app.button("compare_Before_and_after_training").click()
+    run(app)
+    assert app.session_state.b_checkpoint == "twin" and app.session_state.layer == "average"
+    assert "Correlation" in texts(app, "markdown")
+    app.button("compare_First_and_last_layer").click()
+    run(app)
+    assert (app.session_state.layer, app.session_state.b_layer) == ("0", "2")
+
+
+def test_a_map_agrees_with_itself() -> None:
+    app = open_page("Compare", layer="1", b_layer="1", b_head="mean")
+    assert "Correlation 1.00" in texts(app, "markdown") and "distance 0.00" in texts(app, "markdown")
+
+
+def test_grids_that_differ_are_shown_without_a_difference() -> None:
+    app = open_page("Compare", b_checkpoint="demo_tiny_1280x152_p32.safetensors")
+    assert "cannot be set against each other" in texts(app, "info") and "Correlation" not in texts(app, "markdown")
+
+
+def test_uniform_attention_is_called_so(store: Callable[..., Path]) -> None:
+    def flatten(model: TransformerAutoencoder) -> None:
+        model.encoder.blocks[0].attn.qkv.weight[:256] = 0  # queries and keys
+        model.encoder.blocks[0].attn.qkv.bias[:256] = 0
+
+    store("flat.safetensors", flatten)
+    app = open_page("Attention")
+    assert "practically uniform" in texts(app)
+    store("trained.safetensors")
+    app = open_page("Attention", checkpoint="trained.safetensors")
+    assert app.session_state.checkpoint == "trained.safetensors" and "practically uniform" not in texts(app)
+
+
+@pytest.mark.parametrize("page", ["Attention", "Compare"])
+def test_attention_that_changes_nothing_is_called_so_above_every_view(page: str, store: Callable[..., Path]) -> None:
+    def without_values(model: TransformerAutoencoder) -> None:
+        for block in (*model.encoder.blocks, *model.decoder.blocks):
+            block.attn.proj.weight.zero_()  # type: ignore[union-attr, operator]
+
+    store("decoration.safetensors", without_values)
+    app = open_page(page)
+    assert app.warning and "costs" in app.warning[0].value
+
+
+@pytest.mark.parametrize("page", ["Attention", "Compare"])
+def test_attention_that_is_needed_gets_no_warning(page: str) -> None:
+    assert not open_page(page).warning
+
+
+def test_dropped_files_are_read_and_the_broken_ones_are_named() -> None:
+    app = drop(
+        open_page(),
+        ("broken.png", picture(3)[:200]),
+        ("good one.png", picture(3)),
+        ("pickle.npy", pickle.dumps({"a": 1})),
+        ("empty.jpg", b""),
+        ("misnamed.jpg", picture(4)),
+    )
+    assert len(app.error) == 3
+    assert {error.value.split("\\")[0] for error in app.error} == {"broken", "pickle", "empty"}
+    assert len(app.session_state.uploads) == 2
+    assert "good one" in app.selectbox("choose_image").options[0]
+    assert len(app.metric) == 4
+    later = drop(app, ("broken too.gif", b"GIF89a"))
+    assert len(later.error) == 1 and len(later.session_state.uploads) == 2
+
+
+def test_what_was_done_to_a_picture_is_said() -> None:
+    rgba = np.zeros((100, 300, 4), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(rgba).save(buffer, "PNG")
+    page = texts(drop(open_page(), ("wide.png", buffer.getvalue())), "caption")
+    assert "300x100 pixels" in page
+    assert "padded with white" in page and "transparency laid on white" in page
+
+
+def test_many_pictures_come_as_a_grid_in_the_chosen_order() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (201, 201))
+    app = drop(open_page(), ("a.png", picture(5)), ("noise.png", png(noise)), ("b.png", picture(6)))
+    app.segmented_control("reconstruct_view").set_value("all")
+    run(app)
+    order: dict[str, list[tuple[str, float]]] = {}
+    for name in ("Worst first", "Best first", "By name"):
+        next(box for box in app.selectbox if box.label == "Order").set_value(name)
+        run(app)
+        cells = [one.value for one in app.markdown if re.search(r"\*\*[\d.]+ dB\*\*$", one.value)]
+        order[name] = [(cell.split("\\")[0], float(cell.split("**")[1].removesuffix(" dB"))) for cell in cells]
+    worst = [psnr for _, psnr in order["Worst first"]]
+    assert worst == sorted(worst) and order["Worst first"][0][0] == "noise"
+    assert order["Best first"] == order["Worst first"][::-1]
+    assert [name for name, _ in order["By name"]] == ["a", "b", "noise"]
+    next(button for button in app.button if str(button.key).startswith("open_")).click()
+    run(app)
+    assert len(app.metric) == 4 and app.segmented_control("reconstruct_view").value == "one"
+
+
+def test_unlike_anything_trained_on_is_called_a_failure() -> None:
+    app = open_page(image="noise")
+    assert re.search(r"worse than (all|9\d %) of the test images", app.warning[0].value)
+    assert "unlike what the model was trained on" in app.warning[0].value
+
+
+def test_verdict_agrees_with_the_percentiles_of_the_card() -> None:
+    percentiles = load_checkpoint(ROOT / "checkpoints" / DEMO).card.metrics["percentiles"]["psnr"]
+    for key in ("garment-30", "garment-84", "square-8"):
+        app = open_page(image=key)
+        psnr = float(metrics(app)["PSNR"].removesuffix(" dB"))
+        better = np.interp(psnr, percentiles, range(101))
+        verdict = texts(app, "success", "info", "warning")
+        said = re.search(r"(better|worse) than (\d+) %", verdict)
+        assert said
+        share = float(said[2]) if said[1] == "better" else 100 - float(said[2])
+        assert abs(share - better) < 2.5  # the page shows one decimal of PSNR
+
+
+def test_untrained_model_is_red_on_every_page_until_another_is_chosen() -> None:
+    app = build_untrained(open_page())
+    for page in PAGES:
+        go(app, page)
+        assert "Untrained" in app.error[0].value
+        assert ":red[**untrained**]" in texts(app, "caption")
+    go(app, "Attention")
+    assert "UNTRAINED MODEL" in texts(app, "caption")
+    app.selectbox("choose_checkpoint").set_value(DEMO)
+    run(app)
+    assert not app.error
+
+
+def test_one_token_gets_a_notice_and_no_heatmap() -> None:
+    app = go(build_untrained(open_page(), patch="none"), "Attention")
+    assert "one token, the whole image" in app.info[0].value
+    assert not app.get("plotly_chart")
+    go(app, "Reconstruct")
+    assert len(app.metric) == 4
+
+
+@pytest.mark.parametrize(
+    ("size", "rail", "num_tokens"), [("1280x152", "1280x152", 800), ("Xx152 (any width)", "410x152", 260)]
+)
+def test_wide_models_show_rails(size: str, rail: str, num_tokens: int) -> None:
+    app = go(build_untrained(open_page(), size=size), "Reconstruct")
+    assert f"{rail} pixels" in texts(app, "caption")
+    go(app, "Attention")
+    assert f"N {num_tokens}" in texts(app, "caption")
+    assert len(app.get("plotly_chart")) == 1
+
+
+def test_presets_table_holds_real_counts_beside_the_diagram_s() -> None:
+    app = open_page("Models")
+    app.segmented_control[0].set_value("Presets")
+    run(app)
+    table = app.dataframe[0].value.set_index("Preset")
+    model = TransformerAutoencoder(PRESETS["tiny"])
+    assert table.loc["tiny", "Parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert table.loc["xlarge", "Parameters"] == count(PRESETS["xlarge"]).parameters
+    assert list(table["Diagram"]) == ["~0.5 M", "~2 M", "~8 M", "~32 M", "~128 M"]
+
+
+def test_preset_size_with_too_many_tokens_is_refused_in_words() -> None:
+    app = open_page("Models")
+    app.segmented_control[0].set_value("Presets")
+    run(app)
+    app.number_input("models_width").set_value(4096)
+    app.number_input("models_height").set_value(1024)
+    app.selectbox("models_patch").set_value("8")
+    run(app)
+    assert "at most 16384 tokens" in app.error[0].value
+    assert not app.dataframe
+
+
+def test_brought_checkpoint_is_used_after_one_click() -> None:
+    app = bring(open_page(), "mine.safetensors", (ROOT / "checkpoints" / DEMO).read_bytes())
+    assert "is fine" in app.success[0].value
+    app.button("models_use_upload").click()
+    run(app)
+    assert str(app.selectbox("choose_checkpoint").value).startswith("upload-")
+    assert len(go(app, "Reconstruct").metric) == 4
+
+
+class Malicious:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (MARKER,))
+
+
+MARKER = Path(__file__).parent / "a-pickle-ran"
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch.save", "cut short", "text"])
+def test_brought_pickles_and_broken_files_are_refused_with_a_reason(kind: str) -> None:
+    buffer = io.BytesIO()
+    torch.save({"a": Malicious()}, buffer)
+    data = {
+        "pickle": pickle.dumps(Malicious()),
+        "torch.save": buffer.getvalue(),
+        "cut short": (ROOT / "checkpoints" / DEMO).read_bytes()[:5000],
+        "text": b"a checkpoint",
+    }[kind]
+    app = bring(open_page(), "evil.safetensors", data)
+    assert "evil" in app.error[0].value
+    assert not app.session_state.uploaded_models
+    assert not MARKER.exists()
+    assert app.selectbox("choose_checkpoint").value == DEMO
+
+
+def test_without_any_checkpoint_the_app_says_what_to_do(shelf: Path) -> None:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert not app.exception
+    assert "python -m tae.train" in app.error[0].value
+
+
+def test_broken_checkpoint_is_listed_with_its_reason_and_never_hides_the_others(
+    shelf: Path, store: Callable[..., Path]
+) -> None:
+    store("good.safetensors")
+    (shelf / "a broken.safetensors").write_bytes(b"nothing of the kind")
+    for page in PAGES:
+        app = open_page(page, checkpoint="a broken.safetensors")
+        assert "a broken" in app.error[0].value.replace("\\", "")
+        assert "A model" in texts(app)
+    assert str(shelf) not in texts(app)
+
+
+def test_only_broken_checkpoints_are_named_one_by_one(shelf: Path) -> None:
+    for name in ("one", "two"):
+        (shelf / f"{name}.safetensors").write_bytes(b"nothing of the kind")
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert not app.exception
+    assert sorted(error.value.split("\\")[0] for error in app.error) == ["one", "two"]
+
+
+def test_names_from_strangers_show_as_they_stand(store: Callable[..., Path]) -> None:
+    card = {"name": HOSTILE, "data": HOSTILE, "licence": HOSTILE, "notes": HOSTILE}
+    store("hostile.safetensors", **card)
+    for page in PAGES:
+        app = open_page(page)
+        if page == "Reconstruct":
+            drop(app, (f"{HOSTILE}.png", picture(3)), (f"{HOSTILE}2.png", b"broken"))
+        shown = texts(app)
+        assert "<img" not in shown.replace("\\<img", "")
+        assert "](javascript" not in shown
+        assert " $x$" not in shown and " **b**" not in shown and " :material/bolt:" not in shown
+        assert page not in ("Reconstruct", "Models") or "onerror" in shown  # it is there, only harmless
+
+
+def test_card_of_a_checkpoint_is_shown(store: Callable[..., Path]) -> None:
+    store(
+        "carded.safetensors",
+        name="My shoes",
+        data="My own photographs",
+        licence="CC0",
+        training={"steps": 17, "batch_size": 4, "seed": 5, "command": "python -m tae.train tiny --steps 17"},
+        metrics={"psnr": 21.25, "ssim": 0.5, "split": "test", "count": 9},
+    )
+    app = open_page("Models")
+    page = texts(app).replace("\\", "")
+    for part in ("My shoes", "My own photographs", "CC0", "17 steps of 4 images", "9 images, test split"):
+        assert part in page
+    assert [code.value for code in app.code] == ["python -m tae.train tiny --steps 17"]
+    assert metrics(app)["Test PSNR"] == "21.25 dB" and metrics(app)["R²"] == "–"
+
+
+@pytest.mark.parametrize("unseen", [True, False])
+def test_figures_by_group_of_a_card_are_drawn(unseen: bool, store: Callable[..., Path]) -> None:
+    seen = [{"group": str(number), "psnr": 20.0 - number, "count": 8, "unseen": False} for number in (1, 2, 3)]
+    other = [{"group": "500-599", "psnr": 15.5, "count": 8, "unseen": unseen}]
+    store("rails.safetensors", training={"steps": 1}, metrics={"by_garments": seen, "by_width": other})
+    app = open_page("Models")
+    drawn = {json.loads(chart.proto.spec)["layout"]["xaxis"]["title"]["text"] for chart in app.get("plotly_chart")}
+    assert drawn == {"Garments on the rail", "Width (pixels)"}
+    assert ("Open points" in texts(app)) == unseen
+
+
+def test_sessions_do_not_see_each_other() -> None:
+    first, second = open_page(), open_page()
+    drop(first, ("mine.png", picture(3)))
+    before = copy.deepcopy(dict(second.session_state.uploads))
+    run(second)
+    assert second.session_state.uploads == before == {}
+    assert len(first.session_state.uploads) == 1
+
+
+def test_maps_that_would_fill_the_memory_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = "tae.ui.attention.measure.MAX_MAP_BYTES"
+    monkeypatch.setattr(limit, 4 * 169**2 * 4)  # three layers and their average just fit
+    app = open_page("Attention", layer="0")
+    assert not app.error and app.get("plotly_chart")
+    monkeypatch.setattr(limit, 4 * 169**2 * 4 - 1)
+    app = open_page("Attention")
+    assert "169 patches, would take 0.00046 GB" in app.error[0].value and not app.get("plotly_chart")

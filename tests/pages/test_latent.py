@@ -1,0 +1,256 @@
+"""The page Latent space without a browser: its points, neighbours, ways and figures are the package's; links restore it."""
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from tae.analysis import latent
+from tae.data.demo import DemoSource
+from tae.data.encode import encode_png
+from tae.data.fit import fit_image
+from tae.data.gallery import gallery
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import preset_config
+from tae.store.card import Card
+from tae.store.checkpoint import save_checkpoint
+from tests.pages import (
+    HOSTILE,
+    drop,
+    go,
+    metrics,
+    open_page,
+    run,
+    texts,
+)
+
+PAGE = "Latent space"
+SIZE = {"input_size": (32, 32), "patch_size": 8, "latent_dim": 16, "encoder_layers": 1, "decoder_layers": 1}
+COUNT = 1000
+
+
+@pytest.fixture
+def keep(shelf: Path) -> Callable[..., TransformerAutoencoder]:
+    """Saves a very small model among the checkpoints, its latents spread out; fields of its shape may differ."""
+
+    def save(
+        change: Callable[[TransformerAutoencoder], None] | None = None, data: str = DemoSource.data, **fields: object
+    ) -> TransformerAutoencoder:
+        torch.manual_seed(2)
+        model = TransformerAutoencoder(preset_config("tiny", **{**SIZE, **fields})).eval()  # type: ignore[arg-type]
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            if change:
+                change(model)
+        card = Card(name="small", training={"steps": 1}, metrics={}, data=data, licence="", notes="")
+        save_checkpoint(shelf / "small.safetensors", model, card)
+        return model
+
+    return save
+
+
+def chart(app: AppTest, number: int = 0) -> dict:
+    return json.loads(app.get("plotly_chart")[number].proto.spec)  # type: ignore[attr-defined]
+
+
+def embedded(model: TransformerAutoencoder) -> np.ndarray:
+    """(1000, D) of the test set."""
+    source = DemoSource(model.config.input_size, model.config.max_width)
+    return latent.embed_images(model, source.test(COUNT))
+
+
+def seen(model: TransformerAutoencoder, key: str) -> np.ndarray:
+    """(D,) of a sample as the model sees it."""
+    pixels = gallery(model.config.input_size)[key].load()
+    grey = pixels if pixels.ndim == 2 else np.round(pixels @ np.array([0.299, 0.587, 0.114]))
+    fitted = fit_image((grey / 255).astype(np.float32), (32, 32)).pixels
+    return latent.embed_images(model, [np.round(fitted * 255).astype(np.uint8)])[0]
+
+
+def points(figure: dict) -> dict[int, list[float]]:
+    """{number: place}."""
+    placed: dict[int, list[float]] = {}
+    for trace in figure["data"]:
+        if "customdata" in trace:
+            numbers, x, y = (as_list(trace[name]) for name in ("customdata", "x", "y"))
+            placed |= {int(number): place for number, *place in zip(numbers, x, y, strict=True)}
+    return placed
+
+
+def as_list(values: object) -> list[float]:
+    if isinstance(values, dict):  # Plotly's own encoding of arrays
+        return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
+    return list(values)  # type: ignore[call-overload]
+
+
+def test_points_of_the_map_are_the_principal_components_of_the_test_set(keep: Callable) -> None:
+    model = keep()
+    app = open_page(PAGE)
+    placed = points(chart(app))
+    expected = latent.map_pca(embedded(model))
+    assert sorted(placed) == list(range(COUNT + 1))
+    np.testing.assert_allclose([placed[number] for number in range(COUNT)], expected.coordinates, atol=1e-5)
+    own = expected.place(seen(model, next(iter(gallery((32, 32)))))[None])
+    np.testing.assert_allclose(placed[COUNT], own[0], atol=0.05 * np.abs(expected.coordinates).max())
+
+
+def test_nearest_test_images_are_named_with_their_distances(keep: Callable) -> None:
+    model = keep()
+    known = embedded(model)
+    for metric in latent.METRICS:
+        app = open_page(PAGE, image="square-39", metric=metric)
+        told = [one.value for one in app.caption if re.fullmatch(r"\d+: [\d.e-]+", one.value)]
+        numbers = [int(one.split(":")[0]) for one in told]
+        pixels = fit_image((gallery((32, 32))["square-39"].load() / 255).astype(np.float32), (32, 32)).pixels
+        with torch.no_grad():
+            code = model.embed(torch.from_numpy(np.array(pixels))[None, None]).numpy()
+        expected, distances = latent.neighbours(code, known, 6, metric)
+        assert numbers == expected[0].tolist()
+        np.testing.assert_allclose([float(one.split(": ")[1]) for one in told], distances[0], rtol=0.01)
+
+
+def test_colours_tell_kind_ink_and_psnr_of_each_test_image(keep: Callable) -> None:
+    model = keep()
+    source = DemoSource((32, 32))
+    by_kind = chart(open_page(PAGE))
+    names = {int(number): trace["name"] for trace in by_kind["data"] for number in as_list(trace.get("customdata", []))}
+    assert [names[number] for number in range(30)] == [source.kind("test", number) for number in range(30)]
+    image = source.compose("test", 7)
+    with torch.no_grad():
+        recon = model(torch.from_numpy((image / 255).astype(np.float32))[None, None])[0].clamp(0, 1)[0, 0].numpy()
+    for colour, value in (
+        ("ink", 1 - image.mean() / 255),
+        ("psnr", -10 * np.log10(np.mean((image / 255 - recon) ** 2))),
+    ):
+        trace = chart(open_page(PAGE, colour=colour))["data"][0]
+        assert as_list(trace["marker"]["color"])[7] == pytest.approx(value, rel=1e-4)
+
+
+def test_tsne_says_that_own_pictures_are_placed_by_a_guess(keep: Callable) -> None:
+    keep()
+    app = open_page(PAGE, layout="tsne")
+    said = texts(app, "caption")
+    assert "which is a guess" in said and "distances between groups" in said
+    assert len(points(chart(app))) == COUNT + 1
+    assert app.query_params["layout"] == "tsne"
+
+
+def test_link_opens_the_chosen_point_with_its_reconstruction(keep: Callable) -> None:
+    keep()
+    app = open_page(PAGE, points="12")
+    kind = DemoSource((32, 32)).kind("test", 12)
+    assert f"**Test image 12\\: {kind}**" in texts(app, "markdown").replace("\u200b", "")
+    assert app.query_params["points"] == "12"
+    figure = chart(app)
+    chosen = [trace["customdata"][place] for trace in figure["data"] for place in trace.get("selectedpoints") or []]
+    assert chosen == [12]
+
+
+def test_many_chosen_points_are_a_gallery_and_numbers_that_are_none_are_dropped(keep: Callable) -> None:
+    keep()
+    app = open_page(PAGE, points="3,5,3,1000,1001,77777,12345678901,x")
+    assert "**3 chosen**" in texts(app, "markdown")
+    assert app.query_params["points"] == "3,5,1000"
+
+
+def test_own_pictures_are_placed_whatever_their_names(keep: Callable) -> None:
+    keep()
+    app = drop(open_page(), (f"{HOSTILE}.png", encode_png(np.full((40, 40), 90, np.uint8))))
+    app = go(app, PAGE)
+    assert sorted(points(chart(app)))[-1] == COUNT
+    assert not app.exception and "<img" not in texts(app).replace("\\<img", "")
+    label = chart(app)["data"][-1]["hovertext"][0]
+    assert "<" not in label
+
+
+def test_way_begins_and_ends_at_the_two_reconstructions(keep: Callable) -> None:
+    keep()
+    app = open_page(PAGE, latent="between", image="garment-79", other="garment-84", path="spherical", at="0")
+    assert app.select_slider[0].value == "0" and app.query_params["at"] == "0"
+    first = pictures(app)
+    app.select_slider[0].set_value("100")
+    run(app)
+    last = pictures(app)
+    assert first[1] == first[0] == last[0] and last[1] == last[2] == first[2]
+    assert first[0] != first[2]
+    assert "Along the sphere, 100 % of the way" in texts(app, "caption")
+    turned = open_page(PAGE, image="garment-84", other="garment-79", latent="between", at="0")
+    assert pictures(turned)[0] == last[2]
+
+
+def pictures(app: AppTest) -> list[str]:
+    """Addresses of the page's pictures, in order: pictures of the same pixels have the same one."""
+    return [one.url for image in app.get("image") for one in image.proto.imgs]  # type: ignore[attr-defined]
+
+
+def test_sliders_move_the_picture_along_directions_and_reset(keep: Callable) -> None:
+    keep()
+    app = open_page(PAGE, latent="directions")
+    change = np.array(as_list(chart(app)["data"][0]["z"]))
+    assert not change.any() and app.button("latent_reset").disabled
+    slider = app.slider("latent_direction_1")
+    slider.set_value(slider.max)
+    run(app)
+    assert app.query_params["scores"] == f"1:{slider.max:.1f}"
+    assert "· moved" in app.slider("latent_direction_1").label
+    assert "Outside the test set" in app.warning[0].value and "component 2" in app.warning[0].value
+    assert np.abs(as_list(chart(app)["data"][0]["z"])).max() > 0.001
+    app.button("latent_reset").click()
+    run(app)
+    assert "scores" not in app.query_params and not app.warning
+    assert not np.array(as_list(chart(app)["data"][0]["z"])).any()
+
+
+def test_scores_of_a_link_are_kept_within_the_sliders(keep: Callable) -> None:
+    keep()
+    app = open_page(PAGE, latent="directions", scores="0:0.5,2:900,9:1.0,x:1,3:nan")
+    assert app.slider("latent_direction_0").value == 0.5
+    most = app.slider("latent_direction_2").max
+    assert app.slider("latent_direction_2").value == most
+    assert app.query_params["scores"] == f"0:0.5,2:{most:.1f}"
+
+
+def test_spectrum_counts_the_dimensions_in_use(keep: Callable) -> None:
+    model = keep()
+    app = open_page(PAGE, latent="spectrum")
+    variances = latent.fit_pca(embedded(model)).variances
+    assert metrics(app) == {
+        "Participation ratio": f"{latent.participation_ratio(variances):.1f}",
+        "Effective rank": f"{latent.effective_rank(variances):.1f}",
+        "Directions for 95 %": f"{latent.dimensions_for(variances, 0.95)}",
+    }
+    assert "The latent has **16** numbers" in texts(app, "markdown")
+
+
+@pytest.mark.parametrize("section", ["map", "between", "directions", "spectrum"])
+@pytest.mark.parametrize(
+    "fields", [{"patch_size": None}, {"input_size": (24, None), "max_width": 96}, {"input_size": (24, 96)}], ids=str
+)
+def test_every_section_opens_for_one_token_and_for_wide_pictures(keep: Callable, section: str, fields: dict) -> None:
+    keep(**fields)
+    app = open_page(PAGE, latent=section, points="1,2")
+    assert not app.error and app.segmented_control("choose_latent").value == section
+
+
+def test_model_without_a_space_is_told_in_a_sentence(keep: Callable) -> None:
+    def flatten(model: TransformerAutoencoder) -> None:
+        for parameter in model.encoder.norm.parameters():
+            parameter.zero_()
+
+    keep(flatten)
+    app = open_page(PAGE)
+    assert "got the same for every image. Choose another" in app.error[0].value
+
+
+def test_model_trained_on_other_images_is_told_that_the_map_is_of_the_demo(keep: Callable) -> None:
+    keep(data=f"Trees {HOSTILE}")
+    app = open_page(PAGE)
+    assert "trained on other images" in app.info[0].value
+    assert not any("trained on other" in one.value for one in open_page("Reconstruct").info)

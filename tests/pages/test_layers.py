@@ -1,0 +1,311 @@
+"""The page Layers without a browser: its pictures and numbers are the lens's own, and it says when they mislead."""
+
+import base64
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from tae.analysis.lens import lens_path, load_lens, look
+from tae.data.demo import DemoSource
+from tae.data.encode import encode_png
+from tae.data.fit import fit_image
+from tae.data.gallery import gallery
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import PARTS, preset_config
+from tae.store.card import Card
+from tae.store.checkpoint import load_checkpoint, save_checkpoint
+from tae.training import runs
+from tae.training.config import TrainConfig
+from tae.ui.layers.measure import Seen
+from tae.ui.layers.strips import words
+from tests import ROOT
+from tests.pages import (
+    DEMO,
+    HOSTILE,
+    bring,
+    go,
+    open_page,
+    run,
+    texts,
+)
+
+PAGE = "Layers"
+TINY = {"input_size": (32, 32), "patch_size": 8, "latent_dim": 16, "encoder_layers": 2, "decoder_layers": 1}
+
+
+RUN = "0123456789abcdef"
+"""Of the checkpoint and its snapshots."""
+
+
+@pytest.fixture
+def keep(shelf: Path) -> Callable[..., Path]:
+    """Saves a very small model among the checkpoints; fields of its card and its shape may differ."""
+
+    def save(file: str = "small.safetensors", data: str = DemoSource.data, steps: int = 1, **fields: object) -> Path:
+        torch.manual_seed(1)
+        model = TransformerAutoencoder(preset_config("tiny", **{**TINY, **fields})).eval()  # type: ignore[arg-type]
+        training = {"steps": steps, "run": RUN}
+        card = Card(name=file, training=training, metrics={}, data=data, licence="", notes="")
+        return save_checkpoint(shelf / file, model, card)
+
+    return save
+
+
+def charts(app: AppTest) -> list[dict]:
+    return [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]  # type: ignore[attr-defined]
+
+
+def decibels(chart: dict) -> list[float]:
+    return [float(re.findall(r"(-?[\d.]+) dB", note["text"])[0]) for note in chart["layout"]["annotations"]]
+
+
+@pytest.mark.parametrize("way", ["tuned", "raw"])
+def test_strips_and_curves_are_what_the_lens_gives(way: str) -> None:
+    app = open_page(PAGE, image="garment-30", lens=way)
+    loaded = load_checkpoint(ROOT / "checkpoints" / DEMO)
+    lens = load_lens(lens_path(ROOT / "checkpoints" / DEMO), loaded.model.config, loaded.digest)
+    image = torch.from_numpy(gallery((201, 201))["garment-30"].load() / np.float32(255))[None, None]
+    drawn = charts(app)
+    unusual = 0
+    for number, part in enumerate(PARTS):
+        view = look(loaded.model, image, part, lens, tuned=way == "tuned")
+        np.testing.assert_allclose(decibels(drawn[number]), view.psnr[:, 0], atol=0.051)
+        assert view.is_unusual is not None
+        unusual += int(view.is_unusual.sum())
+        curves = {trace["name"]: trace["y"] for trace in drawn[2 + number]["data"]}
+        assert set(curves) == {"raw", "tuned", "raw, mean of test images", "tuned, mean of test images"}
+    warnings = [one.value for one in app.warning]
+    assert (len(warnings), unusual > 0) == ((1, True) if way == "raw" else (0, False))
+    if warnings:
+        assert f"({unusual} of 8)" in warnings[0]
+    assert app.segmented_control("choose_lens").value == way
+
+
+def test_sentence_names_the_layer_that_adds_most() -> None:
+    app = open_page(PAGE, lens="raw")
+    found = decibels(charts(app)[0])
+    said = next(one.value for one in app.markdown if one.value.startswith("**Encoder**:"))
+    assert f"layer {int(np.diff(found).argmax())} adds most" in said and f"at {found[0]:.1f} dB" in said
+
+
+def test_status_says_which_states_these_are() -> None:
+    page = texts(open_page(PAGE), "caption")
+    for said in ("Decoder · tuned · 3 layers", "out of distribution above", "fitted on 4000 training images"):
+        assert said in page
+
+
+def test_checkpoint_without_a_lens_shows_raw_pictures_and_a_click_fits_one(keep: Callable[..., Path]) -> None:
+    path = keep()
+    app = open_page(PAGE)
+    assert "No lens has been fitted" in texts(app, "info") and not app.segmented_control
+    assert [len(chart["data"]) for chart in charts(app)[2:]] == [1, 1]
+    app.button("work_start_lens").click()
+    run(app)
+    loaded = load_checkpoint(path)
+    lens = load_lens(lens_path(path), loaded.model.config, loaded.digest)
+    assert lens.about["train_images"] == 4000
+    assert "No lens" not in texts(app, "info")
+    run(app)
+    assert app.segmented_control("choose_lens").value == "tuned" and "No lens" not in texts(app, "info")
+
+
+def test_uploaded_checkpoint_gets_its_lens_without_a_file(
+    keep: Callable[..., Path],
+    shelf: Path,
+    tmp_path: Path,
+) -> None:
+    keep()
+    other = Path(shutil.move(keep("other.safetensors", latent_dim=32), tmp_path / "other.safetensors"))
+    app = go(bring(open_page(), other.name, other.read_bytes()), PAGE)
+    app.session_state.checkpoint = next(iter(app.session_state.uploaded_models))
+    run(app)
+    app.button("work_start_lens").click()
+    run(app)
+    assert not app.error and app.segmented_control("choose_lens").value == "tuned"
+    assert [path.name for path in shelf.glob("*.lens.*")] == []
+
+
+def test_lens_is_fitted_on_the_images_of_the_run_or_the_page_says_that_it_is_not(
+    keep: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = keep(data="Photographs of trees")
+    said = texts(open_page(PAGE), "info")
+    assert "Fitting takes the demo images" in said and "--data <your images>" in said
+    folder = runs.folder_of(path)
+    folder.mkdir(parents=True)
+    runs.write_config(folder, TrainConfig(data=str(tmp_path / "gone"), out=path))
+    app = open_page(PAGE)
+    assert "the images of its training" in texts(app, "info")
+    app.button("work_start_lens").click()
+    run(app)
+    assert "No lens could be fitted" in app.error[0].value and not lens_path(path).exists()
+
+
+def test_damaged_lens_is_a_sentence_and_pictures_are_raw(keep: Callable[..., Path]) -> None:
+    path = keep()
+    lens_path(path).write_bytes(b"no lens")
+    app = open_page(PAGE)
+    assert lens_path(path).name.replace(".", "\\.") in app.warning[0].value
+    assert not app.segmented_control and not app.button_group and len(charts(app)) == 4
+    assert "work_start_lens" not in [button.key for button in app.button]
+
+
+def test_one_token_model_has_layers_too(keep: Callable[..., Path]) -> None:
+    keep(patch_size=None)
+    app = open_page(PAGE)
+    assert [len(decibels(chart)) for chart in charts(app)[:2]] == [3, 2]
+    assert "no layer adds anything" in texts(app, "markdown")  # it never learnt
+
+
+def test_untrained_model_is_called_so_and_offers_no_lens() -> None:
+    app = open_page(PAGE)
+    config = preset_config("tiny", **TINY)  # type: ignore[arg-type]
+    app.session_state.untrained = {"untrained-x": config}
+    app.session_state.checkpoint = "untrained-x"
+    run(app)
+    assert "UNTRAINED MODEL" in texts(app, "caption") and not app.info
+    assert "Untrained" in texts(app, "error")
+
+
+def test_held_out_pictures_of_the_training_are_shown_as_such(keep: Callable[..., Path]) -> None:
+    path = keep()
+    assert not open_page(PAGE).select_slider
+    folder = runs.folder_of(path) / "strips"
+    folder.mkdir(parents=True)
+    for step in (20, 100, 300):
+        (folder / f"{step:08}.png").write_bytes(encode_png(np.full((16, 16), step % 256, np.uint8)))
+    app = open_page(PAGE)
+    assert app.select_slider[0].options == ["20", "100", "300"] and app.select_slider[0].value == "300"
+    said = texts(app, "caption")
+    assert "Not your picture" in said and "after step 300" in said
+    app = open_page(PAGE, moment="100")
+    assert "after step 100" in texts(app, "caption") and app.query_params["moment"] == "100"
+
+
+def snapshot(path: Path, step: int, seed: int = 0, of_run: str = RUN, **fields: object) -> Path:
+    """A snapshot of the checkpoint's run: another very small model, in place of what a training would keep."""
+    folder = runs.folder_of(path) / "snapshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed + step)
+    model = TransformerAutoencoder(preset_config("tiny", **{**TINY, **fields})).eval()  # type: ignore[arg-type]
+    training, notes = {"steps": step} if step else {}, f"A snapshot on the way, after {step} steps of run {of_run}."
+    card = Card(name="then", training=training, metrics={}, data="", licence="", notes=notes)
+    return save_checkpoint(folder / f"{step:08}.safetensors", model, card)
+
+
+@pytest.fixture
+def trained(keep: Callable[..., Path]) -> Path:
+    """A checkpoint after 300 steps whose run kept snapshots after 0, 20 and 100."""
+    path = keep(steps=300)
+    for step in (0, 20, 100):
+        snapshot(path, step)
+    return path
+
+
+def psnr_by(path: Path, image: str = "garment-30") -> dict[str, np.ndarray]:
+    """{part: PSNR by depth} of an image by a checkpoint file."""
+    model = load_checkpoint(path).model
+    shown = torch.from_numpy(fit_image(gallery((32, 32))[image].load() / np.float32(255), (32, 32)).pixels)[None, None]
+    return {part: look(model, shown, part).psnr[:, 0].numpy() for part in PARTS}
+
+
+def test_slider_through_training_draws_by_the_weights_of_that_step(trained: Path) -> None:
+    app = open_page(PAGE, image="garment-30")
+    slider = app.select_slider("choose_moment")
+    assert slider.options == ["0", "20", "100", "300 (the checkpoint)"] and slider.value == "end"
+    slider.set_value("20")
+    run(app)
+    assert app.query_params["moment"] == "20"
+    files = [*runs.snapshots(runs.folder_of(trained)), trained]
+    *_, encoder, decoder, course = charts(app)
+    for chart, part in ((encoder, "encoder"), (decoder, "decoder")):
+        np.testing.assert_allclose(decibels(chart), psnr_by(files[1])[part], atol=0.051)
+    last = [float(psnr_by(file)["decoder"][-1]) for file in files]
+    curve, ring = course["data"]
+    assert curve["x"] == [0, 20, 100, 300] and ring["x"] == [20]
+    np.testing.assert_allclose(as_list(curve["y"]), last, atol=1e-4)
+    said = texts(app, "markdown")
+    assert "These pictures are raw" in said and f"{last[0]:.1f}" in said and f"{last[-1]:.1f}" in said
+    assert not app.warning and "Not your picture" not in texts(app, "caption")
+
+
+def as_list(values: object) -> list[float]:
+    if isinstance(values, dict):  # packed
+        return np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"])).tolist()
+    assert isinstance(values, list)
+    return values
+
+
+def test_weights_from_before_the_first_step_are_called_untrained(trained: Path) -> None:
+    app = open_page(PAGE, moment="0")
+    assert "random weights that the training began with" in texts(app, "error")
+    assert "UNTRAINED" in texts(app, "caption")
+    assert "random weights" not in texts(open_page(PAGE, moment="20"), "error")
+    assert open_page(PAGE, moment="21").session_state.moment == "end"
+
+
+def test_snapshots_of_another_training_are_not_taken_for_the_checkpoint_s(trained: Path) -> None:
+    snapshot(trained, 20, of_run="fedcba9876543210")
+    app = open_page(PAGE, image="garment-30")
+    app.select_slider("choose_moment").set_value("20")
+    run(app)
+    assert "it is a snapshot of another training" in texts(app).replace("\\", "")
+
+
+def test_refused_snapshots_say_why_and_break_nothing(trained: Path) -> None:
+    (runs.folder_of(trained) / "snapshots" / "00000005.safetensors").write_bytes(b"no checkpoint")
+    damaged = snapshot(trained, 20)
+    data = bytearray(damaged.read_bytes())
+    data[-3] ^= 1
+    damaged.write_bytes(data)
+    snapshot(trained, 100, latent_dim=32)
+    (runs.folder_of(trained) / "snapshots" / "00000150.safetensors").symlink_to(ROOT / "checkpoints" / DEMO)
+    for moment, reason in (
+        ("5", "00000005"),
+        ("20", "does not have the SHA-256"),
+        ("100", "it is a snapshot of another model"),
+    ):
+        app = open_page(PAGE, image="garment-30", moment=moment)
+        assert reason in texts(app, "warning").replace("\\", "") and app.session_state.moment == moment
+        said = texts(app, "markdown")
+        assert "3 of 5 are left out" in said
+    assert (
+        app.select_slider("choose_moment").options[1] == "5 (cannot be read)"
+    )  # the link out of the folder is no file
+
+
+def test_a_snapshot_of_a_training_that_ran_away_draws_nothing_and_says_so(trained: Path) -> None:
+    torch.manual_seed(1)
+    model = TransformerAutoencoder(preset_config("tiny", **TINY)).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.fill_(1e38)
+    notes = f"A snapshot on the way, after 20 steps of run {RUN}."
+    card = Card(name="x", training={"steps": 20}, metrics={}, data="", licence="", notes=notes)
+    save_checkpoint(runs.folder_of(trained) / "snapshots" / "00000020.safetensors", model, card)
+    app = open_page(PAGE, moment="20")
+    assert "draw no finite numbers" in texts(app, "warning") and "nan" not in texts(app)
+
+
+def seen(*psnr: float) -> Seen:
+    pictures = np.zeros((len(psnr), 2, 2))
+    return Seen("encoder", [f"layer {number}" for number in range(len(psnr))], pictures, list(psnr), None, [])
+
+
+def test_a_layer_that_takes_away_is_not_said_to_add_nothing() -> None:
+    assert words(seen(20, 21, 23, 22.5)).endswith("layer 1 adds most (+2.0 dB).")
+    assert words(seen(20, 19, 16, 15.5)).endswith("no layer adds anything, and layer 1 takes most away (-3.0 dB).")
+    assert words(seen(20, 20.01, 20)).endswith("no layer adds anything.")
+
+
+def test_words_of_strangers_stay_words(keep: Callable[..., Path]) -> None:
+    keep(data=HOSTILE)
+    app = open_page(PAGE)
+    assert not app.exception and "<img" not in texts(app).replace("\\<img", "")

@@ -1,0 +1,96 @@
+"""The house: what its maps say, what an import costs, and what nobody may call. Who may import what: pyproject.toml."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+ROOMS = ("model", "store", "data", "analysis", "training", "plots", "sequence", "web", "ui")
+INNER = ("plots/export", "ui/session", "ui/widgets", "ui/shell", "ui/home", "ui/checkpoints")
+
+
+def run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def contents(folder: Path) -> set[str]:
+    """Names of the modules and folders that it holds."""
+    inside = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
+    return inside - {"__init__", "__pycache__"}
+
+
+@pytest.mark.parametrize("room", [*ROOMS, *INNER])
+def test_a_room_s_docstring_is_its_map(room: str) -> None:
+    text = ast.get_docstring(ast.parse((ROOT / "tae" / room / "__init__.py").read_text()))
+    assert text
+    listed = [line.removeprefix("- ").split(":")[0] for line in text.splitlines() if line.startswith("- ")]
+    assert sorted(listed) == sorted(contents(ROOT / "tae" / room))
+
+
+def test_there_are_nine_rooms() -> None:
+    assert {path.parent.name for path in (ROOT / "tae").glob("*/__init__.py")} == set(ROOMS)
+
+
+def test_importing_the_package_does_not_wait_for_pytorch() -> None:
+    assert run(
+        "import sys, tae; print('torch' in sys.modules); tae.create_autoencoder; print('torch' in sys.modules)"
+    ) == ("False\nTrue")
+
+
+def test_config_needs_the_standard_library_only() -> None:
+    code = "import sys; before = set(sys.modules); import tae.model.config; print(*(set(sys.modules) - before))"
+    foreign = {name.split(".")[0] for name in run(code).split()} - set(sys.stdlib_module_names)
+    assert foreign <= {"tae"}
+
+
+def test_what_the_linter_forbids_it_finds(tmp_path: Path) -> None:
+    """Whatever could run a stranger's data; the rules stand in pyproject.toml."""
+    sources = {
+        "S301": "import pickle\npickle.loads(data)",
+        "`pickle` is banned": "from pickle import loads",
+        "torch.load": "import torch\ntorch.load(path)",
+        "S307": "eval(text)",
+        "S102": "exec(text)",
+        "S602": "import subprocess\nsubprocess.run(text, shell=True)",
+        "TID251": "import joblib.numpy_pickle",
+    }
+    for rule, source in sources.items():
+        result = subprocess.run(
+            [sys.executable, "-m", "ruff", "check", "--stdin-filename", str(ROOT / "tae" / "x.py"), "-"],
+            input=source,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+        assert rule in result.stdout, (rule, result.stdout)
+
+
+def test_no_array_is_unpickled() -> None:
+    sources = [
+        ROOT / "app.py",
+        *(path for name in ("pages", "tae", "benchmarks") for path in (ROOT / name).rglob("*.py")),
+    ]
+    calls = [node for path in sources for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    for call in calls:
+        allowed = [key.value for key in call.keywords if key.arg == "allow_pickle"]
+        assert all(isinstance(value, ast.Constant) and value.value is False for value in allowed), ast.unparse(call)
+
+
+def test_app_s_settings_keep_it_on_this_machine() -> None:
+    settings = (ROOT / ".streamlit" / "config.toml").read_text()
+    for line in (
+        'address = "127.0.0.1"',
+        "enableXsrfProtection = true",
+        "enableCORS = true",
+        "maxUploadSize = 20",
+        "gatherUsageStats = false",
+        'showErrorDetails = "none"',
+        'fileWatcherType = "none"',
+    ):
+        assert line in settings.splitlines()

@@ -1,0 +1,116 @@
+"""Several processes give what one gives: real processes under torchrun, exchanging over gloo."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tae.model.device import pick_device, pick_precision
+from tae.training import runs
+from tae.training.config import TrainConfig, command_line
+from tae.training.distributed import World, like, whole
+from tae.training.run import train
+from tae.training.state import state_files
+from tests import ROOT
+from tests.training.small import same_bits, small_config, state_tensors, weights
+
+CPU = torch.device("cpu")
+
+
+def torchrun(config: TrainConfig, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "tae.train"]
+        + command_line(config),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+    )
+
+
+def log(out: Path) -> list[dict]:
+    return runs.read_log(runs.folder_of(out))
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path) -> None:
+    fields = {"input_size": (16, None), "max_width": 48, "steps": 12, "batch_size": 8, "accumulate": 2}
+    one, two = (tmp_path / f"{name}.safetensors" for name in ("one", "two"))
+    list(train(small_config(one, **fields)))
+    result = torchrun(small_config(two, parallel=parallel, **fields), tmp_path)
+    assert result.returncode == 0, result.stderr
+    alone, together = log(one), log(two)
+    assert [record["step"] for record in together] == list(range(1, 13))
+    # Before the first update, only the order of sums in float32 differs.
+    assert together[0]["loss"] == pytest.approx(alone[0]["loss"], rel=1e-6)
+    assert together[0]["grad_norm"] == pytest.approx(alone[0]["grad_norm"], rel=1e-5)
+    # Later too, but Muon's Newton-Schulz iteration works in bf16, whose rounding (2^-8) enlarges such differences.
+    for first, second in zip(alone, together, strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-2)
+    assert together[-1]["held_out_psnr"] == pytest.approx(alone[-1]["held_out_psnr"], abs=0.05)
+    # Rank 0 alone prints and writes.
+    assert result.stdout.count("saved ") == 1 and result.stdout.count("step 12/12") == 1
+    # What is saved is whole: one process can go on with it.
+    names = weights(one).keys()
+    tensors = state_tensors(runs.folder_of(two))
+    assert all(tensors[f"model.{name}"].shape == weights(one)[name].shape for name in names)
+    kept = [runs.snapshots(runs.folder_of(out)) for out in (one, two)]
+    assert [path.name for path in kept[0]] == [path.name for path in kept[1]] and len(kept[0]) > 3
+    assert same_bits(weights(kept[1][0]), weights(kept[0][0]))  # the same untrained weights
+    assert weights(kept[1][-1]).keys() == names
+
+
+def test_two_sharded_processes_resume_to_the_same_bits(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", parallel="fsdp")
+    assert torchrun(config, tmp_path).returncode == 0
+    folder = runs.folder_of(config.out_path)
+    expected = state_tensors(folder)
+    state_files(folder)[0].unlink()  # as if it had been killed in the last step
+    config.out_path.unlink()
+    runs.write_status(folder, "running", step=5, steps=6)
+    result = torchrun(TrainConfig(**{**vars(config), "resume": True}), tmp_path)
+    assert result.returncode == 0 and "resuming after step 5 of 6" in result.stdout, result.stderr
+    assert same_bits(state_tensors(folder), expected) and config.out_path.is_file()
+
+
+def test_batches_that_processes_cannot_share_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    result = torchrun(small_config(tmp_path / "x.safetensors", batch_size=3), tmp_path)
+    assert result.returncode != 0
+    said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert said == ["error: batch_size must be a multiple of processes times accumulate, got 3, 2 and 1"]
+
+
+def test_alone_a_world_agrees_with_itself() -> None:
+    world = World(0, 1, CPU)
+    assert world.is_main and world.sum(1.5, -2.0) == [1.5, -2.0] and world.any(False, True) == [False, True]
+    assert world.from_main(3.0) == 3.0 and world.gather("ä") == ["ä"]
+
+
+def test_a_plain_tensor_is_copied_whole_and_laid_out_as_it_was() -> None:
+    tensor = torch.randn(3, 4).T
+    copy = whole(tensor)
+    assert copy.is_contiguous() and torch.equal(copy, tensor)
+    copy.zero_()
+    assert tensor.abs().sum() > 0 and torch.equal(like(copy, tensor), copy)
+
+
+def test_hardware_is_chosen_by_what_there_is() -> None:
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="got 'cuda' where there is none; choose 'auto' or 'cpu'"):
+            pick_device("cuda")
+
+
+def test_precision_is_chosen_by_what_the_hardware_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [pick_precision(asked, cpu) for asked in ("bf16", "fp16", "fp32")] == ["bf16", "fp16", "fp32"]
+    for has_bf16 in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has_bf16: has)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has_bf16: has)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert pick_precision("auto", cuda) == ("bf16" if has_bf16 else "fp16")
+        assert pick_precision("auto", cpu) == ("bf16" if has_bf16 else "fp32")

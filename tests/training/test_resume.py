@@ -1,0 +1,260 @@
+"""Exact resume: runs killed by a real SIGKILL anywhere end with the bits of a run that nobody killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tae.data.demo import compose_square
+from tae.training import runs
+from tae.training.config import TrainConfig, command_line
+from tae.training.run import train
+from tae.training.state import state_files
+from tests import ROOT
+from tests.training.small import in_child, same_bits, small_config, state_tensors, weights
+
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of 11 pictures: no whole number of batches."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(11):
+        Image.fromarray(compose_square("train", index, side=24)).save(folder / f"{index:02}.png")
+    return folder
+
+
+def resumed(config: TrainConfig) -> TrainConfig:
+    return TrainConfig(**{**vars(config), "resume": True})
+
+
+def straight(config: TrainConfig, out: Path) -> dict:
+    """Everything that the same run holds in the end, if nobody kills it."""
+    config = TrainConfig(**{**vars(config), "out": out})
+    assert in_child(config) == 0
+    return state_tensors(runs.folder_of(out))
+
+
+SETTINGS = {
+    "fp32": {"precision": "fp32"},
+    "bf16": {"precision": "bf16"},
+    "fp16 with a gradient scaler": {"precision": "fp16"},
+    "everything": {
+        "precision": "bf16",
+        "dropout": 0.2,
+        "ema_decay": 0.9,
+        "accumulate": 2,
+        "workers": 2,
+        "use_gradient_checkpointing": True,
+        "seed": 3,
+    },
+}
+
+
+@pytest.mark.parametrize("fields", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize("data", ["demo", "pictures"])
+def test_a_run_killed_again_and_again_ends_with_the_same_bits(
+    fields: dict, data: str, pictures: Path, tmp_path: Path
+) -> None:
+    config = small_config(
+        tmp_path / "killed.safetensors", data=str(pictures) if data == "pictures" else data, steps=9, **fields
+    )
+    expected = straight(config, tmp_path / "straight.safetensors")
+    assert in_child(config, kill_after_step=2) == KILLED
+    assert in_child(resumed(config), kill_after_step=3) == KILLED
+    assert in_child(resumed(config), kill_after_step=7) == KILLED
+    assert in_child(resumed(config)) == 0
+    assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
+    assert same_bits(weights(config.out_path), weights(tmp_path / "straight.safetensors"))
+    assert_same_snapshots(config.out_path, tmp_path / "straight.safetensors")
+
+
+def assert_same_snapshots(first: Path, second: Path) -> None:
+    kept = [{path.name: weights(path) for path in runs.snapshots(runs.folder_of(out))} for out in (first, second)]
+    assert kept[0].keys() == kept[1].keys() and len(kept[0]) > 1
+    assert all(same_bits(kept[0][name], kept[1][name]) for name in kept[0])
+
+
+def test_variable_widths_resume_to_the_same_bits(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "killed.safetensors", input_size=(16, None), max_width=64)
+    expected = straight(config, tmp_path / "straight.safetensors")
+    assert in_child(config, kill_after_step=4) == KILLED
+    assert in_child(resumed(config)) == 0
+    assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
+
+
+def test_twenty_kills_at_random_steps_change_nothing(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "killed.safetensors", steps=60, eval_every=20)
+    expected = straight(config, tmp_path / "straight.safetensors")
+    chance = random.Random(0)
+    kills = sorted(chance.sample(range(1, 60), 20))
+    for number, step in enumerate(kills):
+        assert in_child(resumed(config) if number else config, kill_after_step=step) == KILLED
+    assert in_child(resumed(config)) == 0
+    assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
+
+
+def test_a_kill_at_every_touch_of_a_file_is_survived(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "straight.safetensors", steps=2, eval_every=1)
+    expected = straight(config, tmp_path / "straight.safetensors")
+    event = 0
+    while True:
+        out = tmp_path / str(event) / "killed.safetensors"
+        config = small_config(out, steps=2, eval_every=1)
+        code = in_child(config, kill_at_event=event)
+        if code == 0:
+            break
+        assert code == KILLED
+        # Killed before its folder said what it is, there is nothing to resume: the command is given again.
+        again = resumed(config) if (runs.folder_of(out) / "config.json").exists() else config
+        assert in_child(again) == 0
+        folder = runs.folder_of(out)
+        assert same_bits(state_tensors(folder), expected) and out.is_file()
+        assert [record["step"] for record in runs.read_log(folder)] == [1, 2]
+        assert_same_snapshots(out, tmp_path / "straight.safetensors")
+        assert not [path.name for path in folder.rglob("*.tmp")]
+        event += 1
+    assert event > 30  # of config, status, log, strips, snapshots, states and checkpoint
+
+
+def test_a_torn_newest_state_is_passed_over_and_said(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "killed.safetensors")
+    expected = straight(config, tmp_path / "straight.safetensors")
+    assert in_child(config, kill_after_step=5) == KILLED
+    folder = runs.folder_of(config.out_path)
+    newest = state_files(folder)[0]
+    data = bytearray(newest.read_bytes())
+    data[-5] ^= 1
+    newest.write_bytes(data)
+    said: list[str] = []
+    list(train(resumed(config), notify=said.append))
+    assert f"{newest.name} is passed over: it is damaged" in said[1]
+    assert said[2] == "resuming after step 4 of 6"
+    assert same_bits(state_tensors(folder), expected)
+
+
+def test_without_any_whole_state_it_begins_again_to_the_same_bits(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "killed.safetensors", save_every_s=1e6)
+    expected = straight(config, tmp_path / "straight.safetensors")
+    assert in_child(config, kill_after_step=5) == KILLED
+    said: list[str] = []
+    list(train(resumed(config), notify=said.append))
+    assert said[1:] == ["found no whole state of this run: starting from the beginning"]
+    folder = runs.folder_of(config.out_path)
+    assert same_bits(state_tensors(folder), expected)
+    assert [record["step"] for record in runs.read_log(folder)] == [1, 2, 3, 4, 5, 6]  # none of them twice
+    assert_same_snapshots(config.out_path, tmp_path / "straight.safetensors")
+
+
+@pytest.mark.parametrize("save_every_s", [0, 1e6])
+def test_a_run_begun_from_a_checkpoint_resumes_from_its_state_or_from_that(save_every_s: float, tmp_path: Path) -> None:
+    first = small_config(tmp_path / "first.safetensors", seed=5)
+    list(train(first))
+    config = small_config(tmp_path / "killed.safetensors", init_from=first.out_path, save_every_s=save_every_s)
+    expected = straight(config, tmp_path / "straight.safetensors")
+    assert in_child(config, kill_after_step=4) == KILLED
+    if not save_every_s:
+        first.out_path.unlink()  # no longer needed
+    assert in_child(resumed(config)) == 0
+    assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
+
+
+def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "done.safetensors")
+    list(train(config))
+    before = config.out_path.read_bytes()
+    said: list[str] = []
+    assert list(train(resumed(config), notify=said.append)) == []
+    assert "nothing is left to do" in said[-1] and config.out_path.read_bytes() == before
+    config.out_path.unlink()
+    assert list(train(resumed(config))) == []
+    assert config.out_path.is_file()
+    assert runs.read_run(runs.folder_of(config.out_path)).status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"adamw_lr": 1e-4}, "adamw_lr: was 0.002, now 0.0001"),
+        ({"batch_size": 8}, "batch_size: was 4, now 8"),
+        ({"latent_dim": 32}, "latent_dim: was 16, now 32"),
+        ({"seed": 1}, "seed: was 0, now 1"),
+    ],
+)
+def test_a_run_resumed_with_other_values_is_refused(changed: dict, said: str, tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", steps=1)
+    list(train(config))
+    with pytest.raises(ValueError, match=said):
+        list(train(resumed(small_config(tmp_path / "x.safetensors", steps=1, **changed))))
+
+
+def test_a_run_resumed_with_other_images_is_refused(pictures: Path, tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", data=str(pictures))
+    assert in_child(config, kill_after_step=3) == KILLED
+    Image.fromarray(np.zeros((24, 24), np.uint8)).save(pictures / "new.png")
+    with pytest.raises(ValueError, match="must be those that the run began with, and they have changed"):
+        list(train(resumed(config)))
+
+
+def test_what_does_not_touch_the_weights_may_change(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "killed.safetensors")
+    expected = straight(config, tmp_path / "straight.safetensors")
+    assert in_child(config, kill_after_step=3) == KILLED
+    other = small_config(tmp_path / "killed.safetensors", workers=3, log_every=2, save_every_s=100, resume=True)
+    assert in_child(other) == 0
+    assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
+
+
+def test_resuming_what_never_began_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no run to resume in .*runs/x; leave --resume out"):
+        list(train(small_config(tmp_path / "x.safetensors", resume=True)))
+
+
+def test_a_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors")
+    running = train(config)
+    next(running)
+    with pytest.raises(ValueError, match="another process is training in"):
+        list(train(resumed(config)))
+    running.close()
+    assert runs.read_run(runs.folder_of(config.out_path)).status == "died"
+    list(train(resumed(config)))
+    assert runs.read_run(runs.folder_of(config.out_path)).status == "finished"
+
+
+def command(config: TrainConfig, cwd: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tae.train", *command_line(config)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+    )
+
+
+def test_the_command_line_killed_from_outside_resumes_exactly(tmp_path: Path) -> None:
+    config = small_config(Path("checkpoints/x.safetensors"), steps=40, eval_every=1, precision="bf16")
+    straight_run = command(TrainConfig(**{**vars(config), "out": Path("checkpoints/straight.safetensors")}), tmp_path)
+    assert straight_run.communicate()[1] == "" and straight_run.returncode == 0
+    killed = command(config, tmp_path)
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if line.startswith("step 7/"):
+            break
+    killed.kill()
+    killed.communicate()
+    again = command(resumed(config), tmp_path)
+    out, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert "resuming after step " in out and " of 40" in out
+    folder = tmp_path / "checkpoints"
+    assert same_bits(weights(folder / "x.safetensors"), weights(folder / "straight.safetensors"))

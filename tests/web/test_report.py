@@ -1,0 +1,505 @@
+"""The report: what it says is what the model does, whoever wrote the names, and nothing in it reaches out."""
+
+import base64
+import hashlib
+import html
+import io
+import json
+import platform
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tae import TransformerAutoencoder, create_autoencoder, load_checkpoint, save_checkpoint
+from tae.analysis.causal import Verdict
+from tae.analysis.heads import statistics_over
+from tae.analysis.maps import PARTS, MapChoice, all_choices, colour_tops, compute_map
+from tae.data.demo import compose_square
+from tae.data.encode import encode_png
+from tae.data.fit import Fitted, fit_image
+from tae.model.metrics import measure
+from tae.plots.export import render
+from tae.store.card import Card
+from tae.store.checkpoint import Loaded
+from tae.web.explorer import standalone
+from tae.web.explorer.payload import Note
+from tae.web.report import MAX_PICTURES, ReportPicture, ReportView, report
+from tae.web.report.caveats import about_map, about_picture
+from tae.web.report.findings import explorable, query_of
+from tests import ROOT
+from tests.conftest import SMALL
+
+DEMO = ROOT / "checkpoints" / "demo_tiny_201x201_p16.safetensors"
+MADE = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"'> <!-- ]]> &amp; \u202e $x$"
+VOID = {"meta", "img", "br", "hr", "input", "link"}
+
+
+class Elements(HTMLParser):
+    """Every element of a page: (tag, attributes), the text inside each by its number, and whether all were closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.texts: dict[int, str] = {}
+        self.words: list[str] = []
+        self.open: list[tuple[str, int]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append((tag, len(self.found) - 1))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1][0] == tag, f"</{tag}> where {self.open[-1:]} is open"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & {tag for tag, _ in self.open}:
+            self.words.append(data)
+        for _, number in self.open:
+            self.texts[number] = self.texts.get(number, "") + data
+
+    def all(self, tag: str, **attributes: str) -> list[tuple[dict[str, str], str]]:
+        """(attributes, text) of the elements of this tag with these attributes."""
+        return [
+            (found, self.texts.get(number, ""))
+            for number, (name, found) in enumerate(self.found)
+            if name == tag and all(found.get(key.rstrip("_")) == value for key, value in attributes.items())
+        ]
+
+    @property
+    def text(self) -> str:
+        """All that is to be read, on one line."""
+        return " ".join(" ".join(self.words).split())
+
+
+def parsed(page: bytes) -> Elements:
+    found = Elements(page.decode())
+    assert not found.open
+    return found
+
+
+def payloads(page: Elements) -> list[dict]:
+    return [json.loads(text) for _, text in page.all("script", type="application/json")]
+
+
+def png_of(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))))
+
+
+PERCENTILES = {
+    "psnr": [float(rank) for rank in range(101)],
+    "ssim": [rank / 100 for rank in range(101)],
+    "mse": [rank / 100 for rank in range(101)],
+}
+TRAINED = {
+    "training": {"steps": 12, "command": "python -m tae.train tiny"},
+    "metrics": {"count": 77, "psnr": 20.5, "percentiles": PERCENTILES},
+    "data": "photographs of clouds",
+    "licence": "CC BY",
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, small_model: Callable[..., TransformerAutoencoder]) -> Callable[..., Loaded]:
+    """Saves and loads a small model; `card` replaces fields of a trained model's card."""
+
+    def build(card: dict | None = None, **fields: object) -> Loaded:
+        path = tmp_path / "small.safetensors"
+        save_checkpoint(path, small_model(**fields).float(), Card(**{"name": "Clouds", **TRAINED, **(card or {})}))
+        return load_checkpoint(path)
+
+    return build
+
+
+def grey(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((height, width), np.float32)
+
+
+def picture(title: str = "cloud.png", **fields: object) -> ReportPicture:
+    return ReportPicture(**{"title": title, "fitted": Fitted(grey(), ()), **fields})  # type: ignore[arg-type]
+
+
+def as_batch(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels)[None, None]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Loaded, bytes]:
+    """A small model and a report on two pictures, the second without a name; one could not be read."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = create_autoencoder(**{"preset": None, **SMALL})  # type: ignore[arg-type]
+    path = save_checkpoint(
+        tmp_path_factory.mktemp("plain") / "small.safetensors", model, Card(name="Clouds", **TRAINED)
+    )
+    loaded = load_checkpoint(path)
+    return loaded, report(loaded, [picture(), picture("")], left_out=[("x.png", "damaged")])
+
+
+# ------------------------------------------------------------------------------------------------------------- contents
+
+
+def test_the_report_names_all_that_is_needed_to_make_it_again(checkpoint) -> None:
+    loaded = checkpoint()
+    view = ReportView(choice=MapChoice(part="decoder", layer="1", head="2"), query=7, direction="to", range="full")
+    given = picture(origin=("PNG", "colour turned to grey"), fitted=Fitted(grey(), ("scaled from 64x48 to 32x24",)))
+    page = parsed(report(loaded, [given], view, checkpoint_file="small.safetensors", made=MADE))
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    for words in (
+        *("cloud.png", "Clouds", "small.safetensors", loaded.digest, "32x24", "PNG", "colour turned to grey"),
+        *("scaled from 64x48 to 32x24", "whole picture, padded", f"{parameters:,}", "head_dim 4", "8 pixels a side"),
+        *("photographs of clouds", "CC BY", "python -m tae.train tiny", "20.50 dB, mean of 77 images"),
+        *("Decoder, layer 1, head 2", "decoder/1/2", "patch 7", "Who places weight on it"),
+        *("shared, to the largest weight", torch.__version__, platform.python_version(), "2030-01-02 03:04 UTC"),
+        *("where weight was placed", "recomputed weights @ V differ from the fused output", "not smoothed"),
+    ):
+        assert words in page.text, words
+    assert not re.search(r"\blook(s|ed|ing)? at\b", page.text), "weight was placed; nobody looks"
+
+
+def test_pictures_are_the_model_s_pixel_by_pixel(plain) -> None:
+    loaded, raw = plain
+    pixels = grey()
+    with torch.no_grad():
+        recon = loaded.model(as_batch(pixels))[0].clamp(0, 1)[0, 0].numpy()
+    page = parsed(raw)
+    image, drawn, error = (png_of(found["src"]) for found, _ in page.all("img", class_="pixels")[:3])
+    np.testing.assert_array_equal(image, np.round(pixels * 255))
+    np.testing.assert_array_equal(drawn, np.round(recon * 255))
+    limit = np.abs(recon - pixels).max()
+    expected = render.ERROR_MAP(((recon - pixels) / limit + 1) / 2)[..., :3]
+    np.testing.assert_allclose(error / 255, expected, atol=0.5 / 255)
+    assert f"{limit:.2f} too dark" in page.text
+
+
+def test_measures_stand_beside_their_place_among_the_test_images(plain) -> None:
+    loaded, raw = plain
+    with torch.no_grad():
+        recon = loaded.model(as_batch(grey()))[0].clamp(0, 1)[0, 0].numpy()
+    quality = measure(grey(), recon)
+    text = parsed(raw).text
+    # The test images' PSNRs are 0, 1, ..., 100 dB: so many percent of them are below.
+    assert f"PSNR {quality.psnr:.2f} dB better than {quality.psnr:.0f} % (median 50.00 dB)" in text
+    assert f"MSE {quality.mse:.4f} better than {100 - 100 * quality.mse:.0f} % (median 0.5000)" in text
+    assert f"Foreground MSE {quality.foreground_mse:.4f} no test figures in the card" in text
+    assert "Among the 77 test images" in text
+
+
+def test_the_explorer_holds_the_maps_and_opens_with_the_chosen_one(checkpoint) -> None:
+    loaded = checkpoint()
+    view = ReportView(choice=MapChoice(part="decoder", layer="1", head="2"), query=5, direction="to", range="own")
+    (made,) = payloads(parsed(report(loaded, [picture()], view)))
+    names = [one.name for part in PARTS for one in all_choices(loaded.model.config, part)]
+    assert made["sides"][0]["names"] == names
+    assert sorted(entry["name"] for entry in made["maps"]) == sorted(names)
+    shown = {name: made["view"][name] for name in ("part", "layer", "head", "query", "direction", "range")}
+    assert shown == {
+        **{"part": "decoder", "layer": "1", "head": "2"},
+        **{"query": 5, "direction": "to", "range": "own"},
+    }
+    tops = colour_tops(loaded.model, as_batch(grey()))
+    assert made["tops"] == pytest.approx(tops)
+    for entry in made["maps"]:
+        cells = np.frombuffer(base64.b64decode(entry["data"]), "<u2").reshape(12, 12)
+        exact = compute_map(loaded.model, as_batch(grey()), MapChoice.from_name(entry["name"])).numpy()
+        np.testing.assert_allclose((cells / 65535) ** 2 * entry["largest"], exact, atol=1e-4 * exact.max())
+    assert made["status"]["decoder"] == "head_dim 4"
+    assert all(f"{part}/{layer}" in made["status"] for part in PARTS for layer in ("average", "rollout", "0", "1"))
+
+
+def test_weighting_and_discard_hold_for_the_maps_of_the_explorer(checkpoint) -> None:
+    loaded = checkpoint()
+    choice = MapChoice(layer="rollout", head="max", weighting="values", discard=0.5)
+    page = parsed(report(loaded, [picture()], ReportView(choice=choice)))
+    (made,) = payloads(page)
+    for entry in made["maps"]:
+        discard = 0.5 if "/rollout/" in entry["name"] else 0.0
+        exact = compute_map(loaded.model, as_batch(grey()), MapChoice.from_name(entry["name"], "values", discard))
+        assert entry["largest"] == pytest.approx(float(exact.max()))
+    assert [note["text"][:14] for note in made["notes"]] == ["All maps here:", "Rollouts here:"]
+    assert "of all weight" in page.text and "Kobayashi 2020" in page.text
+
+
+def test_attention_that_tells_little_is_called_so_at_the_top_and_attention_that_is_needed_is_not(checkpoint) -> None:
+    verdicts = [
+        Verdict("encoder", "all", "wallpaper", "A layout <b>that serves any image</b>."),
+        Verdict("decoder", "all", "needed", "Needed, image by image."),
+    ]
+    page = parsed(report(checkpoint(), [picture()], verdicts=verdicts))
+    assert "A layout <b>that serves any image</b>." in page.text and "Needed, image" not in page.text
+    assert page.text.index("A layout") < page.text.index("where weight was placed")
+    assert "A layout" not in parsed(report(checkpoint(), [picture()])).text
+
+
+def test_what_does_not_fit_is_left_out_and_said(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tae.web.report.page.PICTURE_BYTES", 1)
+    page = parsed(report(checkpoint(), [picture()], ReportView(choice=MapChoice(layer="0", head="3"))))
+    (made,) = payloads(page)
+    assert [entry["name"] for entry in made["maps"]] == ["encoder/0/3"]
+    assert len(made["sides"][0]["names"]) == 44
+    assert "1 of 44 maps are in this file" in page.text
+    assert "In this file: encoder layer 0: head 3." in page.text
+
+
+def test_few_maps_that_are_left_out_are_listed(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = checkpoint()
+    whole = report(loaded, [picture()])
+    assert len(payloads(parsed(whole))[0]["maps"]) == 44
+    script = sum(len(text) for text in (standalone.script_text(["explorer-1"]), standalone.style_tag()))
+    monkeypatch.setattr("tae.web.report.page.PICTURE_BYTES", len(whole) - script - 8_000)
+    page = parsed(report(loaded, [picture()]))
+    (made,) = payloads(page)
+    missing = set(made["sides"][0]["names"]) - {entry["name"] for entry in made["maps"]}
+    assert 0 < len(missing) < 22
+    assert f"{44 - len(missing)} of 44 maps are in this file" in page.text and "Left out: " in page.text
+    assert "decoder layer 1: max, min, spread." in page.text, "the least wanted go first"
+
+
+@pytest.mark.parametrize("budget", [9_000, 12_000, 16_000])
+def test_the_explorer_keeps_to_its_budget_and_fills_it(checkpoint, budget: int) -> None:
+    model = checkpoint().model
+    view = ReportView(choice=MapChoice(part="decoder"))
+    made, missing = explorable(model, picture(), view, 0, {"shared": 2.0, "full": 3.0}, [], {}, budget)
+    size = len(standalone.fragment(made, "x").html)
+    assert size <= budget
+    assert not missing or size > budget - 4_000
+    names = [entry["name"] for entry in made["maps"]]
+    assert names[0] == "decoder/average/mean" and len(names) + len(missing) == 44
+    means = [name for name in names if name.endswith("/mean")]
+    assert names[: len(means)] == means, "means go first"
+
+
+def test_the_first_query_is_the_strongest_of_the_foreground() -> None:
+    weights = np.array([[0.9, 0.1, 0.0], [0.4, 0.3, 0.3], [0.2, 0.6, 0.2]])
+    view = ReportView()
+    assert query_of(view, weights, np.array([1, 2])) == 2
+    assert query_of(view, weights, np.array([], int)) == 0
+    assert query_of(ReportView(query=1), weights, np.array([2])) == 1
+    assert query_of(ReportView(query=3), weights, np.array([2])) == 2, "a patch that this picture does not have"
+
+
+def test_each_picture_has_its_section_and_the_contents_lead_there(checkpoint) -> None:
+    loaded = checkpoint(input_size=(24, None), max_width=64)
+    given = [picture(f"{width}.png", fitted=Fitted(grey(width=width), ())) for width in (32, 64, 9)]
+    seen: list[tuple[int, int]] = []
+    page = parsed(report(loaded, given, progress=lambda *counts: seen.append(counts)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    links = [(found["href"], text) for found, text in page.all("a")]
+    assert links == [("#picture-1", "32.png"), ("#picture-2", "64.png"), ("#picture-3", "9.png")]
+    assert [found["id"] for found, _ in page.all("section", class_="picture")] == [
+        "picture-1",
+        "picture-2",
+        "picture-3",
+    ]
+    assert [made["sides"][0]["grid"] for made in payloads(page)] == [[3, 4], [3, 8], [3, 2]]
+    identities = [found["id"] for _, found in page.found if "id" in found]
+    assert len(identities) == len(set(identities))
+
+
+def test_measures_of_test_images_lie_behind_where_they_are_given(checkpoint) -> None:
+    loaded = checkpoint()
+    spreads = {
+        "encoder": statistics_over(loaded.model, [(255 * grey(seed=seed)).astype(np.uint8) for seed in range(2)])
+    }
+    text = parsed(report(loaded, [picture()], spreads=spreads)).text
+    assert "Encoder: each measure over the layers, behind it 2 test images" in text
+    assert "Decoder: each measure over the layers L" not in text and text.count("test images Decoder") == 1
+
+
+# ------------------------------------------------------------------------------------------------------- what to mind of it
+
+
+def notes_of(page: Elements) -> list[tuple[str, str]]:
+    return [
+        (found["class"].removeprefix("note "), text)
+        for found, text in page.all("p")
+        if "note" in found.get("class", "")
+    ]
+
+
+def test_an_untrained_model_is_red_before_anything_else(checkpoint, plain) -> None:
+    assert not [one for one in notes_of(parsed(plain[1])) if one[0] == "error"]
+    loaded = checkpoint({"training": {}, "metrics": {}})
+    page = parsed(report(loaded, [picture()]))
+    assert notes_of(page)[0] == ("error", "UNTRAINED MODEL: random weights. Nothing shown here was learnt.")
+    assert page.text.index("UNTRAINED MODEL") < page.text.index("Image, reconstruction, error")
+    assert payloads(page)[0]["notes"][0]["severity"] == "error"
+    assert "UNTRAINED MODEL. Reconstruction" in page.text and "NO: random weights" in page.text
+
+
+def test_one_token_gets_a_notice_and_no_heatmap(checkpoint) -> None:
+    loaded = checkpoint(patch_size=None)
+    raw = report(loaded, [picture()])
+    page = parsed(raw)
+    assert any("one token, the whole image" in text for _, text in notes_of(page))
+    assert not page.all("script") and "script-src" not in raw.decode()
+    assert [found["class"] for found, _ in page.all("img")] == ["pixels"] * 3
+    assert "PSNR" in page.text and "Explore" not in page.text
+
+
+def texts(notes: list[Note]) -> str:
+    return " ".join(f"[{note.severity}] {note.text}" for note in notes)
+
+
+UNIFORM = np.full((6, 6), 1 / 6, np.float32)
+SINK = np.full((6, 6), 0.02, np.float32)
+SINK[:, 4] = 0.9
+
+
+@pytest.mark.parametrize(
+    ("weights", "choice", "view", "expected"),
+    [
+        (UNIFORM, {}, {}, "[warning] Encoder, average of 2 layers, mean of 4 heads: practically uniform"),
+        (SINK, {}, {}, "1 attention sink takes 90% of all weight, row 1 column 1. It receives more than 5 x uniform"),
+        (np.eye(6, dtype=np.float32), {}, {"range": "own"}, "[warning] Colours end at the largest weight of this map"),
+        (np.eye(6, dtype=np.float32), {}, {}, "[info] N 6 > head_dim 4: attention weights are not determined"),
+        (np.eye(6, dtype=np.float32), {"layer": "0", "head": "spread"}, {}, "is no weight"),
+        (np.eye(6, dtype=np.float32), {"head": "max"}, {}, "no head's own weights"),
+        (np.eye(6, dtype=np.float32), {"weighting": "values"}, {}, "Kobayashi 2020"),
+        (np.eye(6, dtype=np.float32), {"layer": "rollout"}, {}, "Abnar & Zuidema 2020"),
+        (
+            np.eye(6, dtype=np.float32),
+            {"layer": "rollout", "discard": 0.4},
+            {},
+            "what was dropped is 25% of all weight",
+        ),
+    ],
+)
+def test_each_caveat_is_said_where_it_applies_and_only_there(
+    weights, choice, view, expected, small_model: Callable[..., TransformerAutoencoder]
+) -> None:
+    config = small_model().config
+    said = texts(about_map(weights, ReportView(choice=MapChoice(**choice), **view), config, (2, 3), 0.25))
+    assert expected in said
+    plain = texts(about_map(np.eye(6, dtype=np.float32), ReportView(), config, (2, 3), 0.0))
+    assert plain.count("[") == 1 and (expected in plain) == ("head_dim" in expected)
+
+
+def test_a_spread_is_neither_uniform_nor_a_sink(small_model: Callable[..., TransformerAutoencoder]) -> None:
+    view = ReportView(choice=MapChoice(layer="0", head="spread"))
+    for weights in (UNIFORM, SINK):
+        said = texts(about_map(weights, view, small_model().config, (2, 3), 0.0))
+        assert "practically uniform" not in said and "sink" not in said
+
+
+def test_a_picture_that_was_resized_or_fails_is_said_to_be() -> None:
+    assert about_picture((), 50.0) == [] and about_picture((), None) == []
+    (resized,) = about_picture(("scaled from 300x300 to 201x201",), 94.9)
+    assert "did not see the picture as it came: scaled from 300x300 to 201x201" in resized.text
+    assert "worse than 96 %" in about_picture((), 96.0)[0].text
+    assert "worse than all" in about_picture((), 100.0)[0].text
+
+
+# -------------------------------------------------------------------------------------------------------------- safety
+
+
+def test_the_policy_allows_this_script_and_nothing_else(plain) -> None:
+    page = parsed(plain[1])
+    ((_, script),) = page.all("script", type="module")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    ((policy, _),) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert policy["content"] == (
+        f"default-src 'none'; script-src 'sha256-{digest}'; img-src data:; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    head = [tag for tag, _ in page.found]
+    assert head.index("meta") < head.index("style") < head.index("script")
+    addresses = [value for _, found in page.found for name, value in found.items() if name in ("src", "href", "srcset")]
+    assert addresses and all(address.startswith(("#", "data:image/")) for address in addresses)
+    for _, style in page.all("style"):
+        assert "url(" not in style and "@import" not in style
+
+
+def test_strangers_texts_stay_texts(checkpoint) -> None:
+    card = {"name": HOSTILE, "data": HOSTILE, "licence": HOSTILE, "notes": HOSTILE}
+    card |= {"training": {"command": HOSTILE, "hardware": HOSTILE, "steps": 3}}
+    given = [picture(HOSTILE, origin=(HOSTILE,), fitted=Fitted(grey(), (HOSTILE,))) for _ in range(2)]
+    raw = report(checkpoint(card), given, checkpoint_file=HOSTILE, left_out=[(HOSTILE, HOSTILE)])
+    page = parsed(raw)
+    kinds = [found.get("type") for found, _ in page.all("script")]
+    assert kinds == ["application/json", "application/json", "module"]
+    assert not [name for _, found in page.found for name in found if name.startswith("on")]
+    assert all(found["src"].startswith("data:image/") for found, _ in page.all("img"))
+    assert page.text.count("alert(2)") >= 12 and "\u202e" not in raw.decode()
+    assert all(made["sides"][0]["title"] == given[0].title for made in payloads(page))
+    assert "<script>alert" not in raw.decode()
+    assert html.unescape(page.all("title")[0][1]).startswith("Where attention was placed: 2 pictures")
+
+
+def test_a_screen_reader_finds_its_way(plain) -> None:
+    page = parsed(plain[1])
+    assert page.all("html")[0][0]["lang"] == "en"
+    levels = [int(tag[1]) for tag, _ in page.found if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), "no level is skipped"
+    assert all(len(found["alt"]) > 10 for found, _ in page.all("img"))
+    assert page.all("th") and all(found["scope"] in ("row", "col") for found, _ in page.all("th"))
+    assert len(page.all("main")) == len(page.all("nav")) == 1
+    assert "x.png: damaged" in page.text and [text for _, text in page.all("a")] == ["cloud.png", "unnamed"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- limits
+
+
+def test_a_report_on_the_demo_checkpoint_is_under_five_megabytes() -> None:
+    loaded = load_checkpoint(DEMO)
+    given = picture("boots.png", fitted=Fitted((compose_square("test", 39) / 255).astype(np.float32), ()))
+    raw = report(loaded, [given], ReportView(choice=MapChoice(layer="1")), checkpoint_file=DEMO.name)
+    assert 4_000_000 < len(raw) < 5_000_000
+    page = parsed(raw)
+    (made,) = payloads(page)
+    names = {entry["name"] for entry in made["maps"]}
+    assert len(names) >= 45
+    needed = [
+        f"{part}/{layer}/{head}"
+        for part in PARTS
+        for layer, heads in (("average", 1), ("rollout", 1), ("0", 5), ("1", 5), ("2", 5))
+        for head in ("mean", "0", "1", "2", "3")[:heads]
+    ]
+    assert set(needed) <= names
+    assert hashlib.sha256(DEMO.read_bytes()).hexdigest() in page.text
+    assert "Fashion-MNIST" in page.text and "MIT, Zalando SE 2017" in page.text
+
+
+def test_what_does_not_fit_is_refused_in_one_sentence(checkpoint) -> None:
+    loaded = checkpoint()
+    for given, view, message in (
+        ([], None, f"pictures must be from 1 to {MAX_PICTURES} in one report, got 0"),
+        ([picture()] * (MAX_PICTURES + 1), None, f"got {MAX_PICTURES + 1}"),
+        ([picture()], ReportView(choice=MapChoice(layer="2")), "layer must be from 0 to 1 in the encoder, got 2"),
+        ([picture(fitted=Fitted(grey(24, 40), ()))], None, "images must be 32 pixels wide, got 40"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            report(loaded, given, view)
+    with pytest.raises(ValueError, match="direction must be one of from, to, got 'up'"):
+        ReportView(direction="up")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="range must be one of shared, full, own"):
+        ReportView(range="log")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="query must be a patch number from 0"):
+        ReportView(query=-1)
+
+
+def test_maps_that_would_fill_the_memory_are_refused_before_they_are_made(checkpoint) -> None:
+    loaded = checkpoint(input_size=(254, 254), patch_size=2, latent_dim=4, num_heads=1)
+    given = picture(fitted=Fitted(grey(254, 254), ()))
+    with pytest.raises(ValueError, match=r"a map must take at most 1 GB, got 1 GB for 16129 patches"):
+        report(loaded, [given])
+
+
+def test_a_photograph_goes_the_whole_way(checkpoint) -> None:
+    loaded = checkpoint()
+    fitted = fit_image(grey(60, 40), loaded.model.config.input_size, "pad", background=1.0)
+    page = parsed(report(loaded, [picture(fitted=fitted)]))
+    assert "scaled from 40x60 to 16x24, padded with white to 32x24" in page.text
+    assert page.all("img", class_="pixels")[0][0]["src"].endswith(base64.b64encode(encode_png(fitted.pixels)).decode())
