@@ -16,8 +16,6 @@ import tyro
 
 from tae.analysis.causal.job import StudyConfig, run
 
-"""Images behind the baseline "mean" at most; the mean of more is the same."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""

@@ -19,10 +19,6 @@ from tae.sequence.embedding_job import EmbedConfig, Written, embed_to_file
 from tae.store.names import plain_text
 from tae.training.distributed import joined, leave
 
-"""Batches that are sorted by width together."""
-"""Batches of one part."""
-"""Unreadable images that the result names; the others are counted."""
-
 
 def main() -> int:
     """The command line; returns the exit code."""

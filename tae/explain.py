@@ -14,9 +14,6 @@ from tae.store.names import plain_text
 from tae.web.report import MAX_PICTURES
 from tae.web.report.job import ExplainConfig, Explained, explain
 
-"""Of all maps of all images as float32, before they are packed."""
-"""Pictures on which it is measured whether the attention is needed, where no study tells."""
-
 
 def main() -> int:
     """The command line; returns the exit code."""

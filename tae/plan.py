@@ -20,11 +20,6 @@ from tae.model.config import ModelConfig, preset_config, size_in_words
 from tae.model.device import Precision, pick_device
 from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
 
-"""Share of a device's memory to plan with; the rest is for its context, kernels' scratch space and fragments."""
-"""Batch sizes that are played; sizes of tensors are straight lines between and beyond them. Not 1: for a single image
-PyTorch copies here and there what it does not copy for more, a few percent."""
-"""With fewer, a matrix product spends its time on fetching the weights."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:

@@ -22,8 +22,6 @@ from tae.store.checkpoint import Loaded, load_checkpoint
 from tae.training import runs
 from tae.training.loop import TrainingError
 
-"""What may differ when a run is resumed."""
-
 
 def main() -> int:
     """The command line; returns the exit code."""

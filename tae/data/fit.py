@@ -41,8 +41,6 @@ FIT_MODES = {
 }
 """How a picture comes to the model's size."""
 
-"""Characters without a shape that Unicode counts as letters or marks."""
-
 
 @dataclass(frozen=True)
 class Fitted:

@@ -417,6 +417,7 @@ def _damaged_tiff() -> ImageError:
 
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy")
+"""Endings of the files that `read_image` can read, for upload widgets and folders."""
 
 
 def find_images(folder: Path) -> list[Path]:

@@ -40,8 +40,11 @@ from tae.store.sealed import describe, digests_of, open_regular, read_contents, 
 from tae.training.distributed import World
 
 WINDOW = 4
+"""Batches that are sorted by width together."""
 PART = 4 * WINDOW
+"""Batches of one part."""
 MAX_LISTED = 1000
+"""Unreadable images that the result names; the others are counted."""
 _STACKS = (".npy", ".tif", ".tiff")
 
 

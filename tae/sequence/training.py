@@ -38,6 +38,7 @@ from tae.training.state import (
 )
 
 FREE_TO_CHANGE = ("resume", "overwrite", "log_every", "save_every_s", "name", "cache", "test_sequences")
+"""What may differ when a run is resumed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,11 @@
-""""""
+"""What a training will take before it starts: memory by kind, operations, the largest batch, and the time of a step.
+
+One training step is played through on fake tensors: PyTorch works out every shape and computes nothing, and what is
+alive at each moment is added up. So the plan knows where the peak lies, and nothing but the calibration, which times
+a small real piece of the step, sets memory aside. A GPU is played by the CPU's operations with the GPU's choices
+(half precision inside attention, byte masks for dropout); what its kernels and its context take besides is left to
+`HEADROOM`.
+"""
 
 import math
 import time
@@ -27,10 +34,14 @@ from tae.training.config import TrainConfig
 from tae.training.optim import make_optimizers, squared_errors
 
 HEADROOM = 0.9
+"""Share of a device's memory to plan with; the rest is for its context, kernels' scratch space and fragments."""
 KINDS = ("weights", "gradients", "optimizer", "average", "copies", "activations", "working")
 BATCHES = (2, 4)
+"""Batch sizes that are played; sizes of tensors are straight lines between and beyond them. Not 1: for a single image
+PyTorch copies here and there what it does not copy for more, a few percent."""
 MAX_BATCH = 1 << 20
 FEW_TOKENS = 128
+"""With fewer, a matrix product spends its time on fetching the weights."""
 
 
 @dataclass(frozen=True)

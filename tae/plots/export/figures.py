@@ -1,4 +1,4 @@
-"""What a user takes along: figures as PNG and SVG, arrays as NPZ, tables as CSV, all of it as ZIP.
+"""Figures of attention maps and reconstructions, to take along as PNG and SVG.
 
 Figures are drawn by matplotlib from the arrays that the page shows, so that no browser is needed. Texts come from
 strangers: nothing in them is read as a formula, a command or a path.
@@ -13,8 +13,6 @@ from matplotlib.patches import Rectangle
 
 from tae.plots import MAX_CELLS_SMALL, QUERY_COLOUR, Quantity, layer_title, unit_of
 from tae.plots.export.render import ATTENTION_MAP, ERROR_MAP, Format, _coarser, draw_map, render
-
-"""Of figures to take along."""
 
 
 def attention_figure(

@@ -1,4 +1,4 @@
-"""All heads and layers of a part in one figure: their maps side by side, and their measures; see `tae.plots.export.maps`."""
+"""All heads and layers of a part in one figure: their maps side by side, and their measures; see `tae.plots.export.figures`."""
 
 from collections.abc import Mapping
 

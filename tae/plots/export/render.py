@@ -14,6 +14,7 @@ from tae.plots import MAX_CELLS, block_max
 
 Format = Literal["png", "svg"]
 FORMATS: tuple[Format, ...] = ("png", "svg")
+"""Of figures to take along."""
 ATTENTION_MAP = matplotlib.colormaps["magma_r"]
 ERROR_MAP = matplotlib.colormaps["PuOr"]
 

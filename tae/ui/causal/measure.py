@@ -22,7 +22,6 @@ from tae.ui.session.results import MODEL_LOCK, Result, as_batch, digest_of, pass
 from tae.ui.session.verdicts import OTHERS, test_images
 from tae.ui.session.work import Progress, measured
 
-"""Other images whose attention makes the mean map; the first of them lends its own."""
 MEAN_OVER = 64
 """Demo test images behind the baseline "mean"."""
 COVERS = {

@@ -24,7 +24,9 @@ from tae.web.report import MAX_PICTURES, ReportPicture, ReportView, report
 from tae.web.report.findings import as_batch, verdicts_on
 
 MAX_MAPS_BYTES = 4 * 10**9
+"""Of all maps of all images as float32, before they are packed."""
 JUDGED_BY = 8
+"""Pictures on which it is measured whether the attention is needed, where no study tells."""
 
 
 class ExplainError(ValueError):
