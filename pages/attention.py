@@ -3,6 +3,7 @@
 import streamlit as st
 
 from tae import plots, ui
+from tae.analysis.facts import is_wide
 from tae.data.fit import Fitted
 from tae.model.config import PARTS
 from tae.ui import causal
@@ -42,9 +43,8 @@ def main() -> None:
 def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
     if active.is_trained:
         causal.verdicts(active, [ui.checked("part", PARTS)])
-    height, width = fitted.pixels.shape
     with st.container(key="attention_panels"):
-        left, right = st.columns(2) if width <= 2 * height else (st.container(), st.container())
+        left, right = (st.container(), st.container()) if is_wide(fitted.pixels.shape) else st.columns(2)
     with left:
         shown = explorer_panel(active, chosen, fitted)
         badges(active, shown)

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from tae import ui
+from tae.analysis import facts
 from tae.ui.causal.controls import scene_of
 from tae.ui.causal.effect import against_effect
 from tae.ui.causal.headline import Top, top_line
@@ -39,8 +40,7 @@ def main() -> None:
 
 def one_token_notice() -> None:
     st.info(
-        "**This model has one token, the whole image.** Its attention is always exactly 1, whatever the picture: nothing "
-        "can be put in its place. Choose a checkpoint with patches.",
+        f"{facts.ONE_TOKEN}: nothing can be put in its place. Choose a checkpoint with patches.",
         icon=":material/info:",
     )
     st.page_link("app.py", label="Go to Reconstruct", icon=":material/compare:", query_params=ui.link())

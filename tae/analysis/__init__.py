@@ -1,6 +1,7 @@
 """What a model does with an image: its attention, and what happens without it.
 
 - attention: entropy, distance, sinks, rollout of attention maps
+- facts: thresholds and facts, each in one wording
 - maps: which map is meant, the map itself, and the colour range that layers share
 - heads: layers and heads in numbers
 - agreement: two maps compared

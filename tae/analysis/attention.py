@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tae.analysis.facts import SINK_THRESHOLD, UNIFORM_LIMIT
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.layers import ROWS_AT_ONCE, TransformerBlock, attention_weights
 
@@ -22,11 +23,6 @@ FUSIONS = ("mean", "max", "min")
 """How the heads of a layer become one map; see `fuse`."""
 WEIGHTINGS = ("weights", "values")
 """Attention weights as they are, or each times the length of the value vector that it moves; see `value_weighted`."""
-
-UNIFORM_LIMIT = 1.5
-"""A map whose largest weight stays under this many times the uniform weight is practically uniform."""
-SINK_THRESHOLD = 5.0
-"""A key that receives more than this many times the uniform weight, averaged over queries, is a sink."""
 
 Maps = Tensor | np.ndarray
 

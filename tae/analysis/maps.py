@@ -13,7 +13,6 @@ from torch import Tensor
 
 from tae.analysis.attention import (
     FUSIONS,
-    UNIFORM_LIMIT,
     WEIGHTINGS,
     discard_smallest,
     each_head,
@@ -22,6 +21,7 @@ from tae.analysis.attention import (
     rollout,
     value_weighted_sum,
 )
+from tae.analysis.facts import UNIFORM_LIMIT
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS, ModelConfig
 from tae.model.layers import TransformerBlock

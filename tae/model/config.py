@@ -184,3 +184,13 @@ def size_in_words(input_size: tuple[int, int | None]) -> str:
     """Width x height, as the diagram writes it: (152, 1280) is "1280x152", (152, None) is "Xx152"."""
     height, width = input_size
     return f"{'X' if width is None else width}x{height}"
+
+
+def patch_in_words(patch_size: int | None) -> str:
+    """How texts name the patch: "patch 16", or "one token" where the image is the patch."""
+    return "one token" if patch_size is None else f"patch {patch_size}"
+
+
+def patch_in_names(patch_size: int | None) -> str:
+    """How names of files name it: "p16" or "one-token"."""
+    return "one-token" if patch_size is None else f"p{patch_size}"

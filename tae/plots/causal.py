@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from tae.analysis.facts import in_a_row
 from tae.data.encode import encode_png
 from tae.plots.quality import plot_signed_error
 from tae.plots.style import CURVE_COLOURS, GREY, MARKER_COLOUR, NARROW, OVERLAY, QUERY_COLOUR, band, finish, lay_under
@@ -202,7 +203,7 @@ def plot_patch_maps(
     """
     height, width = image.shape
     rows, columns = grid
-    across = min(len(maps), 3 if width <= 2 * height else 2 if width <= 5 * height else 1)
+    across = in_a_row(image.shape, min(len(maps), 3))
     down = -(-len(maps) // across)
     titles = [_panel_title(one, NARROW // across // 6) for one in maps]
     words = 8 + 16 * max(map(len, titles))  # pixels

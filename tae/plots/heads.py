@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.colors import sample_colorscale, unlabel_rgb
 
+from tae.analysis.facts import UNIFORM_LIMIT
 from tae.plots.maps import Region, colour_key, lay_over_image, name_axes, note_above, token_labels
 from tae.plots.style import (
     ATTENTION_COLOURS,
@@ -32,8 +33,6 @@ THUMBNAIL = 96
 """Pixels a side, about, of one head in the overview."""
 OVERVIEW_WIDTH = 1600
 """Pixels, at most, of the overview."""
-MIN_TOP = 1.5
-"""A colour range ends here at least, in x uniform: what is practically uniform stays pale."""
 MEAN_COLOUR = CURVE_COLOURS[1]
 LABEL_HEIGHT = 34
 """Pixels on the screen below each head of a sorted overview, for two lines."""
@@ -93,7 +92,7 @@ def overview_image(
     indices = np.full((rows * pitch[1], columns * pitch[0]), COLOUR_STEPS, np.uint8)
     centres = np.zeros((len(cells), 2))
     for number, cell in enumerate(cells):
-        top = max(MIN_TOP, float(cell.max())) if zmax is None else zmax
+        top = max(UNIFORM_LIMIT, float(cell.max())) if zmax is None else zmax
         row, column = divmod(number, columns)
         y, x = row * pitch[1], column * pitch[0]
         drawn = np.round((cell / top).clip(0, 1) * (COLOUR_STEPS - 1)).astype(np.uint8)

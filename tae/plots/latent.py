@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
+from tae.analysis.facts import in_a_row
 from tae.data.encode import encode_png, to_uint8
 from tae.plots.style import (
     ATTENTION_COLOURS,
@@ -299,7 +300,7 @@ def plot_lens_strip(
         unusual: Which are drawn from states out of distribution.
     """
     num, height, width = pictures.shape
-    across = MAX_ACROSS if width <= 2 * height else 2 if width <= 5 * height else 1
+    across = in_a_row((height, width), MAX_ACROSS)
     flags = [False] * num if unusual is None else list(unusual)
     after_name, after_psnr = (": ", " · ") if across == 1 else ("<br>", "<br>")
     words = 8 + 16 * (1 if across == 1 else 2 + any(flags))  # pixels

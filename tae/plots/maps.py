@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from tae.analysis.facts import UNIFORM_LIMIT
 from tae.data.encode import encode_png
 from tae.model.config import MAX_TOKENS
 from tae.plots.style import (
@@ -85,7 +86,7 @@ def plot_attention_map(
     values = np.asarray(attention_map[part], np.float32) * num_tokens
     k = region.cell_side
     cells = block_max(values, -(-max(values.shape) // k))[0]
-    top = max(1.5, float(attention_map.max()) * num_tokens) if zmax is None else zmax
+    top = max(UNIFORM_LIMIT, float(attention_map.max()) * num_tokens) if zmax is None else zmax
     queries, keys = token_labels(region.queries, grid, k), token_labels(region.keys, grid, k)
     unit = unit_of(quantity)
     prefix = "" if k == 1 else f"strongest of {k}x{k} pairs<br>"
@@ -224,7 +225,7 @@ def plot_patch_attention(
         values,
         grid,
         patch_size,
-        max(1.5, float(values.max())) if zmax is None else zmax,
+        max(UNIFORM_LIMIT, float(values.max())) if zmax is None else zmax,
         unit_of(quantity),
         np.stack([tokens, tokens // columns, tokens % columns, values / len(weights), values], axis=1),
         "patch %{customdata[0]:.0f}: row %{customdata[1]:.0f}, column %{customdata[2]:.0f}<br>"

@@ -3,6 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
+from tae.analysis.facts import is_wide
 from tae.plots.style import ERROR_COLOURS, MARKER_COLOUR, QUERY_COLOUR, block_extreme, finish
 
 MAX_ERROR_SIDE = 512
@@ -62,7 +63,7 @@ def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figur
     )
     figure.update_xaxes(visible=False, constrain="domain")
     figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x", constraintoward="top")
-    room = 250 if width <= 2 * height else 1000  # a wide picture has the page's whole width
+    room = 1000 if is_wide(error.shape) else 250  # a wide picture has the page's whole width
     drawn = int(np.clip(room * height / width, 60, 250))
     words = 66  # all that the colour bar takes: with less, Plotly makes room by a smaller picture
     return finish(figure, height=drawn + words, top=0, left=0, right=0, bottom=words, per_width=height / width)

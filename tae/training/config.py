@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tae.model.config import ModelConfig, preset_config, size_in_words
+from tae.model.config import ModelConfig, patch_in_names, preset_config, size_in_words
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 MODEL_FIELDS = ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio")
@@ -182,7 +182,7 @@ class TrainConfig:
         if self.out is not None:
             return self.out
         source = "demo" if self.data == "demo" else Path(self.data.split("*")[0]).name or "pictures"
-        patch = "one-token" if self.patch_size is None else f"p{self.patch_size}"
+        patch = patch_in_names(self.patch_size)
         return Path("checkpoints") / f"{source}_{self.preset}_{size_in_words(self.input_size)}_{patch}.safetensors"
 
 

@@ -335,7 +335,7 @@ def test_an_untrained_model_is_red_before_anything_else(checkpoint, plain) -> No
     assert notes_of(page)[0] == ("error", "UNTRAINED MODEL: random weights. Nothing shown here was learnt.")
     assert page.text.index("UNTRAINED MODEL") < page.text.index("Image, reconstruction, error")
     assert payloads(page)[0]["notes"][0]["severity"] == "error"
-    assert "UNTRAINED MODEL. Reconstruction" in page.text and "NO: random weights" in page.text
+    assert "UNTRAINED MODEL: random weights · Reconstruction" in page.text and "NO: random weights" in page.text
 
 
 def test_one_token_gets_a_notice_and_no_heatmap(checkpoint) -> None:

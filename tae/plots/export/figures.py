@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from tae.analysis.facts import is_wide
 from tae.plots import MAX_CELLS_SMALL, QUERY_COLOUR, Quantity, layer_title, unit_of
 from tae.plots.export.render import ATTENTION_MAP, ERROR_MAP, Format, _coarser, draw_map, render
 
@@ -87,7 +88,7 @@ def patch_figure(
     """One patch's weights (N,) over the image (H, W), beside the image alone; the patch is outlined."""
     height, width = image.shape
     values = np.repeat(np.repeat(weights.reshape(grid) * len(weights), patch_size, axis=0), patch_size, axis=1)
-    wide = width > 2 * height
+    wide = is_wide(image.shape)
     figure = Figure(figsize=(10, 5.2) if not wide else (11, 2 * 11 * height / width + 1.6), layout="constrained")
     plain, laid = figure.subplots(2, 1) if wide else figure.subplots(1, 2)
     row, column = divmod(query, grid[1])
@@ -109,7 +110,7 @@ def comparison_figure(
 ) -> bytes:
     """Image, reconstruction and signed error (H, W) side by side."""
     height, width = image.shape
-    wide = width > 2 * height
+    wide = is_wide(image.shape)
     figure = Figure(figsize=(11, 3 * 11 * height / width + 1.8) if wide else (12, 4.6), layout="constrained")
     axes = figure.subplots(3, 1) if wide else figure.subplots(1, 3)
     for each, title, pixels in zip(axes, ("Image", "Reconstruction"), (image, recon), strict=False):
@@ -122,7 +123,7 @@ def comparison_figure(
 def error_figure(image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format, untrained: bool = False) -> bytes:
     """Signed error (H, W) on colours centred on zero."""
     height, width = image.shape
-    wide = width > 2 * height
+    wide = is_wide(image.shape)
     figure = Figure(figsize=(11, 11 * height / width + 1.6) if wide else (6.4, 6), layout="constrained")
     _draw_error(figure, [figure.subplots()], recon - image)
     return render(figure, caption, fmt, untrained)

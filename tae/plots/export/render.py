@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from tae.analysis.facts import UNTRAINED
 from tae.plots import MAX_CELLS, block_max
 
 Format = Literal["png", "svg"]
@@ -50,7 +51,7 @@ def render(figure: Figure, caption: str, fmt: Format, untrained: bool) -> bytes:
     text = "\n".join(textwrap.wrap(caption, line))
     figure.supxlabel(text, fontsize=8, color="#444444", parse_math=False)
     if untrained:
-        figure.suptitle("UNTRAINED MODEL: random weights", color="#c0182b", fontsize=13, fontweight="bold")
+        figure.suptitle(UNTRAINED, color="#c0182b", fontsize=13, fontweight="bold")
     buffer = io.BytesIO()
     if fmt == "png":
         FigureCanvasAgg(figure)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from tae.analysis.facts import is_wide
 from tae.plots.export.render import ERROR_MAP, Format, render
 
 Row = Sequence[tuple[np.ndarray, str]]
@@ -23,7 +24,7 @@ def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, untrained: boo
         untrained: Whether to say so in red.
     """
     height, width = rows[0][0][0].shape
-    if width > 2 * height:
+    if is_wide((height, width)):
         rows = [[cell] for row in rows for cell in row]
     columns = max(map(len, rows))
     side = 11 if columns == 1 else 2.3  # inches

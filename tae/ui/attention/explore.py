@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from tae import plots
+from tae.analysis import facts
 from tae.analysis.attention import is_practically_uniform, sinks
 from tae.analysis.maps import MapChoice
 from tae.data.fit import Fitted
@@ -70,8 +71,7 @@ def has_maps(active: Active, fitted: Fitted) -> bool:
 
 def one_token_notice() -> None:
     st.info(
-        "**This model has one token, the whole image.** Each attention matrix is 1x1 and its only weight is exactly 1, "
-        "whatever the picture: there is nothing to see, so no heatmap is shown. Choose a checkpoint with patches, or look "
+        f"{facts.ONE_TOKEN}: there is nothing to see, so no heatmap is shown. Choose a checkpoint with patches, or look "
         "at what this one still tells: its reconstruction and its errors.",
         icon=":material/info:",
     )
@@ -80,7 +80,7 @@ def one_token_notice() -> None:
 
 def explorer_panel(active: Active, chosen: Chosen, fitted: Fitted) -> Shown:
     grid = active.config.grid_for(fitted.pixels.shape[1])
-    notes = [] if active.is_trained else [Note("UNTRAINED MODEL: random weights", "error")]
+    notes = [] if active.is_trained else [Note(facts.UNTRAINED, "error")]
     head_dim = active.config.head_dim
     weighting, discard = checked("weighting", list(WEIGHTINGS)), float(checked("discard", DISCARDS))
     told = f"head_dim {head_dim}" + (" · weighted by value norms" if weighting == "values" else "")
@@ -94,7 +94,7 @@ def explorer_panel(active: Active, chosen: Chosen, fitted: Fitted) -> Shown:
     num_tokens = len(one.weights)
     tops = {
         **measure.range_tops(active, fitted, choice.weighting),
-        "own": max(1.5, float(one.weights.max()) * num_tokens),
+        "own": max(facts.UNIFORM_LIMIT, float(one.weights.max()) * num_tokens),
     }
     zmax = tops[view.range]
     errors = measure.recomputation_errors(active, fitted, choice.part)
@@ -103,17 +103,17 @@ def explorer_panel(active: Active, chosen: Chosen, fitted: Fitted) -> Shown:
     row, column = divmod(view.query, grid[1])
     low, high = float(one.weights.min()) * num_tokens, float(one.weights.max()) * num_tokens
     hidden = f"{one.hidden_mass:.1%} of all weight hidden · " if choice.discard else ""
-    untrained = "" if active.is_trained else "UNTRAINED MODEL · "
-    text = (
-        f"{untrained}{title} · query patch {view.query} (row {row}, column "
+    text = facts.marked(
+        f"{title} · query patch {view.query} (row {row}, column "
         f"{column}) · N {num_tokens} · head_dim {head_dim} · {low:.2g} to {high:.3g} x uniform, colours to {zmax:.3g} "
         f"({RANGES[view.range]}) · {hidden}{differs(error)} · "
-        "drawn patch by patch, not smoothed"
+        "drawn patch by patch, not smoothed",
+        active.is_trained,
     )
-    st.caption(
-        f"{untrained}{title} · N {num_tokens} · colours to {zmax:.3g} x uniform ({RANGES[view.range]}) · {hidden}"
-        f"{differs(error)}."
+    drawn = (
+        f"{title} · N {num_tokens} · colours to {zmax:.3g} x uniform ({RANGES[view.range]}) · {hidden}{differs(error)}."
     )
+    st.caption(facts.marked(drawn, active.is_trained))
     return Shown(view, choice, one.weights, grid, zmax, title, text)
 
 
@@ -124,10 +124,10 @@ def badges(active: Active, shown: Shown) -> None:
     columns = shown.grid[1]
     with st.container(horizontal=True):
         if shown.choice.head != "spread" and is_practically_uniform(shown.weights):
-            st.badge("practically uniform: no weight reaches 1.5 x uniform", icon=":material/blur_on:", color="orange")
+            st.badge(facts.PRACTICALLY_UNIFORM, icon=":material/blur_on:", color="orange")
         if num_tokens > head_dim:
             st.badge(
-                f"N {num_tokens} > head_dim {head_dim}: other weights could give the same output",
+                f"N {num_tokens} > head_dim {head_dim}: {facts.OTHER_WEIGHTS}",
                 icon=":material/info:",
                 color="gray",
                 help="Brunner 2020, On identifiability in transformers: with more tokens than dimensions in a head, "
@@ -140,7 +140,7 @@ def badges(active: Active, shown: Shown) -> None:
                     f"{len(tokens)} sink patch{'es take' if len(tokens) > 1 else ' takes'} {mass:.0%} of all weight",
                     icon=":material/vertical_align_bottom:",
                     color="violet",
-                    help="Patches that receive more than 5 x uniform, averaged over all queries: "
+                    help=f"Patches that receive {facts.IS_SINK}: "
                     + ", ".join(f"row {token // columns} column {token % columns}" for token in tokens.tolist()[:12]),
                 )
         if shown.choice.layer == "rollout":

@@ -3,6 +3,7 @@
 import numpy as np
 import streamlit as st
 
+from tae.analysis import facts
 from tae.data.fit import Fitted
 from tae.plots.export import figures, render, tables
 from tae.plots.export.heads import measures_figure, overview_figure
@@ -20,12 +21,12 @@ from tae.web.report.view import DIRECTIONS
 def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> None:
     untrained = not active.is_trained
     choice, view, grid = shown.choice, shown.view, shown.grid
-    stem = f"{'UNTRAINED_' * untrained}{safe_name(chosen.title)}_{choice.part}"
+    stem = f"{facts.file_stem(chosen.title, active.is_trained)}_{choice.part}"
     how = "_value_norms" * (choice.weighting == "values") + f"_discard_{choice.discard:g}" * bool(choice.discard)
     one = f"{stem}_{choice.layer}_{choice.head}{how}"
     caption = f"{chosen.title} · {active.title} · {shown.status}"
     top = measure.range_tops(active, fitted, "weights")["shared"]
-    about = f"{chosen.title} · {active.title} · {'UNTRAINED MODEL · ' * untrained}{choice.part.capitalize()}"
+    about = facts.marked(f"{chosen.title} · {active.title} · {choice.part.capitalize()}", active.is_trained)
     plain = WEIGHTINGS["weights"].lower()  # of what is not weighted by value norms, whatever is on display
     maps_caption = (
         f"{about}, all layers and their average, mean of {active.config.num_heads} heads · {plain} · N {len(shown.weights)} · "

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from tae.analysis import facts
 from tae.data.fit import Fitted
-from tae.store.names import safe_name
 from tae.ui.causal import measure
 from tae.ui.causal.measure import BASELINES, COVERS, Scene
 from tae.ui.session.models import Active, twin
@@ -74,13 +74,12 @@ def words_of(scene: Scene, kind: str) -> str:
 
 
 def stem_of(scene: Scene) -> str:
-    return f"{'' if scene.active.is_trained else 'UNTRAINED_'}{safe_name(scene.chosen.title)}"
+    return facts.file_stem(scene.chosen.title, scene.active.is_trained)
 
 
 def about(scene: Scene) -> str:
     """What an export is of; a stranger's text."""
-    untrained = "" if scene.active.is_trained else "UNTRAINED MODEL: random weights · "
-    return f"{untrained}{scene.chosen.title} · {scene.active.title}"
+    return facts.marked(f"{scene.chosen.title} · {scene.active.title}", scene.active.is_trained)
 
 
 def no_study(scene: Scene) -> None:

@@ -6,6 +6,7 @@ import streamlit as st
 from tae import plots
 from tae.analysis.attention import is_practically_uniform, received
 from tae.analysis.causal import GRADIENT, MAPS, TRIVIAL, Box, Study, which_wins
+from tae.analysis.facts import OTHER_WEIGHTS, PRACTICALLY_UNIFORM
 from tae.analysis.maps import MapChoice
 from tae.plots.export import tables
 from tae.store.names import escape_markdown, safe_name
@@ -134,7 +135,7 @@ def status(scene: Scene, own: MapChoice) -> str:
         facts.append(f"{found[OWN].hidden_mass:.1%} of all its weight hidden")
     facts.append(f"N {num_tokens} · head_dim {head_dim}")
     if num_tokens > head_dim:
-        facts[-1] += ": other weights could give the same output (Brunner 2020)"
+        facts[-1] += f": {OTHER_WEIGHTS}"
     facts.append(differs(error))
     flat = [
         name
@@ -142,7 +143,7 @@ def status(scene: Scene, own: MapChoice) -> str:
         if choice.head != "spread" and is_practically_uniform(np.array(found[name].weights))
     ]
     if flat:
-        facts.append(f"practically uniform, no weight reaches 1.5 x uniform: {', '.join(flat)}")
+        facts.append(f"{PRACTICALLY_UNIFORM}: {', '.join(flat)}")
     return " · ".join(facts) + "."
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from tae.analysis.causal import Necessity, Sweep, headline
+from tae.analysis.facts import UNTRAINED
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import words_of
@@ -41,7 +42,7 @@ def top_line(scene: Scene) -> Top:
     if not math.isfinite(psnr):
         st.info("The reconstruction of this picture is exact: no loss in dB can be told.", icon=":material/info:")
         return top
-    untrained = "" if scene.active.is_trained else ":red[UNTRAINED MODEL] · "
+    untrained = "" if scene.active.is_trained else f":red[{UNTRAINED}] · "
     percentiles = scene.active.test_percentiles.get("psnr")
     if percentiles and scene.active.is_trained and psnr < percentiles[5]:
         st.info(

@@ -12,6 +12,7 @@ import torch
 from tae.analysis import causal
 from tae.analysis.causal import Baseline, Box, Curves, Damage, Intervention, Necessity, Scores, Sweep
 from tae.analysis.causal.interventions import check
+from tae.analysis.facts import is_wide
 from tae.data.fit import Fitted, background_of, fit_image
 from tae.model.config import ModelConfig
 from tae.model.metrics import Quality, measure
@@ -77,8 +78,7 @@ class Scene:
     @property
     def is_wide(self) -> bool:
         """Whether pictures go below each other."""
-        height, width = self.fitted.pixels.shape
-        return width > 2 * height
+        return is_wide(self.fitted.pixels.shape)
 
     def seconds(self, passes: float) -> float:
         """About how long so many runs of one image through the whole model take here."""

@@ -6,7 +6,8 @@ from dataclasses import asdict
 import streamlit as st
 
 from tae import plots, ui
-from tae.model.config import ModelConfig, size_in_words
+from tae.analysis.facts import UNTRAINED
+from tae.model.config import ModelConfig, patch_in_words, size_in_words
 from tae.store.card import Card
 from tae.store.names import escape_markdown
 from tae.ui.widgets.downloads import download
@@ -53,9 +54,9 @@ def use(key: str) -> None:
 
 def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> None:
     """A card as the page shows it: shape, origin, figures, learning curve."""
-    patch = "one token" if config.patch_size is None else f"patch {config.patch_size}, {config.num_tokens} tokens"
+    patch = patch_in_words(config.patch_size) + f", {config.num_tokens} tokens" * (config.patch_size is not None)
     if not card.is_trained:
-        st.error("Untrained: random weights.")
+        st.error(UNTRAINED)
     st.markdown(
         f"{config.preset or 'own shape'} · {size_in_words(config.input_size)} · {patch} · latent {config.latent_dim} · "
         f"{config.encoder_layers} + {config.decoder_layers} layers · {config.num_heads} heads · {size_bytes / 1e6:.1f} MB"

@@ -4,7 +4,7 @@ import numpy as np
 import streamlit as st
 
 from tae import plots
-from tae.analysis import agreement
+from tae.analysis import agreement, facts
 from tae.ui.attention import explorer, measure
 from tae.ui.compare.exports import exports
 from tae.ui.compare.halves import Half
@@ -16,9 +16,7 @@ from tae.web.explorer.payload import Note, Side
 @st.fragment
 def side_by_side(a: Half, b: Half) -> None:
     notes = [
-        Note(f"{name} is UNTRAINED: random weights", "error")
-        for name, half in (("A", a), ("B", b))
-        if not half.active.is_trained
+        Note(f"{name}: {facts.UNTRAINED}", "error") for name, half in (("A", a), ("B", b)) if not half.active.is_trained
     ]
     sides = tuple(side_of(half) for half in (a, b))
     tops = {
@@ -39,7 +37,7 @@ def side_by_side(a: Half, b: Half) -> None:
         st.markdown(found.sentence("A", "B"))
         figures(a, found, view.query)
     with st.container(key="expert_exports"):
-        exports(a, b, found, max(1.5, tops["full" if view.range == "full" else "shared"]))
+        exports(a, b, found, max(facts.UNIFORM_LIMIT, tops["full" if view.range == "full" else "shared"]))
     write_link()
 
 

@@ -4,17 +4,16 @@ from functools import partial
 
 import streamlit as st
 
-from tae.analysis import agreement
+from tae.analysis import agreement, facts
 from tae.plots.export import render, tables
 from tae.plots.export.pair import pair_figure
-from tae.store.names import safe_name
 from tae.ui.compare.halves import Half
 from tae.ui.widgets.downloads import download
 
 
 def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) -> None:
     untrained = not (a.active.is_trained and b.active.is_trained)
-    stem = f"{'UNTRAINED_' * untrained}{safe_name(a.chosen.title)}_A_minus_B"
+    stem = f"{facts.file_stem(a.chosen.title, not untrained)}_A_minus_B"
     about = f"A: {a.title}. B: {b.title}."
     arrays = {"a": a.weights, "b": b.weights}
     if found is not None:

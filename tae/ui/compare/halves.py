@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
+from tae.analysis import facts
 from tae.analysis.maps import MapChoice
 from tae.data.fit import Fitted, ImageError
 from tae.model.config import size_in_words
@@ -43,8 +44,8 @@ class Half:
     @property
     def title(self) -> str:
         """A stranger's text."""
-        untrained = "" if self.active.is_trained else "UNTRAINED: "
-        return f"{untrained}{self.choice.title(self.active.config)} · {self.chosen.title} · {self.active.title}"
+        title = f"{self.choice.title(self.active.config)} · {self.chosen.title} · {self.active.title}"
+        return facts.marked(title, self.active.is_trained)
 
 
 def shortcuts(active: Active) -> None:
@@ -119,11 +120,11 @@ def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
         return None
     grid = active.config.grid_for(fitted.pixels.shape[1])
     if grid == (1, 1):
-        st.info("This model has one token: its only weight is exactly 1, and there is nothing to compare.")
+        st.info(f"{facts.ONE_TOKEN}: there is nothing to compare.")
         return None
     if grid[0] ** 2 * grid[1] ** 2 * 4 > measure.MAX_MAP_BYTES / 4:
         st.error(f"A map of {grid[0] * grid[1]} patches is too large to compare; choose a narrower picture.")
         return None
-    facts = [f"{size_in_words(active.config.input_size)}, {grid[0] * grid[1]} patches", *fitted.notes]
-    st.caption(escape_markdown("; ".join(facts)))
+    told = [f"{size_in_words(active.config.input_size)}, {grid[0] * grid[1]} patches", *fitted.notes]
+    st.caption(escape_markdown("; ".join(told)))
     return Half(active, chosen, fitted, choice, measure.one_map(active, fitted, choice).weights, grid)

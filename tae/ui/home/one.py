@@ -4,9 +4,10 @@ import numpy as np
 import streamlit as st
 
 from tae import plots, ui
+from tae.analysis import facts
 from tae.data.encode import encode_png
 from tae.plots.export import figures, render, tables
-from tae.store.names import escape_markdown, safe_name
+from tae.store.names import escape_markdown
 from tae.ui.home import windows
 from tae.ui.widgets.charts import picture_chart
 from tae.ui.widgets.downloads import download
@@ -106,10 +107,9 @@ def measures(active: ui.Active, result: ui.Result) -> None:
 
 
 def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
-    name = f"{'' if active.is_trained else 'UNTRAINED_'}{safe_name(chosen.title)}"
+    name = facts.file_stem(chosen.title, active.is_trained)
     image, recon = result.fitted.pixels, result.recon
-    note = "" if active.is_trained else "UNTRAINED MODEL: random weights. "
-    caption = f"{note}{chosen.title} · {active.title} · PSNR {result.quality.psnr:.2f} dB"
+    caption = facts.marked(f"{chosen.title} · {active.title} · PSNR {result.quality.psnr:.2f} dB", active.is_trained)
 
     def comparison(fmt: render.Format) -> bytes:
         return figures.comparison_figure(image, recon, caption, fmt, untrained=not active.is_trained)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from tae.analysis import facts
 from tae.data.encode import encode_png
 from tae.data.fit import Fitted, ImageError, fit_image, padded_box
 from tae.model.config import ModelConfig, size_in_words
@@ -15,7 +16,7 @@ from tae.plots import METRICS, worse_than
 from tae.plots.export import render, tables
 from tae.plots.export.strips import folded_figure
 from tae.plots.strip import StripRow, strip_html
-from tae.store.names import escape_markdown, safe_name
+from tae.store.names import escape_markdown
 from tae.ui.session.models import Active
 from tae.ui.session.pictures import Chosen
 from tae.ui.session.results import NO_NUMBERS, pass_seconds
@@ -357,12 +358,12 @@ def written(pattern: str, value: float) -> str:
 
 
 def downloads(active: Active, chosen: Chosen, strip: Strip) -> None:
-    name = f"{'' if active.is_trained else 'UNTRAINED_'}{safe_name(chosen.title)}_windows"
+    name = f"{facts.file_stem(chosen.title, active.is_trained)}_windows"
     image, recon, windows = strip.fitted.pixels, strip.recon, strip.windows
-    note = "" if active.is_trained else "UNTRAINED MODEL: random weights. "
-    caption = (
-        f"{note}{chosen.title} · {active.title} · {len(windows.starts)} windows of {windows.window} px, one latent each · "
-        f"PSNR {strip.quality.psnr:.2f} dB"
+    caption = facts.marked(
+        f"{chosen.title} · {active.title} · {len(windows.starts)} windows of {windows.window} px, one latent each · "
+        f"PSNR {strip.quality.psnr:.2f} dB",
+        active.is_trained,
     )
 
     def figure(fmt: render.Format, error_only: bool = False) -> bytes:

@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from tae.analysis import facts
 from tae.analysis.latent import LatentMap, neighbours
 from tae.data.encode import encode_png
 from tae.data.fit import Fitted, ImageError
@@ -163,7 +164,7 @@ def selection(
             tests.thumbnail(number) if number < len(tests) else own[number - len(tests)][1].pixels
             for number in points[:MAX_GALLERY]
         ]
-        columns = 6 if not scene.is_wide else 4 if width <= 5 * height else 2
+        columns = 6 if not scene.is_wide else 2 * facts.in_a_row(tests.cell, 2)
         sheet = contact_sheet(shown, width + 4, min(columns, len(shown)), height + 4)
         st.image(encode_png(sheet), width="stretch" if len(shown) >= columns else "content", alt="The chosen pictures")
     rows = [
@@ -192,12 +193,12 @@ def selection(
         download(
             "Table (CSV)",
             lambda: tables.metrics_csv(rows),
-            f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_selection.csv",
+            facts.file_stem("latent_selection", scene.active.is_trained) + ".csv",
         )
         download(
             "Latents (NPZ)",
             lambda: tables.maps_npz({"numbers": np.array(points), "latents": latents}, caption=scene.about),
-            f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_selection.npz",
+            facts.file_stem("latent_selection", scene.active.is_trained) + ".npz",
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from tae.analysis import latent
+from tae.analysis import facts, latent
 from tae.analysis.evaluate import reconstruct
 from tae.analysis.latent import LatentMap
 from tae.data.demo import DemoSource
@@ -14,7 +14,6 @@ from tae.model.config import ModelConfig
 from tae.model.metrics import psnr_of
 from tae.plots.latent import contact_sheet
 from tae.store.checkpoint import Loaded
-from tae.store.names import safe_name
 from tae.ui.session.models import Active
 from tae.ui.session.pictures import Chosen
 from tae.ui.session.results import MODEL_LOCK, as_batch, digest_of, pass_seconds, read_only
@@ -87,20 +86,18 @@ class Scene:
 
     @property
     def is_wide(self) -> bool:
-        return self.width > 2 * self.fitted.pixels.shape[0]
+        return facts.is_wide(self.fitted.pixels.shape)
 
     @property
     def stem(self) -> str:
         """Of file names."""
-        return f"{'' if self.active.is_trained else 'UNTRAINED_'}{safe_name(self.chosen.title)}"
+        return facts.file_stem(self.chosen.title, self.active.is_trained)
 
     @property
     def about(self) -> str:
         """What an export is of; a stranger's text."""
-        untrained = "" if self.active.is_trained else "UNTRAINED MODEL: random weights · "
-        return (
-            f"{untrained}{self.chosen.title} · {self.active.title} · latent of {self.active.config.latent_dim} numbers"
-        )
+        about = f"{self.chosen.title} · {self.active.title} · latent of {self.active.config.latent_dim} numbers"
+        return facts.marked(about, self.active.is_trained)
 
     def draw(self, latents: np.ndarray) -> np.ndarray:
         return draw(self.active, latents, self.width)
@@ -155,7 +152,7 @@ def cell_of(config: ModelConfig) -> tuple[int, int]:
     """(height, width) of small copies in pixels: wide pictures get wide cells."""
     height, width = config.input_size
     wide = width or config.max_width
-    return (64, 64) if wide <= 2 * height else (max(16, round(256 * height / wide)), 256)
+    return (max(16, round(256 * height / wide)), 256) if facts.is_wide((height, wide)) else (64, 64)
 
 
 def layout(active: Active, tests: TestSet, method: str) -> LatentMap:

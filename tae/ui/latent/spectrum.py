@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from tae.analysis import facts
 from tae.analysis.latent import dimensions_for, effective_rank, participation_ratio
 from tae.plots.export import tables
 from tae.plots.latent import plot_spectrum
@@ -58,5 +59,5 @@ def spectrum(scene: Scene) -> None:
         download(
             "Spectrum (CSV)",
             lambda: tables.metrics_csv(rows),
-            f"{'' if scene.active.is_trained else 'UNTRAINED_'}latent_spectrum.csv",
+            facts.file_stem("latent_spectrum", scene.active.is_trained) + ".csv",
         )

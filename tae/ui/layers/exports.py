@@ -5,12 +5,12 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
+from tae.analysis import facts
 from tae.analysis.lens import Lens
 from tae.data.fit import Fitted
 from tae.model.config import PARTS
 from tae.plots.export import render, tables
 from tae.plots.export.strips import strips_figure
-from tae.store.names import safe_name
 from tae.ui.layers.measure import Seen
 from tae.ui.layers.strips import status
 from tae.ui.session.models import Active
@@ -28,7 +28,7 @@ def exports(
 ) -> None:
     shown = {part: seen[part, way] for part in PARTS}
     untrained = not active.is_trained
-    stem = f"{'UNTRAINED_' * untrained}{safe_name(chosen.title)}_layers_{way}"
+    stem = f"{facts.file_stem(chosen.title, active.is_trained)}_layers_{way}"
     about = ". ".join(
         [f"{chosen.title} · {active.title}", *(status(active, one, found, way) for one in shown.values())]
     )

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import streamlit as st
 
+from tae.analysis.facts import UNTRAINED
 from tae.analysis.lens import Lens
 from tae.plots.latent import plot_lens_psnr, plot_lens_strip
 from tae.store.names import escape_markdown
@@ -58,7 +59,7 @@ def words(seen: Seen) -> str:
 
 def status(active: Active, seen: Seen, found: Lens | None, way: str) -> str:
     """Which pictures these are, in one line; holds a stranger's text."""
-    facts = [] if active.is_trained else ["UNTRAINED MODEL: random weights"]
+    facts = [] if active.is_trained else [UNTRAINED]
     facts += [seen.part.capitalize(), WAYS[way].lower(), f"{len(seen.names) - 1} layers"]
     facts += [f"latent {active.config.latent_dim}"]
     if found is None or seen.distance is None:

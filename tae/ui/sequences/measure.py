@@ -6,12 +6,12 @@ import numpy as np
 import streamlit as st
 import torch
 
+from tae.analysis import facts
 from tae.analysis.latent import Pca, decode_latents, fit_pca
 from tae.sequence.checkpoint import LoadedSequence
 from tae.sequence.clip import Film
 from tae.sequence.forecast import STEPS, Forecast, Influence, influence, one_step, roll_out
 from tae.sequence.model import embed_sequence
-from tae.store.names import safe_name
 from tae.ui.sequences.clips import Clip
 from tae.ui.session.models import Active
 from tae.ui.session.results import pass_seconds, read_only
@@ -161,12 +161,11 @@ class Scene:
     @property
     def stem(self) -> str:
         """Of file names."""
-        return f"{'' if self.is_trained else 'UNTRAINED_'}{safe_name(self.clip.title)}"
+        return facts.file_stem(self.clip.title, self.is_trained)
 
     @property
     def about(self) -> str:
         """What an export is of; a stranger's text."""
-        untrained = "" if self.is_trained else "UNTRAINED MODEL: random weights · "
         told = "one step ahead" if self.frames_seen is None else f"roll-out after {self.frames_seen} frames"
         model = f" · {self.lstm.card.name}, {told}" if self.lstm else ""
-        return f"{untrained}{self.clip.title} · {self.active.title}{model}"
+        return facts.marked(f"{self.clip.title} · {self.active.title}{model}", self.is_trained)

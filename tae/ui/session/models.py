@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from tae.model.config import ModelConfig, config_to_dict, size_in_words
+from tae.model.config import ModelConfig, config_to_dict, patch_in_names, patch_in_words, size_in_words
 from tae.store.names import plain_text
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not wait for it
@@ -116,8 +116,7 @@ def twin(active: Active) -> Active:
 
 def add_untrained(config: ModelConfig) -> str:
     """Keep an untrained model for the session; returns its key."""
-    patch = "one-token" if config.patch_size is None else f"p{config.patch_size}"
-    key = f"untrained-{config.preset}-{size_in_words(config.input_size)}-{patch}"
+    key = f"untrained-{config.preset}-{size_in_words(config.input_size)}-{patch_in_names(config.patch_size)}"
     st.session_state.untrained[key] = config
     return key
 
@@ -150,8 +149,7 @@ def model_title(key: str) -> str:
     state = st.session_state
     if key in state.untrained:
         config = state.untrained[key]
-        patch = "one token" if config.patch_size is None else f"patch {config.patch_size}"
-        return f"UNTRAINED {config.preset}, {size_in_words(config.input_size)}, {patch}"
+        return f"UNTRAINED {config.preset}, {size_in_words(config.input_size)}, {patch_in_words(config.patch_size)}"
     if key in state.uploaded_models:
         return f"Yours: {plain_text(state.uploaded_models[key][2])}"
     return next((listed.name for listed in list_checkpoints(checkpoints_folder()) if listed.path.name == key), key)
@@ -161,12 +159,11 @@ def model_summary(active: Active) -> str:
     """Preset, size, parameters and test PSNR in one line of Markdown."""
     config = active.config
     parameters = sum(parameter.numel() for parameter in active.loaded.model.parameters())
-    patch = "one token" if config.patch_size is None else f"patch {config.patch_size}"
     psnr = active.loaded.card.metrics.get("psnr")
     quality = f"test PSNR **{psnr:.1f} dB**" if isinstance(psnr, float) else "no test figures"
     if not active.is_trained:
         quality = ":red[**untrained**]"
     return (
-        f"{config.preset or 'own shape'} · {size_in_words(config.input_size)} · {patch} · "
+        f"{config.preset or 'own shape'} · {size_in_words(config.input_size)} · {patch_in_words(config.patch_size)} · "
         f"latent {config.latent_dim} · {parameters / 1e6:.1f} M parameters · {quality}"
     )

@@ -7,6 +7,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from tae.analysis.facts import in_a_row
 from tae.data.fit import FIT_MODES, Fitted, ImageError
 from tae.data.gallery import OTHERS
 from tae.store.names import escape_markdown, plain_text
@@ -192,9 +193,8 @@ def _choose_fit(what: str) -> None:
 
 def panels(pixels: np.ndarray, count: int) -> list[Any]:
     """Places for figures of a picture (H, W): beside each other, two in a row or below each other, as its shape asks."""
-    height, width = pixels.shape
-    in_a_row = count if width <= 2 * height else min(count, 3 if count % 2 else 2) if width <= 5 * height else 1
-    return [place for _ in range(0, count, in_a_row) for place in st.columns(in_a_row)][:count]
+    across = in_a_row(pixels.shape, count, 3 if count % 2 else 2)
+    return [place for _ in range(0, count, across) for place in st.columns(across)][:count]
 
 
 def fit_or_stop(active: Active, chosen: Chosen) -> Fitted:

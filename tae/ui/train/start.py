@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from tae.model.config import size_in_words
+from tae.model.config import patch_in_names, size_in_words
 from tae.store.names import escape_markdown, plain_text, safe_name
 from tae.training import runs
 from tae.training.config import TrainConfig
@@ -21,7 +21,7 @@ from tae.ui.train.words import BADGES, show_command
 def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[runs.Run]) -> None:
     """The run's name, its command, and the button."""
     state = st.session_state
-    patch = "one-token" if config.patch_size is None else f"p{config.patch_size}"
+    patch = patch_in_names(config.patch_size)
     stem = data.stem if data else "pictures"
     automatic = safe_name(f"{safe_name(stem)[:30]}_{config.preset}_{size_in_words(config.input_size)}_{patch}")
     automatic = runs.free_name(checkpoints_folder(), automatic)

@@ -7,7 +7,7 @@ import streamlit as st
 from PIL import Image
 
 from tae import plots
-from tae.model.config import size_in_words
+from tae.model.config import patch_in_words, size_in_words
 from tae.store.names import escape_markdown, plain_text
 from tae.training import runs
 from tae.training.config import TrainConfig
@@ -89,13 +89,11 @@ def say_status(run: runs.Run) -> None:
 
 def in_words(config: TrainConfig, folder: Path) -> str:
     """What was asked for, in a line; folder: the run's own, where dropped pictures lie."""
-    patch = "one token" if config.patch_size is None else f"patch {config.patch_size}"
     source = "demo garments" if config.data == "demo" else plain_text(Path(config.data).name)
     if (runs.ROOT / config.data).absolute() == (folder / "images").absolute():
         source = "dropped pictures"
-    return (
-        f"{config.preset} · {size_in_words(config.input_size)} · {patch} · {config.batch_size} images a step · {source}"
-    )
+    shape = f"{config.preset} · {size_in_words(config.input_size)} · {patch_in_words(config.patch_size)}"
+    return f"{shape} · {config.batch_size} images a step · {source}"
 
 
 def show_figures(records: list[dict]) -> None:

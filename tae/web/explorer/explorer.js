@@ -1064,7 +1064,7 @@ class Explorer {
         const [low, high] = [entry.smallest, entry.largest].map((weight) => weight * side.tokens);
         facts.push(`this map: ${number(low)} to ${number(high)} ${unit}`);
         if (high < data.limit && !name.endsWith("/spread")) {
-          facts.push(`practically uniform: no weight reaches ${data.limit} x uniform`);
+          facts.push(`practically uniform, no weight reaches ${data.limit} x uniform`);
         }
       }
       for (const key of [part, `${part}/${layer}`]) if (data.status[key]) facts.push(data.status[key]);

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from plotly.colors import unlabel_rgb
 
-from tae.analysis.attention import UNIFORM_LIMIT
+from tae.analysis.facts import UNIFORM_LIMIT
 from tae.data.encode import encode_png
 from tae.plots.style import ERROR_COLOURS, OVERLAY, QUERY_COLOUR
 

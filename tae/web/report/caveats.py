@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tae.analysis.attention import SINK_THRESHOLD, UNIFORM_LIMIT, is_practically_uniform, sinks
+from tae.analysis import facts
+from tae.analysis.attention import is_practically_uniform, sinks
 from tae.model.config import ModelConfig
 from tae.web.explorer.payload import Note
 from tae.web.report.view import ReportView
 
-UNTRAINED = Note("UNTRAINED MODEL: random weights. Nothing shown here was learnt.", "error")
+UNTRAINED = Note(f"{facts.UNTRAINED}. Nothing shown here was learnt.", "error")
 UNKNOWN = Note(
     "Whether this model was trained is not known here: it was given without its card. Give what load_checkpoint returned."
 )
@@ -18,11 +19,7 @@ NOT_EXPLANATION = Note(
     "values can be near zero, and other weights can give the same output. What a patch or a head is worth shows only "
     "when it is taken away and the reconstruction is measured."
 )
-ONE_TOKEN = Note(
-    "This model has one token, the whole image. Each attention matrix is 1x1 and its only weight is exactly 1, whatever "
-    "the picture: there is nothing to see, so no heatmap is shown.",
-    "warning",
-)
+ONE_TOKEN = Note(f"{facts.ONE_TOKEN}: there is nothing to see, so no heatmap is shown.", "warning")
 
 
 def about_map(
@@ -44,7 +41,7 @@ def about_map(
         plain.append(f"{title}: a standard deviation. It shows where the heads differ, and is no weight.")
     else:
         if is_practically_uniform(weights):
-            strong.append(f"{title}: practically uniform, no weight reaches {UNIFORM_LIMIT} x uniform.")
+            strong.append(f"{title}: {facts.PRACTICALLY_UNIFORM}.")
         tokens, mass = sinks(weights)
         if len(tokens):
             strong.append(f"{title}: {_sinks(tokens.tolist(), mass, grid)}")
@@ -58,7 +55,7 @@ def about_map(
     if num_tokens > config.head_dim:
         plain.append(
             f"N {num_tokens} > head_dim {config.head_dim}: attention weights are not determined by what a layer "
-            "computes, other weights could give the same output (Brunner 2020, On identifiability in transformers)."
+            f"computes, {facts.OTHER_WEIGHTS}."
         )
     if choice.weighting == "values":
         plain.append(
@@ -106,6 +103,6 @@ def _sinks(tokens: Sequence[int], mass: float, grid: tuple[int, int]) -> str:
     more = f" and {len(tokens) - 8} more" if len(tokens) > 8 else ""
     sinks_take, they_receive = ("sinks take", "They receive") if len(tokens) > 1 else ("sink takes", "It receives")
     return (
-        f"{len(tokens)} attention {sinks_take} {mass:.0%} of all weight, {places}{more}. {they_receive} more than "
-        f"{SINK_THRESHOLD:g} x uniform, averaged over all queries; such patches often draw weight whatever they show."
+        f"{len(tokens)} attention {sinks_take} {mass:.0%} of all weight, {places}{more}. {they_receive} "
+        f"{facts.IS_SINK}; such patches often draw weight whatever they show."
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tae.analysis import facts
 from tae.analysis.causal import Verdict
 from tae.analysis.heads import Spread
 from tae.data.encode import encode_png
@@ -152,12 +153,12 @@ def _picture(
     """A picture's section, before and after the explorer."""
     picture = found.picture
     height, width = picture.fitted.pixels.shape
-    facts = [f"{width}x{height} pixels as the model sees it", *picture.origin, *picture.fitted.notes]
+    told = [f"{width}x{height} pixels as the model sees it", *picture.origin, *picture.fitted.notes]
     if picture.fitted.notes:
-        facts.append(f"how pictures come to the model's size: {FIT_MODES[picture.fit].lower()}")
+        told.append(f"how pictures come to the model's size: {FIT_MODES[picture.fit].lower()}")
     before = f"""<section class="picture" id="picture-{number + 1}">
 <h2>{_text(picture.title)}</h2>
-<p class="about">{"; ".join(_text(fact, 400).rstrip(".") for fact in facts)}.</p>
+<p class="about">{"; ".join(_text(fact, 400).rstrip(".") for fact in told)}.</p>
 {notes_html(found.notes)}
 <h3>Image, reconstruction, error</h3>
 {_reconstruction(loaded, found)}
@@ -176,7 +177,6 @@ def _reconstruction(loaded: Loaded, found: Findings) -> str:
     error = recon - image
     limit = max(float(np.abs(error).max()), 0.05)
     coloured = np.round(255 * render.ERROR_MAP((error / limit + 1) / 2)[..., :3]).astype(np.uint8)
-    untrained = "" if loaded.card.is_trained else "UNTRAINED MODEL. "
     legend = (
         f'<span class="bar" style="background: linear-gradient(to right, {", ".join(ERROR_COLOURS)})"></span>'
         f"<span>-{limit:.2f} too dark</span><span>0</span><span>too light +{limit:.2f}</span>"
@@ -186,7 +186,9 @@ def _reconstruction(loaded: Loaded, found: Findings) -> str:
         (
             recon,
             "The reconstruction",
-            f"{untrained}Reconstruction, drawn from {loaded.model.config.latent_dim} numbers",
+            facts.marked(
+                f"Reconstruction, drawn from {loaded.model.config.latent_dim} numbers", loaded.card.is_trained
+            ),
         ),
         (coloured, "Signed error on colours centred on zero", "Error, reconstruction - image"),
     ]
@@ -196,7 +198,7 @@ def _reconstruction(loaded: Loaded, found: Findings) -> str:
         + "</figure>"
         for pixels, alt, caption in drawn
     ]
-    wide = " wide" if image.shape[1] > 2 * image.shape[0] else ""
+    wide = " wide" if facts.is_wide(image.shape) else ""
     return f'<div class="three{wide}">{"".join(cells)}</div>\n'
 
 

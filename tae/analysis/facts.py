@@ -1,0 +1,39 @@
+"""Thresholds and facts that pages, figures and reports share, each in one wording."""
+
+from tae.store.names import safe_name
+
+UNIFORM_LIMIT = 1.5
+"""A map whose largest weight stays under this many times the uniform weight is practically uniform; no colour range of
+weights ends below it, so that such a map stays pale."""
+SINK_THRESHOLD = 5.0
+"""A key that receives more than this many times the uniform weight, averaged over queries, is a sink."""
+
+UNTRAINED = "UNTRAINED MODEL: random weights"
+PRACTICALLY_UNIFORM = f"practically uniform, no weight reaches {UNIFORM_LIMIT} x uniform"
+IS_SINK = f"more than {SINK_THRESHOLD:g} x uniform, averaged over all queries"
+OTHER_WEIGHTS = "other weights could give the same output (Brunner 2020)"
+"""True where there are more tokens than dimensions in a head."""
+ONE_TOKEN = (
+    "This model has one token, the whole image. Each attention matrix is 1x1 and its only weight is exactly 1, whatever "
+    "the image"
+)
+
+
+def marked(text: str, is_trained: bool) -> str:
+    """A caption that says first that the model is untrained, where it is."""
+    return text if is_trained else f"{UNTRAINED} · {text}"
+
+
+def file_stem(title: str, is_trained: bool) -> str:
+    """How names of exported files begin; title may be a stranger's text."""
+    return f"{'' if is_trained else 'UNTRAINED_'}{safe_name(title)}"
+
+
+def is_wide(shape: tuple[int, ...]) -> bool:
+    """Whether images (height, width) lie below each other rather than side by side."""
+    return shape[1] > 2 * shape[0]
+
+
+def in_a_row(shape: tuple[int, ...], count: int, wide: int = 2) -> int:
+    """How many of `count` images (height, width) lie side by side: all, `wide` of them, or one where they are very wide."""
+    return count if not is_wide(shape) else min(count, wide) if shape[1] <= 5 * shape[0] else 1
