@@ -11,7 +11,7 @@ import sys
 import tyro
 
 from tae.store.names import plain_text
-from tae.web.report import MAX_PICTURES
+from tae.web.report import MAX_IMAGES
 from tae.web.report.job import ExplainConfig, Explained, explain
 
 
@@ -36,7 +36,7 @@ def _tell(config: ExplainConfig, done: Explained) -> None:
         print(f"... and {len(done.skipped) - 10} more, listed in the report")
     if done.beyond:
         print(
-            f"left out {done.beyond} images beyond the first {config.max_images}; --max-images takes up to {MAX_PICTURES}"
+            f"left out {done.beyond} images beyond the first {config.max_images}; --max-images takes up to {MAX_IMAGES}"
         )
     if done.maps_bytes is not None:
         print(f"{config.maps}: {done.maps_bytes / 1e6:.1f} MB")

@@ -111,7 +111,7 @@ def compare(first: Maps, second: Maps, top_keys: int = TOP_KEYS) -> Agreement:
     if len(a) != len(b) or not np.array_equal(real, _real(b)):
         raise ValueError(
             f"maps must be of the same number of patches to be compared pair by pair, got {int(real.sum())} and "
-            f"{int(_real(b).sum())}; choose two pictures of the same size, or look at them side by side"
+            f"{int(_real(b).sum())}; choose two images of the same size, or look at them side by side"
         )
     if not real.all():
         a, b = a[np.ix_(real, real)], b[np.ix_(real, real)]

@@ -20,9 +20,19 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.layers import ROWS_AT_ONCE, TransformerBlock, attention_weights
 
 FUSIONS = ("mean", "max", "min")
-"""How the heads of a layer become one map; see `fuse`."""
+"""How the heads of a layer become one map: their mean, or for each pair of patches the largest or smallest weight.
+
+Rows of "max" and "min" are made to sum to 1 again, for display as for rollout: "x uniform" keeps its meaning, and what
+is seen is what is chained.
+"""
 WEIGHTINGS = ("weights", "values")
-"""Attention weights as they are, or each times the length of the value vector that it moves; see `value_weighted`."""
+"""Attention weights as they are, or each times the length of the value vector that it moves: a large weight on a short
+vector moves little.
+
+Kobayashi 2020, "Attention is not only a weight: analyzing transformers with vector norms": ||alpha f(x)||, head by
+head, with f(x) = (x W_V + b_V) W_O without the output's bias, which belongs to no token. Each row is made to sum to 1,
+so that "x uniform" keeps its meaning: shares of the total length that a query reads, not lengths.
+"""
 
 Maps = Tensor | np.ndarray
 
@@ -102,37 +112,6 @@ def sinks(attention_map: Maps, threshold: float = SINK_THRESHOLD) -> tuple[Tenso
     return tokens, float(shares[tokens].sum())
 
 
-def head_spread(heads: Maps) -> Tensor:
-    """Standard deviation between heads (..., heads, N, N) -> (..., N, N), in weight: 0 where all heads agree."""
-    return _tensor(heads).std(dim=-3, correction=0)
-
-
-def fuse(heads: Maps, fusion: str = "mean") -> Tensor:
-    """The heads of a layer as one map: their mean, or for each pair of patches the largest or smallest weight.
-
-    Rows of "max" and "min" are made to sum to 1 again, for display as for rollout: "x uniform" keeps its meaning, and
-    what is seen is what is chained.
-
-    Args:
-        heads: (..., heads, N, N).
-        fusion: One of `FUSIONS`.
-
-    Returns:
-        (..., N, N). Rows of padding are 0; so is, with "min", a row in which no key gets weight from every head.
-
-    Raises:
-        ValueError: If the fusion is unknown.
-    """
-    heads = _tensor(heads)
-    if fusion == "mean":
-        return heads.mean(dim=-3)
-    if fusion == "max":
-        return normalised(heads.amax(dim=-3))
-    if fusion == "min":
-        return normalised(heads.amin(dim=-3))
-    raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
-
-
 def discard_smallest(maps: Maps, discard: float) -> tuple[Tensor, Tensor]:
     """Drop the smallest weights of each row and make it sum to 1 again.
 
@@ -168,60 +147,32 @@ def discard_smallest(maps: Maps, discard: float) -> tuple[Tensor, Tensor]:
     return normalised(kept), hidden
 
 
-def hidden_mass(maps: Iterable[Maps] | Maps, discard: float) -> float:
-    """Share of all weight that `rollout` drops with this discard ratio: the mean over real queries and layers.
-
-    Args:
-        maps: Each layer's map (..., N, N), as for `rollout`.
-        discard: In [0, 1).
-
-    Returns:
-        In [0, 1); nan if no query is real.
-    """
-    total, count = 0.0, 0
-    for layer_map in maps:
-        layer_map = _tensor(layer_map)
-        total += float(discard_smallest(layer_map, discard)[1].sum())
-        count += int(_num_real(layer_map).sum())
-    return total / count if count else math.nan
-
-
-def rollout(maps: Iterable[Maps] | Maps, residual: float = 0.5, discard: float = 0.0) -> Tensor:
-    """Attention rollout: how weights chain through the layers, if the residual stream carries a fixed share.
+def rollout(maps: Iterable[Maps] | Maps) -> Tensor:
+    """Attention rollout: how weights chain through the layers, if half of the flow passes through the residual stream.
 
     Abnar & Zuidema 2020, "Quantifying attention flow in transformers": each layer's map is mixed with the identity,
-    its rows are made to sum to 1 again, also where weights were discarded before, and the layers are multiplied,
-    last @ ... @ first.
+    its rows are made to sum to 1 again, also where weights were discarded before (`discard_smallest`), and the layers
+    are multiplied, last @ ... @ first.
 
     Args:
         maps: Each layer's map (..., N, N), heads fused, the first layer first; a stack (L, ..., N, N), or anything that
             hands out one after another, of which only one is held at a time.
-        residual: Share of the residual stream, in [0, 1].
-        discard: Share of the smallest weights in each row that is dropped first, in [0, 1); see `discard_smallest`.
-            `hidden_mass` tells how much weight that is.
 
     Returns:
         (..., N, N): row = token after the last layer, column = token before the first. Rows sum to 1; rows and columns
         of padding, tokens without weight in every layer, are 0.
 
     Raises:
-        ValueError: If there is no layer, or a share is out of range.
+        ValueError: If there is no layer.
     """
-    if not 0 <= residual <= 1:
-        raise ValueError(f"residual must be from 0 to 1, got {residual}")
     chained: Tensor | None = None
     is_real: Tensor | None = None
     for layer_map in maps:
         layer_map = _tensor(layer_map)
         holds_weight = layer_map.sum(dim=-1) > 0
         is_real = holds_weight if is_real is None else is_real | holds_weight
-        if discard:
-            layer_map = discard_smallest(layer_map, discard)[0]
-        identity = torch.eye(layer_map.shape[-1]).to(layer_map)
-        mixed = (1 - residual) * layer_map + residual * identity
-        sums = mixed.sum(dim=-1, keepdim=True)  # without keepdim it would be the columns that are divided
-        # A row without any weight, and without a residual, stays where it is.
-        mixed = torch.where(sums > 0, mixed / sums, identity)
+        mixed = (layer_map + torch.eye(layer_map.shape[-1]).to(layer_map)) / 2
+        mixed = mixed / mixed.sum(dim=-1, keepdim=True)
         chained = mixed if chained is None else mixed @ chained
     if chained is None or is_real is None:
         raise ValueError("maps must hold at least one layer, got none")
@@ -282,7 +233,7 @@ def each_head(
         block: The layer.
         tokens: (B, N, D), as they enter it.
         mask: (B, N), True = real.
-        weighting: "weights", or "values" as in `value_weighted`.
+        weighting: One of `WEIGHTINGS`.
         heads: Which; None: all.
 
     Yields:
@@ -298,59 +249,11 @@ def each_head(
 
 
 @torch.no_grad()
-def value_norms(
-    model: TransformerAutoencoder, images: Tensor, layer: int, part: str = "encoder", widths: Tensor | None = None
-) -> Tensor:
-    """Length of what each head would add to the residual stream if it read one token alone: ||f(x)||.
-
-    f(x) = (x W_V + b_V) W_O, with the part of W_O that belongs to the head and without the bias of the output, which
-    belongs to no token (Kobayashi 2020).
-
-    Returns:
-        (B, heads, N), in units of the residual stream; what padding holds means nothing. Times the weights
-        (`model.get_attention_heads`, key by key) they are Kobayashi's norms ||alpha f(x)||, before `value_weighted`
-        makes rows sum to 1.
-
-    Raises:
-        ValueError: If an argument does not fit.
-    """
-    tokens, _ = model.layer_input(images, layer, part, widths)
-    return _value_factors(model.blocks(part)[layer], tokens).norm(dim=-2).mT
-
-
-@torch.no_grad()
-def value_weighted(
-    model: TransformerAutoencoder, images: Tensor, layer: int, part: str = "encoder", widths: Tensor | None = None
-) -> Tensor:
-    """Weights times the length of the value vector that each moves: a large weight on a short vector moves little.
-
-    Kobayashi 2020, "Attention is not only a weight: analyzing transformers with vector norms": ||alpha f(x)||, head by
-    head. Here each row is made to sum to 1, so that "x uniform" keeps its meaning: shares of the total length that a
-    query reads, not lengths; `value_norms` has those.
-
-    Args:
-        model: The autoencoder, in evaluation mode.
-        images: (B, 1, H, W) in [0, 1].
-        layer: 0 is the first.
-        part: "encoder" or "decoder".
-        widths: (B,) or None.
-
-    Returns:
-        (B, heads, N, N), rows sum to 1; rows and columns of padding are 0.
-
-    Raises:
-        ValueError: If an argument does not fit.
-    """
-    tokens, mask = model.layer_input(images, layer, part, widths)
-    return torch.stack(list(each_head(model.blocks(part)[layer], tokens, mask, "values")), dim=1)
-
-
-@torch.no_grad()
 def value_weighted_sum(block: TransformerBlock, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
     """All heads together, weighted by values: the length of the sum of what they move, ||sum_h alpha_h f_h(x)||.
 
     Kobayashi 2020, section 4. Heads that move a token in opposite directions cancel here, as they do in the network;
-    a mean of `value_weighted` over heads would not show it.
+    a mean over heads would not show it.
 
     Args:
         block: The layer.
@@ -375,47 +278,25 @@ def value_weighted_sum(block: TransformerBlock, tokens: Tensor, mask: Tensor | N
 
 
 @torch.no_grad()
-def recomputation_error(
-    model: TransformerAutoencoder, images: Tensor, layer: int, part: str = "encoder", widths: Tensor | None = None
-) -> float:
-    """How far recomputed weights @ V are from the output of fused attention in one layer, before its projection.
+def recomputation_errors(
+    model: TransformerAutoencoder, images: Tensor, part: str = "encoder", widths: Tensor | None = None
+) -> list[float]:
+    """How far recomputed weights @ V are from the output of fused attention, before its projection, layer by layer.
 
     Fused attention has no weights; maps recompute them from the same queries and keys. This is the check that they are
     the weights which made the output. One head's weights are held at a time.
 
-    Args:
-        model: The autoencoder.
-        images: (B, 1, H, W) in [0, 1].
-        layer: 0 is the first.
-        part: "encoder" or "decoder".
-        widths: (B,) or None.
-
     Returns:
-        The largest absolute difference, in the units of V; rounding where all is well.
-
-    Raises:
-        ValueError: If an argument does not fit.
+        Each layer's largest absolute difference, in the units of V; rounding where all is well.
     """
-    tokens, mask = model.layer_input(images, layer, part, widths)
-    return _recomputation_error(model.blocks(part)[layer], tokens, mask)
-
-
-@torch.no_grad()
-def recomputation_errors(
-    model: TransformerAutoencoder, images: Tensor, part: str = "encoder", widths: Tensor | None = None
-) -> list[float]:
-    """`recomputation_error` of each layer of a part, in one pass."""
-    return [_recomputation_error(*layer) for layer in each_layer(model, images, part, widths)]
-
-
-def _recomputation_error(block: TransformerBlock, tokens: Tensor, mask: Tensor | None) -> float:
-    q, k, v = block.attn.qkv_heads(block.norm1(tokens))
-    fused = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
-    worst = 0.0
-    for head in range(q.shape[1]):
-        recomputed = attention_weights(q[:, head], k[:, head], mask).to(v.dtype) @ v[:, head]
-        worst = max(worst, float((recomputed - fused[:, head]).abs().max()))
-    return worst
+    found = []
+    for block, tokens, mask in each_layer(model, images, part, widths):
+        q, k, v = block.attn.qkv_heads(block.norm1(tokens))
+        fused = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
+        heads = range(block.attn.num_heads)
+        again = (attention_weights(q[:, head], k[:, head], mask).to(v.dtype) @ v[:, head] for head in heads)
+        found.append(max(float((one - fused[:, head]).abs().max()) for head, one in enumerate(again)))
+    return found
 
 
 def normalised(maps: Maps) -> Tensor:

@@ -46,7 +46,7 @@ MEASURES = {
         "Mean attention distance",
         "pixels",
         "How far, in pixels, weight is placed from the patch that places it, as a mean over patches. "
-        "Compare with uniform attention, which reaches as far as the picture allows.",
+        "Compare with uniform attention, which reaches as far as the image allows.",
     ),
     "foreground": Measure(
         "Weight on the foreground",
@@ -146,10 +146,6 @@ class Spread:
     @property
     def num_images(self) -> int:
         return len(self.values["entropy"])
-
-    def of_heads(self, name: str) -> np.ndarray:
-        """`QUANTILES` over images of each head: (5, L, heads)."""
-        return np.quantile(self.values[name], QUANTILES, axis=0)
 
     def of_layers(self, name: str) -> np.ndarray:
         """`QUANTILES` over images of each layer, heads averaged: (5, L)."""

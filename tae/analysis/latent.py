@@ -1,6 +1,6 @@
 """The latent space of a set of images: its map, its directions, neighbours in it, ways through it.
 
-Latents here are arrays (n, D), as `embed_images` gives them; numbers are computed in float64. A picture that is drawn
+Latents here are arrays (n, D), as `embed_images` gives them; numbers are computed in float64. An image that is drawn
 from a latent which no image has says what the decoder makes of it, not that such an image exists.
 """
 
@@ -17,7 +17,7 @@ from tae.model.autoencoder import TransformerAutoencoder
 METRICS = ("euclidean", "cosine")
 PATHS = ("linear", "spherical")
 PLACED_FROM = 5
-"""Neighbours that place a picture in a t-SNE map."""
+"""Neighbours that place an image in a t-SNE map."""
 
 
 @torch.no_grad()
@@ -54,13 +54,13 @@ def embed_images(
 def decode_latents(
     model: TransformerAutoencoder, latents: np.ndarray, width: int | None = None, batch_size: int = 16
 ) -> np.ndarray:
-    """Draw latents (n, D) as pictures of one width.
+    """Draw latents (n, D) as images of one width.
 
     Args:
         model: The autoencoder, in evaluation mode.
         latents: (n, D).
         width: In pixels; None: the one that the model fixes.
-        batch_size: Pictures at once.
+        batch_size: Images at once.
 
     Returns:
         (n, H, W) float32, clipped to [0, 1].
@@ -210,7 +210,7 @@ class LatentMap:
         if self.method == "tsne":
             return (
                 "t-SNE keeps neighbours together; distances between groups, their sizes and their directions mean "
-                f"nothing. Your own pictures lie at the weighted mean of their {PLACED_FROM} nearest test images, "
+                f"nothing. Your own images lie at the weighted mean of their {PLACED_FROM} nearest test images, "
                 "which is a guess: t-SNE itself places no new points."
             )
         return "PCA is a projection: what lies apart here is apart; what lies together may differ in other directions."
@@ -364,8 +364,8 @@ def interpolation_gif(frames: np.ndarray, frame_ms: int = 80, there_and_back: bo
     """
     if len(frames) == 0:
         raise ValueError("frames must be at least one, got none")
-    pictures = list(frames)
-    return encode_gif([*pictures, *pictures[-2:0:-1]] if there_and_back else pictures, frame_ms)
+    images = list(frames)
+    return encode_gif([*images, *images[-2:0:-1]] if there_and_back else images, frame_ms)
 
 
 def _plane(pca: Pca, latents: np.ndarray) -> np.ndarray:

@@ -223,7 +223,7 @@ def _fused_layers(
 
 
 def _fused_heads(block: TransformerBlock, tokens: Tensor, mask: Tensor | None, choice: MapChoice) -> Tensor:
-    """`tae.analysis.attention.fuse` and its like, one head at a time: (1, N, N)."""
+    """(1, N, N), one head at a time."""
     if choice.head == "mean":
         return value_weighted_sum(block, tokens, mask)
     wanted = [int(choice.head)] if _is_number(choice.head) else None

@@ -1,7 +1,7 @@
-"""A wide image as a sequence of windows of one width: one latent each, and their pictures blended into one.
+"""A wide image as a sequence of windows of one width: one latent each, and their images blended into one.
 
 One latent holds a few objects, whatever the width of its image; a strip in windows holds a few for each. Neighbours overlap,
-and where they do, the picture goes over from one to the other in a straight ramp. A strip may be of any width: only a few
+and where they do, the image goes over from one to the other in a straight ramp. A strip may be of any width: only a few
 windows are computed at once.
 """
 
@@ -49,12 +49,12 @@ def window_width(config: ModelConfig) -> int:
 
 
 def strip_width(height: int, width: int, config: ModelConfig) -> int:
-    """How wide a picture of this height and width is at the model's height."""
+    """How wide an image of this height and width is at the model's height."""
     return max(1, round(width * config.input_size[0] / height))
 
 
 def fit_strip(pixels: np.ndarray, config: ModelConfig) -> Fitted:
-    """A picture (H, W) in [0, 1] at the model's height: nothing cropped, nothing padded, however wide it becomes.
+    """An image (H, W) in [0, 1] at the model's height: nothing cropped, nothing padded, however wide it becomes.
 
     Raises:
         ImageError: If it becomes narrower than a window, or larger than `MAX_STRIP_PIXELS`.
@@ -66,7 +66,7 @@ def fit_strip(pixels: np.ndarray, config: ModelConfig) -> Fitted:
     if not window <= width <= most:
         raise ImageError(
             f"a strip must be from {window} to {most} pixels wide at the model's height of {height}; "
-            f"a picture of {old_width}x{old_height} becomes {width} wide"
+            f"an image of {old_width}x{old_height} becomes {width} wide"
         )
     return fit_image(pixels, (height, width), "stretch")
 
@@ -78,7 +78,7 @@ def window_starts(width: int, window: int, overlap: int | None = None) -> list[i
         width: Of the strip.
         window: Of each window, at most `width`.
         overlap: Pixels that neighbours share, at least; the last two share more. None: half of the window, where two
-            pictures are averaged nearly everywhere.
+            images are averaged nearly everywhere.
 
     Raises:
         ValueError: If the sizes do not fit each other.
@@ -148,7 +148,7 @@ def decode_windows(
         model: Whose latents they are.
         windows: From `embed_windows`.
         chunk: Windows at once.
-        drawn: Gets each window's number and its own picture (H, window), before that is blended with its neighbours'.
+        drawn: Gets each window's number and its own image (H, window), before that is blended with its neighbours'.
 
     Raises:
         ValueError: If the windows are not of this model's kind.
@@ -160,12 +160,12 @@ def decode_windows(
     model.eval()
     try:
         for some in _chunks(range(len(windows.starts)), chunk):
-            pictures = model.decode(windows.latents[some[0] : some[-1] + 1].to(weight), windows.window).cpu()
-            for number, picture in zip(some, pictures[:, 0], strict=True):
+            images = model.decode(windows.latents[some[0] : some[-1] + 1].to(weight), windows.window).cpu()
+            for number, image in zip(some, images[:, 0], strict=True):
                 start = windows.starts[number]
-                strip[:, start : start + windows.window] += picture * shares[number]
+                strip[:, start : start + windows.window] += image * shares[number]
                 if drawn:
-                    drawn(number, picture)
+                    drawn(number, image)
     finally:
         model.train(was_training)
     return strip

@@ -63,7 +63,7 @@ def plot_damage(
     Args:
         names: Of the heads.
         parts: "encoder" or "decoder", of each.
-        lost: PSNR lost on this picture, in dB.
+        lost: PSNR lost on this image, in dB.
         tests: Of each (low, median, high) over test images, in dB; None: nothing beside.
     """
     figure = go.Figure()
@@ -74,7 +74,7 @@ def plot_damage(
                 x=[lost[number] for number in chosen],
                 y=[names[number] for number in chosen],
                 orientation="h",
-                name=f"{part}, this picture",
+                name=f"{part}, this image",
                 marker={"color": colour, "line": {"width": 0}},
                 hovertemplate="%{y}: %{x:.3g} dB lost<extra></extra>",
             )
@@ -192,7 +192,7 @@ def plot_patch_maps(
     patch_size: int,
     box: Sequence[int] | None = None,
 ) -> go.Figure:
-    """Maps of one number for each patch over the picture, beside each other; each has its own colours, to its maximum.
+    """Maps of one number for each patch over the image, beside each other; each has its own colours, to its maximum.
 
     Args:
         image: (H, W) in [0, 1].
@@ -207,7 +207,7 @@ def plot_patch_maps(
     down = -(-len(maps) // across)
     titles = [_panel_title(one, NARROW // across // 6) for one in maps]
     words = 8 + 16 * max(map(len, titles))  # pixels
-    # In units of the figure's width: between pictures, the title above one, a picture, and all rows.
+    # In units of the figure's width: between images, the title above one, an image, and all rows.
     gap, room = 0.02, words / NARROW
     panel = (1 - gap * (across - 1)) / across * height / width
     inside = down * panel + (down - 1) * room
@@ -294,7 +294,7 @@ def plot_scores(
                 name={"attention": "attention", "gradient": "gradient", "trivial": "needs no network"}[kind],
                 marker={"size": 11, "color": colour},
                 error_x=_bars(values, [one.low for one in found], [one.high for one in found], colour),
-                hovertemplate="%{y}: %{x:.2f} on this picture<extra></extra>",
+                hovertemplate="%{y}: %{x:.2f} on this image<extra></extra>",
             )
         )
     if tests:
@@ -372,7 +372,7 @@ def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, 
 
 
 def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
-    """A picture on which a box can be drawn: `selected_box`.
+    """An image on which a box can be drawn: `selected_box`.
 
     Args:
         image: (H, W) in [0, 1].
@@ -396,7 +396,7 @@ def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
             showlegend=False,
         )
     )
-    # White pictures on a white page need an edge.
+    # White images on a white page need an edge.
     edge = {"color": f"rgba({GREY},0.5)", "width": 1}
     figure.add_shape(type="rect", x0=0, y0=0, x1=width, y1=height, line=edge)
     top, left, bottom, right = box
@@ -413,10 +413,10 @@ def selected_box(selection: dict, shape: tuple[int, int]) -> tuple[int, int, int
 
     Args:
         selection: With {"box": [{"x": [from, to], "y": [from, to]}]}, in pixels.
-        shape: (H, W) of the picture.
+        shape: (H, W) of the image.
 
     Returns:
-        (top, left, bottom, right) in whole pixels inside the picture, at least one a side; None where no box was drawn, and
+        (top, left, bottom, right) in whole pixels inside the image, at least one a side; None where no box was drawn, and
         for anything that is no box.
     """
     boxes = selection.get("box") or []

@@ -37,12 +37,12 @@ MEAN_COLOUR = CURVE_COLOURS[1]
 LABEL_HEIGHT = 34
 """Pixels on the screen below each head of a sorted overview, for two lines."""
 COLOUR_STEPS = 255
-"""As many colours as a picture with a palette has beside the transparent one."""
+"""As many colours as an image with a palette has beside the transparent one."""
 
 
 @dataclass(frozen=True)
 class Overview:
-    """Many small maps as one picture.
+    """Many small maps as one image.
 
     Attributes:
         indices: (H, W) uint8: 0 to 254 from light to dark, 255 between the maps.
@@ -60,19 +60,19 @@ class Overview:
 
     def to_png(self) -> bytes:
         """With a palette: a byte for each pixel; transparent between the maps."""
-        picture = Image.fromarray(self.indices, "P")
+        image = Image.fromarray(self.indices, "P")
         places = np.linspace(0, 1, COLOUR_STEPS).tolist()
         colours = [unlabel_rgb(one) for one in sample_colorscale(ATTENTION_COLOURS, places)]
-        picture.putpalette([round(channel) for colour in colours for channel in colour] + [255, 255, 255])
+        image.putpalette([round(channel) for colour in colours for channel in colour] + [255, 255, 255])
         buffer = io.BytesIO()
-        picture.save(buffer, "PNG", transparency=COLOUR_STEPS)
+        image.save(buffer, "PNG", transparency=COLOUR_STEPS)
         return buffer.getvalue()
 
 
 def overview_image(
     maps: np.ndarray, order: Sequence[tuple[int, int]], columns: int, zmax: float | None = None, room: float = 0.0
 ) -> Overview:
-    """Lay heads out as one picture, row by row: 192 of them cost a browser as much as one.
+    """Lay heads out as one image, row by row: 192 of them cost a browser as much as one.
 
     Args:
         maps: (L, heads, M, M) in x uniform: the maps, or what `block_max` left of each.
@@ -207,13 +207,13 @@ def selected_head(selection: dict) -> tuple[int, int] | None:
 def plot_measure_over_layers(
     own: np.ndarray, quantiles: np.ndarray | None, measure: "Measure", uniform: float | None = None
 ) -> go.Figure:
-    """One measure over the layers: the heads of this picture, their mean, and the test images behind.
+    """One measure over the layers: the heads of this image, their mean, and the test images behind.
 
     Args:
-        own: (L, heads) of this picture.
+        own: (L, heads) of this image.
         quantiles: (5, L), 5, 25, 50, 75 and 95 % of the test images' layers, heads averaged; None: nothing behind.
         measure: Says what it is and in which unit.
-        uniform: Of uniform attention on this picture, as a dashed line; None: no line.
+        uniform: Of uniform attention on this image, as a dashed line; None: no line.
     """
     num_layers, num_heads = own.shape
     layers = np.arange(num_layers)

@@ -1,4 +1,4 @@
-"""The latent space and the layers' lens as figures: a map of pictures, a spectrum, pictures by depth and their PSNR."""
+"""The latent space and the layers' lens as figures: a map of images, a spectrum, images by depth and their PSNR."""
 
 import html
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ EDGE = "#7d8aa5"
 """Of points, so that the palest are seen on white and the darkest on black."""
 SYMBOLS = ("circle", "square", "triangle-up")
 GAP = 0.03
-"""Between the pictures of a strip, as a share of their width."""
+"""Between the images of a strip, as a share of their width."""
 MAX_ACROSS = 4
-"""Pictures of a strip side by side."""
+"""Images of a strip side by side."""
 
 
 def plot_latent_map(
@@ -41,18 +41,18 @@ def plot_latent_map(
     own_titles: Sequence[str] = (),
     ringed: Sequence[int] = (),
 ) -> go.Figure:
-    """A set of pictures as points on a plane; a lasso or a click chooses some: `selected_points`.
+    """A set of images as points on a plane; a lasso or a click chooses some: `selected_points`.
 
-    Each point's `customdata` is its number: those of the set from 0 to n - 1, one's own pictures from n on.
+    Each point's `customdata` is its number: those of the set from 0 to n - 1, one's own images from n on.
 
     Args:
         coordinates: (n, 2) of the set.
         axes: Titles of x and y.
-        titles: Of the set's pictures, for the hover; None: their numbers.
+        titles: Of the set's images, for the hover; None: their numbers.
         groups: Of each, told apart by colour and symbol.
         values: (n,) in place of groups: colours from light to dark = high.
         value_title: What the values are, with their unit.
-        own: (m, 2) of one's own pictures.
+        own: (m, 2) of one's own images.
         own_titles: Of those.
         ringed: Numbers around which a ring is drawn.
     """
@@ -108,9 +108,9 @@ def plot_latent_map(
                     "color": MARKER_COLOUR,
                     "line": {"width": 2, "color": "#ffffff"},
                 },
-                name="pictures of the sidebar",
+                name="images of the sidebar",
                 customdata=np.arange(len(own)) + len(coordinates),
-                hovertext=[html.escape(title) for title in own_titles] or ["picture of the sidebar"] * len(own),
+                hovertext=[html.escape(title) for title in own_titles] or ["image of the sidebar"] * len(own),
                 hovertemplate="%{hovertext}<extra></extra>",
                 unselected={"marker": {"opacity": 0.6}},
             )
@@ -142,7 +142,7 @@ def selected_points(selection: dict, count: int) -> list[int]:
 
     Args:
         selection: With {"points": [{"customdata": ...}, ...]}.
-        count: How many points there are, one's own pictures included.
+        count: How many points there are, one's own images included.
 
     Returns:
         Rising, each once; [] where nothing was chosen, and for anything that is no number of a point.
@@ -207,11 +207,11 @@ def plot_lens_psnr(
     test_tuned: Sequence[float] | None = None,
     unusual: Sequence[bool] | None = None,
 ) -> go.Figure:
-    """PSNR of a picture's states by depth, raw and tuned, beside the test images' means.
+    """PSNR of an image's states by depth, raw and tuned, beside the test images' means.
 
     Args:
         names: Of the depths.
-        raw: In dB, of the picture.
+        raw: In dB, of the image.
         tuned: The same through translators.
         test_raw: Means over test images.
         test_tuned: The same.
@@ -251,7 +251,7 @@ def plot_lens_psnr(
 
 
 def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None = None) -> go.Figure:
-    """PSNR of a picture's own reconstruction over a training.
+    """PSNR of an image's own reconstruction over a training.
 
     Args:
         steps: At which the weights were kept, rising.
@@ -262,7 +262,7 @@ def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None
         go.Scatter(
             x=list(steps),
             y=np.asarray(psnr, np.float64),
-            name="this picture",
+            name="this image",
             mode="lines+markers",
             line={"color": CURVE_COLOURS[0], "width": 2.5},
             marker={"size": 8},
@@ -287,19 +287,19 @@ def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None
 
 
 def plot_lens_strip(
-    pictures: np.ndarray, names: Sequence[str], psnr: Sequence[float], unusual: Sequence[bool] | None = None
+    images: np.ndarray, names: Sequence[str], psnr: Sequence[float], unusual: Sequence[bool] | None = None
 ) -> go.Figure:
-    """The pictures of a lens in the order of depth, each under its name and PSNR; a frame marks those to distrust.
+    """The images of a lens in the order of depth, each under its name and PSNR; a frame marks those to distrust.
 
     They stand side by side, or below each other where they are wide, and are as large whatever their number.
 
     Args:
-        pictures: (K, H, W) in [0, 1].
+        images: (K, H, W) in [0, 1].
         names: Of the depths.
         psnr: In dB.
         unusual: Which are drawn from states out of distribution.
     """
-    num, height, width = pictures.shape
+    num, height, width = images.shape
     across = in_a_row((height, width), MAX_ACROSS)
     flags = [False] * num if unusual is None else list(unusual)
     after_name, after_psnr = (": ", " · ") if across == 1 else ("<br>", "<br>")
@@ -309,10 +309,10 @@ def plot_lens_strip(
     room = words * total / NARROW
     bottom = -(-num // across) * (height + room) - room
     figure = go.Figure()
-    for number, (picture, name, value, is_unusual) in enumerate(zip(pictures, names, psnr, flags, strict=True)):
+    for number, (image, name, value, is_unusual) in enumerate(zip(images, names, psnr, flags, strict=True)):
         top, left = number // across * (height + room), number % across * pitch
         # One by one, so that the words between them stand on the page's own ground.
-        lay_under(figure, encode_png(picture), width, height, left, top)
+        lay_under(figure, encode_png(image), width, height, left, top)
         warning = f"{after_psnr}<span style='color:{MARKER_COLOUR}'>out of distribution</span>" if is_unusual else ""
         figure.add_annotation(
             x=left,
@@ -343,13 +343,13 @@ def plot_lens_strip(
 
 
 def contact_sheet(
-    pictures: Sequence[np.ndarray], side: int = 64, columns: int = 25, height: int | None = None
+    images: Sequence[np.ndarray], side: int = 64, columns: int = 25, height: int | None = None
 ) -> np.ndarray:
-    """Small copies of pictures, number i in row i // columns and column i % columns, for a gallery or a hover.
+    """Small copies of images, number i in row i // columns and column i % columns, for a gallery or a hover.
 
     Args:
-        pictures: (H, W) uint8, or float in [0, 1]; widths may differ.
-        side: Of a cell in pixels; a picture is shrunk into it whole, in the middle of white.
+        images: (H, W) uint8, or float in [0, 1]; widths may differ.
+        side: Of a cell in pixels; an image is shrunk into it whole, in the middle of white.
         columns: Cells across.
         height: Of a cell, where it is not as high as wide.
 
@@ -357,9 +357,9 @@ def contact_sheet(
         (rows * height, columns * side) uint8.
     """
     height = side if height is None else height
-    sheet = np.full((-(-len(pictures) // columns) * height, columns * side), 255, np.uint8)
-    for number, picture in enumerate(pictures):
-        small = Image.fromarray(to_uint8(np.asarray(picture)))
+    sheet = np.full((-(-len(images) // columns) * height, columns * side), 255, np.uint8)
+    for number, image in enumerate(images):
+        small = Image.fromarray(to_uint8(np.asarray(image)))
         small.thumbnail((side, height))
         top = number // columns * height + (height - small.height) // 2
         left = number % columns * side + (side - small.width) // 2

@@ -1,4 +1,4 @@
-"""How well a picture is reconstructed, as figures: its error, and its place among the test images."""
+"""How well an image is reconstructed, as figures: its error, and its place among the test images."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -63,9 +63,9 @@ def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figur
     )
     figure.update_xaxes(visible=False, constrain="domain")
     figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x", constraintoward="top")
-    room = 1000 if is_wide(error.shape) else 250  # a wide picture has the page's whole width
+    room = 1000 if is_wide(error.shape) else 250  # a wide image has the page's whole width
     drawn = int(np.clip(room * height / width, 60, 250))
-    words = 66  # all that the colour bar takes: with less, Plotly makes room by a smaller picture
+    words = 66  # all that the colour bar takes: with less, Plotly makes room by a smaller image
     return finish(figure, height=drawn + words, top=0, left=0, right=0, bottom=words, per_width=height / width)
 
 
@@ -82,11 +82,11 @@ def worse_than(percentiles: np.ndarray, value: float, higher_is_better: bool) ->
 
 
 def plot_distribution(percentiles: np.ndarray, value: float, label: str, higher_is_better: bool) -> go.Figure:
-    """Where one picture lies among the test images: their middle 50 and 90 %, their median, and the picture.
+    """Where one image lies among the test images: their middle 50 and 90 %, their median, and the image.
 
     Args:
         percentiles: (101,) of the test images.
-        value: Of this picture.
+        value: Of this image.
         label: Name of the measure.
         higher_is_better: Which end is good.
     """
@@ -118,7 +118,7 @@ def plot_distribution(percentiles: np.ndarray, value: float, label: str, higher_
             y=[0],
             mode="markers",
             marker={"symbol": "diamond", "size": 13, "color": MARKER_COLOUR, "line": {"width": 1, "color": "#ffffff"}},
-            hovertemplate=f"this picture: %{{x:.4g}}<extra>{label}</extra>",
+            hovertemplate=f"this image: %{{x:.4g}}<extra>{label}</extra>",
         )
     )
     better = "right" if higher_is_better else "left"

@@ -81,7 +81,7 @@ def plot_trajectory(
 
 
 def plot_influence(dropped: np.ndarray, swapped: np.ndarray, shuffled: float) -> go.Figure:
-    """How far a predicted picture moves when frames are dropped, exchanged, or shuffled.
+    """How far a predicted image moves when frames are dropped, exchanged, or shuffled.
 
     Args:
         dropped: (T,) mean squared change without each frame.

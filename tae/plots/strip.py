@@ -1,4 +1,4 @@
-"""A long strip at a height at which it can be looked at: its pictures below each other, to be scrolled sideways together.
+"""A long strip at a height at which it can be looked at: its images below each other, to be scrolled sideways together.
 
 Shrunk to a page's width, a strip of 10,000 pixels is a hair line. HTML and CSS, so that the browser does the rest, and a few
 lines of JavaScript for the keys that browsers keep for up and down.
@@ -17,7 +17,7 @@ from plotly.colors import sample_colorscale, unlabel_rgb
 from tae.plots.style import ERROR_COLOURS
 
 PIECE = 8192
-"""Strip pixels of one picture file: some browsers draw none that is wider than 16,384 or 32,767."""
+"""Strip pixels of one image file: some browsers draw none that is wider than 16,384 or 32,767."""
 SHOWN_HEIGHTS = (120, 256)
 """Screen pixels: lower strips are enlarged by a whole number, higher ones shrunk."""
 LANE = 22
@@ -55,12 +55,12 @@ would be added to the next key's way."""
 
 @dataclass(frozen=True)
 class StripRow:
-    """One picture of a strip.
+    """One image of a strip.
 
     Attributes:
         title: What it shows; any text.
         pixels: (H, W): greys in [0, 1], or a signed error.
-        limit: End of the error's colours on both sides; None: it is a picture in greys.
+        limit: End of the error's colours on both sides; None: it is an image in greys.
         ruled: Whether the ruler stands below it.
     """
 
@@ -72,10 +72,10 @@ class StripRow:
 
 def error_png(error: np.ndarray, limit: float) -> bytes:
     """A signed error (H, W) as a PNG of the same size, every pixel, on colours centred on zero that end at `limit`."""
-    picture = Image.fromarray(np.round((np.clip(error / limit, -1, 1) + 1) * 127.5).astype(np.uint8), "P")
+    image = Image.fromarray(np.round((np.clip(error / limit, -1, 1) + 1) * 127.5).astype(np.uint8), "P")
     colours = [unlabel_rgb(one) for one in sample_colorscale(ERROR_COLOURS, np.linspace(0, 1, 256).tolist())]
-    picture.putpalette([round(channel) for colour in colours for channel in colour])
-    return _png(picture)
+    image.putpalette([round(channel) for colour in colours for channel in colour])
+    return _png(image)
 
 
 def lanes(starts: Sequence[int], window: int) -> list[int]:
@@ -96,7 +96,7 @@ def shown_scale(height: int) -> float:
 
 
 def strip_html(rows: Sequence[StripRow], label: str, starts: Sequence[int], window: int, marks: Sequence[str]) -> str:
-    """Pictures of one strip, all of one size, and a ruler of its windows, as HTML with a script that scrolls sideways.
+    """Images of one strip, all of one size, and a ruler of its windows, as HTML with a script that scrolls sideways.
 
     Args:
         rows: From top to bottom.
@@ -109,7 +109,7 @@ def strip_html(rows: Sequence[StripRow], label: str, starts: Sequence[int], wind
     scale = shown_scale(height)
     parts = []
     for row in rows:
-        parts.append(f"<p>{_title(row)}</p><div class='row'>{_pictures(row, scale)}</div>")
+        parts.append(f"<p>{_title(row)}</p><div class='row'>{_images(row, scale)}</div>")
         if row.ruled:
             parts.append(_ruler(starts, window, marks, scale))
     return (
@@ -129,21 +129,21 @@ def _title(row: StripRow) -> str:
     )
 
 
-def _pictures(row: StripRow, scale: float) -> str:
+def _images(row: StripRow, scale: float) -> str:
     height, width = row.pixels.shape
-    pictures = []
+    images = []
     for start in range(0, width, PIECE):
         piece = row.pixels[:, start : start + PIECE]
         if row.limit is None:
             png = _png(Image.fromarray(np.round(np.clip(piece, 0, 1) * 255).astype(np.uint8)))
         else:
             png = error_png(piece, row.limit)
-        pictures.append(
+        images.append(
             f"<img src='data:image/png;base64,{base64.b64encode(png).decode()}' "
             f"alt='{'' if start else html.escape(row.title)}' "
             f"style='width: {piece.shape[1] * scale:g}px; height: {height * scale:g}px'>"
         )
-    return "".join(pictures)
+    return "".join(images)
 
 
 def _ruler(starts: Sequence[int], window: int, marks: Sequence[str], scale: float) -> str:
@@ -156,7 +156,7 @@ def _ruler(starts: Sequence[int], window: int, marks: Sequence[str], scale: floa
     return f"<div class='ruler' style='height: {(max(placed) + 1) * LANE}px'>{spans}</div>"
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -29,7 +29,7 @@ Quantity = Literal["weight", "spread"]
 """What a map's numbers are: weights, or their standard deviation between heads."""
 CLEAR = "rgba(0,0,0,0)"
 NARROW = 460
-"""Pixels: the width of a page beside its sidebar in a small window, where words between pictures need the most of it."""
+"""Pixels: the width of a page beside its sidebar in a small window, where words between images need the most of it."""
 
 
 def block_max(array: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:
@@ -76,7 +76,7 @@ def finish(
     """Room around a drawing, in pixels.
 
     Args:
-        per_width: Of a figure of pictures: how much higher it should be for each pixel that the page makes it wider.
+        per_width: Of a figure of images: how much higher it should be for each pixel that the page makes it wider.
     """
     figure.update_layout(
         height=height,
@@ -97,7 +97,7 @@ def colour_bar(title: str) -> dict:
 def lay_under(
     figure: go.Figure, png: bytes, width: int, height: int, left: float = 0, top: float = 0, **place: int
 ) -> None:
-    """A picture below all that a figure draws, from (left, top) on; place: row and col among several."""
+    """An image below all that a figure draws, from (left, top) on; place: row and col among several."""
     figure.add_layout_image(
         source="data:image/png;base64," + base64.b64encode(png).decode(),
         x=left,

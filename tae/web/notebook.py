@@ -24,10 +24,10 @@ from tae.store.checkpoint import Loaded
 from tae.store.names import plain_text
 from tae.web.explorer import standalone
 from tae.web.explorer.payload import Direction, Note, Payload, Range
-from tae.web.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNKNOWN, UNTRAINED, about_map, about_picture
+from tae.web.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNKNOWN, UNTRAINED, about_image, about_map
 from tae.web.report.findings import as_batch, errors_of_parts, explorable, query_of, statuses, verdicts_on
 from tae.web.report.page import notes_page
-from tae.web.report.view import ReportPicture, ReportView
+from tae.web.report.request import ReportImage, ReportMap
 
 MAX_BYTES = 4_000_000
 """Of the page: a notebook keeps it in its file."""
@@ -88,12 +88,12 @@ def show(
     Args:
         model: What `load_checkpoint` returned, whose card tells whether it was trained; or a model alone. It is not
             changed, whatever its device, type and mode.
-        image: (H, W) float in [0, 1] or uint8 in [0, 255]; a tensor (1, 1, H, W) alike; or the path of a picture. It is
+        image: (H, W) float in [0, 1] or uint8 in [0, 255]; a tensor (1, 1, H, W) alike; or the path of an image. It is
             brought to the model's size.
         part: "encoder" or "decoder", shown first as the following are.
         layer: "average", "rollout", or a layer's number.
         head: "mean", "max", "min", "spread", or a head's number.
-        weighting: "weights", or "values" (`tae.analysis.attention.value_weighted`) for all maps.
+        weighting: One of `tae.analysis.attention.WEIGHTINGS`, for all maps.
         discard: For rollout, as in `tae.analysis.maps.MapChoice`.
         query: Token number; None: the patch of the foreground that has the strongest weight.
         direction: "from" or "to".
@@ -102,24 +102,24 @@ def show(
         height: Of the frame in pixels; None: what the explorer needs.
 
     Raises:
-        ImageError: If the file is no picture, or cannot be brought to the model's size.
+        ImageError: If the file is no image, or cannot be brought to the model's size.
         ValueError: If another argument does not fit.
         OSError: If the file cannot be read.
     """
     choice = MapChoice(part=part, layer=str(layer), head=str(head), weighting=weighting, discard=discard)
-    view = ReportView(choice=choice, query=query, direction=direction, range=range)
+    view = ReportMap(choice=choice, query=query, direction=direction, range=range)
     own = _on_cpu(model.model if isinstance(model, Loaded) else model)
     config = own.config
     choice.check(config)
-    picture = _fitted(image, config, fit)
-    pixels = picture.fitted.pixels
-    title = picture.title
+    given = _fitted(image, config, fit)
+    pixels = given.fitted.pixels
+    title = given.title
     notes = [UNKNOWN]
     if isinstance(model, Loaded):
         notes = [] if model.card.is_trained else [UNTRAINED]
         title = f"{title}, {plain_text(model.card.name)}"
     grid = config.grid_for(pixels.shape[1])
-    notes += about_picture(picture.fitted.notes, None)
+    notes += about_image(given.fitted.notes, None)
     if grid == (1, 1):
         return Shown(notes_page([*notes, ONE_TOKEN], title), title, height or 240)
     batch = as_batch(pixels)
@@ -129,7 +129,7 @@ def show(
     notes += about_map(weights, view, config, grid, computed.hidden_mass)
     made, _ = explorable(
         own,
-        picture,
+        given,
         view,
         query_of(view, weights, foreground_tokens(batch, config).numpy()),
         colour_tops(own, batch, weighting),
@@ -153,7 +153,7 @@ def _on_cpu(model: TransformerAutoencoder) -> TransformerAutoencoder:
     return copy.deepcopy(model).to("cpu", torch.float32).eval()
 
 
-def _fitted(image: np.ndarray | Tensor | str | Path, config: ModelConfig, fit: str) -> ReportPicture:
+def _fitted(image: np.ndarray | Tensor | str | Path, config: ModelConfig, fit: str) -> ReportImage:
     """The image at the model's size."""
     title, origin = "image", ()
     if isinstance(image, (str, Path)):
@@ -166,7 +166,7 @@ def _fitted(image: np.ndarray | Tensor | str | Path, config: ModelConfig, fit: s
             image = (image.float() if image.is_floating_point() else image).numpy()  # numpy has no bfloat16
         pixels = _grey(np.asarray(image))
     fitted = fit_image(pixels, config.input_size, fit, config.max_width)
-    return ReportPicture(title=title, fitted=fitted, origin=origin, fit=fit)
+    return ReportImage(title=title, fitted=fitted, origin=origin, fit=fit)
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:

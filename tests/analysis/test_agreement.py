@@ -168,9 +168,7 @@ def test_tensors_count_as_arrays():
 
 
 def test_maps_of_other_sizes_are_refused_with_what_to_do():
-    expected = (
-        "same number of patches .* got 4 and 6; choose two pictures of the same size, or look at them side by side"
-    )
+    expected = "same number of patches .* got 4 and 6; choose two images of the same size, or look at them side by side"
     with pytest.raises(ValueError, match=expected):
         compare(random_map(0, 4), random_map(0, 6))
     padded = np.zeros((6, 6))

@@ -19,7 +19,6 @@ from tae.analysis.lens import (
     depth_names,
     draw,
     fit_lens,
-    fit_translator,
     lens_path,
     load_lens,
     look,
@@ -27,6 +26,7 @@ from tae.analysis.lens import (
     save_lens,
 )
 from tae.analysis.lens.file import NUMBERS, TENSORS
+from tae.analysis.lens.fit import LeastSquares
 from tae.data.demo import DemoSource
 from tae.lens import main
 from tae.model.config import PARTS
@@ -109,37 +109,29 @@ def test_psnr_is_that_of_the_metrics(small_model):
         assert float(seen.psnr[depth, row]) == pytest.approx(expected, rel=1e-9)
 
 
-def test_translator_of_a_linear_world_is_found():
+def solved(states: torch.Tensor, targets: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
+    sums = LeastSquares(states.shape[1])
+    sums.add(states, targets)
+    return sums.solve(ridge)
+
+
+def test_a_translator_is_the_least_squares_map():
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(400, 6, generator=generator, dtype=torch.float64) + 3
     true, shift = torch.randn(6, 6, generator=generator, dtype=torch.float64), torch.arange(6.0).double()
-    weight, bias = fit_translator(states, states @ true + shift, ridge=1e-12)
+    weight, bias = solved(states, states @ true + shift, 1e-12)  # a linear world is found
     torch.testing.assert_close(torch.eye(6).double() + weight, true, rtol=0, atol=1e-8)
     torch.testing.assert_close(bias, shift, rtol=0, atol=1e-7)
-
-
-def test_translator_agrees_with_lstsq_on_noise():
-    generator = torch.Generator().manual_seed(0)
     states, targets = torch.randn(2, 50, 4, generator=generator, dtype=torch.float64)
-    weight, bias = fit_translator(states, targets, ridge=1e-12)
-    ones = np.column_stack([states.numpy(), np.ones(50)])
-    solved = np.linalg.lstsq(ones, targets.numpy(), rcond=None)[0]
-    np.testing.assert_allclose(np.eye(4) + weight.numpy(), solved[:4], atol=1e-9)
-    np.testing.assert_allclose(bias.numpy(), solved[4], atol=1e-9)
-
-
-def test_a_large_ridge_leaves_states_as_they_are_but_for_their_mean():
-    generator = torch.Generator().manual_seed(0)
-    states, targets = torch.randn(2, 50, 4, generator=generator, dtype=torch.float64)
-    weight, bias = fit_translator(states, targets, ridge=1e9)
+    weight, bias = solved(states, targets, 1e-12)  # and of noise what lstsq finds
+    plain = np.linalg.lstsq(np.column_stack([states.numpy(), np.ones(50)]), targets.numpy(), rcond=None)[0]
+    np.testing.assert_allclose(np.eye(4) + weight.numpy(), plain[:4], atol=1e-9)
+    np.testing.assert_allclose(bias.numpy(), plain[4], atol=1e-9)
+    weight, bias = solved(states, targets, 1e9)  # a large ridge leaves states as they are but for their mean
     torch.testing.assert_close(weight, torch.zeros(4, 4).double(), rtol=0, atol=1e-8)
     torch.testing.assert_close(bias, (targets - states).mean(dim=0), rtol=0, atol=1e-8)
-
-
-def test_translator_to_itself_is_the_identity_even_where_nothing_varies():
-    for states in (torch.randn(30, 5), torch.ones(30, 5)):
-        weight, bias = fit_translator(states, states)
-        assert not weight.any() and not bias.any()
+    for states in (torch.randn(30, 5), torch.ones(30, 5)):  # to itself: the identity, even where nothing varies
+        assert not any(one.any() for one in solved(states, states, 1e-4))
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -212,7 +204,7 @@ def test_states_from_far_away_are_called_unusual_and_test_images_not(small_model
 
 
 def test_tuned_pictures_need_a_lens(small_model):
-    with pytest.raises(ValueError, match="lens must be given for tuned pictures"):
+    with pytest.raises(ValueError, match="lens must be given for tuned images"):
         look(small_model(), torch.rand(1, 1, 24, 32, dtype=torch.float64), tuned=True)
 
 

@@ -12,7 +12,8 @@ from torch.testing import assert_close
 
 from tae import ModelConfig, TransformerAutoencoder, create_autoencoder
 from tae.analysis import attention
-from tae.analysis.maps import PARTS, MapChoice, all_choices, compute, compute_map
+from tae.analysis.maps import PARTS, MapChoice, all_choices, colour_tops, compute, compute_map
+from tests.analysis.reference import all_heads, fuse
 
 CONFIG = ModelConfig(input_size=(24, 32), patch_size=8, num_heads=4, encoder_layers=3, decoder_layers=2)
 MODELS = {
@@ -122,22 +123,20 @@ def test_a_model_refuses_layers_and_heads_that_it_does_not_have(small_model):
 
 
 @pytest.mark.parametrize("fields", MODELS.values(), ids=MODELS)
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_maps_are_the_model_s_own_bit_for_bit(small_model, fields, part, dtype):
-    model = small_model(**fields).to(dtype)
-    image = picture(model, dtype)
-    maps = model.get_attention_maps(image, part)
-    for name, one in maps.items():
-        choice = MapChoice(part=part, layer=name.removeprefix("layer_"))
-        assert torch.equal(compute_map(model, image, choice), one[0])
-    for layer in range(len(maps) - 1):
-        heads = model.get_attention_heads(image, layer, part=part)[0]
-        for head, one in enumerate(heads):
-            assert torch.equal(compute_map(model, image, MapChoice(part=part, layer=str(layer), head=str(head))), one)
-        for fusion in ("max", "min"):
-            fused = compute_map(model, image, MapChoice(part=part, layer=str(layer), head=fusion))
-            assert torch.equal(fused, attention.fuse(heads, fusion))
+def test_maps_are_the_model_s_own_bit_for_bit(small_model, fields):
+    for part, dtype in itertools.product(PARTS, (torch.float32, torch.float64)):
+        model = small_model(**fields).to(dtype)
+        image = picture(model, dtype)
+        maps = model.get_attention_maps(image, part)
+        for name, one in maps.items():
+            choice = MapChoice(part=part, layer=name.removeprefix("layer_"))
+            assert torch.equal(compute_map(model, image, choice), one[0])
+        for layer in range(len(maps) - 1):
+            heads = model.get_attention_heads(image, layer, part=part)[0]
+            expected = {**{str(head): one for head, one in enumerate(heads)}, "max": fuse(heads, "max")}
+            for head, one in {**expected, "min": fuse(heads, "min")}.items():
+                choice = MapChoice(part=part, layer=str(layer), head=head)
+                assert torch.equal(compute_map(model, image, choice), one)
 
 
 @pytest.mark.parametrize("fields", MODELS.values(), ids=MODELS)
@@ -148,16 +147,12 @@ def test_maps_over_layers_and_heads_agree_with_all_maps_at_once(small_model, fie
     for part in PARTS:
         layers = []
         for layer, (block, tokens, mask) in enumerate(attention.each_layer(model, image, part)):
-            if weighting == "weights":
-                heads = model.get_attention_heads(image, layer, part=part)[0]
-                mean = heads.mean(dim=0)
-            else:
-                heads = attention.value_weighted(model, image, layer, part)[0]
-                mean = attention.value_weighted_sum(block, tokens, mask)[0]
-            fused = {"mean": mean, "max": attention.fuse(heads, "max"), "min": attention.fuse(heads, "min")}
+            heads = all_heads(model, image, layer, part, weighting)[0]
+            fused = {head: fuse(heads, head) for head in (*attention.FUSIONS, "spread")}
+            if weighting == "values":
+                fused["mean"] = attention.value_weighted_sum(block, tokens, mask)[0]
             layers.append(fused)
-            one_layer = {**fused, "spread": attention.head_spread(heads), "0": heads[0], str(len(heads) - 1): heads[-1]}
-            for head, expected in one_layer.items():
+            for head, expected in {**fused, "0": heads[0], str(len(heads) - 1): heads[-1]}.items():
                 choice = MapChoice(part=part, layer=str(layer), head=head, weighting=weighting)
                 assert_close(compute_map(model, image, choice), expected)
         for fusion in attention.FUSIONS:
@@ -167,9 +162,10 @@ def test_maps_over_layers_and_heads_agree_with_all_maps_at_once(small_model, fie
             plain = compute(model, image, MapChoice(layer="rollout", **choice))
             assert_close(plain.weights, attention.rollout(stack))
             assert plain.hidden_mass == 0
+            kept, hidden = attention.discard_smallest(stack, 0.6)
             thinned = compute(model, image, MapChoice(layer="rollout", discard=0.6, **choice))
-            assert_close(thinned.weights, attention.rollout(stack, discard=0.6))
-            assert thinned.hidden_mass == pytest.approx(attention.hidden_mass(stack, 0.6))
+            assert_close(thinned.weights, attention.rollout(kept))
+            assert thinned.hidden_mass == pytest.approx(float(hidden.mean()))
 
 
 @pytest.mark.parametrize("weighting", attention.WEIGHTINGS)
@@ -226,3 +222,30 @@ def test_a_map_carries_no_gradient(small_model):
     for name in ("encoder/0/mean", "encoder/0/1", "decoder/rollout/max"):
         for weighting in attention.WEIGHTINGS:
             assert not compute_map(model, picture(model), MapChoice.from_name(name, weighting)).requires_grad
+
+
+@pytest.mark.parametrize("weighting", attention.WEIGHTINGS)
+def test_colour_tops_are_those_of_all_heads_and_layers(small_model, weighting):
+    model = small_model()
+    with torch.no_grad():
+        for part in (model.encoder, model.decoder):
+            for block in part.blocks:
+                block.attn.qkv.weight.mul_(12)  # sharp enough to pass 1.5 x uniform
+    image = torch.rand(1, 1, 24, 32, dtype=torch.float64)
+    places = itertools.product(PARTS, range(2))
+    maps = [all_heads(model, image, layer, part, weighting)[0] for part, layer in places]
+    tops = colour_tops(model, image, weighting)
+    largest = max(float(one.max()) for one in maps) * 12
+    percentile = max(float(np.percentile(one.mean(dim=0).numpy(), 99.5)) for one in maps) * 12
+    assert percentile > 1.5
+    assert tops == pytest.approx({"shared": percentile, "full": largest}, rel=1e-9)
+
+
+def test_uniform_attention_keeps_a_range_in_which_it_looks_uniform(small_model):
+    model = small_model()
+    with torch.no_grad():
+        for part in (model.encoder, model.decoder):
+            for block in part.blocks:
+                block.attn.qkv.weight.zero_()
+                block.attn.qkv.bias.zero_()
+    assert colour_tops(model, torch.rand(1, 1, 24, 32, dtype=torch.float64)) == {"shared": 1.5, "full": 1.5}

@@ -172,9 +172,7 @@ def test_ribbons_that_would_grow_without_end_and_pictures_narrower_than_a_window
     config = ModelConfig(input_size=(152, None), patch_size=38, latent_dim=16, num_heads=4)
     widest = MAX_STRIP_PIXELS // 152
     assert fit_strip(np.ones((152, widest), np.float32), config).pixels.shape == (152, widest)
-    with pytest.raises(
-        ImageError, match=f"from 304 to {widest} pixels wide.*152; a picture of 20000x10 becomes 304000"
-    ):
+    with pytest.raises(ImageError, match=f"from 304 to {widest} pixels wide.*152; an image of 20000x10 becomes 304000"):
         fit_strip(np.ones((10, 20_000), np.float32), config)
-    with pytest.raises(ImageError, match="from 304 to .* a picture of 300x152 becomes 300 wide"):
+    with pytest.raises(ImageError, match="from 304 to .* an image of 300x152 becomes 300 wide"):
         fit_strip(np.ones((152, 300), np.float32), config)

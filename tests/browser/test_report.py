@@ -16,7 +16,7 @@ from tae.data.demo import compose_rail, compose_square
 from tae.data.fit import Fitted
 from tae.store.checkpoint import Loaded
 from tae.web.notebook import Shown
-from tae.web.report import ReportPicture, ReportView, report
+from tae.web.report import ReportImage, ReportMap, report
 from tests import ROOT
 from tests.browser import CHROMIUM
 
@@ -37,11 +37,11 @@ def square() -> Loaded:
 def on_boots(square: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report on two pictures, which opens with layer 1."""
     pictures = [
-        ReportPicture(title=title, fitted=Fitted((compose_square("test", index) / 255).astype(np.float32), ()))
+        ReportImage(title=title, fitted=Fitted((compose_square("test", index) / 255).astype(np.float32), ()))
         for title, index in ((HOSTILE, 39), ("bag.png", 2))
     ]
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_bytes(report(square, pictures, ReportView(choice=MapChoice(layer="1"), query=84)))
+    path.write_bytes(report(square, pictures, ReportMap(choice=MapChoice(layer="1"), query=84)))
     return path
 
 
@@ -133,7 +133,7 @@ def test_a_report_fits_its_window_and_the_reader_s_colours(open_file, on_boots: 
 def test_a_report_without_scripts_still_shows_its_figures(open_file, on_boots: Path) -> None:
     page = open_file(on_boots, java_script_enabled=False)
     expect(page.locator(".tae-explorer")).to_have_count(0)
-    for name in ("The picture with the weights of patch 84", "Attention map, rows query", "of the decoder"):
+    for name in ("The image with the weights of patch 84", "Attention map, rows query", "of the decoder"):
         expect(page.get_by_role("img", name=name).first).to_be_visible()
 
 

@@ -39,9 +39,9 @@ def test_damage_keeps_order_parts_and_intervals() -> None:
         ["a", "b", "c"], ["decoder", "encoder", "decoder"], [3, 2, -1], [(1, 2, 4), (0, 1, 2), (0, 0, 0)]
     )
     traces = named(figure)
-    assert list(traces["decoder, this picture"]["y"]) == ["a", "c"]
-    assert list(traces["decoder, this picture"]["x"]) == [3, -1]
-    assert list(traces["encoder, this picture"]["x"]) == [2]
+    assert list(traces["decoder, this image"]["y"]) == ["a", "c"]
+    assert list(traces["decoder, this image"]["x"]) == [3, -1]
+    assert list(traces["encoder, this image"]["x"]) == [2]
     tests = traces["test images: median, 5 to 95 %"]
     assert list(tests["x"]) == [2, 1, 0]
     assert list(tests["error_x"]["array"]) == [2, 1, 0] and list(tests["error_x"]["arrayminus"]) == [1, 1, 0]

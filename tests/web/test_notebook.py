@@ -60,7 +60,7 @@ def test_one_picture_looks_alike_however_it_comes(model: TransformerAutoencoder,
         (entry,) = [entry for entry in one["maps"] if entry["name"] == "decoder/1/mean"]
         cells = np.frombuffer(base64.b64decode(entry["data"]), "<u2").reshape(12, 12)
         np.testing.assert_allclose((cells / 65535) ** 2 * entry["largest"], expected, atol=1e-4 * expected.max())
-        assert one["sides"][0]["picture"] == made[0]["sides"][0]["picture"]
+        assert one["sides"][0]["image"] == made[0]["sides"][0]["image"]
     assert made[0]["sides"][0]["title"] == "image" and made[-1]["sides"][0]["title"] == "clouds.png"
 
 

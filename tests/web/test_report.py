@@ -30,8 +30,8 @@ from tae.store.card import Card
 from tae.store.checkpoint import Loaded
 from tae.web.explorer import standalone
 from tae.web.explorer.payload import Note
-from tae.web.report import MAX_PICTURES, ReportPicture, ReportView, report
-from tae.web.report.caveats import about_map, about_picture
+from tae.web.report import MAX_IMAGES, ReportImage, ReportMap, report
+from tae.web.report.caveats import about_image, about_map
 from tae.web.report.findings import explorable, query_of
 from tests import ROOT
 from tests.conftest import SMALL
@@ -126,8 +126,8 @@ def grey(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((height, width), np.float32)
 
 
-def picture(title: str = "cloud.png", **fields: object) -> ReportPicture:
-    return ReportPicture(**{"title": title, "fitted": Fitted(grey(), ()), **fields})  # type: ignore[arg-type]
+def picture(title: str = "cloud.png", **fields: object) -> ReportImage:
+    return ReportImage(**{"title": title, "fitted": Fitted(grey(), ()), **fields})  # type: ignore[arg-type]
 
 
 def as_batch(pixels: np.ndarray) -> torch.Tensor:
@@ -152,7 +152,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Loaded, bytes]:
 
 def test_the_report_names_all_that_is_needed_to_make_it_again(checkpoint) -> None:
     loaded = checkpoint()
-    view = ReportView(choice=MapChoice(part="decoder", layer="1", head="2"), query=7, direction="to", range="full")
+    view = ReportMap(choice=MapChoice(part="decoder", layer="1", head="2"), query=7, direction="to", range="full")
     given = picture(origin=("PNG", "colour turned to grey"), fitted=Fitted(grey(), ("scaled from 64x48 to 32x24",)))
     page = parsed(report(loaded, [given], view, checkpoint_file="small.safetensors", made=MADE))
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
@@ -198,7 +198,7 @@ def test_measures_stand_beside_their_place_among_the_test_images(plain) -> None:
 
 def test_the_explorer_holds_the_maps_and_opens_with_the_chosen_one(checkpoint) -> None:
     loaded = checkpoint()
-    view = ReportView(choice=MapChoice(part="decoder", layer="1", head="2"), query=5, direction="to", range="own")
+    view = ReportMap(choice=MapChoice(part="decoder", layer="1", head="2"), query=5, direction="to", range="own")
     (made,) = payloads(parsed(report(loaded, [picture()], view)))
     names = [one.name for part in PARTS for one in all_choices(loaded.model.config, part)]
     assert made["sides"][0]["names"] == names
@@ -221,7 +221,7 @@ def test_the_explorer_holds_the_maps_and_opens_with_the_chosen_one(checkpoint) -
 def test_weighting_and_discard_hold_for_the_maps_of_the_explorer(checkpoint) -> None:
     loaded = checkpoint()
     choice = MapChoice(layer="rollout", head="max", weighting="values", discard=0.5)
-    page = parsed(report(loaded, [picture()], ReportView(choice=choice)))
+    page = parsed(report(loaded, [picture()], ReportMap(choice=choice)))
     (made,) = payloads(page)
     for entry in made["maps"]:
         discard = 0.5 if "/rollout/" in entry["name"] else 0.0
@@ -243,8 +243,8 @@ def test_attention_that_tells_little_is_called_so_at_the_top_and_attention_that_
 
 
 def test_what_does_not_fit_is_left_out_and_said(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tae.web.report.page.PICTURE_BYTES", 1)
-    page = parsed(report(checkpoint(), [picture()], ReportView(choice=MapChoice(layer="0", head="3"))))
+    monkeypatch.setattr("tae.web.report.page.IMAGE_BYTES", 1)
+    page = parsed(report(checkpoint(), [picture()], ReportMap(choice=MapChoice(layer="0", head="3"))))
     (made,) = payloads(page)
     assert [entry["name"] for entry in made["maps"]] == ["encoder/0/3"]
     assert len(made["sides"][0]["names"]) == 44
@@ -257,7 +257,7 @@ def test_few_maps_that_are_left_out_are_listed(checkpoint, monkeypatch: pytest.M
     whole = report(loaded, [picture()])
     assert len(payloads(parsed(whole))[0]["maps"]) == 44
     script = sum(len(text) for text in (standalone.script_text(["explorer-1"]), standalone.style_tag()))
-    monkeypatch.setattr("tae.web.report.page.PICTURE_BYTES", len(whole) - script - 8_000)
+    monkeypatch.setattr("tae.web.report.page.IMAGE_BYTES", len(whole) - script - 8_000)
     page = parsed(report(loaded, [picture()]))
     (made,) = payloads(page)
     missing = set(made["sides"][0]["names"]) - {entry["name"] for entry in made["maps"]}
@@ -269,7 +269,7 @@ def test_few_maps_that_are_left_out_are_listed(checkpoint, monkeypatch: pytest.M
 @pytest.mark.parametrize("budget", [9_000, 12_000, 16_000])
 def test_the_explorer_keeps_to_its_budget_and_fills_it(checkpoint, budget: int) -> None:
     model = checkpoint().model
-    view = ReportView(choice=MapChoice(part="decoder"))
+    view = ReportMap(choice=MapChoice(part="decoder"))
     made, missing = explorable(model, picture(), view, 0, {"shared": 2.0, "full": 3.0}, [], {}, budget)
     size = len(standalone.fragment(made, "x").html)
     assert size <= budget
@@ -282,11 +282,11 @@ def test_the_explorer_keeps_to_its_budget_and_fills_it(checkpoint, budget: int) 
 
 def test_the_first_query_is_the_strongest_of_the_foreground() -> None:
     weights = np.array([[0.9, 0.1, 0.0], [0.4, 0.3, 0.3], [0.2, 0.6, 0.2]])
-    view = ReportView()
+    view = ReportMap()
     assert query_of(view, weights, np.array([1, 2])) == 2
     assert query_of(view, weights, np.array([], int)) == 0
-    assert query_of(ReportView(query=1), weights, np.array([2])) == 1
-    assert query_of(ReportView(query=3), weights, np.array([2])) == 2, "a patch that this picture does not have"
+    assert query_of(ReportMap(query=1), weights, np.array([2])) == 1
+    assert query_of(ReportMap(query=3), weights, np.array([2])) == 2, "a patch that this picture does not have"
 
 
 def test_each_picture_has_its_section_and_the_contents_lead_there(checkpoint) -> None:
@@ -296,11 +296,11 @@ def test_each_picture_has_its_section_and_the_contents_lead_there(checkpoint) ->
     page = parsed(report(loaded, given, progress=lambda *counts: seen.append(counts)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     links = [(found["href"], text) for found, text in page.all("a")]
-    assert links == [("#picture-1", "32.png"), ("#picture-2", "64.png"), ("#picture-3", "9.png")]
-    assert [found["id"] for found, _ in page.all("section", class_="picture")] == [
-        "picture-1",
-        "picture-2",
-        "picture-3",
+    assert links == [("#image-1", "32.png"), ("#image-2", "64.png"), ("#image-3", "9.png")]
+    assert [found["id"] for found, _ in page.all("section", class_="image")] == [
+        "image-1",
+        "image-2",
+        "image-3",
     ]
     assert [made["sides"][0]["grid"] for made in payloads(page)] == [[3, 4], [3, 8], [3, 2]]
     identities = [found["id"] for _, found in page.found if "id" in found]
@@ -380,25 +380,25 @@ def test_each_caveat_is_said_where_it_applies_and_only_there(
     weights, choice, view, expected, small_model: Callable[..., TransformerAutoencoder]
 ) -> None:
     config = small_model().config
-    said = texts(about_map(weights, ReportView(choice=MapChoice(**choice), **view), config, (2, 3), 0.25))
+    said = texts(about_map(weights, ReportMap(choice=MapChoice(**choice), **view), config, (2, 3), 0.25))
     assert expected in said
-    plain = texts(about_map(np.eye(6, dtype=np.float32), ReportView(), config, (2, 3), 0.0))
+    plain = texts(about_map(np.eye(6, dtype=np.float32), ReportMap(), config, (2, 3), 0.0))
     assert plain.count("[") == 1 and (expected in plain) == ("head_dim" in expected)
 
 
 def test_a_spread_is_neither_uniform_nor_a_sink(small_model: Callable[..., TransformerAutoencoder]) -> None:
-    view = ReportView(choice=MapChoice(layer="0", head="spread"))
+    view = ReportMap(choice=MapChoice(layer="0", head="spread"))
     for weights in (UNIFORM, SINK):
         said = texts(about_map(weights, view, small_model().config, (2, 3), 0.0))
         assert "practically uniform" not in said and "sink" not in said
 
 
 def test_a_picture_that_was_resized_or_fails_is_said_to_be() -> None:
-    assert about_picture((), 50.0) == [] and about_picture((), None) == []
-    (resized,) = about_picture(("scaled from 300x300 to 201x201",), 94.9)
-    assert "did not see the picture as it came: scaled from 300x300 to 201x201" in resized.text
-    assert "worse than 96 %" in about_picture((), 96.0)[0].text
-    assert "worse than all" in about_picture((), 100.0)[0].text
+    assert about_image((), 50.0) == [] and about_image((), None) == []
+    (resized,) = about_image(("scaled from 300x300 to 201x201",), 94.9)
+    assert "did not see the image as it came: scaled from 300x300 to 201x201" in resized.text
+    assert "worse than 96 %" in about_image((), 96.0)[0].text
+    assert "worse than all" in about_image((), 100.0)[0].text
 
 
 # -------------------------------------------------------------------------------------------------------------- safety
@@ -434,7 +434,7 @@ def test_strangers_texts_stay_texts(checkpoint) -> None:
     assert page.text.count("alert(2)") >= 12 and "\u202e" not in raw.decode()
     assert all(made["sides"][0]["title"] == given[0].title for made in payloads(page))
     assert "<script>alert" not in raw.decode()
-    assert html.unescape(page.all("title")[0][1]).startswith("Where attention was placed: 2 pictures")
+    assert html.unescape(page.all("title")[0][1]).startswith("Where attention was placed: 2 images")
 
 
 def test_a_screen_reader_finds_its_way(plain) -> None:
@@ -455,7 +455,7 @@ def test_a_screen_reader_finds_its_way(plain) -> None:
 def test_a_report_on_the_demo_checkpoint_is_under_five_megabytes() -> None:
     loaded = load_checkpoint(DEMO)
     given = picture("boots.png", fitted=Fitted((compose_square("test", 39) / 255).astype(np.float32), ()))
-    raw = report(loaded, [given], ReportView(choice=MapChoice(layer="1")), checkpoint_file=DEMO.name)
+    raw = report(loaded, [given], ReportMap(choice=MapChoice(layer="1")), checkpoint_file=DEMO.name)
     assert 4_000_000 < len(raw) < 5_000_000
     page = parsed(raw)
     (made,) = payloads(page)
@@ -475,19 +475,19 @@ def test_a_report_on_the_demo_checkpoint_is_under_five_megabytes() -> None:
 def test_what_does_not_fit_is_refused_in_one_sentence(checkpoint) -> None:
     loaded = checkpoint()
     for given, view, message in (
-        ([], None, f"pictures must be from 1 to {MAX_PICTURES} in one report, got 0"),
-        ([picture()] * (MAX_PICTURES + 1), None, f"got {MAX_PICTURES + 1}"),
-        ([picture()], ReportView(choice=MapChoice(layer="2")), "layer must be from 0 to 1 in the encoder, got 2"),
+        ([], None, f"images must be from 1 to {MAX_IMAGES} in one report, got 0"),
+        ([picture()] * (MAX_IMAGES + 1), None, f"got {MAX_IMAGES + 1}"),
+        ([picture()], ReportMap(choice=MapChoice(layer="2")), "layer must be from 0 to 1 in the encoder, got 2"),
         ([picture(fitted=Fitted(grey(24, 40), ()))], None, "images must be 32 pixels wide, got 40"),
     ):
         with pytest.raises(ValueError, match=message):
             report(loaded, given, view)
     with pytest.raises(ValueError, match="direction must be one of from, to, got 'up'"):
-        ReportView(direction="up")  # type: ignore[arg-type]
+        ReportMap(direction="up")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="range must be one of shared, full, own"):
-        ReportView(range="log")  # type: ignore[arg-type]
+        ReportMap(range="log")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="query must be a patch number from 0"):
-        ReportView(query=-1)
+        ReportMap(query=-1)
 
 
 def test_maps_that_would_fill_the_memory_are_refused_before_they_are_made(checkpoint) -> None:

@@ -85,7 +85,7 @@ def test_files_patterns_and_folders_go_together_and_each_file_once(
     out = tmp_path / "report.html"
     done = run(checkpoint, out, pictures / "img10.png", f"{pictures}/im*.png", pictures / "b", tmp_path / "none.png")
     assert titles(out)[2:5] == ["img10.png", "img2.png", "a.png"]
-    assert done.skipped == [("none.png", "no picture has this name or fits this pattern")]
+    assert done.skipped == [("none.png", "no image has this name or fits this pattern")]
 
 
 def test_the_first_images_are_taken_and_the_others_counted(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_file_is_replaced_only_when_asked(checkpoint: Path, pictures: Path, tm
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"images": ()}, "images must be at least one picture, folder or pattern, got none"),
+        ({"images": ()}, "images must be at least one image, folder or pattern, got none"),
         ({"out": Path("x.pdf")}, "out must end in .html, got x.pdf"),
         ({"maps": Path("x.csv")}, "maps must end in .npz, got x.csv"),
         ({"max_images": 51}, "max_images must be a whole number from 1 to 50, got 51"),
@@ -195,7 +195,7 @@ def test_the_command_says_in_one_line_what_is_wrong(
             [],
             "an image that can be read must be given, got none: broken.png: the PNG",
         ),
-        (tmp_path / "none.png", checkpoint, [], "got none: none.png: no picture has this name"),
+        (tmp_path / "none.png", checkpoint, [], "got none: none.png: no image has this name"),
         (good, tmp_path / "none.safetensors", [], "none.safetensors: cannot be read"),
         (good, good, [], "img2.png: not a safetensors file"),
         (good, checkpoint, ["--layer", "1"], "layer must be from 0 to 0 in the encoder, got 1"),

@@ -60,7 +60,7 @@ def trivial_predictors(image: Tensor, config: ModelConfig, seed: int = 0) -> dic
     Args:
         image: (1, 1, H, W) in [0, 1].
         config: Says where the patches are.
-        seed: Of the random order, which is drawn anew for each picture and the same for the same picture.
+        seed: Of the random order, which is drawn anew for each image and the same for the same image.
 
     Returns:
         {name: (N,), larger = more effect expected}.
@@ -70,8 +70,8 @@ def trivial_predictors(image: Tensor, config: ModelConfig, seed: int = 0) -> dic
     tile_height, tile_width = config.tile_size
     down = (torch.arange(rows) + 0.5) * tile_height - image.shape[2] / 2
     across = (torch.arange(columns) + 0.5) * tile_width - image.shape[3] / 2
-    picture = zlib.crc32(image.cpu().numpy().tobytes())
-    order = torch.rand(rows * columns, generator=torch.Generator().manual_seed(seed + picture))
+    checksum = zlib.crc32(image.cpu().numpy().tobytes())
+    order = torch.rand(rows * columns, generator=torch.Generator().manual_seed(seed + checksum))
     return {
         "ink in the patch": ink.mean(dim=1),
         "contrast in the patch": ink.std(dim=1, correction=0),

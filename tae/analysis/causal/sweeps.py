@@ -55,11 +55,6 @@ class Sweep:
         num_layers = 1 + max((one.layer for one, _ in found), default=-1)
         return np.array([value for one, value in found if one.is_head]).reshape(num_layers, -1)
 
-    def branches(self, part: str, target: str, measure: str = "psnr_lost") -> np.ndarray:
-        """(L,) of "attention" or "mlp"."""
-        chosen = [one for one in self.damage if one.part == part and one.target == target]
-        return np.array([getattr(self.damage[one], measure) for one in chosen])
-
     def ranking(self) -> list[Knockout]:
         """All heads, the one whose loss matters least first; heads that tie stay in the order of their layers."""
         heads = [one for one in self.damage if one.is_head]
@@ -135,11 +130,6 @@ class RemovalCurve:
     def random_mean(self) -> np.ndarray:
         """(K + 1,)."""
         return self.random_psnr.mean(axis=0)
-
-    @property
-    def random_band(self) -> np.ndarray:
-        """(2, K + 1) lowest and highest of the random orders: there are too few of them for a quantile."""
-        return np.stack([self.random_psnr.min(axis=0), self.random_psnr.max(axis=0)])
 
     def spared(self, lost_db: float = 1.0) -> int:
         """How many heads can be removed, in this order, before more than `lost_db` is lost, or it cannot be told."""

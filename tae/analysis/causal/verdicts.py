@@ -32,7 +32,7 @@ REPLACED_BY = {
 }
 PRACTICALLY_NOTHING_DB = 0.5
 """PSNR lost below which attention cannot matter much: 12 % more squared error, about what an eye begins to see in a
-picture, and a small part of the several dB by which test images differ from each other."""
+image, and a small part of the several dB by which test images differ from each other."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Verdict:
 
     @property
     def tells_little(self) -> bool:
-        """Whether maps of this attention tell little of a picture, which is to be said above each view of them."""
+        """Whether maps of this attention tell little of an image, which is to be said above each view of them."""
         return self.kind in ("decorative", "wallpaper")
 
 

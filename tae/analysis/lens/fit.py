@@ -19,22 +19,6 @@ Batch = tuple[Tensor, Tensor | None]
 """Images (B, 1, H, W) in [0, 1], and widths (B,) where these differ."""
 
 
-def fit_translator(states: Tensor, targets: Tensor, ridge: float = 1e-4) -> tuple[Tensor, Tensor]:
-    """The affine map that takes states to targets with the least squared error.
-
-    Args:
-        states: (n, D).
-        targets: (n, D).
-        ridge: Penalty on what the map does beyond leaving a state as it is, as a multiple of the states' mean variance.
-
-    Returns:
-        weight (D, D), bias (D,), float64: state + state @ weight + bias.
-    """
-    sums = _Sums(states.shape[1])
-    sums.add(states, targets)
-    return sums.solve(ridge)
-
-
 def fit_lens(
     model: TransformerAutoencoder,
     checkpoint: str,
@@ -50,7 +34,7 @@ def fit_lens(
         checkpoint: SHA-256 of its file.
         train: Batches of the train split, gone through once. Directions that they do not span stay as they are.
         test: Batches of the test split, gone through once.
-        ridge: See `fit_translator`.
+        ridge: Penalty on what a translator does beyond leaving a state as it is, as a multiple of the states' mean variance.
         progress: Called with the number of images in each batch that is done.
 
     Raises:
@@ -58,7 +42,7 @@ def fit_lens(
     """
     device = next(model.parameters()).device
     dim = model.config.latent_dim
-    sums = {part: [_Sums(dim) for _ in range(model.config.num_layers(part) + 1)] for part in PARTS}
+    sums = {part: [LeastSquares(dim) for _ in range(model.config.num_layers(part) + 1)] for part in PARTS}
     num_train = 0
     for images, widths in train:
         for part in PARTS:
@@ -84,8 +68,11 @@ def fit_lens(
     return Lens(checkpoint, measured, about)
 
 
-class _Sums:
-    """Running sums over rows, from which least squares and variances follow; float64, so that none is lost."""
+class LeastSquares:
+    """The affine map that takes states to targets with the least squared error, from running sums over rows.
+
+    In float64, so that no digits are lost.
+    """
 
     def __init__(self, dim: int) -> None:
         self.count = 0
@@ -105,7 +92,7 @@ class _Sums:
         self.states_changes += states.T @ changes
 
     def solve(self, ridge: float) -> tuple[Tensor, Tensor]:
-        """weight (D, D) and bias (D,) of `fit_translator`."""
+        """weight (D, D), bias (D,), float64: a state becomes state + state @ weight + bias; ridge as for `fit_lens`."""
         mean, change = self.states / self.count, self.changes / self.count
         shared = self.states_changes / self.count - torch.outer(mean, change)
         weight = torch.linalg.solve(_lifted(self._covariance(), ridge), shared)

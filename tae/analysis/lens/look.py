@@ -1,4 +1,4 @@
-"""A part of the model seen through the lens: pictures by depth, their PSNR, and how far their states are from usual."""
+"""A part of the model seen through the lens: images by depth, their PSNR, and how far their states are from usual."""
 
 from dataclasses import dataclass
 
@@ -68,7 +68,7 @@ class Lens:
 
 
 @dataclass(frozen=True)
-class View:
+class LensImages:
     """A part of the model seen through the lens.
 
     Attributes:
@@ -90,7 +90,7 @@ class View:
 
     @property
     def is_unusual(self) -> Tensor | None:
-        """(L + 1, B), True where a picture is drawn from a state out of distribution; None without a lens."""
+        """(L + 1, B), True where an image is drawn from a state out of distribution; None without a lens."""
         return None if self.distance is None or self.limit is None else self.distance > self.limit
 
 
@@ -102,14 +102,14 @@ def look(
     lens: Lens | None = None,
     tuned: bool = False,
     widths: Tensor | None = None,
-) -> View:
+) -> LensImages:
     """Draw the state at each depth of a part.
 
     Args:
         model: The autoencoder, in evaluation mode.
         images: (B, 1, H, W) in [0, 1].
         part: "encoder" or "decoder".
-        lens: Of the same checkpoint; None: raw pictures without distances.
+        lens: Of the same checkpoint; None: raw images without distances.
         tuned: Whether states go through the translators first.
         widths: (B,) or None.
 
@@ -117,7 +117,7 @@ def look(
         ValueError: If an argument does not fit.
     """
     if tuned and lens is None:
-        raise ValueError("lens must be given for tuned pictures; fit one with python -m tae.lens")
+        raise ValueError("lens must be given for tuned images; fit one with python -m tae.lens")
     states = read_states(model, images, part, widths)
     own = None if lens is None else lens.parts[part]
     recons, psnr, distance = [], [], []
@@ -127,7 +127,7 @@ def look(
         psnr.append(_psnr(recons[-1], images, widths))
         if own is not None:
             distance.append(own.distance(state, states.mask))
-    return View(
+    return LensImages(
         part,
         tuned,
         torch.stack(recons),

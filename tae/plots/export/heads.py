@@ -66,7 +66,7 @@ def measures_figure(
     """Each measure over the layers: heads as points, their mean as a line, uniform attention dashed.
 
     Args:
-        own: {name of `MEASURES`: (L, heads)} of the picture.
+        own: {name of `MEASURES`: (L, heads)} of the image.
         uniform: {name: value} of uniform attention on it.
         caption: Printed below.
         fmt: "png" or "svg".

@@ -1,4 +1,4 @@
-"""Two maps compared, as a figure to take along: both, their difference, and where on the picture they differ."""
+"""Two maps compared, as a figure to take along: both, their difference, and where on the image they differ."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def pair_figure(
         first: A, weights.
         second: B, weights.
         found: Their agreement; None where their patches differ.
-        image: (H, W) in [0, 1], the picture of A.
+        image: (H, W) in [0, 1], the image of A.
         grid: (rows, columns) of patches of A.
         patch_size: Side of a patch of A in pixels.
         caption: Printed below; says what A and B are.

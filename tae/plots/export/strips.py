@@ -1,4 +1,4 @@
-"""Rows of pictures, each under its title, and strips folded like text, as figures to take along."""
+"""Rows of images, each under its title, and strips folded like text, as figures to take along."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from tae.analysis.facts import is_wide
 from tae.plots.export.render import ERROR_MAP, Format, render
 
 Row = Sequence[tuple[np.ndarray, str]]
-"""Pictures (H, W) in [0, 1], and what stands above each."""
+"""Images (H, W) in [0, 1], and what stands above each."""
 MAX_LINES = 12
 """Of a folded strip."""
 
 
 def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, untrained: bool = False) -> bytes:
-    """Rows of pictures of one size; each picture has a row of its own where they are wide.
+    """Rows of images of one size; each image has a row of its own where they are wide.
 
     Args:
-        rows: At least one, of at least one picture.
+        rows: At least one, of at least one image.
         caption: Printed below.
         fmt: "png" or "svg".
         untrained: Whether to say so in red.
@@ -54,22 +54,22 @@ def folded_figure(
         caption: Printed below.
         fmt: "png" or "svg".
         untrained: Whether to say so in red.
-        error_only: Leaves out the two pictures.
+        error_only: Leaves out the two images.
     """
     height, width = image.shape
     length = min(width, max(8 * height, -(-width // MAX_LINES)))
     starts = range(0, width, length)
-    pictures = [("Error: reconstruction - image", recon - image)]
+    images = [("Error: reconstruction - image", recon - image)]
     if not error_only:
-        pictures = [("Image", image), ("Reconstruction", recon), *pictures]
+        images = [("Image", image), ("Reconstruction", recon), *images]
     limit = max(float(np.abs(recon - image).max()), 0.05)
-    tall = (11 * height / length + 0.3) * len(pictures) * len(starts)
+    tall = (11 * height / length + 0.3) * len(images) * len(starts)
     figure = Figure(figsize=(11, tall + 1.4), layout="constrained")
-    cells = figure.subplots(len(pictures) * len(starts), 1, squeeze=False)[:, 0]
+    cells = figure.subplots(len(images) * len(starts), 1, squeeze=False)[:, 0]
     drawn = None
     for line, start in enumerate(starts):
-        for place, (title, pixels) in enumerate(pictures):
-            axes = cells[line * len(pictures) + place]
+        for place, (title, pixels) in enumerate(images):
+            axes = cells[line * len(images) + place]
             piece = pixels[:, start : start + length]
             if title.startswith("Error"):
                 drawn = axes.imshow(piece, cmap=ERROR_MAP, vmin=-limit, vmax=limit, interpolation="nearest")

@@ -50,15 +50,15 @@ def maps_csv(attention_map: np.ndarray, grid: tuple[int, int], quantity: Quantit
 
 
 def metrics_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """One line for each picture; texts that a spreadsheet would run as a formula get a leading apostrophe."""
+    """One line for each image; texts that a spreadsheet would run as a formula get a leading apostrophe."""
     return _csv([{name: _inert(value) for name, value in row.items()} for row in rows])
 
 
 def smaller_png(png: bytes) -> bytes:
-    """The picture in 256 colours: less than half the bytes, and colours that nobody tells apart (within 2 %)."""
+    """The image in 256 colours: less than half the bytes, and colours that nobody tells apart (within 2 %)."""
     buffer = io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -92,6 +92,6 @@ def _inert(value: object) -> object:
 
 
 def _shortened(name: str) -> str:
-    """Beginning and end of a long name: one picture's files differ at the end, where their kind stands too."""
+    """Beginning and end of a long name: one image's files differ at the end, where their kind stands too."""
     last = re.split(r"[/\\]", name)[-1]
     return last if len(last) <= 60 else f"{last[:24]}_{last[-34:]}"

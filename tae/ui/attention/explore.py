@@ -16,9 +16,9 @@ from tae.ui.attention.controls import DISCARDS, WEIGHTINGS
 from tae.ui.session.models import Active
 from tae.ui.session.pictures import Chosen
 from tae.ui.session.view import checked, link
-from tae.web.explorer.payload import Note, View
+from tae.web.explorer.payload import RANGES, Note, View
 from tae.web.report.findings import differs, query_of
-from tae.web.report.view import RANGES, ReportView
+from tae.web.report.request import ReportMap
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def explorer_panel(active: Active, chosen: Chosen, fitted: Fitted) -> Shown:
     status = {part: told for part in PARTS}
     average = measure.one_map(active, fitted, MapChoice()).weights
     foreground = measure.foreground(active, fitted)
-    query = query_of(ReportView(), average, foreground)
+    query = query_of(ReportMap(), average, foreground)
     view = explorer.explore(active, fitted, chosen.title, query, notes, status)
     choice = MapChoice.named(view.name, weighting, discard)
     one = measure.one_map(active, fitted, choice)

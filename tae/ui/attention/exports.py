@@ -15,7 +15,7 @@ from tae.ui.attention.numbers import rows_of
 from tae.ui.session.models import Active
 from tae.ui.session.pictures import Chosen
 from tae.ui.widgets.downloads import download
-from tae.web.report.view import DIRECTIONS
+from tae.web.explorer.payload import DIRECTIONS
 
 
 def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> None:

@@ -24,7 +24,7 @@ from tae.ui.session.results import MODEL_LOCK, Result, as_batch, digest_of, pass
 from tae.ui.session.verdicts import study_of, verdict_of
 from tae.ui.session.work import Progress, known, measured
 from tae.web.explorer.payload import Side, View, side
-from tae.web.report import ReportPicture, ReportView, report
+from tae.web.report import ReportImage, ReportMap, report
 from tae.web.report.findings import small_heads
 
 MAX_MAP_BYTES = 2 * 10**9
@@ -184,8 +184,8 @@ def statistics_of_tests(active: Active, part: str) -> Spread | None:
 def report_maker(active: Active, chosen: Chosen, fitted: Fitted, choice: MapChoice, view: View) -> Callable[[], bytes]:
     """Makes the report of what is on display, once somebody asks for it; it then has no session to read from."""
     origin = (*chosen.picture.notes, *([chosen.sample.note] if chosen.sample else []))
-    picture = ReportPicture(title=chosen.title, fitted=fitted, origin=origin, fit=st.session_state.fit)
-    shown = ReportView(choice=choice, query=view.query, direction=view.direction, range=view.range)
+    picture = ReportImage(title=chosen.title, fitted=fitted, origin=origin, fit=st.session_state.fit)
+    shown = ReportMap(choice=choice, query=view.query, direction=view.direction, range=view.range)
     found: dict[str, Spread | None] = {part: known(HEADS, f"{active.loaded.digest}|{part}") for part in PARTS}
     spreads = {part: spread for part, spread in found.items() if spread is not None}
     verdicts = [verdict for part in PARTS if (verdict := verdict_of(active, part)) is not None]

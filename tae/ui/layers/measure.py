@@ -36,7 +36,7 @@ class Seen:
         names: Of the depths, 0 to L.
         pictures: (L + 1, H, W) float32 in [0, 1]; read only.
         psnr: In dB.
-        distance: See `tae.lens.View`; None without a lens.
+        distance: See `tae.analysis.lens.LensImages`; None without a lens.
         unusual: Which states are out of distribution; all False without a lens.
     """
 

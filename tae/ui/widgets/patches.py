@@ -44,7 +44,7 @@ def choose_patches(
 
     told = st.session_state.get(key)
     data = {
-        "picture": f"data:image/png;base64,{base64.b64encode(encode_png(pixels)).decode()}",
+        "image": f"data:image/png;base64,{base64.b64encode(encode_png(pixels)).decode()}",
         "size": list(pixels.shape),
         "tile": list(tile_size),
         "grid": list(grid),

@@ -1,4 +1,4 @@
-/* The attention explorer: a picture, its maps, and a pointer.
+/* The attention explorer: an image, its maps, and a pointer.
  *
  * One file for the app (Streamlit calls it with its component object on every render) and for pages
  * without a server (tae/web/explorer/standalone.py). What comes in is described in tae/web/explorer/payload.py. Nothing is
@@ -13,7 +13,7 @@ const PREFETCH_BYTES = 2e6; // of maps beside the wanted one in one question
 const REST_MS = 300; // a move by keyboard that has rested is told to the server
 const ASK_AGAIN_MS = 10000;
 const TAP_PIXELS = 10;
-const MAX_SIDE = 520; // of the picture, in pixels of the page, where the window is no higher than most
+const MAX_SIDE = 520; // of the image, in pixels of the page, where the window is no higher than most
 const PIN_EXTRA = 52; // what stands above and below a pinned canvas
 const MEASURE = "tae-explorer-paint";
 
@@ -221,10 +221,10 @@ function ticksOf(from, to) {
 
 // -------------------------------------------------------------------------------------------------------------- figures
 
-/** A canvas with a picture and cells over it; maybe a colour bar below. */
+/** A canvas with an image and cells over it; maybe a colour bar below. */
 class Figure {
-  constructor(side, picture, { bar = false, label = "" } = {}) {
-    Object.assign(this, { side, picture });
+  constructor(side, image, { bar = false, label = "" } = {}) {
+    Object.assign(this, { side, image });
     this.caption = make("figcaption");
     this.canvas = make("canvas", { className: "tae-canvas", "aria-label": label });
     this.context = this.canvas.getContext("2d");
@@ -281,12 +281,12 @@ class Figure {
 
   drawBase() {
     const context = this.base.getContext("2d");
-    context.fillStyle = "#f7f7f7"; // under a difference, and until the picture is decoded
+    context.fillStyle = "#f7f7f7"; // under a difference, and until the image is decoded
     context.fillRect(0, 0, this.base.width, this.base.height);
-    if (!this.picture || !this.picture.complete) return;
+    if (!this.image || !this.image.complete) return;
     context.imageSmoothingEnabled = this.scale < 1;
     context.imageSmoothingQuality = "high";
-    context.drawImage(this.picture, 0, 0, this.base.width, this.base.height);
+    context.drawImage(this.image, 0, 0, this.base.width, this.base.height);
   }
 
   /** Values in x uniform, or null where they are not here yet; marks: [{cell, kind, label}], the last on top. */
@@ -314,7 +314,7 @@ class Figure {
     const { context, side, canvas, ratio } = this;
     const step = side.cell * this.scale;
     const thick = (kind === "query" ? 3 : 2) * ratio;
-    const half = thick / 2 + ratio; // outlines stay within the picture
+    const half = thick / 2 + ratio; // outlines stay within the image
     const x = Math.max(half, (cell % side.columns) * step);
     const y = Math.max(half, Math.floor(cell / side.columns) * step);
     const width = Math.min((1 + (cell % side.columns)) * step, canvas.width - half) - x;
@@ -496,7 +496,7 @@ class Explorer {
     return this.sides[0].names.filter((name) => name.startsWith(beginning) && this.isThere(name));
   }
 
-  /** Bring a view from elsewhere to what is here: another checkpoint may have fewer layers, another picture patches. */
+  /** Bring a view from elsewhere to what is here: another checkpoint may have fewer layers, another image patches. */
   fitView() {
     const { view } = this;
     const { tokens } = this.sides[0];
@@ -567,19 +567,19 @@ class Explorer {
     this.status = make("p", { className: "tae-status" });
     this.hint = make("p", { className: "tae-hint" });
     this.pinArea = make("div", { className: "tae-pins" });
-    const pictures = sides.map((side) => {
-      const picture = new Image();
-      picture.addEventListener("load", () => {
+    const images = sides.map((side) => {
+      const image = new Image();
+      image.addEventListener("load", () => {
         for (const figure of this.everyFigure()) figure.drawBase();
         this.schedule();
       });
-      picture.src = side.picture;
-      return picture;
+      image.src = side.image;
+      return image;
     });
     this.figures = sides.map((side, i) => {
-      const figure = new Figure(side, pictures[i], {
+      const figure = new Figure(side, images[i], {
         bar: true,
-        label: "The picture, patch by patch. Arrow keys move the patch, Enter pins it.",
+        label: "The image, patch by patch. Arrow keys move the patch, Enter pins it.",
       });
       figure.canvas.setAttribute("role", "application");
       if (i === 0) figure.canvas.tabIndex = 0;
@@ -725,7 +725,7 @@ class Explorer {
   }
 
   pinFigure(token) {
-    const figure = new Figure(this.sides[0], this.figures[0].picture, { label: `Pinned patch ${token}` });
+    const figure = new Figure(this.sides[0], this.figures[0].image, { label: `Pinned patch ${token}` });
     figure.token = token;
     figure.name = make("span");
     figure.remove = make("button", { type: "button", className: "tae-remove", textContent: "×" });
@@ -756,7 +756,7 @@ class Explorer {
     main.resize(isBeside ? 0.5 * width : width, maxHeight);
     const room = isBeside ? width - main.cssWidth - gap : width;
     const columns = isWide ? (width >= 700 ? 2 : 1) : room >= 420 ? 3 : 2;
-    // Beside the picture two rows of pins are as high as the picture with what stands below it.
+    // Beside the image two rows of pins are as high as the image with what stands below it.
     const high = isBeside ? (main.cssHeight + PIN_EXTRA) / 2 - PIN_EXTRA : 240;
     this.pinSize = [Math.floor((room - 12 * (columns - 1)) / columns), high];
     const { width: across, height: down } = this.sides[0];

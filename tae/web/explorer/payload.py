@@ -1,4 +1,4 @@
-"""What the attention explorer gets: the picture and the maps, small enough for a browser and true to the colour scale.
+"""What the attention explorer gets: the image and the maps, small enough for a browser and true to the colour scale.
 
 A map is named "part/layer/head": "encoder/average/mean", "encoder/0/3", "decoder/rollout/max". Weights are sent as 16-bit
 square roots, so that weak ones keep their digits; the largest weight of a map is sent beside it. "x uniform" is a weight
@@ -32,6 +32,12 @@ Direction = Literal["from", "to"]
 """Where the chosen patch places weight, or who places weight on it."""
 Range = Literal["shared", "full", "own"]
 """Where the colours end: at 99.5 % of all weights, at the largest of all, at the largest of the map on display."""
+RANGES: dict[Range, str] = {
+    "shared": "shared, to 99.5 % of weights",
+    "full": "shared, to the largest weight",
+    "own": "this map only",
+}
+DIRECTIONS: dict[Direction, str] = {"from": "Where this patch places weight", "to": "Who places weight on it"}
 Severity = Literal["info", "warning", "error"]
 Payload = dict[str, Any]
 
@@ -77,7 +83,7 @@ class Quantised:
 
 @dataclass(frozen=True)
 class Side:
-    """A picture and its maps; see `side`."""
+    """An image and its maps; see `side`."""
 
     title: str
     image: np.ndarray
@@ -94,7 +100,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence that stands above the picture; "error" is red."""
+    """A sentence that stands above the image; "error" is red."""
 
     text: str
     severity: Severity = "info"
@@ -177,20 +183,20 @@ def side(
     names: Sequence[str] | None = None,
     digest: str = "",
 ) -> Side:
-    """A picture with its maps, ready to be sent.
+    """An image with its maps, ready to be sent.
 
     Args:
-        title: Shown above the picture where there are two.
+        title: Shown above the image where there are two.
         image: (H, W) in [0, 1], as the model saw it, without the padding to whole patches.
-        grid: (rows, columns) of patches; the last ones may be cut by the picture's edge.
+        grid: (rows, columns) of patches; the last ones may be cut by the image's edge.
         patch_size: Side of a patch in pixels.
         maps: {"part/layer/head": (N, N) weights}, those that are sent now.
         names: All maps that there are, also those to be asked for; None: just `maps`.
-        digest: Names checkpoint and picture, so that the browser tells maps of one from those of another; "": made from
+        digest: Names checkpoint and image, so that the browser tells maps of one from those of another; "": made from
             what is given here, for pages on which nothing can be asked for.
 
     Raises:
-        ValueError: If grid, picture and maps do not fit, a name is none, or maps can be asked for without a digest.
+        ValueError: If grid, image and maps do not fit, a name is none, or maps can be asked for without a digest.
     """
     if image.ndim != 2:
         raise ValueError(f"image must be (H, W), got shape {image.shape}")
@@ -235,7 +241,7 @@ def payload(
         view: How it opens. In Streamlit give the view that the server set last, not the one that the browser told: as
             long as nothing changes in what is given here, nothing is sent again.
         tops: Ends of the colour range in x uniform, {"shared": ..., "full": ...}.
-        notes: Stand above the picture.
+        notes: Stand above the image.
         status: What to say below it of a part or a layer: {"encoder": "head_dim 32", "encoder/0": "..."}.
         on_demand: Whether maps that are missing can be asked for; without, their entries are disabled.
         memory: A person's view is kept under this name while the page is left and entered again; "": it is not.
@@ -369,7 +375,7 @@ def maps_to_send(
         budget: In bytes; one map goes in any case.
     """
     if not isinstance(state, Mapping) or state.get("digest") != digest or view.name not in names:
-        return first_maps(names, view, grid, budget)  # nothing was asked about this picture
+        return first_maps(names, view, grid, budget)  # nothing was asked about this image
     asked = state.get("names")
     if state.get("revision") != view.revision or not isinstance(asked, Sequence):
         return [view.name]  # a view was set since: its map may be missing, the others are there
@@ -386,7 +392,7 @@ def _side_entry(one: Side) -> dict[str, Any]:
     return {
         "title": one.title,
         "digest": one.digest,
-        "picture": "data:image/png;base64," + base64.b64encode(encode_png(one.image)).decode(),
+        "image": "data:image/png;base64," + base64.b64encode(encode_png(one.image)).decode(),
         "size": list(one.image.shape),
         "patch": one.patch_size,
         "grid": list(one.grid),

@@ -1,7 +1,7 @@
 """The explorer without a server: as a part of a report, or as a small page of its own for a notebook.
 
 Nothing is fetched, and the pages work under a content security policy that allows nothing but this script, named by its
-hash, inline styles, and pictures from data URIs.
+hash, inline styles, and images from data URIs.
 """
 
 import base64

@@ -1,8 +1,8 @@
-/* The picture of the point under the pointer, beside Plotly's own label; tells which point was clicked, -1 for a double
+/* The image of the point under the pointer, beside Plotly's own label; tells which point was clicked, -1 for a double
  * click.
  *
  * data: {beside: class of the element that holds the plot, sheets: [{url, first, count, columns, width, height}]}: sheet
- * i holds the pictures of the points numbered first to first + count - 1, row by row, in cells of width x height pixels.
+ * i holds the images of the points numbered first to first + count - 1, row by row, in cells of width x height pixels.
  * A point's number is its customdata. No text that comes in becomes HTML.
  */
 

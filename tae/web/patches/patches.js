@@ -1,13 +1,13 @@
-/* A picture with its patches, of which some are chosen: a click adds a patch or takes it out, a box adds all that it
+/* An image with its patches, of which some are chosen: a click adds a patch or takes it out, a box adds all that it
  * touches, with Shift it takes them out; arrows and the space bar do the same without a pointer.
  *
- * data: {picture: URL, size: [height, width], tile: [height, width] of a patch in pixels, grid: [rows, columns],
+ * data: {image: URL, size: [height, width], tile: [height, width] of a patch in pixels, grid: [rows, columns],
  * chosen: [patch, ...], edit: number of the last choice that the server has heard of, label}. What is chosen goes out as
  * {edit, patches}. The browser draws a choice at once; answers to earlier choices are passed over. No text that comes in
  * becomes HTML.
  */
 
-const MIN_PATCH = 10; // side of a patch on the screen: a picture that would have smaller ones is scrolled sideways
+const MIN_PATCH = 10; // side of a patch on the screen: an image that would have smaller ones is scrolled sideways
 const MAX_HEIGHT = 440;
 const DRAG = 4; // pixels that the pointer moves before a click becomes a box
 const BLUE = "#0091d5"; // on a white rim: seen on black, on white and on every grey between
@@ -63,7 +63,7 @@ class Picker {
       this.edit = data.edit;
       this.chosen = new Set(data.chosen);
     }
-    if (this.image.src !== data.picture) this.image.src = data.picture;
+    if (this.image.src !== data.image) this.image.src = data.image;
     const [rows, columns] = data.grid;
     if (this.cursor >= rows * columns) this.cursor = 0;
     if (isFirst && data.chosen.length) this.cursor = data.chosen[0];
@@ -104,7 +104,7 @@ class Picker {
 
   pointOf(event) {
     const corner = this.canvas.getBoundingClientRect();
-    return [(event.clientY - corner.top) / this.scale, (event.clientX - corner.left) / this.scale]; // in the picture's pixels
+    return [(event.clientY - corner.top) / this.scale, (event.clientX - corner.left) / this.scale]; // in the image's pixels
   }
 
   cellOf(point) {

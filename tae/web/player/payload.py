@@ -1,7 +1,7 @@
 """What the player of sequences gets: every frame of every row as a PNG file, and what is said of it.
 
 A row is one way to see the sequence: the true frames, their reconstruction, a model's predictions. All rows have the same
-size of pictures; each may begin later and end earlier than the sequence does. Frames are numbered from 0 here, and from 1
+size of images; each may begin later and end earlier than the sequence does. Frames are numbered from 0 here, and from 1
 on the screen.
 """
 
@@ -17,7 +17,7 @@ from tae.data.encode import encode_png
 
 NOTE_KINDS = ("note", "warning", "error")
 ROUNDING = 1e-4
-"""How far outside [0, 1] pixels may be: less than a quarter of a grey step, as blended pictures come out."""
+"""How far outside [0, 1] pixels may be: less than a quarter of a grey step, as blended images come out."""
 
 Payload = dict[str, Any]
 

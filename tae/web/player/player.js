@@ -9,12 +9,12 @@
 
 const REST_MS = 300; // a frame that has rested is told to the server
 const HANDS_OFF_MS = 2000; // the strip stays where a person scrolled it
-const MAX_HEIGHT = 560; // of all pictures together, in pixels of the page, so that a window of 900 has the controls too
-const MIN_WIDTH = 120; // of one picture
-const WORTH_A_LINE = 1.1; // how much larger pictures must become to stand in more lines
+const MAX_HEIGHT = 560; // of all images together, in pixels of the page, so that a window of 900 has the controls too
+const MIN_WIDTH = 120; // of one image
+const WORTH_A_LINE = 1.1; // how much larger images must become to stand in more lines
 const GAP = 16;
-const TEXT_HEIGHT = 50; // what stands above and below a picture
-const THUMB = [200, 64]; // the box of a picture in the strip, width and height
+const TEXT_HEIGHT = 50; // what stands above and below an image
+const THUMB = [200, 64]; // the box of an image in the strip, width and height
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 const KEYS = [
   ["Space", "play or pause"],
@@ -54,7 +54,7 @@ function sign(name) {
 
 // ---------------------------------------------------------------------------------------------------------------- rows
 
-/** A row with its pictures: one image for each frame that it has, which the strip shows and the player draws from. */
+/** A row with its images: one image for each frame that it has, which the strip shows and the player draws from. */
 class Row {
   constructor(given, bytes, onLoad) {
     Object.assign(this, given);
@@ -87,7 +87,7 @@ class Row {
   }
 }
 
-/** Pictures are enlarged by whole numbers, so that all pixels are of one size, unless much room would stay empty. */
+/** Images are enlarged by whole numbers, so that all pixels are of one size, unless much room would stay empty. */
 function evenScale(scale) {
   const ratio = window.devicePixelRatio || 1;
   const fit = scale * ratio;
@@ -121,7 +121,7 @@ class Screen {
     this.box.style.width = `${width / ratio}px`;
   }
 
-  /** Draw a frame; false where its picture is not decoded yet. */
+  /** Draw a frame; false where its image is not decoded yet. */
   paint(frame, errorName) {
     const { canvas, context, row } = this;
     const image = row.imageAt(frame);
@@ -396,7 +396,7 @@ class Player {
     this.speeds.value = String(this.speed);
   }
 
-  /** All pictures get one size, as large as the room allows; they stand side by side unless lines make them much larger. */
+  /** All images get one size, as large as the room allows; they stand side by side unless lines make them much larger. */
   layOut() {
     const width = this.root.clientWidth;
     this.laidOut = width;

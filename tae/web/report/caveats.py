@@ -8,7 +8,7 @@ from tae.analysis import facts
 from tae.analysis.attention import is_practically_uniform, sinks
 from tae.model.config import ModelConfig
 from tae.web.explorer.payload import Note
-from tae.web.report.view import ReportView
+from tae.web.report.request import ReportMap
 
 UNTRAINED = Note(f"{facts.UNTRAINED}. Nothing shown here was learnt.", "error")
 UNKNOWN = Note(
@@ -23,7 +23,7 @@ ONE_TOKEN = Note(f"{facts.ONE_TOKEN}: there is nothing to see, so no heatmap is 
 
 
 def about_map(
-    weights: np.ndarray, view: ReportView, config: ModelConfig, grid: tuple[int, int], hidden_mass: float
+    weights: np.ndarray, view: ReportMap, config: ModelConfig, grid: tuple[int, int], hidden_mass: float
 ) -> list[Note]:
     """What applies to one map (N, N), the one that `view` chooses.
 
@@ -72,8 +72,8 @@ def about_map(
     return [*(Note(text, "warning") for text in strong), *map(Note, plain)]
 
 
-def about_picture(fit_notes: Sequence[str], worse_than: float | None) -> list[Note]:
-    """What applies to the picture itself.
+def about_image(fit_notes: Sequence[str], worse_than: float | None) -> list[Note]:
+    """What applies to the image itself.
 
     Args:
         fit_notes: What was done to its size.
@@ -82,15 +82,13 @@ def about_picture(fit_notes: Sequence[str], worse_than: float | None) -> list[No
     notes = []
     if fit_notes:
         notes.append(
-            Note(
-                f"The model did not see the picture as it came: {'; '.join(fit_notes)}. All maps belong to what it saw."
-            )
+            Note(f"The model did not see the image as it came: {'; '.join(fit_notes)}. All maps belong to what it saw.")
         )
     if worse_than is not None and worse_than >= 95:
         share = "all" if worse_than > 99.5 else f"{worse_than:.0f} %"
         notes.append(
             Note(
-                f"Reconstructed worse than {share} of the checkpoint's test images: this picture is unlike what the model "
+                f"Reconstructed worse than {share} of the checkpoint's test images: this image is unlike what the model "
                 "was trained on, and its maps are those of a model that fails on it.",
                 "warning",
             )

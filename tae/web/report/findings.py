@@ -1,4 +1,4 @@
-"""What a report says of one picture, in numbers: reconstruction, chosen map, all heads, measures, and the explorer."""
+"""What a report says of one image, in numbers: reconstruction, chosen map, all heads, measures, and the explorer."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ from tae.plots import METRICS, block_max, worse_than
 from tae.plots.export.heads import overview_cell
 from tae.store.checkpoint import Loaded
 from tae.web.explorer.payload import Note, Payload, View, map_bytes, payload, side
-from tae.web.report.caveats import about_map, about_picture
-from tae.web.report.view import ReportPicture, ReportView
+from tae.web.report.caveats import about_image, about_map
+from tae.web.report.request import ReportImage, ReportMap
 
 MAX_MAP_BYTES = 10**9
-"""Of one float32 map: what a picture with more patches takes is refused."""
+"""Of one float32 map: what an image with more patches takes is refused."""
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Where weight was placed for one picture.
+    """Where weight was placed for one image.
 
     Attributes:
         weights: (N, N) float32, the chosen map.
@@ -62,18 +62,18 @@ class Attention:
 
 @dataclass(frozen=True)
 class Findings:
-    """One picture through one model.
+    """One image through one model.
 
     Attributes:
-        picture: As it was given.
+        image: As it was given.
         recon: (H, W) float32 in [0, 1].
         quality: How far the two are apart.
         worse_than: {metric: share in percent of test images that did better}; empty where the card has no figures.
-        notes: What to mind of the picture.
+        notes: What to mind of the image.
         attention: None where the image is one token.
     """
 
-    picture: ReportPicture
+    image: ReportImage
     recon: np.ndarray
     quality: Quality
     worse_than: dict[str, float]
@@ -82,27 +82,27 @@ class Findings:
 
 
 @torch.no_grad()
-def find(loaded: Loaded, picture: ReportPicture, view: ReportView) -> Findings:
-    """Run one picture through the model.
+def find(loaded: Loaded, given: ReportImage, view: ReportMap) -> Findings:
+    """Run one image through the model.
 
     Raises:
         ValueError: If the model has no such map, or the maps would take too much memory.
     """
-    model, image = loaded.model, as_batch(picture.fitted.pixels)
-    height, width = picture.fitted.pixels.shape
+    model, image = loaded.model, as_batch(given.fitted.pixels)
+    height, width = given.fitted.pixels.shape
     grid = model.config.grid_for(width)
     num_tokens = grid[0] * grid[1]
     if 4 * num_tokens**2 > MAX_MAP_BYTES:
         raise ValueError(
             f"a map must take at most {MAX_MAP_BYTES / 1e9:g} GB, got {4 * num_tokens**2 / 1e9:.2g} GB for {num_tokens} "
-            f"patches of a picture of {width}x{height}; take a narrower picture, or a model with larger patches"
+            f"patches of an image of {width}x{height}; take a narrower image, or a model with larger patches"
         )
     recon = model(image)[0].clamp(0, 1)[0, 0].numpy()
-    quality = measure(picture.fitted.pixels, recon)
+    quality = measure(given.fitted.pixels, recon)
     places = _places(loaded, quality)
-    notes = about_picture(picture.fitted.notes, places.get("psnr"))
+    notes = about_image(given.fitted.notes, places.get("psnr"))
     attention = None if num_tokens == 1 else _attend(model, image, grid, view)
-    return Findings(picture, recon, quality, places, notes, attention)
+    return Findings(given, recon, quality, places, notes, attention)
 
 
 def held_out(loaded: Loaded) -> dict[str, np.ndarray]:
@@ -115,8 +115,8 @@ def held_out(loaded: Loaded) -> dict[str, np.ndarray]:
 
 def explorable(
     model: TransformerAutoencoder,
-    picture: ReportPicture,
-    view: ReportView,
+    image: ReportImage,
+    view: ReportMap,
     query: int,
     tops: dict[str, float],
     notes: list[Note],
@@ -127,18 +127,18 @@ def explorable(
 
     Args:
         model: The autoencoder, in evaluation mode.
-        picture: What it sees.
+        image: What it sees.
         view: How it opens.
         query: Token number.
         tops: {"shared": ..., "full": ...} in x uniform.
-        notes: Stand above the picture.
+        notes: Stand above the image.
         status: {"encoder": ..., "encoder/0": ...} texts below it.
         budget: Bytes of the data as JSON. The map on display goes in any case.
 
     Returns:
         The payload, and the names of the maps that were left out.
     """
-    pixels = picture.fitted.pixels
+    pixels = image.fitted.pixels
     grid = model.config.grid_for(pixels.shape[1])
     choice = view.choice
     names = [one.name for part in PARTS for one in all_choices(model.config, part)]
@@ -150,7 +150,7 @@ def explorable(
 
     digest = hashlib.sha256(f"{pixels.shape}{choice.weighting}{choice.discard}".encode() + pixels.tobytes())
     one = side(
-        title=picture.title,
+        title=image.title,
         image=pixels,
         grid=grid,
         patch_size=model.config.tile_size[0],
@@ -183,7 +183,7 @@ def errors_of_parts(model: TransformerAutoencoder, pixels: np.ndarray) -> dict[s
     return {part: recomputation_errors(model, image, part) for part in PARTS}
 
 
-def query_of(view: ReportView, weights: np.ndarray, foreground: np.ndarray) -> int:
+def query_of(view: ReportMap, weights: np.ndarray, foreground: np.ndarray) -> int:
     """The patch to open with: the one asked for, else the one on the foreground that spreads its weight least.
 
     Args:
@@ -197,7 +197,7 @@ def query_of(view: ReportView, weights: np.ndarray, foreground: np.ndarray) -> i
     return int(candidates[weights[candidates].max(axis=1).argmax()])
 
 
-def _attend(model: TransformerAutoencoder, image: Tensor, grid: tuple[int, int], view: ReportView) -> Attention:
+def _attend(model: TransformerAutoencoder, image: Tensor, grid: tuple[int, int], view: ReportMap) -> Attention:
     config, choice = model.config, view.choice
     computed = compute(model, image, choice)
     weights = computed.weights.numpy()
@@ -255,17 +255,17 @@ def _rank(name: str, choice: MapChoice) -> int:
     return 5 + is_other_part + 2 * (not head.isdecimal())
 
 
-def verdicts_on(model: TransformerAutoencoder, pictures: Sequence[np.ndarray]) -> list[Verdict]:
-    """Whether the attention of encoder and decoder is needed, on these pictures, (H, W) in [0, 1]; demo test images lend theirs.
+def verdicts_on(model: TransformerAutoencoder, images: Sequence[np.ndarray]) -> list[Verdict]:
+    """Whether the attention of encoder and decoder is needed, on these images, (H, W) in [0, 1]; demo test images lend theirs.
 
     Where `python -m tae.causal` has left a study, that tells more: it is over many images.
     """
     source = DemoSource(model.config.input_size, model.config.max_width)
-    images = map(as_batch, pictures)
-    found = quick_necessity(model, ((image, source.test_at(image.shape[3], 1, image)) for image in images))
+    batches = map(as_batch, images)
+    found = quick_necessity(model, ((image, source.test_at(image.shape[3], 1, image)) for image in batches))
     return [verdict(found, part) for part in PARTS]
 
 
 def as_batch(pixels: np.ndarray) -> Tensor:
-    """(1, 1, H, W) float32 of one picture (H, W)."""
+    """(1, 1, H, W) float32 of one image (H, W)."""
     return torch.from_numpy(np.array(pixels, np.float32))[None, None]

@@ -20,13 +20,13 @@ from tae.store.atomic import open_whole, write_whole
 from tae.store.checkpoint import Loaded, load_checkpoint
 from tae.store.names import plain_text
 from tae.web.explorer.payload import Direction, Range
-from tae.web.report import MAX_PICTURES, ReportPicture, ReportView, report
+from tae.web.report import MAX_IMAGES, ReportImage, ReportMap, report
 from tae.web.report.findings import as_batch, verdicts_on
 
 MAX_MAPS_BYTES = 4 * 10**9
 """Of all maps of all images as float32, before they are packed."""
 JUDGED_BY = 8
-"""Pictures on which it is measured whether the attention is needed, where no study tells."""
+"""Images on which it is measured whether the attention is needed, where no study tells."""
 
 
 class ExplainError(ValueError):
@@ -42,7 +42,7 @@ class ExplainConfig:
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Pictures, .npy stacks, multi-page TIFFs, folders with their subfolders, or patterns in quotes ("photos/*.png")."""
+    """Images, .npy stacks, multi-page TIFFs, folders with their subfolders, or patterns in quotes ("photos/*.png")."""
     checkpoint: Path
     """The model."""
     out: Path
@@ -78,13 +78,13 @@ class ExplainConfig:
 
     def __post_init__(self) -> None:
         if not self.images:
-            raise ValueError("images must be at least one picture, folder or pattern, got none")
+            raise ValueError("images must be at least one image, folder or pattern, got none")
         if self.out.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"out must end in .html, got {self.out.name}")
         if self.maps is not None and self.maps.suffix.lower() != ".npz":
             raise ValueError(f"maps must end in .npz, got {self.maps.name}")
         for name, value, high in (
-            ("max_images", self.max_images, MAX_PICTURES),
+            ("max_images", self.max_images, MAX_IMAGES),
             ("threads", 1 if self.threads is None else self.threads, 1024),
         ):
             if not 1 <= value <= high:
@@ -92,11 +92,11 @@ class ExplainConfig:
         self.view  # noqa: B018 (refuses a map that no model has)
 
     @property
-    def view(self) -> ReportView:
+    def view(self) -> ReportMap:
         choice = MapChoice(
             part=self.part, layer=self.layer, head=self.head, weighting=self.weighting, discard=self.discard
         )
-        return ReportView(choice=choice, query=self.query, direction=self.direction, range=self.range)
+        return ReportMap(choice=choice, query=self.query, direction=self.direction, range=self.range)
 
 
 @dataclass(frozen=True)
@@ -139,63 +139,61 @@ def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:
             raise ExplainError(f"{path} exists; choose another --{flag}, or {remedy}")
     loaded = load_checkpoint(config.checkpoint)
     config.view.choice.check(loaded.model.config)
-    pictures, skipped, beyond = _read(config, loaded)
-    if not pictures:
+    images, skipped, beyond = _read(config, loaded)
+    if not images:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:3])
         raise ExplainError(f"an image that can be read must be given, got none: {reasons or 'nothing was found'}")
     choices = [one for part in PARTS for one in all_choices(loaded.model.config, part, config.weighting)]
     if config.maps is not None:
-        _check_size(loaded, pictures, choices)
+        _check_size(loaded, images, choices)
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(pictures), unit=" images", disable=True if is_quiet else None) as bar:
+    with tqdm(total=len(images), unit=" images", disable=True if is_quiet else None) as bar:
 
         def tell(done: int, _: int) -> None:
             bar.update(done - bar.n)
 
         page = report(
             loaded,
-            pictures,
+            images,
             config.view,
             checkpoint_file=config.checkpoint.name,
             left_out=skipped,
-            verdicts=_verdicts(config.checkpoint, loaded, pictures),
+            verdicts=_verdicts(config.checkpoint, loaded, images),
             progress=tell,
         )
     write_whole(config.out, [page])
     maps_bytes = None
     if config.maps is not None:
-        _write_maps(config.maps, loaded, pictures, choices)
+        _write_maps(config.maps, loaded, images, choices)
         maps_bytes = config.maps.stat().st_size
-    return Explained(len(pictures), len(page), skipped, beyond, maps_bytes)
+    return Explained(len(images), len(page), skipped, beyond, maps_bytes)
 
 
-def _verdicts(checkpoint: Path, loaded: Loaded, pictures: Sequence[ReportPicture]) -> list[Verdict]:
-    """Whether its attention is needed, from what `python -m tae.causal` left beside it, else from the first pictures."""
+def _verdicts(checkpoint: Path, loaded: Loaded, images: Sequence[ReportImage]) -> list[Verdict]:
+    """Whether its attention is needed, from what `python -m tae.causal` left beside it, else from the first images."""
     try:
         study = read_study(checkpoint.with_suffix(".causal.json"), loaded.digest)
     except (OSError, ValueError):  # none, or another checkpoint's
-        return verdicts_on(loaded.model, [picture.fitted.pixels for picture in pictures[:JUDGED_BY]])
+        return verdicts_on(loaded.model, [image.fitted.pixels for image in images[:JUDGED_BY]])
     return [study.verdict(part) for part in PARTS]
 
 
-def _read(config: ExplainConfig, loaded: Loaded) -> tuple[list[ReportPicture], list[tuple[str, str]], int]:
-    """The first `max_images` pictures, (name, reason) of what cannot be read on the way, and how many more there are."""
-    pictures, skipped, beyond = [], [], 0
+def _read(config: ExplainConfig, loaded: Loaded) -> tuple[list[ReportImage], list[tuple[str, str]], int]:
+    """The first `max_images` images, (name, reason) of what cannot be read on the way, and how many more there are."""
+    images, skipped, beyond = [], [], 0
     size, widest = loaded.model.config.input_size, loaded.model.config.max_width
     for name, path, frame in _frames(config.images, skipped):
-        if len(pictures) == config.max_images:
+        if len(images) == config.max_images:
             beyond += 1
             continue
         try:
-            picture = read_frame(path, frame)
-            fitted = fit_image(picture.pixels, size, config.fit, widest)
+            image = read_frame(path, frame)
+            fitted = fit_image(image.pixels, size, config.fit, widest)
         except ValueError as error:  # an `ImageError`, or a stack that became shorter
             skipped.append((name, str(error)))
             continue
-        pictures.append(
-            ReportPicture(title=name, fitted=fitted, origin=(picture.format, *picture.notes), fit=config.fit)
-        )
-    return pictures, skipped, beyond
+        images.append(ReportImage(title=name, fitted=fitted, origin=(image.format, *image.notes), fit=config.fit))
+    return images, skipped, beyond
 
 
 def _frames(images: Sequence[str], skipped: list[tuple[str, str]]) -> Iterator[tuple[str, Path, int]]:
@@ -205,7 +203,7 @@ def _frames(images: Sequence[str], skipped: list[tuple[str, str]]) -> Iterator[t
         try:
             files = find_files(given)
         except FileNotFoundError:
-            skipped.append((Path(given).name or given, "no picture has this name or fits this pattern"))
+            skipped.append((Path(given).name or given, "no image has this name or fits this pattern"))
             continue
         for path in files:
             if path.resolve() in seen:
@@ -220,20 +218,20 @@ def _frames(images: Sequence[str], skipped: list[tuple[str, str]]) -> Iterator[t
             yield from ((f"{name}, frame {frame}" if count > 1 else name, path, frame) for frame in range(count))
 
 
-def _check_size(loaded: Loaded, pictures: Sequence[ReportPicture], choices: Sequence[MapChoice]) -> None:
-    tokens = [int(np.prod(loaded.model.config.grid_for(one.fitted.pixels.shape[1]))) for one in pictures]
+def _check_size(loaded: Loaded, images: Sequence[ReportImage], choices: Sequence[MapChoice]) -> None:
+    tokens = [int(np.prod(loaded.model.config.grid_for(one.fitted.pixels.shape[1]))) for one in images]
     needed = 4 * len(choices) * sum(count**2 for count in tokens)
     if needed > MAX_MAPS_BYTES:
         raise ExplainError(
             f"maps must take at most {MAX_MAPS_BYTES / 1e9:g} GB, got {needed / 1e9:.3g} GB for {len(choices)} maps of "
-            f"each of {len(pictures)} images; lower --max-images"
+            f"each of {len(images)} images; lower --max-images"
         )
 
 
-def _write_maps(path: Path, loaded: Loaded, pictures: Sequence[ReportPicture], choices: Sequence[MapChoice]) -> None:
-    """Maps as one NPZ: "0/encoder/average/mean" (N, N) float32 for the first picture; "titles" names them."""
+def _write_maps(path: Path, loaded: Loaded, images: Sequence[ReportImage], choices: Sequence[MapChoice]) -> None:
+    """Maps as one NPZ: "0/encoder/average/mean" (N, N) float32 for the first image; "titles" names them."""
     texts = {
-        "titles": np.array([plain_text(one.title, 120) for one in pictures]),
+        "titles": np.array([plain_text(one.title, 120) for one in images]),
         "checkpoint_sha256": np.array(loaded.digest),
         "weighting": np.array(choices[0].weighting),
         "trained": np.array("yes" if loaded.card.is_trained else "NO: random weights"),
@@ -250,7 +248,7 @@ def _write_maps(path: Path, loaded: Loaded, pictures: Sequence[ReportPicture], c
 
         for name, array in texts.items():
             add(name, array)
-        for number, picture in enumerate(pictures):
-            image = as_batch(picture.fitted.pixels)
+        for number, given in enumerate(images):
+            image = as_batch(given.fitted.pixels)
             for choice in choices:
                 add(f"{number}/{choice.name}", compute_map(loaded.model, image, choice).numpy())

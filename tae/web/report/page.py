@@ -22,24 +22,24 @@ from tae.plots.export.heads import measures_figure, overview_figure
 from tae.store.checkpoint import Loaded
 from tae.store.names import plain_text
 from tae.web.explorer import standalone
-from tae.web.explorer.payload import Note
+from tae.web.explorer.payload import DIRECTIONS, RANGES, Note
 from tae.web.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNTRAINED
 from tae.web.report.findings import Attention, Findings, differs, explorable, find, held_out, statuses
-from tae.web.report.view import DIRECTIONS, RANGES, ReportPicture, ReportView
+from tae.web.report.request import ReportImage, ReportMap
 
-PICTURE_BYTES = 4_800_000
-"""Of one picture: what its figures leave of it is filled with maps for the explorer."""
+IMAGE_BYTES = 4_800_000
+"""Of one image: what its figures leave of it is filled with maps for the explorer."""
 REPORT_BYTES = 40_000_000
-"""Of all pictures together: where there are many, each has fewer maps."""
-MAX_PICTURES = 50
+"""Of all images together: where there are many, each has fewer maps."""
+MAX_IMAGES = 50
 FINER = {"psnr": "{:.2f} dB"}
 """A file that is kept says a digit more than the page."""
 
 
 def report(
     loaded: Loaded,
-    pictures: Sequence[ReportPicture],
-    view: ReportView | None = None,
+    images: Sequence[ReportImage],
+    view: ReportMap | None = None,
     *,
     checkpoint_file: str = "",
     left_out: Sequence[tuple[str, str]] = (),
@@ -48,34 +48,34 @@ def report(
     made: datetime | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> bytes:
-    """Run pictures through a model and write all that a colleague needs to look at its attention.
+    """Run images through a model and write all that a colleague needs to look at its attention.
 
     Args:
         loaded: The checkpoint, on the CPU.
-        pictures: At least one, at most `MAX_PICTURES`, of the model's size.
+        images: At least one, at most `MAX_IMAGES`, of the model's size.
         view: The map and patch shown first, and as figures; None: the average of the encoder's layers.
         checkpoint_file: Name of its file.
-        left_out: (name, reason) of pictures that could not be read.
-        spreads: {part: the measures of test images}, drawn behind the picture's own.
+        left_out: (name, reason) of images that could not be read.
+        spreads: {part: the measures of test images}, drawn behind the image's own.
         verdicts: Whether the attention of a part is needed; those that say that its maps tell little stand at the top.
         made: When; None: now.
-        progress: Called with (pictures done, pictures in all).
+        progress: Called with (images done, images in all).
 
     Returns:
-        A UTF-8 HTML file: under 5 MB for one picture of up to 1024 patches.
+        A UTF-8 HTML file: under 5 MB for one image of up to 1024 patches.
 
     Raises:
-        ValueError: If the number of pictures, the view or a picture's size does not fit.
+        ValueError: If the number of images, the view or an image's size does not fit.
     """
-    if not 1 <= len(pictures) <= MAX_PICTURES:
-        raise ValueError(f"pictures must be from 1 to {MAX_PICTURES} in one report, got {len(pictures)}")
-    view = view or ReportView()
+    if not 1 <= len(images) <= MAX_IMAGES:
+        raise ValueError(f"images must be from 1 to {MAX_IMAGES} in one report, got {len(images)}")
+    view = view or ReportMap()
     view.choice.check(loaded.model.config)
-    share = min(PICTURE_BYTES, REPORT_BYTES // len(pictures))
+    share = min(IMAGE_BYTES, REPORT_BYTES // len(images))
     sections, explorers = [], []
-    for number, picture in enumerate(pictures):
-        found = find(loaded, picture, view)
-        before, after = _picture(loaded, found, view, number, spreads or {})
+    for number, image in enumerate(images):
+        found = find(loaded, image, view)
+        before, after = _image(loaded, found, view, number, spreads or {})
         explorer = ""
         if found.attention is not None:
             element_id = f"explorer-{number + 1}"
@@ -84,16 +84,16 @@ def report(
             explorers.append(element_id)
         sections.append(before + explorer + after)
         if progress:
-            progress(number + 1, len(pictures))
-    return _page(loaded, pictures, sections, explorers, view, checkpoint_file, left_out, verdicts, made).encode()
+            progress(number + 1, len(images))
+    return _page(loaded, images, sections, explorers, view, checkpoint_file, left_out, verdicts, made).encode()
 
 
 def _page(
     loaded: Loaded,
-    pictures: Sequence[ReportPicture],
+    images: Sequence[ReportImage],
     sections: Sequence[str],
     explorers: Sequence[str],
-    view: ReportView,
+    view: ReportMap,
     checkpoint_file: str,
     left_out: Sequence[tuple[str, str]],
     verdicts: Sequence[Verdict],
@@ -104,14 +104,14 @@ def _page(
     policy = (
         f"default-src 'none'; {sources}img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     )
-    shown = _text(pictures[0].title) if len(pictures) == 1 else f"{len(pictures)} pictures"
+    shown = _text(images[0].title) if len(images) == 1 else f"{len(images)} images"
     title = f"Where attention was placed: {shown}"
     when = (made or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M %Z").strip()
     little = [Note(verdict.sentence, "warning") for verdict in verdicts if verdict.tells_little]
     notes = [*([] if loaded.card.is_trained else [UNTRAINED]), *little, NOT_EXPLANATION]
     contents = ""
-    if len(pictures) > 1:
-        items = "".join(f'<li><a href="#picture-{n}">{_text(one.title)}</a></li>' for n, one in enumerate(pictures, 1))
+    if len(images) > 1:
+        items = "".join(f'<li><a href="#image-{n}">{_text(one.title)}</a></li>' for n, one in enumerate(images, 1))
         contents = f'<nav aria-labelledby="contents"><h2 id="contents">Contents</h2><ol>{items}</ol></nav>\n'
     if left_out:
         items = "".join(f"<li>{_text(name)}: {_text(reason, 300)}</li>" for name, reason in left_out)
@@ -147,17 +147,17 @@ def _page(
 """
 
 
-def _picture(
-    loaded: Loaded, found: Findings, view: ReportView, number: int, spreads: Mapping[str, Spread]
+def _image(
+    loaded: Loaded, found: Findings, view: ReportMap, number: int, spreads: Mapping[str, Spread]
 ) -> tuple[str, str]:
-    """A picture's section, before and after the explorer."""
-    picture = found.picture
-    height, width = picture.fitted.pixels.shape
-    told = [f"{width}x{height} pixels as the model sees it", *picture.origin, *picture.fitted.notes]
-    if picture.fitted.notes:
-        told.append(f"how pictures come to the model's size: {FIT_MODES[picture.fit].lower()}")
-    before = f"""<section class="picture" id="picture-{number + 1}">
-<h2>{_text(picture.title)}</h2>
+    """An image's section, before and after the explorer."""
+    image = found.image
+    height, width = image.fitted.pixels.shape
+    told = [f"{width}x{height} pixels as the model sees it", *image.origin, *image.fitted.notes]
+    if image.fitted.notes:
+        told.append(f"how images come to the model's size: {FIT_MODES[image.fit].lower()}")
+    before = f"""<section class="image" id="image-{number + 1}">
+<h2>{_text(image.title)}</h2>
 <p class="about">{"; ".join(_text(fact, 400).rstrip(".") for fact in told)}.</p>
 {notes_html(found.notes)}
 <h3>Image, reconstruction, error</h3>
@@ -173,7 +173,7 @@ def _picture(
 
 
 def _reconstruction(loaded: Loaded, found: Findings) -> str:
-    image, recon = found.picture.fitted.pixels, found.recon
+    image, recon = found.image.fitted.pixels, found.recon
     error = recon - image
     limit = max(float(np.abs(error).max()), 0.05)
     coloured = np.round(255 * render.ERROR_MAP((error / limit + 1) / 2)[..., :3]).astype(np.uint8)
@@ -215,17 +215,17 @@ def _metrics(loaded: Loaded, found: Findings) -> str:
             place = f"better than {100 - worse:.0f} % (median {pattern.format(percentiles[metric][50])})"
         rows.append([label, pattern.format(value) if np.isfinite(value) else "-", place, meaning])
     images = f"the {count} test images" if isinstance(count, int) and percentiles else "the checkpoint's test images"
-    return _table(["Measure", "This picture", f"Among {images}", "What it is"], rows)
+    return _table(["Measure", "This image", f"Among {images}", "What it is"], rows)
 
 
 def _explorer(
-    loaded: Loaded, found: Findings, attention: Attention, view: ReportView, element_id: str, budget: int
+    loaded: Loaded, found: Findings, attention: Attention, view: ReportMap, element_id: str, budget: int
 ) -> str:
     config = loaded.model.config
     notes = ([] if loaded.card.is_trained else [UNTRAINED]) + _of_the_maps(view)
     made, missing = explorable(
         loaded.model,
-        found.picture,
+        found.image,
         view,
         attention.query,
         attention.tops,
@@ -242,14 +242,14 @@ def _explorer(
             f"greyed in the lists. {listed}</p>"
         )
     return (
-        "<h3>Explore</h3>\n<p>Move the pointer over the picture: the colours show where the patch under it places "
-        "weight. Click to pin a patch. Keys are listed below the picture.</p>\n"
+        "<h3>Explore</h3>\n<p>Move the pointer over the image: the colours show where the patch under it places "
+        "weight. Click to pin a patch. Keys are listed below the image.</p>\n"
         f'<noscript><p>The explorer needs JavaScript; the figures below do not.</p></noscript>\n<div class="explorer">'
         f"{standalone.fragment(made, element_id).html}</div>\n{said}\n"
     )
 
 
-def _of_the_maps(view: ReportView) -> list[Note]:
+def _of_the_maps(view: ReportMap) -> list[Note]:
     """What holds for each map of the explorer, not only for the one that it opens with."""
     notes = []
     if view.choice.weighting == "values":
@@ -271,7 +271,7 @@ def _listed(names: Sequence[str]) -> str:
     return "; ".join(f"{where}: {', '.join(heads)}" for where, heads in groups.items())
 
 
-def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: ReportView) -> str:
+def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: ReportMap) -> str:
     config, choice = loaded.model.config, view.choice
     untrained = not loaded.card.is_trained
     title = choice.title(config)
@@ -286,11 +286,11 @@ def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: Re
         f"{config.head_dim}; {low:.2g} to {high:.3g} x uniform, colours to {attention.top:.3g} ({RANGES[view.range]}); "
         f"{differs(error)}; drawn patch by patch, not smoothed"
     )
-    short = f"{_plain(found.picture.title)} · {_plain(loaded.card.name)} · {title} · colours to {attention.top:.3g}"
+    short = f"{_plain(found.image.title)} · {_plain(loaded.card.name)} · {title} · colours to {attention.top:.3g}"
     direction = DIRECTIONS[view.direction]
     weights = attention.weights[:, attention.query] if view.direction == "to" else attention.weights[attention.query]
     on_image = figures.patch_figure(
-        found.picture.fitted.pixels,
+        found.image.fitted.pixels,
         weights,
         attention.grid,
         config.tile_size[0],
@@ -304,7 +304,7 @@ def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: Re
     heatmap = figures.attention_figure(
         attention.weights, attention.grid, short, attention.top, "png", untrained, quantity
     )
-    drawn = _figure(on_image, f"The picture with the weights of patch {attention.query} over it: {title}", direction)
+    drawn = _figure(on_image, f"The image with the weights of patch {attention.query} over it: {title}", direction)
     drawn += _figure(
         heatmap, f"Attention map, rows query, columns key: {title}", "Rows: query, columns: key; dark = high", 640
     )
@@ -312,14 +312,14 @@ def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: Re
     return f'<h3>{title}</h3>\n{drawn}<p class="status">{status}.</p>\n{mind}'
 
 
-def _overview(loaded: Loaded, found: Findings, attention: Attention, view: ReportView) -> str:
+def _overview(loaded: Loaded, found: Findings, attention: Attention, view: ReportMap) -> str:
     drawn, top = "", attention.tops["shared"]
     values = ", weighted by value norms" if view.choice.weighting == "values" else ""
     for part, cells in attention.heads.items():
         caption = f"{part.capitalize()}, every layer and head{values}"
         png = overview_figure(
             cells,
-            f"{_plain(found.picture.title)} · {_plain(loaded.card.name)} · {caption} · N {len(attention.weights)} · "
+            f"{_plain(found.image.title)} · {_plain(loaded.card.name)} · {caption} · N {len(attention.weights)} · "
             f"colours to {top:.3g} x uniform",
             top,
             "png",
@@ -342,7 +342,7 @@ def _measures(loaded: Loaded, found: Findings, attention: Attention, spreads: Ma
         svg = measures_figure(
             own,
             attention.uniform,
-            f"{_plain(found.picture.title)} · {_plain(loaded.card.name)} · {part.capitalize()}",
+            f"{_plain(found.image.title)} · {_plain(loaded.card.name)} · {part.capitalize()}",
             "svg",
             not loaded.card.is_trained,
             spread,
@@ -381,7 +381,7 @@ def _about_model(loaded: Loaded, checkpoint_file: str) -> list[tuple[str, str]]:
     return rows
 
 
-def _about_view(loaded: Loaded, view: ReportView) -> list[tuple[str, str]]:
+def _about_view(loaded: Loaded, view: ReportMap) -> list[tuple[str, str]]:
     choice = view.choice
     return [
         ("Map shown first", choice.title(loaded.model.config)),
@@ -442,9 +442,9 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> str:
 
 def _figure(data: bytes, alt: str, caption: str, width: int = 880, kind: str = "png") -> str:
     source = _png(tables.smaller_png(data)) if kind == "png" else _uri(data, kind)
-    picture = f'<img src="{source}" alt="{_text(alt, 300)}">'
+    image = f'<img src="{source}" alt="{_text(alt, 300)}">'
     said = f"<figcaption>{_text(caption, 300)}</figcaption>"
-    return f'<figure class="paper" style="max-width: {width}px">{picture}{said}</figure>\n'
+    return f'<figure class="paper" style="max-width: {width}px">{image}{said}</figure>\n'
 
 
 def _style() -> str:

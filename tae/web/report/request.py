@@ -1,27 +1,20 @@
-"""What a report is asked for: pictures, and the map and patch to show of each."""
+"""A report is asked for by its images, and the map and patch to show of each."""
 
 from dataclasses import dataclass, field
 
 from tae.analysis.maps import MapChoice
 from tae.data.fit import Fitted
-from tae.web.explorer.payload import Direction, Range
-
-RANGES: dict[Range, str] = {
-    "shared": "shared, to 99.5 % of weights",
-    "full": "shared, to the largest weight",
-    "own": "this map only",
-}
-DIRECTIONS: dict[Direction, str] = {"from": "Where this patch places weight", "to": "Who places weight on it"}
+from tae.web.explorer.payload import DIRECTIONS, RANGES, Direction, Range
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportPicture:
-    """One picture as the model sees it, and how that came about.
+class ReportImage:
+    """One image as the model sees it, and how that came about.
 
     Attributes:
         title: A file's name or a sample's title; may be a stranger's text.
         fitted: From `tae.data.fit.fit_image`.
-        origin: Phrases about where it comes from and what was done on reading: notes of a `Picture`, of a `Sample`.
+        origin: Phrases about where it comes from and what was done on reading: notes of what was read.
         fit: How it came to the model's size, one of `tae.data.fit.FIT_MODES`.
     """
 
@@ -32,12 +25,12 @@ class ReportPicture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportView:
+class ReportMap:
     """Which map and patch are shown first, and as figures.
 
     Attributes:
         choice: The map.
-        query: Token number; None, or one that a picture does not have: the patch of the foreground that has the
+        query: Token number; None, or one that an image does not have: the patch of the foreground that has the
             strongest weight.
         direction: Where the patch places weight ("from"), or who places weight on it ("to").
         range: Where the colours end: "shared", "full" or "own", as in `tae.web.explorer.payload`.
