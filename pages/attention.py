@@ -2,13 +2,11 @@
 
 import streamlit as st
 
-from tae import plots, ui
 from tae.analysis.facts import is_wide
-from tae.data.fit import Fitted
+from tae import plots, ui
 from tae.model.config import PARTS
-from tae.ui import causal
 from tae.ui.attention.cause import against_cause
-from tae.ui.attention.controls import settings
+from tae.ui.attention.controls import STYLE, settings
 from tae.ui.attention.explore import Shown, badges, explorer_panel, has_maps, pinned
 from tae.ui.attention.exports import exports, how_to_read
 from tae.ui.attention.heatmap import heatmap
@@ -24,7 +22,7 @@ SECTIONS = {
 
 
 def main() -> None:
-    active, chosen = ui.setup("Attention")
+    active, chosen = ui.setup("Attention", STYLE)
     st.title("Attention")
     ui.prose(
         "Each [[patch]] of the picture gathers information from the others. **Move the pointer over the picture** to see "
@@ -32,33 +30,33 @@ def main() -> None:
         "weight ([[x uniform]]); click to pin it. Each [[layer]] does so in several [[heads]]; [[rollout]] chains the layers. "
         "Weight is not importance: it says what was read, not what it was good for."
     )
-    fitted = ui.fit_or_stop(active, chosen)
-    if has_maps(active, fitted):
-        explore(active, chosen, fitted)
+    scene = ui.scene_or_stop(active, chosen)
+    if has_maps(scene):
+        explore(scene)
     else:
         ui.write_link()
 
 
 @st.fragment
-def explore(active: ui.Active, chosen: ui.Chosen, fitted: Fitted) -> None:
-    if active.is_trained:
-        causal.verdicts(active, [ui.checked("part", PARTS)])
+def explore(scene: ui.Scene) -> None:
+    if scene.active.is_trained:
+        ui.verdicts(scene.active, [ui.checked("part", PARTS)])
     with st.container(key="attention_panels"):
-        left, right = (st.container(), st.container()) if is_wide(fitted.pixels.shape) else st.columns(2)
+        left, right = st.columns(2) if not scene.is_wide else (st.container(), st.container())
     with left:
-        shown = explorer_panel(active, chosen, fitted)
-        badges(active, shown)
+        shown = explorer_panel(scene)
+        badges(scene.active, shown)
         pinned(shown)
     with right:
-        look_closer(active, chosen, fitted, shown)
+        look_closer(scene, shown)
     settings(shown.choice)
     with st.container(key="expert_exports"):
-        exports(active, chosen, fitted, shown)
+        exports(scene, shown)
         how_to_read()
     ui.write_link()
 
 
-def look_closer(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Shown) -> None:
+def look_closer(scene: ui.Scene, shown: Shown) -> None:
     whole = plots.Region.whole(len(shown.weights))
     region = plots.Region.from_text(st.session_state.region, len(shown.weights))
     st.session_state.region = "" if region == whole else region.to_text()
@@ -70,13 +68,13 @@ def look_closer(active: ui.Active, chosen: ui.Chosen, fitted: Fitted, shown: Sho
         label_visibility="collapsed",
     )
     if section == "overview":
-        overview(active, fitted, shown)
+        overview(scene, shown)
     elif section == "heatmap":
-        heatmap(active, fitted, shown, region)
+        heatmap(scene, shown, region)
     elif section == "numbers":
-        in_numbers(active, fitted, shown)
+        in_numbers(scene, shown)
     else:
-        against_cause(active, chosen, fitted, shown)
+        against_cause(scene, shown)
 
 
 main()

@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from tae import ui
 from tae.analysis import facts
-from tae.ui.causal.controls import scene_of
+from tae import ui
+from tae.ui.causal.controls import STYLE, pair_of
 from tae.ui.causal.effect import against_effect
 from tae.ui.causal.headline import Top, top_line
 from tae.ui.causal.knockout import knock_out
-from tae.ui.causal.measure import Scene
+from tae.ui.causal.measure import PairScene
 from tae.ui.causal.necessity import is_it_needed
 from tae.ui.causal.ranking import ranking
 from tae.ui.causal.region import ask_a_region
@@ -23,18 +23,18 @@ SECTIONS = {
 
 
 def main() -> None:
-    active, chosen = ui.setup("Does it matter?")
+    active, chosen = ui.setup("Does it matter?", STYLE)
     st.title("Does it matter?")
     ui.prose(
         "Maps say where [[weight|attention weight]] was placed, not what it was good for. Here parts of the model are taken "
         "away, without training it again, and the [[reconstruction]] shows what is lost."
     )
-    fitted = ui.fit_or_stop(active, chosen)
-    if active.config.grid_for(fitted.pixels.shape[1]) == (1, 1):
+    scene = ui.scene_or_stop(active, chosen)
+    if scene.num_tokens == 1:
         one_token_notice()
     else:
-        scene = scene_of(active, chosen, fitted)
-        section(scene, top_line(scene))
+        pair = pair_of(scene)
+        section(pair, top_line(pair))
     ui.write_link()
 
 
@@ -46,7 +46,7 @@ def one_token_notice() -> None:
     st.page_link("app.py", label="Go to Reconstruct", icon=":material/compare:", query_params=ui.link())
 
 
-def section(scene: Scene, top: Top) -> None:
+def section(scene: PairScene, top: Top) -> None:
     name = ui.choose(
         "causal",
         st.segmented_control,

@@ -3,13 +3,13 @@
 import streamlit as st
 
 from tae import ui
-from tae.ui import causal
+from tae.ui.attention.controls import STYLE
 from tae.ui.compare.beside import side_by_side
 from tae.ui.compare.halves import half_a, half_b, shortcuts
 
 
 def main() -> None:
-    active, chosen = ui.setup("Compare")
+    active, chosen = ui.setup("Compare", STYLE)
     st.title("Compare")
     ui.prose(
         "Two [[attention maps]] **under one pointer and in one colour range**: [[layers]], [[heads]], pictures, checkpoints, a "
@@ -25,7 +25,7 @@ def main() -> None:
     if a is not None and b is not None:
         for active in {half.active.loaded.digest: half.active for half in (a, b) if half.active.is_trained}.values():
             shown = [half.choice.part for half in (a, b) if half.active.loaded.digest == active.loaded.digest]
-            causal.verdicts(active, list(dict.fromkeys(shown)))
+            ui.verdicts(active, list(dict.fromkeys(shown)))
         side_by_side(a, b)
     ui.write_link()
 

@@ -8,7 +8,7 @@ from tae.store.names import escape_markdown
 from tae.ui.latent.between import between
 from tae.ui.latent.directions import directions
 from tae.ui.latent.map import map_section
-from tae.ui.latent.measure import Scene, find_tests, layout
+from tae.ui.latent.measure import SpaceScene, find_tests, layout
 from tae.ui.latent.spectrum import spectrum
 
 SECTIONS = {
@@ -17,16 +17,17 @@ SECTIONS = {
     "directions": "Directions",
     "spectrum": "How many dimensions",
 }
+STYLE = ".st-key-latent_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
 
 
 def main() -> None:
-    active, chosen = ui.setup("Latent space")
+    active, chosen = ui.setup("Latent space", STYLE)
     st.title("Latent space")
     ui.prose(
         f"The [[encoder]] squeezes each picture into {active.config.latent_dim} numbers, its [[latent]]: a point in a space of "
         "as many dimensions. What lies near what there, and what does the [[decoder]] draw from points that no picture has?"
     )
-    fitted = ui.fit_or_stop(active, chosen)
+    scene = ui.scene_or_stop(active, chosen)
     tests = find_tests(active)
     if tests is not None:
         try:
@@ -37,11 +38,11 @@ def main() -> None:
                 icon=":material/error:",
             )
         else:
-            section(Scene(active, chosen, fitted, tests))
+            section(SpaceScene(active, chosen, scene.fitted, tests))
     ui.write_link()
 
 
-def section(scene: Scene) -> None:
+def section(scene: SpaceScene) -> None:
     card = scene.active.loaded.card
     if scene.active.is_trained and card.data != DemoSource.data:
         st.info(

@@ -11,16 +11,18 @@ from tae.ui.layers.fitted import find_lens, provenance
 from tae.ui.layers.strips import WAYS, by_depth, strip, warn
 from tae.ui.layers.training import over_training
 
+STYLE = ".st-key-layers_columns [data-testid='stColumn'] {min-width: min(22rem, 100%)}"
+
 
 def main() -> None:
-    active, chosen = ui.setup("Layers")
+    active, chosen = ui.setup("Layers", STYLE)
     st.title("Layers")
     ui.prose(
         "Where in the network does the picture form? Through a [[lens]], the [[state]] after each [[layer]] is drawn as an "
         "image: of the [[encoder]] by the whole [[decoder]], of the decoder by its last step. **Raw** takes the state as it is; "
         "**tuned** first carries it to where the last layer would have it, by the best linear map."
     )
-    fitted = ui.fit_or_stop(active, chosen)
+    scene = ui.scene_or_stop(active, chosen)
     found = find_lens(active)
     way = "raw"
     if found is not None:
@@ -32,7 +34,9 @@ def main() -> None:
             label_visibility="collapsed",
         )
     ways = ("raw",) if found is None else tuple(WAYS)
-    seen = {(part, one): measure.seen(active, fitted, part, found, one == "tuned") for part in PARTS for one in ways}
+    seen = {
+        (part, one): measure.seen(active, scene.fitted, part, found, one == "tuned") for part in PARTS for one in ways
+    }
     warn([seen[part, way] for part in PARTS], way)
     for part in PARTS:
         strip(active, seen[part, way], found, way)
@@ -43,9 +47,9 @@ def main() -> None:
     for part, place in zip(PARTS, places, strict=True):
         with place:
             by_depth(seen[part, "raw"], seen.get((part, "tuned")), found)
-    over_training(active, chosen, fitted)
+    over_training(scene)
     with st.container(key="expert_exports"):
-        exports(active, chosen, fitted, seen, found, way)
+        exports(scene, seen, found, way)
         how_to_read()
     ui.write_link()
 

@@ -12,13 +12,15 @@ from tae.ui.sequences.clips import Clip
 from tae.ui.sequences.controls import choose_clip, choose_forecast, drop_zone
 from tae.ui.sequences.exports import take_along
 from tae.ui.sequences.lstm import choose_lstm
-from tae.ui.sequences.measure import Scene
+from tae.ui.sequences.measure import SequenceScene
 from tae.ui.sequences.play import play
 from tae.ui.sequences.verdict import caveats, verdict
 
+STYLE = ".st-key-sequences_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
+
 
 def main() -> None:
-    active = ui.setup_without_picture("Sequences")
+    active = ui.setup_without_picture("Sequences", STYLE)
     st.title("Sequences")
     ui.prose(
         "Each frame is squeezed into its [[latent]]; an LSTM, a network with a memory, reads these one after the other and says "
@@ -51,7 +53,7 @@ def show(active: ui.Active, clip: Clip, film: Film, frames_seen: int | None) -> 
         return
     if embedded is None or forecast is None:
         return
-    scene = Scene(active, lstm, clip, film, embedded, frames_seen)
+    scene = SequenceScene(active, lstm, clip, film, embedded, frames_seen)
     caveats(scene)
     verdict(scene, forecast)
     play(scene, forecast)

@@ -26,15 +26,18 @@ from tae.ui.session.models import (
 )
 from tae.ui.session.pictures import Chosen, add_pictures, offered, remove_pictures, sample, uploaded
 from tae.ui.session.results import Result, fit, forward_seconds, reconstruct, training_pace
+from tae.ui.session.scene import Scene
+from tae.ui.session.verdicts import verdicts
 from tae.ui.session.view import DEFAULTS, checked, choose, link, write_link
 from tae.ui.shell.guide import in_demo, prose
-from tae.ui.shell.sidebar import fit_or_stop, panels, setup, setup_without_model, setup_without_picture
+from tae.ui.shell.sidebar import panels, scene_or_stop, setup, setup_without_model, setup_without_picture
 
 __all__ = [
     "Active",
     "Chosen",
     "DEFAULTS",
     "Result",
+    "Scene",
     "add_model",
     "add_pictures",
     "add_untrained",
@@ -43,7 +46,7 @@ __all__ = [
     "checkpoints_folder",
     "choose",
     "fit",
-    "fit_or_stop",
+    "scene_or_stop",
     "forward_seconds",
     "in_demo",
     "link",
@@ -61,5 +64,6 @@ __all__ = [
     "training_pace",
     "twin",
     "uploaded",
+    "verdicts",
     "write_link",
 ]

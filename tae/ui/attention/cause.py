@@ -3,18 +3,16 @@
 import streamlit as st
 
 from tae.data.encode import encode_png
-from tae.data.fit import Fitted
 from tae.store.names import escape_markdown
 from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
-from tae.ui.session.models import Active
-from tae.ui.session.pictures import Chosen
 from tae.ui.session.results import reconstruct
+from tae.ui.session.scene import Scene
 from tae.ui.session.view import link
 from tae.ui.shell.sidebar import panels
 
 
-def against_cause(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> None:
+def against_cause(scene: Scene, shown: Shown) -> None:
     """The reconstruction with this view's attention taken away: weight placed is one thing, its effect another."""
     part, layers = shown.choice.part, shown.layers
     where = f"every layer of the {part}" if layers is None else f"layer {layers[0]} of the {part}, all its heads,"
@@ -22,12 +20,12 @@ def against_cause(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) 
         f"The attention of **{where}** is taken away, to see what the picture loses. If nothing is lost, the maps above are "
         "decoration."
     )
-    own = reconstruct(active, chosen)
-    others = measure.without_attention(active, chosen, fitted, part, layers)
+    own = reconstruct(scene.active, scene.chosen)
+    others = measure.without_attention(scene, part, layers)
     cells = [("Its own attention", own.recon, own.quality.psnr, None)]
     cells += [(name, one.recon, one.quality.psnr, one.quality.psnr - own.quality.psnr) for name, one in others.items()]
     with st.container(key="attention_small"):
-        places = panels(fitted.pixels, len(cells))
+        places = panels(scene.fitted.pixels, len(cells))
     for place, (name, recon, psnr, change) in zip(places, cells, strict=True):
         with place:
             st.image(encode_png(recon), width="stretch", alt=f"Reconstruction with: {name}")

@@ -9,12 +9,11 @@ from tae import plots
 from tae.analysis import facts
 from tae.analysis.attention import is_practically_uniform, sinks
 from tae.analysis.maps import MapChoice
-from tae.data.fit import Fitted
 from tae.model.config import PARTS
 from tae.ui.attention import explorer, measure
 from tae.ui.attention.controls import DISCARDS, WEIGHTINGS
 from tae.ui.session.models import Active
-from tae.ui.session.pictures import Chosen
+from tae.ui.session.scene import Scene
 from tae.ui.session.view import checked, link
 from tae.web.explorer.payload import RANGES, Note, View
 from tae.web.report.findings import differs, query_of
@@ -53,13 +52,13 @@ class Shown:
         return [int(self.choice.layer)] if self.choice.layer.isdecimal() else None
 
 
-def has_maps(active: Active, fitted: Fitted) -> bool:
+def has_maps(scene: Scene) -> bool:
     """Whether there are maps to show; says why where there are none."""
-    rows, columns = active.config.grid_for(fitted.pixels.shape[1])
+    rows, columns = scene.grid
     if (rows, columns) == (1, 1):
         one_token_notice()
         return False
-    needed = (max(map(active.config.num_layers, PARTS)) + 1) * (rows * columns) ** 2 * 4
+    needed = (max(map(scene.config.num_layers, PARTS)) + 1) * (rows * columns) ** 2 * 4
     if needed > measure.MAX_MAP_BYTES:
         st.error(
             f"The maps of this picture, {rows * columns} patches, would take {needed / 1e9:.2g} GB; at most "
@@ -78,33 +77,34 @@ def one_token_notice() -> None:
     st.page_link("app.py", label="Go to Reconstruct", icon=":material/compare:", query_params=link())
 
 
-def explorer_panel(active: Active, chosen: Chosen, fitted: Fitted) -> Shown:
-    grid = active.config.grid_for(fitted.pixels.shape[1])
-    notes = [] if active.is_trained else [Note(facts.UNTRAINED, "error")]
-    head_dim = active.config.head_dim
+def explorer_panel(scene: Scene) -> Shown:
+    grid = scene.grid
+    notes = [] if scene.active.is_trained else [Note("UNTRAINED MODEL: random weights", "error")]
+    head_dim = scene.config.head_dim
     weighting, discard = checked("weighting", list(WEIGHTINGS)), float(checked("discard", DISCARDS))
     told = f"head_dim {head_dim}" + (" · weighted by value norms" if weighting == "values" else "")
     status = {part: told for part in PARTS}
-    average = measure.one_map(active, fitted, MapChoice()).weights
-    foreground = measure.foreground(active, fitted)
+    average = measure.one_map(scene, MapChoice()).weights
+    foreground = measure.foreground(scene)
     query = query_of(ReportMap(), average, foreground)
-    view = explorer.explore(active, fitted, chosen.title, query, notes, status)
+    view = explorer.explore(scene, query, notes, status)
     choice = MapChoice.named(view.name, weighting, discard)
-    one = measure.one_map(active, fitted, choice)
+    one = measure.one_map(scene, choice)
     num_tokens = len(one.weights)
     tops = {
-        **measure.range_tops(active, fitted, choice.weighting),
-        "own": max(facts.UNIFORM_LIMIT, float(one.weights.max()) * num_tokens),
+        **measure.range_tops(scene, choice.weighting),
+        "own": max(1.5, float(one.weights.max()) * num_tokens),
     }
     zmax = tops[view.range]
-    errors = measure.recomputation_errors(active, fitted, choice.part)
+    errors = measure.recomputation_errors(scene, choice.part)
     error = errors[int(choice.layer)] if choice.layer.isdecimal() else max(errors)
-    title = choice.title(active.config)
+    title = choice.title(scene.config)
     row, column = divmod(view.query, grid[1])
     low, high = float(one.weights.min()) * num_tokens, float(one.weights.max()) * num_tokens
     hidden = f"{one.hidden_mass:.1%} of all weight hidden · " if choice.discard else ""
-    text = facts.marked(
-        f"{title} · query patch {view.query} (row {row}, column "
+    untrained = "" if scene.active.is_trained else "UNTRAINED MODEL · "
+    text = (
+        f"{untrained}{title} · query patch {view.query} (row {row}, column "
         f"{column}) · N {num_tokens} · head_dim {head_dim} · {low:.2g} to {high:.3g} x uniform, colours to {zmax:.3g} "
         f"({RANGES[view.range]}) · {hidden}{differs(error)} · "
         "drawn patch by patch, not smoothed",

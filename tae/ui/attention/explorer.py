@@ -13,10 +13,10 @@ import streamlit as st
 from streamlit.components.v2 import component
 
 from tae.analysis.maps import all_choices
-from tae.data.fit import Fitted
 from tae.model.config import PARTS
 from tae.ui.attention import measure
 from tae.ui.session.models import Active
+from tae.ui.session.scene import Scene
 from tae.web.component import read_script, read_style
 from tae.web.explorer.payload import Note, Side, View, for_streamlit, maps_to_send, payload, read_view
 
@@ -28,20 +28,11 @@ def map_names(active: Active, weighting: str) -> tuple[str, ...]:
     return tuple(choice.name for part in PARTS for choice in all_choices(active.config, part, weighting))
 
 
-def explore(
-    active: Active,
-    fitted: Fitted,
-    title: str,
-    default_query: int,
-    notes: Sequence[Note],
-    status: Mapping[str, str],
-) -> View:
-    """Draw the explorer of one picture; the link's fields follow what a person does in it.
+def explore(scene: Scene, default_query: int, notes: Sequence[Note], status: Mapping[str, str]) -> View:
+    """Draw the explorer of one image; the link's fields follow what a person does in it.
 
     Args:
-        active: The model.
-        fitted: The picture.
-        title: A stranger's text.
+        scene: Model and image.
         default_query: Patch to open with, where the link names none.
         notes: Stand above the picture.
         status: As for `tae.web.explorer.payload.payload`.
@@ -51,17 +42,16 @@ def explore(
     """
     key = "explorer"
     weighting, discard = st.session_state.weighting, float(st.session_state.discard)
-    grid = active.config.grid_for(fitted.pixels.shape[1])
-    names = map_names(active, weighting)
-    sent = _settle(key, names, grid[0] * grid[1], default_query)
+    names = map_names(scene.active, weighting)
+    sent = _settle(key, names, scene.num_tokens, default_query)
     state = st.session_state.get(key)
-    digest = measure.side_digest(active, fitted, weighting, discard)
+    digest = measure.side_digest(scene, weighting, discard)
     wanted = state.get("wanted") if isinstance(state, Mapping) else None
-    given = tuple(maps_to_send(wanted, sent, names, digest, grid))
-    one = measure.explorer_side(active, fitted, title, given, names, weighting, discard)
-    tops = measure.range_tops(active, fitted, weighting)
+    given = tuple(maps_to_send(wanted, sent, names, digest, scene.grid))
+    one = measure.explorer_side(scene, scene.chosen.title, given, names, weighting, discard)
+    tops = measure.range_tops(scene, weighting)
     data = payload([one], sent, tops, notes, status, on_demand=True, memory=key)
-    return _take_over(key, _draw(key, data), sent, names, grid[0] * grid[1])
+    return _take_over(key, _draw(key, data), sent, names, scene.num_tokens)
 
 
 def compare(sides: tuple[Side, Side], default_query: int, tops: Mapping[str, float], notes: Sequence[Note]) -> View:

@@ -4,7 +4,6 @@ import numpy as np
 import streamlit as st
 
 from tae.analysis import facts
-from tae.data.fit import Fitted
 from tae.plots.export import figures, render, tables
 from tae.plots.export.heads import measures_figure, overview_figure
 from tae.store.names import safe_name
@@ -12,24 +11,25 @@ from tae.ui.attention import measure
 from tae.ui.attention.controls import WEIGHTINGS
 from tae.ui.attention.explore import Shown
 from tae.ui.attention.numbers import rows_of
-from tae.ui.session.models import Active
-from tae.ui.session.pictures import Chosen
+from tae.ui.session.scene import Scene
 from tae.ui.widgets.downloads import download
 from tae.web.explorer.payload import DIRECTIONS
 
 
-def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> None:
-    untrained = not active.is_trained
+def exports(scene: Scene, shown: Shown) -> None:
+    untrained = not scene.active.is_trained
     choice, view, grid = shown.choice, shown.view, shown.grid
-    stem = f"{facts.file_stem(chosen.title, active.is_trained)}_{choice.part}"
+    stem = f"{'UNTRAINED_' * untrained}{safe_name(scene.chosen.title)}_{choice.part}"
     how = "_value_norms" * (choice.weighting == "values") + f"_discard_{choice.discard:g}" * bool(choice.discard)
     one = f"{stem}_{choice.layer}_{choice.head}{how}"
-    caption = f"{chosen.title} · {active.title} · {shown.status}"
-    top = measure.range_tops(active, fitted, "weights")["shared"]
-    about = facts.marked(f"{chosen.title} · {active.title} · {choice.part.capitalize()}", active.is_trained)
+    caption = f"{scene.chosen.title} · {scene.active.title} · {shown.status}"
+    top = measure.range_tops(scene, "weights")["shared"]
+    about = (
+        f"{scene.chosen.title} · {scene.active.title} · {'UNTRAINED MODEL · ' * untrained}{choice.part.capitalize()}"
+    )
     plain = WEIGHTINGS["weights"].lower()  # of what is not weighted by value norms, whatever is on display
     maps_caption = (
-        f"{about}, all layers and their average, mean of {active.config.num_heads} heads · {plain} · N {len(shown.weights)} · "
+        f"{about}, all layers and their average, mean of {scene.config.num_heads} heads · {plain} · N {len(shown.weights)} · "
         f"colours to {top:.3g} x uniform"
     )
 
@@ -37,16 +37,16 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
         return figures.attention_figure(shown.weights, grid, caption, shown.zmax, fmt, untrained, shown.quantity)
 
     def all_layers(fmt: render.Format) -> bytes:
-        maps = measure.attention_maps(active, fitted, choice.part)
+        maps = measure.attention_maps(scene, choice.part)
         return figures.layer_grid_figure(maps, grid, maps_caption, top, fmt, untrained)
 
     def on_image(fmt: render.Format) -> bytes:
         weights = shown.weights[:, view.query] if view.direction == "to" else shown.weights[view.query]
         return figures.patch_figure(
-            fitted.pixels,
+            scene.fitted.pixels,
             weights,
             grid,
-            active.config.tile_size[0],
+            scene.config.tile_size[0],
             view.query,
             f"{DIRECTIONS[view.direction]} · {caption}",
             shown.zmax,
@@ -56,23 +56,23 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
         )
 
     def all_heads(fmt: render.Format) -> bytes:
-        top = measure.range_tops(active, fitted, choice.weighting)["shared"]
+        top = measure.range_tops(scene, choice.weighting)["shared"]
         merged = -(-len(shown.weights) // measure.THUMBNAIL)
         caption = f"{about}, every head · {WEIGHTINGS[choice.weighting].lower()} · colours to {top:.3g} x uniform"
-        cells = measure.thumbnails(active, fitted, choice.part, choice.weighting)
+        cells = measure.thumbnails(scene, choice.part, choice.weighting)
         return overview_figure(cells, caption, top, fmt, untrained, merged)
 
     def statistics() -> dict[str, np.ndarray]:
-        return measure.head_statistics(active, fitted, choice.part)
+        return measure.head_statistics(scene, choice.part)
 
     def measures(fmt: render.Format) -> bytes:
-        uniform = measure.uniform_statistics(active.config, fitted)
+        uniform = measure.uniform_statistics(scene)
         return measures_figure(statistics(), uniform, f"{about}, heads in numbers · {plain}", fmt, untrained)
 
     provenance = {
-        "Image": chosen.title,
-        "Checkpoint": active.title,
-        "Trained": active.is_trained,
+        "Image": scene.chosen.title,
+        "Checkpoint": scene.active.title,
+        "Trained": scene.active.is_trained,
         "Part": choice.part,
     }
     drawings = {
@@ -85,7 +85,7 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
     with st.popover("Take it with you", icon=":material/download:"):
         download(
             "Report (HTML)",
-            measure.report_maker(active, chosen, fitted, choice, view),
+            measure.report_maker(scene, choice, view),
             f"{stem}_report.html",
             icon=":material/description:",
             type="primary",
@@ -105,7 +105,7 @@ def exports(active: Active, chosen: Chosen, fitted: Fitted, shown: Shown) -> Non
         with st.container(horizontal=True):
             download(
                 "All maps (NPZ)",
-                lambda: tables.maps_npz(measure.attention_maps(active, fitted, choice.part), caption=maps_caption),
+                lambda: tables.maps_npz(measure.attention_maps(scene, choice.part), caption=maps_caption),
                 f"{stem}_maps.npz",
             )
             download(

@@ -4,19 +4,18 @@ import streamlit as st
 
 from tae import plots
 from tae.analysis.maps import MapChoice
-from tae.data.fit import Fitted
 from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
-from tae.ui.session.models import Active
+from tae.ui.session.scene import Scene
 
 
-def heatmap(active: Active, fitted: Fitted, shown: Shown, region: plots.Region) -> None:
+def heatmap(scene: Scene, shown: Shown, region: plots.Region) -> None:
     state = st.session_state
     st.markdown(f"**{shown.title}**")
     spread = None
     if shown.choice.head == "mean" and shown.layers is not None and shown.choice.weighting == "weights":
         name = f"{shown.choice.part}/{shown.choice.layer}/spread"
-        spread = measure.one_map(active, fitted, MapChoice.from_name(name)).weights
+        spread = measure.one_map(scene, MapChoice.from_name(name)).weights
     event = st.plotly_chart(
         plots.plot_attention_map(shown.weights, shown.grid, shown.zmax, shown.quantity, spread, region),
         key=f"attention_map_{state.get('attention_boxes', 0)}",
@@ -37,15 +36,15 @@ def heatmap(active: Active, fitted: Fitted, shown: Shown, region: plots.Region) 
         else f"Each cell is the strongest of {region.cell_side} x {region.cell_side} pairs. Draw a box to look at a part "
         "in exact values."
     )
-    all_layers(active, fitted, shown)
+    all_layers(scene, shown)
 
 
-def all_layers(active: Active, fitted: Fitted, shown: Shown) -> None:
+def all_layers(scene: Scene, shown: Shown) -> None:
     part = shown.choice.part
-    top = measure.range_tops(active, fitted, "weights")["shared"]
+    top = measure.range_tops(scene, "weights")["shared"]
     st.markdown(f"**All layers of the {part} and their average**, heads averaged")
     st.plotly_chart(
-        plots.plot_layer_grid(measure.attention_maps(active, fitted, part), shown.grid, top),
+        plots.plot_layer_grid(measure.attention_maps(scene, part), shown.grid, top),
         key="attention_grid",
         config={"displaylogo": False},
         alt=f"Attention maps of all layers of the {part} and their average, side by side",

@@ -1,7 +1,4 @@
-"""What the attention pages show of a picture and a model, computed once for all sessions and kept.
-
-Keys of the caches are digests; what begins with `_` is not part of a key.
-"""
+"""The maps and figures of the attention pages, computed once for all sessions and kept."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +12,12 @@ from tae.analysis.maps import MapChoice, colour_tops
 from tae.data.demo import DemoSource
 from tae.data.fit import Fitted, fit_image
 from tae.data.gallery import gallery
-from tae.model.config import PARTS, ModelConfig
-from tae.model.metrics import measure
-from tae.store.checkpoint import Loaded
+from tae.model.config import PARTS
+from tae.ui.session.cache import MODEL_LOCK, digest_of, kept, read_only
 from tae.ui.session.models import Active
-from tae.ui.session.pictures import Chosen, sample
-from tae.ui.session.results import MODEL_LOCK, Result, as_batch, digest_of, pass_seconds, read_only
+from tae.ui.session.pictures import sample
+from tae.ui.session.results import Result, as_batch, pass_seconds
+from tae.ui.session.scene import Scene
 from tae.ui.session.verdicts import study_of, verdict_of
 from tae.ui.session.work import Progress, known, measured
 from tae.web.explorer.payload import Side, View, side
@@ -52,118 +49,70 @@ class ShownMap:
     hidden_mass: float
 
 
-def one_map(active: Active, fitted: Fitted, choice: MapChoice) -> ShownMap:
+@kept(max_entries=12, show_spinner="Computing attention…")
+def one_map(scene: Scene, choice: MapChoice) -> ShownMap:
     """The map that is meant.
 
     Raises:
         ValueError: If the model has no such map.
     """
-    return _one_map(active.loaded.digest, digest_of(fitted), choice, active.loaded, fitted)
-
-
-@st.cache_resource(max_entries=12, show_spinner="Computing attention…")
-def _one_map(model_digest: str, digest: str, choice: MapChoice, _loaded: Loaded, _fitted: Fitted) -> ShownMap:
     with MODEL_LOCK:
-        computed = maps.compute(_loaded.model, as_batch(_fitted), choice)
+        computed = maps.compute(scene.model, scene.batch, choice)
     return ShownMap(read_only(computed.weights.numpy()), computed.hidden_mass)
 
 
+@kept(max_entries=24, show_spinner="Computing attention…")
 def explorer_side(
-    active: Active,
-    fitted: Fitted,
-    title: str,
-    names: tuple[str, ...],
-    every: tuple[str, ...],
-    weighting: str,
-    discard: float,
+    scene: Scene, title: str, names: tuple[str, ...], every: tuple[str, ...], weighting: str, discard: float
 ) -> Side:
-    """What the explorer gets of a picture.
+    """What the explorer gets of an image.
 
     Args:
-        active: The model.
-        fitted: The picture.
-        title: Above it.
+        scene: Model and image.
+        title: Stands above it.
         names: Maps that go now.
         every: All maps that can be asked for.
-        weighting, discard: As in `MapChoice`; the discard is for rollout only.
+        weighting: As in `MapChoice`.
+        discard: As in `MapChoice`, for rollout only.
     """
-    digest = side_digest(active, fitted, weighting, discard)
-    return _explorer_side(digest, title, names, every, weighting, discard, active.loaded, fitted)
-
-
-@st.cache_resource(max_entries=24, show_spinner="Computing attention…")
-def _explorer_side(
-    digest: str,
-    title: str,
-    names: tuple[str, ...],
-    every: tuple[str, ...],
-    weighting: str,
-    discard: float,
-    _loaded: Loaded,
-    _fitted: Fitted,
-) -> Side:
-    config = _loaded.model.config
     with MODEL_LOCK:
         computed = {
-            name: maps.compute_map(_loaded.model, as_batch(_fitted), MapChoice.named(name, weighting, discard)).numpy()
+            name: maps.compute_map(scene.model, scene.batch, MapChoice.named(name, weighting, discard)).numpy()
             for name in names
         }
-    return side(
-        title,
-        _fitted.pixels,
-        config.grid_for(_fitted.pixels.shape[1]),
-        config.tile_size[0],
-        computed,
-        every,
-        digest,
-    )
+    digest = side_digest(scene, weighting, discard)
+    return side(title, scene.fitted.pixels, scene.grid, scene.config.tile_size[0], computed, every, digest)
 
 
-def side_digest(active: Active, fitted: Fitted, weighting: str, discard: float) -> str:
+def side_digest(scene: Scene, weighting: str, discard: float) -> str:
     """What names the maps of `explorer_side` in the browser."""
-    return f"{active.loaded.digest[:16]}-{digest_of(fitted)[:16]}-{weighting}-{discard:g}"
+    return f"{scene.active.loaded.digest[:16]}-{digest_of(scene.fitted)[:16]}-{weighting}-{discard:g}"
 
 
-def foreground(active: Active, fitted: Fitted) -> np.ndarray:
+def foreground(scene: Scene) -> np.ndarray:
     """Token numbers (T,) of the patches that are not blank."""
-    return causal.foreground_tokens(as_batch(fitted), active.config).numpy()
+    return causal.foreground_tokens(scene.batch, scene.config).numpy()
 
 
-def range_tops(active: Active, fitted: Fitted, weighting: str) -> dict[str, float]:
+@kept(max_entries=64, show_spinner="Computing attention…")
+def range_tops(scene: Scene, weighting: str) -> dict[str, float]:
     """{"shared": ..., "full": ...} in x uniform."""
-    return _range_tops(active.loaded.digest, digest_of(fitted), weighting, active.loaded, fitted)
-
-
-@st.cache_data(max_entries=64, show_spinner="Computing attention…")
-def _range_tops(model_digest: str, digest: str, weighting: str, _loaded: Loaded, _fitted: Fitted) -> dict[str, float]:
     with MODEL_LOCK:
-        return colour_tops(_loaded.model, as_batch(_fitted), weighting)
+        return colour_tops(scene.model, scene.batch, weighting)
 
 
-def thumbnails(active: Active, fitted: Fitted, part: str, weighting: str) -> np.ndarray:
+@kept(max_entries=12, show_spinner="Computing all heads…")
+def thumbnails(scene: Scene, part: str, weighting: str) -> np.ndarray:
     """Every head of a part, small: (L, heads, M, M) float32 in x uniform, strongest of each block; read only."""
-    return _thumbnails(active.loaded.digest, digest_of(fitted), part, weighting, active.loaded, fitted)
-
-
-@st.cache_resource(max_entries=12, show_spinner="Computing all heads…")
-def _thumbnails(
-    model_digest: str, digest: str, part: str, weighting: str, _loaded: Loaded, _fitted: Fitted
-) -> np.ndarray:
     with MODEL_LOCK:
-        return read_only(small_heads(_loaded.model, as_batch(_fitted), part, weighting, THUMBNAIL))
+        return read_only(small_heads(scene.model, scene.batch, part, weighting, THUMBNAIL))
 
 
-def head_statistics(active: Active, fitted: Fitted, part: str) -> dict[str, np.ndarray]:
-    """{measure: (layers, heads)} of one picture."""
-    return _head_statistics(active.loaded.digest, digest_of(fitted), part, active.loaded, fitted)
-
-
-@st.cache_data(max_entries=64, show_spinner="Measuring the heads…")
-def _head_statistics(
-    model_digest: str, digest: str, part: str, _loaded: Loaded, _fitted: Fitted
-) -> dict[str, np.ndarray]:
+@kept(max_entries=64, show_spinner="Measuring the heads…")
+def head_statistics(scene: Scene, part: str) -> dict[str, np.ndarray]:
+    """{measure: (layers, heads)} of one image."""
     with MODEL_LOCK:
-        return heads.head_statistics(_loaded.model, as_batch(_fitted), part)
+        return heads.head_statistics(scene.model, scene.batch, part)
 
 
 def statistics_of_tests(active: Active, part: str) -> Spread | None:
@@ -181,10 +130,11 @@ def statistics_of_tests(active: Active, part: str) -> Spread | None:
     return measured(HEADS, f"{active.loaded.digest}|{part}", words, seconds, compute)
 
 
-def report_maker(active: Active, chosen: Chosen, fitted: Fitted, choice: MapChoice, view: View) -> Callable[[], bytes]:
+def report_maker(scene: Scene, choice: MapChoice, view: View) -> Callable[[], bytes]:
     """Makes the report of what is on display, once somebody asks for it; it then has no session to read from."""
+    active, chosen = scene.active, scene.chosen
     origin = (*chosen.picture.notes, *([chosen.sample.note] if chosen.sample else []))
-    picture = ReportImage(title=chosen.title, fitted=fitted, origin=origin, fit=st.session_state.fit)
+    picture = ReportImage(title=chosen.title, fitted=scene.fitted, origin=origin, fit=st.session_state.fit)
     shown = ReportMap(choice=choice, query=view.query, direction=view.direction, range=view.range)
     found: dict[str, Spread | None] = {part: known(HEADS, f"{active.loaded.digest}|{part}") for part in PARTS}
     spreads = {part: spread for part, spread in found.items() if spread is not None}
@@ -212,73 +162,38 @@ def effects_on_tests(active: Active, part: str) -> np.ndarray | None:
     return np.array([[study.median_damage(name) for name in row] for row in names])
 
 
-def uniform_statistics(config: ModelConfig, fitted: Fitted) -> dict[str, float]:
-    """{measure: what uniform attention would have on this picture}."""
-    return heads.uniform_statistics(config, as_batch(fitted))
+def uniform_statistics(scene: Scene) -> dict[str, float]:
+    """{measure: what uniform attention would have on this image}."""
+    return heads.uniform_statistics(scene.config, scene.batch)
 
 
-def attention_maps(active: Active, fitted: Fitted, part: str) -> dict[str, np.ndarray]:
+@kept(max_entries=8, show_spinner="Computing attention…")
+def attention_maps(scene: Scene, part: str) -> dict[str, np.ndarray]:
     """{"layer_0": (N, N), ..., "average": (N, N)} float32, rows = query; read only."""
-    return _attention_maps(active.loaded.digest, digest_of(fitted), part, active.loaded, fitted)
-
-
-@st.cache_resource(max_entries=8, show_spinner="Computing attention…")
-def _attention_maps(
-    model_digest: str, digest: str, part: str, _loaded: Loaded, _fitted: Fitted
-) -> dict[str, np.ndarray]:
     with MODEL_LOCK:
-        maps = _loaded.model.get_attention_maps(as_batch(_fitted), part=part)
-    return {name: read_only(attention_map[0].numpy()) for name, attention_map in maps.items()}
+        found = scene.model.get_attention_maps(scene.batch, part=part)
+    return {name: read_only(one[0].numpy()) for name, one in found.items()}
 
 
-def recomputation_errors(active: Active, fitted: Fitted, part: str) -> list[float]:
+@kept(max_entries=128)
+def recomputation_errors(scene: Scene, part: str) -> list[float]:
     """Largest difference between recomputed weights @ V and the fused output, in each layer."""
-    return _recomputation_errors(active.loaded.digest, digest_of(fitted), part, active.loaded, fitted)
-
-
-@st.cache_data(max_entries=128, show_spinner=False)
-def _recomputation_errors(model_digest: str, digest: str, part: str, _loaded: Loaded, _fitted: Fitted) -> list[float]:
     with MODEL_LOCK:
-        return attention.recomputation_errors(_loaded.model, as_batch(_fitted), part)
+        return attention.recomputation_errors(scene.model, scene.batch, part)
 
 
-def without_attention(
-    active: Active, chosen: Chosen, fitted: Fitted, part: str, layers: list[int] | None
-) -> dict[str, Result]:
-    """{what stood in for a picture's attention: the reconstruction}; layers None: all of the part."""
-    samples = gallery(active.config.input_size, active.config.max_width)
-    other = sample(*next((key, one) for key, one in samples.items() if key != chosen.key))
-    height, width = fitted.pixels.shape
-    other_fitted = fit_image(other.picture.pixels, (height, width))
-    where = None if layers is None else tuple(layers)
-    results = _without_attention(
-        active.loaded.digest,
-        digest_of(fitted),
-        digest_of(other_fitted),
-        part,
-        where,
-        active.loaded,
-        fitted,
-        other_fitted,
-    )
+def without_attention(scene: Scene, part: str, layers: list[int] | None) -> dict[str, Result]:
+    """{what stood in for an image's attention: the reconstruction}; layers None: all of the part."""
+    samples = gallery(scene.config.input_size, scene.config.max_width)
+    other = sample(*next((key, one) for key, one in samples.items() if key != scene.chosen.key))
+    fitted = fit_image(other.picture.pixels, scene.fitted.pixels.shape)
+    results = _without_attention(scene, fitted, part, None if layers is None else tuple(layers))
     return dict(zip(("Uniform weights", f"Attention of: {other.title}"), results, strict=True))
 
 
-@st.cache_data(max_entries=64, show_spinner="Reconstructing without it…")
-def _without_attention(
-    model_digest: str,
-    digest: str,
-    other_digest: str,
-    part: str,
-    layers: tuple[int, ...] | None,
-    _loaded: Loaded,
-    _fitted: Fitted,
-    _other: Fitted,
-) -> list[Result]:
-    results = []
+@kept(max_entries=64, show_spinner="Reconstructing without it…")
+def _without_attention(scene: Scene, other: Fitted, part: str, layers: tuple[int, ...] | None) -> list[Result]:
     with MODEL_LOCK:
-        for replace in (causal.uniform, causal.from_images(_loaded.model, as_batch(_other), part)):
-            recon = causal.reconstruct_with(_loaded.model, as_batch(_fitted), replace, part, layers)
-            pixels = recon.clamp(0, 1)[0, 0].numpy()
-            results.append(Result(_fitted, pixels, measure(_fitted.pixels, pixels)))
-    return results
+        replacements = (causal.uniform, causal.from_images(scene.model, as_batch(other), part))
+        recons = [causal.reconstruct_with(scene.model, scene.batch, one, part, layers) for one in replacements]
+    return [Result.of(scene.fitted, recon) for recon in recons]

@@ -5,17 +5,16 @@ import streamlit as st
 
 from tae import plots
 from tae.analysis.heads import MEASURES, locality
-from tae.data.fit import Fitted
 from tae.ui.attention.explore import Shown
 from tae.ui.attention.measure import head_statistics, statistics_of_tests, uniform_statistics
-from tae.ui.session.models import Active
+from tae.ui.session.scene import Scene
 
 
-def in_numbers(active: Active, fitted: Fitted, shown: Shown) -> None:
+def in_numbers(scene: Scene, shown: Shown) -> None:
     part = shown.choice.part
-    own = head_statistics(active, fitted, part)
-    uniform = uniform_statistics(active.config, fitted)
-    spread = statistics_of_tests(active, part)
+    own = head_statistics(scene, part)
+    uniform = uniform_statistics(scene)
+    spread = statistics_of_tests(scene.active, part)
     bands = ""
     if spread is not None:
         st.markdown(locality(spread).sentence)

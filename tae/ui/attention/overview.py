@@ -4,15 +4,14 @@ import streamlit as st
 
 from tae import plots
 from tae.analysis.heads import MEASURES
-from tae.data.fit import Fitted
 from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
-from tae.ui.session.models import Active
+from tae.ui.session.scene import Scene
 
 
-def overview(active: Active, fitted: Fitted, shown: Shown) -> None:
+def overview(scene: Scene, shown: Shown) -> None:
     part = shown.choice.part
-    effects = measure.effects_on_tests(active, part)
+    effects = measure.effects_on_tests(scene.active, part)
     orders = {"layer": "by layer", **{name: MEASURES[name].label for name in ("entropy", "distance", "foreground")}}
     if effects is not None:
         orders["effect"] = "Effect: PSNR lost without the head"
@@ -31,16 +30,16 @@ def overview(active: Active, fitted: Fitted, shown: Shown) -> None:
             persist_state="session",
             help="Makes faint patterns visible, and makes them look strong: heads can then not be compared by eye.",
         )
-    cells = measure.thumbnails(active, fitted, part, shown.choice.weighting)
+    cells = measure.thumbnails(scene, part, shown.choice.weighting)
     values, label = None, ""
     if order == "effect":
         values, label = effects, "PSNR lost without the head (dB, median of test images)"
     elif order != "layer":
-        values = measure.head_statistics(active, fitted, part)[order]
+        values = measure.head_statistics(scene, part)[order]
         label = f"{MEASURES[order].label} ({MEASURES[order].unit})"
     figure = plots.plot_overview(
         cells,
-        None if own else measure.range_tops(active, fitted, shown.choice.weighting)["shared"],
+        None if own else measure.range_tops(scene, shown.choice.weighting)["shared"],
         values,
         label,
         merged=-(-len(shown.weights) // measure.THUMBNAIL),
@@ -54,7 +53,7 @@ def overview(active: Active, fitted: Fitted, shown: Shown) -> None:
         alt=f"All heads of the {part}, one small map each; click one to open it",
     )
     st.caption(
-        f"Every head of the {part} ({active.config.num_heads} in each of {active.config.num_layers(part)} layers), rows = query, "
+        f"Every head of the {part} ({scene.config.num_heads} in each of {scene.config.num_layers(part)} layers), rows = query, "
         "columns = key, dark = high; click one to open it."
     )
     picked = plots.selected_head(event.get("selection", {}))

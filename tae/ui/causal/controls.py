@@ -3,16 +3,27 @@
 import streamlit as st
 
 from tae.analysis import facts
-from tae.data.fit import Fitted
+from tae.data.fit import fit_image
 from tae.ui.causal import measure
-from tae.ui.causal.measure import BASELINES, COVERS, Scene
-from tae.ui.session.models import Active, twin
-from tae.ui.session.pictures import Chosen, offered
+from tae.ui.causal.measure import BASELINES, COVERS, PairScene
+from tae.ui.session.models import twin
+from tae.ui.session.pictures import offered
+from tae.ui.session.scene import Scene
 from tae.ui.session.view import checked, choose
 
+STYLE = """
+:is(.st-key-causal_ranking_columns, .st-key-causal_grids) [data-testid='stColumn'] {min-width: min(22rem, 100%)}
+.st-key-causal_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}
+/* What a change does stays in sight of whoever makes it, where the window has room for both. */
+@media (min-width: 1100px) and (min-height: 700px) {.st-key-causal_columns > * > *
+  > [data-testid='stColumn']:has(.st-key-causal_outcome) {position: sticky; top: 3.5rem; align-self: flex-start}}
+.st-key-attention_small [data-testid='stColumn'] {min-width: 8rem}
+"""
 
-def scene_of(active: Active, chosen: Chosen, fitted: Fitted) -> Scene:
+
+def pair_of(scene: Scene) -> PairScene:
     """What the page is about: the sidebar's model and picture, or the model's twin, and the picture that lends."""
+    active, chosen = scene.active, scene.chosen
     offer = offered(active.config)
     keys = [key for key in (*offer.samples, *offer.own) if key != chosen.key]
     with st.container(horizontal=True, vertical_alignment="bottom", key="expert_causal"):
@@ -31,7 +42,10 @@ def scene_of(active: Active, chosen: Chosen, fitted: Fitted) -> Scene:
     if is_twin:
         active = twin(active)
         st.error("**Untrained twin.** Everything below is of a model with random weights.", icon=":material/warning:")
-    return measure.scene(active, chosen, fitted, offer[key])
+    other = offer[key]
+    return PairScene(
+        active, chosen, scene.fitted, other.title, fit_image(other.picture.pixels, scene.fitted.pixels.shape)
+    )
 
 
 def switch(field: str, label: str, explanation: str) -> bool:
@@ -67,22 +81,13 @@ def choose_cover() -> str:
     )
 
 
-def words_of(scene: Scene, kind: str) -> str:
+def words_of(scene: PairScene, kind: str) -> str:
     """A baseline in words; holds a stranger's text."""
     words = {"zero": "zero", "mean": f"its mean over {measure.MEAN_OVER} test images"}
     return words.get(kind, f"what it adds for “{scene.other_title}”")
 
 
-def stem_of(scene: Scene) -> str:
-    return facts.file_stem(scene.chosen.title, scene.active.is_trained)
-
-
-def about(scene: Scene) -> str:
-    """What an export is of; a stranger's text."""
-    return facts.marked(f"{scene.chosen.title} · {scene.active.title}", scene.active.is_trained)
-
-
-def no_study(scene: Scene) -> None:
+def no_study(scene: PairScene) -> None:
     if scene.active.is_trained:
         st.caption(
             "These are of one picture. `python -m tae.causal --checkpoint <file>` measures the same over a test set; the "

@@ -8,8 +8,8 @@ import streamlit as st
 from tae.analysis.causal.interventions import WEIGHTS, Edit, Intervention, check, runs_from_text, runs_to_text
 from tae.model.config import PARTS
 from tae.store.names import escape_markdown
-from tae.ui.causal.history import set_changes
-from tae.ui.causal.measure import Scene
+from tae.ui.causal.history import held, set_changes
+from tae.ui.causal.measure import PairScene
 from tae.ui.widgets.patches import choose_patches
 
 EDITS = {
@@ -27,7 +27,7 @@ PATCHES = {
 """Edits that are about some patches, and which."""
 
 
-def edits(scene: Scene, active: tuple[Intervention, ...]) -> None:
+def edits(scene: PairScene, active: tuple[Intervention, ...]) -> None:
     """Changes of a layer's attention that take nothing away as a whole."""
     state = st.session_state
     places = [f"{part}/{layer}" for part in PARTS for layer in range(scene.config.num_layers(part))]
@@ -80,7 +80,7 @@ def edits(scene: Scene, active: tuple[Intervention, ...]) -> None:
                 )
 
 
-def edit_of_patches(scene: Scene, place: str, kind: str, found: Edit | None) -> None:
+def edit_of_patches(scene: PairScene, place: str, kind: str, found: Edit | None) -> None:
     """Patches chosen on the picture or by their numbers; every choice holds at once."""
     key = f"causal_edit_{kind}"
     everything = tuple(range(scene.num_tokens))
@@ -136,7 +136,7 @@ def edit_of_patches(scene: Scene, place: str, kind: str, found: Edit | None) -> 
             )
 
 
-def pins(scene: Scene) -> tuple[int, ...]:
+def pins(scene: PairScene) -> tuple[int, ...]:
     """Patches pinned on the page Attention that this picture has."""
     numbers = {int(pin) for pin in re.findall(r"[0-9]{1,6}", st.session_state.pins, re.ASCII)}
     return tuple(sorted(number for number in numbers if number < scene.num_tokens))
@@ -157,7 +157,7 @@ def layer_title(place: str) -> str:
     return f"{part.capitalize()}, layer {layer}"
 
 
-def apply_widget(scene: Scene, place: str, kind: str, key: str) -> None:
+def apply_widget(scene: PairScene, place: str, kind: str, key: str) -> None:
     """A slider, a list or the field of numbers has changed."""
     value = st.session_state[key]
     if kind not in PATCHES:
@@ -171,7 +171,7 @@ def apply_widget(scene: Scene, place: str, kind: str, key: str) -> None:
         apply_edit(scene, place, kind, tokens)
 
 
-def apply_edit(scene: Scene, place: str, kind: str, value: float | str | tuple[int, ...]) -> None:
+def apply_edit(scene: PairScene, place: str, kind: str, value: float | str | tuple[int, ...]) -> None:
     """Put an edit in the place of the layer's earlier one of that kind; without a patch there is none."""
     part, layer = place.split("/")
     if (kind, value) in (("temperature", 1.0), ("weights", "own")) or value == ():
@@ -185,14 +185,15 @@ def apply_edit(scene: Scene, place: str, kind: str, value: float | str | tuple[i
     except ValueError as error:
         st.session_state.causal_edit_problem = str(error)
         return
-    set_changes(",".join([*without_edit(part, int(layer), kind), one.name]))
+    set_changes([*without_edit(part, int(layer), kind), one])
 
 
 def remove_edit(part: str, layer: int, kind: str) -> None:
-    set_changes(",".join(without_edit(part, layer, kind)))
+    set_changes(without_edit(part, layer, kind))
 
 
-def without_edit(part: str, layer: int, kind: str) -> list[str]:
-    """Names of all changes but one."""
-    names = st.session_state.changes.split(",")
-    return [name for name in names if name and not name.startswith(f"{part}/{layer}/{kind}=")]
+def without_edit(part: str, layer: int, kind: str) -> list[Intervention]:
+    """All changes but one."""
+    return [
+        one for one in held() if not (isinstance(one, Edit) and (one.part, one.layer, one.kind) == (part, layer, kind))
+    ]

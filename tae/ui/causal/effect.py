@@ -13,9 +13,9 @@ from tae.store.names import escape_markdown, safe_name
 from tae.ui.attention.controls import settings
 from tae.ui.attention.measure import one_map, recomputation_errors
 from tae.ui.causal import measure
-from tae.ui.causal.controls import about, choose_cover, no_study, stem_of, switch
+from tae.ui.causal.controls import choose_cover, no_study, switch
 from tae.ui.causal.headline import PLAIN_EFFECT
-from tae.ui.causal.measure import COVERS, MEASURED, OWN, Effect, Scene
+from tae.ui.causal.measure import COVERS, MEASURED, OWN, Effect, PairScene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.session import verdicts
 from tae.ui.widgets.charts import picture_chart
@@ -26,7 +26,7 @@ from tae.web.report.findings import differs
 TEST_COLUMNS = ("Spearman, test set", "top tenth, test set")
 
 
-def against_effect(scene: Scene, plain: Effect | None) -> None:
+def against_effect(scene: PairScene, plain: Effect | None) -> None:
     st.markdown(
         "Each patch is covered in turn, and the reconstruction says what that does. If a map tells what matters, its strong "
         "patches are those whose covering changes much. Simple guesses that need no network are measured alongside."
@@ -94,15 +94,15 @@ def against_effect(scene: Scene, plain: Effect | None) -> None:
         for token in range(scene.num_tokens)
     ]
     with st.container(horizontal=True):
-        download("Effect and maps (CSV)", lambda: tables.metrics_csv(rows), f"{stem_of(scene)}_effect.csv")
+        download("Effect and maps (CSV)", lambda: tables.metrics_csv(rows), f"{scene.stem}_effect.csv")
         download(
             "Effect and maps (NPZ)",
-            lambda: tables.maps_npz(arrays, caption=f"{about(scene)} · {told}"),
-            f"{stem_of(scene)}_effect.npz",
+            lambda: tables.maps_npz(arrays, caption=f"{scene.about} · {told}"),
+            f"{scene.stem}_effect.npz",
         )
 
 
-def choose_own_map(scene: Scene) -> MapChoice:
+def choose_own_map(scene: PairScene) -> MapChoice:
     """Any map of the model, to stand beside the others: the one that is on display on the page Attention."""
     with st.expander("One more map, of any layer and head", icon=":material/add:"):
         choice = choose_map(scene.config)
@@ -118,12 +118,12 @@ def choose_own_map(scene: Scene) -> MapChoice:
     return choice
 
 
-def received_in(scene: Scene, choice: MapChoice) -> np.ndarray:
+def received_in(scene: PairScene, choice: MapChoice) -> np.ndarray:
     """(N,) what each patch receives in a map, as a mean over queries."""
     return received(one_map(scene.active, scene.fitted, choice).weights).numpy().astype(np.float32)
 
 
-def status(scene: Scene, own: MapChoice) -> str:
+def status(scene: PairScene, own: MapChoice) -> str:
     """What to know of the attention maps before believing them, in one line."""
     num_tokens, head_dim = scene.num_tokens, scene.config.head_dim
     chosen = [*MAPS.items(), *([] if own in MAPS.values() else [(OWN, own)])]
@@ -147,7 +147,7 @@ def status(scene: Scene, own: MapChoice) -> str:
     return " · ".join(facts) + "."
 
 
-def effect_maps(scene: Scene, effect: Effect, own: MapChoice) -> list[plots.PatchMap]:
+def effect_maps(scene: PairScene, effect: Effect, own: MapChoice) -> list[plots.PatchMap]:
     """The measured effect, and what attention and gradients say of every patch."""
     maps = [plots.PatchMap(MEASURED, effect.over(scene.num_tokens), "squared change")]
     for name, values in effect.predicted.items():
@@ -168,7 +168,7 @@ def kind_of(name: str) -> str:
     return {GRADIENT: "gradient", MEASURED: "measured"}.get(name, "attention")
 
 
-def scores_of(scene: Scene, effect: Effect) -> None:
+def scores_of(scene: PairScene, effect: Effect) -> None:
     study = verdicts.study_of(scene.active)
     scores = effect.scores
     names = sorted(scores.spearman, key=lambda name: -np.nan_to_num(scores.spearman[name].value, nan=-2))
@@ -212,7 +212,7 @@ def test_figures(study: Study, predictor: str) -> dict[str, str]:
     }
 
 
-def deletion_insertion(scene: Scene, name: str, effect: Effect, region: Box | None) -> None:
+def deletion_insertion(scene: PairScene, name: str, effect: Effect, region: Box | None) -> None:
     if not st.toggle(
         "Deletion and insertion curves",
         key="causal_curves",

@@ -10,7 +10,7 @@ from tae.analysis.facts import UNTRAINED
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import words_of
-from tae.ui.causal.measure import BASELINES, Effect, Scene
+from tae.ui.causal.measure import BASELINES, Effect, PairScene
 from tae.ui.session.view import checked
 
 PLAIN_EFFECT = ("white", False, None)
@@ -32,7 +32,7 @@ class Top:
     effect: Effect | None
 
 
-def top_line(scene: Scene) -> Top:
+def top_line(scene: PairScene) -> Top:
     """The page's answer in one sentence with numbers."""
     kind = checked("baseline", list(BASELINES))
     top = Top(measure.find_necessity(scene), measure.find_sweep(scene, kind), measure.find_effect(scene, *PLAIN_EFFECT))

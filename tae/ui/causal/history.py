@@ -1,30 +1,83 @@
-"""The changes of the section Knock out, kept in the view, and the way back."""
+"""The changes of the section Knock out: interventions, read from the link once, and the way back."""
+
+from collections.abc import Iterable
 
 import streamlit as st
 
-from tae.analysis.causal.interventions import Intervention, to_text
-from tae.ui.causal.measure import Scene, interventions_of
+from tae.analysis.causal.interventions import Edit, Intervention, check, from_name, to_text
+from tae.model.config import ModelConfig
+from tae.ui.causal.measure import PairScene
+
+Changes = tuple[Intervention, ...]
 
 
-def set_changes(text: str) -> None:
+def fitting(some: Iterable[Intervention], config: ModelConfig, num_tokens: int) -> Changes:
+    """Those that fit the model; of two edits of a kind in a layer, as a link may hold them, the last."""
+    kept: dict[tuple, Intervention] = {}
+    for one in some:
+        try:
+            check([one], config, num_tokens)
+        except ValueError:
+            continue
+        kept[(one.part, one.layer, one.kind if isinstance(one, Edit) else one.target)] = one
+    return tuple(kept.values())
+
+
+def parsed(text: str) -> tuple[Changes, int]:
+    """A link's interventions, and how many of them are none."""
+    found, names = [], text.split(",") if text else []
+    for name in names:
+        try:
+            found.append(from_name(name))
+        except ValueError:
+            continue
+    return tuple(found), len(names) - len(found)
+
+
+def current(scene: PairScene) -> tuple[Changes, int]:
+    """What is changed now, and how many of a link's changes do not fit the model; the link is parsed where it is new."""
     state = st.session_state
-    if set(text.split(",")) != set(state.changes.split(",")):
-        state.setdefault("causal_history", []).append(state.changes)
-        state.changes = text
+    refused = 0
+    if to_text(held()) != state.changes:
+        some, refused = parsed(state.changes)
+    else:
+        some = held()
+    kept = fitting(some, scene.config, scene.num_tokens)
+    refused += sum(not fitting([one], scene.config, scene.num_tokens) for one in some)
+    if refused:
+        set_changes(kept)
+    put(kept)
+    return kept, refused
 
 
-def undo(step: int, changes: str) -> None:
+def held() -> Changes:
+    return st.session_state.get("causal_changes", ())
+
+
+def put(some: Changes) -> None:
+    st.session_state.causal_changes, st.session_state.changes = some, to_text(some)
+
+
+def set_changes(some: Iterable[Intervention]) -> None:
+    """Make these the changes, with a way back to what they were."""
+    some = tuple(some)
+    if set(some) != set(held()):
+        st.session_state.setdefault("causal_history", []).append(held())
+        put(some)
+
+
+def undo(step: int, changes: Changes) -> None:
     """Back to what a step of the history means to this model; the history ends there."""
-    st.session_state.changes = changes
+    put(changes)
     del st.session_state.causal_history[step:]
 
 
-def history(scene: Scene, active: tuple[Intervention, ...]) -> None:
+def history(scene: PairScene, active: Changes) -> None:
     steps = st.session_state.setdefault("causal_history", [])
     # What another model had knocked out may mean nothing to this one: going back there would be a click that does nothing.
-    of_this_model = [interventions_of(one, scene.config, scene.num_tokens)[0] for one in steps]
+    of_this_model = [fitting(one, scene.config, scene.num_tokens) for one in steps]
     last = next((step for step in reversed(range(len(steps))) if set(of_this_model[step]) != set(active)), None)
-    back = () if last is None else (last, to_text(of_this_model[last]))
+    back = () if last is None else (last, of_this_model[last])
     with st.container(horizontal=True):
         st.button("Undo", icon=":material/undo:", disabled=last is None, on_click=undo, args=back, key="causal_undo")
         st.button(
@@ -32,6 +85,6 @@ def history(scene: Scene, active: tuple[Intervention, ...]) -> None:
             icon=":material/restart_alt:",
             disabled=not active,
             on_click=set_changes,
-            args=("",),
+            args=((),),
             key="causal_reset",
         )

@@ -8,16 +8,16 @@ import streamlit as st
 
 from tae import plots
 from tae.analysis.causal import to_text
-from tae.analysis.causal.interventions import Intervention, Knockout
+from tae.analysis.causal.interventions import Intervention, Knockout, from_name
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
 from tae.plots.export import figures, tables
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
-from tae.ui.causal.controls import about, choose_baseline, stem_of, words_of
+from tae.ui.causal.controls import choose_baseline, words_of
 from tae.ui.causal.edit import edits
-from tae.ui.causal.history import history, set_changes
-from tae.ui.causal.measure import Scene
+from tae.ui.causal.history import current, held, history, set_changes
+from tae.ui.causal.measure import PairScene
 from tae.ui.session.view import write_link
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.charts import picture_chart
@@ -27,13 +27,11 @@ TARGETS = {"attention": "all", "mlp": "MLP"}
 
 
 @st.fragment
-def knock_out(scene: Scene) -> None:
-    active, refused = measure.interventions_of(st.session_state.changes, scene.config, scene.num_tokens)
+def knock_out(scene: PairScene) -> None:
+    active, refused = current(scene)
     if refused:
-        set_changes(to_text(active))
         left_out = "1 change is left out: it does" if refused == 1 else f"{refused} changes are left out: they do"
         st.info(f"{left_out} not fit this model.", icon=":material/info:")
-    st.session_state.changes = to_text(active)
     kind = choose_baseline()
     with st.container(key="causal_columns"):
         left, right = (st.container(), st.container()) if scene.is_wide else st.columns([2, 3])
@@ -53,7 +51,7 @@ def knock_out(scene: Scene) -> None:
     write_link()
 
 
-def grid_of(scene: Scene, part: str, active: tuple[Intervention, ...]) -> None:
+def grid_of(scene: PairScene, part: str, active: tuple[Intervention, ...]) -> None:
     """One row for each layer: its heads, its attention as a whole, its MLP."""
     st.markdown(f"**{part.capitalize()}**: heads of each layer, all of them, its MLP")
     for layer in range(scene.config.num_layers(part)):
@@ -79,12 +77,11 @@ def grid_of(scene: Scene, part: str, active: tuple[Intervention, ...]) -> None:
 
 def toggle(part: str, layer: int, key: str) -> None:
     """A row of the grid was clicked: its knock-outs are now those that are lit."""
-    others = [name for name in st.session_state.changes.split(",") if name]
-    others = [name for name in others if "=" in name or not name.startswith(f"{part}/{layer}/")]
-    set_changes(",".join([*others, *(f"{part}/{layer}/{target}" for target in st.session_state[key])]))
+    others = [one for one in held() if not (isinstance(one, Knockout) and (one.part, one.layer) == (part, layer))]
+    set_changes([*others, *(from_name(f"{part}/{layer}/{target}") for target in st.session_state[key])])
 
 
-def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
+def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> None:
     found = measure.changed(scene, active, kind)
     if found is None:  # the baseline was not asked for yet, or stopped
         return
@@ -112,7 +109,7 @@ def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
     names = "; ".join(one.title for one in active) or "nothing yet"
     st.caption(f"Changed: {names}. What is knocked out is replaced by {escape_markdown(words_of(scene, kind))}.")
     caption = (
-        f"{about(scene)} · changed: {names} · replaced by {words_of(scene, kind)} · PSNR {found.quality.psnr:.2f} dB"
+        f"{scene.about} · changed: {names} · replaced by {words_of(scene, kind)} · PSNR {found.quality.psnr:.2f} dB"
     )
     arrays = {
         "image": scene.fitted.pixels,
@@ -121,18 +118,18 @@ def outcome(scene: Scene, active: tuple[Intervention, ...], kind: str) -> None:
         "difference": change,
     }
     with st.container(horizontal=True):
-        download("Changed (PNG)", lambda: encode_png(found.recon), f"{stem_of(scene)}_changed.png")
+        download("Changed (PNG)", lambda: encode_png(found.recon), f"{scene.stem}_changed.png")
         download(
             "Side by side (PNG)",
             lambda: figures.comparison_figure(
                 scene.fitted.pixels, found.recon, caption, "png", untrained=not scene.active.is_trained
             ),
-            f"{stem_of(scene)}_changed_comparison.png",
+            f"{scene.stem}_changed_comparison.png",
         )
         download(
             "All arrays (NPZ)",
             lambda: tables.maps_npz(arrays, caption=caption, interventions=to_text(active)),
-            f"{stem_of(scene)}_changed.npz",
+            f"{scene.stem}_changed.npz",
         )
 
 

@@ -2,24 +2,21 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 import torch
 
+from tae.analysis.facts import is_wide
 from tae.analysis import causal
 from tae.analysis.causal import Baseline, Box, Curves, Damage, Intervention, Necessity, Scores, Sweep
-from tae.analysis.causal.interventions import check
-from tae.analysis.facts import is_wide
-from tae.data.fit import Fitted, background_of, fit_image
-from tae.model.config import ModelConfig
-from tae.model.metrics import Quality, measure
+from tae.data.fit import Fitted, background_of
+from tae.model.metrics import Quality
 from tae.ui.session import work
-from tae.ui.session.models import Active
-from tae.ui.session.pictures import Chosen
-from tae.ui.session.results import MODEL_LOCK, Result, as_batch, digest_of, pass_seconds, read_only
+from tae.ui.session.cache import MODEL_LOCK, digest_of, kept, read_only
+from tae.ui.session.results import Result, as_batch
+from tae.ui.session.scene import Scene
 from tae.ui.session.verdicts import OTHERS, test_images
 from tae.ui.session.work import Progress, measured
 
@@ -40,49 +37,21 @@ BASELINES = {"mean": "Mean over test images", "zero": "Zero", "resample": "The o
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What everything on the page is about.
+class PairScene(Scene):
+    """A model, an image, and another image that lends attention, heads, rows and patches.
 
     Attributes:
-        active: The model.
-        chosen: The picture.
-        fitted: The picture as the model sees it.
-        other_title: Of the picture that lends attention, heads, rows and patches; a stranger's text.
-        other: That picture, at the same size.
+        other_title: Title of the other image; a stranger's text.
+        other: That image, at the same size.
     """
 
-    active: Active
-    chosen: Chosen
-    fitted: Fitted
     other_title: str
     other: Fitted
 
     @property
     def key(self) -> str:
-        """Names model and pictures in caches."""
-        return f"{self.active.loaded.digest}|{digest_of(self.fitted)}|{digest_of(self.other)}"
-
-    @property
-    def config(self) -> ModelConfig:
-        return self.active.config
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches."""
-        return self.config.grid_for(self.fitted.pixels.shape[1])
-
-    @property
-    def num_tokens(self) -> int:
-        return self.grid[0] * self.grid[1]
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether pictures go below each other."""
-        return is_wide(self.fitted.pixels.shape)
-
-    def seconds(self, passes: float) -> float:
-        """About how long so many runs of one image through the whole model take here."""
-        return passes * pass_seconds(self.config) * self.num_tokens / self.config.num_tokens
+        """Names model and both images in caches."""
+        return f"{super().key}|{digest_of(self.other)}"
 
 
 @dataclass(frozen=True)
@@ -125,37 +94,27 @@ class Changed:
     damage: Damage
 
 
-def scene(active: Active, chosen: Chosen, fitted: Fitted, other: Chosen) -> Scene:
-    """A picture, and another one brought to its size."""
-    return Scene(active, chosen, fitted, other.title, fit_image(other.picture.pixels, fitted.pixels.shape))
-
-
 # ------------------------------------------------------------------------------------------------ is the attention needed?
 
 
-def find_necessity(scene: Scene) -> Necessity | None:
+def find_necessity(scene: PairScene) -> Necessity | None:
     """PSNR lost when attention is replaced."""
     layers = scene.config.encoder_layers + scene.config.decoder_layers
 
     def compute(progress: Progress) -> Necessity:
-        images = as_batch(scene.fitted)
-        return causal.necessity(scene.active.loaded.model, images, other_images(scene), progress=progress)
+        images = scene.batch
+        return causal.necessity(scene.model, images, other_images(scene), progress=progress)
 
     passes = len(causal.REPLACED_BY) * (layers + 2) + 2 * OTHERS
     return measured("necessity", scene.key, "Replacing attention", lambda: scene.seconds(passes), compute)
 
 
-def replaced(scene: Scene, part: str, place: str) -> dict[str, Result]:
+@kept(max_entries=64, show_spinner="Reconstructing without it…")
+def replaced(scene: PairScene, part: str, place: str) -> dict[str, Result]:
     """{what stood in for the attention, a key of `causal.REPLACED_BY`: the reconstruction}; place as in `Necessity`."""
-    return _replaced(scene.key, part, place, scene)
-
-
-@st.cache_data(max_entries=64, show_spinner="Reconstructing without it…")
-def _replaced(key: str, part: str, place: str, _scene: Scene) -> dict[str, Result]:
-    model, image = _scene.active.loaded.model, as_batch(_scene.fitted)
-    layers = None if place == "all" else [int(place)]
+    model, layers = scene.model, None if place == "all" else [int(place)]
     with MODEL_LOCK:
-        others = other_images(_scene)
+        others = other_images(scene)
         by_name = {
             "uniform": causal.uniform,
             "identity": causal.identity,
@@ -164,18 +123,19 @@ def _replaced(key: str, part: str, place: str, _scene: Scene) -> dict[str, Resul
             "random": causal.random_weights(),
         }
         recons = {
-            name: causal.reconstruct_with(model, image, replace, part, layers) for name, replace in by_name.items()
+            name: causal.reconstruct_with(model, scene.batch, replace, part, layers)
+            for name, replace in by_name.items()
         }
-    return {name: _result(_scene.fitted, recon) for name, recon in recons.items()}
+    return {name: Result.of(scene.fitted, recon) for name, recon in recons.items()}
 
 
 # ------------------------------------------------------------------------------------------------- heads, layers and MLPs
 
 
-def find_baseline(scene: Scene, kind: str, widget: str = "baseline") -> Baseline | None:
+def find_baseline(scene: PairScene, kind: str, widget: str = "baseline") -> Baseline | None:
     """What stands in for what is knocked out; kind: a key of `BASELINES`."""
-    width = scene.fitted.pixels.shape[1]
-    model = scene.active.loaded.model
+    width = scene.width
+    model = scene.model
     if kind == "zero":
         return causal.ZERO
     if kind == "resample":
@@ -200,7 +160,7 @@ def _baselines(key: str) -> dict:
     return {}  # `measured` fills it
 
 
-def find_sweep(scene: Scene, kind: str) -> Sweep | None:
+def find_sweep(scene: PairScene, kind: str) -> Sweep | None:
     """Each head, each layer's attention and each MLP knocked out, one at a time."""
     key = f"{scene.key}|{kind}"
     known = work.known("sweep", key)
@@ -212,12 +172,12 @@ def find_sweep(scene: Scene, kind: str) -> Sweep | None:
     passes = len(causal.all_knockouts(scene.config))
 
     def compute(progress: Progress) -> Sweep:
-        return causal.head_sweep(scene.active.loaded.model, as_batch(scene.fitted), stand_in, progress=progress)
+        return causal.head_sweep(scene.model, scene.batch, stand_in, progress=progress)
 
     return measured("sweep", key, "Knocking out heads", lambda: scene.seconds(passes), compute)
 
 
-def find_removal(scene: Scene, kind: str, sweep: Sweep) -> causal.RemovalCurve | None:
+def find_removal(scene: PairScene, kind: str, sweep: Sweep) -> causal.RemovalCurve | None:
     """Heads removed one after another, the least important first, against random orders."""
     key = f"{scene.key}|{kind}"
     known = work.known("removal", key)
@@ -228,52 +188,33 @@ def find_removal(scene: Scene, kind: str, sweep: Sweep) -> causal.RemovalCurve |
         return None
 
     def compute(progress: Progress) -> causal.RemovalCurve:
-        model = scene.active.loaded.model
-        return causal.removal_curve(model, as_batch(scene.fitted), order, stand_in, progress=progress)
+        model = scene.model
+        return causal.removal_curve(model, scene.batch, order, stand_in, progress=progress)
 
     return measured("removal", key, "Removing head after head", lambda: scene.seconds(5 * len(order)), compute)
 
 
-def interventions_of(text: str, config: ModelConfig, num_tokens: int) -> tuple[tuple[Intervention, ...], int]:
-    """A link's interventions that fit the model, and how many did not."""
-    kept: dict[str, Intervention] = {}
-    refused = 0
-    for name in text.split(",") if text else []:
-        try:
-            one = causal.from_name(name)
-            check([one], config, num_tokens)
-        except ValueError:
-            refused += 1
-        else:
-            # One edit of a kind for each layer; a link with two of them keeps the last.
-            kept[one.name if isinstance(one, causal.Knockout) else f"{one.part}/{one.layer}/{one.kind}"] = one
-    return tuple(kept.values()), refused
-
-
-def changed(scene: Scene, interventions: Sequence[Intervention], kind: str) -> Changed | None:
+def changed(scene: PairScene, interventions: tuple[Intervention, ...], kind: str) -> Changed | None:
     """The reconstruction with interventions, beside the undisturbed one; None where the baseline was not asked for."""
-    stand_in = find_baseline(scene, kind, "baseline_here")
-    if stand_in is None:
-        return None
-    return _changed(scene.key, causal.to_text(interventions), kind, scene, stand_in)
+    baseline = find_baseline(scene, kind, "baseline_here")
+    return None if baseline is None else _changed(scene, interventions, kind, baseline)
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
-def _changed(key: str, text: str, kind: str, _scene: Scene, _stand_in: Baseline) -> Changed:
-    model, image = _scene.active.loaded.model, as_batch(_scene.fitted)
-    some = causal.from_text(text)
+@kept(max_entries=256)
+def _changed(scene: PairScene, interventions: tuple[Intervention, ...], kind: str, _baseline: Baseline) -> Changed:
     with MODEL_LOCK:
-        prefix = causal.make_prefix(model, image)
-        needs_donor = any(isinstance(one, causal.Edit) and one.needs_donor for one in some)
-        donor = causal.make_prefix(model, as_batch(_scene.other)) if needs_donor else None
-        recon, quality, damage = causal.damage_of(model, prefix, some, _stand_in, donor)
-    return Changed(_result(_scene.fitted, prefix.recon), recon.clamp(0, 1)[0, 0].numpy(), quality, damage)
+        prefix = causal.make_prefix(scene.model, scene.batch)
+        needs_donor = any(isinstance(one, causal.Edit) and one.needs_donor for one in interventions)
+        donor = causal.make_prefix(scene.model, as_batch(scene.other)) if needs_donor else None
+        recon, quality, damage = causal.damage_of(scene.model, prefix, interventions, _baseline, donor)
+    plain = Result.of(scene.fitted, prefix.recon)
+    return Changed(plain, read_only(recon.clamp(0, 1)[0, 0].numpy()), quality, damage)
 
 
 # ------------------------------------------------------------------------------------------------------ patches covered
 
 
-def cover(scene: Scene, name: str) -> float | str | torch.Tensor:
+def cover(scene: PairScene, name: str) -> float | str | torch.Tensor:
     """What the core takes as a baseline of occlusion; name: a key of `COVERS`."""
     if name == "another":
         return as_batch(scene.other)
@@ -281,14 +222,14 @@ def cover(scene: Scene, name: str) -> float | str | torch.Tensor:
 
 
 def find_effect(
-    scene: Scene, cover_name: str, with_blank: bool, region: Box | None, widget: str = "effect"
+    scene: PairScene, cover_name: str, with_blank: bool, region: Box | None, widget: str = "effect"
 ) -> Effect | None:
     """Each patch covered, the change measured, and how well attention, gradients and trivial guesses tell it."""
-    image = as_batch(scene.fitted)
+    image = scene.batch
     tokens = torch.arange(scene.num_tokens) if with_blank else causal.foreground_tokens(image, scene.config)
 
     def compute(progress: Progress) -> Effect:
-        model = scene.active.loaded.model
+        model = scene.model
         predicted = {**causal.predictors(model, image), **causal.trivial_predictors(image, scene.config)}
         found = causal.occlusion_effect(
             model, image, cover(scene, cover_name), tokens, region=region, progress=progress
@@ -301,24 +242,20 @@ def find_effect(
     return measured(widget, key, "Covering patches", lambda: scene.seconds(len(tokens) + 4), compute)
 
 
+@kept(max_entries=16)
 def with_map(effect: Effect, values: np.ndarray) -> Effect:
     """An effect beside one more map that may tell it, (N,)."""
-    return _with_map(_digest(effect.tokens, effect.effect, values), effect, values)
+    predicted = {**effect.predicted, OWN: read_only(values)}
+    tensors = {one: torch.from_numpy(np.array(values)) for one, values in predicted.items()}
+    scores = causal.score(tensors, torch.from_numpy(np.array(effect.effect)), effect.tokens.tolist())
+    return Effect(effect.tokens, effect.effect, predicted, scores)
 
 
 def _digest(*arrays: np.ndarray) -> str:
     return hashlib.sha256(b"|".join(one.tobytes() for one in arrays)).hexdigest()
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _with_map(digest: str, _effect: Effect, _values: np.ndarray) -> Effect:
-    predicted = {**_effect.predicted, OWN: read_only(_values)}
-    tensors = {one: torch.from_numpy(np.array(values)) for one, values in predicted.items()}
-    scores = causal.score(tensors, torch.from_numpy(np.array(_effect.effect)), _effect.tokens.tolist())
-    return Effect(_effect.tokens, _effect.effect, predicted, scores)
-
-
-def find_curves(scene: Scene, cover_name: str, effect: Effect, region: Box | None) -> dict[str, Curves] | None:
+def find_curves(scene: PairScene, cover_name: str, effect: Effect, region: Box | None) -> dict[str, Curves] | None:
     """Deletion and insertion curves of every predictor, and of the measured effect itself.
 
     Raises:
@@ -328,7 +265,7 @@ def find_curves(scene: Scene, cover_name: str, effect: Effect, region: Box | Non
     maps[MEASURED] = torch.from_numpy(effect.over(scene.num_tokens, 0))
 
     def compute(progress: Progress) -> dict[str, Curves]:
-        model, image = scene.active.loaded.model, as_batch(scene.fitted)
+        model, image = scene.model, scene.batch
         covered_with = cover(scene, cover_name)
         return causal.deletion_insertion(model, image, maps, covered_with, region=region, progress=progress)
 
@@ -337,11 +274,11 @@ def find_curves(scene: Scene, cover_name: str, effect: Effect, region: Box | Non
     return measured("curves", key, "Covering and uncovering in order", lambda: scene.seconds(passes), compute)
 
 
-def find_region(scene: Scene, box: Box, cover_name: str) -> dict[str, np.ndarray] | None:
+def find_region(scene: PairScene, box: Box, cover_name: str) -> dict[str, np.ndarray] | None:
     """{"gradient": (N,), "occlusion": (N,)}: which patches produce a region of the reconstruction."""
 
     def compute(progress: Progress) -> dict[str, np.ndarray]:
-        model, image = scene.active.loaded.model, as_batch(scene.fitted)
+        model, image = scene.model, scene.batch
         covered = causal.region_inputs(model, image, box, "occlusion", cover(scene, cover_name), progress)
         gradient = causal.region_inputs(model, image, box)
         return {"gradient": read_only(gradient.numpy()), "occlusion": read_only(covered.numpy())}
@@ -350,12 +287,7 @@ def find_region(scene: Scene, box: Box, cover_name: str) -> dict[str, np.ndarray
     return measured("region", key, "Covering patches", lambda: scene.seconds(scene.num_tokens), compute)
 
 
-def other_images(scene: Scene) -> torch.Tensor:
+def other_images(scene: PairScene) -> torch.Tensor:
     """(`OTHERS`, 1, H, W): the other picture, and demo test images that are neither it nor the picture itself."""
-    shown = torch.cat([as_batch(scene.fitted), as_batch(scene.other)])
+    shown = torch.cat([scene.batch, as_batch(scene.other)])
     return torch.cat([shown[1:], test_images(scene.config, shown.shape[3], OTHERS - 1, shown)])
-
-
-def _result(fitted: Fitted, recon: torch.Tensor) -> Result:
-    pixels = recon.clamp(0, 1)[0, 0].numpy()
-    return Result(fitted, pixels, measure(fitted.pixels, pixels))

@@ -8,8 +8,8 @@ from tae.model.config import PARTS
 from tae.plots.export import tables
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
-from tae.ui.causal.controls import no_study, stem_of
-from tae.ui.causal.measure import Scene
+from tae.ui.causal.controls import no_study
+from tae.ui.causal.measure import PairScene
 from tae.ui.session import verdicts
 from tae.ui.session.results import reconstruct
 from tae.ui.session.view import choose
@@ -25,7 +25,7 @@ ICONS = {
 }
 
 
-def is_it_needed(scene: Scene, found: Necessity) -> None:
+def is_it_needed(scene: PairScene, found: Necessity) -> None:
     for part in PARTS:
         one = verdict(found, part)
         st.markdown(f"{ICONS[one.kind]} {one.sentence}")
@@ -63,7 +63,7 @@ def is_it_needed(scene: Scene, found: Necessity) -> None:
         lambda: tables.metrics_csv(
             [{"image": scene.chosen.title, "checkpoint": scene.active.title, **row} for row in whole]
         ),
-        f"{stem_of(scene)}_necessity.csv",
+        f"{scene.stem}_necessity.csv",
     )
 
 
@@ -81,7 +81,7 @@ def place_title(place: str) -> str:
     return "All" if place == "all" else f"Layer {place}"
 
 
-def pictures_without(scene: Scene, part: str, place: str) -> None:
+def pictures_without(scene: PairScene, part: str, place: str) -> None:
     results = measure.replaced(scene, part, place)
     own = reconstruct(scene.active, scene.chosen)
     cells = [("Its own attention", own), *((REPLACED_BY[name], result) for name, result in results.items())]

@@ -13,8 +13,8 @@ from tae.plots.export import tables
 from tae.store.names import escape_markdown
 from tae.ui.attention.measure import head_statistics
 from tae.ui.causal import measure
-from tae.ui.causal.controls import choose_baseline, no_study, stem_of, words_of
-from tae.ui.causal.measure import Scene
+from tae.ui.causal.controls import choose_baseline, no_study, words_of
+from tae.ui.causal.measure import PairScene
 from tae.ui.session import verdicts
 from tae.ui.widgets.downloads import download
 
@@ -22,7 +22,7 @@ MAX_BARS = 48
 """Heads that the ranking draws; its table holds all."""
 
 
-def ranking(scene: Scene, sweep: Sweep | None) -> None:
+def ranking(scene: PairScene, sweep: Sweep | None) -> None:
     kind = choose_baseline()
     if sweep is None:  # not asked for yet, or stopped
         return
@@ -80,7 +80,7 @@ def ranking(scene: Scene, sweep: Sweep | None) -> None:
     ranking_table(scene, sweep, kind, sharpness)
 
 
-def removal(scene: Scene, kind: str, sweep: Sweep) -> None:
+def removal(scene: PairScene, kind: str, sweep: Sweep) -> None:
     st.markdown("**Heads removed one after another**")
     curve = measure.find_removal(scene, kind, sweep)
     if curve is None:
@@ -99,7 +99,7 @@ def removal(scene: Scene, kind: str, sweep: Sweep) -> None:
     )
 
 
-def ranking_table(scene: Scene, sweep: Sweep, kind: str, sharpness: list[float]) -> None:
+def ranking_table(scene: PairScene, sweep: Sweep, kind: str, sharpness: list[float]) -> None:
     study = verdicts.study_of(scene.active)
     sharp = dict(zip(sweep.ranking()[::-1], sharpness, strict=True))
     order = sorted(sweep.damage, key=lambda one: -sweep.damage[one].mse_gained)
@@ -131,7 +131,7 @@ def ranking_table(scene: Scene, sweep: Sweep, kind: str, sharpness: list[float])
                     for row in rows
                 ]
             ),
-            f"{stem_of(scene)}_heads_ranked.csv",
+            f"{scene.stem}_heads_ranked.csv",
         )
 
 

@@ -10,14 +10,14 @@ from tae import plots
 from tae.analysis.causal import Box, foreground_tokens, spearman
 from tae.plots.export import tables
 from tae.ui.causal import measure
-from tae.ui.causal.controls import about, choose_cover, stem_of
-from tae.ui.causal.measure import COVERS, Scene
+from tae.ui.causal.controls import choose_cover
+from tae.ui.causal.measure import COVERS, PairScene
 from tae.ui.session.results import as_batch, reconstruct
 from tae.ui.widgets.charts import picture_chart
 from tae.ui.widgets.downloads import download
 
 
-def ask_a_region(scene: Scene) -> None:
+def ask_a_region(scene: PairScene) -> None:
     st.markdown(
         "**Draw a box on the reconstruction**: which patches of the picture produce it? By gradient: what a small change of "
         "each patch would do. By occlusion: what covering the patch does."
@@ -80,9 +80,9 @@ def ask_a_region(scene: Scene) -> None:
     download(
         "Box and maps (NPZ)",
         lambda: tables.maps_npz(
-            {**found, "box": np.array(box), "reconstruction": recon}, caption=f"{about(scene)} · {told}"
+            {**found, "box": np.array(box), "reconstruction": recon}, caption=f"{scene.about} · {told}"
         ),
-        f"{stem_of(scene)}_region.npz",
+        f"{scene.stem}_region.npz",
     )
 
 
@@ -90,7 +90,7 @@ def box_title(box: Box) -> str:
     return f"rows {box.top} to {box.bottom - 1}, columns {box.left} to {box.right - 1}"
 
 
-def first_box(scene: Scene) -> Box:
+def first_box(scene: PairScene) -> Box:
     """Where nobody has drawn one: the 3 x 3 patches around the darkest."""
     height, width = scene.fitted.pixels.shape
     tile_height, tile_width = scene.config.tile_size
@@ -103,7 +103,7 @@ def first_box(scene: Scene) -> Box:
     return Box(top, left, min(height, (row + 2) * tile_height), min(width, (column + 2) * tile_width))
 
 
-def box_sliders(scene: Scene, box: Box) -> None:
+def box_sliders(scene: PairScene, box: Box) -> None:
     """The same box without a pointer."""
     height, width = scene.fitted.pixels.shape
     state = st.session_state
@@ -121,7 +121,7 @@ def set_box(top: int, left: int, bottom: int, right: int) -> None:
     st.session_state.box = f"{top}-{bottom}x{left}-{right}"
 
 
-def under_box(scene: Scene, box: Box) -> np.ndarray:
+def under_box(scene: PairScene, box: Box) -> np.ndarray:
     """(N,) bool: the patches that a box touches."""
     tile_height, tile_width = scene.config.tile_size
     rows, columns = (np.arange(count) for count in scene.grid)
@@ -130,7 +130,7 @@ def under_box(scene: Scene, box: Box) -> np.ndarray:
     return (is_row[:, None] & is_column).ravel()
 
 
-def box_of(scene: Scene) -> Box | None:
+def box_of(scene: PairScene) -> Box | None:
     """The link's box, where it lies inside the picture."""
     height, width = scene.fitted.pixels.shape
     found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})x([0-9]{1,5})-([0-9]{1,5})", st.session_state.box, re.ASCII)

@@ -43,15 +43,7 @@ def side_by_side(a: Half, b: Half) -> None:
 
 def side_of(half: Half) -> Side:
     name = half.choice.name
-    return measure.explorer_side(
-        half.active,
-        half.fitted,
-        half.title,
-        (name,),
-        (name,),
-        half.choice.weighting,
-        half.choice.discard,
-    )
+    return measure.explorer_side(half, half.title, (name,), (name,), half.choice.weighting, half.choice.discard)
 
 
 def figures(a: Half, found: agreement.Agreement, query: int) -> None:

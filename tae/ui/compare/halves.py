@@ -7,7 +7,7 @@ import streamlit as st
 
 from tae.analysis import facts
 from tae.analysis.maps import MapChoice
-from tae.data.fit import Fitted, ImageError
+from tae.data.fit import ImageError
 from tae.model.config import size_in_words
 from tae.store.checkpoint import CheckpointError
 from tae.store.names import escape_markdown, safe_name
@@ -15,6 +15,7 @@ from tae.ui.attention import measure
 from tae.ui.session.models import Active, checkpoint_files, load_model, model_title, twin
 from tae.ui.session.pictures import Chosen, offered
 from tae.ui.session.results import reconstruct
+from tae.ui.session.scene import Scene
 from tae.ui.session.view import choose
 from tae.ui.widgets.mapchoice import choose_map
 
@@ -22,24 +23,16 @@ SAME, TWIN = "same", "twin"
 
 
 @dataclass(frozen=True)
-class Half:
+class Half(Scene):
     """One of the two maps.
 
     Attributes:
-        active: Its model.
-        chosen: Its picture.
-        fitted: The picture as the model sees it.
         choice: Which map.
         weights: (N, N).
-        grid: (rows, columns) of patches.
     """
 
-    active: Active
-    chosen: Chosen
-    fitted: Fitted
     choice: MapChoice
     weights: np.ndarray
-    grid: tuple[int, int]
 
     @property
     def title(self) -> str:
@@ -114,17 +107,16 @@ def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
     """The rest of one side's controls, and its map; None, and a sentence, where there is no map to see."""
     choice = choose_map(active.config, prefix)
     try:
-        fitted = reconstruct(active, chosen).fitted
+        scene = Scene(active, chosen, reconstruct(active, chosen).fitted)
     except ImageError as error:
         st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}")
         return None
-    grid = active.config.grid_for(fitted.pixels.shape[1])
-    if grid == (1, 1):
-        st.info(f"{facts.ONE_TOKEN}: there is nothing to compare.")
+    if scene.num_tokens == 1:
+        st.info("This model has one token: its only weight is exactly 1, and there is nothing to compare.")
         return None
-    if grid[0] ** 2 * grid[1] ** 2 * 4 > measure.MAX_MAP_BYTES / 4:
-        st.error(f"A map of {grid[0] * grid[1]} patches is too large to compare; choose a narrower picture.")
+    if scene.num_tokens**2 * 4 > measure.MAX_MAP_BYTES / 4:
+        st.error(f"A map of {scene.num_tokens} patches is too large to compare; choose a narrower picture.")
         return None
-    told = [f"{size_in_words(active.config.input_size)}, {grid[0] * grid[1]} patches", *fitted.notes]
-    st.caption(escape_markdown("; ".join(told)))
-    return Half(active, chosen, fitted, choice, measure.one_map(active, fitted, choice).weights, grid)
+    facts = [f"{size_in_words(active.config.input_size)}, {scene.num_tokens} patches", *scene.fitted.notes]
+    st.caption(escape_markdown("; ".join(facts)))
+    return Half(active, chosen, scene.fitted, choice, measure.one_map(scene, choice).weights)

@@ -17,7 +17,7 @@ def one_picture(active: ui.Active, chosen: ui.Chosen) -> None:
     if windows.by_window(active, chosen):
         windows.show(active, chosen, origin(chosen))
         return
-    ui.fit_or_stop(active, chosen)
+    ui.scene_or_stop(active, chosen)
     result = ui.reconstruct(active, chosen)
     given, seen, recon, error = ui.panels(result.fitted.pixels, 4)
     with given:

@@ -16,7 +16,8 @@ from tae.plots import METRICS, worse_than
 from tae.plots.export import render, tables
 from tae.plots.export.strips import folded_figure
 from tae.plots.strip import StripRow, strip_html
-from tae.store.names import escape_markdown
+from tae.store.names import escape_markdown, safe_name
+from tae.ui.session.cache import kept
 from tae.ui.session.models import Active
 from tae.ui.session.pictures import Chosen
 from tae.ui.session.results import NO_NUMBERS, pass_seconds
@@ -172,7 +173,7 @@ def strip_of(active: Active, chosen: Chosen) -> Strip | None:
 
     config = active.config
     window = window_width(config)
-    fitted = _fitted(_key(active, chosen), chosen.picture.pixels, config)
+    fitted = _fitted(chosen, config)
     count = len(window_starts(fitted.pixels.shape[1], window, window // 2))
 
     def seconds() -> float:
@@ -188,11 +189,11 @@ def strip_of(active: Active, chosen: Chosen) -> Strip | None:
     )
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _fitted(key: str, _pixels: np.ndarray, _config: ModelConfig) -> Fitted:
+@kept(max_entries=8)
+def _fitted(chosen: Chosen, config: ModelConfig) -> Fitted:
     from tae.analysis.windows import fit_strip
 
-    return fit_strip(_pixels, _config)
+    return fit_strip(chosen.picture.pixels, config)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -11,7 +11,7 @@ from tae.plots.export import render, tables
 from tae.plots.export.strips import strips_figure
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.latent import measure
-from tae.ui.latent.measure import FRAMES, Scene
+from tae.ui.latent.measure import FRAMES, SpaceScene
 from tae.ui.session.pictures import Chosen, offered
 from tae.ui.session.view import choose, write_link
 from tae.ui.shell.sidebar import panels
@@ -21,8 +21,8 @@ PATH_NAMES = {"linear": "Straight", "spherical": "Along the sphere"}
 POSITIONS = [str(round(100 * number / (FRAMES - 1))) for number in range(FRAMES)]
 
 
-def between(scene: Scene) -> None:
-    offer = offered(scene.active.config)
+def between(scene: SpaceScene) -> None:
+    offer = offered(scene.config)
     with st.container(horizontal=True, vertical_alignment="bottom", key="expert_latent_between"):
         key = choose(
             "other",
@@ -52,7 +52,7 @@ def between(scene: Scene) -> None:
 
 
 @st.fragment
-def walk(scene: Scene, other: Chosen, points: np.ndarray, frames: np.ndarray, path: str) -> None:
+def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarray, path: str) -> None:
     place = choose(
         "at",
         st.select_slider,
@@ -100,7 +100,7 @@ def walk(scene: Scene, other: Chosen, points: np.ndarray, frames: np.ndarray, pa
     write_link()
 
 
-def three(scene: Scene) -> list[DeltaGenerator]:
+def three(scene: SpaceScene) -> list[DeltaGenerator]:
     """Places for three pictures: beside each other, however narrow the window, unless they are wide."""
     if scene.is_wide:
         return panels(scene.fitted.pixels, 3)

@@ -13,7 +13,7 @@ from tae.plots.export import tables
 from tae.plots.export.strips import strips_figure
 from tae.ui.latent import measure
 from tae.ui.latent.between import three
-from tae.ui.latent.measure import Scene
+from tae.ui.latent.measure import SpaceScene
 from tae.ui.session.view import write_link
 from tae.ui.shell.guide import prose
 from tae.ui.widgets.charts import picture_chart
@@ -23,7 +23,7 @@ SLIDERS = 8
 
 
 @st.fragment
-def directions(scene: Scene) -> None:
+def directions(scene: SpaceScene) -> None:
     pca = measure.layout(scene.active, scene.tests, "pca").pca
     count = min(SLIDERS, len(pca.variances))
     own = pca.scores(scene.latent[None])[0]

@@ -10,6 +10,7 @@ from streamlit.components.v2 import component
 from tae.data.encode import encode_png, to_uint8
 from tae.plots.latent import contact_sheet
 from tae.ui.latent.measure import COLUMNS, TestSet
+from tae.ui.session.cache import kept
 from tae.ui.session.models import Active
 from tae.web.component import read_script, read_style
 
@@ -41,15 +42,15 @@ def hover(
 
     height, width = tests.cell
     about = {"columns": COLUMNS, "width": width, "height": height}
-    sheets = [{"url": _sheet_url(active.loaded.digest, tests.sheet), "first": 0, "count": len(tests), **about}]
+    sheets = [{"url": _sheet_url(active, tests.sheet), "first": 0, "count": len(tests), **about}]
     if own:
         sheet = contact_sheet([to_uint8(one) for one in own], width, COLUMNS, height)
         sheets.append({"url": _url(sheet), "first": len(tests), "count": len(own), **about})
     _hover(key=key, data={"beside": f"st-key-{beside}", "sheets": sheets}, height=1, on_clicked_change=tell)
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def _sheet_url(model_digest: str, _sheet: np.ndarray) -> str:
+@kept(max_entries=8)
+def _sheet_url(active: Active, _sheet: np.ndarray) -> str:
     return _url(_sheet)
 
 

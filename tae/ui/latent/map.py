@@ -16,7 +16,7 @@ from tae.plots.latent import contact_sheet, plot_latent_map, selected_points
 from tae.store.names import escape_markdown
 from tae.ui.latent import measure
 from tae.ui.latent.hover import hover
-from tae.ui.latent.measure import Scene
+from tae.ui.latent.measure import SpaceScene
 from tae.ui.session.pictures import uploaded
 from tae.ui.session.results import fit
 from tae.ui.session.view import choose, write_link
@@ -33,7 +33,7 @@ MAX_GALLERY = 60
 MAX_RINGS = 12
 
 
-def map_section(scene: Scene) -> None:
+def map_section(scene: SpaceScene) -> None:
     kinds = dict.fromkeys(scene.tests.kinds)
     colours = [name for name in COLOURS if name != "kind" or len(kinds) > 1]
     with st.container(horizontal=True, vertical_alignment="bottom", key="expert_latent_map"):
@@ -53,7 +53,7 @@ def map_section(scene: Scene) -> None:
     explore(scene, measure.layout(scene.active, scene.tests, method), colour, values, own)
 
 
-def own_pictures(scene: Scene) -> tuple[list[tuple[str, Fitted]], list[str]]:
+def own_pictures(scene: SpaceScene) -> tuple[list[tuple[str, Fitted]], list[str]]:
     """(title, fitted) of the sidebar's picture and the uploaded ones; a sentence for each that cannot be fitted."""
     own, refused = [(scene.chosen.title, scene.fitted)], []
     for one in uploaded():
@@ -67,7 +67,7 @@ def own_pictures(scene: Scene) -> tuple[list[tuple[str, Fitted]], list[str]]:
 
 @st.fragment
 def explore(
-    scene: Scene, laid: LatentMap, colour: str, values: np.ndarray | None, own: list[tuple[str, Fitted]]
+    scene: SpaceScene, laid: LatentMap, colour: str, values: np.ndarray | None, own: list[tuple[str, Fitted]]
 ) -> None:
     """The map, what was chosen on it, and the picture's neighbours."""
     state = st.session_state
@@ -79,7 +79,7 @@ def explore(
         left, right = (st.container(), st.container()) if scene.is_wide else st.columns([3, 2])
     with left:
         titles = [title for title, _ in own]
-        latents = np.array([measure.latent_of(scene.active, fitted) for _, fitted in own])
+        latents = np.array([measure.latent_of(scene.active.loaded, fitted) for _, fitted in own])
         coordinates = laid.place(latents)
         figure = plot_latent_map(
             laid.coordinates,
@@ -139,7 +139,7 @@ def keep_points(total: int) -> None:
 
 
 def selection(
-    scene: Scene,
+    scene: SpaceScene,
     laid: LatentMap,
     points: list[int],
     own: list[tuple[str, Fitted]],
@@ -185,7 +185,7 @@ def selection(
         [
             tests.latents[number]
             if number < len(tests)
-            else measure.latent_of(scene.active, own[number - len(tests)][1])
+            else measure.latent_of(scene.active.loaded, own[number - len(tests)][1])
             for number in points
         ]
     )
@@ -202,7 +202,7 @@ def selection(
         )
 
 
-def one_point(scene: Scene, number: int, own: list[tuple[str, Fitted]]) -> None:
+def one_point(scene: SpaceScene, number: int, own: list[tuple[str, Fitted]]) -> None:
     """A point's picture beside what is drawn from its latent."""
     tests = scene.tests
     if number < len(tests):
@@ -210,7 +210,7 @@ def one_point(scene: Scene, number: int, own: list[tuple[str, Fitted]]) -> None:
         code = tests.latents[number]
     else:
         title, fitted = own[number - len(tests)]
-        pixels, code = fitted.pixels, measure.latent_of(scene.active, fitted)
+        pixels, code = fitted.pixels, measure.latent_of(scene.active.loaded, fitted)
     recon = measure.draw(scene.active, code[None], pixels.shape[1])[0]
     st.markdown(f"**{escape_markdown(title)}**")
     for place, words, shown in zip(panels(pixels, 2), ("Image", "Reconstruction"), (pixels, recon), strict=True):
@@ -219,7 +219,7 @@ def one_point(scene: Scene, number: int, own: list[tuple[str, Fitted]]) -> None:
             st.caption(words)
 
 
-def nearest(scene: Scene) -> None:
+def nearest(scene: SpaceScene) -> None:
     """The test images whose latents are nearest to that of the sidebar's picture."""
     tests = scene.tests
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):

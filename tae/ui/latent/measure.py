@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import streamlit as st
 
 from tae.analysis import facts, latent
 from tae.analysis.evaluate import reconstruct
@@ -14,9 +13,10 @@ from tae.model.config import ModelConfig
 from tae.model.metrics import psnr_of
 from tae.plots.latent import contact_sheet
 from tae.store.checkpoint import Loaded
+from tae.ui.session.cache import MODEL_LOCK, kept, read_only
 from tae.ui.session.models import Active
-from tae.ui.session.pictures import Chosen
-from tae.ui.session.results import MODEL_LOCK, as_batch, digest_of, pass_seconds, read_only
+from tae.ui.session.results import as_batch, pass_seconds
+from tae.ui.session.scene import Scene
 from tae.ui.session.work import Progress, measured
 
 TEST_IMAGES = 1000
@@ -59,47 +59,23 @@ class TestSet:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What everything on the page is about.
+class SpaceScene(Scene):
+    """A model, an image, and the test set in the model's latent space."""
 
-    Attributes:
-        active: The model.
-        chosen: The picture of the sidebar.
-        fitted: That picture as the model sees it.
-        tests: The test set.
-    """
-
-    active: Active
-    chosen: Chosen
-    fitted: Fitted
     tests: TestSet
 
     @property
     def latent(self) -> np.ndarray:
-        """(D,) of the picture."""
-        return latent_of(self.active, self.fitted)
-
-    @property
-    def width(self) -> int:
-        """Of the picture, in pixels."""
-        return self.fitted.pixels.shape[1]
-
-    @property
-    def is_wide(self) -> bool:
-        return facts.is_wide(self.fitted.pixels.shape)
-
-    @property
-    def stem(self) -> str:
-        """Of file names."""
-        return facts.file_stem(self.chosen.title, self.active.is_trained)
+        """(D,) of the image."""
+        return latent_of(self.active.loaded, self.fitted)
 
     @property
     def about(self) -> str:
         """What an export is of; a stranger's text."""
-        about = f"{self.chosen.title} · {self.active.title} · latent of {self.active.config.latent_dim} numbers"
-        return facts.marked(about, self.active.is_trained)
+        return f"{super().about} · latent of {self.config.latent_dim} numbers"
 
     def draw(self, latents: np.ndarray) -> np.ndarray:
+        """Latents (n, D) as images (n, H, W) in [0, 1]."""
         return draw(self.active, latents, self.width)
 
 
@@ -161,30 +137,26 @@ def layout(active: Active, tests: TestSet, method: str) -> LatentMap:
     Raises:
         ValueError: If all latents are the same.
     """
-    return (_tsne if method == "tsne" else _pca)(active.loaded.digest, tests.latents)
+    return (_tsne if method == "tsne" else _pca)(active, tests.latents)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _pca(model_digest: str, _latents: np.ndarray) -> LatentMap:
+@kept(max_entries=8)
+def _pca(active: Active, _latents: np.ndarray) -> LatentMap:
     return latent.map_pca(_latents)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Laying out by t-SNE, some seconds…")
-def _tsne(model_digest: str, _latents: np.ndarray) -> LatentMap:
+@kept(max_entries=8, show_spinner="Laying out by t-SNE, some seconds…")
+def _tsne(active: Active, _latents: np.ndarray) -> LatentMap:
     return latent.map_tsne(_latents)
 
 
-def latent_of(active: Active, fitted: Fitted) -> np.ndarray:
-    """(D,) of a picture; read only."""
-    return _latent_of(active.loaded.digest, digest_of(fitted), active.loaded, fitted)
-
-
-@st.cache_resource(max_entries=512, show_spinner=False)
-def _latent_of(model_digest: str, digest: str, _loaded: Loaded, _fitted: Fitted) -> np.ndarray:
+@kept(max_entries=512)
+def latent_of(loaded: Loaded, fitted: Fitted) -> np.ndarray:
+    """(D,) of an image; read only."""
     import torch
 
     with MODEL_LOCK, torch.inference_mode():
-        return read_only(_loaded.model.embed(as_batch(_fitted))[0].float().numpy())
+        return read_only(loaded.model.embed(as_batch(fitted))[0].float().numpy())
 
 
 def draw(active: Active, latents: np.ndarray, width: int) -> np.ndarray:
@@ -193,31 +165,25 @@ def draw(active: Active, latents: np.ndarray, width: int) -> np.ndarray:
         return latent.decode_latents(active.loaded.model, latents, width, BATCH)
 
 
+@kept(max_entries=8, show_spinner="Drawing the way…")
 def way(active: Active, start: Fitted, end: Fitted, path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Latents (`FRAMES`, D) from one picture to another of the same size, and what is drawn from them; read only.
+    """Latents (`FRAMES`, D) from one image to another of the same size, and what is drawn from them; read only.
 
     Raises:
         ValueError: If the way is spherical and the two lie in opposite directions.
     """
-    return _way(active.loaded.digest, digest_of(start), digest_of(end), path, active, start, end)
-
-
-@st.cache_resource(max_entries=8, show_spinner="Drawing the way…")
-def _way(
-    model_digest: str, start: str, end: str, path: str, _active: Active, _start: Fitted, _end: Fitted
-) -> tuple[np.ndarray, np.ndarray]:
-    ends = [latent_of(_active, one) for one in (_start, _end)]
+    ends = [latent_of(active.loaded, one) for one in (start, end)]
     points = latent.interpolate(ends[0], ends[1], FRAMES, path)
-    return read_only(points), read_only(draw(_active, points, _start.pixels.shape[1]))
+    return read_only(points), read_only(draw(active, points, start.pixels.shape[1]))
 
 
 def usual_distance(active: Active, tests: TestSet, metric: str) -> float:
     """Median distance of a test image to the nearest other one."""
-    return _usual_distance(active.loaded.digest, metric, tests.latents)
+    return _usual_distance(active, metric, tests.latents)
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
-def _usual_distance(model_digest: str, metric: str, _latents: np.ndarray) -> float:
+@kept(max_entries=32)
+def _usual_distance(active: Active, metric: str, _latents: np.ndarray) -> float:
     return float(np.median(latent.neighbours(_latents, _latents, 2, metric)[1][:, 1]))
 
 

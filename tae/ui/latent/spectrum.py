@@ -7,14 +7,14 @@ from tae.analysis.latent import dimensions_for, effective_rank, participation_ra
 from tae.plots.export import tables
 from tae.plots.latent import plot_spectrum
 from tae.ui.latent import measure
-from tae.ui.latent.measure import Scene
+from tae.ui.latent.measure import SpaceScene
 from tae.ui.shell.guide import prose
 from tae.ui.widgets.downloads import download
 
 
-def spectrum(scene: Scene) -> None:
+def spectrum(scene: SpaceScene) -> None:
     pca = measure.layout(scene.active, scene.tests, "pca").pca
-    dim = scene.active.config.latent_dim
+    dim = scene.config.latent_dim
     ratio, rank, most = (
         participation_ratio(pca.variances),
         effective_rank(pca.variances),

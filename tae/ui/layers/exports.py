@@ -7,30 +7,29 @@ import streamlit as st
 
 from tae.analysis import facts
 from tae.analysis.lens import Lens
-from tae.data.fit import Fitted
 from tae.model.config import PARTS
 from tae.plots.export import render, tables
 from tae.plots.export.strips import strips_figure
 from tae.ui.layers.measure import Seen
 from tae.ui.layers.strips import status
-from tae.ui.session.models import Active
-from tae.ui.session.pictures import Chosen
+from tae.ui.session.scene import Scene
 from tae.ui.widgets.downloads import download
 
 
 def exports(
-    active: Active,
-    chosen: Chosen,
-    fitted: Fitted,
+    scene: Scene,
     seen: dict[tuple[str, str], Seen],
     found: Lens | None,
     way: str,
 ) -> None:
     shown = {part: seen[part, way] for part in PARTS}
-    untrained = not active.is_trained
-    stem = f"{facts.file_stem(chosen.title, active.is_trained)}_layers_{way}"
+    untrained = not scene.active.is_trained
+    stem = f"{'UNTRAINED_' * untrained}{safe_name(scene.chosen.title)}_layers_{way}"
     about = ". ".join(
-        [f"{chosen.title} · {active.title}", *(status(active, one, found, way) for one in shown.values())]
+        [
+            f"{scene.chosen.title} · {scene.active.title}",
+            *(status(scene.active, one, found, way) for one in shown.values()),
+        ]
     )
 
     def figure(fmt: render.Format) -> bytes:
@@ -44,7 +43,7 @@ def exports(
         return strips_figure(rows, about, fmt, untrained)
 
     def arrays() -> bytes:
-        held = {"image": fitted.pixels}
+        held = {"image": scene.fitted.pixels}
         for part, one in shown.items():
             held |= {f"{part}_{way}": one.pictures, f"{part}_psnr_db": np.array(one.psnr)}
             if one.distance is not None:
@@ -58,9 +57,9 @@ def exports(
             for depth, name in enumerate(one.names):
                 made.append(
                     {
-                        "image": chosen.title,
-                        "checkpoint": active.title,
-                        "trained": active.is_trained,
+                        "image": scene.chosen.title,
+                        "checkpoint": scene.active.title,
+                        "trained": scene.active.is_trained,
                         "part": part,
                         "depth": depth,
                         "state": name,

@@ -17,8 +17,10 @@ from tae.model.metrics import measure
 from tae.store.checkpoint import CheckpointError, Loaded, list_checkpoints, load_checkpoint
 from tae.training import runs
 from tae.training.lens import LensConfig, fit_to_file
+from tae.ui.session.cache import MODEL_LOCK, kept, read_only
 from tae.ui.session.models import Active, checkpoint_files, file_digest
-from tae.ui.session.results import MODEL_LOCK, as_batch, digest_of, pass_seconds, read_only
+from tae.ui.session.results import as_batch, pass_seconds
+from tae.ui.session.scene import Scene
 from tae.ui.session.work import Progress, measured
 
 PASSES = 2.5
@@ -68,24 +70,15 @@ class Moment:
 
 
 def seen(active: Active, fitted: Fitted, part: str, found: Lens | None, tuned: bool) -> Seen:
-    """What each depth of a part gives of a picture."""
+    """What each depth of a part gives of an image."""
     mark = "" if found is None else f"{found.about}|{found.parts[part].psnr_tuned}"
-    return _seen(active.loaded.digest, digest_of(fitted), part, tuned, mark, active.loaded, fitted, found)
+    return _seen(active.loaded, fitted, part, tuned, mark, found)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Looking through the lens…")
-def _seen(
-    model_digest: str,
-    digest: str,
-    part: str,
-    tuned: bool,
-    mark: str,
-    _loaded: Loaded,
-    _fitted: Fitted,
-    _lens: Lens | None,
-) -> Seen:
+@kept(max_entries=32, show_spinner="Looking through the lens…")
+def _seen(loaded: Loaded, fitted: Fitted, part: str, tuned: bool, mark: str, _lens: Lens | None) -> Seen:
     with MODEL_LOCK:
-        view = lens.look(_loaded.model, as_batch(_fitted), part, _lens, tuned)
+        view = lens.look(loaded.model, as_batch(fitted), part, _lens, tuned)
     unusual = view.is_unusual
     return Seen(
         part,
@@ -114,7 +107,7 @@ def stored_lens(active: Active) -> Lens | None:
         return None
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@kept(max_entries=8)
 def _load(path: str, mtime_ns: int, size: int, digest: str, _config: ModelConfig) -> Lens:
     return lens.load_lens(Path(path), _config, digest)
 
@@ -216,28 +209,27 @@ def at_moment(active: Active, moment: Moment) -> Active:
     return Active(f"{active.key}@{moment.key}", loaded.card.name, loaded)
 
 
-@st.cache_resource(max_entries=2, show_spinner="Loading the snapshot…")
+@kept(max_entries=2, show_spinner="Loading the snapshot…")
 def _load_snapshot(digest: str, _path: Path) -> Loaded:
     return load_checkpoint(_path)
 
 
-def over_training(active: Active, fitted: Fitted, moments: list[Moment]) -> dict[str, float] | None:
+def over_training(scene: Scene, moments: list[Moment]) -> dict[str, float] | None:
     """{moment's key: PSNR in dB of its own reconstruction of a picture}, nan where it cannot be read; drawn with progress."""
-    config = active.config
     size = sum(moment.size_bytes for moment in moments)
 
     def compute(progress: Progress) -> dict[str, float]:
         found = {}
         for number, moment in enumerate(moments):
             progress(number / len(moments))
-            found[moment.key] = _psnr(active, fitted, moment)
+            found[moment.key] = _psnr(scene, moment)
         return found
 
     names = "|".join(f"{moment.key}:{_mark(moment)}" for moment in moments)
-    key = f"{active.loaded.digest}|{digest_of(fitted)}|{names}"
+    key = f"{scene.key}|{names}"
 
     def seconds() -> float:
-        return len(moments) * pass_seconds(config) + size / BYTES_PER_S
+        return len(moments) * pass_seconds(scene.config) + size / BYTES_PER_S
 
     return measured("moments", key, "Drawing the picture with every snapshot", seconds, compute)
 
@@ -250,14 +242,14 @@ def _mark(moment: Moment) -> str:
         return "gone"
 
 
-def _psnr(active: Active, fitted: Fitted, moment: Moment) -> float:
+def _psnr(scene: Scene, moment: Moment) -> float:
     """Not kept among the loaded models: there may be many, and large ones. MODEL_LOCK is held."""
     if moment.error is not None:
         return math.nan
     try:
-        model = active.loaded.model if moment.path is None else load_checkpoint(moment.path).model
+        model = scene.model if moment.path is None else load_checkpoint(moment.path).model
     except CheckpointError:
         return math.nan
     with torch.inference_mode():
-        recon = model(as_batch(fitted))[0].clamp(0, 1)[0, 0].numpy()
-    return measure(fitted.pixels, recon).psnr
+        recon = model(scene.batch)[0].clamp(0, 1)[0, 0].numpy()
+    return measure(scene.fitted.pixels, recon).psnr

@@ -8,7 +8,6 @@ import streamlit as st
 from PIL import Image
 
 from tae.data.encode import encode_png
-from tae.data.fit import Fitted
 from tae.model.config import PARTS
 from tae.plots.export import tables
 from tae.plots.latent import plot_moments
@@ -17,27 +16,26 @@ from tae.store.names import escape_markdown, safe_name
 from tae.ui.layers import measure
 from tae.ui.layers.measure import Moment
 from tae.ui.layers.strips import strip
-from tae.ui.session.models import Active
-from tae.ui.session.pictures import Chosen
+from tae.ui.session.scene import Scene
 from tae.ui.session.view import choose, write_link
 from tae.ui.widgets.downloads import download
 
 
 @st.fragment
-def over_training(active: Active, chosen: Chosen, fitted: Fitted) -> None:
+def over_training(scene: Scene) -> None:
     """The picture through the snapshots of the checkpoint's run; else held-out reconstructions, where it left them."""
-    moments, strips = measure.moments(active), measure.training_strips(active)
+    moments, strips = measure.moments(scene.active), measure.training_strips(scene.active)
     if not moments and not strips:
         return
     st.subheader("Over training time")
     if moments:
-        through_snapshots(active, chosen, fitted, moments)
+        through_snapshots(scene, moments)
     else:
         through_strips(strips)
     write_link()
 
 
-def through_snapshots(active: Active, chosen: Chosen, fitted: Fitted, moments: list[Moment]) -> None:
+def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
     """The strips of both parts by the weights of a moment, and the picture's PSNR over all of them."""
     st.markdown(
         "The same picture by the weights as they were on the way: move the slider back in time. These pictures are raw, since "
@@ -51,7 +49,7 @@ def through_snapshots(active: Active, chosen: Chosen, fitted: Fitted, moments: l
     )
     moment = by_key[key]
     try:
-        then = measure.at_moment(active, moment)
+        then = measure.at_moment(scene.active, moment)
     except CheckpointError as error:
         st.warning(escape_markdown(str(error)), icon=":material/broken_image:")
     else:
@@ -59,13 +57,13 @@ def through_snapshots(active: Active, chosen: Chosen, fitted: Fitted, moments: l
             st.error(
                 "**Untrained.** These are the random weights that the training began with.", icon=":material/warning:"
             )
-        strips = [measure.seen(then, fitted, part, None, False) for part in PARTS]
+        strips = [measure.seen(then, scene.fitted, part, None, False) for part in PARTS]
         if all(np.isfinite(one.pictures).all() for one in strips):
             for one in strips:
                 strip(then, one, None, "raw", "moment")
         else:
             st.warning("The weights of this step draw no finite numbers.", icon=":material/broken_image:")
-    psnr = measure.over_training(active, fitted, moments)
+    psnr = measure.over_training(scene, moments)
     if psnr is None:
         return
     steps, values = [one.step for one in moments], [psnr[one.key] for one in moments]
@@ -78,12 +76,20 @@ def through_snapshots(active: Active, chosen: Chosen, fitted: Fitted, moments: l
     )
     st.caption("Of the reconstruction, the last picture of each strip; the ring is the step chosen above.")
     rows = [
-        {"image": chosen.title, "checkpoint": active.title, "step": step, "trained": step > 0, "psnr_db": value}
+        {
+            "image": scene.chosen.title,
+            "checkpoint": scene.active.title,
+            "step": step,
+            "trained": step > 0,
+            "psnr_db": value,
+        }
         for step, value in zip(steps, values, strict=True)
     ]
     with st.container(key="expert_moments"):
         download(
-            "PSNR over the training (CSV)", lambda: tables.metrics_csv(rows), f"{safe_name(chosen.title)}_training.csv"
+            "PSNR over the training (CSV)",
+            lambda: tables.metrics_csv(rows),
+            f"{safe_name(scene.chosen.title)}_training.csv",
         )
 
 

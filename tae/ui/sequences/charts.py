@@ -7,10 +7,10 @@ from tae.plots import plot_curves
 from tae.plots.sequence import plot_influence, plot_trajectory
 from tae.sequence.forecast import LINEAR, LSTM, METHODS, Forecast
 from tae.ui.sequences import measure
-from tae.ui.sequences.measure import Scene
+from tae.ui.sequences.measure import SequenceScene
 
 
-def errors(scene: Scene, forecast: Forecast) -> None:
+def errors(scene: SequenceScene, forecast: Forecast) -> None:
     st.subheader("Error of each frame")
     curves = {name: (np.arange(len(mse)) + forecast.first + 1.0, mse) for name, mse in forecast.mse.items() if len(mse)}
     if not curves:
@@ -32,7 +32,7 @@ def errors(scene: Scene, forecast: Forecast) -> None:
     )
 
 
-def trajectory(scene: Scene, forecast: Forecast) -> None:
+def trajectory(scene: SequenceScene, forecast: Forecast) -> None:
     st.subheader("The way through latent space")
     pca = measure.plane(scene.embedded)
     if pca is None:
@@ -60,7 +60,7 @@ def trajectory(scene: Scene, forecast: Forecast) -> None:
     )
 
 
-def order_matters(scene: Scene) -> None:
+def order_matters(scene: SequenceScene) -> None:
     st.subheader("Which frames does the prediction hang on?")
     assert scene.lstm is not None
     frames_seen = scene.frames_seen or scene.count

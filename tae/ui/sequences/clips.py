@@ -18,9 +18,9 @@ from tae.model.config import ModelConfig
 from tae.sequence.clip import Film, open_film
 from tae.sequence.data import Found, find_sequences, glide_frames
 from tae.store.names import natural_order, plain_text
+from tae.ui.session.cache import kept, read_only
 from tae.ui.session.models import Active
 from tae.ui.session.pictures import MAX_UPLOAD_BYTES, Chosen, no_room
-from tae.ui.session.results import read_only
 
 GLIDES = 6
 """Demo sequences to choose from: the first of the test split, whose garments no demo checkpoint was trained on."""
@@ -132,28 +132,19 @@ def film(active: Active, clip: Clip, every: int = 1) -> Film:
     Raises:
         ImageError: If they cannot be read, or there are fewer than two.
     """
-    config = active.config
-    return _film(clip.digest, config.input_size, config.max_width, st.session_state.fit, every, clip, config)
+    return _film(clip, active.config, st.session_state.fit, every)
 
 
-@st.cache_resource(max_entries=12, show_spinner="Reading the frames…")
-def _film(
-    digest: str,
-    input_size: tuple[int, int | None],
-    max_width: int,
-    fit: str,
-    every: int,
-    _clip: Clip,
-    _config: ModelConfig,
-) -> Film:
-    if _clip.found is not None:
-        found = open_film(_clip.found, _config, fit, every)
+@kept(max_entries=12, show_spinner="Reading the frames…")
+def _film(clip: Clip, config: ModelConfig, fit: str, every: int) -> Film:
+    if clip.found is not None:
+        found = open_film(clip.found, config, fit, every)
         # As they were dropped: their names are part of the digest, the numbers that stand for them on the disk are not.
-        skipped = tuple((_clip.names.get(name, name), reason) for name, reason in found.skipped)
+        skipped = tuple((clip.names.get(name, name), reason) for name, reason in found.skipped)
         found = replace(found, skipped=skipped)
     else:
-        height, width = input_size
-        frames = list(glide_frames("test", _clip.glide, 0, (height, width or height)))[::every]
+        height, width = config.input_size
+        frames = list(glide_frames("test", clip.glide, 0, (height, width or height)))[::every]
         if len(frames) < 2:
             raise ImageError(f"a glide must have at least two frames, got one of every {every}; take more of them")
         found = Film(np.stack(frames))

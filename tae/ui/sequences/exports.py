@@ -7,7 +7,7 @@ from tae.data.encode import encode_gif
 from tae.plots.export import render, tables
 from tae.plots.export.strips import strips_figure
 from tae.sequence.forecast import LINEAR, LSTM, Forecast
-from tae.ui.sequences.measure import Scene
+from tae.ui.sequences.measure import SequenceScene
 from tae.ui.widgets.downloads import download
 
 
@@ -19,7 +19,7 @@ def crossed(height: int, width: int) -> np.ndarray:
     return np.where(np.minimum(abs(falling), abs(rising)) < max(height, width), 0.35, 0.7).astype(np.float32)
 
 
-def take_along(scene: Scene, forecast: Forecast) -> None:
+def take_along(scene: SequenceScene, forecast: Forecast) -> None:
     frames, recons = scene.film.frames, scene.embedded.recons
     predicted = LSTM if scene.lstm else LINEAR
     longest = max(scene.count, forecast.first + len(forecast.images[predicted]))

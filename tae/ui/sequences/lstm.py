@@ -9,8 +9,8 @@ import streamlit as st
 from tae.sequence.checkpoint import ListedSequence, LoadedSequence, autoencoder_digest, list_sequences, load_sequence
 from tae.store.checkpoint import CheckpointError
 from tae.store.names import escape_markdown, plain_text
+from tae.ui.session.cache import MODEL_LOCK, kept
 from tae.ui.session.models import Active, checkpoints_folder
-from tae.ui.session.results import MODEL_LOCK
 from tae.ui.session.view import choose
 
 
@@ -32,7 +32,7 @@ class OfferedModels:
 def sequence_models(active: Active) -> OfferedModels:
     """Those in `checkpoints/sequences/`."""
     fitting, others, problems = {}, {}, []
-    own = _autoencoder_digest(active.loaded.digest, active)
+    own = _autoencoder_digest(active)
     for listed in list_sequences(checkpoints_folder() / "sequences"):
         if listed.belongs is None or listed.config is None:
             problems.append(str(listed.error))
@@ -49,9 +49,9 @@ def sequence_models(active: Active) -> OfferedModels:
     return OfferedModels(fitting, others, problems)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def _autoencoder_digest(model_digest: str, _active: Active) -> str:
-    return autoencoder_digest(_active.loaded.model)
+@kept(max_entries=64)
+def _autoencoder_digest(active: Active) -> str:
+    return autoencoder_digest(active.loaded.model)
 
 
 def load_lstm(active: Active, listed: ListedSequence) -> LoadedSequence:
@@ -64,13 +64,13 @@ def load_lstm(active: Active, listed: ListedSequence) -> LoadedSequence:
         info = listed.path.stat()
     except OSError as error:
         raise CheckpointError(f"{plain_text(listed.path.name)}: the file can no longer be read") from error
-    return _load(str(listed.path), info.st_size, info.st_mtime_ns, info.st_ino, active.loaded.digest, active)
+    return _load(str(listed.path), info.st_size, info.st_mtime_ns, info.st_ino, active)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _load(path: str, size: int, changed: int, inode: int, model_digest: str, _active: Active) -> LoadedSequence:
+@kept(max_entries=8)
+def _load(path: str, size: int, changed: int, inode: int, active: Active) -> LoadedSequence:
     with MODEL_LOCK:
-        return load_sequence(path, _active.loaded.model)
+        return load_sequence(path, active.loaded.model)
 
 
 def choose_lstm(active: Active) -> LoadedSequence | None:

@@ -13,8 +13,9 @@ from tae.sequence.clip import Film
 from tae.sequence.forecast import STEPS, Forecast, Influence, influence, one_step, roll_out
 from tae.sequence.model import embed_sequence
 from tae.ui.sequences.clips import Clip
+from tae.ui.session.cache import read_only
 from tae.ui.session.models import Active
-from tae.ui.session.results import pass_seconds, read_only
+from tae.ui.session.results import pass_seconds
 from tae.ui.session.work import Progress, measured
 
 CHUNK = 8
@@ -130,7 +131,7 @@ def plane(embedded: Embedded) -> Pca | None:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SequenceScene:
     """What everything on the page is about.
 
     Attributes:

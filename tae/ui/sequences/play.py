@@ -5,7 +5,7 @@ import streamlit as st
 from tae.analysis.facts import UNTRAINED
 from tae.sequence.forecast import BASELINES, COPY, LAST, LINEAR, LSTM, MEAN, SEEN, Forecast
 from tae.ui.sequences import clips
-from tae.ui.sequences.measure import Scene
+from tae.ui.sequences.measure import SequenceScene
 from tae.ui.widgets.player import player
 from tae.web.player.payload import Row
 
@@ -18,7 +18,7 @@ HELP = {
 }
 
 
-def rows_of(scene: Scene, forecast: Forecast) -> list[Row]:
+def rows_of(scene: SequenceScene, forecast: Forecast) -> list[Row]:
     rows = [
         Row("True frames", "What came, at the model's size.", scene.film.frames),
         Row(
@@ -43,7 +43,7 @@ def rows_of(scene: Scene, forecast: Forecast) -> list[Row]:
     return rows
 
 
-def play(scene: Scene, forecast: Forecast) -> None:
+def play(scene: SequenceScene, forecast: Forecast) -> None:
     state = st.session_state
     asked = int(state.frame) - 1 if state.frame.isascii() and state.frame.isdigit() else -1
     longest = max(scene.count, forecast.first + max(map(len, forecast.images.values())))

@@ -6,10 +6,10 @@ from tae.model.metrics import psnr_of
 from tae.sequence.data import DemoSequences
 from tae.sequence.forecast import BASELINES, CEILING, LSTM, SEEN, STEPS, Forecast, mean_errors
 from tae.store.names import escape_markdown
-from tae.ui.sequences.measure import Scene
+from tae.ui.sequences.measure import SequenceScene
 
 
-def caveats(scene: Scene) -> None:
+def caveats(scene: SequenceScene) -> None:
     if scene.clip.found is None:
         st.caption("Composed from garment photographs of the test split, which no demo checkpoint was trained on.")
     if scene.film.notes or scene.film.skipped:
@@ -28,7 +28,7 @@ def caveats(scene: Scene) -> None:
         )
 
 
-def verdict(scene: Scene, forecast: Forecast) -> None:
+def verdict(scene: SequenceScene, forecast: Forecast) -> None:
     """One sentence: whether the model is better than guessing."""
     seen = min(SEEN, scene.count - 2) if scene.frames_seen is None else scene.frames_seen
     means = mean_errors(forecast, seen)

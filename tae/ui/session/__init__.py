@@ -3,7 +3,9 @@
 - view: what is looked at, and the link that says so
 - models: the checkpoints, and those that a visitor brought
 - pictures: the images that a visitor dropped, and the samples
-- results: what was computed, kept by content
+- cache: results kept for all sessions, models and images known by their digests
+- scene: a model and an image, what most pages are about
+- results: an image through a model, and how long a pass takes
 - work: long work: progress, stop, one at a time
 - verdicts: whether a model needs its attention: its study, or a quick measurement
 """

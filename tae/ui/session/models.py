@@ -13,6 +13,7 @@ import streamlit as st
 
 from tae.model.config import ModelConfig, config_to_dict, patch_in_names, patch_in_words, size_in_words
 from tae.store.names import plain_text
+from tae.ui.session.cache import kept
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not wait for it
     from tae.store.checkpoint import Loaded
@@ -59,22 +60,22 @@ def file_digest(path: str, size: int, mtime_ns: int, inode: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@st.cache_resource(max_entries=4, show_spinner="Loading the model…")
+@kept(max_entries=4, show_spinner="Loading the model…")
 def _load_file(digest: str, _path: Path) -> "Loaded":
     from tae.store.checkpoint import load_checkpoint
 
     return load_checkpoint(_path)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Loading the model…")
+@kept(max_entries=4, show_spinner="Loading the model…")
 def _load_bytes(digest: str, _data: bytes, _name: str) -> "Loaded":
     from tae.store.checkpoint import read_checkpoint
 
     return read_checkpoint(_data, _name)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Building the model…")
-def _build(config_text: str, _config: ModelConfig) -> "Loaded":
+@kept(max_entries=4, show_spinner="Building the model…")
+def _build(config: ModelConfig) -> "Loaded":
     import torch
 
     from tae.model.autoencoder import TransformerAutoencoder
@@ -82,9 +83,9 @@ def _build(config_text: str, _config: ModelConfig) -> "Loaded":
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = TransformerAutoencoder(_config).eval()
+        model = TransformerAutoencoder(config).eval()
     card = Card(name="untrained", training={}, metrics={}, data="", licence="", notes="Random weights, seed 0.")
-    digest = hashlib.sha256(config_text.encode()).hexdigest()
+    digest = hashlib.sha256(repr(config_to_dict(config)).encode()).hexdigest()
     return Loaded(model=model, card=card, digest=digest, size_bytes=0)
 
 
@@ -111,7 +112,7 @@ def add_model(data: bytes, name: str) -> str:
 def twin(active: Active) -> Active:
     """A model of the same shape with random weights: what its maps show was not learnt."""
     config = active.config
-    return Active("twin", f"Untrained twin of {active.title}", _build(repr(config_to_dict(config)), config))
+    return Active("twin", f"Untrained twin of {active.title}", _build(config))
 
 
 def add_untrained(config: ModelConfig) -> str:
@@ -131,7 +132,7 @@ def load_model(key: str) -> Active:
     state = st.session_state
     if key in state.untrained:
         config = state.untrained[key]
-        return Active(key, model_title(key), _build(repr(config_to_dict(config)), config))
+        return Active(key, model_title(key), _build(config))
     if key in state.uploaded_models:
         digest, data, name = state.uploaded_models[key]
         loaded = _load_bytes(digest, data, name)

@@ -1,15 +1,14 @@
-"""What a model makes of a picture, computed once for all sessions and kept."""
+"""What a model makes of an image, and how long its passes take here."""
 
-import hashlib
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
-from tae.data.fit import Fitted, ImageError, Picture, fit_image
+from tae.data.fit import Fitted, ImageError, fit_image
 from tae.model.config import ModelConfig
+from tae.ui.session.cache import MODEL_LOCK, kept, read_only
 from tae.ui.session.models import Active
 from tae.ui.session.pictures import Chosen
 
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from tae.model.metrics import Quality
     from tae.store.checkpoint import Loaded
     from tae.training.plan import Pace
-
-MODEL_LOCK = threading.Lock()
-"""Sessions share two cores: one forward pass at a time is faster for everybody than many at once."""
 
 NO_NUMBERS = "the model draws no finite numbers, as after a training that ran away; choose another checkpoint"
 
@@ -40,43 +36,48 @@ class Result:
     recon: np.ndarray
     quality: "Quality"
 
+    @classmethod
+    def of(cls, fitted: Fitted, recon: "Tensor") -> "Result":
+        """Measures a reconstruction (1, 1, H, W); what leaves [0, 1] is cut off."""
+        from tae.model.metrics import measure
+
+        pixels = read_only(recon.clamp(0, 1)[0, 0].numpy())
+        return cls(fitted, pixels, measure(fitted.pixels, pixels))
+
 
 def fit(active: Active, chosen: Chosen) -> Fitted:
-    """The picture as the model sees it.
+    """The image as the model sees it.
 
     Raises:
         ImageError: If it cannot be brought to the model's size.
     """
     config = active.config
-    return _fit(config.input_size, config.max_width, st.session_state.fit, chosen.digest, chosen.picture)
+    return _fit(config.input_size, config.max_width, st.session_state.fit, chosen)
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
-def _fit(input_size: tuple[int, int | None], max_width: int, mode: str, digest: str, _picture: Picture) -> Fitted:
-    return fit_image(_picture.pixels, input_size, mode, max_width)
+@kept(max_entries=256)
+def _fit(input_size: tuple[int, int | None], max_width: int, mode: str, chosen: Chosen) -> Fitted:
+    return fit_image(chosen.picture.pixels, input_size, mode, max_width)
 
 
 def reconstruct(active: Active, chosen: Chosen) -> Result:
-    """The picture through the model, measured.
+    """The image through the model, measured.
 
     Raises:
         ImageError: If it cannot be brought to the model's size, or the model draws no finite numbers from it.
     """
-    fitted = fit(active, chosen)
-    return _reconstruct(active.loaded.digest, chosen.digest, st.session_state.fit, active.loaded, fitted)
+    return _reconstruct(active.loaded, fit(active, chosen))
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
-def _reconstruct(model_digest: str, digest: str, mode: str, _loaded: "Loaded", _fitted: Fitted) -> Result:
+@kept(max_entries=256)
+def _reconstruct(loaded: "Loaded", fitted: Fitted) -> Result:
     import torch
 
-    from tae.model.metrics import measure
-
     with MODEL_LOCK, torch.inference_mode():
-        recon = _loaded.model(as_batch(_fitted))[0].clamp(0, 1)[0, 0].numpy()
-    if not np.isfinite(recon).all():
+        recon = loaded.model(as_batch(fitted))[0].clamp(0, 1)
+    if not recon.isfinite().all():
         raise ImageError(NO_NUMBERS)
-    return Result(_fitted, recon, measure(_fitted.pixels, recon))
+    return Result.of(fitted, recon)
 
 
 def forward_seconds(config: ModelConfig) -> float:
@@ -122,14 +123,3 @@ def as_batch(fitted: Fitted) -> "Tensor":
     import torch
 
     return torch.from_numpy(np.array(fitted.pixels, np.float32))[None, None]
-
-
-def digest_of(fitted: Fitted) -> str:
-    """Names what the model saw in caches."""
-    return hashlib.sha256(fitted.pixels.tobytes() + str(fitted.pixels.shape).encode()).hexdigest()
-
-
-def read_only(array: np.ndarray) -> np.ndarray:
-    """A cached array, which nobody may change."""
-    array.flags.writeable = False
-    return array

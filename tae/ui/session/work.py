@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from tae.ui.session.results import MODEL_LOCK
+from tae.ui.session.cache import MODEL_LOCK
 
 T = TypeVar("T")
 Progress = Callable[[float], None]

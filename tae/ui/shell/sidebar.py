@@ -8,12 +8,13 @@ import streamlit as st
 from PIL import Image
 
 from tae.analysis.facts import in_a_row
-from tae.data.fit import FIT_MODES, Fitted, ImageError
+from tae.data.fit import FIT_MODES, ImageError
 from tae.data.gallery import OTHERS
 from tae.store.names import escape_markdown, plain_text
 from tae.ui.session.models import Active, checkpoint_files, load_model, model_summary, model_title
 from tae.ui.session.pictures import Chosen, offered
 from tae.ui.session.results import reconstruct
+from tae.ui.session.scene import Scene
 from tae.ui.session.view import choose, init_state, link, write_link
 from tae.ui.shell import guide
 
@@ -30,19 +31,33 @@ PAGES = {
     "Train": ("pages/train.py", ":material/model_training:"),
 }
 
+STYLE = """
+/* Streamlit leaves a hand's breadth above every page; the first screen needs it for the images. */
+.stMainBlockContainer {padding-top: 3.4rem; padding-bottom: 3rem; max-width: 1500px}
+/* Columns stand below each other where the window is narrow, instead of shrinking to nothing. */
+.stMain [data-testid='stColumn'] {min-width: 10.5rem}
+/* White images on a white page need an edge. */
+.stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}
+"""
 
-def setup(page: str) -> tuple[Active, Chosen]:
-    """What a page calls first: page settings, state, sidebar; stops the page with a sentence if nothing loads."""
-    return _setup(page, _choose_picture)
+
+def setup(page: str, style: str = "") -> tuple[Active, Chosen]:
+    """Page settings, state, sidebar, before anything else on a page; ends it with a sentence if nothing loads.
+
+    Args:
+        page: Its title, a key of `PAGES`.
+        style: CSS of its own.
+    """
+    return _setup(page, _choose_picture, style)
 
 
-def setup_without_picture(page: str) -> Active:
+def setup_without_picture(page: str, style: str = "") -> Active:
     """The same for a page that chooses what it shows by itself; how that comes to the model's size is still chosen here."""
-    return _setup(page, lambda _: _choose_fit("frames"))[0]
+    return _setup(page, lambda _: _choose_fit("frames"), style)[0]
 
 
-def _setup(page: str, choose_more: Callable[[Active], T]) -> tuple[Active, T]:
-    _begin(page)
+def _setup(page: str, choose_more: Callable[[Active], T], style: str) -> tuple[Active, T]:
+    _begin(page, style)
     with st.sidebar:
         with st.container(key="expert_choices"):
             active = _choose_model()
@@ -56,9 +71,9 @@ def _setup(page: str, choose_more: Callable[[Active], T]) -> tuple[Active, T]:
     return active, chosen
 
 
-def setup_without_model(page: str) -> None:
+def setup_without_model(page: str, style: str) -> None:
     """The same for a page that works before there is any checkpoint."""
-    _begin(page)
+    _begin(page, style)
     active = None
     with st.sidebar:
         if checkpoint_files() or st.session_state.uploaded_models or st.session_state.untrained:
@@ -71,7 +86,7 @@ def setup_without_model(page: str) -> None:
         _warn_if_untrained(active)
 
 
-def _begin(page: str) -> None:
+def _begin(page: str, style: str) -> None:
     init_state()
     guide.begin(page)
     st.set_page_config(
@@ -81,27 +96,7 @@ def _begin(page: str) -> None:
         initial_sidebar_state="collapsed" if guide.in_demo() else "auto",
     )
     guide.style()
-    # Streamlit leaves a hand's breadth above every page; the first screen needs it for the pictures.
-    st.html(
-        "<style>.stMainBlockContainer {padding-top: 3.4rem; padding-bottom: 3rem; max-width: 1500px}"
-        # Columns stand below each other where the window is narrow, instead of shrinking to nothing.
-        " .stMain [data-testid='stColumn'] {min-width: 10.5rem}"
-        # White pictures on a white page need an edge.
-        " .stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}"
-        " .st-key-attention_panels [data-testid='stColumn'], [class*='st-key-train_wide'] [data-testid='stColumn']"
-        " {min-width: 22rem}"
-        " :is(.st-key-causal_ranking_columns, .st-key-causal_grids, .st-key-layers_columns)"
-        " [data-testid='stColumn'] {min-width: min(22rem, 100%)}"
-        " :is(.st-key-latent_columns, .st-key-sequences_columns) > * > * > [data-testid='stColumn'] {min-width: 20rem}"
-        " .st-key-causal_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
-        # What a change does stays in sight of whoever makes it, where the window has room for both.
-        " @media (min-width: 1100px) and (min-height: 700px) {.st-key-causal_columns > * > *"
-        " > [data-testid='stColumn']:has(.st-key-causal_outcome) {position: sticky; top: 3.5rem; align-self: flex-start}}"
-        " .st-key-attention_small [data-testid='stColumn'] {min-width: 8rem}"
-        # What draws itself anew every few seconds must not fade each time.
-        " .st-key-train_live [data-stale='true'] {opacity: 1 !important}"
-        " .st-key-train_take [data-testid='stMetricValue'] {font-size: 1.5rem}</style>"
-    )
+    st.html(f"<style>{STYLE}{style}</style>")
     with st.sidebar:
         st.markdown("## tae\nSee, and test, what a transformer autoencoder does with an image.")
         for title, (path, icon) in PAGES.items():
@@ -197,10 +192,10 @@ def panels(pixels: np.ndarray, count: int) -> list[Any]:
     return [place for _ in range(0, count, across) for place in st.columns(across)][:count]
 
 
-def fit_or_stop(active: Active, chosen: Chosen) -> Fitted:
-    """`fit`, with the page ended by one sentence if the picture cannot be fitted, or the model draws nothing from it."""
+def scene_or_stop(active: Active, chosen: Chosen) -> Scene:
+    """What the page is about; ends it with one sentence if the image does not fit, or the model draws nothing from it."""
     try:
-        return reconstruct(active, chosen).fitted
+        return Scene(active, chosen, reconstruct(active, chosen).fitted)
     except ImageError as error:
         st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}")
         write_link()

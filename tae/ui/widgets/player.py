@@ -12,6 +12,7 @@ import numpy as np
 import streamlit as st
 from streamlit.components.v2 import component
 
+from tae.ui.session.cache import kept
 from tae.web.component import read_script, read_style
 from tae.web.player.payload import Row, encode, length, payload, read_frame, settle
 
@@ -67,6 +68,6 @@ def _remembered(images: np.ndarray) -> tuple[bytes, ...]:
     return _encoded(digest.hexdigest(), images)
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)  # not copied on each run: nobody can change bytes
+@kept(max_entries=32)
 def _encoded(digest: str, _images: np.ndarray) -> tuple[bytes, ...]:
     return encode(_images)
