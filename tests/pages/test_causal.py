@@ -26,6 +26,7 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
 from tae.store.checkpoint import load_checkpoint
 from tae.ui.causal import measure
+from tae.ui.causal.history import fitting, parsed
 from tae.ui.causal.knockout import delta_of
 from tae.ui.session import work
 from tae.ui.widgets.patches import read_edit, read_patches
@@ -151,9 +152,8 @@ def test_changes_that_the_model_does_not_have_are_left_out() -> None:
 
 def test_a_link_keeps_the_last_edit_of_a_kind() -> None:
     config = preset_config("tiny")
-    found, refused = measure.interventions_of(
-        "encoder/0/temperature=2,encoder/0/temperature=0.5,encoder/0/1,encoder/0/1", config, config.num_tokens
-    )
+    some, refused = parsed("encoder/0/temperature=2,encoder/0/temperature=0.5,encoder/0/1,encoder/0/1")
+    found = fitting(some, config, config.num_tokens)
     assert found == (Edit("encoder", 0, "temperature", 0.5), Knockout("encoder", 0, 1)) and refused == 0
 
 
@@ -527,7 +527,7 @@ def test_pictures_unlike_the_training_break_nothing(key: str) -> None:
 def test_other_images_are_others_also_where_the_picture_is_a_test_image() -> None:
     config = preset_config("tiny")
     tests = DemoSource(config.input_size).test_at(201, 9)
-    shown, other = (Fitted(tests[number, 0].numpy(), ()) for number in (2, 0))
-    scene = SimpleNamespace(config=config, fitted=shown, other=other)
+    other = Fitted(tests[0, 0].numpy(), ())
+    scene = SimpleNamespace(config=config, batch=tests[2:3], other=other)
     found = measure.other_images(scene)  # type: ignore[arg-type]
     assert torch.equal(found, tests[[0, 1, 3, 4, 5, 6, 7, 8]])

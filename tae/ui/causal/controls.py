@@ -17,7 +17,6 @@ STYLE = """
 /* What a change does stays in sight of whoever makes it, where the window has room for both. */
 @media (min-width: 1100px) and (min-height: 700px) {.st-key-causal_columns > * > *
   > [data-testid='stColumn']:has(.st-key-causal_outcome) {position: sticky; top: 3.5rem; align-self: flex-start}}
-.st-key-attention_small [data-testid='stColumn'] {min-width: 8rem}
 """
 
 

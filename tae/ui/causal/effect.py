@@ -120,16 +120,16 @@ def choose_own_map(scene: PairScene) -> MapChoice:
 
 def received_in(scene: PairScene, choice: MapChoice) -> np.ndarray:
     """(N,) what each patch receives in a map, as a mean over queries."""
-    return received(one_map(scene.active, scene.fitted, choice).weights).numpy().astype(np.float32)
+    return received(one_map(scene, choice).weights).numpy().astype(np.float32)
 
 
 def status(scene: PairScene, own: MapChoice) -> str:
     """What to know of the attention maps before believing them, in one line."""
     num_tokens, head_dim = scene.num_tokens, scene.config.head_dim
     chosen = [*MAPS.items(), *([] if own in MAPS.values() else [(OWN, own)])]
-    found = {name: one_map(scene.active, scene.fitted, choice) for name, choice in chosen}
+    found = {name: one_map(scene, choice) for name, choice in chosen}
     parts = dict.fromkeys(choice.part for _, choice in chosen)
-    error = max(max(recomputation_errors(scene.active, scene.fitted, part)) for part in parts)
+    error = max(max(recomputation_errors(scene, part)) for part in parts)
     facts = [] if own in MAPS.values() else [f"One more map: {own.title(scene.config)}"]
     if own.discard:
         facts.append(f"{found[OWN].hidden_mass:.1%} of all its weight hidden")
