@@ -1,5 +1,6 @@
 """What the tests of pages share: an empty shelf of checkpoints, and small models on it."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,13 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
 from tae.store.card import Card
 from tae.store.checkpoint import save_checkpoint
+from tae.ui.session import work
+
+
+@pytest.fixture(autouse=True)
+def no_work_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether work waits for a click hangs on this machine's speed, and on what else it does."""
+    monkeypatch.setattr(work, "LONG_S", math.inf)
 
 
 @pytest.fixture

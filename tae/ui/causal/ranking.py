@@ -28,7 +28,7 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
         return
     study = verdicts.study_of(scene.active)
     heads = sweep.ranking()[::-1]
-    entropy = {part: head_statistics(scene.active, scene.fitted, part)["entropy"] for part in PARTS}
+    entropy = {part: head_statistics(scene, part)["entropy"] for part in PARTS}
     sharpness = [1 - float(entropy[one.part][one.layer, int(one.target)]) for one in heads]
     lost = [sweep.damage[one].psnr_lost for one in heads]
     names = [f"{one.part} {one.layer}, head {one.target}" for one in heads]

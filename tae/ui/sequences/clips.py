@@ -92,7 +92,7 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
         known_as = {path.name: names[path] for path in found.files}
         clip = Clip(f"sequence-{digest.hexdigest()[:12]}", title, digest.hexdigest(), found, names=known_as)
         try:
-            _film(clip.digest, config.input_size, config.max_width, fit, 1, clip, config)
+            _film(clip, config, fit, 1)
         except ImageError as error:
             problems.append(f"{title}: {error}")
             _remove(found)
