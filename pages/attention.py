@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from tae.analysis.facts import is_wide
 from tae import plots, ui
 from tae.model.config import PARTS
 from tae.ui.attention.cause import against_cause

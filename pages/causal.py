@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from tae.analysis import facts
 from tae import ui
+from tae.analysis import facts
 from tae.ui.causal.controls import STYLE, pair_of
 from tae.ui.causal.effect import against_effect
 from tae.ui.causal.headline import Top, top_line

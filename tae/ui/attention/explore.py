@@ -79,7 +79,7 @@ def one_token_notice() -> None:
 
 def explorer_panel(scene: Scene) -> Shown:
     grid = scene.grid
-    notes = [] if scene.active.is_trained else [Note("UNTRAINED MODEL: random weights", "error")]
+    notes = [] if scene.active.is_trained else [Note(facts.UNTRAINED, "error")]
     head_dim = scene.config.head_dim
     weighting, discard = checked("weighting", list(WEIGHTINGS)), float(checked("discard", DISCARDS))
     told = f"head_dim {head_dim}" + (" · weighted by value norms" if weighting == "values" else "")
@@ -93,7 +93,7 @@ def explorer_panel(scene: Scene) -> Shown:
     num_tokens = len(one.weights)
     tops = {
         **measure.range_tops(scene, choice.weighting),
-        "own": max(1.5, float(one.weights.max()) * num_tokens),
+        "own": max(facts.UNIFORM_LIMIT, float(one.weights.max()) * num_tokens),
     }
     zmax = tops[view.range]
     errors = measure.recomputation_errors(scene, choice.part)
@@ -102,18 +102,17 @@ def explorer_panel(scene: Scene) -> Shown:
     row, column = divmod(view.query, grid[1])
     low, high = float(one.weights.min()) * num_tokens, float(one.weights.max()) * num_tokens
     hidden = f"{one.hidden_mass:.1%} of all weight hidden · " if choice.discard else ""
-    untrained = "" if scene.active.is_trained else "UNTRAINED MODEL · "
-    text = (
-        f"{untrained}{title} · query patch {view.query} (row {row}, column "
+    text = facts.marked(
+        f"{title} · query patch {view.query} (row {row}, column "
         f"{column}) · N {num_tokens} · head_dim {head_dim} · {low:.2g} to {high:.3g} x uniform, colours to {zmax:.3g} "
         f"({RANGES[view.range]}) · {hidden}{differs(error)} · "
         "drawn patch by patch, not smoothed",
-        active.is_trained,
+        scene.active.is_trained,
     )
     drawn = (
         f"{title} · N {num_tokens} · colours to {zmax:.3g} x uniform ({RANGES[view.range]}) · {hidden}{differs(error)}."
     )
-    st.caption(facts.marked(drawn, active.is_trained))
+    st.caption(facts.marked(drawn, scene.active.is_trained))
     return Shown(view, choice, one.weights, grid, zmax, title, text)
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import streamlit as st
 
-from tae.analysis import facts
 from tae.plots.export import figures, render, tables
 from tae.plots.export.heads import measures_figure, overview_figure
 from tae.store.names import safe_name
@@ -19,14 +18,12 @@ from tae.web.explorer.payload import DIRECTIONS
 def exports(scene: Scene, shown: Shown) -> None:
     untrained = not scene.active.is_trained
     choice, view, grid = shown.choice, shown.view, shown.grid
-    stem = f"{'UNTRAINED_' * untrained}{safe_name(scene.chosen.title)}_{choice.part}"
+    stem = f"{scene.stem}_{choice.part}"
     how = "_value_norms" * (choice.weighting == "values") + f"_discard_{choice.discard:g}" * bool(choice.discard)
     one = f"{stem}_{choice.layer}_{choice.head}{how}"
     caption = f"{scene.chosen.title} · {scene.active.title} · {shown.status}"
     top = measure.range_tops(scene, "weights")["shared"]
-    about = (
-        f"{scene.chosen.title} · {scene.active.title} · {'UNTRAINED MODEL · ' * untrained}{choice.part.capitalize()}"
-    )
+    about = f"{scene.about} · {choice.part.capitalize()}"
     plain = WEIGHTINGS["weights"].lower()  # of what is not weighted by value norms, whatever is on display
     maps_caption = (
         f"{about}, all layers and their average, mean of {scene.config.num_heads} heads · {plain} · N {len(shown.weights)} · "

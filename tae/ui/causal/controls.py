@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from tae.analysis import facts
 from tae.data.fit import fit_image
 from tae.ui.causal import measure
 from tae.ui.causal.measure import BASELINES, COVERS, PairScene

@@ -8,7 +8,6 @@ import numpy as np
 import streamlit as st
 import torch
 
-from tae.analysis.facts import is_wide
 from tae.analysis import causal
 from tae.analysis.causal import Baseline, Box, Curves, Damage, Intervention, Necessity, Scores, Sweep
 from tae.data.fit import Fitted, background_of

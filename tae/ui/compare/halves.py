@@ -112,11 +112,11 @@ def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
         st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}")
         return None
     if scene.num_tokens == 1:
-        st.info("This model has one token: its only weight is exactly 1, and there is nothing to compare.")
+        st.info(f"{facts.ONE_TOKEN}: there is nothing to compare.")
         return None
     if scene.num_tokens**2 * 4 > measure.MAX_MAP_BYTES / 4:
         st.error(f"A map of {scene.num_tokens} patches is too large to compare; choose a narrower picture.")
         return None
-    facts = [f"{size_in_words(active.config.input_size)}, {scene.num_tokens} patches", *scene.fitted.notes]
-    st.caption(escape_markdown("; ".join(facts)))
+    told = [f"{size_in_words(active.config.input_size)}, {scene.num_tokens} patches", *scene.fitted.notes]
+    st.caption(escape_markdown("; ".join(told)))
     return Half(active, chosen, scene.fitted, choice, measure.one_map(scene, choice).weights)

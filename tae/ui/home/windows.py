@@ -16,7 +16,7 @@ from tae.plots import METRICS, worse_than
 from tae.plots.export import render, tables
 from tae.plots.export.strips import folded_figure
 from tae.plots.strip import StripRow, strip_html
-from tae.store.names import escape_markdown, safe_name
+from tae.store.names import escape_markdown
 from tae.ui.session.cache import kept
 from tae.ui.session.models import Active
 from tae.ui.session.pictures import Chosen

@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from tae.analysis import facts
 from tae.analysis.lens import Lens
 from tae.model.config import PARTS
 from tae.plots.export import render, tables
@@ -24,7 +23,7 @@ def exports(
 ) -> None:
     shown = {part: seen[part, way] for part in PARTS}
     untrained = not scene.active.is_trained
-    stem = f"{'UNTRAINED_' * untrained}{safe_name(scene.chosen.title)}_layers_{way}"
+    stem = f"{scene.stem}_layers_{way}"
     about = ". ".join(
         [
             f"{scene.chosen.title} · {scene.active.title}",

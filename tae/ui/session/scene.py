@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tae.analysis import facts
 from tae.data.fit import Fitted
 from tae.model.config import ModelConfig
-from tae.store.names import safe_name
 from tae.ui.session.cache import digest_of
 from tae.ui.session.models import Active
 from tae.ui.session.pictures import Chosen
@@ -57,7 +57,7 @@ class Scene:
     @property
     def is_wide(self) -> bool:
         """Whether images go below each other, not beside each other."""
-        return self.width > 2 * self.fitted.pixels.shape[0]
+        return facts.is_wide(self.fitted.pixels.shape)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -71,13 +71,12 @@ class Scene:
     @property
     def stem(self) -> str:
         """How names of exported files begin."""
-        return f"{'' if self.active.is_trained else 'UNTRAINED_'}{safe_name(self.chosen.title)}"
+        return facts.file_stem(self.chosen.title, self.active.is_trained)
 
     @property
     def about(self) -> str:
         """What an export is of; a stranger's text."""
-        untrained = "" if self.active.is_trained else "UNTRAINED MODEL: random weights · "
-        return f"{untrained}{self.chosen.title} · {self.active.title}"
+        return facts.marked(f"{self.chosen.title} · {self.active.title}", self.active.is_trained)
 
     def seconds(self, passes: float) -> float:
         """About how long so many runs of one image through the whole model take here."""
