@@ -16,11 +16,8 @@ does not change it.
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from io import BufferedIOBase
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,26 +25,17 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, config_from_dict, config_to_dict
 from tae.sequence.model import SequenceConfig, SequenceModel
 from tae.store.card import Card, clean_text
-from tae.store.checkpoint import CheckpointError, refusing
+from tae.store.checkpoint import CheckpointError
 from tae.store.names import natural_order
-from tae.store.sealed import (
-    DTYPES,
-    Header,
-    describe,
-    digests_of,
-    open_regular,
-    parse_json,
-    read_contents,
-    read_header,
-    seal,
-    shown,
-    to_json,
-    write_tensors,
-)
+from tae.store.sealed import Sealed, SealedFile, check_tensors, seal, to_json
 
-PROGRAM = "tae sequence"
-FORMAT_VERSION = 1
-_TEXTS = ("format_version", "config", "autoencoder", "card")
+FILE = SealedFile(
+    program="tae sequence",
+    texts=("config", "autoencoder", "card"),
+    what="a checkpoint of a sequence model",
+    error=CheckpointError,
+    is_finite=True,
+)
 _SHAPES = ("input_size", "patch_size", "latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio")
 
 
@@ -102,7 +90,7 @@ def autoencoder_digest(model: TransformerAutoencoder) -> str:
         name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()
     }
     shape = {name: config_to_dict(model.config)[name] for name in _SHAPES}
-    return seal([json.dumps(shape)], describe(weights), digests_of(weights))
+    return seal([json.dumps(shape)], weights)
 
 
 def save_sequence(path: Path | str, model: SequenceModel, card: Card, autoencoder_name: str) -> Path:
@@ -120,8 +108,6 @@ def save_sequence(path: Path | str, model: SequenceModel, card: Card, autoencode
         OSError: If the file cannot be written; nothing is left behind.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        raise ValueError(f"path must be a new or a regular file, got {path}")
     tensors = {
         name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
         for name, tensor in sorted(model.own_state().items())
@@ -132,17 +118,7 @@ def save_sequence(path: Path | str, model: SequenceModel, card: Card, autoencode
         "config": config_to_dict(model.autoencoder.config),
         "is_inside": model.fine_tune,
     }
-    metadata = {
-        "program": PROGRAM,
-        "format_version": str(FORMAT_VERSION),
-        "config": to_json(asdict(model.config)),
-        "autoencoder": to_json(belongs),
-        "card": to_json(asdict(card)),
-    }
-    with refusing(path.name):
-        _check_finite(tensors)
-    texts = [metadata[name] for name in _TEXTS]
-    write_tensors(path, tensors, {**metadata, "sha256": seal(texts, describe(tensors), digests_of(tensors))})
+    FILE.write(path, [to_json(asdict(model.config)), to_json(belongs), to_json(asdict(card))], tensors)
     return path
 
 
@@ -157,15 +133,11 @@ def load_sequence(path: Path | str, autoencoder: TransformerAutoencoder | None =
         CheckpointError: If it cannot be read, is not a whole and sound checkpoint of a sequence model, or belongs to another
             autoencoder.
     """
-    with refusing(Path(path).name), open_regular(Path(path)) as (file, size):
-        header, config, belongs, card = _inspect(file, size)
+    with FILE.open(Path(path)) as sealed:
+        config, belongs, card = _inspect(sealed)
         if not belongs.is_inside:
             _check_belongs(belongs, autoencoder)
-        contents = read_contents(file, header)
-        found = {entry.name: (entry.dtype, entry.shape) for entry in header.entries}
-        if seal([header.metadata[name] for name in _TEXTS], found, contents.digests) != header.metadata["sha256"]:
-            raise ValueError("the file is damaged: its content does not have the SHA-256 that it was saved with")
-        _check_finite(contents.tensors)
+        contents = sealed.read()
         tensors = {name: tensor.float() for name, tensor in contents.tensors.items()}
         if belongs.is_inside or autoencoder is None:
             autoencoder = _meta_autoencoder(belongs.config)
@@ -174,15 +146,15 @@ def load_sequence(path: Path | str, autoencoder: TransformerAutoencoder | None =
         model.load_state_dict(tensors, strict=False, assign=True)  # the names are known to be all of its own
         if belongs.is_inside and autoencoder_digest(model.autoencoder) != belongs.sha256:
             raise ValueError("the autoencoder inside is not the one that it names")
-        return LoadedSequence(model.eval(), card, belongs, contents.file_digest)
+        return LoadedSequence(model.eval(), card, belongs, contents.digest)
 
 
 def inspect_sequence(path: Path | str) -> ListedSequence:
     """A checkpoint as its header tells, for lists; never raises for what is in the file."""
     path = Path(path)
     try:
-        with refusing(path.name), open_regular(path) as (file, size):
-            _, config, belongs, card = _inspect(file, size)
+        with FILE.open(path) as sealed:
+            config, belongs, card = _inspect(sealed)
     except CheckpointError as error:
         return ListedSequence(path, None, None, None, str(error))
     return ListedSequence(path, card, config, belongs, None)
@@ -217,34 +189,21 @@ def _check_belongs(belongs: Belongs, autoencoder: TransformerAutoencoder | None)
         )
 
 
-def _inspect(file: BufferedIOBase, size: int) -> tuple[Header, SequenceConfig, Belongs, Card]:
+def _inspect(sealed: Sealed) -> tuple[SequenceConfig, Belongs, Card]:
     """Everything that can be known before a tensor is read."""
-    header = read_header(file, size)
-    metadata = header.metadata
-    if metadata.get("program") != PROGRAM:
-        what = "; it is an autoencoder's" if metadata.get("program") == "tae" else ""
-        raise ValueError(f"not a checkpoint of a sequence model{what}; found {len(header.entries)} tensors")
-    version = metadata.get("format_version", "")
-    if not re.fullmatch("[1-9][0-9]{0,8}", version):
-        raise ValueError(f"its format version must be a number from 1, got {shown(version) or 'none'}")
-    if int(version) > FORMAT_VERSION:
-        raise ValueError(f"it has format {version}, and this program reads up to {FORMAT_VERSION}: update the program")
-    lacking = [name for name in (*_TEXTS, "sha256") if name not in metadata]
-    if lacking:
-        raise ValueError(f"its metadata lack {', '.join(lacking)}")
-    config = SequenceConfig(**_fields_of(metadata["config"], SequenceConfig, "config", ("latent_dim",)))
-    belongs = _belongs(metadata["autoencoder"])
-    card = Card(**_fields_of(metadata["card"], Card, "card", ("name",)))
+    config = SequenceConfig(**sealed.fields("config", SequenceConfig, ["latent_dim"]))
+    belongs = _belongs(sealed)
+    card = Card(**sealed.fields("card", Card, ["name"]))
     if belongs.config.latent_dim != config.latent_dim:
         raise ValueError(
             f"its latent_dim must be its autoencoder's {belongs.config.latent_dim}, got {config.latent_dim}"
         )
-    _check_tensors(header, _expected(config, belongs))
-    return header, config, belongs, card
+    check_tensors(sealed.described, _expected_shapes(config, belongs))
+    return config, belongs, card
 
 
-def _belongs(text: str) -> Belongs:
-    values = _fields_of(text, Belongs, "autoencoder", ("name", "sha256", "config", "is_inside"))
+def _belongs(sealed: Sealed) -> Belongs:
+    values = sealed.fields("autoencoder", Belongs, ["name", "sha256", "config", "is_inside"])
     name, digest, is_inside = values["name"], values["sha256"], values["is_inside"]
     if not isinstance(name, str) or not isinstance(is_inside, bool):
         raise ValueError("its autoencoder must have a name, and say whether it is inside")
@@ -253,42 +212,7 @@ def _belongs(text: str) -> Belongs:
     return Belongs(clean_text(name, 80) or "unnamed", digest, config_from_dict(values["config"]), is_inside)
 
 
-def _fields_of(text: str, kind: Any, what: str, needed: tuple[str, ...]) -> dict[str, Any]:
-    """A JSON text as keyword arguments of a dataclass, with no others than it has."""
-    values = parse_json(text, f"its {what}")
-    known = [field.name for field in fields(kind)]
-    if not isinstance(values, dict) or not set(needed) <= values.keys() <= set(known):
-        raise ValueError(
-            f"its {what} must be a dict with {', '.join(needed)}, and with no fields but {', '.join(known)}"
-        )
-    return values
-
-
-def _expected(config: SequenceConfig, belongs: Belongs) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(config: SequenceConfig, belongs: Belongs) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model = _model(TransformerAutoencoder(belongs.config), config, belongs.is_inside)
     return {name: tuple(tensor.shape) for name, tensor in model.own_state().items()}
-
-
-def _check_tensors(header: Header, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse tensors that are not exactly the model's; the first three differences are named."""
-    found = {entry.name: entry for entry in header.entries}
-    wrong = [f"{name} is missing" for name in expected if name not in found]
-    wrong += [f"{shown(name)} is unexpected" for name in found if name not in expected]
-    wrong += [
-        f"{name} must be {[*expected[name]]}, found {[*entry.shape]}"
-        for name, entry in found.items()
-        if name in expected and entry.shape != expected[name]
-    ]
-    wrong += [
-        f"{shown(entry.name)} is of type {shown(entry.dtype)}" for entry in header.entries if entry.dtype not in DTYPES
-    ]
-    if wrong:
-        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"its tensors are not those of its config: {'; '.join(wrong[:3])}{more}")
-
-
-def _check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"the tensor {name} holds NaN or infinity")

@@ -34,7 +34,7 @@ from tae.model.config import ModelConfig
 from tae.sequence.checkpoint import autoencoder_digest
 from tae.sequence.model import embed_sequence
 from tae.store.names import natural_order, plain_text
-from tae.store.sealed import describe, digests_of, open_regular, read_contents, read_header, seal, write_tensors
+from tae.store.sealed import SealedFile, open_regular
 
 GLIDE_FRAMES = 16
 PART = 32
@@ -42,6 +42,7 @@ PART = 32
 MAX_KEPT_BYTES = 2 * 1024**3
 """Of demo embeddings in memory."""
 _VERSION = "2"
+_CACHED = SealedFile(texts=("key", "notes"))
 
 
 @dataclass(frozen=True)
@@ -232,15 +233,9 @@ class Embedder:
         if self.cache is None:
             return None
         try:
-            with open_regular(self.cache / f"{key}.safetensors") as (file, size):
-                header = read_header(file, size)
-                texts = [header.metadata["key"], header.metadata["notes"]]
-                contents = read_contents(file, header)
-            if texts[0] != key or header.metadata["sha256"] != seal(
-                texts, describe(contents.tensors), contents.digests
-            ):
-                return None
-            return contents.tensors["latents"], json.loads(texts[1])
+            with _CACHED.open(self.cache / f"{key}.safetensors") as sealed:
+                latents = sealed.read().tensors["latents"]
+                return (latents, sealed.json("notes")) if sealed.texts["key"] == key else None
         except (OSError, ValueError, KeyError):
             return None
 
@@ -248,10 +243,8 @@ class Embedder:
         if self.cache is None:
             return
         self.cache.mkdir(parents=True, exist_ok=True)
-        tensors = {"latents": latents.contiguous()}
-        texts = {"key": key, "notes": json.dumps(notes)}
-        sealed = seal([*texts.values()], describe(tensors), digests_of(tensors))
-        write_tensors(self.cache / f"{key}.safetensors", tensors, {**texts, "sha256": sealed})
+        file = self.cache / f"{key}.safetensors"
+        _CACHED.write(file, [key, json.dumps(notes)], {"latents": latents.contiguous()})
 
 
 class SequenceSource(Protocol):

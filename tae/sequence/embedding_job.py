@@ -36,7 +36,7 @@ from tae.sequence.embeddings import (
 from tae.store.atomic import remove_leftovers, write_whole
 from tae.store.checkpoint import load_checkpoint
 from tae.store.names import plain_text
-from tae.store.sealed import describe, digests_of, open_regular, read_contents, read_header, seal, write_tensors
+from tae.store.sealed import SealedFile
 from tae.training.distributed import World
 
 WINDOW = 4
@@ -46,6 +46,7 @@ PART = 4 * WINDOW
 MAX_LISTED = 1000
 """Unreadable images that the result names; the others are counted."""
 _STACKS = (".npy", ".tif", ".tiff")
+_PART_FILE = SealedFile(texts=("fingerprint", "part", "skipped"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -423,24 +424,18 @@ class _Job:
     def _write(self, number: int, part: _Part) -> None:
         # All numbers, but not all reasons: the header of the file is bounded.
         listed = [[image, reason[:200] if place < 50 else ""] for place, (image, reason) in enumerate(part.skipped)]
-        latents = {"latents": part.latents.contiguous()}
-        metadata = {"fingerprint": self.fingerprint, "part": str(number), "skipped": json.dumps(listed)}
-        sealed = seal([*metadata.values()], describe(latents), digests_of(latents))
-        write_tensors(self._path(number), latents, {**metadata, "sha256": sealed})
+        texts = [self.fingerprint, str(number), json.dumps(listed)]
+        _PART_FILE.write(self._path(number), texts, {"latents": part.latents.contiguous()})
 
     def _read(self, number: int, drop: bool = False) -> _Part | None:
         """A part of this very run, whole to the bit; None if it is not that, and then it may be dropped."""
         path = self._path(number)
         try:
-            with open_regular(path) as (file, size):
-                header = read_header(file, size)
-                texts = [header.metadata[name] for name in ("fingerprint", "part", "skipped")]
-                contents = read_contents(file, header)
-            if texts[:2] != [self.fingerprint, str(number)]:
-                raise ValueError("it is another run's part")
-            if header.metadata["sha256"] != seal(texts, describe(contents.tensors), contents.digests):
-                raise ValueError("it is damaged")
-            return _Part(self.parts[number], contents.tensors["latents"], [tuple(one) for one in json.loads(texts[2])])
+            with _PART_FILE.open(path) as sealed:
+                if [sealed.texts["fingerprint"], sealed.texts["part"]] != [self.fingerprint, str(number)]:
+                    raise ValueError("it is another run's part")
+                latents, skipped = sealed.read().tensors["latents"], sealed.json("skipped")
+                return _Part(self.parts[number], latents, [tuple(one) for one in skipped])
         except FileNotFoundError:
             return None
         except (ValueError, KeyError):

@@ -7,31 +7,23 @@ a full disk or a bad sector has torn is passed over for the one before it.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from tae.store.sealed import (
-    DTYPES,
-    describe,
-    digests_of,
-    open_regular,
-    parse_json,
-    read_contents,
-    read_header,
-    seal,
-    write_tensors,
-)
+from tae.store.sealed import SealedFile
 from tae.training import runs
 
-PROGRAM = "tae training"
-FORMAT_VERSION = "1"
+FILE = SealedFile(
+    program="tae training",
+    texts=("state",),
+    what="a training state of this program",
+    max_bytes=64 * 1024**3,  # xlarge's weights and optimizer state are 10 GB
+)
 KEPT = 2
-MAX_BYTES = 64 * 1024**3
-"""xlarge's weights and optimizer state are 10 GB."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +52,7 @@ def save_state(folder: Path, state: TrainState) -> Path:
         OSError: If it cannot be written; the earlier states stay.
     """
     path = folder / f"state-{state.step:08}.safetensors"
-    metadata = {
-        "program": PROGRAM,
-        "format_version": FORMAT_VERSION,
-        "state": json.dumps({"step": state.step, **state.values}, allow_nan=False),
-    }
-    texts = [metadata["format_version"], metadata["state"]]
-    metadata["sha256"] = seal(texts, describe(state.tensors), digests_of(state.tensors))
-    write_tensors(path, state.tensors, metadata)
+    FILE.write(path, [json.dumps({"step": state.step, **state.values}, allow_nan=False)], state.tensors)
     for old in state_files(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return path
@@ -164,22 +149,9 @@ def _step_of(path: Path) -> int:
 
 
 def _load(path: Path) -> TrainState:
-    with open_regular(path) as (file, size):
-        header = read_header(file, size, MAX_BYTES)
-        metadata: Mapping[str, str] = header.metadata
-        if metadata.get("program") != PROGRAM or metadata.get("format_version") != FORMAT_VERSION:
-            raise ValueError("it is not a training state of this program and version")
-        if "state" not in metadata or "sha256" not in metadata:
-            raise ValueError("its metadata lack state or sha256")
-        foreign = [entry.dtype for entry in header.entries if entry.dtype not in DTYPES]
-        if foreign:
-            raise ValueError(f"its tensors must be {', '.join(DTYPES)}, got {foreign[0][:20]}")
-        contents = read_contents(file, header)
-    described = {entry.name: (entry.dtype, entry.shape) for entry in header.entries}
-    texts = [metadata["format_version"], metadata["state"]]
-    if seal(texts, described, contents.digests) != metadata["sha256"]:
-        raise ValueError("it is damaged: its content does not have the SHA-256 that it was saved with")
-    values = parse_json(metadata["state"], "its state")
+    with FILE.open(path) as sealed:
+        tensors = sealed.read().tensors
+    values = sealed.json("state")
     if not isinstance(values, dict) or values.get("step") != _step_of(path):
         raise ValueError("it is not of the step that its name says")
-    return TrainState(values.pop("step"), contents.tensors, values)
+    return TrainState(values.pop("step"), tensors, values)

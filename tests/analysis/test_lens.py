@@ -245,8 +245,13 @@ def test_a_foreign_lens_is_refused(small_model, tmp_path: Path):
     save_lens(path, small_lens(model))
     with pytest.raises(LensError, match=r"^a.lens.safetensors: it is of another checkpoint \(abababababab…, not cd"):
         load_lens(path, model.config, "cd" * 32)
-    with pytest.raises(LensError, match="tensors are not those of the model: encoder.bias, encoder.weight"):
+    with pytest.raises(LensError, match=r"2 of another shape: encoder.weight \(expected \[3"):
         load_lens(path, replace(model.config, encoder_layers=3), DIGEST)
+    whole = bytearray(path.read_bytes())
+    whole[-1] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(LensError, match="^a.lens.safetensors: the file is damaged"):
+        load_lens(path, model.config, DIGEST)
     save_checkpoint(path, create_autoencoder(**SMALL, preset=None), Card(name="a"))
     with pytest.raises(LensError, match="not a lens of this program"):
         load_lens(path, model.config, DIGEST)
@@ -254,40 +259,22 @@ def test_a_foreign_lens_is_refused(small_model, tmp_path: Path):
         load_lens(tmp_path / "none.lens.safetensors", model.config, DIGEST)
 
 
-def test_a_damaged_lens_is_refused_wherever_the_damage_is(small_model, tmp_path: Path):
-    model = small_model()
-    path = tmp_path / "a.lens.safetensors"
-    save_lens(path, small_lens(model))
-    whole = path.read_bytes()
-    for place in (0, 40, len(whole) // 2, len(whole) - 1):
-        torn = bytearray(whole)
-        torn[place] ^= 0x11
-        path.write_bytes(torn)
-        with pytest.raises(LensError):
-            load_lens(path, model.config, DIGEST)
-    for size in (0, 100, len(whole) - 1):
-        path.write_bytes(whole[:size])
-        with pytest.raises(LensError):
-            load_lens(path, model.config, DIGEST)
+def with_part(lens: Lens, part: str, **change: object) -> Lens:
+    return replace(lens, parts={**lens.parts, part: replace(lens.parts[part], **change)})
 
 
-@pytest.mark.parametrize("change", [{"usual": 0}, {"limit": -1.0}, {"psnr_raw": (1.0,)}, {"psnr_tuned": ("a",) * 3}])
-def test_a_lens_whose_numbers_make_no_sense_is_refused(small_model, tmp_path: Path, change):
+def test_a_lens_whose_numbers_make_no_sense_is_refused(small_model, tmp_path: Path):
     model = small_model()
-    lens = small_lens(model)
-    path = tmp_path / "a.lens.safetensors"
-    save_lens(path, replace(lens, parts={**lens.parts, "decoder": replace(lens.parts["decoder"], **change)}))
-    with pytest.raises(LensError, match="its description does not hold what belongs there"):
+    lens, path = small_lens(model), tmp_path / "a.lens.safetensors"
+    for change in ({"usual": 0}, {"limit": -1.0}, {"psnr_raw": (1.0,)}, {"psnr_tuned": ("a",) * 3}):
+        save_lens(path, with_part(lens, "decoder", **change))
+        with pytest.raises(LensError, match="its description does not hold what belongs there"):
+            load_lens(path, model.config, DIGEST)
+    save_lens(path, with_part(lens, "encoder", weight=lens.parts["encoder"].weight.float()))
+    with pytest.raises(LensError, match="of other types"):
         load_lens(path, model.config, DIGEST)
-
-
-def test_a_lens_of_no_finite_numbers_is_refused(small_model, tmp_path: Path):
-    model = small_model()
-    lens = small_lens(model)
-    bias = torch.full_like(lens.parts["encoder"].bias, math.nan)
-    save_lens(tmp_path / "a", replace(lens, parts={**lens.parts, "encoder": replace(lens.parts["encoder"], bias=bias)}))
     with pytest.raises(LensError, match="NaN or infinity"):
-        load_lens(tmp_path / "a", model.config, DIGEST)
+        save_lens(path, with_part(lens, "encoder", bias=torch.full_like(lens.parts["encoder"].bias, math.nan)))
 
 
 def test_command_line_fits_and_writes_beside_the_checkpoint(tmp_path: Path, capsys):

@@ -136,7 +136,7 @@ def test_a_torn_newest_state_is_passed_over_and_said(tmp_path: Path) -> None:
     newest.write_bytes(data)
     said: list[str] = []
     list(train(resumed(config), notify=said.append))
-    assert f"{newest.name} is passed over: it is damaged" in said[1]
+    assert f"{newest.name} is passed over: the file is damaged" in said[1]
     assert said[2] == "resuming after step 4 of 6"
     assert same_bits(state_tensors(folder), expected)
 

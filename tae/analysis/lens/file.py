@@ -5,33 +5,22 @@ import math
 import re
 from pathlib import Path
 
-import torch
-
 from tae.analysis.lens.look import Lens, PartLens
 from tae.model.config import PARTS, ModelConfig
-from tae.store.sealed import (
-    describe,
-    digests_of,
-    open_regular,
-    parse_json,
-    read_contents,
-    read_header,
-    seal,
-    shown,
-    write_tensors,
-)
+from tae.store.sealed import SealedFile, check_tensors
 
-PROGRAM = "tae lens"
-FORMAT_VERSION = "1"
 SUFFIX = ".lens.safetensors"
 """One of `tae.store.checkpoint.COMPANIONS`, so that it is not listed as a checkpoint."""
-TENSORS = ("weight", "bias", "mean", "whiten")
+TENSORS = {"weight": "F16", "bias": "F32", "mean": "F32", "whiten": "F32"}
 NUMBERS = ("usual", "limit", "psnr_raw", "psnr_tuned")
 """What a file holds of a `PartLens`."""
 
 
 class LensError(ValueError):
     """A lens is refused; one sentence that says why, without the file's folder."""
+
+
+FILE = SealedFile(program="tae lens", texts=("lens",), what="a lens of this program", error=LensError, is_finite=True)
 
 
 def lens_path(checkpoint: Path) -> Path:
@@ -50,9 +39,7 @@ def save_lens(path: Path, lens: Lens) -> None:
     }
     numbers = {part: {name: getattr(one, name) for name in NUMBERS} for part, one in lens.parts.items()}
     text = json.dumps({"checkpoint": lens.checkpoint, "about": lens.about, "parts": numbers}, allow_nan=False)
-    metadata = {"program": PROGRAM, "format_version": FORMAT_VERSION, "lens": text}
-    sha256 = seal([FORMAT_VERSION, text], describe(tensors), digests_of(tensors))
-    write_tensors(path, tensors, {**metadata, "sha256": sha256})
+    FILE.write(path, [text], tensors)
 
 
 def load_lens(path: Path, config: ModelConfig, checkpoint: str) -> Lens:
@@ -67,56 +54,33 @@ def load_lens(path: Path, config: ModelConfig, checkpoint: str) -> Lens:
         FileNotFoundError: If there is none.
         LensError: If it is of another checkpoint, or is no whole and sound lens of this program.
     """
-    try:
-        with open_regular(path) as (file, size):
-            header = read_header(file, size)
-            metadata = header.metadata
-            if metadata.get("program") != PROGRAM:
-                raise ValueError("it is not a lens of this program")
-            if metadata.get("format_version") != FORMAT_VERSION:
-                version = shown(metadata.get("format_version", "")) or "none"
-                raise ValueError(f"its format must be {FORMAT_VERSION}, got {version}")
-            if "lens" not in metadata or "sha256" not in metadata:
-                raise ValueError("its metadata lack lens or sha256")
-            described = {entry.name: (entry.dtype, entry.shape) for entry in header.entries}
-            if described != (expected := _expected(config)):
-                wrong = sorted(name for name in {*described, *expected} if described.get(name) != expected.get(name))
-                raise ValueError(f"its tensors are not those of the model: {', '.join(map(shown, wrong[:5]))}")
-            contents = read_contents(file, header)
-        if seal([FORMAT_VERSION, metadata["lens"]], described, contents.digests) != metadata["sha256"]:
-            raise ValueError("the file is damaged: its content does not have the SHA-256 that it was saved with")
-        found = parse_json(metadata["lens"], "its description")
-        of, about, numbers = _checked(found, config)
+    if not path.exists():
+        raise FileNotFoundError(path)
+    with FILE.open(path) as sealed:
+        check_tensors(sealed.described, _expected_shapes(config))
+        if any(dtype != TENSORS[name.split(".")[1]] for name, (dtype, _) in sealed.described.items()):
+            raise ValueError("its tensors are of other types than a lens has")
+        tensors = sealed.read().tensors
+        of, about, numbers = _checked(sealed.json("lens"), config)
         if of != checkpoint:
             raise ValueError(
                 f"it is of another checkpoint ({of[:12]}…, not {checkpoint[:12]}…); fit a new one with "
                 "python -m tae.lens --overwrite"
             )
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in contents.tensors.values()):
-            raise ValueError("it holds NaN or infinity")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise LensError(f"{path.name}: cannot be read ({error.strerror or 'input/output error'})") from error
-    except ValueError as error:
-        raise LensError(f"{path.name}: {error}") from error
-    parts = {
-        part: PartLens(**{name: contents.tensors[f"{part}.{name}"] for name in TENSORS}, **numbers[part])
-        for part in PARTS
-    }
+    parts = {part: PartLens(**{name: tensors[f"{part}.{name}"] for name in TENSORS}, **numbers[part]) for part in PARTS}
     return Lens(checkpoint, parts, about)
 
 
-def _expected(config: ModelConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     dim = config.latent_dim
     return {
-        f"{part}.{name}": kind
+        f"{part}.{name}": shape
         for part, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers))
-        for name, kind in {
-            "weight": ("F16", (layers, dim, dim)),
-            "bias": ("F32", (layers, dim)),
-            "mean": ("F32", (dim,)),
-            "whiten": ("F32", (dim, dim)),
+        for name, shape in {
+            "weight": (layers, dim, dim),
+            "bias": (layers, dim),
+            "mean": (dim,),
+            "whiten": (dim, dim),
         }.items()
     }
 
