@@ -14,12 +14,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlparse
 
+from PIL import Image
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
@@ -222,6 +223,21 @@ def main() -> None:
             runs.end_now(run)
             while runs.read_run(run.folder).is_active:
                 time.sleep(0.2)
+    contact_sheet(folder, [*views, "train"])
+
+
+def contact_sheet(folder: Path, names: Sequence[str], width: int = 560) -> None:
+    """All pages in one picture, three in a row, each with its top as high as the first screen."""
+    sheet = Image.new("RGB", (3 * width + 40, -(-len(names) // 3) * (width * 9 // 14 + 10) + 10), "#7d8aa5")
+    for number, name in enumerate(names):
+        page = Image.open(folder / f"{name}.png").convert("RGB").crop((0, 0, 1400, 900))
+        row, column = divmod(number, 3)
+        sheet.paste(
+            page.resize((width, width * 9 // 14)), (10 + column * (width + 10), 10 + row * (width * 9 // 14 + 10))
+        )
+        if name != "reconstruct":
+            (folder / f"{name}.png").unlink()
+    sheet.quantize(128).save(folder / "pages.png", optimize=True)
 
 
 def take(browser: Browser, address: str, path: Path, height: int = 900) -> None:

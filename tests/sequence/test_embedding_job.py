@@ -559,7 +559,9 @@ def test_parquet_that_grows_when_read_is_refused(pictures: Path, checkpoint: Pat
 
 
 README_LINES = re.findall(
-    r"<!-- needs frames.parquet -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    r"<!-- needs frames.parquet -->\n```python\n(.*?)```",
+    (ROOT / "tae" / "sequence" / "README.md").read_text(),
+    re.DOTALL,
 )
 
 

@@ -444,7 +444,9 @@ def test_the_command_says_what_is_wrong_in_a_sentence(
     assert "a single sequence must have at least four frames, got 3" in capsys.readouterr().err
 
 
-README_LINES = re.findall(r"<!-- needs sequences -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+README_LINES = re.findall(
+    r"<!-- needs sequences -->\n```python\n(.*?)```", (ROOT / "tae" / "sequence" / "README.md").read_text(), re.DOTALL
+)
 
 
 def test_the_readme_s_lines_predict_on_a_folder_of_one_s_own(tmp_path: Path) -> None:
