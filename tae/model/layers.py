@@ -126,7 +126,9 @@ class PositionalEncoding(nn.Module):
 
     def __init__(self, grid: tuple[int, int], latent_dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(sinusoids_2d(*grid, latent_dim))
+        weight = torch.empty(*grid, latent_dim)
+        # A model on the meta device has shapes only; arithmetic there would import PyTorch's compiler, which takes seconds.
+        self.weight = nn.Parameter(weight if weight.is_meta else sinusoids_2d(*grid, latent_dim))
 
     def forward(self, columns: int) -> Tensor:
         """(N, D) for a grid cut to its first `columns` columns: positions are absolute, never stretched."""
@@ -142,7 +144,8 @@ class LowRankStart(nn.Module):
 
     def __init__(self, grid: tuple[int, int], latent_dim: int, rank: int) -> None:
         super().__init__()
-        self.down = nn.Parameter(torch.randn(*grid, rank, latent_dim) / math.sqrt(latent_dim))
+        down = torch.randn(*grid, rank, latent_dim)
+        self.down = nn.Parameter(down if down.is_meta else down / math.sqrt(latent_dim))
         self.up = nn.Linear(rank, latent_dim, bias=False)
 
     def forward(self, expanded: Tensor, columns: int) -> Tensor:

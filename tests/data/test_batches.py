@@ -1,7 +1,7 @@
 """Buckets: every number once, like widths together, the same on every call."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tae.data.batches import WINDOW, bucketed_draws
@@ -13,6 +13,7 @@ def width_of(number: int) -> int:
     return int(WIDTHS[number])
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(0, 5), st.one_of(st.none(), st.integers(1, 500)))
 def test_each_running_number_comes_once(batch_size: int, seed: int, num_images: int | None) -> None:
     batches = WINDOW if num_images is None else min(WINDOW, max(1, num_images // batch_size))

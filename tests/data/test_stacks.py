@@ -15,8 +15,16 @@ from PIL import Image
 
 from tae.data import stacks
 from tae.data.decode import ImageError, read_image
-from tae.data.stacks import base_folder, content_digest, count_frames, find_files, frames_are_alike, read_frame
-from tests.data.test_decode import FILES, colours, npy, npy_header, ramp, tiff
+from tae.data.stacks import (
+    base_folder,
+    content_digest,
+    count_frames,
+    find_files,
+    find_images,
+    frames_are_alike,
+    read_frame,
+)
+from tests.data.files import FILES, colours, npy, npy_header, ramp, tiff
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of broken TIFF tags
 
@@ -34,7 +42,7 @@ def pages(images: list[Image.Image], **options: object) -> bytes:
 
 
 def chained(*files: bytes) -> bytes:
-    """One-page TIFF files of `tests.data.test_decode.tiff` as the pages of one file."""
+    """One-page TIFF files of `tests.data.files.tiff` as the pages of one file."""
     order = "<" if files[0][:2] == b"II" else ">"
     whole = bytearray(files[0])
     for file in files[1:]:
@@ -105,40 +113,80 @@ def test_what_is_not_there_is_said_with_a_remedy(tmp_path: Path) -> None:
         find_files(f"{tmp_path}/*.xyz")
 
 
-# ---- Pictures and arrays
+def test_folder_is_searched_in_natural_order_and_hidden_files_are_passed_over(tmp_path: Path) -> None:
+    wanted = ["a1.PNG", "a2.png", "a10.png", "B1.jpg", "sub/x9.npy", "sub/x10.tif"]
+    for name in [*reversed(wanted), ".hidden.png", ".dir/a.png", "sub/.x/b.png", "notes.txt", "png", "a.png.zip"]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == wanted
 
 
-@pytest.mark.parametrize("label", FILES)
-def test_picture_file_is_one_frame_as_the_app_reads_it(label: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "file", FILES[label])
-    assert count_frames(path) == 1
-    assert np.array_equal(read_frame(path).pixels, read_image(FILES[label]).pixels)
+def test_folder_gives_regular_files_inside_it_only(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    outside.mkdir()
+    (outside / "secret.png").write_bytes(b"")
+    (inside / "a.png").write_bytes(b"")
+    (inside / "link_in.png").symlink_to(inside / "a.png")
+    (inside / "link_out.png").symlink_to(outside / "secret.png")
+    (inside / "folder_out").symlink_to(outside)
+    (inside / "nowhere.png").symlink_to(inside / "missing.png")
+    (inside / "loop.png").symlink_to(inside / "loop.png")
+    (inside / "around").symlink_to(inside)
+    os.mkfifo(inside / "pipe.png")
+    assert [path.name for path in find_images(inside)] == ["a.png", "link_in.png"]
+    assert find_images(tmp_path / "absent") == []
 
 
-@pytest.mark.parametrize("shape", [(24, 32), (1, 24, 32), (24, 32, 1), (24, 32, 3), (24, 32, 4), (1, 24, 3)])
-def test_arrays_of_one_image_are_one_frame(shape: tuple[int, ...], tmp_path: Path) -> None:
-    data = npy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    path = write(tmp_path / "one.npy", data)
-    assert count_frames(path) == 1 and not frames_are_alike(path)
-    assert np.array_equal(read_frame(path).pixels, read_image(data).pixels)
+def test_natural_order_is_the_same_whatever_the_folder_lists_first(tmp_path: Path) -> None:
+    names = ["a1.png", "a01.png", "A1.png", "a1b.png", "1.png", "x.png"]
+    for order in (names, names[::-1]):
+        folder = tmp_path / str(order == names)
+        folder.mkdir()
+        for name in order:
+            (folder / name).write_bytes(b"")
+    first, second = (find_images(tmp_path / str(flag)) for flag in (True, False))
+    assert [path.name for path in first] == [path.name for path in second]
 
 
-@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "?"])
-def test_grey_stacks_hold_their_frames(dtype: str, tmp_path: Path) -> None:
-    values = stack() > 128 if dtype == "?" else (stack().astype(int) * (257 if dtype[-1] == "2" else 1)).astype(dtype)
-    for shape in ((5, 24, 32), (5, 1, 24, 32), (5, 24, 32, 1)):
-        path = write(tmp_path / f"{len(shape)}{shape[1]}.npy", npy(values.reshape(shape)))
-        assert count_frames(path) == 5 and frames_are_alike(path)
-        for frame in range(5):
-            assert np.array_equal(read_frame(path, frame).pixels, read_image(npy(values[frame])).pixels)
+# ---- Images and arrays
 
 
-@pytest.mark.parametrize("channels", [3, 4])
-def test_colour_stacks_are_read_as_colours(channels: int, tmp_path: Path) -> None:
-    values = np.random.default_rng(0).integers(0, 256, (3, 24, 32, channels), np.uint8)
-    path = write(tmp_path / "colours.npy", npy(values))
-    assert count_frames(path) == 3
-    assert np.array_equal(read_frame(path, 2).pixels, read_image(npy(values[2])).pixels)
+def test_picture_file_is_one_frame_as_the_app_reads_it(tmp_path: Path) -> None:
+    for label in FILES:
+        path = write(tmp_path / "file", FILES[label])
+        assert count_frames(path) == 1
+        assert np.array_equal(read_frame(path).pixels, read_image(FILES[label]).pixels)
+
+
+def test_arrays_of_one_image_are_one_frame(tmp_path: Path) -> None:
+    for shape in [(24, 32), (1, 24, 32), (24, 32, 1), (24, 32, 3), (24, 32, 4), (1, 24, 3)]:
+        data = npy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+        path = write(tmp_path / "one.npy", data)
+        assert count_frames(path) == 1 and not frames_are_alike(path)
+        assert np.array_equal(read_frame(path).pixels, read_image(data).pixels)
+
+
+def test_grey_stacks_hold_their_frames(tmp_path: Path) -> None:
+    for dtype in ["u1", "<u2", ">u2", "?"]:
+        values = (
+            stack() > 128 if dtype == "?" else (stack().astype(int) * (257 if dtype[-1] == "2" else 1)).astype(dtype)
+        )
+        for shape in ((5, 24, 32), (5, 1, 24, 32), (5, 24, 32, 1)):
+            path = write(tmp_path / f"{dtype} {shape}.npy", npy(values.reshape(shape)))
+            assert count_frames(path) == 5 and frames_are_alike(path)
+            for frame in range(5):
+                assert np.array_equal(read_frame(path, frame).pixels, read_image(npy(values[frame])).pixels)
+
+
+def test_colour_stacks_are_read_as_colours(tmp_path: Path) -> None:
+    for channels in [3, 4]:
+        values = np.random.default_rng(0).integers(0, 256, (3, 24, 32, channels), np.uint8)
+        path = write(tmp_path / f"{channels}.npy", npy(values))
+        assert count_frames(path) == 3
+        assert np.array_equal(read_frame(path, 2).pixels, read_image(npy(values[2])).pixels)
 
 
 @pytest.mark.parametrize(
@@ -195,9 +243,8 @@ def test_large_stack_is_read_frame_by_frame(tmp_path: Path) -> None:
     assert path.stat().st_size > 99_000_000 and peak < 10_000_000
 
 
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
+def test_broken_and_lying_files_are_refused_without_allocating(tmp_path: Path) -> None:
+    for data, said in [
         (npy_header("'<f8'", "(1000, 5000, 5000)"), "cut short: its header speaks of 20000"),
         (npy(stack())[:-1], "cut short"),
         (npy_header("'|u1'", "(9, 99999, 99999)"), "at most 25 million pixels"),
@@ -208,22 +255,23 @@ def test_large_stack_is_read_frame_by_frame(tmp_path: Path) -> None:
         (npy(np.zeros((5, 2, 24, 32), np.uint8)), r"a stack must be \(T, H, W\).*got \(5, 2, 24, 32\); reshape it"),
         (npy(np.zeros((2, 1, 1, 24, 32), np.uint8)), "a stack must be"),
         (npy(np.asfortranarray(stack())), "numpy.ascontiguousarray"),
-        (npy(np.zeros((5, 24, 32, 4), np.float32)), "a stack with opacity must be of 8 or 16 unsigned bits, got float32"),
+        (
+            npy(np.zeros((5, 24, 32, 4), np.float32)),
+            "a stack with opacity must be of 8 or 16 unsigned bits, got float32",
+        ),
         (b"\x93NUMPY\x01\x00\x10\x00{'descr': 1}    \n", "damaged, cut short"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\x7f", "damaged, cut short"),
         (b"II*\0\x08\0\0\0", "damaged, cut short"),
         (b"", "the file is empty"),
-    ],
-)  # fmt: skip
-def test_broken_and_lying_files_are_refused_without_allocating(data: bytes, said: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "file.npy", data)
-    tracemalloc.start()
-    try:
-        with pytest.raises(ImageError, match=said):
-            read_frame(path)
-        assert tracemalloc.get_traced_memory()[1] < 5_000_000
-    finally:
-        tracemalloc.stop()
+    ]:
+        path = write(tmp_path / "file.npy", data)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ImageError, match=said):
+                read_frame(path)
+            assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        finally:
+            tracemalloc.stop()
 
 
 def test_frame_out_of_range_is_refused(tmp_path: Path) -> None:
@@ -273,17 +321,22 @@ def test_pictures_over_the_limit_are_refused_unread_and_stacks_are_not(tmp_path:
 # ---- TIFF
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-@pytest.mark.parametrize("big_tiff", [False, True])
-@pytest.mark.parametrize("colour", [False, True])
-def test_each_page_is_a_frame(compression: str | None, big_tiff: bool, colour: bool, tmp_path: Path) -> None:
-    images = [Image.fromarray(colours() + np.uint8(9 * n) if colour else frame) for n, frame in enumerate(stack())]
-    path = write(tmp_path / "pages.tif", pages(images, compression=compression, big_tiff=big_tiff))
-    assert count_frames(path) == 5 and not frames_are_alike(path)
-    for frame, image in enumerate(images):
-        alone = io.BytesIO()
-        image.save(alone, "PNG")
-        assert np.array_equal(read_frame(path, frame).pixels, read_image(alone.getvalue()).pixels)
+def test_each_page_is_a_frame(tmp_path: Path) -> None:
+    for colour in [False, True]:
+        for big_tiff in [False, True]:
+            for compression in COMPRESSIONS:
+                images = [
+                    Image.fromarray(colours() + np.uint8(9 * n) if colour else frame) for n, frame in enumerate(stack())
+                ]
+                path = write(
+                    tmp_path / f"{compression} {big_tiff} {colour}.tif",
+                    pages(images, compression=compression, big_tiff=big_tiff),
+                )
+                assert count_frames(path) == 5 and not frames_are_alike(path)
+                for frame, image in enumerate(images):
+                    alone = io.BytesIO()
+                    image.save(alone, "PNG")
+                    assert np.array_equal(read_frame(path, frame).pixels, read_image(alone.getvalue()).pixels)
 
 
 def test_pages_of_other_kinds_keep_their_meaning(tmp_path: Path) -> None:
@@ -299,14 +352,14 @@ def test_pages_of_other_kinds_keep_their_meaning(tmp_path: Path) -> None:
     assert np.array_equal(as_bytes(path, 1), np.asarray(images[1].convert("RGB").convert("L")))
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("packed", [False, True])
-def test_sixteen_bit_pages_of_either_byte_order_are_scaled(order: str, packed: bool, tmp_path: Path) -> None:
-    values = [(frame.astype(np.uint16) * 257).astype(f"{order}u2") for frame in stack()]
-    path = write(tmp_path / "pages.tif", chained(*(tiff(frame, packed=packed) for frame in values)))
-    assert count_frames(path) == 5
-    for frame in range(5):
-        assert np.array_equal(as_bytes(path, frame), stack()[frame])
+def test_sixteen_bit_pages_of_either_byte_order_are_scaled(tmp_path: Path) -> None:
+    for packed in [False, True]:
+        for order in ["<", ">"]:
+            values = [(frame.astype(np.uint16) * 257).astype(f"{order}u2") for frame in stack()]
+            path = write(tmp_path / f"{order} {packed}.tif", chained(*(tiff(frame, packed=packed) for frame in values)))
+            assert count_frames(path) == 5
+            for frame in range(5):
+                assert np.array_equal(as_bytes(path, frame), stack()[frame])
 
 
 def test_smaller_copies_and_masks_are_no_frames(tmp_path: Path) -> None:
@@ -350,7 +403,7 @@ ENTRY_FILES = {
 
 
 @given(st.sampled_from(sorted(ENTRY_FILES)), st.floats(0, 1), st.integers(0, 30), st.binary(max_size=30))
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_edited_stacks_give_frames_or_an_image_error(
     tmp_path_factory: pytest.TempPathFactory, label: str, place: float, remove: int, insert: bytes
 ) -> None:
