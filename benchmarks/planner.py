@@ -24,7 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, preset_config
-from tae.plan import Precision
+from tae.model.device import Precision
 from tae.training.config import TrainConfig
 from tae.training.optim import WeightAverage, make_optimizers
 from tae.training.plan import calibrate, forward_loss, plan

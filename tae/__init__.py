@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from tae.store.checkpoint import Card, CheckpointError, list_checkpoints, load_checkpoint, save_checkpoint
     from tae.web.notebook import show  # not tae.show: the module would stand where the function belongs
 
+__version__ = "1.0.0"
+
 __all__ = [
     "PRESETS",
     "Card",

@@ -15,18 +15,13 @@ from collections.abc import Sequence
 import tyro
 
 from tae.analysis.causal.job import StudyConfig, run
+from tae.cli import door
 
 
+@door("stopped; the same command goes on from here")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    try:
-        out, study = run(tyro.cli(StudyConfig, args=arguments, description=__doc__))
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    out, study = run(tyro.cli(StudyConfig, args=arguments, description=__doc__))
     for part in study.verdicts.values():
         print(part["sentence"])
     print(study.agreement)

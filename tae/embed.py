@@ -10,22 +10,24 @@ alone, not on the number of processes. At the end the parts become one file, and
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 from tqdm import tqdm
 
+from tae.cli import door
 from tae.sequence.embedding_job import EmbedConfig, Written, embed_to_file
 from tae.store.names import plain_text
 from tae.training.distributed import joined, leave
 
 
-def main() -> int:
+@door("stopped; the same command goes on from here")
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    try:
-        config = tyro.cli(EmbedConfig, description=__doc__)
-        with joined("cpu") as world:  # the processes exchange a few words only
-            bar = tqdm(unit=" images", disable=None if world.is_main else True)
+    config = tyro.cli(EmbedConfig, args=arguments, description=__doc__)
+    with joined("cpu") as world:  # the processes exchange a few words only
+        with tqdm(unit=" images", disable=None if world.is_main else True) as bar:
 
             def show(done: int, total: int) -> None:
                 if bar.total is None:
@@ -33,17 +35,10 @@ def main() -> int:
                 bar.total, bar.n = total, done
                 bar.refresh()
 
-            with bar:
-                written = embed_to_file(config, world, show)
-        if written is not None:
-            _report(config.out, written)
-        return 0
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+            written = embed_to_file(config, world, show)
+    if written is not None:
+        _report(config.out, written)
+    return 0
 
 
 def _report(out: Path, written: Written) -> None:

@@ -7,26 +7,22 @@ The images come in natural order (img2 before img10), frame by frame; those that
 """
 
 import sys
+from collections.abc import Sequence
 
 import tyro
 
+from tae.cli import door
 from tae.store.names import plain_text
 from tae.web.report import MAX_IMAGES
 from tae.web.report.job import ExplainConfig, Explained, explain
 
 
-def main() -> int:
+@door("stopped; no file is left half written")
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    try:
-        config = tyro.cli(ExplainConfig, description=__doc__)
-        _tell(config, explain(config, is_quiet=False))
-        return 0
-    except KeyboardInterrupt:
-        print("\nstopped; no file is left half written", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    config = tyro.cli(ExplainConfig, args=arguments, description=__doc__)
+    _tell(config, explain(config, is_quiet=False))
+    return 0
 
 
 def _tell(config: ExplainConfig, done: Explained) -> None:

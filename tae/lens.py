@@ -1,31 +1,30 @@
-"""Fits a checkpoint's lens and writes it beside it.
+"""Fit a checkpoint's lens and write it beside it.
 
-python -m tae.lens --checkpoint checkpoints/demo_tiny_201x201_p16.safetensors
+    python -m tae.lens --checkpoint checkpoints/demo_tiny_201x201_p16.safetensors
 """
 
 import sys
+from collections.abc import Sequence
 
 import tyro
 from tqdm import tqdm
 
 from tae.analysis.lens.states import depth_names
+from tae.cli import door
 from tae.training.lens import LensConfig, fit_to_file
 
 
-def main(args: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    try:
-        config = tyro.cli(LensConfig, description=__doc__, args=args)
-        with tqdm(unit=" images", disable=not sys.stderr.isatty()) as bar:
+@door("stopped; no lens is written")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    config = tyro.cli(LensConfig, args=arguments, description=__doc__)
+    with tqdm(unit=" images", disable=not sys.stderr.isatty()) as bar:
 
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-            path, lens = fit_to_file(config, progress)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        path, lens = fit_to_file(config, progress)
     for part, one in lens.parts.items():
         print(f"{part}: PSNR on {lens.about['test_images']} test images, raw and tuned (dB)")
         for name, raw, tuned in zip(depth_names(len(one.weight)), one.psnr_raw, one.psnr_tuned, strict=True):

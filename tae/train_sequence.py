@@ -10,7 +10,7 @@ command with --resume goes on, whatever ended it.
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tyro
 from tqdm import tqdm
@@ -23,7 +23,7 @@ from tae.training import runs
 from tae.training.loop import TrainingError
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     stop_asked = False
 
@@ -38,7 +38,7 @@ def main() -> int:
         print(text, flush=True)
 
     try:
-        config = tyro.cli(SequenceTrainConfig, description=__doc__)
+        config = tyro.cli(SequenceTrainConfig, args=arguments, description=__doc__)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, ask_to_stop)
         _refuse_to_replace(config, runs.folder_of(config.out_path))  # before hours of embedding, too

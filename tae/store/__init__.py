@@ -5,4 +5,5 @@
 - card: the model card
 - checkpoint: checkpoints of autoencoders
 - names: file names and texts of strangers made plain
+- places: where the project's own files lie
 """

@@ -11,6 +11,7 @@
 - log: what a run says
 - distributed: several processes: who reads, who writes
 - plan: what a training will take
+- planning: a plan in words
 - preview: what a training will see
 - uploads: images dropped for a training
 - lens: fitting a lens

@@ -36,6 +36,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from tae.store.atomic import write_whole
+from tae.store.places import ROOT
 from tae.training.config import TrainConfig, command_line, config_from_dict, config_to_dict
 
 try:
@@ -43,7 +44,6 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-ROOT = Path(__file__).parents[2]
 FOLDER = "runs"
 MAX_OUTPUT_SHOWN = 20_000
 START_S = 120
@@ -153,7 +153,7 @@ def start(config: TrainConfig, pictures: Path | None = None) -> Run:
     """Begin a training in a process of its own, which lives on when the caller ends.
 
     Args:
-        config: Of the run; a relative `out` is one of the project's folder.
+        config: Of the run; a relative `out` starts from `ROOT`.
         pictures: A folder that becomes the run's `images/`: `config.data` must name it by where it will be.
 
     Raises:

@@ -15,7 +15,7 @@ from benchmarks import planner, training
 from benchmarks.planner import Case, Step, peak_of, run_twice, saved_bytes
 from tae import ModelConfig, TransformerAutoencoder
 from tae.model.config import preset_config
-from tae.plan import PlanConfig, report
+from tae.training.planning import PlanConfig, report
 from tae.training.optim import is_block_matrix
 from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
 from tests import ROOT

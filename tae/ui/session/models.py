@@ -13,6 +13,7 @@ import streamlit as st
 
 from tae.model.config import ModelConfig, config_to_dict, patch_in_names, patch_in_words, size_in_words
 from tae.store.names import plain_text
+from tae.store.places import ROOT
 from tae.ui.session.cache import kept
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not wait for it
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not 
 
 def checkpoints_folder() -> Path:
     """Where checkpoints and runs lie."""
-    return Path(os.environ.get("TAE_CHECKPOINTS") or Path(__file__).parents[3] / "checkpoints").absolute()
+    return Path(os.environ.get("TAE_CHECKPOINTS") or ROOT / "checkpoints").absolute()
 
 
 @dataclass(frozen=True)

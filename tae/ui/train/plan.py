@@ -107,7 +107,7 @@ def show_totals(config: TrainConfig, needs: Needs, pace: "Pace | None") -> None:
 
 def show_memory(config: TrainConfig, needs: Needs) -> None:
     """Memory by kind beside the device's, and what to do where that is not enough."""
-    from tae.plan import WORDS
+    from tae.training.planning import WORDS
     from tae.training.plan import HEADROOM, KINDS, largest_batch
 
     plan, memory, owner = needs.plan, needs.memory, needs.owner
