@@ -1,7 +1,7 @@
 """The command `tae`: its first word names a door, the other words go there; and what every door does at its end.
 
-    tae train tiny --steps 3000
-    tae plan --help
+tae train tiny --steps 3000
+tae plan --help
 """
 
 import os

@@ -9,7 +9,6 @@ the same command, and the result is the same to the bit. Which images are comput
 alone, not on the number of processes. At the end the parts become one file, and are removed.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,16 +25,16 @@ from tae.training.distributed import joined, leave
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     config = tyro.cli(EmbedConfig, args=arguments, description=__doc__)
-    with joined("cpu") as world:  # the processes exchange a few words only
-        with tqdm(unit=" images", disable=None if world.is_main else True) as bar:
+    # The processes exchange a few words only.
+    with joined("cpu") as world, tqdm(unit=" images", disable=None if world.is_main else True) as bar:
 
-            def show(done: int, total: int) -> None:
-                if bar.total is None:
-                    bar.initial = done  # what was there before does not count for the pace
-                bar.total, bar.n = total, done
-                bar.refresh()
+        def show(done: int, total: int) -> None:
+            if bar.total is None:
+                bar.initial = done  # what was there before does not count for the pace
+            bar.total, bar.n = total, done
+            bar.refresh()
 
-            written = embed_to_file(config, world, show)
+        written = embed_to_file(config, world, show)
     if written is not None:
         _report(config.out, written)
     return 0

@@ -1,6 +1,6 @@
 """Fit a checkpoint's lens and write it beside it.
 
-    python -m tae.lens --checkpoint checkpoints/demo_tiny_201x201_p16.safetensors
+python -m tae.lens --checkpoint checkpoints/demo_tiny_201x201_p16.safetensors
 """
 
 import sys

@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from typing import Annotated, get_args, get_type_hints
 
 PRESET_NAMES = ("tiny", "small", "medium", "large", "xlarge")
 PARTS = ("encoder", "decoder")
@@ -10,14 +12,55 @@ POSITION_RANK = 16
 """Rank of the decoder's per-position start; see `tae.model.layers.LowRankStart`."""
 
 
-def _check_int(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {_shown(value)}")
+@dataclass(frozen=True)
+class Whole:
+    """A rule for a field of a config, beside its type: `steps: Annotated[int, Whole(1, 1000)] = 100`."""
+
+    low: int
+    high: int
+
+    def check(self, name: str, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
+            raise ValueError(f"{name} must be a whole number from {self.low} to {self.high}, got {_shown(value)}")
 
 
-def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ValueError(f"{name} must be a number from {low} to {high}, got {_shown(value)}")
+@dataclass(frozen=True)
+class Number:
+    """A rule for a field of a config, like `Whole`; NaN is in no range."""
+
+    low: float
+    high: float
+
+    def check(self, name: str, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
+            raise ValueError(f"{name} must be a number from {self.low:g} to {self.high:g}, got {_shown(value)}")
+
+
+Threads = Annotated[int | None, Whole(1, 1024)]
+"""CPU threads; None: PyTorch's choice."""
+
+
+@lru_cache(maxsize=64)
+def _rules(kind: type) -> list[tuple[str, bool, Whole | Number]]:
+    """(field, whether it may be None, rule) of a config's class."""
+    return [
+        (name, type(None) in get_args(get_args(hint)[0]), rule)
+        for name, hint in get_type_hints(kind, include_extras=True).items()
+        for rule in getattr(hint, "__metadata__", ())
+        if isinstance(rule, (Whole, Number))
+    ]
+
+
+def check_fields(config: object) -> None:
+    """Hold a config's fields against the rules beside their types.
+
+    Raises:
+        ValueError: If a value has the wrong type or leaves its range.
+    """
+    for name, is_optional, rule in _rules(type(config)):
+        value = getattr(config, name)
+        if value is not None or not is_optional:
+            rule.check(name, value)
 
 
 def _shown(value: object) -> str:
@@ -36,17 +79,17 @@ class ModelConfig:
 
     input_size: tuple[int, int | None] = (201, 201)
     """(height, width) in pixels; width None: any width up to `max_width`."""
-    patch_size: int | None = 16
+    patch_size: Annotated[int | None, Whole(2, 512)] = 16
     """Side of a patch in pixels; None: the whole image is one token, as the diagram draws it."""
-    latent_dim: int = 128
+    latent_dim: Annotated[int, Whole(4, 8192)] = 128
     """Numbers in the latent, and width of every token."""
-    num_heads: int = 4
-    encoder_layers: int = 3
-    decoder_layers: int = 3
-    mlp_ratio: float = 4
+    num_heads: Annotated[int, Whole(1, 256)] = 4
+    encoder_layers: Annotated[int, Whole(1, 128)] = 3
+    decoder_layers: Annotated[int, Whole(1, 128)] = 3
+    mlp_ratio: Annotated[float, Number(0.25, 16)] = 4
     """Hidden width of a block's MLP, as a multiple of `latent_dim`."""
-    dropout: float = 0.0
-    max_width: int = 1280
+    dropout: Annotated[float, Number(0, 0.95)] = 0.0
+    max_width: Annotated[int, Whole(1, 16_384)] = 1280
     """Widest image in pixels when the width is None: sizes the position tables."""
     use_flash_attention: bool = True
     """Fused `F.scaled_dot_product_attention`; False: explicit softmax."""
@@ -61,18 +104,10 @@ class ModelConfig:
             raise ValueError(f"input_size must be (height, width), got {_shown(size)}")
         object.__setattr__(self, "input_size", tuple(size))  # JSON has no tuples
         height, width = size
-        _check_int("input_size height", height, 1, 8192)
+        Whole(1, 8192).check("input_size height", height)
         if width is not None:
-            _check_int("input_size width", width, 1, 16_384)
-        if self.patch_size is not None:
-            _check_int("patch_size", self.patch_size, 2, 512)
-        _check_int("latent_dim", self.latent_dim, 4, 8192)
-        _check_int("num_heads", self.num_heads, 1, 256)
-        _check_int("encoder_layers", self.encoder_layers, 1, 128)
-        _check_int("decoder_layers", self.decoder_layers, 1, 128)
-        _check_number("mlp_ratio", self.mlp_ratio, 0.25, 16)
-        _check_number("dropout", self.dropout, 0, 0.95)
-        _check_int("max_width", self.max_width, 1, 16_384)
+            Whole(1, 16_384).check("input_size width", width)
+        check_fields(self)
         for name in ("use_flash_attention", "use_gradient_checkpointing"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {_shown(getattr(self, name))}")

@@ -3,8 +3,10 @@
 - config: what a run is: every flag of the command line
 - sources: images to train on, and the held-out split
 - loader: batches read ahead in threads
-- loop: the steps of a training
-- run: one training from start to end
+- command: a run's config as JSON and as a command line
+- loop: the steps of a run, whichever trainer: folder, resume, stop, states, end
+- trainer: training an autoencoder
+- terminal: a training in a terminal
 - optim: optimizers, schedule, averaged weights
 - state: the state that a resume needs
 - runs: the folder of a run, and processes that outlive the app

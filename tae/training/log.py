@@ -16,11 +16,10 @@ GAP = 4
 
 
 class TrainLog:
-    """Writes to a run's folder, after `step` steps; what a resumed run will say again is removed first."""
+    """Writes to a run's folder, after `step` steps."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self.folder = folder
-        runs.cut_log(folder, step)
         self._events = SummaryWriter(str(folder), purge_step=step + 1)
 
     def record(self, record: dict) -> None:

@@ -1,549 +1,297 @@
-"""One training: its parts, its steps, what it looks at and saves. `tae.train` starts and ends it."""
+"""The steps of a run, whichever trainer takes them: its folder held, resumed or begun, its stops, its states, its end."""
 
+import json
 import math
-import platform
-import shutil
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
-from tae.analysis.evaluate import evaluate, reconstruct
-from tae.model.autoencoder import TransformerAutoencoder
-from tae.model.config import ModelConfig, size_in_words
-from tae.model.device import DTYPES, pick_precision
-from tae.model.metrics import psnr_of
-from tae.store.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
-from tae.training import distributed, runs
-from tae.training.config import TrainConfig, command_line, config_from_dict, config_to_dict, run_id, snapshot_steps
-from tae.training.distributed import World, memory_bytes
-from tae.training.loader import Batch, Loader
-from tae.training.log import TrainLog
-from tae.training.optim import (
-    WeightAverage,
-    lr_schedule,
-    make_optimizers,
-    optimizer_tensors,
-    restore_optimizers,
-    set_lr,
-    squared_errors,
-)
-from tae.training.plan import HEADROOM, plan
-from tae.training.sources import ImageSource
-from tae.training.state import TrainState, find_state, save_state
+from tae.store.atomic import remove_leftovers
+from tae.training import runs
+from tae.training.command import RunConfig
+from tae.training.distributed import World
+from tae.training.optim import lr_schedule
+from tae.training.state import TrainState, find_state, save_state, state_files
 
-PACE_STEPS, PACE_SECONDS = 10, 20
-"""A time budget becomes a number of steps after so many steps, or so much time if that is sooner."""
+Source = TypeVar("Source")
+Record = TypeVar("Record")
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ValueError):
     """Training cannot go on; the message says why and what is left."""
 
 
-@dataclass(frozen=True)
-class TrainRecord:
-    """One step.
+class NotFiniteError(ArithmeticError):
+    """A step whose loss or gradient is no number; the weights are as they were."""
+
+    def __init__(self, text: str, advice: str) -> None:
+        super().__init__(text)
+        self.advice = advice
+
+
+@contextmanager
+def own_folder(config: RunConfig, world: World, open_source: Callable[[], Source]) -> Iterator[tuple[Path, Source]]:
+    """Hold a run's folder, so that two runs never write into the same files; what goes wrong is told there too.
+
+    Args:
+        config: Of the run.
+        world: Its processes; rank 0 alone reads and writes the folder.
+        open_source: Opens what it learns from, which may take hours: after the run could have been refused, before the
+            folder is touched.
+
+    Raises:
+        ValueError: If the run would replace another's files, or is not the one that it would go on with.
+    """
+    folder, is_held = runs.folder_of(config.out_path), False
+    with ExitStack() as stack:
+        try:
+            if world.is_main:
+                _refuse_to_replace(config, folder)
+            source = open_source()
+            if world.is_main:
+                stack.enter_context(runs.hold(folder))
+                is_held = True
+                _clear(config, folder)
+                runs.write_config(folder, config)
+            world.sum(0.0)  # the others wait for what rank 0 prepares
+            yield folder, source
+        except (ValueError, OSError) as error:
+            # The app may have begun this run, and waits: then its config lies there, and nothing else.
+            is_awaited = (folder / "config.json").is_file() and not (folder / "status.json").exists()
+            if world.is_main and (is_held or is_awaited):
+                with suppress(OSError):  # the disk is full: the first error is the one to tell
+                    _, _, step, steps = runs.read_status(folder)
+                    runs.write_status(folder, "failed", str(error), step, steps)
+            raise
+
+
+def _refuse_to_replace(config: RunConfig, folder: Path) -> None:
+    if runs.is_running(folder):
+        raise ValueError(f"another process is training in {folder}; wait for it, stop it, or choose another --out")
+    if config.resume:
+        try:
+            before = config.from_dict(json.loads((folder / "config.json").read_text()))
+        except (OSError, ValueError):
+            raise ValueError(f"there is no run to resume in {folder}; leave --resume out to begin it") from None
+        changed = config.differences(before)
+        if changed:
+            raise ValueError(
+                f"a resumed run must be what it was; {'; '.join(changed)}; give the same values, or {config.NEW_RUN}"
+            )
+    elif not config.overwrite:
+        if (folder / "log.jsonl").exists() or state_files(folder):
+            raise ValueError(f"{folder} holds a run already; --resume goes on with it, --overwrite starts anew")
+        if config.out_path.exists():
+            raise ValueError(f"{config.out_path} exists already; choose another --out, or --overwrite it")
+
+
+def _clear(config: RunConfig, folder: Path) -> None:
+    """Leave nothing in the folder that this run would mistake for its own."""
+    (folder / "stop").unlink(missing_ok=True)
+    for leftovers_in in (folder, folder / "strips", folder / "snapshots"):
+        remove_leftovers(leftovers_in)
+    remove_leftovers(config.out_path.parent, config.out_path.name)
+    if not config.resume:
+        told = [*runs.strips(folder), *runs.snapshots(folder), *folder.glob("events.out.tfevents.*")]
+        for path in (*state_files(folder), *told, folder / "log.jsonl"):
+            path.unlink(missing_ok=True)
+
+
+def tell_skipped(skipped: Sequence[tuple[str, str]], notify: Callable[[str], None]) -> None:
+    """Say which files are left out: the first twenty with the reason."""
+    for name, reason in skipped[:20]:
+        notify(f"skipped {name}: {reason}")
+    if len(skipped) > 20:
+        notify(f"skipped {len(skipped) - 20} more files")
+
+
+class Loop(ABC, Generic[Record]):
+    """Where a run stands, and its steps. A trainer makes its model, calls `_restore` where there is a state, and says how to
+    learn, look and write.
+
+    Resuming is exact: what a step does is a function of (seed, step) and the state, so that a run that was killed ends with
+    the weights of one that was not (the same bits on a CPU with as many threads and processes).
 
     Attributes:
-        step: Steps done, from 1.
+        state: What it goes on from; None: it begins.
+        step: Steps done.
         steps: Steps in all; 0 while a time budget is not yet turned into steps.
-        loss: Mean squared error over the real pixels of the batch.
-        lr: Muon's learning rate.
-        grad_norm: Before clipping; nan where an fp16 gradient overflowed and the step was left out.
-        images_per_s: Of the training, over the last steps.
-        loader_images_per_s: What reading alone could deliver.
-        seconds_left: Estimate from the pace so far.
-        held_out_psnr: dB, where this step looked at the held-out images.
-        saved: The checkpoint's path, where this step saved it.
+        curve: A dict for each look at what is held out.
+        seconds: Time trained, resumed or not; cpu_seconds: the processor's.
     """
 
-    step: int
-    steps: int
-    loss: float
-    lr: float
-    grad_norm: float
-    images_per_s: float
-    loader_images_per_s: float
-    seconds_left: float
-    held_out_psnr: float | None = None
-    saved: Path | None = None
-
-
-class Trainer:
-    """The parts of one training and where it stands."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        model_config: ModelConfig,
-        source: ImageSource,
-        world: World,
-        folder: Path,
-        notify: Callable[[str], None],
-    ) -> None:
+    def __init__(self, config: Any, source: Any, world: World, folder: Path, notify: Callable[[str], None]) -> None:
         self.config, self.source, self.world, self.folder, self.notify = config, source, world, folder, notify
-        self.precision = pick_precision(config.precision, world.device)
-        self.fingerprint = source.fingerprint
-        self.id = run_id(config, self.fingerprint)
-        torch.manual_seed(config.seed)
-        self.model = TransformerAutoencoder(model_config)
-        self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
-        self.step, self.steps = 0, 0 if config.minutes else config.steps
+        self.fingerprint: str = source.fingerprint
+        self.step, self.steps = 0, config.steps
         self.curve: list[dict] = []
         self.seconds, self.cpu_seconds = 0.0, 0.0
-        self.last_snapshot = -1
-        state = self._find_state()
-        if state is not None:
-            self._take_weights(state)
-        elif config.init_from is not None:
-            self._start_from(config.init_from)
-        self.network = self._spread()
-        self.optimizers = make_optimizers(self.model, config)
-        self.average = WeightAverage(self.model, config.ema_decay) if config.ema_decay else None
-        self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")  # type: ignore[attr-defined]
-        if state is not None:
-            self._restore(state)
-        if config.use_compile:
-            check_compiler(world.device)
-            for block in (*self.model.encoder.blocks, *self.model.decoder.blocks):
-                block.compile()  # in place, and block by block: all are alike, so that one compilation serves them
+        self.state = None
+        if config.resume:
+            changed = f"the {config.learns_from} must be those that the run began with, and they have changed"
+            self.state = find_state(folder, self.fingerprint, notify, f"{changed}; {config.NEW_RUN}")
+        if self.state is not None:
+            notify(f"resuming after step {self.state.step} of {self.state.values.get('steps', self.steps) or '?'}")
+        torch.manual_seed(config.seed)
 
-    # ---- where it starts
+    @abstractmethod
+    def _begin(self, stack: ExitStack) -> None:
+        """Make ready what the steps need; what must end with them goes onto the stack."""
 
-    def _find_state(self) -> TrainState | None:
-        if not self.config.resume:
-            return None
-        state = find_state(
-            self.folder,
-            self.fingerprint,
-            self.notify,
-            f"the images of {self.config.data} must be those that the run began with, and they have changed; "
-            "start a new run, with --init-from to keep what was learnt",
-        )
-        if state is not None:
-            self.notify(f"resuming after step {state.step} of {state.values['steps'] or '?'}")
-        return state
-
-    def _start_from(self, path: Path) -> None:
-        loaded = load_checkpoint(path)
-        asked, found = asdict(self.model.config), asdict(loaded.model.config)
-        free = ("use_flash_attention", "use_gradient_checkpointing", "dropout", "preset")
-        differing = [
-            f"{name}: asked {value!r}, found {found[name]!r}"
-            for name, value in asked.items()
-            if name not in free and found[name] != value
-        ]
-        if differing:
-            raise ValueError(f"--init-from must hold the same model: {'; '.join(differing)}")
-        self.model.load_state_dict(loaded.model.state_dict())
-        self.history = {name: loaded.card.training.get(name, start) for name, start in self.history.items()}
-        if self.history["command"]:
-            self.history["command"] += f" (to step {self.history['steps']}), then "
-
-    def _take_weights(self, state: TrainState) -> None:
-        weights = {name: state.tensors.get(f"model.{name}") for name in self.model.state_dict()}
-        missing = [name for name, tensor in weights.items() if tensor is None]
-        if missing:
-            raise ValueError(f"the state must hold the model's weights, and lacks {', '.join(missing[:5])}")
-        self.model.load_state_dict(weights)  # strict: shapes too
-
-    def _restore(self, state: TrainState) -> None:
-        restore_optimizers(self.model, self.optimizers, state.tensors)
-        if self.average is not None:
-            for name, parameter in self.model.named_parameters():
-                self.average.weights[name] = distributed.like(state.tensors[f"ema.{name}"], parameter)
-        values = state.values
-        if values["scaler"]:
-            self.scaler.load_state_dict(values["scaler"])
-        self.step, self.steps, self.curve, self.history = (
-            state.step,
-            values["steps"],
-            values["curve"],
-            values["history"],
-        )
-        self.seconds, self.cpu_seconds = values["seconds"], values["cpu_seconds"]
-
-    def _spread(self) -> torch.nn.Module:
-        """Put the model where it computes; returns what the forward pass goes through."""
-        world = self.world
-        self.model.train()
-        if world.size > 1 and self._is_sharded():
-            if self.precision == "fp16":
-                raise ValueError(
-                    "parallel 'fsdp' must have precision bf16 or fp32, got fp16; choose one of these, or ddp"
-                )
-            distributed.shard(self.model, world)
-            return self.model
-        self.model.to(world.device)
-        return distributed.replicate(self.model, world) if world.size > 1 else self.model
-
-    def _is_sharded(self) -> bool:
-        if self.config.parallel != "auto":
-            return self.config.parallel == "fsdp"
-        if self.world.device.type != "cuda":
-            return False
-        return self.world.any(not planned(self.config, self.world)[1])[0]
-
-    # ---- the loop
-
-    def go(self, should_stop: Callable[[], bool]) -> Generator[TrainRecord]:
-        config, world = self.config, self.world
-        self.log = TrainLog(self.folder, self.step) if world.is_main else None
-        held_out = self.source.held_out(config.held_out_images)
-        was_finished = bool(world.from_main(float(runs.read_status(self.folder)[0] == "finished")))
-        if world.is_main:
-            runs.write_status(self.folder, "running", step=self.step, steps=self.steps)
-        kept = runs.snapshots(self.folder) if world.is_main else []
-        self.last_snapshot = int(world.from_main(float(kept[-1].stem) if kept else -1.0))
-        self._snapshot_if_due()
-        started, cpu_started = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
-        last_save, save_took, paces = time.monotonic(), 0.0, deque(maxlen=50)
-        first, first_step = self.history["images_seen"] // config.batch_size, self.step
-        is_stopped = False
-        loader = Loader(
-            self.source,
-            config.batch_size,
-            first + self.step,
-            first + self.steps if self.steps else sys.maxsize,
-            world.rank,
-            world.size,
-            config.workers,
-        )
-        try:
-            with loader:
-                batches = iter(loader)
-                while not is_stopped and (not self.steps or self.step < self.steps):
-                    began = time.monotonic()
-                    batch = next(batches)
-                    share = lr_schedule(self.step, self.steps or sys.maxsize, config.warmup_steps)
-                    try:
-                        loss, grad_norm = self._learn(batch, share)
-                    except _NotFiniteError as error:
-                        kept = "nothing has been learnt yet"
-                        if self.step:
-                            self._save_state()
-                            kept = f"the state after step {self.step} is saved, and --resume would go on from it"
-                        raise TrainingError(
-                            f"{error} at step {self.step + 1}; lower --muon-lr and --adamw-lr, or look at the images "
-                            f"{self._names(batch, error.images)}; {kept}"
-                        ) from None
-                    self.step += 1
-                    paces.append(time.monotonic() - began)
-                    self.seconds, self.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
-                    asked, time_to_save = world.any(
-                        should_stop() or runs.stop_asked(self.folder),
-                        # A large state takes long to write: never more than a twentieth of the time, unless asked.
-                        time.monotonic() - last_save
-                        >= (max(config.save_every_s, 20 * save_took) if config.save_every_s else 0),
-                    )
-                    if not self.steps:
-                        time_to_save = self._decide_steps(paces) or time_to_save
-                    is_stopped = asked and self.step != self.steps
-                    is_last = is_stopped or self.step == self.steps
-                    held_out_psnr = None
-                    if is_last or self.step % config.eval_every == 0:
-                        held_out_psnr = self._look(held_out, loss)
-                    pace = float(np.mean(paces))
-                    record = TrainRecord(
-                        self.step,
-                        self.steps,
-                        loss,
-                        config.muon_lr * share,
-                        grad_norm,
-                        config.batch_size / pace,
-                        loader.images_per_s * world.size,
-                        pace * (self.steps - self.step) if self.steps else (config.minutes or 0) * 60 - self.seconds,
-                        held_out_psnr,
-                    )
-                    # The log comes before the state: a kill between the two is made good, since a resumed run says again
-                    # what lies after its state, and nothing else.
-                    if self.log and (is_last or held_out_psnr is not None or self.step % config.log_every == 0):
-                        self.log.record(_plain(record))
-                    self._snapshot_if_due()  # before the state, for the same reason: what lies after it comes again
-                    if is_last or time_to_save:
-                        last_save = time.monotonic()
-                        self._save_state()
-                        save_took, last_save = time.monotonic() - last_save, time.monotonic()
-                    yield replace(record, saved=self._finish(is_stopped)) if is_last else record
-            if first_step == self.steps:  # resumed after the last step
-                if was_finished and config.out_path.exists():
-                    self.notify(
-                        f"all {self.steps} steps are done, and {config.out_path} is there; nothing is left to do"
-                    )
-                    if world.is_main:
-                        runs.write_status(self.folder, "finished", "", self.step, self.steps)
-                else:  # killed before the checkpoint was written
-                    self._finish(False)
-                    self.notify(f"all {self.steps} steps were done; saved {config.out_path}")
-        finally:
-            if self.log:
-                self.log.close()
-
-    def _learn(self, batch: Batch, lr_share: float) -> tuple[float, float]:
-        """One optimizer step; returns the loss over the whole batch, and the norm of its gradient.
+    @abstractmethod
+    def _learn(self, lr_share: float) -> tuple[float, float]:
+        """Take one optimizer step at this share of the learning rate; returns the loss and the norm of its gradient.
 
         Raises:
-            _NotFiniteError: If either is no number; the weights are as they were.
+            NotFiniteError: If either is no number.
         """
-        world, parts = self.world, self.config.accumulate
-        torch.manual_seed(_seed_of(self.config.seed, self.step, world.rank))
-        widths = batch.widths
-        real = batch.images.shape[2] * (
-            len(batch.images) * batch.images.shape[3] if widths is None else int(widths.sum())
-        )
-        (pixels,) = world.sum(real)
-        errors = []
-        size = len(batch.images) // parts
-        for part in range(parts):
-            chosen = slice(part * size, (part + 1) * size)
-            images = batch.images[chosen].to(world.device, non_blocking=True)
-            own_widths = None if widths is None else widths[chosen]
-            with self._gradients_shared(part == parts - 1):
-                with torch.autocast(world.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
-                    recon, _ = self.network(images, widths=own_widths)
-                error = squared_errors(recon, images, own_widths)
-                # Processes average their gradients, and the mean is over the pixels of all: hence their number.
-                self.scaler.scale(error.sum() * (world.size / pixels)).backward()
-            errors.append(error.detach())
-        error = torch.cat(errors)
-        loss = world.sum(error.sum().item())[0] / pixels
-        if not math.isfinite(loss):
-            self._forget_gradients()
-            raise _NotFiniteError("the loss is no longer a number", (~error.isfinite()).nonzero().flatten().tolist())
-        for optimizer in self.optimizers:
-            self.scaler.unscale_(optimizer)
-        norm = distributed.norm_of(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
-        if not math.isfinite(norm) and (not self.scaler.is_enabled() or self.scaler.get_scale() < 1):
-            self._forget_gradients()
-            raise _NotFiniteError("the gradient is no longer a number", [*range(len(error))])
-        set_lr(self.optimizers, lr_share)
-        for optimizer in self.optimizers:
-            self.scaler.step(optimizer)
-        self.scaler.update()
-        self._forget_gradients()
-        if self.average is not None:
-            self.average.update(self.model, self.step)
-        return loss, norm
 
-    def _gradients_shared(self, is_last_part: bool):
-        """Processes exchange gradients once a step, not once a part."""
-        if isinstance(self.network, DistributedDataParallel) and not is_last_part:
-            return self.network.no_sync()
-        if self.world.size > 1 and self.network is self.model:
-            self.model.set_requires_gradient_sync(is_last_part)  # type: ignore[operator]
-        return nullcontext()
+    @abstractmethod
+    def _look(self, loss: float) -> dict[str, Any]:
+        """Measure what is held out, and add to the curve; returns fields of the record."""
 
-    def _forget_gradients(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
+    @abstractmethod
+    def _record(self, loss: float, lr_share: float, grad_norm: float, pace: float, looked: dict[str, Any]) -> Record:
+        """What is told of a step; pace: seconds a step, of late."""
 
-    def _names(self, batch: Batch, numbers: list[int]) -> str:
-        names = [self.source.describe(batch.draws[number]) for number in numbers[:5]]
-        everyone = [text for text in self.world.gather(", ".join(names)) if text]
-        return ", ".join(everyone)[:500] or "of this batch"
+    @abstractmethod
+    def _tensors(self) -> dict[str, Tensor]:
+        """Of the state; every process must ask."""
 
-    def _decide_steps(self, paces: deque) -> bool:
-        """Turn the time budget into steps, once the pace is known; returns whether it just did."""
-        assert self.config.minutes is not None
-        known = list(paces)[2:] or list(paces)  # the first steps warm up
-        is_enough = self.step >= PACE_STEPS or (self.step >= 3 and self.seconds >= PACE_SECONDS)
-        if not self.world.from_main(float(is_enough)):
-            return False
-        left = max(0.0, self.config.minutes * 60 - self.seconds)
-        self.steps = self.step + max(1, int(self.world.from_main(left / float(np.mean(known)))))
-        self.notify(f"{self.config.minutes:g} minutes are about {self.steps} steps here")
-        return True
+    @abstractmethod
+    def _write(self, is_stopped: bool) -> Path | None:
+        """Measure and write the checkpoint; returns its path, on rank 0."""
 
-    # ---- looking and saving
+    def _values(self) -> dict[str, Any]:
+        """What else the state holds."""
+        return {}
 
-    def _look(self, held_out: list[np.ndarray], loss: float) -> float:
-        """Held-out PSNR, with the strip; the averaged weights where there are any."""
-        with self._weights_to_show():
-            recons = reconstruct(self.model, held_out)
-        errors = [float(((a / 255.0 - b) ** 2).mean()) for a, b in zip(held_out, recons, strict=True)]
-        psnr = float(np.mean([psnr_of(max(error, 1e-10)) for error in errors]))  # a perfect copy counts as 100 dB
-        self.curve.append({"step": self.history["steps"] + self.step, "loss": loss, "held_out_psnr": psnr})
-        if self.log:
-            self.log.strip(self.step, held_out, recons)
-        return psnr
+    def _log(self, record: dict) -> None:
+        runs.append_log(self.folder, record)
 
-    def _weights_to_show(self) -> ExitStack:
-        stack = ExitStack()
-        if self.average is not None:
-            self.average.swap(self.model)
-            stack.callback(self.average.swap, self.model)
-        return stack
+    def _before_state(self) -> None:
+        """Called after each step, and once before the first."""
+
+    def _decide_steps(self, paces: Iterable[float]) -> bool:
+        """Turn a time budget into steps, once the pace is known; returns whether it just did."""
+        raise NotImplementedError
+
+    def _weights_in_state(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """The model's weights of these names.
+
+        Raises:
+            ValueError: If the state lacks some.
+        """
+        assert self.state is not None
+        found = {name: self.state.tensors.get(f"model.{name}") for name in names}
+        missing = [name for name, tensor in found.items() if tensor is None]
+        if missing:
+            raise ValueError(f"the state must hold the model's weights, and lacks {', '.join(missing[:5])}")
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def _restore(self, state: TrainState) -> None:
+        values = state.values
+        self.step, self.steps, self.curve = state.step, values.get("steps", self.steps), values["curve"]
+        self.seconds, self.cpu_seconds = values["seconds"], values["cpu_seconds"]
+
+    def go(self, should_stop: Callable[[], bool]) -> Generator[Record]:
+        """Take the steps that are left; yields a record for each, the last one once the checkpoint is written."""
+        config, world = self.config, self.world
+        was_finished = bool(world.from_main(float(runs.read_status(self.folder)[0] == "finished")))
+        with ExitStack() as stack:
+            if world.is_main:
+                runs.cut_log(self.folder, self.step)
+                self._write_status("running")
+            self._begin(stack)
+            self._before_state()
+            if self.step and self.step == self.steps:  # resumed after the last step
+                self._end_again(was_finished)
+                return
+            started, cpu_started = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
+            last_save, save_took, paces = time.monotonic(), 0.0, deque(maxlen=50)
+            is_last = False
+            while not is_last:
+                began = time.monotonic()
+                share = lr_schedule(self.step, self.steps or sys.maxsize, config.warmup_steps)
+                loss, grad_norm = self._learn_or_save(share)
+                self.step += 1
+                paces.append(time.monotonic() - began)
+                self.seconds, self.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
+                asked, save_due = world.any(
+                    should_stop() or runs.stop_asked(self.folder),
+                    # A large state takes long to write: never more than a twentieth of the time, unless asked.
+                    time.monotonic() - last_save
+                    >= (max(config.save_every_s, 20 * save_took) if config.save_every_s else 0),
+                )
+                if not self.steps:
+                    save_due = self._decide_steps(paces) or save_due
+                is_stopped = asked and self.step != self.steps
+                is_last = is_stopped or self.step == self.steps
+                looked = self._look(loss) if is_last or self.step % config.eval_every == 0 else {}
+                record = self._record(loss, share, grad_norm, float(np.mean(paces)), looked)
+                # Log and snapshots come before the state: a kill in between is made good, since a resumed run says again
+                # what lies after its state, and nothing else.
+                if world.is_main and (is_last or looked or self.step % config.log_every == 0):
+                    self._log(_plain(record))
+                self._before_state()
+                if is_last or save_due:
+                    last_save = time.monotonic()
+                    self._save_state()
+                    save_took, last_save = time.monotonic() - last_save, time.monotonic()
+                if is_last:
+                    record = replace(record, saved=self._finish(is_stopped))  # type: ignore[type-var]
+                yield record
+
+    def _learn_or_save(self, share: float) -> tuple[float, float]:
+        try:
+            return self._learn(share)
+        except NotFiniteError as error:
+            kept = "nothing has been learnt yet"
+            if self.step:
+                self._save_state()
+                kept = f"the state after step {self.step} is saved, and --resume would go on from it"
+            raise TrainingError(f"{error} at step {self.step + 1}; {error.advice}; {kept}") from None
 
     def _save_state(self) -> None:
-        values = {
-            "config": config_to_dict(self.config),
-            "fingerprint": self.fingerprint,
-            "steps": self.steps,
-            "curve": self.curve,
-            "history": self.history,
-            "scaler": self.scaler.state_dict(),
-            "seconds": self.seconds,
-            "cpu_seconds": self.cpu_seconds,
-        }
-        tensors = {f"model.{name}": distributed.whole(tensor) for name, tensor in self.model.state_dict().items()}
-        tensors |= optimizer_tensors(self.model, self.optimizers)
-        if self.average is not None:
-            tensors |= {f"ema.{name}": distributed.whole(tensor) for name, tensor in self.average.weights.items()}
+        told = ("fingerprint", "steps", "curve", "seconds", "cpu_seconds")
+        tensors, values = self._tensors(), {**{name: getattr(self, name) for name in told}, **self._values()}
         if self.world.is_main:
             save_state(self.folder, TrainState(self.step, tensors, values))
 
-    def _snapshot_if_due(self) -> None:
-        """Keep the weights to show; of several that became due while a time budget had no steps yet, the last alone."""
-        if self.step and self.step == self.steps:
-            return  # the checkpoint is the last of them
-        due = snapshot_steps(self.steps, self.config.snapshots) if self.steps else [0] * bool(self.config.snapshots)
-        if not any(self.last_snapshot < step <= self.step for step in due):
-            return
-        self.last_snapshot = self.step
-        (cpu_seconds,) = self.world.sum(self.cpu_seconds)
-        with self._weights_to_show():
-            weights = self._whole_weights()
-        if not self.world.is_main:
-            return
-        try:  # a training goes on without them
-            card = self._card(
-                {}, cpu_seconds, False, f"A snapshot on the way, after {self.step:,} steps of run {self.id}."
-            )
-            (self.folder / "snapshots").mkdir(exist_ok=True)
-            self._save(self.folder / "snapshots" / f"{self.step:08}.safetensors", weights, card)
-        except CheckpointError:  # weights that are no numbers: the next step tells what is to be done
-            return
-        except (OSError, ValueError) as error:
-            self.notify(f"no snapshot is kept after step {self.step}: {error}")
-
     def _finish(self, is_stopped: bool) -> Path | None:
-        """Measure and write the checkpoint; returns its path, on rank 0."""
-        config, source, world = self.config, self.source, self.world
-        (cpu_seconds,) = world.sum(self.cpu_seconds)
-        with self._weights_to_show():
-            metrics = evaluate(
-                self.model, source.test(config.test_images), "test" if source.name == "demo" else "held out"
-            )
-            weights = self._whole_weights()
-        if not world.is_main:
-            return None
-        config.out_path.parent.mkdir(parents=True, exist_ok=True)
-        path = self._save(config.out_path, weights, self._card(metrics, cpu_seconds, not is_stopped))
-        runs.write_status(self.folder, "stopped" if is_stopped else "finished", "", self.step, self.steps)
+        path = self._write(is_stopped)
+        if self.world.is_main:
+            self._write_status("stopped" if is_stopped else "finished")
         return path
 
-    def _whole_weights(self) -> dict[str, Tensor]:
-        """Of the model as it is, on the CPU; every process must ask."""
-        return {name: distributed.whole(tensor) for name, tensor in self.model.state_dict().items()}
+    def _end_again(self, was_finished: bool) -> None:
+        out = self.config.out_path
+        if was_finished and out.exists():
+            if self.world.is_main:
+                self._write_status("finished")
+            self.notify(f"all {self.steps} steps are done, and {out} is there; nothing is left to do")
+        else:  # killed before the checkpoint was written
+            self._finish(False)
+            self.notify(f"all {self.steps} steps were done; saved {out}")
 
-    def _save(self, path: Path, weights: dict[str, Tensor], card: Card) -> Path:
-        with torch.device("meta"):  # names and shapes: the memory is that of the weights
-            shown = TransformerAutoencoder(self.model.config)
-        shown.load_state_dict(weights, assign=True)
-        return save_checkpoint(path, shown, card)
-
-    def _card(self, metrics: dict, cpu_seconds: float, is_finished: bool, notes: str = "") -> Card:
-        """The model card after this step, of an untrained model before the first; cpu_seconds: of all processes."""
-        config, source, world = self.config, self.source, self.world
-        training = {
-            "data": source.data,
-            "command": self.history["command"] + command_words(config, world.size),
-            "seed": config.seed,
-            "steps": self.history["steps"] + self.step,
-            "batch_size": config.batch_size,
-            "images_seen": self.history["images_seen"] + self.step * config.batch_size,
-            "seconds": round(self.history["seconds"] + self.seconds),
-            "cpu_seconds": round(self.history["cpu_seconds"] + cpu_seconds),
-            "hardware": _hardware(world),
-            "precision": "fp32" if self.precision == "fp32" else f"{self.precision} autocast",
-            "torch": torch.__version__,
-            "run": self.id,
-            "finished": is_finished,
-            "curve": [*self.history["curve"], *self.curve],
-        }
-        name = config.name or f"{source.name} {config.preset} {size_in_words(config.input_size)}"
-        return Card(
-            name=name,
-            training=training if training["steps"] else {},
-            metrics=metrics,
-            data=source.data,
-            licence=source.licence,
-            notes=notes,
-        )
+    def _write_status(self, status: str) -> None:
+        runs.write_status(self.folder, status, "", self.step, self.steps)
 
 
-class _NotFiniteError(ArithmeticError):
-    def __init__(self, text: str, images: list[int]) -> None:
-        super().__init__(text)
-        self.images = images
-
-
-def planned(config: TrainConfig, world: World) -> tuple[str, bool]:
-    """What one process's step will take, in a sentence, and whether its device has so much."""
-    device = world.device.type
-    precision = pick_precision(config.precision, world.device)
-    share = config.batch_size // world.size
-    it = plan(config.model_config, share, precision, config.accumulate, device=device, average=config.ema_decay > 0)
-    has = memory_bytes(device)
-    fits = not has or it.peak <= HEADROOM * has
-    text = (
-        f"{it.parameters:,} parameters, {it.num_tokens} tokens an image, {precision} on {device}; a step takes "
-        f"{it.peak / 1e9:.2f} GB of memory" + (f", of {has / 1e9:.1f} GB that there are" if has else "")
-    )
-    if not fits:
-        text += ": too much; lower --batch-size, raise --accumulate, or add --use-gradient-checkpointing"
-    return text, fits
-
-
-def check_compiler(device: torch.device) -> None:
-    """Refuse compilation where it cannot work.
-
-    Raises:
-        ValueError: If there is no C++ compiler for the CPU.
-    """
-    if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        raise ValueError("use_compile must have a C++ compiler on this machine, and there is none; leave it out")
-
-
-def command_words(config: TrainConfig, processes: int = 1) -> str:
-    """The command line that asks for this run, as a card shows it; folders by name alone, since a card travels."""
-    told = config_to_dict(config) | {"resume": False, "overwrite": False}
-    for name, path in (("out", config.out), ("init_from", config.init_from)):
-        told[name] = path and path.name
-    if config.data != "demo":
-        told["data"] = Path(config.data).name or config.data
-    words = [f"'{word}'" if set(word) & set(" *?[") else word for word in command_line(config_from_dict(told))]
-    start = "python -m" if processes == 1 else f"torchrun --nproc_per_node={processes} -m"
-    return " ".join([start, "tae.train", *words])
-
-
-def _seed_of(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
-
-
-def _plain(record: TrainRecord) -> dict:
+def _plain(record: Any) -> dict:
     """What the log keeps of a record: numbers that are numbers."""
     return {
         name: value
         for name, value in asdict(record).items()
         if name not in ("saved", "steps") and value is not None and math.isfinite(value)
     }
-
-
-def _hardware(world: World) -> str:
-    if world.device.type == "cuda":
-        name = torch.cuda.get_device_name(world.device)
-        return name if world.size == 1 else f"{world.size} x {name}"
-    threads = torch.get_num_threads()
-    words = f"{threads} thread{'s' if threads > 1 else ''}"
-    if world.size > 1:
-        words = f"{world.size} processes of {words}"
-    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}, {words}"

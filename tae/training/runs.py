@@ -37,7 +37,8 @@ from filelock import FileLock, Timeout
 
 from tae.store.atomic import write_whole
 from tae.store.places import ROOT
-from tae.training.config import TrainConfig, command_line, config_from_dict, config_to_dict
+from tae.training.command import RunConfig
+from tae.training.config import TrainConfig
 
 try:
     import fcntl
@@ -114,7 +115,7 @@ def list_runs(checkpoints: Path) -> list[Run]:
 def read_run(folder: Path) -> Run:
     """One run; what is broken in its folder shows as status "failed"."""
     try:
-        config = config_from_dict(json.loads((folder / "config.json").read_text()))
+        config = TrainConfig.from_dict(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         return Run(folder, None, "failed", f"its config.json cannot be read: {reason}", 0, 0)
@@ -271,7 +272,7 @@ def _spawn(folder: Path, config: TrainConfig) -> None:
         for name in ("stop", "status.json"):
             (folder / name).unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-m", "tae.train", *command_line(config)],
+            [sys.executable, "-m", "tae.train", *config.command_line()],
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
@@ -314,8 +315,8 @@ def hold(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def write_config(folder: Path, config: TrainConfig) -> None:
-    write_whole(folder / "config.json", [json.dumps(config_to_dict(config), indent=1).encode()])
+def write_config(folder: Path, config: RunConfig) -> None:
+    write_whole(folder / "config.json", [json.dumps(config.to_dict(), indent=1).encode()])
 
 
 def write_status(folder: Path, status: str, message: str = "", step: int = 0, steps: int = 0) -> None:
@@ -391,7 +392,7 @@ def log_rows(folder: Path) -> list[dict]:
 
 def config_differences(configs: list[TrainConfig]) -> dict[str, list[str]]:
     """{field: its value in each config, as a text} of the fields in which they are not all alike; files' places aside."""
-    plain = [config_to_dict(config) for config in configs]
+    plain = [config.to_dict() for config in configs]
     return {
         name: [str(values[name]) for values in plain]
         for name in (plain[0] if plain else ())

@@ -7,7 +7,7 @@ a full disk or a bad sector has torn is passed over for the one before it.
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 from torch import Tensor
 
 from tae.store.sealed import SealedFile
-from tae.training import runs
 
 FILE = SealedFile(
     program="tae training",
@@ -95,47 +94,6 @@ def find_state(folder: Path, fingerprint: str, notify: Callable[[str], None], if
     elif state.values.get("fingerprint") != fingerprint:
         raise ValueError(if_changed)
     return state
-
-
-def refuse_to_replace(folder: Path, out: Path, overwrite: bool) -> None:
-    """A new run never writes over what an earlier one left, unless it is told to.
-
-    Raises:
-        ValueError: If it would.
-    """
-    if overwrite:
-        return
-    if (folder / "log.jsonl").exists() or state_files(folder):
-        raise ValueError(f"{folder} holds a run already; --resume goes on with it, --overwrite starts anew")
-    if out.exists():
-        raise ValueError(f"{out} exists already; choose another --out, or --overwrite it")
-
-
-def refuse_to_share(folder: Path) -> None:
-    """Two runs never write into the same files.
-
-    Raises:
-        ValueError: If another process trains in this folder now.
-    """
-    if runs.is_running(folder):
-        raise ValueError(f"another process is training in {folder}; wait for it, stop it, or choose another --out")
-
-
-def refuse_another_run(changed: Sequence[str] | None, folder: Path, advice: str) -> None:
-    """A resumed run must be what it was.
-
-    Args:
-        changed: What differs from the run that is there; None: there is none.
-        folder: Of the run.
-        advice: What to do instead.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if changed is None:
-        raise ValueError(f"there is no run to resume in {folder}; leave --resume out to begin it")
-    if changed:
-        raise ValueError(f"a resumed run must be what it was; {'; '.join(changed)}; {advice}")
 
 
 def state_files(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from tae.analysis.lens import lens_path, load_lens, look
 from tae.data.encode import to_uint8
 from tae.data.gallery import gallery
 from tae.store.checkpoint import load_checkpoint
-from tae.training.run import train
+from tae.training.trainer import train
 from tests.browser import CHROMIUM, LOOKS, ROOT, link, running_app, saved, sessions, settle
 from tests.training.small import small_config
 

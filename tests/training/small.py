@@ -21,8 +21,8 @@ from tae import load_checkpoint
 from tae.data.demo import SPLITS, load_garments
 from tae.training.config import TrainConfig
 from tae.training.distributed import World
-from tae.training.loop import planned
 from tae.training.state import load_newest
+from tae.training.trainer import planned
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # PyTorch's optimizers import the third of these when they are first made.
@@ -98,7 +98,7 @@ def in_child(config: TrainConfig, kill_after_step: int | None = None, kill_at_ev
 
 
 def _train(config: TrainConfig, kill_after_step: int | None, kill_at_event: int | None) -> None:
-    from tae.training.run import train
+    from tae.training.trainer import train
 
     if kill_at_event is not None:
         _kill_at_event(kill_at_event)

@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 
 from tae.model.config import PRESETS
 from tae.training.config import (
-    FREE_TO_CHANGE,
     TrainConfig,
-    command_line,
-    config_from_dict,
-    config_to_dict,
-    differences,
     run_id,
     snapshot_steps,
 )
@@ -88,21 +83,21 @@ def test_a_preset_is_its_model_until_a_field_says_otherwise(preset: str) -> None
 )
 def test_command_line_and_json_give_back_the_same_config(values: dict) -> None:
     config = TrainConfig(**values)
-    assert tyro.cli(TrainConfig, args=command_line(config)) == config
-    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+    assert tyro.cli(TrainConfig, args=config.command_line()) == config
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @pytest.mark.parametrize("values", [None, [], {"stepz": 1}, {"steps": "many"}, {"steps": None}, {"muon_lr": []}])
 def test_a_config_from_a_damaged_file_is_refused(values: object) -> None:
-    with pytest.raises(ValueError, match=r"training config|steps must be"):
-        config_from_dict(values)
+    with pytest.raises(ValueError, match=r"training config|steps must be|muon_lr must be"):
+        TrainConfig.from_dict(values)
 
 
 def test_differences_name_what_the_weights_depend_on() -> None:
     before = TrainConfig()
-    assert differences(before, replace(before, workers=5, resume=True, name="x")) == []
-    assert differences(before, replace(before, seed=1, flip=0)) == ["seed: was 0, now 1", "flip: was 0.5, now 0"]
-    assert set(FREE_TO_CHANGE) <= {field.name for field in fields(TrainConfig)}
+    assert replace(before, workers=5, resume=True, name="x").differences(before) == []
+    assert replace(before, seed=1, flip=0).differences(before) == ["seed: was 0, now 1", "flip: was 0.5, now 0"]
+    assert set(TrainConfig.FREE_TO_CHANGE) <= {field.name for field in fields(TrainConfig)}
 
 
 def test_snapshots_begin_before_the_first_step_and_are_denser_at_the_start() -> None:

@@ -10,10 +10,10 @@ import torch
 
 from tae.model.device import pick_device, pick_precision
 from tae.training import runs
-from tae.training.config import TrainConfig, command_line
+from tae.training.config import TrainConfig
 from tae.training.distributed import World, like, whole
-from tae.training.run import train
 from tae.training.state import state_files
+from tae.training.trainer import train
 from tests import ROOT
 from tests.training.small import same_bits, small_config, state_tensors, weights
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 def torchrun(config: TrainConfig, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "tae.train"]
-        + command_line(config),
+        + config.command_line(),
         cwd=cwd,
         capture_output=True,
         text=True,

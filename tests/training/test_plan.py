@@ -15,9 +15,9 @@ from benchmarks import planner, training
 from benchmarks.planner import Case, Step, peak_of, run_twice, saved_bytes
 from tae import ModelConfig, TransformerAutoencoder
 from tae.model.config import preset_config
-from tae.training.planning import PlanConfig, report
 from tae.training.optim import is_block_matrix
 from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
+from tae.training.planning import PlanConfig, report
 from tests import ROOT
 
 SMALL = ModelConfig(input_size=(32, 32), patch_size=8, latent_dim=16, num_heads=2, encoder_layers=2, decoder_layers=1)

@@ -13,9 +13,9 @@ from PIL import Image
 
 from tae.data.demo import compose_square
 from tae.training import runs
-from tae.training.config import TrainConfig, command_line
-from tae.training.run import train
+from tae.training.config import TrainConfig
 from tae.training.state import state_files
+from tae.training.trainer import train
 from tests import ROOT
 from tests.training.small import in_child, same_bits, small_config, state_tensors, weights
 
@@ -232,7 +232,7 @@ def test_a_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 def command(config: TrainConfig, cwd: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "tae.train", *command_line(config)],
+        [sys.executable, "-m", "tae.train", *config.command_line()],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tae.training import runs
-from tae.training.config import TrainConfig, differences
+from tae.training.config import TrainConfig
 from tae.training.runs import Run, RunError
 from tests.training.small import small_config
 
@@ -135,9 +135,8 @@ def test_started_run_trains_in_its_own_process_to_the_end(out: Path) -> None:
 def test_run_outlives_the_app_that_started_it(out: Path) -> None:
     code = f"""
 from pathlib import Path
-from tae import runs
-from tests import ROOT
-from tests.training import small_config
+from tae.training import runs
+from tests.training.small import small_config
 runs.start(small_config(Path({str(out)!r}), steps=100_000))
 """
     subprocess.run([sys.executable, "-c", code], cwd=runs.ROOT, check=True)
@@ -256,7 +255,7 @@ def test_a_config_from_before_snapshots_is_read_and_goes_on(tmp_path: Path) -> N
     (folder / "config.json").write_text(json.dumps(values))
     (run,) = runs.list_runs(tmp_path)
     before, now = TrainConfig(steps=40), TrainConfig(steps=40, snapshots=3)
-    assert run.config == before and differences(before, now) == []
+    assert run.config == before and now.differences(before) == []
 
 
 # ---------------------------------------------------------------------------------------------------------- deletion

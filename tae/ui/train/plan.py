@@ -107,8 +107,8 @@ def show_totals(config: TrainConfig, needs: Needs, pace: "Pace | None") -> None:
 
 def show_memory(config: TrainConfig, needs: Needs) -> None:
     """Memory by kind beside the device's, and what to do where that is not enough."""
-    from tae.training.planning import WORDS
     from tae.training.plan import HEADROOM, KINDS, largest_batch
+    from tae.training.planning import WORDS
 
     plan, memory, owner = needs.plan, needs.memory, needs.owner
     kinds = {WORDS[kind]: plan.at_peak[kind] for kind in KINDS if plan.at_peak[kind]}

@@ -9,7 +9,7 @@ import streamlit as st
 
 from tae.store.names import escape_markdown
 from tae.training import runs
-from tae.training.config import TrainConfig, command_line
+from tae.training.config import TrainConfig
 
 BADGES = {
     "starting": ("blue", ":material/hourglass_top:"),
@@ -63,4 +63,4 @@ def show_left_out(problems: Sequence[str]) -> None:
 
 
 def show_command(config: TrainConfig) -> None:
-    st.code(shlex.join(["python", "-m", "tae.train", *command_line(config)]), language=None, wrap_lines=True)
+    st.code(shlex.join(["python", "-m", "tae.train", *config.command_line()]), language=None, wrap_lines=True)

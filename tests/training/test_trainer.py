@@ -21,10 +21,10 @@ from tae.data.demo import DemoSource, compose_square
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.train import main
 from tae.training import runs
-from tae.training.config import TrainConfig, command_line, snapshot_steps
+from tae.training.config import TrainConfig, snapshot_steps
 from tae.training.log import make_strip
-from tae.training.loop import TrainingError, TrainRecord, check_compiler, command_words
-from tae.training.run import train
+from tae.training.loop import TrainingError
+from tae.training.trainer import TrainRecord, check_compiler, train
 from tests import ROOT
 from tests.training.small import same_bits, small_config, state_tensors, weights
 
@@ -351,7 +351,7 @@ def test_compilation_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPat
         check_compiler(torch.device("cpu"))
 
 
-SMALL = command_line(small_config(Path("checkpoints/small.safetensors")))
+SMALL = small_config(Path("checkpoints/small.safetensors")).command_line()
 
 
 def command(*arguments: str, cwd: Path) -> subprocess.Popen:
@@ -427,7 +427,7 @@ def test_command_line_refuses_in_words(
 
 def test_a_card_s_command_repeats_the_run_without_telling_where_files_lie() -> None:
     config = TrainConfig(data="/home/ann/My shoes/", out=Path("/data/x.safetensors"), resume=True, steps=5)
-    assert command_words(config) == "python -m tae.train tiny --data 'My shoes' --steps 5 --out x.safetensors"
-    assert command_words(TrainConfig(data="a/*.png"), 4) == (
+    assert config.command_words() == "python -m tae.train tiny --data 'My shoes' --steps 5 --out x.safetensors"
+    assert TrainConfig(data="a/*.png").command_words(4) == (
         "torchrun --nproc_per_node=4 -m tae.train tiny --data '*.png'"
     )

@@ -1,0 +1,104 @@
+"""A run's config as JSON and as a command line, and back: exact inverses, for whichever trainer's config."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get_type_hints
+
+
+class RunConfig:
+    """Base of the configs: frozen dataclasses, of which every field is a flag, and the first the positional argument."""
+
+    COMMAND: ClassVar[str]
+    """Module of the command."""
+    FREE_TO_CHANGE: ClassVar[tuple[str, ...]] = ("resume", "overwrite", "log_every", "save_every_s", "name")
+    """What may differ when a run is resumed, because the weights do not depend on it, or are in its state already."""
+    NEW_RUN: ClassVar[str] = "start a new run"
+    """What to do in place of resuming another run."""
+
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict]
+        data: Any
+        resume: Any
+        overwrite: Any
+        threads: Any
+        device: Any
+
+    @property
+    def learns_from(self) -> str:
+        """What must stay the same from step to step."""
+        raise NotImplementedError
+
+    @property
+    def out_path(self) -> Path:
+        """Where the checkpoint goes."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can carry."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: str(value) if isinstance(value, Path) else [*value] if isinstance(value, tuple) else value
+            for name, value in plain.items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """The config that `to_dict` and JSON made plain.
+
+        Raises:
+            ValueError: If it is no dict, names an unknown field, or the config refuses a value.
+        """
+        hints = get_type_hints(cls)
+        if not isinstance(values, dict) or not values.keys() <= {field.name for field in fields(cls)}:
+            raise ValueError(f"a training config must be a dict of the fields of {cls.__name__}")
+        try:
+            return cls(**{name: _typed(value, hints[name]) for name, value in values.items()})
+        except TypeError as error:  # a text where a number belongs
+            raise ValueError(f"a training config holds a value of the wrong type: {error}") from None
+
+    def command_line(self) -> list[str]:
+        """The arguments of the command that ask for this run; what stands at its default is left out."""
+        first, *others = fields(self)
+        words = [getattr(self, first.name)]
+        if words == ["demo"]:
+            words = []
+        for field in others:
+            value = getattr(self, field.name)
+            if value == field.default:
+                continue
+            flag = f"--{field.name.replace('_', '-')}"
+            if isinstance(value, bool):
+                words.append(flag if value else flag.replace("--", "--no-", 1))
+                continue
+            texts = [str(one) for one in (value if isinstance(value, tuple) else (value,))]
+            # A text that begins with a dash would be taken for a flag.
+            words += [f"{flag}={texts[0]}"] if texts[0].startswith("-") and len(texts) == 1 else [flag, *texts]
+        return words
+
+    def command_words(self, processes: int = 1) -> str:
+        """The command as a card shows it; files and folders by name alone, since a card travels."""
+        told = {
+            name: Path(value).name if isinstance(getattr(self, name), Path) else value
+            for name, value in self.to_dict().items()
+            if name not in ("resume", "overwrite", "cache")
+        }
+        if self.data != "demo":
+            told["data"] = Path(self.data).name or self.data
+        words = [f"'{word}'" if set(word) & set(" *?[") else word for word in self.from_dict(told).command_line()]
+        start = "python -m" if processes == 1 else f"torchrun --nproc_per_node={processes} -m"
+        return " ".join([start, self.COMMAND, *words])
+
+    def differences(self, before: "RunConfig") -> list[str]:
+        """What this run, resumed, may not change and does, a phrase each."""
+        return [
+            f"{field.name}: was {getattr(before, field.name)!r}, now {getattr(self, field.name)!r}"
+            for field in fields(self)
+            if field.name not in self.FREE_TO_CHANGE and getattr(before, field.name) != getattr(self, field.name)
+        ]
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """A value of JSON as a field of this type holds it."""
+    if get_origin(hint) is tuple:
+        return tuple(value)
+    return Path(value) if value is not None and Path in (hint, *get_args(hint)) else value

@@ -1,0 +1,76 @@
+"""A training in a terminal: what it says, a line of progress, Ctrl-C."""
+
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tae.training.distributed import rank_asked
+
+
+class Terminal:
+    """Rank 0 alone prints; the first Ctrl-C asks the training to stop after its step, the second leaves at once."""
+
+    def __init__(self, doing: str, unit: str, said: str | None = None) -> None:
+        """Ctrl-C and the signal to end are caught from here on.
+
+        Args:
+            doing: What is done before the first step, for a bar.
+            unit: Of what the bar counts.
+            said: What is printed in place of a bar where there is no terminal, with {} for how many and of how many.
+        """
+        self.doing, self.unit, self.said = doing, unit, said
+        self.is_main = rank_asked() == 0
+        self.is_stopped = False
+        self._bar: tqdm | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask_to_stop)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        if self.is_stopped:
+            raise KeyboardInterrupt
+        self.is_stopped = True
+        self.say("\nstopping after this step; Ctrl-C again to leave without saving")
+
+    def should_stop(self) -> bool:
+        return self.is_stopped
+
+    def say(self, text: str) -> None:
+        if self.is_main:
+            print(text, flush=True)
+
+    def progress(self, done: int, total: int) -> None:
+        """Show what is done before the first step."""
+        if self._bar is None:
+            is_shown = self.is_main and sys.stderr.isatty()
+            self._bar = tqdm(unit=self.unit, desc=self.doing, disable=not is_shown)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if self._bar.disable and self.said and (done == total or done % max(1, total // 10) == 0):
+            self.say(self.said.format(done, total))
+        if done == total:
+            self._bar.close()
+
+    def follow(self, lines: Iterable[tuple[str, bool, Path | None]]) -> int:
+        """Print the lines of a training as its steps are done; returns the exit code.
+
+        Args:
+            lines: (what to say of a step, whether it stays on the screen, the checkpoint if it was saved).
+        """
+        for line, is_news, saved in lines:
+            if self.is_main and sys.stdout.isatty():
+                print(f"\r\x1b[K{line}", end="\n" if is_news else "", flush=True)
+            elif is_news:
+                self.say(line)
+            if saved:
+                self.say(f"saved {saved}")
+        return 130 if self.is_stopped else 0
+
+
+def clock(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    minutes, seconds = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,470 @@
+"""Training an autoencoder: its parts, its steps, what it looks at and saves."""
+
+import math
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from tae.analysis.evaluate import evaluate, reconstruct
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import ModelConfig, size_in_words
+from tae.model.device import DTYPES, pick_precision
+from tae.model.metrics import psnr_of
+from tae.store.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
+from tae.training import distributed, runs
+from tae.training.config import TrainConfig, run_id, snapshot_steps
+from tae.training.distributed import World, joined, memory_bytes
+from tae.training.loader import Batch, Loader
+from tae.training.log import TrainLog
+from tae.training.loop import Loop, NotFiniteError, TrainingError, own_folder, tell_skipped
+from tae.training.optim import (
+    WeightAverage,
+    make_optimizers,
+    optimizer_tensors,
+    restore_optimizers,
+    set_lr,
+    squared_errors,
+)
+from tae.training.plan import HEADROOM, plan
+from tae.training.sources import ImageSource, open_source
+from tae.training.state import TrainState
+
+PACE_STEPS, PACE_SECONDS = 10, 20
+"""A time budget becomes a number of steps after so many steps, or so much time if that is sooner."""
+
+
+@dataclass(frozen=True)
+class TrainRecord:
+    """One step.
+
+    Attributes:
+        step: Steps done, from 1.
+        steps: Steps in all; 0 while a time budget is not yet turned into steps.
+        loss: Mean squared error over the real pixels of the batch.
+        lr: Muon's learning rate.
+        grad_norm: Before clipping; nan where an fp16 gradient overflowed and the step was left out.
+        images_per_s: Of the training, over the last steps.
+        loader_images_per_s: What reading alone could deliver.
+        seconds_left: Estimate from the pace so far.
+        held_out_psnr: dB, where this step looked at the held-out images.
+        saved: The checkpoint's path, where this step saved it.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    lr: float
+    grad_norm: float
+    images_per_s: float
+    loader_images_per_s: float
+    seconds_left: float
+    held_out_psnr: float | None = None
+    saved: Path | None = None
+
+
+def train(
+    config: TrainConfig,
+    source: ImageSource | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    notify: Callable[[str], None] = lambda text: None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Generator[TrainRecord]:
+    """Train and save; yields a record for each step. Under torchrun every process calls it, and rank 0 alone writes.
+
+    Args:
+        config: What to train, on what, for how long.
+        source: Images; None: those that `config.data` names.
+        should_stop: Asked after each step; once true, the run looks at the held-out images, saves, and ends.
+        notify: Called with a sentence about what was found or decided.
+        progress: Called with (files read, files in all) while they are opened.
+
+    Raises:
+        ValueError: If the model, the data, the state or the starting checkpoint does not fit, or the run would replace
+            another's files.
+        TrainingError: If the loss or gradient is no longer a number; the state before that step is saved.
+        OSError: If something cannot be written; what was saved before stays.
+    """
+    model_config = config.model_config  # refused before anything is read or written
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    with joined(config.device) as world:
+
+        def images() -> ImageSource:
+            if config.batch_size % (world.size * config.accumulate):
+                raise ValueError(
+                    "batch_size must be a multiple of processes times accumulate, got "
+                    f"{config.batch_size}, {world.size} and {config.accumulate}"
+                )
+            if source is not None:
+                return source
+            opened = open_source(config, progress)
+            tell_skipped(opened.skipped, notify)
+            if opened.num_images is not None:
+                notify(f"{opened.num_images} images to train on, {len(opened.skipped)} files skipped")
+            return opened
+
+        with own_folder(config, world, images) as (folder, found):
+            try:
+                notify(planned(config, world)[0])
+                yield from Trainer(config, model_config, found, world, folder, notify).go(should_stop)
+            except torch.OutOfMemoryError as error:
+                raise TrainingError(
+                    "the memory of the device does not suffice; lower --batch-size, raise --accumulate, or add "
+                    "--use-gradient-checkpointing (python -m tae.plan says what fits)"
+                ) from error
+
+
+class Trainer(Loop[TrainRecord]):
+    """The parts of one training."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model_config: ModelConfig,
+        source: ImageSource,
+        world: World,
+        folder: Path,
+        notify: Callable[[str], None],
+    ) -> None:
+        super().__init__(config, source, world, folder, notify)
+        self.steps = 0 if config.minutes else config.steps
+        self.precision = pick_precision(config.precision, world.device)
+        self.id = run_id(config, self.fingerprint)
+        self.model = TransformerAutoencoder(model_config)
+        self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
+        self.last_snapshot = -1
+        if self.state is not None:
+            self.model.load_state_dict(self._weights_in_state(self.model.state_dict()))  # strict: shapes too
+        elif config.init_from is not None:
+            self._start_from(config.init_from)
+        self.network = self._spread()
+        self.optimizers = make_optimizers(self.model, config)
+        self.average = WeightAverage(self.model, config.ema_decay) if config.ema_decay else None
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")  # type: ignore[attr-defined]
+        if self.state is not None:
+            self._restore(self.state)
+        if config.use_compile:
+            check_compiler(world.device)
+            for block in (*self.model.encoder.blocks, *self.model.decoder.blocks):
+                block.compile()  # in place, and block by block: all are alike, so that one compilation serves them
+
+    # ---- where it starts
+
+    def _start_from(self, path: Path) -> None:
+        loaded = load_checkpoint(path)
+        asked, found = asdict(self.model.config), asdict(loaded.model.config)
+        free = ("use_flash_attention", "use_gradient_checkpointing", "dropout", "preset")
+        differing = [
+            f"{name}: asked {value!r}, found {found[name]!r}"
+            for name, value in asked.items()
+            if name not in free and found[name] != value
+        ]
+        if differing:
+            raise ValueError(f"--init-from must hold the same model: {'; '.join(differing)}")
+        self.model.load_state_dict(loaded.model.state_dict())
+        self.history = {name: loaded.card.training.get(name, start) for name, start in self.history.items()}
+        if self.history["command"]:
+            self.history["command"] += f" (to step {self.history['steps']}), then "
+
+    def _restore(self, state: TrainState) -> None:
+        super()._restore(state)
+        restore_optimizers(self.model, self.optimizers, state.tensors)
+        if self.average is not None:
+            for name, parameter in self.model.named_parameters():
+                self.average.weights[name] = distributed.like(state.tensors[f"ema.{name}"], parameter)
+        if state.values["scaler"]:
+            self.scaler.load_state_dict(state.values["scaler"])
+        self.history = state.values["history"]
+
+    def _spread(self) -> torch.nn.Module:
+        """Put the model where it computes; returns what the forward pass goes through."""
+        world = self.world
+        self.model.train()
+        if world.size > 1 and self._is_sharded():
+            if self.precision == "fp16":
+                raise ValueError(
+                    "parallel 'fsdp' must have precision bf16 or fp32, got fp16; choose one of these, or ddp"
+                )
+            distributed.shard(self.model, world)
+            return self.model
+        self.model.to(world.device)
+        return distributed.replicate(self.model, world) if world.size > 1 else self.model
+
+    def _is_sharded(self) -> bool:
+        if self.config.parallel != "auto":
+            return self.config.parallel == "fsdp"
+        if self.world.device.type != "cuda":
+            return False
+        return self.world.any(not planned(self.config, self.world)[1])[0]
+
+    # ---- the steps
+
+    def _begin(self, stack: ExitStack) -> None:
+        config, world = self.config, self.world
+        self.log = TrainLog(self.folder, self.step) if world.is_main else None
+        if self.log:
+            stack.callback(self.log.close)
+        self.held_out = self.source.held_out(config.held_out_images)
+        kept = runs.snapshots(self.folder) if world.is_main else []
+        self.last_snapshot = int(world.from_main(float(kept[-1].stem) if kept else -1.0))
+        first = self.history["images_seen"] // config.batch_size
+        last = first + self.steps if self.steps else sys.maxsize
+        self.loader = stack.enter_context(
+            Loader(self.source, config.batch_size, first + self.step, last, world.rank, world.size, config.workers)
+        )
+        self.batches = iter(self.loader)
+
+    def _record(
+        self, loss: float, lr_share: float, grad_norm: float, pace: float, looked: dict[str, Any]
+    ) -> TrainRecord:
+        config = self.config
+        return TrainRecord(
+            self.step,
+            self.steps,
+            loss,
+            config.muon_lr * lr_share,
+            grad_norm,
+            config.batch_size / pace,
+            self.loader.images_per_s * self.world.size,
+            pace * (self.steps - self.step) if self.steps else (config.minutes or 0) * 60 - self.seconds,
+            **looked,
+        )
+
+    def _log(self, record: dict) -> None:
+        assert self.log
+        self.log.record(record)
+
+    def _learn(self, lr_share: float) -> tuple[float, float]:
+        batch = next(self.batches)
+        world, parts = self.world, self.config.accumulate
+        torch.manual_seed(_seed_of(self.config.seed, self.step, world.rank))
+        widths = batch.widths
+        real = batch.images.shape[2] * (
+            len(batch.images) * batch.images.shape[3] if widths is None else int(widths.sum())
+        )
+        (pixels,) = world.sum(real)
+        errors = []
+        size = len(batch.images) // parts
+        for part in range(parts):
+            chosen = slice(part * size, (part + 1) * size)
+            images = batch.images[chosen].to(world.device, non_blocking=True)
+            own_widths = None if widths is None else widths[chosen]
+            with self._gradients_shared(part == parts - 1):
+                with torch.autocast(world.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
+                    recon, _ = self.network(images, widths=own_widths)
+                error = squared_errors(recon, images, own_widths)
+                # Processes average their gradients, and the mean is over the pixels of all: hence their number.
+                self.scaler.scale(error.sum() * (world.size / pixels)).backward()
+            errors.append(error.detach())
+        error = torch.cat(errors)
+        loss = world.sum(error.sum().item())[0] / pixels
+        if not math.isfinite(loss):
+            self._forget_gradients()
+            odd = (~error.isfinite()).nonzero().flatten().tolist()
+            raise NotFiniteError("the loss is no longer a number", self._advice(batch, odd))
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        norm = distributed.norm_of(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
+        if not math.isfinite(norm) and (not self.scaler.is_enabled() or self.scaler.get_scale() < 1):
+            self._forget_gradients()
+            raise NotFiniteError("the gradient is no longer a number", self._advice(batch, [*range(len(error))]))
+        set_lr(self.optimizers, lr_share)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        self._forget_gradients()
+        if self.average is not None:
+            self.average.update(self.model, self.step)
+        return loss, norm
+
+    def _gradients_shared(self, is_last_part: bool):
+        """Processes exchange gradients once a step, not once a part."""
+        if isinstance(self.network, DistributedDataParallel) and not is_last_part:
+            return self.network.no_sync()
+        if self.world.size > 1 and self.network is self.model:
+            self.model.set_requires_gradient_sync(is_last_part)  # type: ignore[operator]
+        return nullcontext()
+
+    def _forget_gradients(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
+    def _advice(self, batch: Batch, numbers: list[int]) -> str:
+        names = [self.source.describe(batch.draws[number]) for number in numbers[:5]]
+        everyone = [text for text in self.world.gather(", ".join(names)) if text]
+        images = ", ".join(everyone)[:500] or "of this batch"
+        return f"lower --muon-lr and --adamw-lr, or look at the images {images}"
+
+    def _decide_steps(self, paces: Iterable[float]) -> bool:
+        assert self.config.minutes is not None
+        known = list(paces)[2:] or list(paces)  # the first steps warm up
+        is_enough = self.step >= PACE_STEPS or (self.step >= 3 and self.seconds >= PACE_SECONDS)
+        if not self.world.from_main(float(is_enough)):
+            return False
+        left = max(0.0, self.config.minutes * 60 - self.seconds)
+        self.steps = self.step + max(1, int(self.world.from_main(left / float(np.mean(known)))))
+        self.notify(f"{self.config.minutes:g} minutes are about {self.steps} steps here")
+        return True
+
+    # ---- looking and saving
+
+    def _look(self, loss: float) -> dict[str, Any]:
+        """Held-out PSNR, with the strip; of the averaged weights where there are any."""
+        held_out = self.held_out
+        with self._weights_to_show():
+            recons = reconstruct(self.model, held_out)
+        errors = [float(((a / 255.0 - b) ** 2).mean()) for a, b in zip(held_out, recons, strict=True)]
+        psnr = float(np.mean([psnr_of(max(error, 1e-10)) for error in errors]))  # a perfect copy counts as 100 dB
+        self.curve.append({"step": self.history["steps"] + self.step, "loss": loss, "held_out_psnr": psnr})
+        if self.log:
+            self.log.strip(self.step, held_out, recons)
+        return {"held_out_psnr": psnr}
+
+    def _weights_to_show(self) -> ExitStack:
+        stack = ExitStack()
+        if self.average is not None:
+            self.average.swap(self.model)
+            stack.callback(self.average.swap, self.model)
+        return stack
+
+    def _values(self) -> dict:
+        return {
+            "config": self.config.to_dict(),
+            "history": self.history,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"model.{name}": tensor for name, tensor in self._whole_weights().items()}
+        tensors |= optimizer_tensors(self.model, self.optimizers)
+        if self.average is not None:
+            tensors |= {f"ema.{name}": distributed.whole(tensor) for name, tensor in self.average.weights.items()}
+        return tensors
+
+    def _before_state(self) -> None:
+        """Keep a snapshot where one is due; of several that became due while a time budget had no steps, the last alone."""
+        if self.step and self.step == self.steps:
+            return  # the checkpoint is the last of them
+        due = snapshot_steps(self.steps, self.config.snapshots) if self.steps else [0] * bool(self.config.snapshots)
+        if not any(self.last_snapshot < step <= self.step for step in due):
+            return
+        self.last_snapshot = self.step
+        (cpu_seconds,) = self.world.sum(self.cpu_seconds)
+        with self._weights_to_show():
+            weights = self._whole_weights()
+        if not self.world.is_main:
+            return
+        try:  # a training goes on without them
+            card = self._card(
+                {}, cpu_seconds, False, f"A snapshot on the way, after {self.step:,} steps of run {self.id}."
+            )
+            (self.folder / "snapshots").mkdir(exist_ok=True)
+            self._save(self.folder / "snapshots" / f"{self.step:08}.safetensors", weights, card)
+        except CheckpointError:  # weights that are no numbers: the next step tells what is to be done
+            return
+        except (OSError, ValueError) as error:
+            self.notify(f"no snapshot is kept after step {self.step}: {error}")
+
+    def _write(self, is_stopped: bool) -> Path | None:
+        config, source, world = self.config, self.source, self.world
+        (cpu_seconds,) = world.sum(self.cpu_seconds)
+        with self._weights_to_show():
+            metrics = evaluate(
+                self.model, source.test(config.test_images), "test" if source.name == "demo" else "held out"
+            )
+            weights = self._whole_weights()
+        if not world.is_main:
+            return None
+        config.out_path.parent.mkdir(parents=True, exist_ok=True)
+        return self._save(config.out_path, weights, self._card(metrics, cpu_seconds, not is_stopped))
+
+    def _whole_weights(self) -> dict[str, Tensor]:
+        """Of the model as it is, on the CPU; every process must ask."""
+        return {name: distributed.whole(tensor) for name, tensor in self.model.state_dict().items()}
+
+    def _save(self, path: Path, weights: dict[str, Tensor], card: Card) -> Path:
+        with torch.device("meta"):  # names and shapes: the memory is that of the weights
+            shown = TransformerAutoencoder(self.model.config)
+        shown.load_state_dict(weights, assign=True)
+        return save_checkpoint(path, shown, card)
+
+    def _card(self, metrics: dict, cpu_seconds: float, is_finished: bool, notes: str = "") -> Card:
+        """The model card after this step, of an untrained model before the first; cpu_seconds: of all processes."""
+        config, source, world = self.config, self.source, self.world
+        training = {
+            "data": source.data,
+            "command": self.history["command"] + config.command_words(world.size),
+            "seed": config.seed,
+            "steps": self.history["steps"] + self.step,
+            "batch_size": config.batch_size,
+            "images_seen": self.history["images_seen"] + self.step * config.batch_size,
+            "seconds": round(self.history["seconds"] + self.seconds),
+            "cpu_seconds": round(self.history["cpu_seconds"] + cpu_seconds),
+            "hardware": _hardware(world),
+            "precision": "fp32" if self.precision == "fp32" else f"{self.precision} autocast",
+            "torch": torch.__version__,
+            "run": self.id,
+            "finished": is_finished,
+            "curve": [*self.history["curve"], *self.curve],
+        }
+        name = config.name or f"{source.name} {config.preset} {size_in_words(config.input_size)}"
+        return Card(
+            name=name,
+            training=training if training["steps"] else {},
+            metrics=metrics,
+            data=source.data,
+            licence=source.licence,
+            notes=notes,
+        )
+
+
+def planned(config: TrainConfig, world: World) -> tuple[str, bool]:
+    """What one process's step will take, in a sentence, and whether its device has so much."""
+    device = world.device.type
+    precision = pick_precision(config.precision, world.device)
+    share = config.batch_size // world.size
+    it = plan(config.model_config, share, precision, config.accumulate, device=device, average=config.ema_decay > 0)
+    has = memory_bytes(device)
+    fits = not has or it.peak <= HEADROOM * has
+    text = (
+        f"{it.parameters:,} parameters, {it.num_tokens} tokens an image, {precision} on {device}; a step takes "
+        f"{it.peak / 1e9:.2f} GB of memory" + (f", of {has / 1e9:.1f} GB that there are" if has else "")
+    )
+    if not fits:
+        text += ": too much; lower --batch-size, raise --accumulate, or add --use-gradient-checkpointing"
+    return text, fits
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse compilation where it cannot work.
+
+    Raises:
+        ValueError: If there is no C++ compiler for the CPU.
+    """
+    if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        raise ValueError("use_compile must have a C++ compiler on this machine, and there is none; leave it out")
+
+
+def _seed_of(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
+
+
+def _hardware(world: World) -> str:
+    if world.device.type == "cuda":
+        name = torch.cuda.get_device_name(world.device)
+        return name if world.size == 1 else f"{world.size} x {name}"
+    threads = torch.get_num_threads()
+    words = f"{threads} thread{'s' if threads > 1 else ''}"
+    if world.size > 1:
+        words = f"{world.size} processes of {words}"
+    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}, {words}"
