@@ -21,7 +21,7 @@ from tae.model.config import (
 from tae.training.command import RunConfig
 
 Count = Annotated[int, Whole(1, 10**9)]
-Positive = Annotated[float, Number(1e-12, 1e12)]
+Positive = Annotated[float, Number(1e-30, 1e30)]
 Seed = Annotated[int, Whole(0, 2**31 - 1)]
 Share = Annotated[float, Number(0, 1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]

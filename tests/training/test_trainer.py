@@ -281,7 +281,7 @@ def test_a_loss_that_is_no_number_from_the_start_leaves_no_state(
     def broken(recon: torch.Tensor, images: torch.Tensor, widths: None) -> torch.Tensor:
         return torch.where(torch.arange(len(images)) == 2, torch.nan, recon.square().sum(dim=(1, 2, 3)))
 
-    monkeypatch.setattr("tae.training.loop.squared_errors", broken)
+    monkeypatch.setattr("tae.training.trainer.squared_errors", broken)
     config = small_config(tmp_path / "x.safetensors")
     with pytest.raises(TrainingError, match="at step 1; .* the images picture 2; nothing has been learnt yet"):
         run(config, source=Named((16, 16)))
