@@ -58,6 +58,18 @@ def test_ctrl_c_ends_a_door_with_130(capsys: pytest.CaptureFixture[str]) -> None
     assert main([]) == 130 and capsys.readouterr().err == "\nstopped here\n"
 
 
+def test_of_several_processes_the_first_alone_says_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @cli.door("", is_told_once=True)
+    def main(_: object) -> int:
+        raise ValueError("it is so")
+
+    for rank, said in (("0", "error: it is so\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        assert main([]) == 1 and capsys.readouterr().err == said
+
+
 def test_the_app_opens_its_own_script(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr("streamlit.web.cli.main", lambda words, **_: asked.append(words))

@@ -22,7 +22,7 @@ from tae.data.fit import FIT_MODES, ImageError, fit_image
 from tae.data.stacks import base_folder, count_frames, find_files, read_frame
 from tae.data.threads import in_order
 from tae.model.autoencoder import TransformerAutoencoder
-from tae.model.config import ModelConfig
+from tae.model.config import ModelConfig, Number, Threads, Whole, check_fields
 from tae.model.device import pick_device
 from tae.sequence.embeddings import (
     FORMAT_VERSION,
@@ -66,16 +66,16 @@ class EmbedConfig:
     """Where the embeddings go; the ending decides: .parquet or .npz."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How images come to the model's size."""
-    batch_size: int = 32
+    batch_size: Annotated[int, Whole(1, 4096)] = 32
     """Images computed together."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""
-    threads: int | None = None
+    threads: Threads = None
     """CPU threads of each process; None: PyTorch's choice. Embeddings are the same to the bit only for the same
     number."""
-    workers: int = 2
+    workers: Annotated[int, Whole(1, 64)] = 2
     """Threads that read images ahead of the model."""
-    max_unreadable: float = 0.1
+    max_unreadable: Annotated[float, Number(0, 1)] = 0.1
     """Share of unreadable images at which it fails."""
     overwrite: bool = False
     """Replace what stands at --out, and the parts of another run for it."""
@@ -83,15 +83,7 @@ class EmbedConfig:
     def __post_init__(self) -> None:
         if self.out.suffix.lower() not in SUFFIXES:
             raise ValueError(f"out must end in {' or '.join(SUFFIXES)}, got {self.out.name}")
-        for name, value, high in (
-            ("batch_size", self.batch_size, 4096),
-            ("threads", 1 if self.threads is None else self.threads, 1024),
-            ("workers", self.workers, 64),
-        ):
-            if not 1 <= value <= high:
-                raise ValueError(f"{name} must be a whole number from 1 to {high}, got {value}")
-        if not 0 <= self.max_unreadable <= 1:
-            raise ValueError(f"max_unreadable must be from 0 to 1, got {self.max_unreadable}")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

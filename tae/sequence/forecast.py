@@ -47,7 +47,7 @@ class Forecast:
 
 
 @torch.no_grad()
-def roll_out(
+def forecast_frames(
     model: SequenceModel | TransformerAutoencoder,
     frames: Tensor,
     seen: int,
@@ -81,7 +81,7 @@ def roll_out(
     ahead = torch.arange(1, steps + 1)[:, None]
     predicted = {LINEAR: last + ahead * change}
     if lstm is not None:
-        predicted[LSTM] = lstm.rollout(latents[:seen].to(lstm.centre)[None], steps)[0]
+        predicted[LSTM] = lstm.forecast(latents[:seen].to(lstm.centre)[None], steps)[0]
     known = {
         COPY: frames[seen - 1 : seen].expand(steps, -1, -1, -1),
         MEAN: frames[:seen].mean(dim=0, keepdim=True).expand(steps, -1, -1, -1),
@@ -103,7 +103,7 @@ def one_step(
     recons: Tensor | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Forecast:
-    """Each frame but the first from the true ones before it; arguments and errors as `roll_out`."""
+    """Each frame but the first from the true ones before it; arguments and errors as `forecast_frames`."""
     if len(frames) < 2:
         raise ValueError(f"frames must be at least two, got {len(frames)}")
     autoencoder, lstm = _parts(model)
@@ -182,7 +182,7 @@ def influence(
         if progress is not None:
             progress(done / len(batch))
 
-    predicted = model.rollout(batch, 1, lengths)[:, 0]
+    predicted = model.forecast(batch, 1, lengths)[:, 0]
     images = decode_sequence(model.autoencoder, predicted, width, decoded).clamp(0, 1)
     changes = (images[1:] - images[:1]).square().mean(dim=(1, 2, 3)).double().cpu().numpy()
     return Influence(changes[:count], changes[count : 2 * count - 1], float(changes[2 * count - 1 :].mean()))
@@ -197,7 +197,7 @@ def evaluate_forecasts(
         model: In eval mode, with the head "next".
         sequences: (T, 1, H, W) each; those of no more than `seen` frames are left out.
         seen: Frames before the first that counts.
-        steps: Of the roll-out; fewer where a sequence ends sooner.
+        steps: To forecast; fewer where a sequence ends sooner.
         split: What the sequences are.
 
     Returns:
@@ -214,7 +214,7 @@ def evaluate_forecasts(
         if len(frames) <= seen:
             continue
         latents = embed_sequence(model.autoencoder, frames)
-        each, together = one_step(model, frames, latents), roll_out(model, frames, seen, steps, latents)
+        each, together = one_step(model, frames, latents), forecast_frames(model, frames, seen, steps, latents)
         for name in METHODS:
             single[name].append(float(each.mse[name][seen - 1 :].mean()))
             errors = np.full(steps, np.nan)

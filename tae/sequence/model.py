@@ -10,6 +10,7 @@ divided by its spread. Predictions of the next embedding are changes of the last
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import Number, Whole, check_fields
 from tae.sequence.metric import metric_factor
 
 HEADS = ("next", "regression", "classification")
@@ -35,29 +37,25 @@ class SequenceConfig:
         ValueError: If a value has the wrong type, leaves its range, or does not fit the others.
     """
 
-    latent_dim: int
-    hidden_dim: int = 256
-    num_layers: int = 2
+    latent_dim: Annotated[int, Whole(1, 8192)]
+    hidden_dim: Annotated[int, Whole(1, 8192)] = 256
+    num_layers: Annotated[int, Whole(1, 16)] = 2
     head: str = "next"
     """"next": the next frame's embedding; "regression": `num_outputs` numbers; "classification": logits of as many
     classes."""
     num_outputs: int | None = None
     """None for "next"."""
-    dropout: float = 0.0
+    dropout: Annotated[float, Number(0, 0.95)] = 0.0
     """Between the LSTM's layers."""
 
     def __post_init__(self) -> None:
-        for name, high in (("latent_dim", 8192), ("hidden_dim", 8192), ("num_layers", 16)):
-            _check_int(name, getattr(self, name), high)
+        check_fields(self)
         if self.head not in HEADS:
             raise ValueError(f"head must be one of {', '.join(HEADS)}, got {self.head!r:.80}")
         if self.head == "next" and self.num_outputs is not None:
             raise ValueError(f"num_outputs must be None where head is 'next', got {self.num_outputs!r:.80}")
         if self.head != "next":
-            _check_int("num_outputs", self.num_outputs, 65_536)
-        number = self.dropout
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 0.95:
-            raise ValueError(f"dropout must be a number from 0 to 0.95, got {number!r:.80}")
+            Whole(1, 65_536).check("num_outputs", self.num_outputs)
 
 
 class SequenceModel(nn.Module):
@@ -192,7 +190,7 @@ class SequenceModel(nn.Module):
         mask, latents = self._checked(latents, lengths)
         return self._run(latents, mask)[0]
 
-    def rollout(self, latents: Tensor, steps: int, lengths: Tensor | None = None) -> Tensor:
+    def forecast(self, latents: Tensor, steps: int, lengths: Tensor | None = None) -> Tensor:
         """Go on from the last real frame, each prediction taken for the truth by the next.
 
         Args:
@@ -360,8 +358,3 @@ def _mask(values: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths.shape != (batch,) or not (int(lengths.min()) >= 1 and int(lengths.max()) <= longest):
         raise ValueError(f"lengths must be ({batch},) numbers from 1 to {longest}, got {lengths.tolist()}")
     return torch.arange(longest, device=values.device) < lengths[:, None].to(values.device)
-
-
-def _check_int(name: str, value: object, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-        raise ValueError(f"{name} must be a whole number from 1 to {high}, got {value!r:.80}")

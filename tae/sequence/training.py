@@ -55,7 +55,7 @@ class SequenceTrainConfig(RunConfig):
     loss: Literal["metric", "latent", "decoded"] = "metric"
     """What an error of a predicted latent costs. metric: about its error in pixels, by the decoder's derivative; latent: its
     squared distance; decoded: its error in pixels, which takes far longer."""
-    rollout_steps: Annotated[int, Whole(0, 10_000)] = 0
+    forecast_steps: Annotated[int, Whole(0, 10_000), tyro.conf.arg(aliases=["--rollout-steps"])] = 0
     """Besides the next frame, this many are predicted in a row, from a random frame on, and learnt from. On the demo glides
     that slows the learning of both."""
     steps: Count = 4000
@@ -107,6 +107,7 @@ class SequenceTrainConfig(RunConfig):
     """Start anew where --out or an earlier run's state exists, and replace them."""
 
     COMMAND: ClassVar = "tae.train_sequence"
+    RENAMED: ClassVar = {"rollout_steps": "forecast_steps"}
     FREE_TO_CHANGE: ClassVar = (*RunConfig.FREE_TO_CHANGE, "cache", "test_sequences")
 
     def __post_init__(self) -> None:
@@ -301,11 +302,11 @@ class _Training(Loop[SequenceRecord]):
         model, longest = self.model, latents.shape[1]
         real = (torch.arange(longest) < lengths[:, None]).to(latents.device)
         errors = [self._errors(model.predict(latents, lengths)[:, :-1], latents[:, 1:], real[:, 1:])]
-        if self.config.rollout_steps and longest > 2:
+        if self.config.forecast_steps and longest > 2:
             seen = int(random.integers(2, longest))
-            steps = min(self.config.rollout_steps, longest - seen)
+            steps = min(self.config.forecast_steps, longest - seen)
             rows = (lengths > seen).to(latents.device)
-            predicted = model.rollout(latents[rows, :seen], steps)
+            predicted = model.forecast(latents[rows, :seen], steps)
             errors.append(self._errors(predicted, latents[rows, seen : seen + steps], real[rows, seen : seen + steps]))
         return torch.stack(errors).mean()
 

@@ -12,6 +12,8 @@ class RunConfig:
     """Module of the command."""
     FREE_TO_CHANGE: ClassVar[tuple[str, ...]] = ("resume", "overwrite", "log_every", "save_every_s", "name")
     """What may differ when a run is resumed, because the weights do not depend on it, or are in its state already."""
+    RENAMED: ClassVar[dict[str, str]] = {}
+    """What older runs call a field: its name now."""
     NEW_RUN: ClassVar[str] = "start a new run"
     """What to do in place of resuming another run."""
 
@@ -49,10 +51,12 @@ class RunConfig:
             ValueError: If it is no dict, names an unknown field, or the config refuses a value.
         """
         hints = get_type_hints(cls)
-        if not isinstance(values, dict) or not values.keys() <= {field.name for field in fields(cls)}:
+        known = values if isinstance(values, dict) else {"": None}
+        now = {cls.RENAMED.get(name, name): value for name, value in known.items()}
+        if not now.keys() <= {field.name for field in fields(cls)}:
             raise ValueError(f"a training config must be a dict of the fields of {cls.__name__}")
         try:
-            return cls(**{name: _typed(value, hints[name]) for name, value in values.items()})
+            return cls(**{name: _typed(value, hints[name]) for name, value in now.items()})
         except TypeError as error:  # a text where a number belongs
             raise ValueError(f"a training config holds a value of the wrong type: {error}") from None
 

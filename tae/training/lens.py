@@ -1,11 +1,10 @@
 """Fitting a lens on training images, into a file beside the checkpoint."""
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 
@@ -13,9 +12,10 @@ from tae.analysis.lens.file import lens_path, save_lens
 from tae.analysis.lens.fit import Batch, fit_lens
 from tae.analysis.lens.look import Lens
 from tae.data.batches import to_batch
+from tae.model.config import Threads, Whole, check_fields
 from tae.model.device import pick_device
 from tae.store.checkpoint import load_checkpoint
-from tae.training.config import TrainConfig
+from tae.training.config import Positive, TrainConfig
 from tae.training.sources import open_source
 
 
@@ -31,33 +31,23 @@ class LensConfig:
     """The model; its lens is written beside it."""
     data: str = "demo"
     """Images, split as in training: "demo", a folder, a file or a pattern, as for python -m tae.train."""
-    train_images: int = 4000
+    train_images: Annotated[int, Whole(2, 10**7)] = 4000
     """Images of the train split to fit on, or all of yours where there are fewer."""
-    test_images: int = 256
+    test_images: Annotated[int, Whole(1, 10**6)] = 256
     """Images of the test split to measure with."""
-    batch_size: int = 16
+    batch_size: Annotated[int, Whole(1, 4096)] = 16
     """Images at once."""
-    ridge: float = 1e-4
+    ridge: Positive = 1e-4
     """Penalty on what a translator does beyond leaving a state as it is, as a multiple of the states' mean variance."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""
-    threads: int | None = None
+    threads: Threads = None
     """CPU threads; None: PyTorch's choice."""
     overwrite: bool = False
     """Replace the lens that is there."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("train_images", 2, 10**7),
-            ("test_images", 1, 10**6),
-            ("batch_size", 1, 4096),
-            ("threads", 1, 1024),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value}")
-        if not (math.isfinite(self.ridge) and self.ridge > 0):
-            raise ValueError(f"ridge must be above 0, got {self.ridge}")
+        check_fields(self)
 
 
 def fit_to_file(config: LensConfig, progress: Callable[[int, int], None] | None = None) -> tuple[Path, Lens]:

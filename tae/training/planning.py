@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from tae.model.config import ModelConfig, preset_config, size_in_words
+from tae.model.config import ModelConfig, Threads, check_fields, preset_config, size_in_words
 from tae.model.device import Precision, pick_device
+from tae.training.config import Count
 from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
 
 
@@ -47,18 +48,15 @@ class PlanConfig:
     """Whose memory is planned; a GPU that is not there can be planned for, but not timed."""
     memory_gb: float | None = None
     """Say the largest batch for a device with so many GB (10^9 bytes)."""
-    steps: int = 3000
+    steps: Count = 3000
     """Optimizer steps of the whole training."""
     calibrate: bool = True
     """Time a small piece of the step on this machine, a few seconds."""
-    threads: int | None = None
+    threads: Threads = None
     """CPU threads; None: PyTorch's choice."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_fields(self)
         if self.memory_gb is not None and not 0 < self.memory_gb < 1e6:
             raise ValueError(f"memory_gb must be a positive number of GB, got {self.memory_gb}")
 

@@ -16,7 +16,7 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
 from tae.sequence.checkpoint import save_sequence
 from tae.sequence.data import DemoSequences, glide_frames
-from tae.sequence.forecast import BASELINES, CEILING, LSTM, SEEN, mean_errors, one_step, roll_out
+from tae.sequence.forecast import BASELINES, CEILING, LSTM, SEEN, forecast_frames, mean_errors, one_step
 from tae.sequence.model import SequenceModel
 from tae.store.card import Card
 from tae.store.checkpoint import save_checkpoint
@@ -90,7 +90,7 @@ def test_the_verdict_says_what_the_package_measures(forecast: str, keep: Callabl
     autoencoder, lstm = keep()
     app = open_page(PAGE, forecast=forecast, sequence="glide-2")
     frames = glide(2)
-    found = one_step(lstm, frames) if forecast == "step" else roll_out(lstm, frames, SEEN)
+    found = one_step(lstm, frames) if forecast == "step" else forecast_frames(lstm, frames, SEEN)
     means = {name: mse[SEEN - found.first :].mean() for name, mse in found.mse.items()}  # of frames 7 to 16
     assert len(found.mse[LSTM][SEEN - found.first :]) == 10
     best = min(BASELINES, key=lambda name: means[name])
@@ -361,7 +361,7 @@ def test_a_frame_opens_among_the_pictures(keep: Callable[..., Models]) -> None:
     assert "Glide 2, frame 4" in " ".join(go(app, "Attention").selectbox(key="choose_image").options)
 
 
-def test_a_rollout_from_the_last_frame_has_nothing_to_be_compared_with(keep: Callable[..., Models]) -> None:
+def test_a_forecast_from_the_last_frame_has_nothing_to_be_compared_with(keep: Callable[..., Models]) -> None:
     keep()
     app = open_page(PAGE, forecast="roll", seen="16")
     assert "No true frame is left to compare the prediction with" in texts(app, "info")

@@ -26,7 +26,7 @@ def test_frames_are_joined_in_order_under_numbers_from_one() -> None:
     assert figure.layout.yaxis.scaleanchor == "x"
 
 
-def test_a_rollout_goes_on_from_the_last_frame_seen() -> None:
+def test_a_forecast_goes_on_from_the_last_frame_seen() -> None:
     predicted = np.array([[2.5, 2.0], [3, 3]])
     figure = plot_trajectory(TRUE, predicted, 3, AXES, is_step=False)
     line = figure.data[0]

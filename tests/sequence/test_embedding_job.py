@@ -418,7 +418,7 @@ def test_command_line_shows_what_is_wrong_with_its_flags(
         ({"batch_size": 0}, "batch_size must be a whole number from 1 to 4096, got 0"),
         ({"workers": 65}, "workers must be a whole number from 1 to 64, got 65"),
         ({"threads": 0}, "threads must be a whole number from 1 to 1024, got 0"),
-        ({"max_unreadable": float("nan")}, "max_unreadable must be from 0 to 1, got nan"),
+        ({"max_unreadable": float("nan")}, "max_unreadable must be a number from 0 to 1, got nan"),
     ],
 )
 def test_config_refuses_what_leaves_its_range(fields: dict, message: str) -> None:

@@ -20,10 +20,10 @@ from tae.sequence.forecast import (
     Forecast,
     _horizon,
     evaluate_forecasts,
+    forecast_frames,
     influence,
     mean_errors,
     one_step,
-    roll_out,
 )
 from tae.sequence.model import SequenceModel, embed_sequence
 
@@ -43,12 +43,12 @@ def frames() -> Tensor:
     return torch.rand(7, 1, 24, 32, dtype=torch.float64)
 
 
-def test_a_rollout_stands_beside_what_each_baseline_s_name_says(model: SequenceModel, frames: Tensor) -> None:
-    found = roll_out(model, frames, seen=3, steps=6)
+def test_a_forecast_stands_beside_what_each_baseline_s_name_says(model: SequenceModel, frames: Tensor) -> None:
+    found = forecast_frames(model, frames, seen=3, steps=6)
     latents = embed_sequence(model.autoencoder, frames)
     change = latents[2] - latents[1]
     expected = {
-        LSTM: model.decode(model.rollout(latents[None, :3], 6)[0]),
+        LSTM: model.decode(model.forecast(latents[None, :3], 6)[0]),
         COPY: frames[2].expand(6, -1, -1, -1),
         MEAN: frames[:3].mean(dim=0).expand(6, -1, -1, -1),
         LAST: model.decode(latents[2].expand(6, -1)),
@@ -65,7 +65,7 @@ def test_a_rollout_stands_beside_what_each_baseline_s_name_says(model: SequenceM
 def test_one_step_predictions_follow_from_the_true_frames_before(model: SequenceModel, frames: Tensor) -> None:
     found = one_step(model, frames)
     for t in range(1, 7):
-        alone = roll_out(model, frames[: t + 1], seen=t, steps=1)
+        alone = forecast_frames(model, frames[: t + 1], seen=t, steps=1)
         for name in METHODS:
             np.testing.assert_allclose(found.images[name][t - 1], alone.images[name][0], atol=1e-5)
             np.testing.assert_allclose(found.mse[name][t - 1], alone.mse[name][0], rtol=1e-4)
@@ -73,7 +73,7 @@ def test_one_step_predictions_follow_from_the_true_frames_before(model: Sequence
 
 def test_an_autoencoder_alone_has_what_needs_no_lstm_and_the_same(model: SequenceModel, frames: Tensor) -> None:
     for alone, beside in (
-        (roll_out(model.autoencoder, frames, 3, 6), roll_out(model, frames, 3, 6)),
+        (forecast_frames(model.autoencoder, frames, 3, 6), forecast_frames(model, frames, 3, 6)),
         (one_step(model.autoencoder, frames), one_step(model, frames)),
     ):
         assert list(alone.images) == [*BASELINES, CEILING] == list(alone.mse)
@@ -83,7 +83,7 @@ def test_an_autoencoder_alone_has_what_needs_no_lstm_and_the_same(model: Sequenc
 
 
 def test_the_latents_beside_the_images_are_what_these_were_decoded_from(model: SequenceModel, frames: Tensor) -> None:
-    found = roll_out(model, frames, 3, 6)
+    found = forecast_frames(model, frames, 3, 6)
     for name, latents in found.latents.items():
         images = model.decode(torch.from_numpy(latents).double())[:, 0].clamp(0, 1)
         np.testing.assert_allclose(found.images[name], images, atol=1e-5)
@@ -92,7 +92,7 @@ def test_the_latents_beside_the_images_are_what_these_were_decoded_from(model: S
 def test_no_prediction_knows_a_frame_that_comes_later(model: SequenceModel, frames: Tensor) -> None:
     other = frames.clone()
     other[4:] = torch.rand(3, 1, 24, 32, dtype=torch.float64)
-    first, second = roll_out(model, frames, 4, 3), roll_out(model, other, 4, 3)
+    first, second = forecast_frames(model, frames, 4, 3), forecast_frames(model, other, 4, 3)
     for name in (LSTM, *BASELINES):
         np.testing.assert_array_equal(first.images[name], second.images[name])
     assert not np.allclose(first.images[CEILING], second.images[CEILING])
@@ -101,18 +101,18 @@ def test_no_prediction_knows_a_frame_that_comes_later(model: SequenceModel, fram
 def test_after_the_last_frame_there_is_a_prediction_and_nothing_to_compare_it_with(
     model: SequenceModel, frames: Tensor
 ) -> None:
-    found = roll_out(model, frames, seen=7, steps=5)
+    found = forecast_frames(model, frames, seen=7, steps=5)
     assert found.images[LSTM].shape == (5, 24, 32) and found.mse[LSTM].shape == (0,)
     assert found.images[CEILING].shape == (0, 24, 32)
     with pytest.raises(ValueError, match="seen must be from 1 to the sequence's 7 frames, got 8"):
-        roll_out(model, frames, seen=8)
+        forecast_frames(model, frames, seen=8)
 
 
 def test_a_model_that_predicts_no_numbers_is_refused(model: SequenceModel, frames: Tensor) -> None:
     with torch.no_grad():
         model.head.bias.fill_(1e308)
     with pytest.raises(ValueError, match="predictions must be finite numbers, and those of 'LSTM' are not"):
-        roll_out(model, frames, 3, 6)
+        forecast_frames(model, frames, 3, 6)
 
 
 def test_means_are_of_the_frames_that_come_after_those_seen() -> None:
@@ -129,7 +129,7 @@ def test_figures_over_sequences_are_means_and_count_who_wins(model: SequenceMode
     assert found["count"] == 3 and found["seen"] == 3  # the third sequence has nothing left to predict
     kept = [sequences[0], sequences[1], sequences[3]]
     singles = [one_step(model, one) for one in kept]
-    rolled = [roll_out(model, one, 3, 4) for one in kept]
+    rolled = [forecast_frames(model, one, 3, 4) for one in kept]
     for name in METHODS:
         assert found["one_step"][name] == pytest.approx(np.mean([one.mse[name][2:].mean() for one in singles]))
         for step, count in enumerate((3, 3, 2)):
@@ -159,7 +159,7 @@ def test_influence_is_the_change_of_the_next_picture(model: SequenceModel, frame
     found = influence(model, latents)
 
     def picture(order: list[int]) -> Tensor:
-        return model.decode(model.rollout(latents[None, order], 1)[0]).clamp(0, 1).detach()
+        return model.decode(model.forecast(latents[None, order], 1)[0]).clamp(0, 1).detach()
 
     whole = picture([0, 1, 2, 3])
 

@@ -86,7 +86,7 @@ def test_wrong_shapes_and_lengths_are_refused(build: Build) -> None:
     with pytest.raises(ValueError, match=r"lengths must be \(2,\) numbers from 1 to 3, got \[0, 3\]"):
         model.predict(torch.zeros(2, 3, DIM), torch.tensor([0, 3]))
     with pytest.raises(ValueError, match="head must be 'next' to go on with predictions, got 'regression'"):
-        build(head="regression", num_outputs=1).rollout(torch.zeros(1, 3, DIM), 2)
+        build(head="regression", num_outputs=1).forecast(torch.zeros(1, 3, DIM), 2)
 
 
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=4)
@@ -99,13 +99,13 @@ def test_packing_equals_padding_and_each_sequence_alone(lengths: list[int], seed
     nn.init.normal_(model.head.weight)
     batch, sizes = pad_sequences([torch.randn(length, DIM, dtype=torch.float64) for length in lengths])
     batch[torch.arange(batch.shape[1]) >= sizes[:, None]] = torch.nan  # whatever stands there
-    packed, ahead = model.predict(batch, sizes), model.rollout(batch, 3, sizes)
+    packed, ahead = model.predict(batch, sizes), model.forecast(batch, 3, sizes)
     padded = model.lstm(model._coordinates(batch.nan_to_num(7.0)))[0]  # plain, without any packing
     for row, length in enumerate(lengths):
         alone = batch[row : row + 1, :length]
         torch.testing.assert_close(packed[row, :length], model.predict(alone)[0])
         torch.testing.assert_close(model.hidden(batch, sizes)[row, :length], padded[row, :length])
-        torch.testing.assert_close(ahead[row], model.rollout(alone, 3)[0])
+        torch.testing.assert_close(ahead[row], model.forecast(alone, 3)[0])
         assert (packed[row, length:] == 0).all()
     torch.testing.assert_close(
         at_last(packed, sizes), torch.stack([packed[row, n - 1] for row, n in enumerate(lengths)])
@@ -173,22 +173,22 @@ def test_a_prediction_depends_on_no_later_frame(build: Build) -> None:
 def test_the_order_of_frames_changes_the_prediction(build: Build) -> None:
     model, latents = build(), torch.randn(1, 5, DIM, dtype=torch.float64)
     shuffled = latents[:, [2, 0, 3, 1, 4]]  # the last one stays
-    assert (model.rollout(latents, 1) - model.rollout(shuffled, 1)).abs().max() > 1e-3
+    assert (model.forecast(latents, 1) - model.forecast(shuffled, 1)).abs().max() > 1e-3
 
 
-def test_a_rollout_is_each_prediction_taken_for_the_truth(build: Build) -> None:
+def test_a_forecast_is_each_prediction_taken_for_the_truth(build: Build) -> None:
     model, latents = build(), torch.randn(2, 4, DIM, dtype=torch.float64)
     seen = latents
     for _ in range(5):
         seen = torch.cat([seen, model.predict(seen)[:, -1:]], dim=1)
-    torch.testing.assert_close(model.rollout(latents, 5), seen[:, 4:])
+    torch.testing.assert_close(model.forecast(latents, 5), seen[:, 4:])
 
 
 def test_an_untrained_model_predicts_the_last_frame(small_model: Callable[..., TransformerAutoencoder]) -> None:
     model, latents = SequenceModel(small_model(), 12).double(), torch.randn(2, 4, DIM, dtype=torch.float64)
     model.set_coordinates(torch.randn(50, DIM), torch.eye(DIM) + 0.1)
     assert torch.equal(model.predict(latents), latents)
-    assert torch.equal(model.rollout(latents, 3), latents[:, -1:].expand(-1, 3, -1))
+    assert torch.equal(model.forecast(latents, 3), latents[:, -1:].expand(-1, 3, -1))
 
 
 def test_predictions_decode_to_images_of_any_leading_shape(build: Build) -> None:
@@ -331,12 +331,12 @@ def test_a_moving_square_is_learnt_and_gone_on_with_far_beyond_what_was_trained(
         one_step = model.squared_errors(
             model.predict(batch)[:, 1:-1], batch[:, 2:]
         ).mean()  # one frame has no direction
-        return one_step + model.squared_errors(model.rollout(batch[:, :2], 6), batch[:, 2:]).mean()
+        return one_step + model.squared_errors(model.forecast(batch[:, :2], 6), batch[:, 2:]).mean()
 
     fit(model, loss, steps=400, lr=1e-2)
     model.eval()
     seen = latents[rounds(*both, length=3)]
-    ahead = model.rollout(seen, 13)  # beyond all that it was trained on, once around and a half
+    ahead = model.forecast(seen, 13)  # beyond all that it was trained on, once around and a half
     true = images[rounds(*both, length=16)[:, 3:]]
     with torch.no_grad():
         errors = (model.decode(ahead).clamp(0, 1) - true).square().mean(dim=(0, 2, 3, 4))
@@ -381,7 +381,7 @@ def test_a_checkpoint_comes_back_to_the_bit(model: SequenceModel, saved: Path) -
     assert loaded.model.config == model.config and not loaded.model.training
     frames = torch.rand(2, 4, 1, 24, 32)
     assert torch.equal(loaded.model(frames), model(frames))
-    assert torch.equal(loaded.model.rollout(loaded.model.embed(frames), 3), model.rollout(model.embed(frames), 3))
+    assert torch.equal(loaded.model.forecast(loaded.model.embed(frames), 3), model.forecast(model.embed(frames), 3))
     again = save_sequence(saved.with_name("again.safetensors"), loaded.model, loaded.card, "garments")
     assert again.read_bytes() == saved.read_bytes()
 

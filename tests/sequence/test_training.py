@@ -124,7 +124,7 @@ def test_an_autoencoder_is_left_as_it_is(autoencoder: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"num_layers": 2, "dropout": 0.3, "seed": 3, "rollout_steps": 3, "loss": "decoded"}]
+    "fields", [{}, {"num_layers": 2, "dropout": 0.3, "seed": 3, "forecast_steps": 3, "loss": "decoded"}]
 )
 @pytest.mark.parametrize("data", ["demo", "files"])
 def test_a_run_left_at_any_step_resumes_to_the_same_bits(
@@ -385,6 +385,8 @@ def test_a_config_survives_json_and_the_command_line(tmp_path: Path) -> None:
     assert SequenceTrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert tyro.cli(SequenceTrainConfig, args=config.command_line()) == config
     assert tyro.cli(SequenceTrainConfig, args=[]) == SequenceTrainConfig()
+    assert tyro.cli(SequenceTrainConfig, args=["--rollout-steps", "3"]) == SequenceTrainConfig(forecast_steps=3)
+    assert SequenceTrainConfig.from_dict({"rollout_steps": 3}) == SequenceTrainConfig(forecast_steps=3)  # of older runs
     shown = config.command_words()
     assert str(tmp_path) not in shown and "--overwrite" not in shown and "'some folder'" in shown
     with pytest.raises(ValueError, match="must be a dict of the fields of SequenceTrainConfig"):

@@ -20,12 +20,13 @@ from tests import ROOT
 from tests.training.small import in_child, same_bits, small_config, state_tensors, weights
 
 KILLED = -signal.SIGKILL
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder of 11 pictures: no whole number of batches."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """A folder of 11 images: no whole number of batches."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for index in range(11):
         Image.fromarray(compose_square("train", index, side=24)).save(folder / f"{index:02}.png")
@@ -44,10 +45,11 @@ def straight(config: TrainConfig, out: Path) -> dict:
 
 
 SETTINGS = {
-    "fp32": {"precision": "fp32"},
-    "bf16": {"precision": "bf16"},
+    "demo images in bf16": {"precision": "bf16"},
     "fp16 with a gradient scaler": {"precision": "fp16"},
-    "everything": {
+    "mixed widths": {"input_size": (16, None), "max_width": 64},
+    "a folder with everything": {
+        "data": "images",
         "precision": "bf16",
         "dropout": 0.2,
         "ema_decay": 0.9,
@@ -60,17 +62,13 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("fields", SETTINGS.values(), ids=SETTINGS.keys())
-@pytest.mark.parametrize("data", ["demo", "pictures"])
-def test_a_run_killed_again_and_again_ends_with_the_same_bits(
-    fields: dict, data: str, pictures: Path, tmp_path: Path
-) -> None:
-    config = small_config(
-        tmp_path / "killed.safetensors", data=str(pictures) if data == "pictures" else data, steps=9, **fields
-    )
+def test_a_run_killed_again_and_again_ends_with_the_same_bits(fields: dict, images: Path, tmp_path: Path) -> None:
+    if "data" in fields:
+        fields = {**fields, "data": str(images)}
+    config = small_config(tmp_path / "killed.safetensors", **fields)
     expected = straight(config, tmp_path / "straight.safetensors")
     assert in_child(config, kill_after_step=2) == KILLED
-    assert in_child(resumed(config), kill_after_step=3) == KILLED
-    assert in_child(resumed(config), kill_after_step=7) == KILLED
+    assert in_child(resumed(config), kill_after_step=5) == KILLED
     assert in_child(resumed(config)) == 0
     assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
     assert same_bits(weights(config.out_path), weights(tmp_path / "straight.safetensors"))
@@ -79,36 +77,27 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(
 
 def assert_same_snapshots(first: Path, second: Path) -> None:
     kept = [{path.name: weights(path) for path in runs.snapshots(runs.folder_of(out))} for out in (first, second)]
-    assert kept[0].keys() == kept[1].keys() and len(kept[0]) > 1
+    assert kept[0].keys() == kept[1].keys() and len(kept[0]) > 0
     assert all(same_bits(kept[0][name], kept[1][name]) for name in kept[0])
 
 
-def test_variable_widths_resume_to_the_same_bits(tmp_path: Path) -> None:
-    config = small_config(tmp_path / "killed.safetensors", input_size=(16, None), max_width=64)
+def test_kills_at_random_steps_change_nothing(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "killed.safetensors", steps=30, eval_every=10)
     expected = straight(config, tmp_path / "straight.safetensors")
-    assert in_child(config, kill_after_step=4) == KILLED
-    assert in_child(resumed(config)) == 0
-    assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
-
-
-def test_twenty_kills_at_random_steps_change_nothing(tmp_path: Path) -> None:
-    config = small_config(tmp_path / "killed.safetensors", steps=60, eval_every=20)
-    expected = straight(config, tmp_path / "straight.safetensors")
-    chance = random.Random(0)
-    kills = sorted(chance.sample(range(1, 60), 20))
-    for number, step in enumerate(kills):
+    for number, step in enumerate(sorted(random.Random(0).sample(range(1, 30), 8))):
         assert in_child(resumed(config) if number else config, kill_after_step=step) == KILLED
     assert in_child(resumed(config)) == 0
     assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
 
 
 def test_a_kill_at_every_touch_of_a_file_is_survived(tmp_path: Path) -> None:
-    config = small_config(tmp_path / "straight.safetensors", steps=2, eval_every=1)
+    fields = {"steps": 2, "eval_every": 2, "log_every": 2, "snapshots": 1}  # each file once, but for the state
+    config = small_config(tmp_path / "straight.safetensors", **fields)
     expected = straight(config, tmp_path / "straight.safetensors")
     event = 0
     while True:
         out = tmp_path / str(event) / "killed.safetensors"
-        config = small_config(out, steps=2, eval_every=1)
+        config = small_config(out, **fields)
         code = in_child(config, kill_at_event=event)
         if code == 0:
             break
@@ -118,11 +107,11 @@ def test_a_kill_at_every_touch_of_a_file_is_survived(tmp_path: Path) -> None:
         assert in_child(again) == 0
         folder = runs.folder_of(out)
         assert same_bits(state_tensors(folder), expected) and out.is_file()
-        assert [record["step"] for record in runs.read_log(folder)] == [1, 2]
+        assert [record["step"] for record in runs.read_log(folder)] == [2]
         assert_same_snapshots(out, tmp_path / "straight.safetensors")
         assert not [path.name for path in folder.rglob("*.tmp")]
         event += 1
-    assert event > 30  # of config, status, log, strips, snapshots, states and checkpoint
+    assert event > 20  # of config, status, log, strips, snapshots, states and checkpoint
 
 
 def test_a_torn_newest_state_is_passed_over_and_said(tmp_path: Path) -> None:
@@ -180,26 +169,22 @@ def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:
     assert runs.read_run(runs.folder_of(config.out_path)).status == "finished"
 
 
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"adamw_lr": 1e-4}, "adamw_lr: was 0.002, now 0.0001"),
-        ({"batch_size": 8}, "batch_size: was 4, now 8"),
-        ({"latent_dim": 32}, "latent_dim: was 16, now 32"),
-        ({"seed": 1}, "seed: was 0, now 1"),
-    ],
-)
-def test_a_run_resumed_with_other_values_is_refused(changed: dict, said: str, tmp_path: Path) -> None:
+def test_a_run_resumed_with_other_values_is_refused(tmp_path: Path) -> None:
     config = small_config(tmp_path / "x.safetensors", steps=1)
     list(train(config))
-    with pytest.raises(ValueError, match=said):
-        list(train(resumed(small_config(tmp_path / "x.safetensors", steps=1, **changed))))
+    for changed, said in (
+        ({"adamw_lr": 1e-4}, "adamw_lr: was 0.002, now 0.0001"),
+        ({"batch_size": 8, "seed": 1}, "batch_size: was 4, now 8; seed: was 0, now 1"),
+        ({"latent_dim": 32}, "latent_dim: was 16, now 32"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            list(train(resumed(small_config(tmp_path / "x.safetensors", steps=1, **changed))))
 
 
-def test_a_run_resumed_with_other_images_is_refused(pictures: Path, tmp_path: Path) -> None:
-    config = small_config(tmp_path / "x.safetensors", data=str(pictures))
+def test_a_run_resumed_with_other_images_is_refused(images: Path, tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", data=str(images))
     assert in_child(config, kill_after_step=3) == KILLED
-    Image.fromarray(np.zeros((24, 24), np.uint8)).save(pictures / "new.png")
+    Image.fromarray(np.zeros((24, 24), np.uint8)).save(images / "new.png")
     with pytest.raises(ValueError, match="must be those that the run began with, and they have changed"):
         list(train(resumed(config)))
 
@@ -242,9 +227,8 @@ def command(config: TrainConfig, cwd: Path) -> subprocess.Popen:
 
 
 def test_the_command_line_killed_from_outside_resumes_exactly(tmp_path: Path) -> None:
-    config = small_config(Path("checkpoints/x.safetensors"), steps=40, eval_every=1, precision="bf16")
-    straight_run = command(TrainConfig(**{**vars(config), "out": Path("checkpoints/straight.safetensors")}), tmp_path)
-    assert straight_run.communicate()[1] == "" and straight_run.returncode == 0
+    config = small_config(Path("checkpoints/x.safetensors"), steps=20, eval_every=1, precision="bf16")
+    straight(config, tmp_path / "straight.safetensors")
     killed = command(config, tmp_path)
     assert killed.stdout is not None
     for line in killed.stdout:
@@ -255,6 +239,5 @@ def test_the_command_line_killed_from_outside_resumes_exactly(tmp_path: Path) ->
     again = command(resumed(config), tmp_path)
     out, errors = again.communicate()
     assert again.returncode == 0, errors
-    assert "resuming after step " in out and " of 40" in out
-    folder = tmp_path / "checkpoints"
-    assert same_bits(weights(folder / "x.safetensors"), weights(folder / "straight.safetensors"))
+    assert "resuming after step " in out and " of 20" in out
+    assert same_bits(weights(tmp_path / config.out_path), weights(tmp_path / "straight.safetensors"))

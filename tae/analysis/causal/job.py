@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from tae.data.demo import DemoSource
 from tae.data.encode import to_uint8
 from tae.data.fit import ImageError, fit_image
 from tae.data.stacks import find_files, read_frame
-from tae.model.config import ModelConfig
+from tae.model.config import ModelConfig, Threads, Whole, check_fields
 from tae.store.atomic import write_whole
 from tae.store.names import plain_text, safe_name
 
@@ -43,22 +43,19 @@ class StudyConfig:
     out: Path | None = None
     """Where the figures go; the ending decides: .json or .md, which stands for none. None: <checkpoint's name>.causal.json
     beside it."""
-    count: int | None = None
+    count: Annotated[int | None, Whole(2, MAX_COUNT)] = None
     """Images at most; None: of a folder all, of the demo data as many as the checkpoint's own held-out figures are of."""
     baseline: Literal["mean", "zero"] = "mean"
     """What stands in for what is knocked out: its mean over the first 512 of these images, or nothing."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How images of a folder come to the model's size."""
-    threads: int | None = None
+    threads: Threads = None
     """CPU threads; None: PyTorch's choice."""
 
     def __post_init__(self) -> None:
         if self.out is not None and self.out.suffix.lower() not in (*SUFFIXES, ""):
             raise ValueError(f"out must end in {' or '.join(SUFFIXES)}, got {self.out.name}")
-        if self.count is not None and not 2 <= self.count <= MAX_COUNT:
-            raise ValueError(f"count must be a whole number from 2 to {MAX_COUNT}, got {self.count}")
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise ValueError(f"threads must be a whole number from 1 to 1024, got {self.threads}")
+        check_fields(self)
 
 
 def run(config: StudyConfig) -> tuple[Path, Study]:

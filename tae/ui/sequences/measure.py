@@ -10,7 +10,7 @@ from tae.analysis import facts
 from tae.analysis.latent import Pca, decode_latents, fit_pca
 from tae.sequence.checkpoint import LoadedSequence
 from tae.sequence.clip import Film
-from tae.sequence.forecast import STEPS, Forecast, Influence, influence, one_step, roll_out
+from tae.sequence.forecast import STEPS, Forecast, Influence, forecast_frames, influence, one_step
 from tae.sequence.model import embed_sequence
 from tae.ui.sequences.clips import Clip
 from tae.ui.session.cache import read_only
@@ -95,7 +95,7 @@ def forecast(
         known = {"latents": latents, "recons": recons[:, None], "progress": progress}
         if frames_seen is None:
             return one_step(model, frames[:, None], **known)
-        return roll_out(model, frames[:, None], frames_seen, STEPS, **known)
+        return forecast_frames(model, frames[:, None], frames_seen, STEPS, **known)
 
     def seconds() -> float:
         return (2 if lstm else 1) * (count if frames_seen is None else STEPS) * pass_seconds(active.config) / 2

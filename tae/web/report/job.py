@@ -15,7 +15,7 @@ from tae.analysis.causal import Verdict, read_study
 from tae.analysis.maps import MapChoice, all_choices, compute_map
 from tae.data.fit import ImageError, fit_image
 from tae.data.stacks import base_folder, count_frames, find_files, read_frame
-from tae.model.config import PARTS
+from tae.model.config import PARTS, Threads, Whole, check_fields
 from tae.store.atomic import open_whole, write_whole
 from tae.store.checkpoint import Loaded, load_checkpoint
 from tae.store.names import plain_text
@@ -67,11 +67,11 @@ class ExplainConfig:
     largest of the map on display."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How images come to the model's size."""
-    max_images: int = 20
+    max_images: Annotated[int, Whole(1, MAX_IMAGES)] = 20
     """At most so many images go into the report, the first ones."""
     maps: Path | None = None
     """Also write all maps of these images, unrounded, into this file, which ends in .npz."""
-    threads: int | None = None
+    threads: Threads = None
     """CPU threads; None: PyTorch's choice."""
     overwrite: bool = False
     """Replace what stands at --out and --maps."""
@@ -83,12 +83,7 @@ class ExplainConfig:
             raise ValueError(f"out must end in .html, got {self.out.name}")
         if self.maps is not None and self.maps.suffix.lower() != ".npz":
             raise ValueError(f"maps must end in .npz, got {self.maps.name}")
-        for name, value, high in (
-            ("max_images", self.max_images, MAX_IMAGES),
-            ("threads", 1 if self.threads is None else self.threads, 1024),
-        ):
-            if not 1 <= value <= high:
-                raise ValueError(f"{name} must be a whole number from 1 to {high}, got {value}")
+        check_fields(self)
         self.view  # noqa: B018 (refuses a map that no model has)
 
     @property
