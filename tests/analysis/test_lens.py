@@ -311,7 +311,8 @@ def test_command_line_tells_how_far_it_is(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [({"train_images": 1}, "train_images must be"), ({"ridge": 0.0}, "ridge must be a number from")]
+    ("change", "words"),
+    [({"train_images": 1}, "train_images must be"), ({"ridge": 0.0}, "ridge must be a number from")],
 )
 def test_settings_that_make_no_sense_are_refused(change, words):
     with pytest.raises(ValueError, match=words):
