@@ -1,4 +1,4 @@
-"""A sequence as something to look at: its first frames at a model's size; a wide picture as the windows that it is cut into."""
+"""A sequence as something to look at: its first frames at a model's size; a wide image as the windows that it is cut into."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tae.sequence.data import Found, load_frames
 
 MAX_FRAMES = 120
 MAX_PIXELS = 6_000_000
-"""Of all frames together: what a browser is sent, and a person looks through."""
+"""Pixels of all frames together: what a browser is sent, and a person looks through."""
 MIN_WINDOWS = 2
 """Widths of a window that make a strip: a photograph that is only a little wider than high is none."""
 
@@ -50,14 +50,14 @@ def most_frames(height: int, width: int) -> int:
 def open_film(found: Found, config: ModelConfig, fit: str = "pad", every: int = 1) -> Film:
     """The first frames of a sequence at a model's size.
 
-    A single picture wider than a window (`tae.analysis.windows.window_width`) becomes its windows from left to right, each
+    A single image wider than a window (`tae.analysis.windows.window_width`) becomes its windows from left to right, each
     overlapping half of the next.
 
     Args:
-        found: Of `find_sequences`.
+        found: One of `find_sequences`.
         config: The model's.
         fit: One of `FIT_MODES`; a strip is scaled to the model's height.
-        every: Of how many frames one is taken.
+        every: One frame of so many is taken.
 
     Raises:
         ImageError: If it cannot be read, or has fewer than two frames and is no strip.
@@ -65,7 +65,7 @@ def open_film(found: Found, config: ModelConfig, fit: str = "pad", every: int = 
     """
     if every < 1:
         raise ValueError(f"every must be at least 1, got {every}")
-    alone = _only_picture(found)
+    alone = _only_image(found)
     if alone is not None:
         return _strip(alone, config)
     skipped: list[tuple[str, str]] = []
@@ -89,8 +89,8 @@ def open_film(found: Found, config: ModelConfig, fit: str = "pad", every: int = 
     return Film(np.stack(frames), tuple(notes), tuple(skipped))
 
 
-def _only_picture(found: Found) -> np.ndarray | None:
-    """(H, W) of a sequence that is one picture, at its own size."""
+def _only_image(found: Found) -> np.ndarray | None:
+    """(H, W) of a sequence that is one image, at its own size."""
     file, *others = found.files
     if others:
         return None
@@ -105,8 +105,8 @@ def _strip(pixels: np.ndarray, config: ModelConfig) -> Film:
     width = strip_width(rows, columns, config)
     if width < MIN_WINDOWS * window:
         raise ImageError(
-            f"a sequence must have at least two frames, or be one picture that is wide enough to be cut into windows of "
-            f"{window}x{height}; got one picture of {columns}x{rows}"
+            f"a sequence must have at least two frames, or be one image that is wide enough to be cut into windows of "
+            f"{window}x{height}; got one image of {columns}x{rows}"
         )
     fitted = fit_strip(pixels, config)
     starts = window_starts(width, window, window // 2)

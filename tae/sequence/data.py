@@ -3,7 +3,7 @@
 What a path holds:
 
     one file                    its frames: an animation (GIF, WebP), a video, a .npy stack (T, H, W), a TIFF of several pages
-    a folder of pictures        one sequence, in natural order (img2 before img10)
+    a folder of images          one sequence, in natural order (img2 before img10)
     a folder of such files      a sequence each
     a folder of folders         each folder as above, and so on downwards
 
@@ -40,7 +40,7 @@ GLIDE_FRAMES = 16
 PART = 32
 """Demo glides that are embedded together, and make one file of the cache."""
 MAX_KEPT_BYTES = 2 * 1024**3
-"""Of demo embeddings in memory."""
+"""Most bytes of demo embeddings in memory."""
 _VERSION = "2"
 _CACHED = SealedFile(texts=("key", "notes"))
 
@@ -50,7 +50,7 @@ class Found:
     """A sequence on the disk.
 
     Attributes:
-        name: Of its file or folder, below where the search began; what the held-out split goes by.
+        name: Name of its file or folder, below where the search began; what the held-out split goes by.
         files: One whose frames are the sequence, or several that are a frame each, in order.
     """
 
@@ -65,7 +65,7 @@ class Embedded:
     Attributes:
         name: As it may be shown.
         latents: (T, latent_dim) float32, on the CPU.
-        width: Of its frames in pixels, as the model saw them.
+        width: Width of its frames in pixels, as the model saw them.
         skipped: (name, reason) of frames that could not be read, which the sequence goes on without.
         found: Where it came from.
     """
@@ -101,10 +101,10 @@ def find_sequences(data: str | Path) -> list[Found]:
         # A GIF that is broken, or has one frame, is no frame of another sequence.
         several = [file for file in files if is_sequence(file) or file.suffix.lower() == ".gif"]
         found += [Found(file.relative_to(path).as_posix(), (file,)) for file in several]
-        pictures = [file for file in files if file not in set(several) and file.suffix.lower() in SUFFIXES]
-        if pictures:
-            name = (Path(root) if len(pictures) > 1 else pictures[0]).relative_to(path).as_posix()
-            found.append(Found(home.name if name == "." else name, tuple(pictures)))
+        images = [file for file in files if file not in set(several) and file.suffix.lower() in SUFFIXES]
+        if images:
+            name = (Path(root) if len(images) > 1 else images[0]).relative_to(path).as_posix()
+            found.append(Found(home.name if name == "." else name, tuple(images)))
     return sorted(found, key=lambda one: natural_order(one.name))
 
 
@@ -121,12 +121,12 @@ def load_frames(
     Where the model takes any width, all frames get the width of the first.
 
     Args:
-        found: Of `find_sequences`.
+        found: One of `find_sequences`.
         config: The model's.
         fit: One of `FIT_MODES`.
         skipped: Where it is given, frames that are files of their own and cannot be read are listed there as (name, reason)
             and left out.
-        every: Of how many frames one is taken, the first among them.
+        every: One frame of so many is taken, the first among them.
         notes: Where it is given, what was done to the size of the first frame is listed there.
 
     Yields:
@@ -160,11 +160,11 @@ def load_frames(
 
 
 def reading_notes(file: Path, limits: tuple[float, float] | None = None) -> tuple[str, ...]:
-    """What was done to the first frame of a picture or stack so that it could be read; animations and videos need nothing.
+    """What was done to the first frame of a image or stack so that it could be read; animations and videos need nothing.
 
     Args:
         file: A sequence, or a frame of one.
-        limits: Of all files that are a frame each.
+        limits: Limits of all files that are a frame each.
     """
     try:
         return () if is_animation(file) else read_frame(file, 0, limits).notes
@@ -258,7 +258,7 @@ class SequenceSource(Protocol):
     num_sequences: int
     """To train on."""
     width: int | None
-    """Of the frames in pixels where all have the same, else of some."""
+    """Width of the frames in pixels where all have the same, else of some."""
     skipped: list[tuple[str, str]]
     """(name, reason) of what could not be read."""
 
@@ -368,7 +368,7 @@ class FileSequences:
             embedder: With the autoencoder.
             data: A file or folder.
             clip_frames: Longest clip.
-            seed: Of the order.
+            seed: Seed of the order.
             max_unreadable: Share of sequences that may be unreadable.
             progress: Called with (sequences embedded, sequences in all).
 
@@ -497,7 +497,7 @@ def _content_hash(path: Path) -> str:
 
 @lru_cache(maxsize=1)
 def _demo_hash() -> str:
-    """Of the photographs and of one glide: another way to compose gives another."""
+    """Digest of the photographs and of one glide: another way to compose gives another."""
     digest = hashlib.sha256((SAMPLES / "wardrobe28.npz").read_bytes())
     digest.update(compose_glide("train", 0).tobytes())
     return digest.hexdigest()

@@ -58,7 +58,7 @@ class EmbedConfig:
     """
 
     data: Annotated[str, tyro.conf.Positional]
-    """A folder of images, searched with its subfolders; one file: a picture, a .npy stack (T, H, W) or a multi-page
+    """A folder of images, searched with its subfolders; one file: an image, a .npy stack (T, H, W) or a multi-page
     TIFF; or a pattern in quotes, such as "photos/**/*.png"."""
     checkpoint: Path
     """The model."""
@@ -94,7 +94,7 @@ class Written:
         images: Embedded, in the whole file.
         unreadable: How many were left out.
         skipped: (name, frame, reason) of the first `MAX_LISTED` of those.
-        images_per_s: Of this run, over all processes; None where there was nothing left to do.
+        images_per_s: Pace of this run, over all processes; None where there was nothing left to do.
     """
 
     images: int
@@ -212,7 +212,7 @@ class _Images:
         self.folder = base_folder(data)
         self.names = [path.relative_to(self.folder).as_posix() for path in find_files(data)]
         if not self.names:
-            raise EmbedError(f"{data} must hold pictures, got none; they are found by their endings")
+            raise EmbedError(f"{data} must hold images, got none; they are found by their endings")
         self.ends = np.cumsum([_num_frames(self.folder / name) for name in self.names])
 
     def __len__(self) -> int:

@@ -36,7 +36,7 @@ class Embeddings(NamedTuple):
     """Embeddings in memory, images in natural order; unreadable ones are left out.
 
     Attributes:
-        names: Of the file of each image, relative to the folder, with / between folders.
+        names: File name of each image, relative to the folder, with / between folders.
         frames: (images,) int32, the image's number within its file, from 0.
         latents: (images, latent_dim) float32.
         metadata: What they were made of and with; "skipped" lists [name, frame, reason] of the first unreadable images.

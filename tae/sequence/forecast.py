@@ -1,4 +1,4 @@
-"""What a sequence model predicts, as images beside the truth, beside what needs no model, and beside the best there could be.
+"""The predictions of a sequence model as images beside the truth, beside what needs no model, and beside the best there could be.
 
 The baselines: the last frame copied; the mean of the frames so far; the last latent decoded; the latents' last change gone on
 with. The ceiling: the autoencoder of the true frame, which is not a prediction. Errors are mean squared, images clipped to
@@ -157,7 +157,7 @@ def influence(
     Args:
         model: In eval mode, with the head "next".
         latents: (T, latent_dim) of the frames seen, at least two.
-        width: Of the images, where the autoencoder takes any.
+        width: Width of the images in pixels, where the autoencoder takes any.
         orders: Random orders, the same in each call.
         progress: Is called with the share that is done.
 
@@ -276,14 +276,14 @@ def _compare(
     drawn = {name: decode_sequence(autoencoder, some, frames.shape[-1], decoded) for name, some in latents.items()}
     images = {**known, **drawn}
     found = {name: images[name][:, 0].clamp(0, 1).float().cpu().numpy() for name in METHODS if name in images}
-    for name, pictures in found.items():
-        if not np.isfinite(pictures).all():
+    for name, predictions in found.items():
+        if not np.isfinite(predictions).all():
             raise ValueError(
                 f"predictions must be finite numbers, and those of {name!r} are not; choose another checkpoint"
             )
     targets = frames[first:, 0].cpu().numpy().astype(np.float64)
     mse = {}
-    for name, pictures in found.items():
-        compared = min(len(pictures), len(targets))
-        mse[name] = ((pictures[:compared] - targets[:compared]) ** 2).mean(axis=(1, 2))
+    for name, predictions in found.items():
+        compared = min(len(predictions), len(targets))
+        mse[name] = ((predictions[:compared] - targets[:compared]) ** 2).mean(axis=(1, 2))
     return Forecast(first, found, {name: some.float().cpu().numpy() for name, some in latents.items()}, mse)

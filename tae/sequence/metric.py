@@ -24,7 +24,7 @@ def decoder_metric(model: TransformerAutoencoder, latents: Tensor, width: int | 
     Args:
         model: Whose decoder.
         latents: (n, latent_dim), of real images; of these the first four to `MAX_LATENTS`, as `DERIVATIVES` allows.
-        width: Of the images in pixels, where the model takes any.
+        width: Width of the images in pixels, where the model takes any.
 
     Returns:
         (latent_dim, latent_dim) float64, symmetric, positive semidefinite: (a - b) G (a - b) is about the mean squared
@@ -69,7 +69,7 @@ def metric_factor(metric: Tensor) -> Tensor:
 
 
 def _derivatives(model: TransformerAutoencoder, latent: Tensor, directions: Tensor, width: int | None) -> Tensor:
-    """Of the decoded image, along each direction (n, D): (n, pixels)."""
+    """Change of the decoded image along each direction (n, D): (n, pixels)."""
     latents = latent.repeat(len(directions), 1)
     return torch.func.jvp(lambda some: model.decode(some, width), (latents,), (directions,))[1].flatten(1)
 

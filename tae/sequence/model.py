@@ -26,7 +26,7 @@ CHUNK = 32
 """Frames embedded or decoded at once: the memory of a long sequence is bounded by it."""
 
 State = tuple[Tensor, Tensor]
-"""What an LSTM remembers: hidden and cell, each (num_layers, B, hidden_dim)."""
+"""State of an LSTM: hidden and cell, each (num_layers, B, hidden_dim)."""
 
 
 @dataclass(frozen=True, kw_only=True)

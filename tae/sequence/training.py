@@ -46,9 +46,9 @@ class SequenceTrainConfig(RunConfig):
     """How frames come to the autoencoder's size."""
 
     hidden_dim: Annotated[int, Whole(1, 8192)] = 256
-    """Of the LSTM."""
+    """Width of the LSTM."""
     num_layers: Annotated[int, Whole(1, 16)] = 2
-    """Of the LSTM."""
+    """Layers of the LSTM."""
     dropout: Annotated[float, Number(0, 0.95)] = 0.0
     """Between its layers."""
 
@@ -69,13 +69,13 @@ class SequenceTrainConfig(RunConfig):
     lr: Annotated[float, Number(1e-12, 1e3)] = 5e-3
     """Peak learning rate of AdamW."""
     weight_decay: Annotated[float, Number(0, 10)] = 0.01
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     warmup_steps: Annotated[int, Whole(0, 2**31 - 1)] = 100
     """Steps in which the learning rate rises; then it falls as a cosine to 2 %."""
     clip_norm: Positive = 1.0
     """Ceiling of the gradient's norm."""
     seed: Seed = 0
-    """Of the weights, the order of the data, dropout."""
+    """Seed of the weights, the order of the data, dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""
     threads: Threads = None
@@ -139,7 +139,7 @@ class SequenceRecord:
         grad_norm: Before clipping.
         sequences_per_s: Over the last steps.
         seconds_left: Estimate from the pace so far.
-        held_out_loss: Of one-step predictions, where this step looked at the held-out sequences.
+        held_out_loss: Error of one-step predictions, where this step looked at the held-out sequences.
         held_out_copy: The same error of the last latent, taken for the next: what no model needs.
         saved: The checkpoint's path, where this step saved it.
     """
@@ -162,7 +162,7 @@ def open_sequences(
     """The sequences that `config.data` names, embedded by the autoencoder, on the device where it is.
 
     Args:
-        config: Of the run.
+        config: The run.
         loaded: The autoencoder's checkpoint.
         progress: Called with (sequences embedded, sequences in all).
 
@@ -239,7 +239,7 @@ class _Training(Loop[SequenceRecord]):
             sample = source.sample()
             metric = None
             if config.loss != "latent":
-                notify("measuring what a change of the latent does to the picture; this is done once")
+                notify("measuring what a change of the latent does to the image; this is done once")
                 metric = decoder_metric(loaded.model, sample, source.width)
             self.model.set_coordinates(sample, metric)
         else:

@@ -1,4 +1,4 @@
-"""What one training run is: `TrainConfig`, its command line, the model it asks for."""
+"""One training run: `TrainConfig`, its command line, the model it asks for."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ Seed = Annotated[int, Whole(0, 2**31 - 1)]
 Share = Annotated[float, Number(0, 1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 MODEL_FIELDS = ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio")
-"""Of the model; None in a `TrainConfig` stands for the preset's value."""
+"""Fields of the model; None in a `TrainConfig` stands for the preset's value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class TrainConfig(RunConfig):
     adamw_lr: Positive = 2e-3
     """Learning rate of AdamW, for everything else."""
     weight_decay: Annotated[float, Number(0, 10)] = 0.01
-    """Of Muon; AdamW has none."""
+    """Weight decay of Muon; AdamW has none."""
     warmup_steps: Annotated[int, Whole(0, 2**31 - 1)] = 60
     """Steps in which the learning rate rises; then it falls as a cosine to 2 %."""
     clip_norm: Positive = 1.0
@@ -82,7 +82,7 @@ class TrainConfig(RunConfig):
     ema_decay: Annotated[float, Number(0, 0.999999)] = 0.0
     """Keep a running average of the weights, and save and measure that one; 0: no average; .999 is usual."""
     seed: Seed = 0
-    """Of the weights, the order of the data, augmentation and dropout."""
+    """Seed of the weights, the order of the data, augmentation and dropout."""
 
     flip: Share = 0.5
     """Share of your images that are mirrored left to right. This and the next three leave the demo data alone: those
@@ -95,7 +95,7 @@ class TrainConfig(RunConfig):
     """Contrast and brightness are changed by up to this share."""
 
     precision: Precision = "auto"
-    """Of the forward and backward pass; weights and updates are float32. auto: bf16 where the hardware multiplies in it,
+    """Precision of the forward and backward pass; weights and updates are float32. auto: bf16 where the hardware multiplies in it,
     else fp16 with a gradient scaler on CUDA, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""
@@ -125,7 +125,7 @@ class TrainConfig(RunConfig):
     """Seconds between saves of the whole state, from which --resume goes on; 0: after each step."""
     snapshots: Annotated[int, Whole(0, 1000)] = 8
     """Copies of the weights kept on the way, from the untrained ones on, denser at the start, where most happens; the page
-    Layers looks at a picture through them. 0: none."""
+    Layers looks at an image through them. 0: none."""
     max_unreadable: Share = 0.1
     """Share of unreadable files at which the run refuses to start."""
 
@@ -190,8 +190,8 @@ def run_id(config: TrainConfig, fingerprint: str) -> str:
     """Names a training, in hex: what its weights follow from, wherever it is written and however often it is resumed.
 
     Args:
-        config: Of the run.
-        fingerprint: Of what it learns from.
+        config: The run.
+        fingerprint: What names the images that it learns from.
     """
     told = {name: value for name, value in config.to_dict().items() if name not in (*config.FREE_TO_CHANGE, "out")}
     return hashlib.sha256(json.dumps([told, fingerprint], sort_keys=True).encode()).hexdigest()[:16]

@@ -21,7 +21,7 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.device import pick_device
 
 TEXT_BYTES = 500
-"""Of the forward and backward pass; weights and updates are float32."""
+"""Longest text that a process tells the others."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def fit_to_file(config: LensConfig, progress: Callable[[int, int], None] | None 
     """What the command line does.
 
     Args:
-        config: Of the fit.
+        config: The fit.
         progress: Called with (images done, images in all).
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a run says about itself: a JSON-lines file, TensorBoard events, strips of held-out reconstructions."""
+"""The log of a run: a JSON-lines file, TensorBoard events, strips of held-out reconstructions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from tae.training import runs
 
 STRIP_IMAGES = 8
 GAP = 4
-"""Pixels between the pictures of a strip."""
+"""Pixels between the images of a strip."""
 
 
 class TrainLog:
@@ -48,7 +48,7 @@ def make_strip(images: Sequence[np.ndarray], recons: Sequence[np.ndarray]) -> np
         recons: The same for each.
 
     Returns:
-        uint8 (height, width), white between the pictures.
+        uint8 (height, width), white between the images.
     """
     pairs = [
         np.pad(np.concatenate([_framed(image), _framed(recon)]), ((0, 2 * GAP), (0, GAP)), constant_values=255)

@@ -44,7 +44,7 @@ def own_folder(config: RunConfig, world: World, open_source: Callable[[], Source
     """Hold a run's folder, so that two runs never write into the same files; what goes wrong is told there too.
 
     Args:
-        config: Of the run.
+        config: The run.
         world: Its processes; rank 0 alone reads and writes the folder.
         open_source: Opens what it learns from, which may take hours: after the run could have been refused, before the
             folder is touched.
@@ -166,7 +166,7 @@ class Loop(ABC, Generic[Record]):
 
     @abstractmethod
     def _tensors(self) -> dict[str, Tensor]:
-        """Of the state; every process must ask."""
+        """Tensors of the state; every process must ask."""
 
     @abstractmethod
     def _write(self, is_stopped: bool) -> Path | None:

@@ -57,9 +57,9 @@ class Plan:
         at_peak: The same kinds at the moment at which most memory is in use.
         peak: Their sum.
         peak_phase: "forward", "backward" or "optimizer": when that is.
-        forward_flops: Of the matrix products for one image; a multiplication and an addition are two operations.
+        forward_flops: Operations of the matrix products for one image; a multiplication and an addition are two operations.
         train_flops: The same for one image forward and backward, with what checkpointing computes a second time.
-        optimizer_flops: Of Muon's matrix products in one step, whatever the batch.
+        optimizer_flops: Operations of Muon's matrix products in one step, whatever the batch.
     """
 
     num_tokens: int
@@ -79,8 +79,8 @@ class Pace:
 
     Attributes:
         seconds_per_step: Estimate for one optimizer step; reading of images not included.
-        forward_backward: Of these, for the forward and backward passes.
-        optimizer: Of these, for clipping and the optimizers.
+        forward_backward: Seconds of these for the forward and backward passes.
+        optimizer: Seconds of these for clipping and the optimizers.
         took: Seconds that the calibration took.
         how: What was timed, in words.
     """
@@ -104,11 +104,11 @@ def plan(
     """What one training takes; nothing is allocated.
 
     Args:
-        model_config: Of the model; its `use_gradient_checkpointing` and `use_flash_attention` count.
+        model_config: The model; its `use_gradient_checkpointing` and `use_flash_attention` count.
         batch_size: Images an optimizer step.
-        precision: Of the forward and backward pass.
+        precision: Precision of the forward and backward pass.
         accumulate: Parts that the batch is cut into.
-        width: Of the images in pixels, where the config takes any width; None: the widest.
+        width: Width of the images in pixels, where the config takes any width; None: the widest.
         device: "cpu" or "cuda": the type, which need not be there.
         average: Whether a running average of the weights is kept.
 
@@ -133,7 +133,7 @@ def largest_batch(
     """The most images a step whose peak stays within `HEADROOM` of a device's memory; 0: not even one an accumulated part.
 
     Args:
-        memory: Of the device, in bytes.
+        memory: Memory of the device in bytes.
 
     The others are those of `plan`.
 
@@ -534,7 +534,7 @@ def _block_matrices(blocks: Blocks) -> Iterator[Tensor]:
 
 
 def _muon_flops(matrices: list[Tensor]) -> int:
-    """Of five Newton-Schulz iterations, three products each."""
+    """Operations of five Newton-Schulz iterations, three products each."""
     sides = [sorted(matrix.shape) for matrix in matrices]
     return sum(5 * (4 * short**2 * long + 2 * short**3) for short, long in sides)
 

@@ -37,7 +37,7 @@ class PlanConfig:
     accumulate: int = 1
     """Parts that a batch is cut into, one after the other."""
     precision: Precision = "fp32"
-    """Of the forward and backward pass; weights and updates are float32."""
+    """Precision of the forward and backward pass; weights and updates are float32."""
     use_flash_attention: bool = True
     """Fused attention; off: explicit softmax."""
     use_gradient_checkpointing: bool = False

@@ -1,4 +1,4 @@
-"""What a training will see, before it starts: some of its images, fitted and augmented, and what is held out."""
+"""A look at the data before a training starts: some of its images, fitted and augmented, and what is held out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Found:
     """The files that a run's data names.
 
     Attributes:
-        num_files: Pictures and stacks, by their endings.
-        num_bytes: Of all.
+        num_files: Images and stacks, by their endings.
+        num_bytes: Size of all files.
         newest_ns: Time of the last change of any.
     """
 
@@ -43,7 +43,7 @@ class Preview:
 
     Attributes:
         images: (H, W) uint8, as the model will see them.
-        names: Of the files that they come from.
+        names: Names of the files that they come from.
         num_images: To train on; None where that is not known before all files are read, or there is no end to them.
         num_held_out: Likewise.
         skipped: (file name, reason) of each file that cannot be read, of those that were tried.
@@ -70,7 +70,7 @@ def look(data: str) -> Found:
             continue
         num_files, num_bytes, newest_ns = num_files + 1, num_bytes + info.st_size, max(newest_ns, info.st_mtime_ns)
     if not num_files:
-        raise FileNotFoundError(f"{data} must hold pictures, and there is none in it or its subfolders")
+        raise FileNotFoundError(f"{data} must hold images, and there is none in it or its subfolders")
     return Found(num_files, num_bytes, newest_ns)
 
 
@@ -112,7 +112,7 @@ def read_some(config: TrainConfig, count: int = 8) -> Preview:
         images.append(augment(image, rng, config.flip, config.shift, config.zoom, config.contrast))
         names.append(name)
     if not images:
-        raise ValueError(f"{config.data} must hold pictures that can be read; {skipped[0][0]}: {skipped[0][1]}")
+        raise ValueError(f"{config.data} must hold images that can be read; {skipped[0][0]}: {skipped[0][1]}")
     return Preview(images, names, None, None, skipped)
 
 

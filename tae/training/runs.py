@@ -11,7 +11,7 @@ A run belongs to a checkpoint file: that of `checkpoints/shoes.safetensors` lies
     events.out.tfevents.*           the same for TensorBoard
     output.txt                      what the process printed, where `start` began it; held by it as long as it lives
     pid                             its number
-    images/                         the pictures, where they were dropped onto the app
+    images/                         the images, where they were dropped onto the app
     stop                            there while somebody asks the process to stop
     lock                            held by the process while it trains
 
@@ -154,7 +154,7 @@ def start(config: TrainConfig, pictures: Path | None = None) -> Run:
     """Begin a training in a process of its own, which lives on when the caller ends.
 
     Args:
-        config: Of the run; a relative `out` starts from `ROOT`.
+        config: The run; a relative `out` starts from `ROOT`.
         pictures: A folder that becomes the run's `images/`: `config.data` must name it by where it will be.
 
     Raises:
@@ -204,7 +204,7 @@ def resume(run: Run) -> Run:
 
 
 def delete(run: Run, with_checkpoint: bool = False) -> None:
-    """Remove a run's folder: state, log, strips, snapshots, dropped pictures; its checkpoint stays unless asked for.
+    """Remove a run's folder: state, log, strips, snapshots, dropped images; its checkpoint stays unless asked for.
 
     Nothing outside the folder of runs is removed: a link that lies there goes, what it leads to stays.
 
@@ -412,7 +412,7 @@ def cut_log(folder: Path, step: int) -> None:
 
 
 def strips(folder: Path) -> list[Path]:
-    """Pictures of held-out reconstructions, by step; the name is the step."""
+    """Images of held-out reconstructions, by step; the name is the step."""
     return _by_step(folder / "strips", ".png")
 
 

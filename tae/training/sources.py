@@ -73,7 +73,7 @@ def open_source(config: TrainConfig, progress: Callable[[int, int], None] | None
     """The images that `config.data` names.
 
     Args:
-        config: Of the run.
+        config: The run.
         progress: Called with (files read, files in all) as a folder is read.
 
     Raises:
@@ -100,7 +100,7 @@ class _Scan(NamedTuple):
 class FileSource:
     """Training and held-out images from the user's own files: an `ImageSource`.
 
-    Each frame of each file is an image, fitted to the input size: the whole picture, padded with its border's grey.
+    Each frame of each file is an image, fitted to the input size: the whole image, padded with its border's grey.
     A file is held out when the hash of its name says so (one in ten, at least one), so the split stays as files come and
     go; of a single stack the last tenth of the frames is held out. Each epoch is a new permutation of the others. What
     has been read is kept in memory, up to 2 GiB for all processes of a machine; no file is kept open.
@@ -270,8 +270,8 @@ class FileSource:
 
     def _read(self, number: int, frame: int) -> np.ndarray:
         """(H, W) uint8 from the file, kept where there is room."""
-        picture = read_frame(self._folder / self._names[number], frame)
-        fitted = fit_image(picture.pixels, self._config.input_size, max_width=self._config.max_width)
+        image = read_frame(self._folder / self._names[number], frame)
+        fitted = fit_image(image.pixels, self._config.input_size, max_width=self._config.max_width)
         image = to_uint8(fitted.pixels)
         with self._lock:
             if image.nbytes <= self._cache_room and (number, frame) not in self._cache:

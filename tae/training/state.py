@@ -44,7 +44,7 @@ def save_state(folder: Path, state: TrainState) -> Path:
     """Write a state, then remove all but the newest two.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
         state: Tensors contiguous, on the CPU, float32.
 
     Raises:
@@ -78,8 +78,8 @@ def find_state(folder: Path, fingerprint: str, notify: Callable[[str], None], if
     """The state from which a run goes on; None, and a sentence, where there is no whole one.
 
     Args:
-        folder: Of the run.
-        fingerprint: Of what it learns from now; another one is refused.
+        folder: The run's folder.
+        fingerprint: What names the data that it learns from now; another one is refused.
         notify: Is told of torn files.
         if_changed: The sentence that refuses it.
 

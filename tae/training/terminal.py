@@ -18,7 +18,7 @@ class Terminal:
 
         Args:
             doing: What is done before the first step, for a bar.
-            unit: Of what the bar counts.
+            unit: What the bar counts.
             said: What is printed in place of a bar where there is no terminal, with {} for how many and of how many.
         """
         self.doing, self.unit, self.said = doing, unit, said

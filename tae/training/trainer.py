@@ -53,7 +53,7 @@ class TrainRecord:
         loss: Mean squared error over the real pixels of the batch.
         lr: Muon's learning rate.
         grad_norm: Before clipping; nan where an fp16 gradient overflowed and the step was left out.
-        images_per_s: Of the training, over the last steps.
+        images_per_s: Pace of the training, over the last steps.
         loader_images_per_s: What reading alone could deliver.
         seconds_left: Estimate from the pace so far.
         held_out_psnr: dB, where this step looked at the held-out images.
@@ -389,7 +389,7 @@ class Trainer(Loop[TrainRecord]):
         return self._save(config.out_path, weights, self._card(metrics, cpu_seconds, not is_stopped))
 
     def _whole_weights(self) -> dict[str, Tensor]:
-        """Of the model as it is, on the CPU; every process must ask."""
+        """Weights of the model as it is, on the CPU; every process must ask."""
         return {name: distributed.whole(tensor) for name, tensor in self.model.state_dict().items()}
 
     def _save(self, path: Path, weights: dict[str, Tensor], card: Card) -> Path:

@@ -1,6 +1,6 @@
-"""Pictures and ZIPs dropped onto the app: kept in a folder under generated names until a run takes them.
+"""Images and ZIPs dropped onto the app: kept in a folder under generated names until a run takes them.
 
-What they were called decides nothing but their order; each is read before it is written, so that a run finds pictures.
+What they were called decides nothing but their order; each is read before it is written, so that a run finds images.
 """
 
 import shutil
@@ -16,10 +16,10 @@ from tae.store.names import natural_order, plain_text
 from tae.training.runs import FOLDER
 
 MAX_DROPPED = 10_000
-"""Pictures, or ZIPs, dropped one by one."""
+"""Images, or ZIPs, dropped one by one."""
 MAX_DROPPED_BYTES = 4 * 1024**3
 FORGOTTEN_S = 24 * 3600
-"""So long after its last picture, a folder that no run has taken is removed."""
+"""So long after its last image, a folder that no run has taken is removed."""
 
 _START = ".dropped-"
 
@@ -30,9 +30,9 @@ class Dropped:
 
     Attributes:
         folder: Where it lies, beside the runs.
-        num_images: Pictures in it.
-        num_files: Pictures and ZIPs that were kept.
-        size_bytes: Of these as they came.
+        num_images: Images in it.
+        num_files: Images and ZIPs that were kept.
+        size_bytes: Size of these as they came.
         problems: One sentence for each file, or member of a ZIP, that is not among them.
     """
 
@@ -65,11 +65,11 @@ def begin(checkpoints: Path) -> Dropped:
 def add(
     dropped: Dropped, files: Sequence[tuple[str, bytes]], progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Keep the pictures of these files, in the natural order of their names; `dropped` says what became of them.
+    """Keep the images of these files, in the natural order of their names; `dropped` says what became of them.
 
     Args:
         dropped: What they are added to.
-        files: (name, content) of pictures and ZIPs.
+        files: (name, content) of images and ZIPs.
         progress: Called with (files read, files in all).
 
     Raises:
@@ -101,7 +101,7 @@ def forget(dropped: Dropped) -> None:
 
 
 def _keep(dropped: Dropped, name: str, content: bytes) -> int:
-    """Write one file's pictures; returns how many."""
+    """Write one file's images; returns how many."""
     number = dropped.num_files + 1
     if content.startswith(b"PK") or name.lower().endswith(".zip"):
         unpacked = unpack_pictures(content, dropped.folder / f"{number:06}")

@@ -404,7 +404,7 @@ def test_a_photograph_a_little_wider_than_high_is_no_strip(keep: Callable[..., M
     buffer = io.BytesIO()
     Image.fromarray(np.tile(np.arange(48, dtype=np.uint8), (32, 1))).save(buffer, "PNG")
     app = drop(open_page(PAGE), ("photo.png", buffer.getvalue()))
-    assert "at least two frames, or be one picture that is wide enough" in texts(app, "error")
+    assert "at least two frames, or be one image that is wide enough" in texts(app, "error")
 
 
 def test_pictures_of_one_frame_are_no_sequence_together(keep: Callable[..., Models]) -> None:

@@ -134,7 +134,7 @@ def test_large_folder_is_sampled_and_says_so(folder: Path, monkeypatch: pytest.M
     [
         ("{home}/nowhere", "neither a folder nor a file"),
         ("{home}/empty", "there is none in it"),
-        ("{home}/note.txt", "must hold pictures|at least two readable images"),
+        ("{home}/note.txt", "must hold images|at least two readable images"),
         ("{home}/one", "at least two readable images"),
         ("{home}/bad", "unreadable"),
         ("{home}/*.jpg", "no picture fits the pattern"),

@@ -77,7 +77,7 @@ def test_a_wide_picture_is_its_windows_from_left_to_right(tmp_path: Path) -> Non
 def test_one_picture_has_no_next_frame(kind: str, tmp_path: Path) -> None:
     Image.fromarray(greys(5)[4]).save(tmp_path / f"x.{kind}")
     with pytest.raises(
-        ImageError, match="at least two frames, or be one picture that is wide enough .* of 24x24; got one"
+        ImageError, match="at least two frames, or be one image that is wide enough .* of 24x24; got one"
     ):
         open_film(one(tmp_path / f"x.{kind}"), SQUARE)
 

@@ -122,6 +122,7 @@ def test_free_name_is_neither_a_checkpoint_s_nor_a_run_s(tmp_path: Path) -> None
 # ------------------------------------------------------------------------------------------------ processes of its own
 
 
+@pytest.mark.slow
 def test_started_run_trains_in_its_own_process_to_the_end(out: Path) -> None:
     run = runs.start(small_config(out))
     assert run.status in ("starting", "running") and run.folder == out.parent / "runs" / "shoes"
@@ -132,6 +133,7 @@ def test_started_run_trains_in_its_own_process_to_the_end(out: Path) -> None:
         runs.resume(run)
 
 
+@pytest.mark.slow
 def test_run_outlives_the_app_that_started_it(out: Path) -> None:
     code = f"""
 from pathlib import Path
@@ -148,6 +150,7 @@ runs.start(small_config(Path({str(out)!r}), steps=100_000))
     assert run.status == "stopped" and run.step > 2 and out.is_file()
 
 
+@pytest.mark.slow
 def test_stopped_run_goes_on_where_it_was(out: Path) -> None:
     run = runs.start(small_config(out, steps=100_000, log_every=1))
     wait_for(lambda: runs.read_run(run.folder).step > 2)
@@ -166,6 +169,7 @@ def test_stopped_run_goes_on_where_it_was(out: Path) -> None:
     assert steps == list(range(1, len(steps) + 1)) and runs.read_log(run.folder)[: len(before)] == before
 
 
+@pytest.mark.slow
 def test_run_that_began_with_a_checkpoint_goes_on_from_its_own_state(out: Path) -> None:
     ended(runs.start(small_config(out)))
     folder = runs.start(small_config(out.with_stem("boots"), steps=100_000, init_from=out)).folder
@@ -179,6 +183,7 @@ def test_run_that_began_with_a_checkpoint_goes_on_from_its_own_state(out: Path) 
     assert ended(runs.read_run(folder)).status == "stopped"
 
 
+@pytest.mark.slow
 def test_run_that_died_before_its_first_save_begins_again(out: Path) -> None:
     folder = written(runs.folder_of(out), small_config(out), status="running", records=2)
     assert runs.read_run(folder).status == "died"
@@ -187,17 +192,20 @@ def test_run_that_died_before_its_first_save_begins_again(out: Path) -> None:
     assert (run.status, run.step) == ("finished", 6) and len(runs.read_log(folder)) == 6
 
 
+@pytest.mark.slow
 def test_run_that_cannot_begin_says_why_and_can_be_tried_again(out: Path, tmp_path: Path) -> None:
     run = ended(runs.start(small_config(out, data=str(tmp_path / "nothing here"))))
     assert run.status == "failed" and "nothing here" in run.message and "Traceback" not in run.message
     assert ended(runs.resume(run)).message == run.message
 
 
+@pytest.mark.slow
 def test_process_that_dies_before_its_first_word_is_told_by_its_output(out: Path) -> None:
     run = ended(runs.start(small_config(out, device="cuda")))
     assert run.status == "failed" and "cuda" in run.message.lower()
 
 
+@pytest.mark.slow
 def test_run_can_be_ended_before_its_first_step(out: Path) -> None:
     run = runs.start(small_config(out))
     runs.end_now(run)

@@ -43,6 +43,7 @@ def run(config: TrainConfig, **settings) -> list[TrainRecord]:
     return list(train(config, **settings))
 
 
+@pytest.mark.slow
 def test_training_learns_and_says_how_it_goes(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "new folder" / "small.safetensors"
     config = small_config(
@@ -365,6 +366,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_command_line_trains_and_prints_its_progress(pictures: Path, tmp_path: Path) -> None:
     (pictures / "broken.png").write_bytes(b"")
     process = command(*SMALL, "--data", str(pictures), cwd=tmp_path)
@@ -378,6 +380,7 @@ def test_command_line_trains_and_prints_its_progress(pictures: Path, tmp_path: P
     assert load_checkpoint(tmp_path / "checkpoints" / "small.safetensors").card.is_trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_saves_what_has_been_learnt(number: signal.Signals, tmp_path: Path) -> None:
     process = command(*SMALL, "--steps", "100000", "--eval-every", "1", cwd=tmp_path)
