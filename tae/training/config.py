@@ -95,8 +95,8 @@ class TrainConfig(RunConfig):
     """Contrast and brightness are changed by up to this share."""
 
     precision: Precision = "auto"
-    """Precision of the forward and backward pass; weights and updates are float32. auto: bf16 where the hardware multiplies in it,
-    else fp16 with a gradient scaler on CUDA, else fp32."""
+    """Precision of the forward and backward pass; weights and updates are float32. auto: bf16 where the hardware
+    multiplies in it, else fp16 with a gradient scaler on CUDA, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""
     threads: Threads = None
