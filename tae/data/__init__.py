@@ -2,6 +2,7 @@
 
 - decode: one file of a stranger to an image: formats, EXIF rotation, value range, limits
 - stacks: files in order; frames of NumPy stacks and multi-page TIFFs
+- tiff: pages of a TIFF file, one at a time
 - video: frames of GIFs and videos
 - archive: a stranger's ZIP to a folder of images
 - fit: an image to a model's size: padded, cropped or stretched

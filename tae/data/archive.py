@@ -1,4 +1,4 @@
-"""A stranger's ZIP to a folder of pictures: under generated names, or one clear `ArchiveError`, whatever the bytes are.
+"""A stranger's ZIP to a folder of images: under generated names, or one clear `ArchiveError`, whatever the bytes are.
 
 What the archive says of itself is checked before a member is opened, and what is inflated is counted all the same.
 Nothing in it decides where anything is written.
@@ -23,11 +23,11 @@ MAX_ARCHIVE_BYTES = 2 * 1024**3
 MAX_ENTRIES = 10_000
 MAX_INFLATED_BYTES = 4 * 1024**3
 MAX_RATIO = 100
-"""Inflated to packed bytes of all members together; blank pictures alone come near it."""
+"""Inflated to packed bytes of all members together; blank images alone come near it."""
 RATIO_FREE_BYTES = 64 * 1024**2
 """Archives that inflate to less than this may have any ratio."""
 MAX_DIRECTORY_BYTES = 16 * 1024**2
-"""Of the list of members at the archive's end, which is read whole."""
+"""Largest list of members at the archive's end, which is read whole."""
 MAX_NAME = 1000
 NAMES_FILE = "names.json"
 
@@ -41,11 +41,11 @@ class ArchiveError(ValueError):
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What came out of an archive.
+    """The result of unpacking an archive.
 
     Attributes:
-        count: Pictures in the folder.
-        skipped: (name, reason) of each member that is no picture that can be read; names are made harmless to show.
+        count: Images in the folder.
+        skipped: (name, reason) of each member that is no image that can be read; names are made harmless to show.
     """
 
     count: int
@@ -58,21 +58,21 @@ def unpack_pictures(
     progress: Callable[[int, int], None] | None = None,
     max_inflated_bytes: int = MAX_INFLATED_BYTES,
 ) -> Unpacked:
-    """Write the pictures of a ZIP into a new folder, as 000001.png and so on; all of them, or the folder is not made.
+    """Write the images of a ZIP into a new folder, as 000001.png and so on; all of them, or the folder is not made.
 
-    The bytes of a picture stay as they are; its ending is that of its content, and the numbers follow the natural
+    The bytes of an image stay as they are; its ending is that of its content, and the numbers follow the natural
     order of the members' names. The file names.json says which member each came from. Folders, hidden members and
     what macOS adds are passed over.
 
     Args:
         archive: The ZIP, or where it is.
-        folder: Where the pictures go; must be missing or empty.
+        folder: Where the images go; must be missing or empty.
         progress: Called with (members looked at, members in all).
         max_inflated_bytes: Ceiling of what all members together may become.
 
     Raises:
         ArchiveError: If it is no sound ZIP, passes a limit, is encrypted, holds a link, a name that leads out of the
-            folder or members that overlap, or if no member is a picture that can be read.
+            folder or members that overlap, or if no member is an image that can be read.
         ValueError: If the folder holds something.
         OSError: If a file cannot be read or written.
     """
@@ -128,7 +128,7 @@ def _unpack(
                 progress(number, len(members))
     if not names:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:3])
-        raise ArchiveError(f"the ZIP must hold a picture that can be read, got none{': ' if reasons else ''}{reasons}")
+        raise ArchiveError(f"the ZIP must hold an image that can be read, got none{': ' if reasons else ''}{reasons}")
     (folder / NAMES_FILE).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
     return Unpacked(len(names), skipped)
 
@@ -158,15 +158,15 @@ def _opened(file: _Careful) -> zipfile.ZipFile:
     except ArchiveError:
         raise
     except Exception as error:  # broken lists make the parser raise nearly anything
-        raise ArchiveError("the ZIP is damaged; pack the pictures again") from error
-    raise ArchiveError("not a ZIP, or one that is cut short; pack the pictures again")
+        raise ArchiveError("the ZIP is damaged; pack the images again") from error
+    raise ArchiveError("not a ZIP, or one that is cut short; pack the images again")
 
 
 def _check_members(members: list[zipfile.ZipInfo], directory: int, max_inflated_bytes: int) -> None:
     """Refuse an archive for what its list of members says.
 
     Args:
-        members: Of one archive.
+        members: The members of one archive.
         directory: Where its list begins: the end of the last member.
         max_inflated_bytes: Ceiling of the sum of the sizes.
 
@@ -182,7 +182,7 @@ def _check_members(members: list[zipfile.ZipInfo], directory: int, max_inflated_
         if len(path) > MAX_NAME or re.search(r"^/|^[A-Za-z]:|\\|\0|(^|/)\.\.(/|$)", path):
             raise ArchiveError(
                 f"the names in the ZIP must stay within its folder, with / between folders and at most {MAX_NAME} "
-                f"characters, got {name}; pack the pictures again"
+                f"characters, got {name}; pack the images again"
             )
     total = sum(member.file_size for member in members)
     packed = sum(member.compress_size for member in members)
@@ -193,14 +193,14 @@ def _check_members(members: list[zipfile.ZipInfo], directory: int, max_inflated_
     if total > max(RATIO_FREE_BYTES, MAX_RATIO * packed):
         raise ArchiveError(
             f"the ZIP must not unpack to more than {MAX_RATIO} times its size, got {total // max(1, packed)} times; "
-            "pack fewer blank pictures, or save them as PNG"
+            "pack fewer blank images, or save them as PNG"
         )
     ordered = sorted(members, key=lambda member: member.header_offset)
     ends = [member.header_offset for member in ordered[1:]] + [directory]
     for member, end in zip(ordered, ends, strict=False):
         # 30 bytes and the name stand before the content; more can, but never less.
         if member.header_offset + 30 + len(member.orig_filename) + member.compress_size > end:
-            raise ArchiveError("the files in the ZIP overlap, as in a ZIP made to do harm; pack the pictures again")
+            raise ArchiveError("the files in the ZIP overlap, as in a ZIP made to do harm; pack the images again")
 
 
 class _Inflater:
@@ -214,20 +214,20 @@ class _Inflater:
         """One member's content.
 
         Raises:
-            ImageError: If it cannot be read, or is larger than a picture may be.
+            ImageError: If it cannot be read, or is larger than an image may be.
             ArchiveError: If all so far became larger than `max_bytes`.
         """
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ImageError("packed in a way that is not read; pack it with the usual method, deflate")
         if member.file_size > MAX_FILE_BYTES:
-            raise ImageError(f"larger than {MAX_FILE_BYTES // 1024**2} MB unpacked; scale the picture down")
+            raise ImageError(f"larger than {MAX_FILE_BYTES // 1024**2} MB unpacked; scale the image down")
         content = bytearray()
         try:
             with self.archive.open(member) as file:
                 while chunk := file.read(_CHUNK):
                     self.left -= len(chunk)
                     if self.left < 0:
-                        raise ArchiveError("the ZIP unpacks to more than a ZIP may; pack fewer pictures")
+                        raise ArchiveError("the ZIP unpacks to more than a ZIP may; pack fewer images")
                     content += chunk
         except ArchiveError:
             raise

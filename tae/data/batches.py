@@ -23,7 +23,7 @@ def bucketed_draws(
     Args:
         step: From 0.
         batch_size: Images a step.
-        seed: Of the chance.
+        seed: Seed of the random order.
         width_of: Width of the image of a running number.
         num_images: Images in an epoch; None: no image comes twice.
 

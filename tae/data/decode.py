@@ -1,4 +1,4 @@
-"""A picture file of a stranger to pixels: a `Picture`, or one clear `ImageError`, whatever the bytes are.
+"""An image file of a stranger to pixels: a `Picture`, or one clear `ImageError`, whatever the bytes are.
 
 What a file is, its content decides, never its name. Sizes are checked in the header, before anything is decoded; what a
 parser would turn into millions of objects, or read wrongly, is refused.
@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image, ImageChops
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+
+from tae.data.encode import to_uint8
 
 MAX_FILE_BYTES = 20 * 1024**2
 MAX_PIXELS = 25_000_000
@@ -60,12 +62,12 @@ _UPRIGHT = {
 
 
 class ImageError(ValueError):
-    """A picture is refused: one sentence for its user, without a path."""
+    """An image is refused: one sentence for its user, without a path."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as it came."""
+    """An image as it came."""
 
     pixels: np.ndarray
     """(H, W) float32 in [0, 1], 0 black."""
@@ -95,24 +97,24 @@ def read_image(
         name: The file's name, only for a note if its ending does not fit the content.
         limits: Smallest and largest number of the whole stack that this is a frame of: the range rule is applied to
             them in place of the frame's own, so that frames do not flicker.
-        shown_side: Longest side of the picture's `original`; whoever shows nothing saves most of the time that a large
+        shown_side: Longest side of the image's `original`; whoever shows nothing saves most of the time that a large
             photograph takes with 1.
 
     Raises:
-        ImageError: If it is not a whole picture of a supported format, or passes a limit.
+        ImageError: If it is not a whole image of a supported format, or passes a limit.
     """
     if not data:
-        raise ImageError("the file is empty; choose a file that holds a picture")
+        raise ImageError("the file is empty; choose a file that holds an image")
     check_bytes(len(data))
     kind = format_of(data)
     if kind is None:
         raise ImageError(
-            "not a supported picture: expected PNG, JPEG, WebP, BMP, GIF, TIFF or .npy, got "
+            "not a supported image: expected PNG, JPEG, WebP, BMP, GIF, TIFF or .npy, got "
             f"{_first_match(_FOREIGN, data) or 'something else'}; save it as one of these"
         )
     try:
         read = partial(_read_npy, data) if kind == "NPY" else partial(_read_picture, data, kind)
-        picture = read(limits, shown_side)
+        image = read(limits, shown_side)
     except ImageError:
         raise
     except Exception as error:  # broken files make parsers raise nearly anything, MemoryError included
@@ -121,8 +123,8 @@ def read_image(
         ) from error
     ending = Path(name).suffix.lower()
     if re.fullmatch(r"\.[a-z]\w{1,7}", ending, re.ASCII) and _ENDINGS.get(ending, ending[1:].upper()) != kind:
-        picture = replace(picture, notes=(f"the name ends in {ending}, the content is {kind}", *picture.notes))
-    return picture
+        image = replace(image, notes=(f"the name ends in {ending}, the content is {kind}", *image.notes))
+    return image
 
 
 def format_of(start: bytes) -> str | None:
@@ -210,7 +212,7 @@ def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 def picture_of(
     values: np.ndarray, limits: tuple[float, float] | None = None, shown_side: int = MAX_SHOWN_SIDE
 ) -> Picture:
-    """An array's numbers as a picture, by the rules of `read_image`.
+    """An array's numbers as an image, by the rules of `read_image`.
 
     Args:
         values: (H, W) or (H, W, 1, 3 or 4) of real numbers.
@@ -227,12 +229,12 @@ def picture_of(
         pixels = _to_unit(values.reshape(values.shape[:2]), notes, limits or found)
         return replace(_grey_picture(pixels, notes, "NPY", shown_side), limits=found)
     found = value_range(values[..., :3])
-    colours = _to_uint8(_to_unit(values[..., :3], notes, limits or found))
+    colours = to_uint8(_to_unit(values[..., :3], notes, limits or found))
     if values.shape[2] == 4:
         opacity = values[..., 3]
         if not is_narrow(values.dtype) and not 0 <= opacity.min() <= opacity.max() <= 255:
             raise ImageError("the array's fourth channel is opacity and must be in [0, 1] or [0, 255]; scale it")
-        colours = np.dstack([colours, _to_uint8(_to_unit(opacity, [], value_range(opacity)))])
+        colours = np.dstack([colours, to_uint8(_to_unit(opacity, [], value_range(opacity)))])
     if values.dtype != np.uint8:
         notes.append("colours read with 8 bits a channel")
     image = _on_white(Image.fromarray(colours), "", notes)
@@ -240,7 +242,7 @@ def picture_of(
 
 
 def _grey_picture(pixels: np.ndarray, notes: list[str], kind: str, shown_side: int) -> Picture:
-    return Picture(pixels, tuple(notes), kind, _for_showing(Image.fromarray(_to_uint8(pixels)), shown_side))
+    return Picture(pixels, tuple(notes), kind, _for_showing(Image.fromarray(to_uint8(pixels)), shown_side))
 
 
 def _colour_picture(image: Image.Image, notes: list[str], kind: str, shown_side: int) -> Picture:
@@ -306,8 +308,13 @@ def _on_white(image: Image.Image, raw_mode: str, notes: list[str]) -> Image.Imag
     opacity = layered.getchannel("A")
     if opacity.getextrema() != (255, 255):
         notes.append("transparency laid on white")
-    white = Image.new("RGB", layered.size, "white")
-    white.paste(layered, mask=opacity)
+    return laid_on_white(layered)
+
+
+def laid_on_white(image: Image.Image) -> Image.Image:
+    """From mode RGBA to RGB."""
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image.getchannel("A"))
     return white
 
 
@@ -321,9 +328,7 @@ def value_range(values: np.ndarray) -> tuple[float, float] | None:
         return None
     low, high = float(values.min()), float(values.max())
     if not math.isfinite(high - low):
-        raise ImageError(
-            "the picture holds NaN, infinite or far too large values; replace them, best by ones in [0, 1]"
-        )
+        raise ImageError("the image holds NaN, infinite or far too large values; replace them, best by ones in [0, 1]")
     return low, high
 
 
@@ -350,12 +355,8 @@ def is_narrow(dtype: np.dtype) -> bool:
     return dtype.kind in "bu" and dtype.itemsize <= 2
 
 
-def _to_uint8(pixels: np.ndarray) -> np.ndarray:
-    return np.round(pixels * 255).astype(np.uint8)
-
-
 def _bare_png(data: bytes) -> tuple[bytes, bool]:
-    """The chunks of a PNG's first picture, and whether it has more. Text, profiles and later frames can hide bombs.
+    """The chunks of a PNG's first image, and whether it has more. Text, profiles and later frames can hide bombs.
 
     Raises:
         ImageError: If it is too large or has too many chunks.
@@ -418,7 +419,7 @@ def _raw_mode(image: ImageFile) -> str:
 def _orientation(image: ImageFile) -> int | None:
     try:
         return image.getexif().get(274)
-    except Exception:  # what is broken beside the picture does not spoil it
+    except Exception:  # what is broken beside the image does not spoil it
         return None
 
 
@@ -427,21 +428,21 @@ def check_bytes(size: int, what: str = "file") -> None:
     if size > MAX_FILE_BYTES:
         raise ImageError(
             f"the {what} must be at most {MAX_FILE_BYTES // 1024**2} MB, got {size / 1024**2:.1f} MB; "
-            "scale the picture down or save it with compression"
+            "scale the image down or save it with compression"
         )
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse a picture without pixels, or with too many."""
+    """Refuse an image without pixels, or with too many."""
     if width < 1 or height < 1:
-        raise ImageError(f"the picture must have at least one pixel, got {width}x{height}; choose another")
+        raise ImageError(f"the image must have at least one pixel, got {width}x{height}; choose another")
     if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
         raise _too_large(f", got {width}x{height}")
 
 
 def _too_large(got: str = "") -> ImageError:
     limits = f"{MAX_PIXELS // 10**6} million pixels and {MAX_SIDE} a side"
-    return ImageError(f"the picture must have at most {limits}{got}; scale it down or crop it")
+    return ImageError(f"the image must have at most {limits}{got}; scale it down or crop it")
 
 
 def _check_pieces(count: int) -> None:

@@ -1,7 +1,7 @@
 """Demo images: garment photographs (28x28) composed into squares, rails and glides.
 
-Every composition is a function of (seed, split, index) alone: the same numbers give the same picture on any machine,
-in any order. Pictures are dark garments on a white page. `tae/data/samples/README.md` says where the photographs are from.
+Every composition is a function of (seed, split, index) alone: the same numbers give the same image on any machine,
+in any order. Images are dark garments on a white page. `tae/data/samples/README.md` says where the photographs are from.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ def load_garments(split: str) -> Garments:
 
 @cache
 def class_names() -> tuple[str, ...]:
-    """What each label stands for."""
+    """Name of each label."""
     with np.load(SAMPLES / "wardrobe28.npz", allow_pickle=False) as data:
         return tuple(str(name) for name in data["class_names"])
 
@@ -100,8 +100,8 @@ def compose_rail(
     """Garments side by side on a rail: as many as fit, in slots a little narrower than the rail is high.
 
     Args:
-        split: Of the photographs.
-        index: Which rail.
+        split: The split of the photographs.
+        index: Number of the rail.
         seed: Another one gives other rails.
         width: In pixels.
         height: In pixels.
@@ -253,7 +253,7 @@ class DemoSource:
         return compose_rail(split, index, self.seed, self.width, self.height)
 
     def kind(self, split: str, index: int) -> str:
-        """What `compose` shows, in a word or two."""
+        """A word or two for the image that `compose` makes."""
         if self.width == self.height:
             names = square_names(split, index, self.seed, self.height)
             return names[0] if len(names) == 1 else "two garments"

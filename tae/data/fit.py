@@ -1,4 +1,4 @@
-"""Pictures from strangers to a model's input, and arrays to files; how a stranger's names are shown and stored.
+"""An image to a model's size: padded, cropped or stretched.
 
 Images are float32 (H, W) in [0, 1], 0 black; what was done to them is said in notes. Sizes in words are width x height.
 """
@@ -32,19 +32,17 @@ __all__ = [
     "to_uint8",
 ]
 
-"""Endings of the files that `read_image` can read, for upload widgets and folders."""
-
 FIT_MODES = {
-    "pad": "Whole picture, padded",
+    "pad": "Whole image, padded",
     "crop": "Fill the frame, cropped",
     "stretch": "Stretch to the frame",
 }
-"""How a picture comes to the model's size."""
+"""How an image comes to the model's size."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A picture as a model sees it."""
+    """An image as a model sees it."""
 
     pixels: np.ndarray
     """(H, W) float32 in [0, 1], of exactly the size asked for."""
@@ -59,20 +57,20 @@ def fit_image(
     max_width: int = 1280,
     background: float | None = None,
 ) -> Fitted:
-    """Bring a picture to a model's size.
+    """Bring an image to a model's size.
 
     Args:
         pixels: (H, W) float in [0, 1].
-        input_size: (height, width); width None: the picture is scaled to the height and keeps its proportions.
+        input_size: (height, width); width None: the image is scaled to the height and keeps its proportions.
         mode: One of `FIT_MODES`.
-        max_width: Widest picture where the width is None.
-        background: Grey of the padding in [0, 1]; None: that of the picture's border.
+        max_width: Widest image where the width is None.
+        background: Grey of the padding in [0, 1]; None: that of the image's border.
 
     Returns:
-        A picture of that size; untouched, bit for bit, where it had it.
+        An image of that size; untouched, bit for bit, where it had it.
 
     Raises:
-        ImageError: If the width is free, the mode is "pad", and the picture would be wider than `max_width`.
+        ImageError: If the width is free, the mode is "pad", and the image would be wider than `max_width`.
         ValueError: If the mode is unknown or the background leaves its range.
     """
     if mode not in FIT_MODES:
@@ -88,7 +86,7 @@ def fit_image(
             mode = "stretch"  # by rounding only
         elif mode == "pad":
             raise ImageError(
-                f"a picture of {old_width}x{old_height} becomes {width} wide at the model's height of {height}, and "
+                f"an image of {old_width}x{old_height} becomes {width} wide at the model's height of {height}, and "
                 f"the model takes at most {max_width}; crop it, or cut it into windows"
             )
         width = min(width, max_width)
@@ -104,7 +102,7 @@ def fit_image(
 
 
 def padded_box(old_size: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
-    """Where mode "pad" puts a picture of `old_size` in a frame of `size`, both (height, width): its rows and columns."""
+    """Where mode "pad" puts an image of `old_size` in a frame of `size`, both (height, width): its rows and columns."""
     scale = min(new / old for new, old in zip(size, old_size, strict=True))
     inner = [min(new, max(1, round(old * scale))) for new, old in zip(size, old_size, strict=True)]
     rows, columns = (slice((new - side) // 2, (new - side) // 2 + side) for new, side in zip(size, inner, strict=True))
@@ -112,7 +110,7 @@ def padded_box(old_size: tuple[int, int], size: tuple[int, int]) -> tuple[slice,
 
 
 def background_of(pixels: np.ndarray) -> float:
-    """Median grey of a picture's border, (H, W) in [0, 1]: what padding should look like."""
+    """Median grey of an image's border, (H, W) in [0, 1]: what padding should look like."""
     return float(np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])))
 
 

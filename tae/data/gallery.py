@@ -1,4 +1,4 @@
-"""The pictures that the app offers before a user brings one: test garments, and pictures unlike any training image."""
+"""The images that the app offers before a user brings one: test garments, and images unlike any training image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ OTHERS = "Unlike the training images"
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of the gallery.
+    """One image of the gallery.
 
     Attributes:
         key: Its name in links.

@@ -1,13 +1,13 @@
-"""The frames of local files: pictures, array stacks, TIFF files of many pages; found by folder, file name or pattern.
+"""The frames of local files: images, array stacks, TIFF files of many pages; found by folder, file name or pattern.
 
-A picture file is one frame, read by `tae.data.decode.read_image` under its limits (20 MB). An array file is one image if
+An image file is one frame, read by `tae.data.decode.read_image` under its limits (20 MB). An array file is one image if
 it is (H, W), (1, H, W) or (H, W, 1, 3 or 4), and a stack if it is any other (T, H, W), or (T, 1, H, W) or
 (T, H, W, 1, 3 or 4): three axes whose last is 1, 3 or 4 are a colour image, four axes whose second is 1 grey frames.
 Each page of a TIFF file is a frame, but for masks and smaller copies of other pages. Stacks may have up to 64 GiB; what
 is read of them is one frame at a time, and no file is mapped into memory or kept open.
 
 All frames of a stack are scaled by one rule. Where the type does not say which number is white (floats, signed or 32-bit
-integers), the smallest and largest number of the whole stack decide, as those of one picture do in `read_image`: they
+integers), the smallest and largest number of the whole stack decide, as those of one image do in `read_image`: they
 are looked up once for each file, which means reading it from end to end.
 """
 
@@ -16,8 +16,6 @@ import hashlib
 import io
 import math
 import os
-import stat
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +28,6 @@ import numpy as np
 
 from tae.data.decode import (
     MAX_FILE_BYTES,
-    MAX_PIECES,
     ImageError,
     Picture,
     check_bytes,
@@ -42,22 +39,20 @@ from tae.data.decode import (
     read_image,
     value_range,
 )
+from tae.data.tiff import PageStack, page_stack
 from tae.store.names import natural_order
+from tae.store.sealed import open_regular
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy")
+"""Endings of the files that `read_image` can read, for upload widgets and folders."""
 MAX_STACK_BYTES = 64 * 1024**3
-MAX_PAGES = 1_000_000
 
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8}
-"""TIFF's types of numbers."""
-_PAGE_TAGS = {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325}
-_PAGE_TAGS |= {338, 339, 347, 529, 530, 531, 532}
-"""TIFF's tags that a page's pixels depend on."""
 _CHUNK_NUMBERS = 4 * 1024**2
 _limits_lock = threading.Lock()
 
 
 def find_files(data: str) -> list[Path]:
-    """Picture files by their endings, in natural order (img2 before img10).
+    """Image files by their endings, in natural order (img2 before img10).
 
     Args:
         data: A folder, searched with its subfolders; one file; or a pattern such as "photos/**/*.png".
@@ -78,8 +73,28 @@ def find_files(data: str) -> list[Path]:
     found = (Path(name) for name in glob.iglob(str(path), recursive=True))
     files = [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not files:
-        raise FileNotFoundError(f"no picture fits the pattern {data}; files must end in {', '.join(SUFFIXES)}")
+        raise FileNotFoundError(f"no image fits the pattern {data}; files must end in {', '.join(SUFFIXES)}")
     return sorted(files, key=lambda path: natural_order(path.as_posix()))
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Image files of a folder and its subfolders, by their endings, in natural order (img2 before img10).
+
+    Passed over: what is hidden or cannot be listed, anything but regular files, links that leave the folder.
+    """
+    home = folder.resolve()
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(root, name) for name in names if not name.startswith(".")):
+            try:
+                if path.suffix.lower() not in SUFFIXES or not path.is_file():
+                    continue
+                if not path.is_symlink() or path.resolve().is_relative_to(home):  # os.walk follows no linked folder
+                    found.append(path)
+            except (OSError, RuntimeError):  # not allowed to look; a loop of links
+                continue
+    return sorted(found, key=lambda path: natural_order(path.as_posix()))
 
 
 def base_folder(data: str) -> Path:
@@ -94,10 +109,10 @@ def base_folder(data: str) -> Path:
 
 
 def count_frames(path: Path) -> int:
-    """1 for a picture, T for a stack; headers only.
+    """1 for an image, T for a stack; headers only.
 
     Raises:
-        ImageError: If the file cannot be read, or is a stack whose header is wrong. Whether a picture can be decoded,
+        ImageError: If the file cannot be read, or is a stack whose header is wrong. Whether an image can be decoded,
             only `read_frame` finds out.
     """
     stack = _stack_of(path)
@@ -116,25 +131,24 @@ def frames_are_alike(path: Path) -> bool:
 def read_frame(path: Path, frame: int = 0, limits: tuple[float, float] | None = None) -> Picture:
     """One frame of a file, from 0; the same rules for the values hold as in `read_image`.
 
-    Nobody looks at thousands of files: the picture's `original` is one pixel, which saves most of the time that a large
+    Nobody looks at thousands of files: the image's `original` is one pixel, which saves most of the time that a large
     photograph takes.
 
     Args:
         path: The file.
-        frame: Which one.
+        frame: Number of the frame, from 0.
         limits: As in `read_image`, where the file is one of several; else those of the file.
 
     Raises:
-        ImageError: If the file cannot be read or the frame is no picture; the message does not name the file.
+        ImageError: If the file cannot be read or the frame is no image; the message does not name the file.
         ValueError: If there is no such frame.
     """
     stack = _stack_of(path)
     count = stack.num_frames if stack else 1
     if not 0 <= frame < count:
         raise ValueError(f"frame must be from 0 to {count - 1}, got {frame}")
-    with _opened(path) as file:
+    with opened(path) as (file, size):
         if stack is None:
-            size = os.fstat(file.fileno()).st_size
             check_bytes(size)
             return read_image(file.read(size), path.name, limits, shown_side=1)
         return stack.read(file, frame, limits or _limits(path, stack))
@@ -159,13 +173,12 @@ def common_limits(paths: Sequence[Path]) -> tuple[float, float] | None:
 
 
 def content_digest(path: Path) -> bytes:
-    """What tells a file from others: SHA-256 of its bytes or, above 20 MB, of its size, first and last MiB.
+    """A digest that tells a file from others: SHA-256 of its bytes or, above 20 MB, of its size, first and last MiB.
 
     Raises:
         ImageError: If it cannot be read.
     """
-    with _opened(path) as file:
-        size = os.fstat(file.fileno()).st_size
+    with opened(path) as (file, size):
         if size <= MAX_FILE_BYTES:
             return hashlib.sha256(file.read(size)).digest()
         first = file.read(1024**2)
@@ -202,42 +215,12 @@ class _ArrayStack:
         return min(lows), max(highs)
 
 
-@dataclass(frozen=True)
-class _PageStack:
-    """A TIFF file of several pages, whose directories lie at `places`."""
-
-    order: str
-    is_big: bool
-    places: np.ndarray
-
-    @property
-    def num_frames(self) -> int:
-        return len(self.places)
-
-    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None) -> Picture:
-        try:
-            page = _page_alone(file, int(self.places[frame]), self.order, self.is_big)
-        except (struct.error, KeyError, EOFError):
-            raise _damaged_tiff() from None
-        return read_image(page, limits=limits, shown_side=1)
-
-    def limits(self, file: BinaryIO) -> tuple[float, float] | None:
-        pages = (self.read(file, frame, None).limits for frame in range(self.num_frames))
-        lows, highs = [], []
-        for found in pages:
-            if found is None:  # by the type of the first page, all are read
-                return None
-            lows.append(found[0])
-            highs.append(found[1])
-        return min(lows), max(highs)
-
-
-def _stack_of(path: Path) -> _ArrayStack | _PageStack | None:
-    """How to read a file's frames; None: it is one picture."""
+def _stack_of(path: Path) -> _ArrayStack | PageStack | None:
+    """How to read a file's frames; None: it is one image."""
     return _open_stack(path, *_version(path))
 
 
-def _limits(path: Path, stack: _ArrayStack | _PageStack) -> tuple[float, float] | None:
+def _limits(path: Path, stack: _ArrayStack | PageStack) -> tuple[float, float] | None:
     if isinstance(stack, _ArrayStack) and is_narrow(stack.dtype):
         return None
     with _limits_lock:  # one thread reads the whole file, the others wait for what it finds
@@ -257,13 +240,13 @@ def _version(path: Path) -> tuple[int, int]:
 def _find_limits(path: Path, size: int, changed_ns: int) -> tuple[float, float] | None:
     stack = _open_stack(path, size, changed_ns)
     assert stack is not None
-    with _opened(path) as file:
+    with opened(path) as (file, _):
         return stack.limits(file)
 
 
 @lru_cache(maxsize=256)
-def _open_stack(path: Path, size: int, changed_ns: int) -> _ArrayStack | _PageStack | None:
-    with _opened(path) as file:
+def _open_stack(path: Path, size: int, changed_ns: int) -> _ArrayStack | PageStack | None:
+    with opened(path) as (file, _):
         start = file.read(64 * 1024)
         kind = format_of(start)
         if kind not in ("NPY", "TIFF"):
@@ -271,7 +254,7 @@ def _open_stack(path: Path, size: int, changed_ns: int) -> _ArrayStack | _PageSt
         if size > MAX_STACK_BYTES:
             raise ImageError(f"the file must be at most {MAX_STACK_BYTES // 1024**3} GiB, got {size / 1024**3:.1f} GiB")
         try:
-            return _array_stack(start, size) if kind == "NPY" else _page_stack(file, start)
+            return _array_stack(start, size) if kind == "NPY" else page_stack(file, start)
         except ImageError:
             raise
         except Exception:  # broken headers make their parsers raise nearly anything
@@ -303,84 +286,6 @@ def _array_stack(start: bytes, size: int) -> _ArrayStack | None:
     return _ArrayStack(shape[0], frame, dtype, header.tell())
 
 
-def _page_stack(file: BinaryIO, start: bytes) -> _PageStack | None:
-    order, is_big = "<" if start[:2] == b"II" else ">", start[2 if start[:2] == b"II" else 3] == 43
-    place = struct.unpack_from(order + ("Q" if is_big else "I"), start, 8 if is_big else 4)[0]
-    seen, places = set(), []
-    while place:
-        if place in seen or len(seen) >= MAX_PAGES:
-            raise ImageError(f"the file must have at most {MAX_PAGES:,} pages, and no circle of them")
-        seen.add(place)
-        entries, following = _directory(file, place, order, is_big)
-        kind = entries.get(254)
-        if kind is None or not struct.unpack(order + "I", kind[2][:4])[0] & 0b101:  # a smaller copy; a mask
-            places.append(place)
-        place = following
-    if not places:
-        raise ImageError("the file has no full page")
-    return _PageStack(order, is_big, np.array(places, np.uint64)) if len(seen) > 1 else None
-
-
-def _directory(file: BinaryIO, place: int, order: str, is_big: bool) -> tuple[dict[int, tuple[int, int, bytes]], int]:
-    """A TIFF page's tags that we know, each with type, count and the bytes of its value or place; the next page's place."""
-    entry = struct.Struct(order + ("HHQ8s" if is_big else "HHI4s"))
-    count = struct.Struct(order + ("Q" if is_big else "H"))
-    following = struct.Struct(order + ("Q" if is_big else "I"))
-    (num_tags,) = count.unpack(_bytes_at(file, place, count.size))
-    if num_tags > 4096:
-        raise ImageError(f"a TIFF page must have at most 4096 tags, got {num_tags}")
-    body = _bytes_at(file, place + count.size, num_tags * entry.size + following.size)
-    entries = {
-        tag: (kind, length, value)
-        for tag, kind, length, value in entry.iter_unpack(body[: -following.size])
-        if tag in _PAGE_TAGS and kind in _TYPE_BYTES
-    }
-    return entries, following.unpack(body[-following.size :])[0]
-
-
-def _page_alone(file: BinaryIO, place: int, order: str, is_big: bool) -> bytes:
-    """One page as a TIFF file of its own, so that it passes through all checks that a stranger's file passes."""
-    offset = struct.Struct(order + ("Q" if is_big else "I"))
-    entries, _ = _directory(file, place, order, is_big)
-    values = {}
-    for tag, (kind, count, value) in entries.items():
-        size = _TYPE_BYTES[kind] * count
-        check_bytes(size, "page")
-        values[tag] = value[:size] if size <= offset.size else _bytes_at(file, offset.unpack(value)[0], size)
-    where = 273 if 273 in entries else 324  # strips or tiles
-    starts, sizes = (
-        _whole_numbers(values[tag], entries[tag][0], order) for tag in (where, 279 if where == 273 else 325)
-    )
-    if len(starts) != len(sizes) or len(starts) > MAX_PIECES:
-        raise ImageError("the TIFF page is cut into far too many pieces; save it again")
-    check_bytes(sum(sizes), "page")
-    pieces = [_bytes_at(file, start, size) for start, size in zip(starts, sizes, strict=True)]
-
-    head = struct.pack(order + "2sHHHQ", b"", 43, 8, 0, 16) if is_big else struct.pack(order + "2sHI", b"", 42, 8)
-    head = (b"II" if order == "<" else b"MM") + head[2:]
-    entries[where] = (4, len(starts), b"")
-    values[where] = bytes(4 * len(starts))  # filled in as soon as it is known where the pieces come to lie
-    entry_size = 20 if is_big else 12
-    end = len(head) + (8 if is_big else 2) + len(entries) * entry_size + offset.size
-    places = {}
-    for tag, value in values.items():
-        if len(value) > offset.size:
-            places[tag] = end
-            end += len(value)
-    piece_starts = end + np.cumsum([0, *sizes])[:-1]
-    values[where] = piece_starts.astype(order + "u4").tobytes()
-    directory = struct.pack(order + ("Q" if is_big else "H"), len(entries))
-    for tag in sorted(entries):
-        kind, count, _ = entries[tag]
-        value = offset.pack(places[tag]) if tag in places else values[tag].ljust(offset.size, b"\0")
-        directory += struct.pack(order + ("HHQ" if is_big else "HHI"), tag, kind, count) + value
-    return b"".join([head, directory, offset.pack(0), *(values[tag] for tag in places), *pieces])
-
-
-def _whole_numbers(value: bytes, kind: int, order: str) -> list[int]:
-    return np.frombuffer(value, order + {3: "u2", 4: "u4", 16: "u8"}[kind]).tolist()
-
-
 def _numbers(file: BinaryIO, dtype: np.dtype, count: int) -> np.ndarray:
     values = np.fromfile(file, dtype, count)
     if values.size < count:
@@ -388,53 +293,23 @@ def _numbers(file: BinaryIO, dtype: np.dtype, count: int) -> np.ndarray:
     return values
 
 
-def _bytes_at(file: BinaryIO, place: int, size: int) -> bytes:
-    if place + size > os.fstat(file.fileno()).st_size:
-        raise EOFError
-    file.seek(place)
-    return file.read(size)
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A regular file for reading; whatever the system reports becomes an `ImageError`."""
+def opened(path: Path) -> Iterator[tuple[io.BufferedReader, int]]:
+    """A regular file for reading, with its size.
+
+    Raises:
+        ImageError: If it is none, or the system cannot open or read it.
+    """
     try:
-        # Without waiting, or a named pipe would keep us for ever.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ImageError("not a regular file; choose a picture")
-            yield file
+        with open_regular(path) as (file, size):
+            yield file, size
     except OSError as error:
         raise _unreadable(error) from None
+    except ImageError:
+        raise
+    except ValueError as error:  # a folder, pipe or device
+        raise ImageError(str(error)) from None
 
 
 def _unreadable(error: OSError) -> ImageError:
     return ImageError(f"the file cannot be read: {error.strerror or type(error).__name__}")  # without its path
-
-
-def _damaged_tiff() -> ImageError:
-    return ImageError("the TIFF page is damaged, cut short, or of a kind that is not read; save it again")
-
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy")
-"""Endings of the files that `read_image` can read, for upload widgets and folders."""
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Picture files of a folder and its subfolders, by their endings, in natural order (img2 before img10).
-
-    Passed over: what is hidden or cannot be listed, anything but regular files, links that leave the folder.
-    """
-    home = folder.resolve()
-    found = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(root, name) for name in names if not name.startswith(".")):
-            try:
-                if path.suffix.lower() not in SUFFIXES or not path.is_file():
-                    continue
-                if not path.is_symlink() or path.resolve().is_relative_to(home):  # os.walk follows no linked folder
-                    found.append(path)
-            except (OSError, RuntimeError):  # not allowed to look; a loop of links
-                continue
-    return sorted(found, key=lambda path: natural_order(path.as_posix()))

@@ -1,4 +1,4 @@
-"""The frames of one file, one after the other: animations (GIF, WebP), videos, array stacks, TIFF pages; a picture is one.
+"""The frames of one file, one after the other: animations (GIF, WebP), videos, array stacks, TIFF pages; an image is one.
 
 Frames are float32 (H, W) in [0, 1], 0 black, made grey and laid on white as `tae.data.decode` does it; how long each one is
 shown is passed over. Files come from strangers: what a file is, its content decides, and all limits hold before anything is
@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tae.data.decode import MAX_PIXELS, ImageError, check_bytes, check_size, format_of
-from tae.data.stacks import count_frames, read_frame
+from tae.data.decode import MAX_PIXELS, ImageError, check_bytes, check_size, format_of, laid_on_white
+from tae.data.stacks import count_frames, opened, read_frame
 from tae.store.sealed import open_regular
 
 ANIMATIONS = ("GIF", "WEBP")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 MAX_FRAMES = 100_000
 MAX_FRAME_PIXELS = 4_000_000_000
-"""Of all frames of one animation or video together: half an hour of 640x480 at 7 frames a second."""
+"""Pixels of all frames of one animation or video together: half an hour of 640x480 at 7 frames a second."""
 
 _VIDEOS = {"mov": rb".{4}ftyp", "matroska": rb"\x1a\x45\xdf\xa3", "avi": rb"RIFF.{4}AVI "}
 """FFmpeg's reader of each kind, by how its files begin. No other reader is tried: some follow addresses in a file."""
@@ -58,24 +58,16 @@ def file_frames(path: Path) -> Iterator[np.ndarray]:
     Raises:
         ImageError: Where the file or a frame cannot be read, or passes a limit; the message does not name the file.
     """
-    try:
-        with open_regular(path) as (file, size):
-            start = file.read(64)
-            kind = format_of(start)
-            if kind in ANIMATIONS:
-                check_bytes(size)
-                file.seek(0)
-                data = file.read(size)
-            elif video := _video_kind(start):
-                file.seek(0)
-                yield from _video_frames(file, video)
-                return
-    except OSError as error:
-        raise ImageError(f"the file cannot be read: {error.strerror or type(error).__name__}") from None
-    except ImageError:
-        raise
-    except ValueError as error:  # a folder, pipe or device
-        raise ImageError(str(error)) from None
+    with opened(path) as (file, size):
+        start = file.read(64)
+        kind = format_of(start)
+        file.seek(0)
+        if kind in ANIMATIONS:
+            check_bytes(size)
+            data = file.read(size)
+        elif video := _video_kind(start):
+            yield from _video_frames(file, video)
+            return
     if kind in ANIMATIONS:
         yield from animation_frames(data, kind)
     else:
@@ -112,10 +104,7 @@ def animation_frames(data: bytes, kind: str | None = None) -> Iterator[np.ndarra
 
 
 def _grey(image: Image.Image) -> np.ndarray:
-    layered = image.convert("RGBA")
-    white = Image.new("RGB", layered.size, "white")
-    white.paste(layered, mask=layered.getchannel("A"))
-    return np.asarray(white.convert("L"), np.float32) / np.float32(255)
+    return np.asarray(laid_on_white(image.convert("RGBA")).convert("L"), np.float32) / np.float32(255)
 
 
 def _video_kind(start: bytes) -> str | None:
@@ -130,12 +119,12 @@ def _video_frames(file: Any, kind: str) -> Iterator[np.ndarray]:
         reader: Any = av.open(file, "r", format=kind)
         with reader as container:
             if not container.streams.video:
-                raise ImageError("the video must have a picture, got sound only")
+                raise ImageError("the video must have an image, got sound only")
             stream = container.streams.video[0]
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # of what the packets say, not the header
             for number, frame in enumerate(container.decode(stream)):
                 _check_extent(frame.width, frame.height, number)
-                # As it was held: a telephone says how the picture is to be turned, counterclockwise.
+                # As it was held: a telephone says how the image is to be turned, counterclockwise.
                 grey = _grey(Image.fromarray(frame.to_ndarray(format="rgb24")))
                 yield np.ascontiguousarray(np.rot90(grey, round(frame.rotation / 90)))  # PyTorch takes no turned view
     except ImageError:

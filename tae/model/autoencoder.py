@@ -262,7 +262,7 @@ class TransformerAutoencoder(nn.Module):
         Args:
             tokens: (B, N, D).
             part: "encoder" or "decoder".
-            width: Of the images, in pixels.
+            width: The images' width in pixels.
             widths: (B,) or None.
 
         Returns:

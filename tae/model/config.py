@@ -1,4 +1,4 @@
-"""What a model is made of: `ModelConfig`, the presets, and the limits that keep a stranger's config harmless."""
+"""The shape of a model: `ModelConfig`, the presets, and the limits that keep a stranger's config harmless."""
 
 import math
 from dataclasses import asdict, dataclass, fields

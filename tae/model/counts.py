@@ -29,16 +29,16 @@ DIAGRAM_TRAINING_BYTES = 630_000_000
 
 @dataclass(frozen=True)
 class Counts:
-    """What one model takes.
+    """The size and cost of one model.
 
     Attributes:
         num_tokens: N.
         parameters: Numbers that are learnt.
-        weight_bytes: Of the parameters in float32.
-        activation_bytes: What the forward pass of one image keeps for the backward pass, in float32.
-        forward_flops: Of the matrix products for one image, encoder and decoder; a multiplication and an addition are
-            two operations.
-        map_bytes: Attention maps of one image, all encoder layers and their average, in float32.
+        weight_bytes: Bytes of the parameters in float32.
+        activation_bytes: Bytes that the forward pass of one image keeps for the backward pass, in float32.
+        forward_flops: Operations of the matrix products for one image, encoder and decoder; a multiplication and an
+            addition are two.
+        map_bytes: Bytes of the attention maps of one image, all encoder layers and their average, in float32.
     """
 
     num_tokens: int
@@ -53,8 +53,8 @@ def count(config: ModelConfig, width: int | None = None) -> Counts:
     """Count for one image.
 
     Args:
-        config: Of the model.
-        width: Of the image in pixels, where the config takes any width; None: the widest.
+        config: The model's config.
+        width: The image's width in pixels, where the config takes any width; None: the widest.
 
     Raises:
         ValueError: If the model does not take this width.

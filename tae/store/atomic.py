@@ -52,7 +52,7 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
 
     Args:
         folder: Nobody else may be writing there, unless a name is given.
-        name: Of the one file whose leftovers are meant; None: of all.
+        name: The one file whose leftovers are meant; None: all files.
     """
     start = "." if name is None else f".{name[:40]}."
     for path in list(folder.iterdir()) if folder.is_dir() else []:

@@ -54,7 +54,7 @@ class Loaded:
         model: In eval mode, on the CPU, float32.
         card: Its model card.
         digest: SHA-256 of the file's bytes, in hex: what caches should go by.
-        size_bytes: Of the file.
+        size_bytes: Size of the file.
     """
 
     model: TransformerAutoencoder
@@ -73,7 +73,7 @@ class Listed:
         card: Its model card; None where it is broken.
         config: Its model's config; None where it is broken.
         error: Why it would not load, as far as the header tells; None where it would.
-        size_bytes: Of the file.
+        size_bytes: Size of the file.
     """
 
     path: Path
@@ -91,7 +91,7 @@ def save_checkpoint(path: Path | str, model: nn.Module, card: Card, dtype: torch
         path: Where it goes; `list_checkpoints` finds names that end in .safetensors.
         model: A `TransformerAutoencoder`, also one wrapped by torch.compile or DistributedDataParallel.
         card: Its model card.
-        dtype: Of the stored weights: float32, or float16 or bfloat16 for half the size.
+        dtype: Type of the stored weights: float32, or float16 or bfloat16 for half the size.
 
     Raises:
         CheckpointError: If a weight is NaN or infinite, or the model is not what its config says.

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
-from io import BufferedIOBase, BytesIO
+from io import BufferedIOBase, BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +62,7 @@ class SealedFile:
     what: str = "a file of this program"
     """In refusals."""
     error: type[ValueError] | None = None
-    """What a refusal becomes, with the file's name before it; None: a plain ValueError or OSError, without it."""
+    """The error that a refusal becomes, with the file's name before it; None: a plain ValueError or OSError, without it."""
     is_finite: bool = False
     """Whether NaN and infinity are refused, when written and when read."""
     max_bytes: int = MAX_FILE_BYTES
@@ -97,7 +97,7 @@ class SealedFile:
 
         Args:
             source: The file or its content.
-            name: What it is called in refusals; the file's name by default.
+            name: Its name in refusals; the file's name by default.
 
         Raises:
             self.error: If it cannot be read, is not a safetensors file of this kind, is not whole, or passes a limit.
@@ -149,7 +149,7 @@ class SealedFile:
 
 
 class Contents(NamedTuple):
-    """What a file holds besides its texts.
+    """The tensors of a file, and its digest.
 
     Attributes:
         tensors: By name, on the CPU, in the types that the file has.
@@ -164,7 +164,7 @@ class Sealed:
     """An open file whose header is right; its tensors are not read yet, and its seal is not checked.
 
     Attributes:
-        size: Of the file, in bytes.
+        size: Size of the file in bytes.
         texts: Its metadata.
         described: Its tensors, in the file's order.
     """
@@ -266,7 +266,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def open_regular(path: Path) -> Iterator[tuple[BufferedIOBase, int]]:
+def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     """Open a regular file for reading, with its size; anything else is refused without waiting for it.
 
     Raises:
@@ -297,7 +297,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def to_json(value: object) -> str:
-    """What `parse_json` reads: compact, and neither NaN nor infinity.
+    """Compact JSON that `parse_json` reads: neither NaN nor infinity.
 
     Raises:
         ValueError: If there is one.

@@ -159,7 +159,7 @@ def test_encrypted_archive_is_refused(tmp_path: Path) -> None:
 
 def test_empty_and_pictureless_archives_are_refused(tmp_path: Path) -> None:
     is_refused(packed(), tmp_path, "got none")
-    is_refused(packed(("a.txt", b"hello")), tmp_path, "got none: a.txt: not a supported picture")
+    is_refused(packed(("a.txt", b"hello")), tmp_path, "got none: a.txt: not a supported image")
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", picture(), packed(("a.png", picture()))[:-10]], ids=range(4))

@@ -415,12 +415,12 @@ def test_what_is_no_picture_is_refused_whatever_its_name() -> None:
         (b"PK\x03\x04" + bytes(40), "got ZIP"),
         (b"\0\0\0\x18ftypheic" + bytes(40), "got HEIC"),
         (b"8BPS\0\x01" + bytes(40), "got PSD"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a supported picture"),
-        (b"\xd7\xcd\xc6\x9a" + bytes(60), "not a supported picture"),
-        (b"SIMPLE  =                    T" + b" " * 2850, "not a supported picture"),
-        (encode(ramp(), "PPM"), "not a supported picture"),
-        (encode(ramp(), "ICO"), "not a supported picture"),
-        (b"BM is how this text begins", "not a supported picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a supported image"),
+        (b"\xd7\xcd\xc6\x9a" + bytes(60), "not a supported image"),
+        (b"SIMPLE  =                    T" + b" " * 2850, "not a supported image"),
+        (encode(ramp(), "PPM"), "not a supported image"),
+        (encode(ramp(), "ICO"), "not a supported image"),
+        (b"BM is how this text begins", "not a supported image"),
     ]:
         for name in ("", "/srv/secret/a.png", "a.jpg"):
             with pytest.raises(ImageError, match=said) as caught:

@@ -109,7 +109,7 @@ def test_home_and_names_with_brackets_are_understood(tmp_path: Path, monkeypatch
 def test_what_is_not_there_is_said_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="neither a folder nor a file; give a folder"):
         find_files(str(tmp_path / "nowhere"))
-    with pytest.raises(FileNotFoundError, match=r"no picture fits the pattern .*files must end in .png"):
+    with pytest.raises(FileNotFoundError, match=r"no image fits the pattern .*files must end in .png"):
         find_files(f"{tmp_path}/*.xyz")
 
 
@@ -294,7 +294,7 @@ def test_stack_cut_short_between_two_looks_is_refused(tmp_path: Path, monkeypatc
 
 def test_files_that_cannot_be_opened_are_refused_without_their_path(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    for path, said in [(tmp_path / "gone.png", "No such file"), (tmp_path / "pipe.png", "not a regular file")]:
+    for path, said in [(tmp_path / "gone.png", "No such file"), (tmp_path / "pipe.png", "only regular files are read")]:
         for call in (read_frame, count_frames, content_digest):
             with pytest.raises(ImageError, match=said) as caught:
                 call(path)

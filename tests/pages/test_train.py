@@ -137,7 +137,7 @@ def test_large_folder_is_sampled_and_says_so(folder: Path, monkeypatch: pytest.M
         ("{home}/note.txt", "must hold images|at least two readable images"),
         ("{home}/one", "at least two readable images"),
         ("{home}/bad", "unreadable"),
-        ("{home}/*.jpg", "no picture fits the pattern"),
+        ("{home}/*.jpg", "no image fits the pattern"),
         ("/", "the whole disk"),
         ("a\0b", "must be a path"),
         ("x" * 5000, "must be a path"),

@@ -182,7 +182,7 @@ def test_one_latent_can_still_be_asked_for_where_it_is_refused() -> None:
     run(app)
     assert app.query_params["strip"] == "one"
     assert [plain(error.value) for error in app.error] == [
-        "strip.png: a picture of 1000x152 becomes 1000 wide at the model's height of 152, and the model takes at most 960; "
+        "strip.png: an image of 1000x152 becomes 1000 wide at the model's height of 152, and the model takes at most 960; "
         "crop it, or cut it into windows"
     ]
     app.segmented_control("choose_strip").set_value("")
@@ -267,7 +267,7 @@ def test_a_ribbon_that_would_grow_without_end_is_refused_in_words() -> None:
     app = open_strip(ANY_WIDTH, np.full((10, 20_000), 255, np.uint8))
     assert [plain(error.value) for error in app.error] == [
         f"strip.png: a strip must be from 304 to {MAX_STRIP_PIXELS // 152} pixels wide at the model's height of 152; "
-        "a picture of 20000x10 becomes 304000 wide"
+        "an image of 20000x10 becomes 304000 wide"
     ]
     assert app.button("sample_cat")  # the page goes on below
 

@@ -285,7 +285,7 @@ def test_frames_of_one_sequence_get_one_size(tmp_path: Path) -> None:
         list(load_frames(found, any_width))
     skipped: list[tuple[str, str]] = []
     assert len(list(load_frames(found, any_width, skipped=skipped))) == 2
-    assert skipped[0][0] == "1.png" and "not a supported picture" in skipped[0][1]
+    assert skipped[0][0] == "1.png" and "not a supported image" in skipped[0][1]
 
 
 # ----------------------------------------------------------------------------------------------------------------- cache

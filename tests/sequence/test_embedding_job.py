@@ -213,9 +213,9 @@ def test_folder_without_a_readable_picture_is_refused(tmp_path: Path, checkpoint
     folder.mkdir()
     for number in range(60):  # more than the reasons that a part keeps
         (folder / f"{number}.png").write_bytes(b"no picture")
-    with pytest.raises(EmbedError, match="got none: 0.png: not a supported picture"):
+    with pytest.raises(EmbedError, match="got none: 0.png: not a supported image"):
         embed(folder, checkpoint, tmp_path / "x.npz", max_unreadable=1, batch_size=4)
-    with pytest.raises(ValueError, match="got none: 0.png: not a supported picture"):
+    with pytest.raises(ValueError, match="got none: 0.png: not a supported image"):
         embed_files(load_checkpoint(checkpoint).model, folder)
 
 

@@ -78,7 +78,7 @@ def test_some_files_are_spread_over_all_of_them(folder: Path) -> None:
 
 def test_broken_files_are_named_and_only_broken_ones_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"a\.png: not a supported picture"):
+    with pytest.raises(ValueError, match=r"a\.png: not a supported image"):
         preview.read_some(config(tmp_path))
     (tmp_path / "b.png").write_bytes(encode_png(pixels(0)))
     shown = preview.read_some(config(tmp_path))

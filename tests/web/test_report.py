@@ -158,7 +158,7 @@ def test_the_report_names_all_that_is_needed_to_make_it_again(checkpoint) -> Non
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     for words in (
         *("cloud.png", "Clouds", "small.safetensors", loaded.digest, "32x24", "PNG", "colour turned to grey"),
-        *("scaled from 64x48 to 32x24", "whole picture, padded", f"{parameters:,}", "head_dim 4", "8 pixels a side"),
+        *("scaled from 64x48 to 32x24", "whole image, padded", f"{parameters:,}", "head_dim 4", "8 pixels a side"),
         *("photographs of clouds", "CC BY", "python -m tae.train tiny", "20.50 dB, mean of 77 images"),
         *("Decoder, layer 1, head 2", "decoder/1/2", "patch 7", "Who places weight on it"),
         *("shared, to the largest weight", torch.__version__, platform.python_version(), "2030-01-02 03:04 UTC"),
