@@ -11,7 +11,7 @@ from torch import nn
 from tae import TransformerAutoencoder, create_autoencoder
 
 torch.set_num_threads(1)
-settings.register_profile("tae", deadline=None)  # how long a test takes is no claim of it
+settings.register_profile("tae", deadline=None, max_examples=50)  # how long a test takes is no claim of it
 settings.load_profile("tae")
 
 if TYPE_CHECKING:  # only the browser tests need it

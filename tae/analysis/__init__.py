@@ -10,4 +10,8 @@
 - evaluate: a checkpoint's held-out figures
 - causal: interventions: attention replaced, heads knocked out, patches covered
 - lens: what each layer's state looks like as an image
+
+What arguments mean everywhere: model, the autoencoder in evaluation mode; images (B, 1, H, W), or image (1, 1, H, W), in
+[0, 1]; part, "encoder" or "decoder"; widths (B,) in pixels where images are padded on the right, else None; progress,
+called with the share that is done, and what it raises stops the work. What does not fit raises ValueError.
 """

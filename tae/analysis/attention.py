@@ -202,17 +202,7 @@ def map_correlation(maps: Maps) -> float:
 def each_layer(
     model: TransformerAutoencoder, images: Tensor, part: str = "encoder", widths: Tensor | None = None
 ) -> Iterator[tuple[TransformerBlock, Tensor, Tensor | None]]:
-    """One layer after another: the block, the tokens (B, N, D) that enter it, and the mask (B, N) or None.
-
-    Args:
-        model: The autoencoder, in evaluation mode.
-        images: (B, 1, H, W) in [0, 1].
-        part: "encoder" or "decoder".
-        widths: (B,) or None.
-
-    Raises:
-        ValueError: If an argument does not fit.
-    """
+    """One layer after another: the block, the tokens (B, N, D) that enter it, and the mask (B, N) or None."""
     tokens, mask = model.layer_input(images, 0, part, widths)
     for block in model.blocks(part):
         yield block, tokens, mask

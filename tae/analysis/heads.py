@@ -85,16 +85,11 @@ def head_statistics(
     """Each measure of every layer and head of one image; one head's map is held at a time.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         image: (1, 1, H, W) in [0, 1], without padding: distances are those of its own grid.
         part: "encoder" or "decoder". For the decoder, the foreground is that of the image, not of the reconstruction.
-        progress: Is called with the share that is done.
 
     Returns:
         {name of `MEASURES`: (L, heads) float64}.
-
-    Raises:
-        ValueError: If an argument does not fit.
     """
     if image.ndim != 4 or image.shape[:2] != (1, 1):
         raise ValueError(f"image must be (1, 1, H, W), got {tuple(image.shape)}")
@@ -161,10 +156,7 @@ def statistics_over(
     """The measures of many images, each alone at its own width.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         images: uint8 (H, W) each, at least one.
-        part: "encoder" or "decoder".
-        progress: Is called with the share that is done.
 
     Raises:
         ValueError: If there is no image, or one does not fit.

@@ -30,10 +30,8 @@ def embed_images(
     """Embed uint8 images (H, W); widths may differ where the model takes any width.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         images: (H, W) uint8 in [0, 255].
         batch_size: Images at once.
-        progress: Is called with the share that is done.
 
     Returns:
         (n, latent_dim) float32, in the order of the images.
@@ -57,7 +55,6 @@ def decode_latents(
     """Draw latents (n, D) as images of one width.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         latents: (n, D).
         width: In pixels; None: the one that the model fixes.
         batch_size: Images at once.
@@ -290,9 +287,6 @@ def neighbours(
     Returns:
         Numbers (m, count) in the set, the nearest first and the lower number first where they are equally near; and
         distances (m, count) float64.
-
-    Raises:
-        ValueError: If an argument does not fit.
     """
     latents, known = _checked(latents, least=0), _checked(known, least=1)
     if metric not in METRICS:

@@ -156,8 +156,6 @@ def compute(
     few maps are held at a time, never those of all heads or all layers.
 
     Args:
-        model: The autoencoder, in evaluation mode.
-        image: (1, 1, H, W) in [0, 1].
         choice: Which map. "average" is the mean over layers of the fused heads, "rollout" chains the fused heads. With
             weighting "values", the "mean" over heads is the length of the sum of all that the heads move
             (`tae.analysis.attention.value_weighted_sum`); every other fusion takes the heads' weighted maps.
@@ -266,10 +264,7 @@ def colour_tops(
     """Ends of a colour range that all layers and heads of encoder and decoder share, in x uniform, at least 1.5.
 
     Args:
-        model: The autoencoder, in evaluation mode.
-        image: (1, 1, H, W) in [0, 1].
         weighting: "weights" or "values", as in `tae.analysis.maps.MapChoice`.
-        widths: (1,) or None.
 
     Returns:
         {"shared": the highest 99.5th percentile of a layer's head mean, "full": the largest weight of any head}. Rollout

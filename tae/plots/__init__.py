@@ -10,6 +10,9 @@
 - sequence: forecasts and film strips
 - training: curves of a training
 - export: the same for paper: PNG, SVG, NPZ, CSV, ZIP
+
+What arguments mean everywhere: image (H, W) in [0, 1]; grid, (rows, columns) of patches; patch_size, the side of a patch in
+pixels; zmax, the end of the colours in x uniform.
 """
 
 from tae.plots.causal import (
@@ -57,51 +60,3 @@ from tae.plots.style import (
     unit_of,
 )
 from tae.plots.training import MAX_POINTS, plot_curves, plot_memory, plot_training_curve
-
-__all__ = [
-    "ATTENTION_COLOURS",
-    "CURVE_COLOURS",
-    "ERROR_COLOURS",
-    "EXACT_TOKENS",
-    "MARKER_COLOUR",
-    "METRICS",
-    "MAX_CELLS",
-    "MAX_CELLS_SMALL",
-    "MAX_POINTS",
-    "OVERLAY",
-    "PatchMap",
-    "QUERY_COLOUR",
-    "Quantity",
-    "Region",
-    "block_max",
-    "layer_title",
-    "overview_image",
-    "percentile_rank",
-    "plot_agreement_on_image",
-    "plot_attention_map",
-    "plot_box",
-    "plot_by_group",
-    "plot_change",
-    "plot_curves",
-    "plot_damage",
-    "plot_deletion_insertion",
-    "plot_difference_map",
-    "plot_distribution",
-    "plot_layer_grid",
-    "plot_measure_over_layers",
-    "plot_memory",
-    "plot_overview",
-    "plot_patch_attention",
-    "plot_patch_maps",
-    "plot_removal",
-    "plot_scores",
-    "plot_sharpness",
-    "plot_signed_error",
-    "plot_training_curve",
-    "selected_box",
-    "selected_head",
-    "selected_region",
-    "selected_token",
-    "unit_of",
-    "worse_than",
-]

@@ -12,12 +12,28 @@ from plotly.subplots import make_subplots
 from tae.analysis.facts import in_a_row
 from tae.data.encode import encode_png
 from tae.plots.quality import plot_signed_error
-from tae.plots.style import CURVE_COLOURS, GREY, MARKER_COLOUR, NARROW, OVERLAY, QUERY_COLOUR, band, finish, lay_under
+from tae.plots.style import (
+    CURVE_COLOURS,
+    GREY,
+    LEGEND,
+    MARKER_COLOUR,
+    NARROW,
+    OVERLAY,
+    UNSEEN,
+    band,
+    error_bars,
+    finish,
+    lay_under,
+    outline,
+    selected_ends,
+)
 
 if TYPE_CHECKING:  # they need PyTorch, which drawing does without
     from tae.analysis.causal import Curves, Interval
 
 PART_COLOURS = {"encoder": CURVE_COLOURS[0], "decoder": CURVE_COLOURS[1]}
+EDGE = f"rgba({GREY},0.5)"
+"""White images on a white page need one."""
 KIND_COLOURS = {"attention": CURVE_COLOURS[3], "gradient": CURVE_COLOURS[0], "trivial": CURVE_COLOURS[4]}
 """Of predictors: made of attention, of gradients, or of nothing that a network knows."""
 
@@ -93,23 +109,13 @@ def plot_damage(
                     "color": f"rgb({GREY})",
                     "line": {"width": 1, "color": "#ffffff"},
                 },
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": high - middle,
-                    "arrayminus": middle - low,
-                    "color": f"rgb({GREY})",
-                    "thickness": 1.5,
-                    "width": 0,
-                },
+                error_x=error_bars(middle, low, high, f"rgb({GREY})"),
                 hovertemplate="%{y}: median %{x:.3g} dB over test images<extra></extra>",
             )
         )
     figure.update_xaxes(title="PSNR lost (dB)", zeroline=True)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=list(names)[::-1], ticksuffix=" ")
-    figure.update_layout(
-        barmode="overlay", bargap=0.3, legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
-    )
+    figure.update_layout(barmode="overlay", bargap=0.3, legend=LEGEND | {"y": 1})
     return finish(figure, height=90 + 19 * len(names), top=44, bottom=44, left=150, dragmode=False)
 
 
@@ -140,7 +146,7 @@ def plot_sharpness(
         )
     figure.update_xaxes(title="How sharp its attention looks: 1 − entropy / log N", zeroline=False)
     figure.update_yaxes(title="PSNR lost without it (dB)")
-    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
+    figure.update_layout(legend=LEGEND | {"y": 1})
     return finish(figure, height=340, top=30, bottom=46, dragmode=False)
 
 
@@ -181,7 +187,7 @@ def plot_removal(psnr: np.ndarray, random_psnr: np.ndarray, removed: Sequence[st
     )
     figure.update_xaxes(title="Heads removed")
     figure.update_yaxes(title="PSNR (dB)")
-    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
+    figure.update_layout(legend=LEGEND | {"y": 1})
     return finish(figure, height=340, top=44, bottom=46, dragmode=False)
 
 
@@ -195,10 +201,7 @@ def plot_patch_maps(
     """Maps of one number for each patch over the image, beside each other; each has its own colours, to its maximum.
 
     Args:
-        image: (H, W) in [0, 1].
         maps: In their order.
-        grid: (rows, columns) of patches.
-        patch_size: Side of a patch in pixels.
         box: (top, left, bottom, right) in pixels to outline; None: nothing.
     """
     height, width = image.shape
@@ -245,19 +248,9 @@ def plot_patch_maps(
             row=row,
             col=col,
         )
-        shape = {
-            "type": "rect",
-            "x0": 0,
-            "y0": 0,
-            "x1": width,
-            "y1": height,
-            "line": {"color": f"rgba({GREY},0.5)", "width": 1},
-        }
-        figure.add_shape(**shape, row=row, col=col)
+        outline(figure, (0, 0, height, width), EDGE, 1, row=row, col=col)
         if box is not None:
-            top, left, bottom, right = box
-            line = {"color": QUERY_COLOUR, "width": 3}
-            figure.add_shape(type="rect", x0=left, y0=top, x1=right, y1=bottom, line=line, row=row, col=col)
+            outline(figure, box, row=row, col=col)
         suffix = "" if number == 0 else str(number + 1)
         figure.layout[f"xaxis{suffix}"].update(range=[0, width], visible=False, constrain="domain")
         figure.layout[f"yaxis{suffix}"].update(
@@ -293,7 +286,7 @@ def plot_scores(
                 mode="markers",
                 name={"attention": "attention", "gradient": "gradient", "trivial": "needs no network"}[kind],
                 marker={"size": 11, "color": colour},
-                error_x=_bars(values, [one.low for one in found], [one.high for one in found], colour),
+                error_x=error_bars(values, [one.low for one in found], [one.high for one in found], colour),
                 hovertemplate="%{y}: %{x:.2f} on this image<extra></extra>",
             )
         )
@@ -310,7 +303,7 @@ def plot_scores(
                 mode="markers",
                 name="mean over test images",
                 marker={"size": 9, "symbol": "diamond-open", "color": MARKER_COLOUR, "line": {"width": 2}},
-                error_x=_bars(value, low, high, MARKER_COLOUR),
+                error_x=error_bars(value, low, high, MARKER_COLOUR),
                 hovertemplate="%{y}: %{x:.2f} over test images<extra></extra>",
             )
         )
@@ -323,7 +316,7 @@ def plot_scores(
         ticktext=["<br>".join(textwrap.wrap(name, 28)) for name in names],  # long ones would take the chart's room
         ticksuffix=" ",
     )
-    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
+    figure.update_layout(legend=LEGEND | {"y": 1})
     return finish(figure, height=100 + 30 * len(names), top=44, bottom=46, left=180, dragmode=False)
 
 
@@ -367,7 +360,7 @@ def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, 
             )
     figure.update_xaxes(title="Share of the patches", tickformat=".0%")
     figure.update_yaxes(title="Likeness, 1 = undisturbed", col=1)
-    figure.update_layout(legend={"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0})
+    figure.update_layout(legend=LEGEND | {"y": -0.3, "yanchor": "top"})
     return finish(figure, height=460, top=30, bottom=140, dragmode=False)
 
 
@@ -375,7 +368,6 @@ def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
     """An image on which a box can be drawn: `selected_box`.
 
     Args:
-        image: (H, W) in [0, 1].
         box: (top, left, bottom, right) in pixels, the one that holds now.
     """
     height, width = image.shape
@@ -390,17 +382,12 @@ def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
             y=y.ravel(),
             mode="markers",
             marker={"size": 4, "opacity": 0},
-            selected={"marker": {"opacity": 0}},
-            unselected={"marker": {"opacity": 0}},
             hoverinfo="skip",
-            showlegend=False,
+            **UNSEEN,
         )
     )
-    # White images on a white page need an edge.
-    edge = {"color": f"rgba({GREY},0.5)", "width": 1}
-    figure.add_shape(type="rect", x0=0, y0=0, x1=width, y1=height, line=edge)
-    top, left, bottom, right = box
-    figure.add_shape(type="rect", x0=left, y0=top, x1=right, y1=bottom, line={"color": QUERY_COLOUR, "width": 3})
+    outline(figure, (0, 0, height, width), EDGE, 1)
+    outline(figure, box)
     figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
     figure.update_yaxes(range=[height, 0], visible=False, constrain="domain", scaleanchor="x", constraintoward="top")
     return finish(
@@ -419,18 +406,13 @@ def selected_box(selection: dict, shape: tuple[int, int]) -> tuple[int, int, int
         (top, left, bottom, right) in whole pixels inside the image, at least one a side; None where no box was drawn, and
         for anything that is no box.
     """
-    boxes = selection.get("box") or []
-    if not boxes or not isinstance(boxes[-1], dict):
+    ends = selected_ends(selection)
+    if ends is None:
         return None
     ranges = []
-    for name, size in (("y", shape[0]), ("x", shape[1])):
-        ends = boxes[-1].get(name)
-        if not isinstance(ends, list) or not ends or not all(isinstance(end, (int, float)) for end in ends):
-            return None
-        if not np.isfinite(ends).all():
-            return None
-        low = int(np.clip(np.floor(min(ends)), 0, size - 1))
-        ranges.append((low, int(np.clip(np.ceil(max(ends)), low + 1, size))))
+    for (lowest, highest), size in zip(ends, shape, strict=True):
+        low = int(np.clip(np.floor(lowest), 0, size - 1))
+        ranges.append((low, int(np.clip(np.ceil(highest), low + 1, size))))
     (top, bottom), (left, right) = ranges
     return top, left, bottom, right
 
@@ -454,17 +436,3 @@ def _top(one: PatchMap) -> float:
     values = np.asarray(one.values, np.float64)
     largest = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
     return largest if largest > 0 else 1.0
-
-
-def _bars(
-    value: np.ndarray, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray, colour: str
-) -> dict:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": np.nan_to_num(np.asarray(high, np.float64) - value),
-        "arrayminus": np.nan_to_num(value - np.asarray(low, np.float64)),
-        "color": colour,
-        "thickness": 1.5,
-        "width": 0,
-    }

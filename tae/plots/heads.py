@@ -18,12 +18,14 @@ from tae.plots.style import (
     ERROR_COLOURS,
     GREY,
     QUERY_COLOUR,
+    UNSEEN,
     band,
     block_extreme,
     block_max,
     colour_bar,
     finish,
     lay_under,
+    selected_data,
 )
 
 if TYPE_CHECKING:  # it needs PyTorch, which drawing does without
@@ -143,9 +145,7 @@ def plot_overview(
                 for (layer, head), words, largest in zip(order, said, strongest, strict=True)
             ],
             hovertemplate="%{text}<extra></extra>",
-            selected={"marker": {"opacity": 0}},
-            unselected={"marker": {"opacity": 0}},
-            showlegend=False,
+            **UNSEEN,
         )
     )
     if zmax is not None:
@@ -194,12 +194,10 @@ def selected_head(selection: dict) -> tuple[int, int] | None:
 
     None where nothing was chosen, and for anything that is no pair of numbers.
     """
-    for point in selection.get("points") or []:
-        data = point.get("customdata") if isinstance(point, dict) else None
-        numbers = list(data.values()) if isinstance(data, dict) else data
-        if not isinstance(numbers, list) or len(numbers) != 2:
-            continue
-        if all(isinstance(one, (int, float)) and 0 <= one < 1000 and one == int(one) for one in numbers):
+    for numbers in selected_data(selection):
+        if len(numbers) == 2 and all(
+            isinstance(one, (int, float)) and 0 <= one < 1000 and one == int(one) for one in numbers
+        ):
             return int(numbers[0]), int(numbers[1])
     return None
 
@@ -281,7 +279,6 @@ def plot_difference_map(
 
     Args:
         difference: (N, N) in x uniform.
-        grid: (rows, columns) of patches.
         limit: End of the colours on both sides in x uniform; None: the largest difference, at least .5.
         region: The part to draw; None: all of it. `selected_region` tells which one a box chose.
     """
@@ -316,10 +313,7 @@ def plot_agreement_on_image(
     """Where two maps differ: each query's Jensen-Shannon distance laid over the image; a click selects the patch.
 
     Args:
-        image: (H, W) in [0, 1].
         distance: (N,) in [0, 1], as `tae.analysis.agreement.compare` gives it; nan where a query holds no weight.
-        grid: (rows, columns) of patches.
-        patch_size: Side of a patch in pixels.
     """
     said = [
         f"query patch {token}: row {token // grid[1]}, column {token % grid[1]}<br>"

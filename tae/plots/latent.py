@@ -12,12 +12,15 @@ from tae.data.encode import encode_png, to_uint8
 from tae.plots.style import (
     ATTENTION_COLOURS,
     CURVE_COLOURS,
+    LEGEND,
     MARKER_COLOUR,
     NARROW,
     QUERY_COLOUR,
     colour_bar,
     finish,
     lay_under,
+    outline,
+    selected_data,
 )
 from tae.store.names import natural_order
 
@@ -131,7 +134,7 @@ def plot_latent_map(
     figure.update_yaxes(title=axes[1], constrain="domain", zeroline=False, scaleanchor="x")
     figure.update_layout(
         showlegend=groups is not None or own is not None,
-        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
+        legend=LEGEND | {"y": 1.01},
     )
     rows = -(-len(set(kinds)) // 5) if groups is not None else 1
     return finish(figure, height=540 + 20 * rows, top=10 + 20 * rows, dragmode="lasso")
@@ -148,10 +151,7 @@ def selected_points(selection: dict, count: int) -> list[int]:
         Rising, each once; [] where nothing was chosen, and for anything that is no number of a point.
     """
     found = set()
-    for point in selection.get("points") or []:
-        data = point.get("customdata") if isinstance(point, dict) else None
-        values = list(data.values()) if isinstance(data, dict) else data if isinstance(data, list) else [data]
-        value = values[0] if values else None
+    for value, *_ in filter(None, selected_data(selection)):
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value // 1:
             found.add(int(value))
     return sorted(number for number in found if 0 <= number < count)
@@ -246,7 +246,7 @@ def plot_lens_psnr(
         )
     figure.update_xaxes(type="category")
     figure.update_yaxes(title="PSNR (dB)")
-    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}, showlegend=True)
+    figure.update_layout(legend=LEGEND, showlegend=True)
     return finish(figure, height=320, top=50, bottom=44, left=54)
 
 
@@ -324,14 +324,8 @@ def plot_lens_strip(
             align="left",
             font={"size": 12},
         )
-        figure.add_shape(
-            type="rect",
-            x0=left,
-            x1=left + width,
-            y0=top,
-            y1=top + height,
-            line={"color": MARKER_COLOUR if is_unusual else EDGE, "width": 3 if is_unusual else 1},
-        )
+        colour, thick = (MARKER_COLOUR, 3) if is_unusual else (EDGE, 1)
+        outline(figure, (top, left, top + height, left + width), colour, thick)
     edge = 0.003 * total  # of frames, half of which lies outside
     figure.update_xaxes(range=[-edge, total + edge], visible=False, constrain="domain", constraintoward="left")
     figure.update_yaxes(

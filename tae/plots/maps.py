@@ -13,12 +13,15 @@ from tae.model.config import MAX_TOKENS
 from tae.plots.style import (
     ATTENTION_COLOURS,
     OVERLAY,
-    QUERY_COLOUR,
+    UNSEEN,
     Quantity,
     block_max,
     colour_bar,
     finish,
     lay_under,
+    outline,
+    selected_data,
+    selected_ends,
     unit_of,
 )
 
@@ -74,7 +77,6 @@ def plot_attention_map(
 
     Args:
         attention_map: (N, N) weights, or their spread between heads.
-        grid: (rows, columns) of patches.
         zmax: End of the colours in x uniform; None: the map's own maximum, at least 1.5.
         quantity: What the numbers are.
         spread: (N, N) standard deviation between the heads, told by the hover where cells are drawn one by one.
@@ -126,17 +128,13 @@ def selected_region(selection: dict, shown: Region) -> Region | None:
     Returns:
         At least `MIN_REGION` patches a side; None where no box was drawn, and for anything that is no box.
     """
-    boxes = selection.get("box") or []
-    if not boxes or not isinstance(boxes[-1], dict):
+    ends = selected_ends(selection)
+    if ends is None:
         return None
-    ranges = []
-    for name, tokens in (("y", shown.queries), ("x", shown.keys)):
-        ends = boxes[-1].get(name)
-        if not isinstance(ends, list) or not ends or not all(isinstance(end, (int, float)) for end in ends):
-            return None
-        k = shown.cell_side
-        low = int(np.clip(np.floor(min(ends) + 0.5), 0, (len(tokens) - 1) // k)) * k
-        high = int(np.clip(np.floor(max(ends) + 0.5) + 1, 1, -(-len(tokens) // k))) * k
+    ranges, k = [], shown.cell_side
+    for (lowest, highest), tokens in zip(ends, (shown.queries, shown.keys), strict=True):
+        low = int(np.clip(np.floor(lowest + 0.5), 0, (len(tokens) - 1) // k)) * k
+        high = int(np.clip(np.floor(highest + 0.5) + 1, 1, -(-len(tokens) // k))) * k
         low = min(low, max(0, len(tokens) - MIN_REGION))
         ranges.append(tokens[low : max(high, low + MIN_REGION)])
     return Region(*ranges)
@@ -147,8 +145,6 @@ def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: fl
 
     Args:
         maps: {"layer_0": (N, N), ..., "average": (N, N)} weights.
-        grid: (rows, columns) of patches.
-        zmax: End of the colours in x uniform.
     """
     columns = min(4, len(maps))
     rows = -(-len(maps) // columns)
@@ -207,10 +203,7 @@ def plot_patch_attention(
     A marker that nobody sees lies on every patch, so that a click selects it: `selected_token`.
 
     Args:
-        image: (H, W) in [0, 1].
         weights: (N,), those that the query places, or, incoming, those that others place on it.
-        grid: (rows, columns) of patches.
-        patch_size: Side of a patch in pixels.
         query: Token number of the chosen patch.
         zmax: End of the colours in x uniform; None: the largest of these weights, at least 1.5.
         incoming: Whether the weights come from the others.
@@ -233,14 +226,8 @@ def plot_patch_attention(
     )
     height, width = image.shape
     row, column = divmod(query, columns)
-    figure.add_shape(
-        type="rect",
-        x0=column * patch_size,
-        x1=min((column + 1) * patch_size, width),
-        y0=row * patch_size,
-        y1=min((row + 1) * patch_size, height),
-        line={"color": QUERY_COLOUR, "width": 3},
-    )
+    top, left = row * patch_size, column * patch_size
+    outline(figure, (top, left, min(top + patch_size, height), min(left + patch_size, width)))
     return figure
 
 
@@ -257,10 +244,7 @@ def lay_over_image(
     """Numbers laid over the image, patch by patch, with a marker on each that takes hover and clicks.
 
     Args:
-        image: (H, W) in [0, 1].
         values: (N,), from 0; nan leaves the image as it is.
-        grid: (rows, columns) of patches.
-        patch_size: Side of a patch in pixels.
         top: End of the colours.
         unit: What stands beside the colour bar.
         customdata: (N, ...) of the markers; the token's number first, for `selected_token`.
@@ -298,9 +282,7 @@ def lay_over_image(
             marker={"size": max(6, min(34, 380 / max(columns, rows))), "symbol": "square", "opacity": 0},
             customdata=customdata,
             hovertemplate=hovertemplate,
-            selected={"marker": {"opacity": 0}},
-            unselected={"marker": {"opacity": 0}},
-            showlegend=False,
+            **UNSEEN,
         )
     )
     figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
@@ -332,11 +314,9 @@ def selected_token(selection: dict) -> int | None:
 
     None where nothing was chosen, and for anything that is no token number.
     """
-    for point in selection.get("points") or []:
-        data = point.get("customdata") if isinstance(point, dict) else None
-        values = list(data.values()) if isinstance(data, dict) else data if isinstance(data, list) else [data]
-        if values and isinstance(values[0], (int, float)) and 0 <= values[0] < MAX_TOKENS:
-            return int(values[0])
+    for value, *_ in filter(None, selected_data(selection)):
+        if isinstance(value, (int, float)) and 0 <= value < MAX_TOKENS:
+            return int(value)
     return None
 
 

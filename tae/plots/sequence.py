@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from tae.plots.style import CURVE_COLOURS, GREY, MARKER_COLOUR, finish
+from tae.plots.style import CURVE_COLOURS, GREY, LEGEND, MARKER_COLOUR, finish
 
 
 def plot_trajectory(
@@ -76,7 +76,7 @@ def plot_trajectory(
     )
     figure.update_xaxes(title=axes[0], zeroline=False)
     figure.update_yaxes(title=axes[1], zeroline=False, scaleanchor="x")  # near must look near
-    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
+    figure.update_layout(legend=LEGEND)
     return finish(figure, height=400, top=30, bottom=48, left=58)
 
 
@@ -117,7 +117,7 @@ def plot_influence(dropped: np.ndarray, swapped: np.ndarray, shuffled: float) ->
     figure.update_xaxes(title="Frame", dtick=max(1, len(numbers) // 12), range=[0.4, len(numbers) + 0.6])
     highest = max(float(np.max(dropped)), float(np.max(swapped)), shuffled, 1e-12)
     figure.update_yaxes(title="Mean squared change", range=[0, 1.15 * highest], nticks=6)
-    figure.update_layout(bargap=0.3, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
+    figure.update_layout(bargap=0.3, legend=LEGEND)
     return finish(figure, height=320, top=30, bottom=48, left=64)
 
 

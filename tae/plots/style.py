@@ -5,10 +5,12 @@ diverging map that is centred on zero. Units of attention are "x uniform": a wei
 """
 
 import base64
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 from plotly.colors import diverging, sequential
 
 ATTENTION_COLOURS = [*sequential.Magma[:0:-1], "#03010c"]
@@ -28,6 +30,10 @@ GREY = "138,143,153"
 Quantity = Literal["weight", "spread"]
 """What a map's numbers are: weights, or their standard deviation between heads."""
 CLEAR = "rgba(0,0,0,0)"
+LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+"""Above the drawing, in lines."""
+UNSEEN = {"selected": {"marker": {"opacity": 0}}, "unselected": {"marker": {"opacity": 0}}, "showlegend": False}
+"""Of markers that only take hover, clicks and boxes; with opacity 0, for what is skipped takes none."""
 NARROW = 460
 """Pixels: the width of a page beside its sidebar in a small window, where words between images need the most of it."""
 
@@ -124,3 +130,51 @@ def band(x: np.ndarray, low: np.ndarray, high: np.ndarray, opacity: float, name:
         hoverinfo="skip",
         name=name,
     )
+
+
+def error_bars(value: np.ndarray, low: ArrayLike, high: ArrayLike, colour: str) -> dict:
+    """From `low` to `high` around values (n,); nan has no bar."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": np.nan_to_num(np.asarray(high, np.float64) - value),
+        "arrayminus": np.nan_to_num(value - np.asarray(low, np.float64)),
+        "color": colour,
+        "thickness": 1.5,
+        "width": 0,
+    }
+
+
+def outline(
+    figure: go.Figure, box: Sequence[float], colour: str = QUERY_COLOUR, width: float = 3, **place: int
+) -> None:
+    """A frame around (top, left, bottom, right) in pixels of the image; place: row and col among several."""
+    top, left, bottom, right = box
+    line = {"color": colour, "width": width}
+    figure.add_shape(type="rect", x0=left, y0=top, x1=right, y1=bottom, line=line, **place)
+
+
+def selected_data(selection: dict) -> Iterator[list]:
+    """The customdata of each chosen point, from the selection that Streamlit reports and that may hold anything.
+
+    The browser sends a typed array as an object with its indices as names.
+    """
+    for point in selection.get("points") or []:
+        data = point.get("customdata") if isinstance(point, dict) else None
+        yield list(data.values()) if isinstance(data, dict) else data if isinstance(data, list) else [data]
+
+
+def selected_ends(selection: dict) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """((lowest, highest) y, (lowest, highest) x) of the last box that was drawn; None where there is no such box."""
+    boxes = selection.get("box") or []
+    if not boxes or not isinstance(boxes[-1], dict):
+        return None
+    found = []
+    for name in ("y", "x"):
+        ends = boxes[-1].get(name)
+        if not isinstance(ends, list) or not ends or not all(isinstance(end, (int, float)) for end in ends):
+            return None
+        if not np.isfinite(ends).all():
+            return None
+        found.append((min(ends), max(ends)))
+    return found[0], found[1]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from tae.plots.style import CURVE_COLOURS, MARKER_COLOUR, finish
+from tae.plots.style import CURVE_COLOURS, LEGEND, MARKER_COLOUR, finish
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 MAX_POINTS = 1000
@@ -80,9 +80,7 @@ def plot_curves(
     decades = np.log10(values.max() / values.min()) if log and len(values) else 0
     if decades > 0.7:  # left alone, every digit is named, one over the other
         figure.update_yaxes(tickformat=".1~g", dtick="D2" if decades < 2.5 else 1)
-    figure.update_layout(
-        showlegend=len(curves) > 1, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-    )
+    figure.update_layout(showlegend=len(curves) > 1, legend=LEGEND)
     rows = len(curves) if len(curves) > 1 else 0
     return finish(figure, height=260 + 20 * rows, top=8 + 20 * rows, bottom=44, left=58)
 
@@ -122,7 +120,7 @@ def plot_memory(kinds: dict[str, int], memory: int, owner: str) -> go.Figure:
     figure.update_layout(
         barmode="stack",
         bargap=0.25,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+        legend=LEGEND | {"traceorder": "normal"},
     )
     legend = 19 * -(-len(kinds) // 2)  # at its narrowest, two columns
     return finish(figure, height=100 + legend, top=6 + legend, bottom=44, left=0, dragmode=False)

@@ -1,10 +1,13 @@
 """The plain way of what the package does one head or layer at a time, for tests to compare with."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from tae import TransformerAutoencoder
+from tae import ModelConfig, TransformerAutoencoder
 from tae.analysis import attention
+from tae.analysis.causal import Knockout
 
 
 def fuse(heads: Tensor, fusion: str) -> Tensor:
@@ -30,3 +33,38 @@ def all_heads(
         return model.get_attention_heads(images, layer, part=part, widths=widths)
     tokens, mask = model.layer_input(images, layer, part, widths)
     return torch.stack(list(attention.each_head(model.blocks(part)[layer], tokens, mask, "values")), dim=1)
+
+
+NEEDED = Knockout("decoder", 0, 2)
+"""The only head that counts in `one_picture`."""
+SQUARE = ModelConfig(input_size=(32, 32), patch_size=8, latent_dim=16, num_heads=2, encoder_layers=2, decoder_layers=2)
+CONFIGS = {
+    "square": SQUARE,
+    "odd size": replace(SQUARE, input_size=(19, 37)),
+    "one token": replace(SQUARE, patch_size=None),
+    "any width": replace(SQUARE, input_size=(16, None), max_width=64),
+    "explicit attention": replace(SQUARE, use_flash_attention=False),
+}
+PARTS = ["encoder", "decoder"]
+ANY_WIDTH = CONFIGS["any width"]
+
+
+def build(config: ModelConfig, seed: int = 0) -> TransformerAutoencoder:
+    """A random model in float64, with attention far from uniform, so that replacing it shows."""
+    torch.manual_seed(seed)
+    model = TransformerAutoencoder(config).double().eval()
+    with torch.no_grad():
+        for part in (model.encoder, model.decoder):
+            for block in part.blocks:
+                block.attn.qkv.weight.mul_(3)
+    return model
+
+
+def draw_images(config: ModelConfig, count: int = 3, seed: int = 1) -> Tensor:
+    height, width = config.input_size
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 1, height, width or 40, generator=generator, dtype=torch.float64)
+
+
+def draw(count: int = 1, seed: int = 1, size: tuple[int, int] = (24, 32)) -> Tensor:
+    return torch.rand(count, 1, *size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -79,13 +79,13 @@ def test_means_and_percentiles_are_over_images(small_model) -> None:
     assert figures["percentiles"]["psnr"][100] == pytest.approx(max(values))
 
 
-@pytest.mark.parametrize(
-    "images",
-    [squares(3), [np.full((8, 8), 255, np.uint8)] * 2, [np.zeros((4, 4), np.uint8), np.full((4, 4), 9, np.uint8)]],
-    ids=["squares", "blank", "too small for SSIM"],
-)
-@pytest.mark.parametrize("shift", [0.0, 0.2])
-def test_figures_of_any_images_fit_a_card(images: list[np.ndarray], shift: float) -> None:
-    figures = evaluate(Copy(shift), images, "held out")
-    assert all(math.isfinite(value) for value in figures.values() if isinstance(value, float))
-    assert Card(name="x", metrics=json.loads(json.dumps(figures, allow_nan=False))).metrics == figures
+def test_figures_of_any_images_fit_a_card() -> None:
+    for images in [
+        squares(3),
+        [np.full((8, 8), 255, np.uint8)] * 2,
+        [np.zeros((4, 4), np.uint8), np.full((4, 4), 9, np.uint8)],
+    ]:
+        for shift in [0.0, 0.2]:
+            figures = evaluate(Copy(shift), images, "held out")
+            assert all(math.isfinite(value) for value in figures.values() if isinstance(value, float))
+            assert Card(name="x", metrics=json.loads(json.dumps(figures, allow_nan=False))).metrics == figures

@@ -61,31 +61,31 @@ def by_loops(heads: Tensor, columns: int, side: int, foreground: list[int]) -> d
     }
 
 
-@pytest.mark.parametrize("part", ["encoder", "decoder"])
-@pytest.mark.parametrize("size", [(24, 32), (20, 70)])
-def test_measures_agree_with_one_pair_at_a_time(small_model, part, size):
-    model = small_model(input_size=size, encoder_layers=3)
-    image = with_ink(*size)
-    found = head_statistics(model, image, part)
-    rows, columns = model.config.grid
-    assert set(found) == set(MEASURES)
-    for layer in range(3 if part == "encoder" else 2):
-        for head, one in enumerate(model.get_attention_heads(image, layer, part=part)[0]):
-            expected = by_loops(one, columns, 8, [0, rows * columns - 1])
-            for name, values in found.items():
-                assert values.shape == (3 if part == "encoder" else 2, 4)
-                assert values[layer, head] == pytest.approx(expected[name], rel=1e-9), name
+def test_measures_agree_with_one_pair_at_a_time(small_model):
+    for part in ["encoder", "decoder"]:
+        for size in [(24, 32), (20, 70)]:
+            model = small_model(input_size=size, encoder_layers=3)
+            image = with_ink(*size)
+            found = head_statistics(model, image, part)
+            rows, columns = model.config.grid
+            assert set(found) == set(MEASURES)
+            for layer in range(3 if part == "encoder" else 2):
+                for head, one in enumerate(model.get_attention_heads(image, layer, part=part)[0]):
+                    expected = by_loops(one, columns, 8, [0, rows * columns - 1])
+                    for name, values in found.items():
+                        assert values.shape == (3 if part == "encoder" else 2, 4)
+                        assert values[layer, head] == pytest.approx(expected[name], rel=1e-9), name
 
 
-@pytest.mark.parametrize(("size", "width"), [((24, 32), 32), ((20, None), 70), ((16, None), 5), ((9, 9), 9)])
-@pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_uniform_attention_has_the_values_of_the_dashed_line(small_model, size, width, part):
-    model = made_uniform(small_model(input_size=size, max_width=80))
-    image = with_ink(size[0], width)
-    expected = uniform_statistics(model.config, image)
-    for name, values in head_statistics(model, image, part).items():
-        assert set(expected) == set(MEASURES)
-        np.testing.assert_allclose(values, expected[name], rtol=1e-9, err_msg=name)
+def test_uniform_attention_has_the_values_of_the_dashed_line(small_model):
+    for size, width in [((24, 32), 32), ((20, None), 70), ((16, None), 5), ((9, 9), 9)]:
+        for part in ["encoder", "decoder"]:
+            model = made_uniform(small_model(input_size=size, max_width=80))
+            image = with_ink(size[0], width)
+            expected = uniform_statistics(model.config, image)
+            for name, values in head_statistics(model, image, part).items():
+                assert set(expected) == set(MEASURES)
+                np.testing.assert_allclose(values, expected[name], rtol=1e-9, err_msg=name)
 
 
 def test_uniform_attention_by_hand():

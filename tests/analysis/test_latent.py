@@ -38,17 +38,17 @@ def images(widths: list[int], height: int = 24) -> list[np.ndarray]:
     return [random.integers(0, 256, (height, width), np.uint8) for width in widths]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 16])
-def test_latents_come_in_the_order_of_the_images_whatever_their_widths(small_model, batch_size):
-    model = small_model(input_size=(24, None), max_width=80)
-    pictures = images([64, 21, 40, 64, 8])
-    told: list[float] = []
-    found = embed_images(model, pictures, batch_size, told.append)
-    assert found.shape == (5, 16) and found.dtype == np.float32
-    for latent, picture in zip(found, pictures, strict=True):
-        alone = model.embed(torch.from_numpy(picture / 255)[None, None])
-        np.testing.assert_allclose(latent, alone[0].detach().numpy(), atol=1e-5)
-    assert told[-1] == 1 and told == sorted(told)
+def test_latents_come_in_the_order_of_the_images_whatever_their_widths(small_model):
+    for batch_size in [1, 2, 16]:
+        model = small_model(input_size=(24, None), max_width=80)
+        pictures = images([64, 21, 40, 64, 8])
+        told: list[float] = []
+        found = embed_images(model, pictures, batch_size, told.append)
+        assert found.shape == (5, 16) and found.dtype == np.float32
+        for latent, picture in zip(found, pictures, strict=True):
+            alone = model.embed(torch.from_numpy(picture / 255)[None, None])
+            np.testing.assert_allclose(latent, alone[0].detach().numpy(), atol=1e-5)
+        assert told[-1] == 1 and told == sorted(told)
 
 
 def test_decoded_latents_are_the_model_s_pictures_clipped(small_model):
@@ -61,18 +61,18 @@ def test_decoded_latents_are_the_model_s_pictures_clipped(small_model):
     assert decode_latents(small_model(input_size=(24, None)), latents, width=40).shape == (5, 24, 40)
 
 
-@pytest.mark.parametrize("shape", [(60, 7), (5, 12), (3, 3)])
-def test_pca_agrees_with_the_eigenvectors_of_the_covariance(shape):
-    latents = points(*shape)
-    pca = fit_pca(latents)
-    values, vectors = np.linalg.eigh(np.cov(latents.T))
-    count = min(shape[0] - 1, shape[1])
-    assert len(pca.variances) == count
-    np.testing.assert_allclose(pca.variances, values[::-1][:count], rtol=1e-6)
-    for number in range(count):
-        assert abs(pca.directions[number] @ vectors[:, ::-1][:, number]) == pytest.approx(1, abs=1e-6)
-        assert pca.directions[number, np.abs(pca.directions[number]).argmax()] > 0
-    np.testing.assert_allclose(pca.mean, latents.mean(axis=0))
+def test_pca_agrees_with_the_eigenvectors_of_the_covariance():
+    for shape in [(60, 7), (5, 12), (3, 3)]:
+        latents = points(*shape)
+        pca = fit_pca(latents)
+        values, vectors = np.linalg.eigh(np.cov(latents.T))
+        count = min(shape[0] - 1, shape[1])
+        assert len(pca.variances) == count
+        np.testing.assert_allclose(pca.variances, values[::-1][:count], rtol=1e-6)
+        for number in range(count):
+            assert abs(pca.directions[number] @ vectors[:, ::-1][:, number]) == pytest.approx(1, abs=1e-6)
+            assert pca.directions[number, np.abs(pca.directions[number]).argmax()] > 0
+        np.testing.assert_allclose(pca.mean, latents.mean(axis=0))
 
 
 def test_pca_is_a_rotation_that_goes_back():
@@ -99,12 +99,10 @@ def test_directions_without_variance_are_no_directions():
     assert len(fit_pca(latents).variances) == 2
 
 
-@pytest.mark.parametrize(
-    "latents", [np.ones((9, 4)), np.ones((2, 4)), np.full((5, 3), np.nan), np.zeros((5, 2, 3)), np.zeros(7)]
-)
-def test_latents_without_a_map_are_refused(latents):
-    with pytest.raises(ValueError, match="latents must"):
-        fit_pca(latents)
+def test_latents_without_a_map_are_refused():
+    for latents in [np.ones((9, 4)), np.ones((2, 4)), np.full((5, 3), np.nan), np.zeros((5, 2, 3)), np.zeros(7)]:
+        with pytest.raises(ValueError, match="latents must"):
+            fit_pca(latents)
 
 
 def test_moving_sets_scores_and_leaves_the_others():
@@ -141,12 +139,12 @@ def test_scores_beyond_every_image_are_told():
     assert pca.beyond(scores) == [1, 4]
 
 
-@pytest.mark.parametrize("k", [1, 2, 5, 128])
-def test_k_equal_variances_are_k_dimensions_in_use(k):
-    variances = np.array([3.0] * k + [0.0] * 4)
-    assert participation_ratio(variances) == pytest.approx(k)
-    assert effective_rank(variances) == pytest.approx(k)
-    assert dimensions_for(variances, 1) == k
+def test_k_equal_variances_are_k_dimensions_in_use():
+    for k in [1, 2, 5, 128]:
+        variances = np.array([3.0] * k + [0.0] * 4)
+        assert participation_ratio(variances) == pytest.approx(k)
+        assert effective_rank(variances) == pytest.approx(k)
+        assert dimensions_for(variances, 1) == k
 
 
 def test_dimensions_in_use_by_hand():
@@ -209,20 +207,20 @@ def test_a_place_between_neighbours_by_hand():
     np.testing.assert_array_equal(place_by_neighbours(known, known, coordinates, 3), coordinates)
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_neighbours_are_those_of_a_search_pair_by_pair(metric):
-    latents, known = points(4, 6, seed=1), points(30, 6, seed=2)
-    numbers, distances = neighbours(latents, known, 5, metric)
-    for row, latent in enumerate(latents):
-        plain = []
-        for number, other in enumerate(known):
-            apart = sum((a - b) ** 2 for a, b in zip(latent, other, strict=True)) ** 0.5
-            product = sum(a * b for a, b in zip(latent, other, strict=True))
-            lengths = sum(a * a for a in latent) ** 0.5 * sum(b * b for b in other) ** 0.5
-            plain.append((apart if metric == "euclidean" else 1 - product / lengths, number))
-        expected = sorted(plain)[:5]
-        assert numbers[row].tolist() == [number for _, number in expected]
-        np.testing.assert_allclose(distances[row], [distance for distance, _ in expected], atol=1e-12)
+def test_neighbours_are_those_of_a_search_pair_by_pair():
+    for metric in ["euclidean", "cosine"]:
+        latents, known = points(4, 6, seed=1), points(30, 6, seed=2)
+        numbers, distances = neighbours(latents, known, 5, metric)
+        for row, latent in enumerate(latents):
+            plain = []
+            for number, other in enumerate(known):
+                apart = sum((a - b) ** 2 for a, b in zip(latent, other, strict=True)) ** 0.5
+                product = sum(a * b for a, b in zip(latent, other, strict=True))
+                lengths = sum(a * a for a in latent) ** 0.5 * sum(b * b for b in other) ** 0.5
+                plain.append((apart if metric == "euclidean" else 1 - product / lengths, number))
+            expected = sorted(plain)[:5]
+            assert numbers[row].tolist() == [number for _, number in expected]
+            np.testing.assert_allclose(distances[row], [distance for distance, _ in expected], atol=1e-12)
 
 
 def test_equally_near_neighbours_come_by_their_number():
@@ -232,30 +230,27 @@ def test_equally_near_neighbours_come_by_their_number():
     assert neighbours(np.zeros((0, 2)), known, 4)[0].shape == (0, 4)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
+def test_neighbours_refuse_what_does_not_fit():
+    for change, words in [
         ({"count": 0}, "count must be from 1 to 3, got 0"),
         ({"count": 4}, "count must be from 1 to 3"),
         ({"metric": "manhattan"}, "unknown metric 'manhattan'; choose from: euclidean, cosine"),
         ({"latents": np.zeros((1, 5))}, "latents must have 2 numbers like the set, got 5"),
         ({"known": np.full((3, 2), np.inf)}, "latents must be finite"),
-    ],
-)
-def test_neighbours_refuse_what_does_not_fit(change, words):
-    with pytest.raises(ValueError, match=words):
-        neighbours(**{"latents": np.zeros((1, 2)), "known": np.ones((3, 2)), "count": 1, **change})
+    ]:
+        with pytest.raises(ValueError, match=words):
+            neighbours(**{"latents": np.zeros((1, 2)), "known": np.ones((3, 2)), "count": 1, **change})
 
 
-@pytest.mark.parametrize("path", ["linear", "spherical"])
 @given(seed=st.integers(0, 99), steps=st.integers(2, 9))
-def test_ways_begin_and_end_exactly(path, seed, steps):
-    start, end = np.random.default_rng(seed).standard_normal((2, 6)).astype(np.float32) * 3
-    way = interpolate(start, end, steps, path)
-    assert way.shape == (steps, 6)
-    assert np.array_equal(way[0].astype(np.float32), start) and np.array_equal(way[-1].astype(np.float32), end)
-    back = interpolate(end, start, steps, path)
-    np.testing.assert_allclose(way[::-1], back, atol=1e-9)
+def test_ways_begin_and_end_exactly(seed, steps):
+    for path in ["linear", "spherical"]:
+        start, end = np.random.default_rng(seed).standard_normal((2, 6)).astype(np.float32) * 3
+        way = interpolate(start, end, steps, path)
+        assert way.shape == (steps, 6)
+        assert np.array_equal(way[0].astype(np.float32), start) and np.array_equal(way[-1].astype(np.float32), end)
+        back = interpolate(end, start, steps, path)
+        np.testing.assert_allclose(way[::-1], back, atol=1e-9)
 
 
 def test_linear_way_by_hand():

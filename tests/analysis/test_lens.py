@@ -51,34 +51,37 @@ def small_lens(model, **settings) -> Lens:
     return fit_lens(model, DIGEST, batches(12), batches(2, seed=1), **settings)
 
 
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("fields", [{}, {"patch_size": None}, {"input_size": (20, 70)}, {"encoder_layers": 1}])
-def test_last_depth_is_the_model_s_own_reconstruction_bit_for_bit(small_model, part, fields):
-    model = small_model(**fields)
-    images = torch.rand(3, 1, *model.config.input_size, dtype=torch.float64)
-    seen = look(model, images, part)
-    assert len(seen.recons) == (model.config.encoder_layers if part == "encoder" else model.config.decoder_layers) + 1
-    assert torch.equal(seen.recons[-1], model(images)[0])
-    assert not torch.allclose(seen.recons[0], seen.recons[-1], atol=1e-3)
-    assert (seen.distance, seen.limit, seen.is_unusual) == (None, None, None)
+def test_last_depth_is_the_model_s_own_reconstruction_bit_for_bit(small_model):
+    for part in PARTS:
+        for fields in [{}, {"patch_size": None}, {"input_size": (20, 70)}, {"encoder_layers": 1}]:
+            model = small_model(**fields)
+            images = torch.rand(3, 1, *model.config.input_size, dtype=torch.float64)
+            seen = look(model, images, part)
+            assert (
+                len(seen.recons)
+                == (model.config.encoder_layers if part == "encoder" else model.config.decoder_layers) + 1
+            )
+            assert torch.equal(seen.recons[-1], model(images)[0])
+            assert not torch.allclose(seen.recons[0], seen.recons[-1], atol=1e-3)
+            assert (seen.distance, seen.limit, seen.is_unusual) == (None, None, None)
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_images_of_mixed_widths_end_as_the_model_s_own_and_are_seen_as_alone(small_model, part):
-    model = small_model(input_size=(24, None), max_width=80)
-    images, widths = torch.rand(3, 1, 24, 64, dtype=torch.float64), torch.tensor([64, 21, 40])
-    for row, width in enumerate(widths.tolist()):
-        images[row, ..., width:] = 0
-    lens = fit_lens(model, DIGEST, [(images, widths)] * 2, [(images, widths)])
-    for tuned in (False, True):
-        seen = look(model, images, part, lens, tuned, widths)
-        assert torch.equal(seen.recons[-1], model(images, widths=widths)[0])
+def test_images_of_mixed_widths_end_as_the_model_s_own_and_are_seen_as_alone(small_model):
+    for part in PARTS:
+        model = small_model(input_size=(24, None), max_width=80)
+        images, widths = torch.rand(3, 1, 24, 64, dtype=torch.float64), torch.tensor([64, 21, 40])
         for row, width in enumerate(widths.tolist()):
-            alone = look(model, images[row : row + 1, ..., :width], part, lens, tuned)
-            torch.testing.assert_close(seen.recons[:, row : row + 1, ..., :width], alone.recons)
-            assert not seen.recons[:, row, ..., width:].any()
-            torch.testing.assert_close(seen.psnr[:, row], alone.psnr[:, 0])
-            torch.testing.assert_close(seen.distance[:, row], alone.distance[:, 0])  # type: ignore[index]
+            images[row, ..., width:] = 0
+        lens = fit_lens(model, DIGEST, [(images, widths)] * 2, [(images, widths)])
+        for tuned in (False, True):
+            seen = look(model, images, part, lens, tuned, widths)
+            assert torch.equal(seen.recons[-1], model(images, widths=widths)[0])
+            for row, width in enumerate(widths.tolist()):
+                alone = look(model, images[row : row + 1, ..., :width], part, lens, tuned)
+                torch.testing.assert_close(seen.recons[:, row : row + 1, ..., :width], alone.recons)
+                assert not seen.recons[:, row, ..., width:].any()
+                torch.testing.assert_close(seen.psnr[:, row], alone.psnr[:, 0])
+                torch.testing.assert_close(seen.distance[:, row], alone.distance[:, 0])  # type: ignore[index]
 
 
 def test_states_of_padding_are_not_fitted(small_model):
@@ -90,14 +93,14 @@ def test_states_of_padding_are_not_fitted(small_model):
     torch.testing.assert_close(states.rows(1)[24:], alone.rows(1))
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_state_is_what_the_final_norm_makes_of_the_tokens_after_a_layer(small_model, part):
-    model = small_model(encoder_layers=3, decoder_layers=3)
-    images = torch.rand(2, 1, 24, 32, dtype=torch.float64)
-    states = read_states(model, images, part)
-    tokens, _ = model.layer_input(images, 2, part)
-    normed = getattr(model, part).norm(tokens)
-    assert torch.equal(states.at[2], normed.mean(dim=1) if part == "encoder" else normed)
+def test_a_state_is_what_the_final_norm_makes_of_the_tokens_after_a_layer(small_model):
+    for part in PARTS:
+        model = small_model(encoder_layers=3, decoder_layers=3)
+        images = torch.rand(2, 1, 24, 32, dtype=torch.float64)
+        states = read_states(model, images, part)
+        tokens, _ = model.layer_input(images, 2, part)
+        normed = getattr(model, part).norm(tokens)
+        assert torch.equal(states.at[2], normed.mean(dim=1) if part == "encoder" else normed)
 
 
 def test_psnr_is_that_of_the_metrics(small_model):
@@ -134,33 +137,37 @@ def test_a_translator_is_the_least_squares_map():
         assert not any(one.any() for one in solved(states, states, 1e-4))
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_tuned_pictures_are_the_translated_states_drawn_and_last_ones_stay(small_model, part):
-    model = small_model()
-    lens = small_lens(model)
-    images = torch.rand(2, 1, 24, 32, dtype=torch.float64)
-    seen, states, own = look(model, images, part, lens, tuned=True), read_states(model, images, part), lens.parts[part]
-    identity = torch.eye(16, dtype=torch.float64)
-    for depth in (0, 1):
-        by_hand = states.at[depth] @ (identity + own.weight[depth].double()) + own.bias[depth].double()
-        torch.testing.assert_close(seen.recons[depth], draw(model, states, depth, by_hand))
-        assert not torch.allclose(seen.recons[depth], draw(model, states, depth), atol=1e-3)
-    assert torch.equal(seen.recons[-1], model(images)[0])
+def test_tuned_pictures_are_the_translated_states_drawn_and_last_ones_stay(small_model):
+    for part in PARTS:
+        model = small_model()
+        lens = small_lens(model)
+        images = torch.rand(2, 1, 24, 32, dtype=torch.float64)
+        seen, states, own = (
+            look(model, images, part, lens, tuned=True),
+            read_states(model, images, part),
+            lens.parts[part],
+        )
+        identity = torch.eye(16, dtype=torch.float64)
+        for depth in (0, 1):
+            by_hand = states.at[depth] @ (identity + own.weight[depth].double()) + own.bias[depth].double()
+            torch.testing.assert_close(seen.recons[depth], draw(model, states, depth, by_hand))
+            assert not torch.allclose(seen.recons[depth], draw(model, states, depth), atol=1e-3)
+        assert torch.equal(seen.recons[-1], model(images)[0])
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_layer_that_does_a_linear_map_is_undone_by_its_translator(small_model, part):
+def test_a_layer_that_does_a_linear_map_is_undone_by_its_translator(small_model):
     """The last block does nothing, so its translator has nothing to do; one depth earlier there is something to do."""
-    model = small_model()
-    last = getattr(model, part).blocks[-1]
-    with torch.no_grad():
-        for linear in (last.attn.proj, last.mlp[-1]):
-            linear.weight.zero_()
-            linear.bias.zero_()
-    own = small_lens(model).parts[part]
-    assert not own.weight[1].any() and not own.bias[1].any()
-    assert own.weight[0].abs().max() > 0.01
-    assert own.psnr_raw[1] == own.psnr_raw[2] == own.psnr_tuned[1] == own.psnr_tuned[2]
+    for part in PARTS:
+        model = small_model()
+        last = getattr(model, part).blocks[-1]
+        with torch.no_grad():
+            for linear in (last.attn.proj, last.mlp[-1]):
+                linear.weight.zero_()
+                linear.bias.zero_()
+        own = small_lens(model).parts[part]
+        assert not own.weight[1].any() and not own.bias[1].any()
+        assert own.weight[0].abs().max() > 0.01
+        assert own.psnr_raw[1] == own.psnr_raw[2] == own.psnr_tuned[1] == own.psnr_tuned[2]
 
 
 def test_tuned_states_are_nearer_to_the_last_ones_than_raw_ones_on_training_images(small_model):
@@ -176,21 +183,21 @@ def test_tuned_states_are_nearer_to_the_last_ones_than_raw_ones_on_training_imag
             assert tuned < 0.9 * raw
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_distance_is_mahalanobis_as_a_multiple_of_the_test_images_median(small_model, part):
-    model = small_model()
-    train, test = batches(40), batches(5, seed=1)
-    own = fit_lens(model, DIGEST, train, test).parts[part]
-    last = torch.cat([read_states(model, images, part).rows(2) for images, _ in train]).numpy()
-    covariance = np.cov(last.T, bias=True)
-    inverse = np.linalg.inv(covariance + 1e-3 * np.trace(covariance) / 16 * np.eye(16))
-    tested = torch.cat([read_states(model, images, part).at[2] for images, _ in test])
-    away = tested.numpy() - last.mean(axis=0)
-    squares = np.einsum("...i,ij,...j->...", away, inverse, away) / 16
-    plain = np.sqrt(squares if part == "encoder" else squares.mean(axis=1))
-    plain /= torch.from_numpy(plain).median().item()
-    np.testing.assert_allclose(own.distance(tested).numpy(), plain, rtol=1e-3)  # its matrices are float32
-    assert own.limit == pytest.approx(plain.max(), rel=1e-3)
+def test_distance_is_mahalanobis_as_a_multiple_of_the_test_images_median(small_model):
+    for part in PARTS:
+        model = small_model()
+        train, test = batches(40), batches(5, seed=1)
+        own = fit_lens(model, DIGEST, train, test).parts[part]
+        last = torch.cat([read_states(model, images, part).rows(2) for images, _ in train]).numpy()
+        covariance = np.cov(last.T, bias=True)
+        inverse = np.linalg.inv(covariance + 1e-3 * np.trace(covariance) / 16 * np.eye(16))
+        tested = torch.cat([read_states(model, images, part).at[2] for images, _ in test])
+        away = tested.numpy() - last.mean(axis=0)
+        squares = np.einsum("...i,ij,...j->...", away, inverse, away) / 16
+        plain = np.sqrt(squares if part == "encoder" else squares.mean(axis=1))
+        plain /= torch.from_numpy(plain).median().item()
+        np.testing.assert_allclose(own.distance(tested).numpy(), plain, rtol=1e-3)  # its matrices are float32
+        assert own.limit == pytest.approx(plain.max(), rel=1e-3)
 
 
 def test_states_from_far_away_are_called_unusual_and_test_images_not(small_model):
@@ -310,13 +317,13 @@ def test_command_line_tells_how_far_it_is(tmp_path: Path):
     assert told == [(4, 15), (8, 15), (10, 15), (14, 15), (15, 15)]
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [({"train_images": 1}, "train_images must be"), ({"ridge": 0.0}, "ridge must be a number from")],
-)
-def test_settings_that_make_no_sense_are_refused(change, words):
-    with pytest.raises(ValueError, match=words):
-        LensConfig(checkpoint=Path("a.safetensors"), **change)
+def test_settings_that_make_no_sense_are_refused():
+    for change, words in [
+        ({"train_images": 1}, "train_images must be"),
+        ({"ridge": 0.0}, "ridge must be a number from"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            LensConfig(checkpoint=Path("a.safetensors"), **change)
 
 
 def test_depths_have_names():

@@ -57,18 +57,15 @@ def test_settings_stand_beside_the_name():
     assert choice == MapChoice(part="decoder", layer="rollout", head="max", weighting="values", discard=0.9)
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
+def test_a_title_says_it_in_words():
+    for name, words in [
         ("encoder/average/mean", "Encoder, average of 3 layers, mean of 4 heads"),
         ("encoder/0/2", "Encoder, layer 0, head 2"),
         ("decoder/rollout/max", "Decoder, rollout over 2 layers, largest of 4 heads"),
         ("decoder/1/min", "Decoder, layer 1, smallest of 4 heads"),
         ("encoder/2/spread", "Encoder, layer 2, spread between 4 heads"),
-    ],
-)
-def test_a_title_says_it_in_words(name, words):
-    assert MapChoice.from_name(name).title(CONFIG) == words
+    ]:
+        assert MapChoice.from_name(name).title(CONFIG) == words
 
 
 def test_a_title_says_weighting_discard_and_a_single_head():
@@ -78,9 +75,8 @@ def test_a_title_says_weighting_discard_and_a_single_head():
     assert MapChoice().title(alone) == "Encoder, average of 1 layer, its one head"
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
+def test_what_is_no_name_is_refused_with_the_choices():
+    for name, expected in [
         ("encoder", "part/layer/head"),
         ("encoder/0/mean/", "part/layer/head"),
         ("Encoder/0/mean", "part must be one of encoder, decoder"),
@@ -93,11 +89,9 @@ def test_a_title_says_weighting_discard_and_a_single_head():
         ("encoder/0/1.5", "head must be"),
         ("encoder/average/spread", "belong to one layer"),
         ("encoder/rollout/2", "belong to one layer"),
-    ],
-)
-def test_what_is_no_name_is_refused_with_the_choices(name, expected):
-    with pytest.raises(ValueError, match=expected):
-        MapChoice.from_name(name)
+    ]:
+        with pytest.raises(ValueError, match=expected):
+            MapChoice.from_name(name)
 
 
 def test_settings_that_do_not_fit_are_refused():
@@ -168,37 +162,37 @@ def test_maps_over_layers_and_heads_agree_with_all_maps_at_once(small_model, fie
             assert thinned.hidden_mass == pytest.approx(float(hidden.mean()))
 
 
-@pytest.mark.parametrize("weighting", attention.WEIGHTINGS)
-def test_all_choices_are_distinct_maps_whose_rows_sum_to_one(small_model, weighting):
-    model = small_model(encoder_layers=1)
-    image = picture(model)
-    for part, num_layers in (("encoder", 1), ("decoder", 2)):
-        offered = all_choices(model.config, part, weighting)
-        assert len(set(offered)) == len(offered) == 2 * 3 + num_layers * (4 + 4)
-        for choice in offered:
-            weights = compute_map(model, image, choice)
-            assert weights.shape == (12, 12)
-            assert weights.min() >= 0
-            if choice.head != "spread":
-                assert_close(weights.sum(dim=-1), torch.ones(12, dtype=torch.float64))
-    with pytest.raises(ValueError, match="part must be one of"):
-        all_choices(model.config, "middle")
+def test_all_choices_are_distinct_maps_whose_rows_sum_to_one(small_model):
+    for weighting in attention.WEIGHTINGS:
+        model = small_model(encoder_layers=1)
+        image = picture(model)
+        for part, num_layers in (("encoder", 1), ("decoder", 2)):
+            offered = all_choices(model.config, part, weighting)
+            assert len(set(offered)) == len(offered) == 2 * 3 + num_layers * (4 + 4)
+            for choice in offered:
+                weights = compute_map(model, image, choice)
+                assert weights.shape == (12, 12)
+                assert weights.min() >= 0
+                if choice.head != "spread":
+                    assert_close(weights.sum(dim=-1), torch.ones(12, dtype=torch.float64))
+        with pytest.raises(ValueError, match="part must be one of"):
+            all_choices(model.config, "middle")
 
 
-@pytest.mark.parametrize("weighting", attention.WEIGHTINGS)
-def test_a_padded_image_has_the_maps_of_the_image_alone(small_model, weighting):
-    model = small_model(input_size=(16, None), max_width=48)
-    image = torch.rand(1, 1, 16, 24, dtype=torch.float64)
-    beside, widths = torch.nn.functional.pad(image, (0, 24)), torch.tensor([24])
-    real = torch.tensor([0, 1, 2, 6, 7, 8])  # 3 of 6 columns in each of two rows
-    choices = [*all_choices(model.config, "encoder", weighting), *all_choices(model.config, "decoder", weighting)]
-    choices += [MapChoice(layer="rollout", weighting=weighting, discard=0.5)]
-    for choice in choices:
-        expected = torch.zeros(12, 12, dtype=torch.float64)
-        alone, padded = compute(model, image, choice), compute(model, beside, choice, widths)
-        expected[real[:, None], real] = alone.weights
-        assert_close(padded.weights, expected)
-        assert padded.hidden_mass == pytest.approx(alone.hidden_mass)
+def test_a_padded_image_has_the_maps_of_the_image_alone(small_model):
+    for weighting in attention.WEIGHTINGS:
+        model = small_model(input_size=(16, None), max_width=48)
+        image = torch.rand(1, 1, 16, 24, dtype=torch.float64)
+        beside, widths = torch.nn.functional.pad(image, (0, 24)), torch.tensor([24])
+        real = torch.tensor([0, 1, 2, 6, 7, 8])  # 3 of 6 columns in each of two rows
+        choices = [*all_choices(model.config, "encoder", weighting), *all_choices(model.config, "decoder", weighting)]
+        choices += [MapChoice(layer="rollout", weighting=weighting, discard=0.5)]
+        for choice in choices:
+            expected = torch.zeros(12, 12, dtype=torch.float64)
+            alone, padded = compute(model, image, choice), compute(model, beside, choice, widths)
+            expected[real[:, None], real] = alone.weights
+            assert_close(padded.weights, expected)
+            assert padded.hidden_mass == pytest.approx(alone.hidden_mass)
 
 
 def test_one_token_places_all_its_weight_on_itself(small_model):

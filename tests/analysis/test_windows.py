@@ -68,8 +68,7 @@ def model(request: pytest.FixtureRequest, small_model: Callable[..., Transformer
     return small_model(input_size=(24, 32 if request.param == "fixed width" else None), max_width=48)
 
 
-@pytest.mark.parametrize("width", [32, 33, 100, 1000])
-@pytest.mark.parametrize("overlap", [0, 5, 8, 31])
+@pytest.mark.parametrize(("width", "overlap"), [(32, 0), (33, 5), (100, 31), (300, 8)])
 def test_a_strip_is_its_windows_blended(model: TransformerAutoencoder, width: int, overlap: int) -> None:
     strip = torch.rand(24, width, dtype=torch.float64)
     windows = embed_windows(model, strip, 32, overlap)
@@ -92,14 +91,14 @@ def test_one_window_is_the_model_s_own_reconstruction(model: TransformerAutoenco
     torch.testing.assert_close(decode_windows(model, windows), model(image[None])[0][0, 0])
 
 
-@pytest.mark.parametrize("overlap", [1, 8, 20])
-def test_a_constant_strip_has_no_seam_wherever_windows_meet(model: TransformerAutoencoder, overlap: int) -> None:
-    with torch.no_grad():  # a decoder that draws one grey, whatever the latent
-        model.decoder.proj.weight.zero_()
-        model.decoder.proj.bias.fill_(0.3)
-    windows = embed_windows(model, torch.full((24, 203), 0.7, dtype=torch.float64), 32, overlap)
-    strip = decode_windows(model, windows)
-    torch.testing.assert_close(strip, torch.full_like(strip, 0.7))
+def test_a_constant_strip_has_no_seam_wherever_windows_meet(model: TransformerAutoencoder) -> None:
+    for overlap in [1, 8, 20]:
+        with torch.no_grad():  # a decoder that draws one grey, whatever the latent
+            model.decoder.proj.weight.zero_()
+            model.decoder.proj.bias.fill_(0.3)
+        windows = embed_windows(model, torch.full((24, 203), 0.7, dtype=torch.float64), 32, overlap)
+        strip = decode_windows(model, windows)
+        torch.testing.assert_close(strip, torch.full_like(strip, 0.7))
 
 
 def test_the_picture_goes_over_without_a_jump(small_model: Callable[..., TransformerAutoencoder]) -> None:

@@ -60,39 +60,39 @@ def test_removal_shows_the_band_of_random_orders() -> None:
     assert list(own.text) == ["none", "x", "y"]
 
 
-@pytest.mark.parametrize("shape", [(40, 50), (32, 150)], ids=["beside each other", "below each other"])
-def test_patch_maps_keep_their_values_and_own_ranges(shape: tuple[int, int]) -> None:
-    image = np.linspace(0, 1, shape[0] * shape[1]).reshape(shape)
-    grid = (-(-shape[0] // 16), -(-shape[1] // 16))
-    count = grid[0] * grid[1]
-    effect = np.arange(count, dtype=float)
-    effect[1] = math.nan
-    maps = [plots.PatchMap("effect", effect, "u"), plots.PatchMap("none", np.zeros(count), "v")]
-    figure = plots.plot_patch_maps(image, maps, grid, 16, (0, 1, 20, 30))
-    first, second = figure.data
-    np.testing.assert_array_equal(first.z, effect.reshape(grid))
-    assert (first.zmin, first.zmax) == (0, count - 1) and second.zmax == 1
-    assert first.x[-1] == shape[1] and first.y[-1] == shape[0]  # the last patches end with the picture
-    assert first.customdata[1][2] == f"patch {grid[1] + 2}: row 1, column 2"
-    outlines = [shape for shape in figure.layout.shapes if shape.y1 == 20]
-    assert [(one.x0, one.y0, one.x1) for one in outlines] == [(1, 0, 30)] * 2
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(figure.layout.images[1].source.split(",")[1]))))
-    np.testing.assert_array_equal(pixels, np.round(image * 255).astype(np.uint8))
+def test_patch_maps_keep_their_values_and_own_ranges() -> None:
+    for shape in [(40, 50), (32, 150)]:
+        image = np.linspace(0, 1, shape[0] * shape[1]).reshape(shape)
+        grid = (-(-shape[0] // 16), -(-shape[1] // 16))
+        count = grid[0] * grid[1]
+        effect = np.arange(count, dtype=float)
+        effect[1] = math.nan
+        maps = [plots.PatchMap("effect", effect, "u"), plots.PatchMap("none", np.zeros(count), "v")]
+        figure = plots.plot_patch_maps(image, maps, grid, 16, (0, 1, 20, 30))
+        first, second = figure.data
+        np.testing.assert_array_equal(first.z, effect.reshape(grid))
+        assert (first.zmin, first.zmax) == (0, count - 1) and second.zmax == 1
+        assert first.x[-1] == shape[1] and first.y[-1] == shape[0]  # the last patches end with the picture
+        assert first.customdata[1][2] == f"patch {grid[1] + 2}: row 1, column 2"
+        outlines = [shape for shape in figure.layout.shapes if shape.y1 == 20]
+        assert [(one.x0, one.y0, one.x1) for one in outlines] == [(1, 0, 30)] * 2
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(figure.layout.images[1].source.split(",")[1]))))
+        np.testing.assert_array_equal(pixels, np.round(image * 255).astype(np.uint8))
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 6])
-@pytest.mark.parametrize(("shape", "most"), [((40, 50), 3), ((40, 120), 2), ((32, 320), 1)])
-def test_patch_maps_fill_their_figure_in_a_page_of_any_width(shape: tuple[int, int], most: int, count: int) -> None:
-    grid = (-(-shape[0] // 16), -(-shape[1] // 16))
-    maps = [plots.PatchMap(f"map {number}", np.zeros(grid[0] * grid[1]), "u") for number in range(count)]
-    layout = plots.plot_patch_maps(np.ones(shape), maps, grid, 16).layout
-    suffixes = ["", *map(str, range(2, count + 1))]
-    places = [(layout[f"xaxis{one}"].domain, layout[f"yaxis{one}"].domain) for one in suffixes]
-    assert len({left for (left, _), _ in places}) == min(count, most)
-    for (left, right), (low, high) in places:
-        drawn = (high - low) * layout.meta["per_width"] / (right - left)
-        assert drawn == pytest.approx(shape[0] / shape[1]), "no blank beside or below it"
-    assert min(low for _, (low, _) in places) == pytest.approx(0)
+def test_patch_maps_fill_their_figure_in_a_page_of_any_width() -> None:
+    for count in [1, 2, 5, 6]:
+        for shape, most in [((40, 50), 3), ((40, 120), 2), ((32, 320), 1)]:
+            grid = (-(-shape[0] // 16), -(-shape[1] // 16))
+            maps = [plots.PatchMap(f"map {number}", np.zeros(grid[0] * grid[1]), "u") for number in range(count)]
+            layout = plots.plot_patch_maps(np.ones(shape), maps, grid, 16).layout
+            suffixes = ["", *map(str, range(2, count + 1))]
+            places = [(layout[f"xaxis{one}"].domain, layout[f"yaxis{one}"].domain) for one in suffixes]
+            assert len({left for (left, _), _ in places}) == min(count, most)
+            for (left, right), (low, high) in places:
+                drawn = (high - low) * layout.meta["per_width"] / (right - left)
+                assert drawn == pytest.approx(shape[0] / shape[1]), "no blank beside or below it"
+            assert min(low for _, (low, _) in places) == pytest.approx(0)
 
 
 def test_titles_of_patch_maps_are_broken_where_pictures_are_small() -> None:
@@ -144,19 +144,16 @@ def test_a_drawn_box_becomes_whole_pixels_inside_the_picture() -> None:
     assert plots.selected_box({"box": [{"x": [7, 7], "y": [300, 400]}]}, (100, 200)) == (99, 7, 100, 8)
 
 
-@pytest.mark.parametrize(
-    "selection",
-    [
+def test_what_is_no_box_chooses_nothing() -> None:
+    for selection in [
         {},
         {"box": []},
         {"box": ["x"]},
         {"box": [{"x": [1, 2]}]},
         {"box": [{"x": ["a", 2], "y": [1, 2]}]},
         {"box": [{"x": [1, math.nan], "y": [1, 2]}]},
-    ],
-)
-def test_what_is_no_box_chooses_nothing(selection: dict) -> None:
-    assert plots.selected_box(selection, (100, 200)) is None
+    ]:
+        assert plots.selected_box(selection, (100, 200)) is None
 
 
 def test_the_box_that_holds_is_outlined() -> None:

@@ -11,7 +11,6 @@ import sys
 
 import numpy as np
 import plotly.graph_objects as go
-import pytest
 from PIL import Image
 from plotly.colors import sample_colorscale, unlabel_rgb
 
@@ -59,21 +58,23 @@ def test_figures_of_heads_need_no_pytorch():
 # --------------------------------------------------------------------------------------------------------- all heads
 
 
-@pytest.mark.parametrize(("num_layers", "num_heads", "side"), [(3, 4, 12), (1, 1, 1), (2, 3, 96), (12, 16, 85)])
-def test_each_head_lies_where_its_row_and_column_say_with_its_weight_dark(num_layers, num_heads, side):
-    maps = planted(num_layers, num_heads, side)
-    overview = overview_image(maps, by_layer(maps), num_heads, zmax=10)
-    repeat = overview.side // side
-    assert overview.indices.shape[1] <= OVERVIEW_WIDTH
-    for number, (layer, head) in enumerate(by_layer(maps)):
-        x, y = overview.centres[number] - overview.side / 2
-        assert (x, y) == (head * overview.pitch[0], layer * overview.pitch[1])
-        cell = overview.indices[int(y) : int(y) + overview.side, int(x) : int(x) + overview.side]
-        dark = np.argwhere(cell == LAST)
-        row, column = layer % side * repeat, head % side * repeat
-        assert dark[0].tolist() == [row, column] and len(dark) == repeat**2
-        assert (cell == 0).sum() == cell.size - repeat**2
-    assert (overview.indices == COLOUR_STEPS).sum() == overview.indices.size - len(overview.centres) * overview.side**2
+def test_each_head_lies_where_its_row_and_column_say_with_its_weight_dark():
+    for num_layers, num_heads, side in [(3, 4, 12), (1, 1, 1), (2, 3, 96), (12, 16, 85)]:
+        maps = planted(num_layers, num_heads, side)
+        overview = overview_image(maps, by_layer(maps), num_heads, zmax=10)
+        repeat = overview.side // side
+        assert overview.indices.shape[1] <= OVERVIEW_WIDTH
+        for number, (layer, head) in enumerate(by_layer(maps)):
+            x, y = overview.centres[number] - overview.side / 2
+            assert (x, y) == (head * overview.pitch[0], layer * overview.pitch[1])
+            cell = overview.indices[int(y) : int(y) + overview.side, int(x) : int(x) + overview.side]
+            dark = np.argwhere(cell == LAST)
+            row, column = layer % side * repeat, head % side * repeat
+            assert dark[0].tolist() == [row, column] and len(dark) == repeat**2
+            assert (cell == 0).sum() == cell.size - repeat**2
+        assert (overview.indices == COLOUR_STEPS).sum() == overview.indices.size - len(
+            overview.centres
+        ) * overview.side**2
 
 
 def test_a_single_strong_weight_survives_in_a_small_picture_of_a_large_map():
@@ -159,27 +160,38 @@ def test_a_sorted_overview_flows_from_the_largest_and_says_each_value():
     assert "largest weight 10 x uniform" in targets.text[0]
 
 
-@pytest.mark.parametrize("as_dict", [False, True])
-def test_a_click_on_a_map_selects_its_layer_and_head(as_dict):
-    maps = planted(3, 4, 5)
-    for values in (None, np.random.default_rng(0).random((3, 4))):
-        targets = click_targets(plots.plot_overview(maps, 10.0, values))
-        assert sorted(tuple(one) for one in targets.customdata) == by_layer(maps)
-        for number, (layer, head) in enumerate(targets.customdata):
-            # The browser sends a typed array as an object with its indices as names.
-            sent = {"0": layer, "1": head} if as_dict else [layer, head]
-            point = {"curve_number": 0, "point_index": number, "customdata": sent}
-            assert plots.selected_head({"points": [point], "box": [], "lasso": []}) == (layer, head)
-        assert targets.marker.opacity == targets.selected.marker.opacity == targets.unselected.marker.opacity == 0
+def test_a_click_on_a_map_selects_its_layer_and_head():
+    for as_dict in [False, True]:
+        maps = planted(3, 4, 5)
+        for values in (None, np.random.default_rng(0).random((3, 4))):
+            targets = click_targets(plots.plot_overview(maps, 10.0, values))
+            assert sorted(tuple(one) for one in targets.customdata) == by_layer(maps)
+            for number, (layer, head) in enumerate(targets.customdata):
+                # The browser sends a typed array as an object with its indices as names.
+                sent = {"0": layer, "1": head} if as_dict else [layer, head]
+                point = {"curve_number": 0, "point_index": number, "customdata": sent}
+                assert plots.selected_head({"points": [point], "box": [], "lasso": []}) == (layer, head)
+            assert targets.marker.opacity == targets.selected.marker.opacity == targets.unselected.marker.opacity == 0
 
 
-@pytest.mark.parametrize(
-    "data", [None, [], {}, "12", ["0", 1], [1], [1, 2, 3], [float("nan"), 0], [-1, 0], [0, 10**30], [0.5, 1], [None, 1]]
-)
-def test_a_selection_that_is_no_head_selects_nothing(data):
-    assert plots.selected_head({"points": [{"customdata": data}]}) is None
-    assert plots.selected_head({"points": None}) is None
-    assert plots.selected_head({}) is None
+def test_a_selection_that_is_no_head_selects_nothing():
+    for data in [
+        None,
+        [],
+        {},
+        "12",
+        ["0", 1],
+        [1],
+        [1, 2, 3],
+        [float("nan"), 0],
+        [-1, 0],
+        [0, 10**30],
+        [0.5, 1],
+        [None, 1],
+    ]:
+        assert plots.selected_head({"points": [{"customdata": data}]}) is None
+        assert plots.selected_head({"points": None}) is None
+        assert plots.selected_head({}) is None
 
 
 def test_192_heads_are_one_picture_of_at_most_two_megabytes():

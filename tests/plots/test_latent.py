@@ -44,14 +44,14 @@ def by_number(figure: go.Figure) -> dict[int, tuple[float, float]]:
     }
 
 
-@pytest.mark.parametrize("groups", [None, ["boot", "bag", "boot", "coat", "bag", "boot", "boot"]])
-def test_every_picture_lies_at_its_place_under_its_number_own_ones_behind_the_set(groups):
-    points, own = places(), places(9)[7:]
-    figure = plot_latent_map(points, AXES, groups=groups, own=own, own_titles=["a.png", "b.png"])
-    expected = {number: tuple(place) for number, place in enumerate(np.concatenate([points, own]).tolist())}
-    assert by_number(figure) == expected
-    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == AXES
-    assert figure.layout.yaxis.scaleanchor == "x" and figure.layout.dragmode == "lasso"
+def test_every_picture_lies_at_its_place_under_its_number_own_ones_behind_the_set():
+    for groups in [None, ["boot", "bag", "boot", "coat", "bag", "boot", "boot"]]:
+        points, own = places(), places(9)[7:]
+        figure = plot_latent_map(points, AXES, groups=groups, own=own, own_titles=["a.png", "b.png"])
+        expected = {number: tuple(place) for number, place in enumerate(np.concatenate([points, own]).tolist())}
+        assert by_number(figure) == expected
+        assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == AXES
+        assert figure.layout.yaxis.scaleanchor == "x" and figure.layout.dragmode == "lasso"
 
 
 def test_groups_differ_in_colour_or_symbol_and_stand_in_the_legend():
@@ -102,19 +102,16 @@ def test_lasso_chooses_numbers_of_points():
     assert selected_points(chosen, 8) == [2, 4]
 
 
-@pytest.mark.parametrize(
-    "selection",
-    [
+def test_what_is_no_point_chooses_nothing():
+    for selection in [
         {},
         {"points": None},
         {"points": []},
         {"points": ["x", None, {}, {"customdata": None}, {"customdata": "3"}, {"customdata": []}]},
         {"points": [{"customdata": -1}, {"customdata": 1.5}, {"customdata": True}, {"customdata": 1e30}]},
         {"points": [{"customdata": float("nan")}, {"customdata": float("inf")}]},
-    ],
-)
-def test_what_is_no_point_chooses_nothing(selection):
-    assert selected_points(selection, 9) == []
+    ]:
+        assert selected_points(selection, 9) == []
 
 
 def test_numbers_of_the_map_are_what_a_selection_reports():
@@ -155,32 +152,29 @@ def test_psnr_over_training_rings_the_chosen_step_and_bridges_what_cannot_be_rea
     assert len(plot_moments([0, 5, 20], [5, 6, 12]).data) == 1
 
 
-@pytest.mark.parametrize(
-    ("shape", "columns"),
-    [((4, 20, 20), 4), ((13, 20, 30), 4), ((3, 20, 60), 2), ((3, 15, 120), 1), ((1, 8, 8), 1)],
-)
-def test_strip_shows_every_picture_by_itself_with_the_page_s_own_ground_around_it(shape, columns):
-    pictures = np.random.default_rng(0).random(shape)
-    names = [str(number) for number in range(shape[0])]
-    figure = plot_lens_strip(pictures, names, [20.0] * shape[0])
-    shown = figure.layout.images
-    assert len({one.x for one in shown}) == columns
-    for picture, one in zip(pictures, shown, strict=True):
-        with Image.open(io.BytesIO(base64.b64decode(one.source.split(",")[1]))) as image:
-            np.testing.assert_array_equal(np.asarray(image), np.round(picture * 255))
-        assert (one.sizex, one.sizey) == (shape[2], shape[1])
-    for first, second in itertools.combinations(shown, 2):
-        assert abs(first.x - second.x) > shape[2] or abs(first.y - second.y) > shape[1]
-    assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == CLEAR
+def test_strip_shows_every_picture_by_itself_with_the_page_s_own_ground_around_it():
+    for shape, columns in [((4, 20, 20), 4), ((13, 20, 30), 4), ((3, 20, 60), 2), ((3, 15, 120), 1), ((1, 8, 8), 1)]:
+        pictures = np.random.default_rng(0).random(shape)
+        names = [str(number) for number in range(shape[0])]
+        figure = plot_lens_strip(pictures, names, [20.0] * shape[0])
+        shown = figure.layout.images
+        assert len({one.x for one in shown}) == columns
+        for picture, one in zip(pictures, shown, strict=True):
+            with Image.open(io.BytesIO(base64.b64decode(one.source.split(",")[1]))) as image:
+                np.testing.assert_array_equal(np.asarray(image), np.round(picture * 255))
+            assert (one.sizex, one.sizey) == (shape[2], shape[1])
+        for first, second in itertools.combinations(shown, 2):
+            assert abs(first.x - second.x) > shape[2] or abs(first.y - second.y) > shape[1]
+        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == CLEAR
 
 
-@pytest.mark.parametrize("shape", [(1, 20, 20), (6, 20, 20), (3, 20, 60), (3, 15, 120)])
-def test_strip_is_as_high_as_its_width_asks(shape):
-    figure = plot_lens_strip(np.zeros(shape), ["x"] * shape[0], [20.0] * shape[0])
-    (left, right), (bottom, top) = figure.layout.xaxis.range, figure.layout.yaxis.range
-    assert figure.layout.meta["per_width"] == pytest.approx((bottom - top) / (right - left))
-    last = figure.layout.images[-1]
-    assert last.y + last.sizey <= bottom and top <= 0
+def test_strip_is_as_high_as_its_width_asks():
+    for shape in [(1, 20, 20), (6, 20, 20), (3, 20, 60), (3, 15, 120)]:
+        figure = plot_lens_strip(np.zeros(shape), ["x"] * shape[0], [20.0] * shape[0])
+        (left, right), (bottom, top) = figure.layout.xaxis.range, figure.layout.yaxis.range
+        assert figure.layout.meta["per_width"] == pytest.approx((bottom - top) / (right - left))
+        last = figure.layout.images[-1]
+        assert last.y + last.sizey <= bottom and top <= 0
 
 
 def test_strip_s_figure_names_and_frames_each_picture():

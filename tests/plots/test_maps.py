@@ -181,45 +181,45 @@ def test_the_same_arrays_give_the_same_figure():
     }
 
 
-@pytest.mark.parametrize("name", ["map", "layers", "patch", "error", "distribution", "curve"])
-def test_figures_leave_paper_and_writing_to_the_theme(name):
-    figure = all_figures()[name]
-    assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
-    fonts = re.findall(r'"(?:\w*font)": (\{[^}]*\})', figure.to_json().split('"template"')[0] + texts(figure))
-    assert not [font for font in fonts if "color" in font], "letters would vanish in the other theme"
+def test_figures_leave_paper_and_writing_to_the_theme():
+    for name in ["map", "layers", "patch", "error", "distribution", "curve"]:
+        figure = all_figures()[name]
+        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+        fonts = re.findall(r'"(?:\w*font)": (\{[^}]*\})', figure.to_json().split('"template"')[0] + texts(figure))
+        assert not [font for font in fonts if "color" in font], "letters would vanish in the other theme"
 
 
-@pytest.mark.parametrize("colours", [plots.ATTENTION_COLOURS, plots.ERROR_COLOURS, [plots.QUERY_COLOUR]])
-def test_no_colour_is_one_that_streamlits_theme_replaces(colours):
-    # Its template uses #000001 to #000020 as placeholders and rewrites them, as it does #000004 of Magma.
-    assert not [colour for colour in colours if re.fullmatch(r"#0000[0-2][0-9a-f]", colour.lower())]
+def test_no_colour_is_one_that_streamlits_theme_replaces():
+    for colours in [plots.ATTENTION_COLOURS, plots.ERROR_COLOURS, [plots.QUERY_COLOUR]]:
+        # Its template uses #000001 to #000020 as placeholders and rewrites them, as it does #000004 of Magma.
+        assert not [colour for colour in colours if re.fullmatch(r"#0000[0-2][0-9a-f]", colour.lower())]
 
 
-@pytest.mark.parametrize("vision", COLOUR_VISION)
-def test_attention_is_drawn_dark_for_high_for_every_kind_of_colour_vision(vision):
-    colours = sample_colorscale(plots.ATTENTION_COLOURS, np.linspace(0, 1, 41))
-    lightness = lab(colours, vision)[:, 0]
-    assert np.all(np.diff(lightness) < 0)
-    assert lightness[0] > 90 and lightness[-1] < 5
+def test_attention_is_drawn_dark_for_high_for_every_kind_of_colour_vision():
+    for vision in COLOUR_VISION:
+        colours = sample_colorscale(plots.ATTENTION_COLOURS, np.linspace(0, 1, 41))
+        lightness = lab(colours, vision)[:, 0]
+        assert np.all(np.diff(lightness) < 0)
+        assert lightness[0] > 90 and lightness[-1] < 5
 
 
-@pytest.mark.parametrize("vision", COLOUR_VISION)
-def test_the_overlays_colour_bar_runs_from_white_to_dark(vision):
-    figure = plots.plot_patch_attention(grey_image(48, 80), random_map(15)[0], (3, 5), 16, 0)
-    colours = [colour for _, colour in bar_marker(figure).colorscale]
-    assert colours[0] == "rgb(255, 255, 255)", "no weight leaves the paper white"
-    assert np.all(np.diff(lab(colours, vision)[:, 0]) < -5)
+def test_the_overlays_colour_bar_runs_from_white_to_dark():
+    for vision in COLOUR_VISION:
+        figure = plots.plot_patch_attention(grey_image(48, 80), random_map(15)[0], (3, 5), 16, 0)
+        colours = [colour for _, colour in bar_marker(figure).colorscale]
+        assert colours[0] == "rgb(255, 255, 255)", "no weight leaves the paper white"
+        assert np.all(np.diff(lab(colours, vision)[:, 0]) < -5)
 
 
-@pytest.mark.parametrize("strength", [0.4, 0.7, 1.0])
-@pytest.mark.parametrize("vision", COLOUR_VISION)
-def test_the_sign_of_an_error_shows_for_every_kind_of_colour_vision(vision, strength):
-    low, middle, high = lab(
-        sample_colorscale(plots.ERROR_COLOURS, [0.5 - strength / 2, 0.5, 0.5 + strength / 2]), vision
-    )
-    for one, other in ((low, high), (low, middle), (middle, high)):
-        assert np.linalg.norm(one - other) > 12  # CIE76; 2.3 is just noticeable
-    assert middle[0] > low[0] and middle[0] > high[0], "no error is the lightest"
+def test_the_sign_of_an_error_shows_for_every_kind_of_colour_vision():
+    for strength in [0.4, 0.7, 1.0]:
+        for vision in COLOUR_VISION:
+            low, middle, high = lab(
+                sample_colorscale(plots.ERROR_COLOURS, [0.5 - strength / 2, 0.5, 0.5 + strength / 2]), vision
+            )
+            for one, other in ((low, high), (low, middle), (middle, high)):
+                assert np.linalg.norm(one - other) > 12  # CIE76; 2.3 is just noticeable
+            assert middle[0] > low[0] and middle[0] > high[0], "no error is the lightest"
 
 
 # ------------------------------------------------------------------------------------------------------------ block_max
@@ -242,27 +242,27 @@ def test_block_max_leaves_alone_what_is_small_enough():
     assert blocks is array and k == 1
 
 
-@pytest.mark.parametrize("limit", [plots.MAX_CELLS, plots.MAX_CELLS_SMALL])
-def test_block_max_keeps_each_of_twenty_planted_peaks(limit):
-    array = np.zeros((3040, 3040), np.float32)
-    places = np.random.default_rng(0).choice(3040 * 3040, 20, replace=False)
-    array.ravel()[places] = np.arange(1, 21)
-    blocks, k = plots.block_max(array, limit)
-    for number, (row, column) in enumerate(zip(*np.unravel_index(places, array.shape), strict=True), start=1):
-        assert blocks[row // k, column // k] >= number
+def test_block_max_keeps_each_of_twenty_planted_peaks():
+    for limit in [plots.MAX_CELLS, plots.MAX_CELLS_SMALL]:
+        array = np.zeros((3040, 3040), np.float32)
+        places = np.random.default_rng(0).choice(3040 * 3040, 20, replace=False)
+        array.ravel()[places] = np.arange(1, 21)
+        blocks, k = plots.block_max(array, limit)
+        for number, (row, column) in enumerate(zip(*np.unravel_index(places, array.shape), strict=True), start=1):
+            assert blocks[row // k, column // k] >= number
 
 
 # ---------------------------------------------------------------------------------------------------- attention heatmap
 
 
-@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
-def test_a_map_is_drawn_number_by_number_in_x_uniform(grid):
-    num_tokens = grid[0] * grid[1]
-    attention_map = random_map(num_tokens)
-    (heatmap,) = traces(plots.plot_attention_map(attention_map, grid), go.Heatmap)
-    np.testing.assert_array_equal(heatmap.z, attention_map * num_tokens)
-    # x uniform and back again rounds once or twice in float32
-    np.testing.assert_allclose(heatmap.customdata, attention_map, rtol=3e-7)
+def test_a_map_is_drawn_number_by_number_in_x_uniform():
+    for grid in GRIDS.values():
+        num_tokens = grid[0] * grid[1]
+        attention_map = random_map(num_tokens)
+        (heatmap,) = traces(plots.plot_attention_map(attention_map, grid), go.Heatmap)
+        np.testing.assert_array_equal(heatmap.z, attention_map * num_tokens)
+        # x uniform and back again rounds once or twice in float32
+        np.testing.assert_allclose(heatmap.customdata, attention_map, rtol=3e-7)
 
 
 def test_one_weight_lies_in_the_row_of_its_query_and_the_column_of_its_key():
@@ -307,30 +307,30 @@ def test_a_uniform_map_is_not_stretched_into_a_pattern():
     assert traces(patch, go.Heatmap)[0].zmax == 1.5
 
 
-@pytest.mark.parametrize(("quantity", "title"), [("weight", "x uniform"), ("spread", "spread, x uniform")])
-def test_a_colour_bar_names_its_unit(quantity, title):
-    (heatmap,) = traces(plots.plot_attention_map(random_map(9), (3, 3), quantity=quantity), go.Heatmap)
-    assert heatmap.colorbar.title.text == title
-    figure = plots.plot_patch_attention(grey_image(48, 48), random_map(9)[0], (3, 3), 16, 0, quantity=quantity)
-    assert bar_marker(figure).colorbar.title.text == title
-    layers = plots.plot_layer_grid({"layer_0": random_map(9)}, (3, 3), 2.0)
-    assert layers.layout.coloraxis.colorbar.title.text == "x uniform"
+def test_a_colour_bar_names_its_unit():
+    for quantity, title in [("weight", "x uniform"), ("spread", "spread, x uniform")]:
+        (heatmap,) = traces(plots.plot_attention_map(random_map(9), (3, 3), quantity=quantity), go.Heatmap)
+        assert heatmap.colorbar.title.text == title
+        figure = plots.plot_patch_attention(grey_image(48, 48), random_map(9)[0], (3, 3), 16, 0, quantity=quantity)
+        assert bar_marker(figure).colorbar.title.text == title
+        layers = plots.plot_layer_grid({"layer_0": random_map(9)}, (3, 3), 2.0)
+        assert layers.layout.coloraxis.colorbar.title.text == "x uniform"
 
 
-@pytest.mark.parametrize("grid", [(13, 13), (19, 160), (10, 152), (9, 100), (30, 30), (1, 1000)])
-def test_tick_labels_name_the_row_of_patches_that_begins_in_their_cell(grid):
-    num_tokens = grid[0] * grid[1]
-    figure = plots.plot_attention_map(np.zeros((num_tokens, num_tokens), np.float32), grid)
-    (heatmap,) = traces(figure, go.Heatmap)
-    k = -(-num_tokens // len(heatmap.x))
-    for axis, labels in ((figure.layout.xaxis, heatmap.x), (figure.layout.yaxis, heatmap.y)):
-        assert 1 <= len(axis.tickvals) <= 12
-        assert axis.ticktext[0] == ("row 0" if grid[0] > 1 else "patch 0")
-        for value, text in zip(axis.tickvals, axis.ticktext, strict=True):
-            cell = list(labels).index(value)
-            kind, number = text.split()
-            first_token = int(number) * (grid[1] if kind == "row" else 1)
-            assert cell * k <= first_token < (cell + 1) * k
+def test_tick_labels_name_the_row_of_patches_that_begins_in_their_cell():
+    for grid in [(13, 13), (19, 160), (10, 152), (9, 100), (30, 30), (1, 1000)]:
+        num_tokens = grid[0] * grid[1]
+        figure = plots.plot_attention_map(np.zeros((num_tokens, num_tokens), np.float32), grid)
+        (heatmap,) = traces(figure, go.Heatmap)
+        k = -(-num_tokens // len(heatmap.x))
+        for axis, labels in ((figure.layout.xaxis, heatmap.x), (figure.layout.yaxis, heatmap.y)):
+            assert 1 <= len(axis.tickvals) <= 12
+            assert axis.ticktext[0] == ("row 0" if grid[0] > 1 else "patch 0")
+            for value, text in zip(axis.tickvals, axis.ticktext, strict=True):
+                cell = list(labels).index(value)
+                kind, number = text.split()
+                first_token = int(number) * (grid[1] if kind == "row" else 1)
+                assert cell * k <= first_token < (cell + 1) * k
 
 
 def test_a_region_is_drawn_from_the_exact_values():
@@ -363,11 +363,15 @@ def test_a_box_on_blocks_chooses_all_their_patches():
     assert region == plots.Region(range(3036, 3040), range(60, 72)) and region.cell_side == 1
 
 
-@pytest.mark.parametrize(
-    "selection", [{}, {"box": []}, {"box": ["x"]}, {"box": [{"x": [1, 2]}]}, {"box": [{"x": ["a", 2], "y": [1, 2]}]}]
-)
-def test_what_is_no_box_chooses_nothing(selection):
-    assert plots.selected_region(selection, plots.Region.whole(10)) is None
+def test_what_is_no_box_chooses_nothing():
+    for selection in [
+        {},
+        {"box": []},
+        {"box": ["x"]},
+        {"box": [{"x": [1, 2]}]},
+        {"box": [{"x": ["a", 2], "y": [1, 2]}]},
+    ]:
+        assert plots.selected_region(selection, plots.Region.whole(10)) is None
 
 
 def test_a_region_survives_a_link_and_foreign_texts_show_the_whole_map():
@@ -397,41 +401,39 @@ def test_a_large_map_shows_the_maximum_of_blocks_and_says_so():
     assert said == ("strongest of 6x6 pairs<br>query 96 to 101<br>key 3036 to 3039<br>weight 0.25 = 760 x uniform")
 
 
-@pytest.mark.parametrize(
-    # Twice what UI_FACTS measured for float32 and blocks (weight and x uniform both travel), labels, escaped base64.
-    ("grid", "limit"),
-    [((13, 13), 0.5), ((10, 80), 2.5), ((19, 160), 4.0)],
-)
-def test_a_heatmap_stays_small_however_many_tokens_there_are(grid, limit):
-    num_tokens = grid[0] * grid[1]
-    noise = np.random.default_rng(0).random((num_tokens, num_tokens), np.float32) / num_tokens
-    assert megabytes(plots.plot_attention_map(noise, grid)) < limit
-    count = 4
-    layers = plots.plot_layer_grid({f"layer_{layer}": noise for layer in range(count)}, grid, 2.0)
-    assert megabytes(layers) < 0.6 * count
+def test_a_heatmap_stays_small_however_many_tokens_there_are():
+    for grid, limit in [((13, 13), 0.5), ((10, 80), 2.5), ((19, 160), 4.0)]:
+        num_tokens = grid[0] * grid[1]
+        noise = np.random.default_rng(0).random((num_tokens, num_tokens), np.float32) / num_tokens
+        assert megabytes(plots.plot_attention_map(noise, grid)) < limit
+        count = 4
+        layers = plots.plot_layer_grid({f"layer_{layer}": noise for layer in range(count)}, grid, 2.0)
+        assert megabytes(layers) < 0.6 * count
 
 
 # ----------------------------------------------------------------------------------------------------------- layer grid
 
 
-@pytest.mark.parametrize("num_layers", [1, 3, 4, 12])
-def test_the_layer_grid_draws_every_map_under_its_name_on_one_range(num_layers):
-    names = [f"layer_{layer}" for layer in range(num_layers)] + ["average"]
-    maps = {name: random_map(6, seed) for seed, name in enumerate(names)}
-    figure = plots.plot_layer_grid(maps, (2, 3), 3.25)
-    heatmaps = traces(figure, go.Heatmap)
-    assert [note.text for note in figure.layout.annotations] == [f"Layer {n}" for n in range(num_layers)] + ["Average"]
-    for title, heatmap, attention_map in zip(figure.layout.annotations, heatmaps, maps.values(), strict=True):
-        np.testing.assert_array_equal(heatmap.z, attention_map * 6)
-        assert heatmap.coloraxis == "coloraxis"
-        assert heatmap.zmin is None and heatmap.zmax is None, "a range of its own would override the shared one"
-        left, right = figure.layout[heatmap.xaxis.replace("x", "xaxis")].domain
-        assert left <= title.x <= right, "each title stands over its own map"
-        vertical = figure.layout[heatmap.yaxis.replace("y", "yaxis")]
-        assert vertical.autorange == "reversed"
-        assert vertical.scaleanchor == heatmap.xaxis, "cells are squares"
-    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 3.25)
-    assert len({(trace.xaxis, trace.yaxis) for trace in heatmaps}) == num_layers + 1
+def test_the_layer_grid_draws_every_map_under_its_name_on_one_range():
+    for num_layers in [1, 3, 4, 12]:
+        names = [f"layer_{layer}" for layer in range(num_layers)] + ["average"]
+        maps = {name: random_map(6, seed) for seed, name in enumerate(names)}
+        figure = plots.plot_layer_grid(maps, (2, 3), 3.25)
+        heatmaps = traces(figure, go.Heatmap)
+        assert [note.text for note in figure.layout.annotations] == [f"Layer {n}" for n in range(num_layers)] + [
+            "Average"
+        ]
+        for title, heatmap, attention_map in zip(figure.layout.annotations, heatmaps, maps.values(), strict=True):
+            np.testing.assert_array_equal(heatmap.z, attention_map * 6)
+            assert heatmap.coloraxis == "coloraxis"
+            assert heatmap.zmin is None and heatmap.zmax is None, "a range of its own would override the shared one"
+            left, right = figure.layout[heatmap.xaxis.replace("x", "xaxis")].domain
+            assert left <= title.x <= right, "each title stands over its own map"
+            vertical = figure.layout[heatmap.yaxis.replace("y", "yaxis")]
+            assert vertical.autorange == "reversed"
+            assert vertical.scaleanchor == heatmap.xaxis, "cells are squares"
+        assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 3.25)
+        assert len({(trace.xaxis, trace.yaxis) for trace in heatmaps}) == num_layers + 1
 
 
 def test_the_hover_of_the_layer_grid_by_hand():
@@ -477,30 +479,30 @@ def click_targets(figure: go.Figure) -> go.Scatter:
     return scatter
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "grid"), [(201, 201, (13, 13)), (152, 500, (10, 32)), (40, 16, (3, 1)), (48, 80, (3, 5))]
-)
-def test_weights_lie_on_their_patch_of_the_picture(height, width, grid):
-    rows, columns = grid
-    weights = random_map(rows * columns)[0]
-    query = rows * columns - 1
-    figure = plots.plot_patch_attention(grey_image(height, width), weights, grid, 16, query)
-    heatmap, targets = overlay(figure), click_targets(figure)
-    assert (heatmap.x[0], heatmap.x[-1], heatmap.y[0], heatmap.y[-1]) == (0, width, 0, height)
-    for token in range(rows * columns):
-        row, column = divmod(token, columns)
-        top, bottom = heatmap.y[row], heatmap.y[row + 1]
-        left, right = heatmap.x[column], heatmap.x[column + 1]
-        assert (top, left) == (row * 16, column * 16)
-        assert (bottom, right) == (min(row * 16 + 16, height), min(column * 16 + 16, width)), "cut where the image ends"
-        assert heatmap.z[row][column] == weights[token] * np.float32(rows * columns)
-        assert left < targets.x[token] < right and top < targets.y[token] < bottom
-    outline = figure.layout.shapes[0]
-    row, column = divmod(query, columns)
-    assert (outline.x0, outline.x1) == (heatmap.x[column], heatmap.x[column + 1])
-    assert (outline.y0, outline.y1) == (heatmap.y[row], heatmap.y[row + 1])
-    assert tuple(figure.layout.yaxis.range) == (height, 0), "row 0 on top"
-    assert tuple(figure.layout.xaxis.range) == (0, width)
+def test_weights_lie_on_their_patch_of_the_picture():
+    for height, width, grid in [(201, 201, (13, 13)), (152, 500, (10, 32)), (40, 16, (3, 1)), (48, 80, (3, 5))]:
+        rows, columns = grid
+        weights = random_map(rows * columns)[0]
+        query = rows * columns - 1
+        figure = plots.plot_patch_attention(grey_image(height, width), weights, grid, 16, query)
+        heatmap, targets = overlay(figure), click_targets(figure)
+        assert (heatmap.x[0], heatmap.x[-1], heatmap.y[0], heatmap.y[-1]) == (0, width, 0, height)
+        for token in range(rows * columns):
+            row, column = divmod(token, columns)
+            top, bottom = heatmap.y[row], heatmap.y[row + 1]
+            left, right = heatmap.x[column], heatmap.x[column + 1]
+            assert (top, left) == (row * 16, column * 16)
+            assert (bottom, right) == (min(row * 16 + 16, height), min(column * 16 + 16, width)), (
+                "cut where the image ends"
+            )
+            assert heatmap.z[row][column] == weights[token] * np.float32(rows * columns)
+            assert left < targets.x[token] < right and top < targets.y[token] < bottom
+        outline = figure.layout.shapes[0]
+        row, column = divmod(query, columns)
+        assert (outline.x0, outline.x1) == (heatmap.x[column], heatmap.x[column + 1])
+        assert (outline.y0, outline.y1) == (heatmap.y[row], heatmap.y[row + 1])
+        assert tuple(figure.layout.yaxis.range) == (height, 0), "row 0 on top"
+        assert tuple(figure.layout.xaxis.range) == (0, width)
 
 
 def test_the_picture_under_the_weights_is_the_one_given_pixel_by_pixel():
@@ -533,19 +535,21 @@ def test_the_hover_of_a_patch_by_hand():
     assert "spread 0.5" in hover(targets, None, None, customdata=targets.customdata[7])
 
 
-@pytest.mark.parametrize("grid", [(13, 13), (10, 32), (1, 4)])
-@pytest.mark.parametrize("as_dict", [False, True])
-def test_a_click_on_a_patch_selects_its_token(grid, as_dict):
-    num_tokens = grid[0] * grid[1]
-    image = grey_image(16 * grid[0] - 3, 16 * grid[1] - 5)
-    targets = click_targets(plots.plot_patch_attention(image, random_map(num_tokens)[0], grid, 16, 0))
-    for token in range(num_tokens):
-        row, column = int(targets.y[token] // 16), int(targets.x[token] // 16)
-        data = targets.customdata[token].tolist()
-        # The browser sends a typed array as an object with its indices as names.
-        sent = {str(number): value for number, value in enumerate(data)} if as_dict else data
-        point = {"curve_number": 2, "point_index": token, "x": targets.x[token], "customdata": sent}
-        assert plots.selected_token({"points": [point], "box": [], "lasso": []}) == row * grid[1] + column == token
+def test_a_click_on_a_patch_selects_its_token():
+    for grid in [(13, 13), (10, 32), (1, 4)]:
+        for as_dict in [False, True]:
+            num_tokens = grid[0] * grid[1]
+            image = grey_image(16 * grid[0] - 3, 16 * grid[1] - 5)
+            targets = click_targets(plots.plot_patch_attention(image, random_map(num_tokens)[0], grid, 16, 0))
+            for token in range(num_tokens):
+                row, column = int(targets.y[token] // 16), int(targets.x[token] // 16)
+                data = targets.customdata[token].tolist()
+                # The browser sends a typed array as an object with its indices as names.
+                sent = {str(number): value for number, value in enumerate(data)} if as_dict else data
+                point = {"curve_number": 2, "point_index": token, "x": targets.x[token], "customdata": sent}
+                assert (
+                    plots.selected_token({"points": [point], "box": [], "lasso": []}) == row * grid[1] + column == token
+                )
 
 
 def test_the_markers_that_take_the_clicks_stay_unseen():
@@ -554,9 +558,8 @@ def test_the_markers_that_take_the_clicks_stay_unseen():
     assert targets.hoverinfo != "skip", "what skips the hover gets no click"
 
 
-@pytest.mark.parametrize(
-    "selection",
-    [
+def test_a_selection_without_a_token_number_selects_nothing():
+    for selection in [
         {},
         {"points": []},
         {"points": None},
@@ -574,30 +577,28 @@ def test_the_markers_that_take_the_clicks_stay_unseen():
         {"points": [{"customdata": [10**30]}]},
         {"points": [[1, 2]]},
         {"points": ["x"]},
-    ],
-)
-def test_a_selection_without_a_token_number_selects_nothing(selection):
-    assert plots.selected_token(selection) is None
+    ]:
+        assert plots.selected_token(selection) is None
 
 
 # ---------------------------------------------------------------------------------------------------------- signed error
 
 
-@pytest.mark.parametrize("limit", [None, 0.3])
-def test_errors_are_drawn_as_they_are_on_a_scale_centred_on_zero(limit):
-    error = grey_image(30, 40) - np.float32(0.2)
-    figure = plots.plot_signed_error(error, limit)
-    (heatmap,) = traces(figure, go.Heatmap)
-    np.testing.assert_array_equal(heatmap.z, error)
-    np.testing.assert_array_equal(heatmap.x, np.arange(40))
-    np.testing.assert_array_equal(heatmap.y, np.arange(30))
-    end = float(np.abs(error).max()) if limit is None else limit
-    assert (heatmap.zmin, heatmap.zmid, heatmap.zmax) == (-end, 0, end)
-    assert figure.layout.yaxis.autorange == "reversed"
-    assert heatmap.colorbar.title.text == f"-{end:.2f} to +{end:.2f}"
-    assert list(heatmap.colorbar.ticktext) == ["too dark", "0", "too light"]
-    assert np.sign(heatmap.colorbar.tickvals).tolist() == [-1, 0, 1]
-    assert hover(heatmap, 7, 3, error[3, 7]) == f"x 7, y 3<br>error {error[3, 7]:+.3f}"
+def test_errors_are_drawn_as_they_are_on_a_scale_centred_on_zero():
+    for limit in [None, 0.3]:
+        error = grey_image(30, 40) - np.float32(0.2)
+        figure = plots.plot_signed_error(error, limit)
+        (heatmap,) = traces(figure, go.Heatmap)
+        np.testing.assert_array_equal(heatmap.z, error)
+        np.testing.assert_array_equal(heatmap.x, np.arange(40))
+        np.testing.assert_array_equal(heatmap.y, np.arange(30))
+        end = float(np.abs(error).max()) if limit is None else limit
+        assert (heatmap.zmin, heatmap.zmid, heatmap.zmax) == (-end, 0, end)
+        assert figure.layout.yaxis.autorange == "reversed"
+        assert heatmap.colorbar.title.text == f"-{end:.2f} to +{end:.2f}"
+        assert list(heatmap.colorbar.ticktext) == ["too dark", "0", "too light"]
+        assert np.sign(heatmap.colorbar.tickvals).tolist() == [-1, 0, 1]
+        assert hover(heatmap, 7, 3, error[3, 7]) == f"x 7, y 3<br>error {error[3, 7]:+.3f}"
 
 
 def test_no_error_at_all_is_not_blown_up():
@@ -632,21 +633,21 @@ def test_percentile_rank_by_hand():
     assert plots.worse_than(percentiles, 29.4, higher_is_better=False) == pytest.approx(97)
 
 
-@pytest.mark.parametrize("value", [5.0, 12.3, 20.0, 44.0])
-@pytest.mark.parametrize(("higher_is_better", "end"), [(True, "right"), (False, "left")])
-def test_a_distribution_shows_its_bars_median_and_the_picture(value, higher_is_better, end):
-    percentiles = np.linspace(10, 30, 101) ** 2
-    figure = plots.plot_distribution(percentiles, value**2, "SSIM", higher_is_better)
-    bar, box, median, picture = traces(figure, go.Scatter)
-    assert tuple(bar.x) == (percentiles[5], percentiles[95])
-    assert tuple(box.x) == (percentiles[25], percentiles[75])
-    assert tuple(median.x) == (percentiles[50],)
-    assert tuple(picture.x) == (value**2,)
-    low, high = figure.layout.xaxis.range
-    assert low < min(percentiles[5], value**2) and max(percentiles[95], value**2) < high
-    assert f"better: {end}" in texts(figure)
-    assert "bar: 90 % of test images" in json.loads(texts(figure))["annotations"][0]["text"]
-    assert hover(picture, value**2, 0).startswith(f"this image: {value**2:.4g}")
+def test_a_distribution_shows_its_bars_median_and_the_picture():
+    for value in [5.0, 12.3, 20.0, 44.0]:
+        for higher_is_better, end in [(True, "right"), (False, "left")]:
+            percentiles = np.linspace(10, 30, 101) ** 2
+            figure = plots.plot_distribution(percentiles, value**2, "SSIM", higher_is_better)
+            bar, box, median, picture = traces(figure, go.Scatter)
+            assert tuple(bar.x) == (percentiles[5], percentiles[95])
+            assert tuple(box.x) == (percentiles[25], percentiles[75])
+            assert tuple(median.x) == (percentiles[50],)
+            assert tuple(picture.x) == (value**2,)
+            low, high = figure.layout.xaxis.range
+            assert low < min(percentiles[5], value**2) and max(percentiles[95], value**2) < high
+            assert f"better: {end}" in texts(figure)
+            assert "bar: 90 % of test images" in json.loads(texts(figure))["annotations"][0]["text"]
+            assert hover(picture, value**2, 0).startswith(f"this image: {value**2:.4g}")
 
 
 def test_a_distribution_of_equal_values_can_be_drawn():
@@ -748,13 +749,13 @@ def unlabel(colour: str) -> list[float]:
     return [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
 
 
-@pytest.mark.parametrize("background", ["#ffffff", "#12151c"])
-def test_curves_stand_out_from_the_page_in_both_themes(background):
-    assert min(contrast(colour, background) for colour in plots.CURVE_COLOURS) > 3
+def test_curves_stand_out_from_the_page_in_both_themes():
+    for background in ["#ffffff", "#12151c"]:
+        assert min(contrast(colour, background) for colour in plots.CURVE_COLOURS) > 3
 
 
-@pytest.mark.parametrize("vision", COLOUR_VISION)
-def test_curves_are_told_apart_with_every_kind_of_colour_vision(vision):
-    labs = lab([f"rgb{tuple(round(255 * part) for part in unlabel(c))}" for c in plots.CURVE_COLOURS], vision)
-    distances = np.linalg.norm(labs[:, None] - labs[None], axis=-1)
-    assert distances[~np.eye(len(labs), dtype=bool)].min() > 10  # CIE76; 2.3 is just noticeable
+def test_curves_are_told_apart_with_every_kind_of_colour_vision():
+    for vision in COLOUR_VISION:
+        labs = lab([f"rgb{tuple(round(255 * part) for part in unlabel(c))}" for c in plots.CURVE_COLOURS], vision)
+        distances = np.linalg.norm(labs[:, None] - labs[None], axis=-1)
+        assert distances[~np.eye(len(labs), dtype=bool)].min() > 10  # CIE76; 2.3 is just noticeable

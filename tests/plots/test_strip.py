@@ -5,7 +5,6 @@ import io
 import re
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -77,10 +76,10 @@ def test_the_ruler_stands_below_its_row_and_lies_where_the_windows_lie() -> None
     assert "−0.50, too dark" in html and "too light, +0.50" in html
 
 
-@pytest.mark.parametrize("text", ["<img src=x onerror=alert(1)>", "' onload='alert(1)", "&lt;"])
-def test_titles_and_marks_are_shown_as_they_stand(text: str) -> None:
-    html = strip_html([StripRow(text, np.ones((152, 300)), ruled=True)], text, [0], 300, [text])
-    assert text not in html
+def test_titles_and_marks_are_shown_as_they_stand() -> None:
+    for text in ["<img src=x onerror=alert(1)>", "' onload='alert(1)", "&lt;"]:
+        html = strip_html([StripRow(text, np.ones((152, 300)), ruled=True)], text, [0], 300, [text])
+        assert text not in html
 
 
 def test_there_is_a_way_by_keyboard() -> None:

@@ -103,34 +103,34 @@ def test_quantisation_by_hand() -> None:
     assert not zero.cells.any() and not dequantise(zero).any()
 
 
-@pytest.mark.parametrize("wrong", [-0.1, float("nan"), float("inf")])
-def test_a_weight_that_is_none_is_refused(wrong: float) -> None:
-    with pytest.raises(ValueError, match="maps must hold finite weights from 0 up"):
-        quantise(np.array([[0.5, wrong]], np.float32))
+def test_a_weight_that_is_none_is_refused() -> None:
+    for wrong in [-0.1, float("nan"), float("inf")]:
+        with pytest.raises(ValueError, match="maps must hold finite weights from 0 up"):
+            quantise(np.array([[0.5, wrong]], np.float32))
 
 
 # -- coarsening
 
 
-@pytest.mark.parametrize(("num_tokens", "k"), [(169, 1), (800, 1), (3040, 2), (MAX_TOKENS, 4)])
-def test_patches_are_merged_just_as_far_as_needed(num_tokens: int, k: int) -> None:
-    grid = GRIDS[num_tokens]
-    assert merged(grid) == k
-    assert np.prod(cell_grid(grid, k)) <= MAX_TOKENS_EXACT
-    assert k == 1 or np.prod(cell_grid(grid, k - 1)) > MAX_TOKENS_EXACT
+def test_patches_are_merged_just_as_far_as_needed() -> None:
+    for num_tokens, k in [(169, 1), (800, 1), (3040, 2), (MAX_TOKENS, 4)]:
+        grid = GRIDS[num_tokens]
+        assert merged(grid) == k
+        assert np.prod(cell_grid(grid, k)) <= MAX_TOKENS_EXACT
+        assert k == 1 or np.prod(cell_grid(grid, k - 1)) > MAX_TOKENS_EXACT
 
 
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_each_pair_of_cells_has_its_strongest_pair_of_patches(k: int) -> None:
-    rows, columns = 5, 7
-    weights = some_maps(35, "a")["a"]
-    height, width = cell_grid((rows, columns), k)
-    expected = np.zeros((height * width,) * 2, np.float32)
-    for query in range(35):
-        for key in range(35):
-            a, b = ((at // columns // k) * width + at % columns // k for at in (query, key))
-            expected[a, b] = max(expected[a, b], weights[query, key])
-    np.testing.assert_array_equal(coarsen(weights, (rows, columns), k), expected)
+def test_each_pair_of_cells_has_its_strongest_pair_of_patches() -> None:
+    for k in [1, 2, 3]:
+        rows, columns = 5, 7
+        weights = some_maps(35, "a")["a"]
+        height, width = cell_grid((rows, columns), k)
+        expected = np.zeros((height * width,) * 2, np.float32)
+        for query in range(35):
+            for key in range(35):
+                a, b = ((at // columns // k) * width + at % columns // k for at in (query, key))
+                expected[a, b] = max(expected[a, b], weights[query, key])
+        np.testing.assert_array_equal(coarsen(weights, (rows, columns), k), expected)
 
 
 def test_coarsening_keeps_single_strong_weights_among_3040_patches() -> None:
@@ -150,23 +150,23 @@ def test_coarsening_keeps_single_strong_weights_among_3040_patches() -> None:
 # -- which maps are sent
 
 
-@pytest.mark.parametrize("num_tokens", [169, 800, 3040])
-def test_first_view_stays_under_five_megabytes_and_has_the_wanted_map_first(num_tokens: int) -> None:
-    grid, view = GRIDS[num_tokens], View(part="decoder", layer="7", head="3")
-    chosen = first_maps(all_names(), view, grid)
-    assert chosen[0] == "decoder/7/3"
-    assert len(chosen) == FIRST_BYTES // map_bytes(grid) < len(all_names())
-    image = np.random.default_rng(0).random(
-        (grid[0] * 8, grid[1] * 8), np.float32
-    )  # noise: the largest file a picture can be
-    maps = some_maps(num_tokens, chosen[0])
-    one = side("", image, grid, 8, {name: maps[chosen[0]] for name in chosen}, all_names(), "digest")
-    made = for_streamlit(payload([one], view, TOPS, on_demand=True))
-    arrays = [value for value in made.values() if isinstance(value, np.ndarray)]
-    plain = {name: value for name, value in made.items() if not isinstance(value, np.ndarray)}
-    assert len(arrays) == len(chosen) and all(array.ndim == 1 and array.dtype == np.uint16 for array in arrays)
-    code = len(read_script("explorer")) + len(read_style("explorer"))
-    assert sum(array.nbytes for array in arrays) + len(json.dumps(plain)) + code < 5_000_000
+def test_first_view_stays_under_five_megabytes_and_has_the_wanted_map_first() -> None:
+    for num_tokens in [169, 800, 3040]:
+        grid, view = GRIDS[num_tokens], View(part="decoder", layer="7", head="3")
+        chosen = first_maps(all_names(), view, grid)
+        assert chosen[0] == "decoder/7/3"
+        assert len(chosen) == FIRST_BYTES // map_bytes(grid) < len(all_names())
+        image = np.random.default_rng(0).random(
+            (grid[0] * 8, grid[1] * 8), np.float32
+        )  # noise: the largest file a picture can be
+        maps = some_maps(num_tokens, chosen[0])
+        one = side("", image, grid, 8, {name: maps[chosen[0]] for name in chosen}, all_names(), "digest")
+        made = for_streamlit(payload([one], view, TOPS, on_demand=True))
+        arrays = [value for value in made.values() if isinstance(value, np.ndarray)]
+        plain = {name: value for name, value in made.items() if not isinstance(value, np.ndarray)}
+        assert len(arrays) == len(chosen) and all(array.ndim == 1 and array.dtype == np.uint16 for array in arrays)
+        code = len(read_script("explorer")) + len(read_style("explorer"))
+        assert sum(array.nbytes for array in arrays) + len(json.dumps(plain)) + code < 5_000_000
 
 
 def test_first_maps_are_means_of_the_part_then_heads_of_the_layer_then_the_rest() -> None:
@@ -287,11 +287,11 @@ def test_hash_of_a_script_is_that_of_the_standard() -> None:
     assert standalone.script_hash("alert('Hello, world.');") == "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='"
 
 
-@pytest.mark.parametrize("name", ["", "a b", 'a"', "é"])
-def test_a_name_that_is_none_is_refused(name: str) -> None:
-    made = payload([some_side("encoder/0/mean")], View(layer="0"), TOPS)
-    with pytest.raises(ValueError, match="element_id must be of ASCII letters"):
-        standalone.fragment(made, name)
+def test_a_name_that_is_none_is_refused() -> None:
+    for name in ["", "a b", 'a"', "é"]:
+        made = payload([some_side("encoder/0/mean")], View(layer="0"), TOPS)
+        with pytest.raises(ValueError, match="element_id must be of ASCII letters"):
+            standalone.fragment(made, name)
 
 
 def test_payload_is_plain_json_and_a_page_never_asks() -> None:

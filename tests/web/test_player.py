@@ -64,7 +64,7 @@ def test_all_but_the_pictures_is_json_and_errors_that_are_not_known_are_null() -
     assert [row["is_shown"] for row in back["rows"]] == [True, True, False]
     assert [row["first"] for row in back["rows"]] == [0, 4, 0]
     assert (back["frame"], back["seen"], back["frame_ms"]) == (9, 4, 200)
-    assert back["notes"] == [{"kind": "error", "text": "Untrained model"}]
+    assert back["notes"] == [{"text": "Untrained model", "severity": "error"}]
 
 
 def test_digest_names_the_sequence_and_nothing_else() -> None:
@@ -103,9 +103,8 @@ def changed(**fields: Any) -> list[Row]:
     return [Row("True frames", "h", frames(4)), Row(**given)]
 
 
-@pytest.mark.parametrize(
-    ("rows", "arguments", "message"),
-    [
+def test_what_does_not_fit_is_refused() -> None:
+    for rows, arguments, message in [
         ([], {}, "rows must be at least one"),
         ([Row("a", "h", frames(0))], {}, "rows must have at least one frame, got none"),
         (changed(name="True frames"), {}, "all be different, got True frames, True frames"),
@@ -124,11 +123,9 @@ def changed(**fields: Any) -> list[Row]:
         (changed(), {"seen": 5}, "seen must be 0 to 4, .*, got 5"),
         (changed(), {"frame_ms": 0}, "frame_ms must be at least 1, got 0"),
         (changed(), {"notes": [("info", "x")]}, "unknown kind of note 'info'; choose from: note, warning, error"),
-    ],
-)
-def test_what_does_not_fit_is_refused(rows: list[Row], arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        payload(rows, **arguments)
+    ]:
+        with pytest.raises(ValueError, match=message):
+            payload(rows, **arguments)
 
 
 # -- which frame is shown
@@ -171,15 +168,15 @@ def test_another_sequence_takes_the_frame_that_is_given() -> None:
     assert (after.frame, after.revision, after.known) == (2, 1, 2)
 
 
-@pytest.mark.parametrize("junk", [None, 3, "x", [], {}, {"frame": 3}])
-def test_what_is_no_frame_changes_nothing(junk: object) -> None:
-    assert read_frame(junk, Sent("a", 1, 2, 2, 2), 10) == 2
+def test_what_is_no_frame_changes_nothing() -> None:
+    for junk in [None, 3, "x", [], {}, {"frame": 3}]:
+        assert read_frame(junk, Sent("a", 1, 2, 2, 2), 10) == 2
 
 
-@pytest.mark.parametrize("frame", [None, -1, 10, 3.0, "3", True, [3], {}])
-def test_a_number_that_is_no_frame_changes_nothing(frame: object) -> None:
-    sent = Sent("a", 1, 2, 4, 2)
-    assert read_frame(told(sent, frame), sent, 10) == 4
+def test_a_number_that_is_no_frame_changes_nothing() -> None:
+    for frame in [None, -1, 10, 3.0, "3", True, [3], {}]:
+        sent = Sent("a", 1, 2, 4, 2)
+        assert read_frame(told(sent, frame), sent, 10) == 4
 
 
 def test_script_and_style_ask_for_nothing_and_make_no_html() -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import html
 import io
 import json
 import platform
@@ -150,25 +149,49 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Loaded, bytes]:
 # ------------------------------------------------------------------------------------------------------------- contents
 
 
-def test_the_report_names_all_that_is_needed_to_make_it_again(checkpoint) -> None:
+def test_the_report_names_all_that_is_needed_to_make_it_again_and_opens_with_the_chosen_map(checkpoint) -> None:
     loaded = checkpoint()
-    view = ReportMap(choice=MapChoice(part="decoder", layer="1", head="2"), query=7, direction="to", range="full")
-    given = picture(origin=("PNG", "colour turned to grey"), fitted=Fitted(grey(), ("scaled from 64x48 to 32x24",)))
+    view = ReportMap(choice=MapChoice(part="decoder", layer="1", head="2"), query=5, direction="to", range="full")
+    fitted = fit_image(grey(60, 40), loaded.model.config.input_size, "pad", background=1.0)
+    given = picture(origin=("PNG", "colour turned to grey"), fitted=fitted)
     page = parsed(report(loaded, [given], view, checkpoint_file="small.safetensors", made=MADE))
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     for words in (
         *("cloud.png", "Clouds", "small.safetensors", loaded.digest, "32x24", "PNG", "colour turned to grey"),
-        *("scaled from 64x48 to 32x24", "whole image, padded", f"{parameters:,}", "head_dim 4", "8 pixels a side"),
-        *("photographs of clouds", "CC BY", "python -m tae.train tiny", "20.50 dB, mean of 77 images"),
-        *("Decoder, layer 1, head 2", "decoder/1/2", "patch 7", "Who places weight on it"),
+        *("scaled from 40x60 to 16x24, padded with white to 32x24", "whole image, padded", f"{parameters:,}"),
+        *("head_dim 4", "8 pixels a side", "photographs of clouds", "CC BY", "python -m tae.train tiny"),
+        *(
+            "20.50 dB, mean of 77 images",
+            "Decoder, layer 1, head 2",
+            "decoder/1/2",
+            "patch 5",
+            "Who places weight on it",
+        ),
         *("shared, to the largest weight", torch.__version__, platform.python_version(), "2030-01-02 03:04 UTC"),
         *("where weight was placed", "recomputed weights @ V differ from the fused output", "not smoothed"),
     ):
         assert words in page.text, words
     assert not re.search(r"\blook(s|ed|ing)? at\b", page.text), "weight was placed; nobody looks"
+    shown = base64.b64encode(encode_png(fitted.pixels)).decode()
+    assert page.all("img", class_="pixels")[0][0]["src"].endswith(shown)
+    (made,) = payloads(page)
+    names = [one.name for part in PARTS for one in all_choices(loaded.model.config, part)]
+    assert made["sides"][0]["names"] == names
+    assert sorted(entry["name"] for entry in made["maps"]) == sorted(names)
+    expected = {"part": "decoder", "layer": "1", "head": "2", "query": 5, "direction": "to", "range": "full"}
+    assert {name: made["view"][name] for name in expected} == expected
+    assert made["tops"] == pytest.approx(colour_tops(loaded.model, as_batch(fitted.pixels)))
+    for entry in made["maps"]:
+        cells = np.frombuffer(base64.b64decode(entry["data"]), "<u2").reshape(12, 12)
+        exact = compute_map(loaded.model, as_batch(fitted.pixels), MapChoice.from_name(entry["name"])).numpy()
+        np.testing.assert_allclose((cells / 65535) ** 2 * entry["largest"], exact, atol=1e-4 * exact.max())
+    assert made["status"]["decoder"] == "head_dim 4"
+    assert all(f"{part}/{layer}" in made["status"] for part in PARTS for layer in ("average", "rollout", "0", "1"))
 
 
-def test_pictures_are_the_model_s_pixel_by_pixel(plain) -> None:
+def test_images_are_the_model_s_pixel_by_pixel_and_measures_stand_beside_their_place_among_the_test_images(
+    plain,
+) -> None:
     loaded, raw = plain
     pixels = grey()
     with torch.no_grad():
@@ -181,41 +204,12 @@ def test_pictures_are_the_model_s_pixel_by_pixel(plain) -> None:
     expected = render.ERROR_MAP(((recon - pixels) / limit + 1) / 2)[..., :3]
     np.testing.assert_allclose(error / 255, expected, atol=0.5 / 255)
     assert f"{limit:.2f} too dark" in page.text
-
-
-def test_measures_stand_beside_their_place_among_the_test_images(plain) -> None:
-    loaded, raw = plain
-    with torch.no_grad():
-        recon = loaded.model(as_batch(grey()))[0].clamp(0, 1)[0, 0].numpy()
-    quality = measure(grey(), recon)
-    text = parsed(raw).text
+    quality = measure(pixels, recon)
     # The test images' PSNRs are 0, 1, ..., 100 dB: so many percent of them are below.
-    assert f"PSNR {quality.psnr:.2f} dB better than {quality.psnr:.0f} % (median 50.00 dB)" in text
-    assert f"MSE {quality.mse:.4f} better than {100 - 100 * quality.mse:.0f} % (median 0.5000)" in text
-    assert f"Foreground MSE {quality.foreground_mse:.4f} no test figures in the card" in text
-    assert "Among the 77 test images" in text
-
-
-def test_the_explorer_holds_the_maps_and_opens_with_the_chosen_one(checkpoint) -> None:
-    loaded = checkpoint()
-    view = ReportMap(choice=MapChoice(part="decoder", layer="1", head="2"), query=5, direction="to", range="own")
-    (made,) = payloads(parsed(report(loaded, [picture()], view)))
-    names = [one.name for part in PARTS for one in all_choices(loaded.model.config, part)]
-    assert made["sides"][0]["names"] == names
-    assert sorted(entry["name"] for entry in made["maps"]) == sorted(names)
-    shown = {name: made["view"][name] for name in ("part", "layer", "head", "query", "direction", "range")}
-    assert shown == {
-        **{"part": "decoder", "layer": "1", "head": "2"},
-        **{"query": 5, "direction": "to", "range": "own"},
-    }
-    tops = colour_tops(loaded.model, as_batch(grey()))
-    assert made["tops"] == pytest.approx(tops)
-    for entry in made["maps"]:
-        cells = np.frombuffer(base64.b64decode(entry["data"]), "<u2").reshape(12, 12)
-        exact = compute_map(loaded.model, as_batch(grey()), MapChoice.from_name(entry["name"])).numpy()
-        np.testing.assert_allclose((cells / 65535) ** 2 * entry["largest"], exact, atol=1e-4 * exact.max())
-    assert made["status"]["decoder"] == "head_dim 4"
-    assert all(f"{part}/{layer}" in made["status"] for part in PARTS for layer in ("average", "rollout", "0", "1"))
+    assert f"PSNR {quality.psnr:.2f} dB better than {quality.psnr:.0f} % (median 50.00 dB)" in page.text
+    assert f"MSE {quality.mse:.4f} better than {100 - 100 * quality.mse:.0f} % (median 0.5000)" in page.text
+    assert f"Foreground MSE {quality.foreground_mse:.4f} no test figures in the card" in page.text
+    assert "Among the 77 test images" in page.text
 
 
 def test_weighting_and_discard_hold_for_the_maps_of_the_explorer(checkpoint) -> None:
@@ -231,33 +225,19 @@ def test_weighting_and_discard_hold_for_the_maps_of_the_explorer(checkpoint) -> 
     assert "of all weight" in page.text and "Kobayashi 2020" in page.text
 
 
-def test_attention_that_tells_little_is_called_so_at_the_top_and_attention_that_is_needed_is_not(checkpoint) -> None:
-    verdicts = [
-        Verdict("encoder", "all", "wallpaper", "A layout <b>that serves any image</b>."),
-        Verdict("decoder", "all", "needed", "Needed, image by image."),
-    ]
-    page = parsed(report(checkpoint(), [picture()], verdicts=verdicts))
-    assert "A layout <b>that serves any image</b>." in page.text and "Needed, image" not in page.text
-    assert page.text.index("A layout") < page.text.index("where weight was placed")
-    assert "A layout" not in parsed(report(checkpoint(), [picture()])).text
-
-
-def test_what_does_not_fit_is_left_out_and_said(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_left_out_and_said(checkpoint, plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = checkpoint()
     monkeypatch.setattr("tae.web.report.page.IMAGE_BYTES", 1)
-    page = parsed(report(checkpoint(), [picture()], ReportMap(choice=MapChoice(layer="0", head="3"))))
+    page = parsed(report(loaded, [picture()], ReportMap(choice=MapChoice(layer="0", head="3"))))
     (made,) = payloads(page)
     assert [entry["name"] for entry in made["maps"]] == ["encoder/0/3"]
     assert len(made["sides"][0]["names"]) == 44
     assert "1 of 44 maps are in this file" in page.text
     assert "In this file: encoder layer 0: head 3." in page.text
-
-
-def test_few_maps_that_are_left_out_are_listed(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = checkpoint()
-    whole = report(loaded, [picture()])
-    assert len(payloads(parsed(whole))[0]["maps"]) == 44
+    whole = [len(made["maps"]) for made in payloads(parsed(plain[1]))]
+    assert whole == [44, 44]
     script = sum(len(text) for text in (standalone.script_text(["explorer-1"]), standalone.style_tag()))
-    monkeypatch.setattr("tae.web.report.page.IMAGE_BYTES", len(whole) - script - 8_000)
+    monkeypatch.setattr("tae.web.report.page.IMAGE_BYTES", (len(plain[1]) - script) // 2 - 12_000)
     page = parsed(report(loaded, [picture()]))
     (made,) = payloads(page)
     missing = set(made["sides"][0]["names"]) - {entry["name"] for entry in made["maps"]}
@@ -266,18 +246,18 @@ def test_few_maps_that_are_left_out_are_listed(checkpoint, monkeypatch: pytest.M
     assert "decoder layer 1: max, min, spread." in page.text, "the least wanted go first"
 
 
-@pytest.mark.parametrize("budget", [9_000, 12_000, 16_000])
-def test_the_explorer_keeps_to_its_budget_and_fills_it(checkpoint, budget: int) -> None:
+def test_the_explorer_keeps_to_its_budget_and_fills_it(checkpoint) -> None:
     model = checkpoint().model
     view = ReportMap(choice=MapChoice(part="decoder"))
-    made, missing = explorable(model, picture(), view, 0, {"shared": 2.0, "full": 3.0}, [], {}, budget)
-    size = len(standalone.fragment(made, "x").html)
-    assert size <= budget
-    assert not missing or size > budget - 4_000
-    names = [entry["name"] for entry in made["maps"]]
-    assert names[0] == "decoder/average/mean" and len(names) + len(missing) == 44
-    means = [name for name in names if name.endswith("/mean")]
-    assert names[: len(means)] == means, "means go first"
+    for budget in (9_000, 12_000, 16_000):
+        made, missing = explorable(model, picture(), view, 0, {"shared": 2.0, "full": 3.0}, [], {}, budget)
+        size = len(standalone.fragment(made, "x").html)
+        assert size <= budget
+        assert not missing or size > budget - 4_000
+        names = [entry["name"] for entry in made["maps"]]
+        assert names[0] == "decoder/average/mean" and len(names) + len(missing) == 44
+        means = [name for name in names if name.endswith("/mean")]
+        assert names[: len(means)] == means, "means go first"
 
 
 def test_the_first_query_is_the_strongest_of_the_foreground() -> None:
@@ -289,32 +269,17 @@ def test_the_first_query_is_the_strongest_of_the_foreground() -> None:
     assert query_of(ReportMap(query=3), weights, np.array([2])) == 2, "a patch that this picture does not have"
 
 
-def test_each_picture_has_its_section_and_the_contents_lead_there(checkpoint) -> None:
+def test_each_image_has_its_section_and_the_contents_lead_there(checkpoint) -> None:
     loaded = checkpoint(input_size=(24, None), max_width=64)
-    given = [picture(f"{width}.png", fitted=Fitted(grey(width=width), ())) for width in (32, 64, 9)]
+    given = [picture(f"{width}.png", fitted=Fitted(grey(width=width), ())) for width in (64, 9)]
     seen: list[tuple[int, int]] = []
     page = parsed(report(loaded, given, progress=lambda *counts: seen.append(counts)))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
-    links = [(found["href"], text) for found, text in page.all("a")]
-    assert links == [("#image-1", "32.png"), ("#image-2", "64.png"), ("#image-3", "9.png")]
-    assert [found["id"] for found, _ in page.all("section", class_="image")] == [
-        "image-1",
-        "image-2",
-        "image-3",
-    ]
-    assert [made["sides"][0]["grid"] for made in payloads(page)] == [[3, 4], [3, 8], [3, 2]]
+    assert seen == [(1, 2), (2, 2)]
+    assert [(found["href"], text) for found, text in page.all("a")] == [("#image-1", "64.png"), ("#image-2", "9.png")]
+    assert [found["id"] for found, _ in page.all("section", class_="image")] == ["image-1", "image-2"]
+    assert [made["sides"][0]["grid"] for made in payloads(page)] == [[3, 8], [3, 2]]
     identities = [found["id"] for _, found in page.found if "id" in found]
     assert len(identities) == len(set(identities))
-
-
-def test_measures_of_test_images_lie_behind_where_they_are_given(checkpoint) -> None:
-    loaded = checkpoint()
-    spreads = {
-        "encoder": statistics_over(loaded.model, [(255 * grey(seed=seed)).astype(np.uint8) for seed in range(2)])
-    }
-    text = parsed(report(loaded, [picture()], spreads=spreads)).text
-    assert "Encoder: each measure over the layers, behind it 2 test images" in text
-    assert "Decoder: each measure over the layers L" not in text and text.count("test images Decoder") == 1
 
 
 # ------------------------------------------------------------------------------------------------------- what to mind of it
@@ -328,14 +293,24 @@ def notes_of(page: Elements) -> list[tuple[str, str]]:
     ]
 
 
-def test_an_untrained_model_is_red_before_anything_else(checkpoint, plain) -> None:
+def test_an_untrained_model_is_red_first_and_little_told_comes_before_any_map(checkpoint, plain) -> None:
     assert not [one for one in notes_of(parsed(plain[1])) if one[0] == "error"]
     loaded = checkpoint({"training": {}, "metrics": {}})
-    page = parsed(report(loaded, [picture()]))
+    verdicts = [
+        Verdict("encoder", "all", "wallpaper", "A layout <b>that serves any image</b>."),
+        Verdict("decoder", "all", "needed", "Needed, image by image."),
+    ]
+    pixels = [(255 * grey(seed=seed)).astype(np.uint8) for seed in range(2)]
+    spreads = {"encoder": statistics_over(loaded.model, pixels)}
+    page = parsed(report(loaded, [picture()], verdicts=verdicts, spreads=spreads))
     assert notes_of(page)[0] == ("error", "UNTRAINED MODEL: random weights. Nothing shown here was learnt.")
     assert page.text.index("UNTRAINED MODEL") < page.text.index("Image, reconstruction, error")
     assert payloads(page)[0]["notes"][0]["severity"] == "error"
     assert "UNTRAINED MODEL: random weights · Reconstruction" in page.text and "NO: random weights" in page.text
+    assert "A layout <b>that serves any image</b>." in page.text and "Needed, image" not in page.text
+    assert page.text.index("A layout") < page.text.index("where weight was placed")
+    assert "Encoder: each measure over the layers, behind it 2 test images" in page.text
+    assert "Decoder: each measure over the layers L" not in page.text and page.text.count("test images Decoder") == 1
 
 
 def test_one_token_gets_a_notice_and_no_heatmap(checkpoint) -> None:
@@ -357,39 +332,30 @@ SINK = np.full((6, 6), 0.02, np.float32)
 SINK[:, 4] = 0.9
 
 
-@pytest.mark.parametrize(
-    ("weights", "choice", "view", "expected"),
-    [
-        (UNIFORM, {}, {}, "[warning] Encoder, average of 2 layers, mean of 4 heads: practically uniform"),
-        (SINK, {}, {}, "1 attention sink takes 90% of all weight, row 1 column 1. It receives more than 5 x uniform"),
-        (np.eye(6, dtype=np.float32), {}, {"range": "own"}, "[warning] Colours end at the largest weight of this map"),
-        (np.eye(6, dtype=np.float32), {}, {}, "[info] N 6 > head_dim 4: attention weights are not determined"),
-        (np.eye(6, dtype=np.float32), {"layer": "0", "head": "spread"}, {}, "is no weight"),
-        (np.eye(6, dtype=np.float32), {"head": "max"}, {}, "no head's own weights"),
-        (np.eye(6, dtype=np.float32), {"weighting": "values"}, {}, "Kobayashi 2020"),
-        (np.eye(6, dtype=np.float32), {"layer": "rollout"}, {}, "Abnar & Zuidema 2020"),
-        (
-            np.eye(6, dtype=np.float32),
-            {"layer": "rollout", "discard": 0.4},
-            {},
-            "what was dropped is 25% of all weight",
-        ),
-    ],
-)
-def test_each_caveat_is_said_where_it_applies_and_only_there(
-    weights, choice, view, expected, small_model: Callable[..., TransformerAutoencoder]
-) -> None:
+EYE = np.eye(6, dtype=np.float32)
+CAVEATS = [
+    (UNIFORM, {}, {}, "[warning] Encoder, average of 2 layers, mean of 4 heads: practically uniform"),
+    (SINK, {}, {}, "1 attention sink takes 90% of all weight, row 1 column 1. It receives more than 5 x uniform"),
+    (EYE, {}, {"range": "own"}, "[warning] Colours end at the largest weight of this map"),
+    (EYE, {}, {}, "[info] N 6 > head_dim 4: attention weights are not determined"),
+    (EYE, {"layer": "0", "head": "spread"}, {}, "is no weight"),
+    (EYE, {"head": "max"}, {}, "no head's own weights"),
+    (EYE, {"weighting": "values"}, {}, "Kobayashi 2020"),
+    (EYE, {"layer": "rollout"}, {}, "Abnar & Zuidema 2020"),
+    (EYE, {"layer": "rollout", "discard": 0.4}, {}, "what was dropped is 25% of all weight"),
+]
+
+
+def test_each_caveat_is_said_where_it_applies_and_only_there(small_model) -> None:
     config = small_model().config
-    said = texts(about_map(weights, ReportMap(choice=MapChoice(**choice), **view), config, (2, 3), 0.25))
-    assert expected in said
-    plain = texts(about_map(np.eye(6, dtype=np.float32), ReportMap(), config, (2, 3), 0.0))
-    assert plain.count("[") == 1 and (expected in plain) == ("head_dim" in expected)
-
-
-def test_a_spread_is_neither_uniform_nor_a_sink(small_model: Callable[..., TransformerAutoencoder]) -> None:
-    view = ReportMap(choice=MapChoice(layer="0", head="spread"))
-    for weights in (UNIFORM, SINK):
-        said = texts(about_map(weights, view, small_model().config, (2, 3), 0.0))
+    plain = texts(about_map(EYE, ReportMap(), config, (2, 3), 0.0))
+    for weights, choice, view, expected in CAVEATS:
+        said = texts(about_map(weights, ReportMap(choice=MapChoice(**choice), **view), config, (2, 3), 0.25))
+        assert expected in said
+        assert plain.count("[") == 1 and (expected in plain) == ("head_dim" in expected)
+    spread = ReportMap(choice=MapChoice(layer="0", head="spread"))
+    for weights in (UNIFORM, SINK):  # of heads that differ, neither is said
+        said = texts(about_map(weights, spread, config, (2, 3), 0.0))
         assert "practically uniform" not in said and "sink" not in said
 
 
@@ -424,22 +390,21 @@ def test_the_policy_allows_this_script_and_nothing_else(plain) -> None:
 def test_strangers_texts_stay_texts(checkpoint) -> None:
     card = {"name": HOSTILE, "data": HOSTILE, "licence": HOSTILE, "notes": HOSTILE}
     card |= {"training": {"command": HOSTILE, "hardware": HOSTILE, "steps": 3}}
-    given = [picture(HOSTILE, origin=(HOSTILE,), fitted=Fitted(grey(), (HOSTILE,))) for _ in range(2)]
-    raw = report(checkpoint(card), given, checkpoint_file=HOSTILE, left_out=[(HOSTILE, HOSTILE)])
+    given = picture(HOSTILE, origin=(HOSTILE,), fitted=Fitted(grey(), (HOSTILE,)))
+    raw = report(checkpoint(card), [given], checkpoint_file=HOSTILE, left_out=[(HOSTILE, HOSTILE)])
     page = parsed(raw)
-    kinds = [found.get("type") for found, _ in page.all("script")]
-    assert kinds == ["application/json", "application/json", "module"]
+    assert [found.get("type") for found, _ in page.all("script")] == ["application/json", "module"]
     assert not [name for _, found in page.found for name in found if name.startswith("on")]
     assert all(found["src"].startswith("data:image/") for found, _ in page.all("img"))
-    assert page.text.count("alert(2)") >= 12 and "\u202e" not in raw.decode()
-    assert all(made["sides"][0]["title"] == given[0].title for made in payloads(page))
+    assert page.text.count("alert(2)") >= 9 and "\u202e" not in raw.decode()
+    assert payloads(page)[0]["sides"][0]["title"] == HOSTILE
     assert "<script>alert" not in raw.decode()
-    assert html.unescape(page.all("title")[0][1]).startswith("Where attention was placed: 2 images")
 
 
 def test_a_screen_reader_finds_its_way(plain) -> None:
     page = parsed(plain[1])
     assert page.all("html")[0][0]["lang"] == "en"
+    assert page.all("title")[0][1] == "Where attention was placed: 2 images"
     levels = [int(tag[1]) for tag, _ in page.found if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), "no level is skipped"
@@ -452,6 +417,7 @@ def test_a_screen_reader_finds_its_way(plain) -> None:
 # ---------------------------------------------------------------------------------------------------------------- limits
 
 
+@pytest.mark.slow
 def test_a_report_on_the_demo_checkpoint_is_under_five_megabytes() -> None:
     loaded = load_checkpoint(DEMO)
     given = picture("boots.png", fitted=Fitted((compose_square("test", 39) / 255).astype(np.float32), ()))
@@ -488,18 +454,6 @@ def test_what_does_not_fit_is_refused_in_one_sentence(checkpoint) -> None:
         ReportMap(range="log")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="query must be a patch number from 0"):
         ReportMap(query=-1)
-
-
-def test_maps_that_would_fill_the_memory_are_refused_before_they_are_made(checkpoint) -> None:
-    loaded = checkpoint(input_size=(254, 254), patch_size=2, latent_dim=4, num_heads=1)
-    given = picture(fitted=Fitted(grey(254, 254), ()))
+    large = checkpoint(input_size=(254, 254), patch_size=2, latent_dim=4, num_heads=1)
     with pytest.raises(ValueError, match=r"a map must take at most 1 GB, got 1 GB for 16129 patches"):
-        report(loaded, [given])
-
-
-def test_a_photograph_goes_the_whole_way(checkpoint) -> None:
-    loaded = checkpoint()
-    fitted = fit_image(grey(60, 40), loaded.model.config.input_size, "pad", background=1.0)
-    page = parsed(report(loaded, [picture(fitted=fitted)]))
-    assert "scaled from 40x60 to 16x24, padded with white to 32x24" in page.text
-    assert page.all("img", class_="pixels")[0][0]["src"].endswith(base64.b64encode(encode_png(fitted.pixels)).decode())
+        report(large, [picture(fitted=Fitted(grey(254, 254), ()))])

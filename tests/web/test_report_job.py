@@ -88,16 +88,14 @@ def test_files_patterns_and_folders_go_together_and_each_file_once(
     assert done.skipped == [("none.png", "no image has this name or fits this pattern")]
 
 
-def test_the_first_images_are_taken_and_the_others_counted(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
-    done = run(checkpoint, tmp_path / "x.html", pictures, max_images=1)
-    assert (done.images, done.beyond) == (1, 5)
-    assert titles(tmp_path / "x.html")[0] == ORDER[0]
-
-
-def test_maps_are_written_to_the_bit(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
-    done = run(
-        checkpoint, tmp_path / "x.html", pictures, max_images=2, maps=tmp_path / "maps" / "x.npz", weighting="values"
-    )
+def test_the_first_images_are_taken_and_their_maps_written_to_the_bit_within_the_limit(
+    checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 2 * 4 * 2 * (3 + 3 + 8) * 12**2  # images, bytes, parts, average and rollout and heads, weights
+    monkeypatch.setattr("tae.web.report.job.MAX_MAPS_BYTES", needed)
+    words = {"max_images": 2, "maps": tmp_path / "maps" / "x.npz", "weighting": "values"}
+    done = run(checkpoint, tmp_path / "x.html", pictures, **words)
+    assert (done.images, done.beyond) == (2, 4)
     model = load_checkpoint(checkpoint).model
     with np.load(tmp_path / "maps" / "x.npz", allow_pickle=False) as arrays:
         assert done.maps_bytes == (tmp_path / "maps" / "x.npz").stat().st_size
@@ -105,23 +103,15 @@ def test_maps_are_written_to_the_bit(checkpoint: Path, pictures: Path, tmp_path:
         assert str(arrays["checkpoint_sha256"]) == load_checkpoint(checkpoint).digest
         assert (str(arrays["weighting"]), str(arrays["trained"])) == ("values", "yes")
         names = [one.name for part in PARTS for one in all_choices(model.config, part)]
-        assert [name for name in arrays.files if "/" in name] == [
-            f"{number}/{name}" for number in (0, 1) for name in names
-        ]
+        expected = [f"{number}/{name}" for number in (0, 1) for name in names]
+        assert [name for name in arrays.files if "/" in name] == expected
         for number, title in enumerate(ORDER[:2]):
             pixels = fit_image(read_frame(pictures / title).pixels, (24, 32)).pixels
             for name in names:
                 choice = MapChoice.from_name(name, "values")
-                expected = compute_map(model, torch.from_numpy(pixels)[None, None], choice).numpy()
-                np.testing.assert_array_equal(arrays[f"{number}/{name}"], expected)
-
-
-def test_maps_beyond_the_limit_are_refused(
-    checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    needed = 4 * 2 * (3 + 3 + 8) * 12**2  # bytes, parts, average and rollout and heads, weights
-    monkeypatch.setattr("tae.web.report.job.MAX_MAPS_BYTES", needed)
-    run(checkpoint, tmp_path / "x.html", pictures, max_images=1, maps=tmp_path / "x.npz")
+                exact = compute_map(model, torch.from_numpy(pixels)[None, None], choice).numpy()
+                np.testing.assert_array_equal(arrays[f"{number}/{name}"], exact)
+    monkeypatch.setattr("tae.web.report.job.MAX_MAPS_BYTES", needed - 1)
     with pytest.raises(ExplainError, match="for 28 maps of each of 2 images; lower --max-images"):
         run(checkpoint, tmp_path / "y.html", pictures, max_images=2, maps=tmp_path / "y.npz")
     assert not (tmp_path / "y.npz").exists() and not (tmp_path / "y.html").exists()
@@ -145,9 +135,8 @@ def test_a_file_is_replaced_only_when_asked(checkpoint: Path, pictures: Path, tm
         run(checkpoint, tmp_path / "folder.html", image, overwrite=True)
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
+def test_config_refuses_what_leaves_its_range() -> None:
+    for fields, message in [
         ({"images": ()}, "images must be at least one image, folder or pattern, got none"),
         ({"out": Path("x.pdf")}, "out must end in .html, got x.pdf"),
         ({"maps": Path("x.csv")}, "maps must end in .npz, got x.csv"),
@@ -156,11 +145,9 @@ def test_a_file_is_replaced_only_when_asked(checkpoint: Path, pictures: Path, tm
         ({"head": "all"}, "head must be mean, max, min, spread or a head's number, got 'all'"),
         ({"discard": 0.5}, "discard must be 0 where layer is not rollout"),
         ({"query": -1}, "query must be a patch number from 0"),
-    ],
-)
-def test_config_refuses_what_leaves_its_range(fields: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        ExplainConfig(**{"images": ("x.png",), "checkpoint": Path("c"), "out": Path("x.html"), **fields})
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            ExplainConfig(**{"images": ("x.png",), "checkpoint": Path("c"), "out": Path("x.html"), **fields})
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -226,17 +213,14 @@ def test_a_command_that_is_stopped_leaves_nothing_half_written(
 def test_a_study_beside_the_checkpoint_says_whether_the_attention_is_needed(
     checkpoint: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    digest = load_checkpoint(checkpoint).digest
-    beside = checkpoint.with_suffix(".causal.json")
     told = []
-    for number, owner in enumerate((None, digest, "0" * 64)):  # none; its own; another checkpoint's
-        if owner:
-            write_study(beside, owner)
-        page = tmp_path / f"{number}.html"
-        run(checkpoint, page, pictures / "img2.png")
-        text = page.read_text(encoding="utf-8")
+    for owner in (load_checkpoint(checkpoint).digest, "0" * 64):  # its own; another checkpoint's
+        study = summarise(records_by_hand(), owner, "six by hand", "zero")  # needs its encoder's attention alone
+        checkpoint.with_suffix(".causal.json").write_bytes(to_json(study))
+        run(checkpoint, tmp_path / "x.html", pictures / "img2.png", overwrite=True)
+        text = (tmp_path / "x.html").read_text(encoding="utf-8")
         told.append(bool(re.search(r"mean of 6 images[^)]*\): here the attention of the decoder is decorative", text)))
-    assert told == [False, True, False]
+    assert told == [True, False]
 
 
 def test_without_a_study_it_is_measured_on_the_pictures(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
@@ -258,8 +242,3 @@ def test_without_a_study_it_is_measured_on_the_pictures(checkpoint: Path, pictur
                 in text
             )
             assert f"here the attention of the {part} is decorative" in text
-
-
-def write_study(path: Path, digest: str) -> None:
-    """One that needs its encoder's attention and not its decoder's."""
-    path.write_bytes(to_json(summarise(records_by_hand(), digest, "six by hand", "zero")))

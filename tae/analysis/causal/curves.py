@@ -59,15 +59,12 @@ def deletion_insertion(
     place of a class score. Only patches that the cover changes take part: blank ones would make every curve flat.
 
     Args:
-        model: The autoencoder, in evaluation mode.
-        image: (1, 1, H, W) in [0, 1].
         maps: {name: (N,), larger = more important}. Patches that tie come in random order.
         baseline: What covers a patch; see `occlusion_effect`.
         steps: Into how many parts the patches are cut, at most.
         random_orders: How many go into the curve "random order", their mean; 0: none.
         seed: Of the random orders.
         region: The part of the reconstruction whose change counts; None: all of it.
-        progress: Is called with the share that is done; what it raises stops the work.
 
     Returns:
         {name: its curves}, and "random order".

@@ -64,10 +64,8 @@ def mean_baseline(
     What stays is all that does not depend on the image (mean ablation: Wang 2022, "Interpretability in the wild").
 
     Args:
-        model: The autoencoder, in evaluation mode.
         images: (M, 1, H, W) in [0, 1], any number; the widest at least as wide as those that will be reconstructed.
         widths: (M,) or None; a token's mean is over the images in which it is real.
-        progress: Is called with the share that is done; what it raises stops the work.
     """
     sums: dict[tuple[str, str, int], Tensor] = {}
     grid = model.config.grid_for(images.shape[3])
@@ -96,7 +94,6 @@ def resample_baseline(model: TransformerAutoencoder, images: Tensor) -> Baseline
     scrubbing").
 
     Args:
-        model: The autoencoder, in evaluation mode.
         images: (M, 1, H, W) in [0, 1], one for all, or as many as will be reconstructed; at least as wide as those.
     """
     found = {}
@@ -118,13 +115,11 @@ def reconstruct_knocked_out(
     """Reconstruct with parts of the network knocked out or edited, one set of interventions for each result.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         images: (B, 1, H, W) in [0, 1], or their prefix, which saves the undisturbed pass and may have widths.
         interventions: K sets. K = B: one for each image; K = 1: for all images; B = 1: all of them for one image.
         baseline: What stands in for what is knocked out.
         donor: The other image or images (1 or B), for edits that copy rows or tokens; at least as wide.
         batch_size: Reconstructions computed together; None: as many as `TOKENS_AT_ONCE` allows.
-        progress: Is called with the share that is done; what it raises stops the work.
 
     Returns:
         (max(B, K), 1, H, W), near [0, 1]. With no interventions, `model(images)[0]` to the bit.

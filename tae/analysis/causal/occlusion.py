@@ -44,22 +44,16 @@ def occlusion_effect(
     class. Whatever covers a patch leads away from the data that trained the network: name it beside the figures.
 
     Args:
-        model: The autoencoder, in evaluation mode.
-        image: (1, 1, H, W) in [0, 1].
         baseline: What covers a patch: a grey in [0, 1] (1 is white), "mean" for the image's mean grey, "blur" for the
             image blurred, or an image (1, 1, H, W) that lends its own patch.
         tokens: (T,) token numbers; None: all N. `foreground_tokens` are those that are not blank.
         batch_size: Covered images that go through the model at once; None: as many as `TOKENS_AT_ONCE` allows.
         region: The part of the reconstruction whose change counts; None: all of it.
         output: "reconstruction", or "latent": the encoder alone, which takes half the time.
-        progress: Is called with the share that is done; what it raises stops the work.
 
     Returns:
         (T,) mean squared change of the reconstruction over its pixels, of the latent over its numbers; exactly 0 where
         the cover changes nothing.
-
-    Raises:
-        ValueError: If an argument does not fit.
     """
     check_one(image)
     rows, columns = model.config.grid_for(image.shape[3])
@@ -116,12 +110,7 @@ def gradient_x_input(model: TransformerAutoencoder, image: Tensor, region: Box |
     tells what a small change would do; what covering a whole patch does, `occlusion_effect` measures.
 
     Args:
-        model: The autoencoder, in evaluation mode.
-        image: (1, 1, H, W) in [0, 1].
         region: The part of the reconstruction that is asked about; None: all of it.
-
-    Raises:
-        ValueError: If an argument does not fit.
     """
     check_one(image)
     rows_in, columns_in = slices_of(region, image)
@@ -146,8 +135,6 @@ def region_inputs(
     """Which patches of the image produce a region of its reconstruction.
 
     Args:
-        model: The autoencoder, in evaluation mode.
-        image: (1, 1, H, W) in [0, 1].
         region: Of the reconstruction.
         how: "gradient" (`gradient_x_input`, absolute) or "occlusion" (`occlusion_effect`).
         baseline: What covers patches, for "occlusion".
@@ -155,9 +142,6 @@ def region_inputs(
 
     Returns:
         (N,), larger = more; in units of ink, or of squared change.
-
-    Raises:
-        ValueError: If an argument does not fit.
     """
     if how == "gradient":
         return gradient_x_input(model, image, region).absolute

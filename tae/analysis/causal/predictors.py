@@ -41,10 +41,6 @@ def predictors(model: TransformerAutoencoder, image: Tensor) -> dict[str, Tensor
     Attention is the encoder's, as a mean over queries: its latent is the mean of the tokens. Value-weighted: Kobayashi
     2020, heads summed, average over layers. Gradient x input: absolute.
 
-    Args:
-        model: The autoencoder, in evaluation mode.
-        image: (1, 1, H, W) in [0, 1].
-
     Returns:
         {name: (N,), larger = more effect expected}.
     """
@@ -58,7 +54,6 @@ def trivial_predictors(image: Tensor, config: ModelConfig, seed: int = 0) -> dic
     """Guesses at a patch's effect that need no network; attention that predicts no better has told nothing new.
 
     Args:
-        image: (1, 1, H, W) in [0, 1].
         config: Says where the patches are.
         seed: Of the random order, which is drawn anew for each image and the same for the same image.
 

@@ -35,11 +35,6 @@ class Prefix:
 def make_prefix(model: TransformerAutoencoder, images: Tensor, widths: Tensor | None = None) -> Prefix:
     """Run a model once and keep the way: D numbers for each token and layer.
 
-    Args:
-        model: The autoencoder, in evaluation mode.
-        images: (B, 1, H, W) in [0, 1].
-        widths: (B,) or None.
-
     Raises:
         ValueError: If images or widths do not fit.
     """

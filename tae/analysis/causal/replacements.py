@@ -31,12 +31,8 @@ def reconstruct_with(
     """Reconstruct with attention weights replaced, without retraining.
 
     Args:
-        model: The autoencoder, in evaluation mode.
-        images: (B, 1, H, W) in [0, 1].
         replace: Gets each chosen layer's own weights, computed from what reaches the layer.
-        part: "encoder" or "decoder".
         layers: Which; None: all.
-        widths: (B,) or None.
         prefix: Of these images and widths: the layers before the first chosen one are then not run again.
 
     Returns:
@@ -108,10 +104,7 @@ def from_images(
     """The replacement by other images' attention, as they have it in an undisturbed pass, head by head.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         images: (B, 1, H, W), as many as will be reconstructed, or one for all; at least as wide as those.
-        part: "encoder" or "decoder".
-        widths: (B,) or None.
     """
     blocks = model.blocks(part)
     # What enters the layers is kept, not the weights: D numbers a token, instead of heads * N.
@@ -126,9 +119,7 @@ def mean_map(
     """The replacement by the mean of images' attention, head by head: what stays when nothing depends on the image.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         images: (B, 1, H, W), any number; the widest at least as wide as those that will be reconstructed.
-        part: "encoder" or "decoder".
         widths: (B,) or None; a query's mean is over the images in which it is real.
     """
     inputs, mask = _layer_inputs(model, images, part, widths)

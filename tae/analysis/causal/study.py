@@ -37,7 +37,6 @@ def study_images(
     """All interventions on one image after another; whoever takes no more of them stops the work.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         images: uint8 (H, W) in [0, 255], at least two; each is computed alone, at its own width.
         baseline: What stands in for what is knocked out.
         first: The image to begin with.

@@ -72,15 +72,10 @@ def head_sweep(
     """Knock out each head, each layer's attention and each MLP, one at a time.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         image: (1, 1, H, W) in [0, 1], without padding, or its prefix.
         baseline: What stands in for what is knocked out.
         parts: "encoder", "decoder" or both.
         batch_size: Reconstructions computed together; None: as many as `TOKENS_AT_ONCE` allows.
-        progress: Is called with the share that is done; what it raises stops the work.
-
-    Raises:
-        ValueError: If an argument does not fit.
     """
     prefix = _prefix_of_one(model, image)
     knockouts = all_knockouts(model.config, parts)
@@ -99,11 +94,7 @@ def damage_of(
     baseline: Baseline = ZERO,
     donor: Prefix | None = None,
 ) -> tuple[Tensor, Quality, Damage]:
-    """One set of interventions on one image: the reconstruction (1, 1, H, W), its quality, and what was lost.
-
-    Raises:
-        ValueError: If an argument does not fit.
-    """
+    """One set of interventions on one image: the reconstruction (1, 1, H, W), its quality, and what was lost."""
     prefix = _prefix_of_one(model, image)
     recon = reconstruct_knocked_out(model, prefix, [list(interventions)], baseline, donor)
     quality = _quality(prefix, recon)
@@ -148,16 +139,11 @@ def removal_curve(
     """Remove more and more heads in an order (`Sweep.ranking`, or any other), against random orders of the same heads.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         image: (1, 1, H, W) in [0, 1], without padding, or its prefix.
         order: Heads, the first to go first.
         baseline: What stands in for removed heads.
         random_orders: How many.
         seed: Of the random orders.
-        progress: Is called with the share that is done; what it raises stops the work.
-
-    Raises:
-        ValueError: If an argument does not fit.
     """
     prefix = _prefix_of_one(model, image)
     random = np.random.default_rng(seed)

@@ -80,8 +80,6 @@ def necessity(
     """Replace the attention of each layer, and of all, by weights that know nothing of the image.
 
     Args:
-        model: The autoencoder, in evaluation mode.
-        images: (B, 1, H, W) in [0, 1].
         others: (M, 1, H, W), other images of the same width. Image i borrows the attention of number i, counted round;
             the mean map is over all of them.
         parts: "encoder", "decoder" or both.
@@ -89,10 +87,6 @@ def necessity(
         seed: Of the random weights.
         replaced_by: Keys of `REPLACED_BY`.
         each_layer: Whether single layers are replaced, too.
-        progress: Is called with the share that is done; what it raises stops the work.
-
-    Raises:
-        ValueError: If an argument does not fit.
     """
     if not set(replaced_by) <= set(REPLACED_BY):
         raise ValueError(f"replaced_by must be among {', '.join(REPLACED_BY)}, got {', '.join(replaced_by)}")
@@ -132,7 +126,6 @@ def quick_necessity(model: TransformerAutoencoder, pairs: Iterable[tuple[Tensor,
     """What a verdict on each part as a whole needs, and no more.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         pairs: (image, other), both (1, 1, H, W) in [0, 1]: the other lends its attention. At least one.
     """
     needed = ("uniform", "another")

@@ -18,21 +18,3 @@ from tae.analysis.lens.file import SUFFIX, LensError, lens_path, load_lens, save
 from tae.analysis.lens.fit import Batch, fit_lens
 from tae.analysis.lens.look import Lens, LensImages, PartLens, look
 from tae.analysis.lens.states import States, depth_names, draw, read_states
-
-__all__ = [
-    "Batch",
-    "Lens",
-    "LensError",
-    "LensImages",
-    "PartLens",
-    "SUFFIX",
-    "States",
-    "depth_names",
-    "draw",
-    "fit_lens",
-    "lens_path",
-    "load_lens",
-    "look",
-    "read_states",
-    "save_lens",
-]

@@ -30,7 +30,6 @@ def fit_lens(
     """Fit translators on training images, and measure what they are worth on test images.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         checkpoint: SHA-256 of its file.
         train: Batches of the train split, gone through once. Directions that they do not span stay as they are.
         test: Batches of the test split, gone through once.

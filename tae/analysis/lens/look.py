@@ -106,15 +106,8 @@ def look(
     """Draw the state at each depth of a part.
 
     Args:
-        model: The autoencoder, in evaluation mode.
-        images: (B, 1, H, W) in [0, 1].
-        part: "encoder" or "decoder".
         lens: Of the same checkpoint; None: raw images without distances.
         tuned: Whether states go through the translators first.
-        widths: (B,) or None.
-
-    Raises:
-        ValueError: If an argument does not fit.
     """
     if tuned and lens is None:
         raise ValueError("lens must be given for tuned images; fit one with python -m tae.lens")

@@ -39,17 +39,7 @@ class States:
 def read_states(
     model: TransformerAutoencoder, images: Tensor, part: str = "encoder", widths: Tensor | None = None
 ) -> States:
-    """Run a part, keeping what images are after each of its layers.
-
-    Args:
-        model: The autoencoder, in evaluation mode.
-        images: (B, 1, H, W) in [0, 1].
-        part: "encoder" or "decoder".
-        widths: (B,) or None.
-
-    Raises:
-        ValueError: If an argument does not fit.
-    """
+    """Run a part, keeping what images are after each of its layers."""
     x, mask = model.layer_input(images, 0, part, widths)
 
     def leave(x: Tensor) -> Tensor:
@@ -67,7 +57,6 @@ def draw(model: TransformerAutoencoder, states: States, depth: int, translated: 
     """What the rest of the network makes of a state: images (B, 1, H, W), 0 beyond each one's width.
 
     Args:
-        model: The autoencoder, in evaluation mode.
         states: Of `read_states`.
         depth: Layers done.
         translated: Drawn in place of the state, of its shape.

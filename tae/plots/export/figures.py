@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from tae.analysis.facts import is_wide
 from tae.plots import MAX_CELLS_SMALL, QUERY_COLOUR, Quantity, layer_title, unit_of
-from tae.plots.export.render import ATTENTION_MAP, ERROR_MAP, Format, _coarser, draw_map, render
+from tae.plots.export.render import Format, _coarser, draw_image, draw_map, draw_over_image, draw_signed, render
 
 
 def attention_figure(
@@ -29,11 +29,6 @@ def attention_figure(
 
     Args:
         attention_map: (N, N) weights, or their spread between heads.
-        grid: (rows, columns) of patches.
-        caption: Printed below.
-        zmax: End of the colours in x uniform.
-        fmt: "png" or "svg".
-        untrained: Whether to say so in red.
         quantity: What the numbers are.
     """
     figure = Figure(figsize=(7.2, 7.2), layout="constrained")
@@ -87,20 +82,15 @@ def patch_figure(
 ) -> bytes:
     """One patch's weights (N,) over the image (H, W), beside the image alone; the patch is outlined."""
     height, width = image.shape
-    values = np.repeat(np.repeat(weights.reshape(grid) * len(weights), patch_size, axis=0), patch_size, axis=1)
     wide = is_wide(image.shape)
     figure = Figure(figsize=(10, 5.2) if not wide else (11, 2 * 11 * height / width + 1.6), layout="constrained")
     plain, laid = figure.subplots(2, 1) if wide else figure.subplots(1, 2)
     row, column = divmod(query, grid[1])
     for axes in (plain, laid):
-        axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        draw_image(axes, image)
         corner = (column * patch_size - 0.5, row * patch_size - 0.5)
         axes.add_patch(Rectangle(corner, patch_size, patch_size, fill=False, edgecolor=QUERY_COLOUR, linewidth=2))
-        axes.set_xticks([])
-        axes.set_yticks([])
-    drawn = laid.imshow(
-        values[:height, :width], cmap=ATTENTION_MAP, vmin=0, vmax=zmax, alpha=0.75, interpolation="nearest"
-    )
+    drawn = draw_over_image(laid, weights * len(weights), grid, patch_size, zmax, 0.75)
     figure.colorbar(drawn, ax=[plain, laid], shrink=0.8, label=unit_of(quantity), extend="max")
     return render(figure, caption, fmt, untrained)
 
@@ -114,8 +104,7 @@ def comparison_figure(
     figure = Figure(figsize=(11, 3 * 11 * height / width + 1.8) if wide else (12, 4.6), layout="constrained")
     axes = figure.subplots(3, 1) if wide else figure.subplots(1, 3)
     for each, title, pixels in zip(axes, ("Image", "Reconstruction"), (image, recon), strict=False):
-        each.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        each.set_title(title, fontsize=11)
+        draw_image(each, pixels, title)
     _draw_error(figure, list(axes), recon - image)
     return render(figure, caption, fmt, untrained)
 
@@ -132,9 +121,8 @@ def error_figure(image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format
 def _draw_error(figure: Figure, axes: Sequence[Axes], error: np.ndarray) -> None:
     """The error on the last of the axes; the colour bar takes its room from all of them, so that they stay alike."""
     limit = max(float(np.abs(error).max()), 0.05)
-    drawn = axes[-1].imshow(error, cmap=ERROR_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+    drawn = draw_signed(axes[-1], error, limit)
     axes[-1].set_title("Error: reconstruction - image", fontsize=11)
-    for each in axes:
-        each.set_xticks([])
-        each.set_yticks([])
+    axes[-1].set_xticks([])
+    axes[-1].set_yticks([])
     figure.colorbar(drawn, ax=list(axes), shrink=0.8, label="too dark < 0 < too light")

@@ -26,10 +26,6 @@ def overview_figure(
 
     Args:
         cells: (L, heads, n, n) in x uniform: the maps, or what `tae.plots.block_max` left of each.
-        caption: Printed below.
-        zmax: End of the colours in x uniform.
-        fmt: "png" or "svg".
-        untrained: Whether to say so in red.
         merged: How many patches a cell stands for, a side.
     """
     layers, heads, side, _ = cells.shape
@@ -68,9 +64,6 @@ def measures_figure(
     Args:
         own: {name of `MEASURES`: (L, heads)} of the image.
         uniform: {name: value} of uniform attention on it.
-        caption: Printed below.
-        fmt: "png" or "svg".
-        untrained: Whether to say so in red.
         spread: The same measures of test images, drawn behind: median, middle 50 and 90 % of the layers' means.
     """
     names = [name for name in MEASURES if name in own]

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from tae.analysis.agreement import Agreement
 from tae.plots import MAX_CELLS
-from tae.plots.export.render import ATTENTION_MAP, ERROR_MAP, Format, draw_map, render
+from tae.plots.export.render import Format, draw_image, draw_map, draw_over_image, draw_signed, render
 from tae.plots.style import block_extreme
 
 
@@ -31,9 +31,6 @@ def pair_figure(
         grid: (rows, columns) of patches of A.
         patch_size: Side of a patch of A in pixels.
         caption: Printed below; says what A and B are.
-        zmax: End of the colours in x uniform.
-        fmt: "png" or "svg".
-        untrained: Whether to say so in red.
     """
     rows = 1 if found is None else 2
     figure = Figure(figsize=(10, 4.8 * rows), layout="constrained")
@@ -46,7 +43,9 @@ def pair_figure(
     figure.colorbar(drawn, ax=list(axes[0]), shrink=0.8, label="x uniform", extend="max")
     if found is not None:
         _draw_difference(figure, axes[1, 0], found.difference)
-        _draw_distance(figure, axes[1, 1], found.distance, image, grid, patch_size)
+        draw_image(axes[1, 1], image, "Jensen-Shannon distance of each query", 12)
+        drawn = draw_over_image(axes[1, 1], found.distance, grid, patch_size, 1, 0.6)
+        figure.colorbar(drawn, ax=axes[1, 1], shrink=0.8, label="0 the same, 1 no key in common")
     return render(figure, caption, fmt, untrained)
 
 
@@ -54,23 +53,8 @@ def _draw_difference(figure: Figure, axes, difference: np.ndarray) -> None:
     cells, k = block_extreme(difference, MAX_CELLS)
     limit = max(0.5, float(np.abs(difference).max()))
     end = len(cells) * k - 0.5
-    drawn = axes.imshow(
-        cells, cmap=ERROR_MAP, vmin=-limit, vmax=limit, interpolation="nearest", extent=(-0.5, end, end, -0.5)
-    )
+    drawn = draw_signed(axes, cells, limit, (-0.5, end, end, -0.5))
     axes.set_title("A - B" + (f", farthest from 0 of {k} x {k} pairs" if k > 1 else ""))
     axes.set_xlabel("Key patch")
     axes.set_ylabel("Query patch")
     figure.colorbar(drawn, ax=axes, shrink=0.8, label="x uniform")
-
-
-def _draw_distance(
-    figure: Figure, axes, distance: np.ndarray, image: np.ndarray, grid: tuple[int, int], patch_size: int
-) -> None:
-    height, width = image.shape
-    values = np.repeat(np.repeat(distance.reshape(grid), patch_size, axis=0), patch_size, axis=1)[:height, :width]
-    axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    drawn = axes.imshow(values, cmap=ATTENTION_MAP, vmin=0, vmax=1, alpha=0.6, interpolation="nearest")
-    axes.set_title("Jensen-Shannon distance of each query")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    figure.colorbar(drawn, ax=axes, shrink=0.8, label="0 the same, 1 no key in common")

@@ -33,6 +33,26 @@ def draw_map(axes: Axes, attention_map: np.ndarray, zmax: float, max_cells: int 
     return drawn
 
 
+def draw_image(axes: Axes, image: np.ndarray, title: str = "", fontsize: int = 11) -> None:
+    """An image (H, W) in [0, 1] in greys, without ticks; title: a stranger's text, perhaps."""
+    axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=fontsize, parse_math=False)
+
+
+def draw_over_image(axes: Axes, values: np.ndarray, grid: tuple[int, int], patch_size: int, top: float, alpha: float):
+    """Numbers (N,) from 0 to `top` over the image that was drawn, each on its patch."""
+    height, width = axes.images[0].get_size()
+    laid = np.repeat(np.repeat(values.reshape(grid), patch_size, axis=0), patch_size, axis=1)[:height, :width]
+    return axes.imshow(laid, cmap=ATTENTION_MAP, vmin=0, vmax=top, alpha=alpha, interpolation="nearest")
+
+
+def draw_signed(axes: Axes, values: np.ndarray, limit: float, extent: tuple[float, float, float, float] | None = None):
+    """Numbers (H, W) on colours centred on zero, which end at +-limit."""
+    return axes.imshow(values, cmap=ERROR_MAP, vmin=-limit, vmax=limit, interpolation="nearest", extent=extent)
+
+
 def _coarser(num_tokens: int, max_cells: int = MAX_CELLS) -> str:
     k = -(-num_tokens // max_cells)
     return "" if k == 1 else f"; each cell: maximum of {k} x {k}"
@@ -44,8 +64,6 @@ def render(figure: Figure, caption: str, fmt: Format, untrained: bool) -> bytes:
     Args:
         figure: Made without pyplot, which all sessions would share.
         caption: Text from anywhere; nothing in it is typeset.
-        fmt: "png" or "svg".
-        untrained: Whether to say so in red.
     """
     line = max(60, int(figure.get_figwidth() * 15))
     text = "\n".join(textwrap.wrap(caption, line))

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tae.analysis.facts import is_wide
-from tae.plots.export.render import ERROR_MAP, Format, render
+from tae.plots.export.render import Format, draw_image, draw_signed, render
 
 Row = Sequence[tuple[np.ndarray, str]]
 """Images (H, W) in [0, 1], and what stands above each."""
@@ -19,9 +19,6 @@ def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, untrained: boo
 
     Args:
         rows: At least one, of at least one image.
-        caption: Printed below.
-        fmt: "png" or "svg".
-        untrained: Whether to say so in red.
     """
     height, width = rows[0][0][0].shape
     if is_wide((height, width)):
@@ -36,8 +33,7 @@ def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, untrained: boo
         for each in axes:
             each.set_axis_off()
         for each, (pixels, title) in zip(axes, row, strict=False):
-            each.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            each.set_title(title, fontsize=9, parse_math=False)
+            draw_image(each, pixels, title, 9)
     return render(figure, caption, fmt, untrained)
 
 
@@ -51,9 +47,6 @@ def folded_figure(
     Args:
         image: In [0, 1].
         recon: Of the same size.
-        caption: Printed below.
-        fmt: "png" or "svg".
-        untrained: Whether to say so in red.
         error_only: Leaves out the two images.
     """
     height, width = image.shape
@@ -72,9 +65,9 @@ def folded_figure(
             axes = cells[line * len(images) + place]
             piece = pixels[:, start : start + length]
             if title.startswith("Error"):
-                drawn = axes.imshow(piece, cmap=ERROR_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+                drawn = draw_signed(axes, piece, limit)
             else:
-                axes.imshow(piece, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                draw_image(axes, piece)
             axes.set_xlim(-0.5, length - 0.5)  # the last line may be shorter
             axes.set_axis_off()
             axes.set_title(f"{title}, {start} to {start + piece.shape[1]} px", fontsize=8, loc="left", pad=2)

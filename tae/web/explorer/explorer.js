@@ -35,7 +35,6 @@ const KEYS = [
   ["[ and ]", "layer before, after"],
   [", and .", "head before, after"],
 ];
-const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 /* What outlives one mounting: the maps, by digest and name, oldest use first, and each explorer's view by its memory. */
 const store = new Map();
@@ -246,23 +245,13 @@ class Figure {
     this.base = make("canvas");
   }
 
-  /** Pixels are enlarged by whole numbers, so that all are of one size, unless much room would be left empty. */
   resize(maxWidth, maxHeight) {
     const { side, canvas } = this;
-    this.ratio = window.devicePixelRatio || 1;
-    const fit = Math.min((maxWidth * this.ratio) / side.width, (maxHeight * this.ratio) / side.height);
-    this.scale = Math.floor(fit) >= 0.75 * fit ? Math.floor(fit) : fit;
-    const width = Math.max(1, Math.round(side.width * this.scale));
-    const height = Math.max(1, Math.round(side.height * this.scale));
-    if (canvas.width !== width || canvas.height !== height) {
-      canvas.width = width;
-      canvas.height = height;
-    }
-    this.cssWidth = width / this.ratio;
-    this.cssHeight = height / this.ratio;
-    canvas.style.width = `${this.cssWidth}px`;
-    canvas.style.height = `${this.cssHeight}px`;
-    this.element.style.width = `${this.cssWidth}px`;
+    this.ratio = pixelRatio();
+    this.scale = evenly(Math.min((maxWidth * this.ratio) / side.width, (maxHeight * this.ratio) / side.height));
+    this.shown = sizeCanvas(canvas, side.width * this.scale, side.height * this.scale);
+    this.element.style.width = `${this.shown.width}px`;
+    const { width, height } = canvas;
     this.base.width = width;
     this.base.height = height;
     this.lines = new Path2D();
@@ -433,10 +422,7 @@ class Explorer {
     window.addEventListener("keydown", this.onShift);
     window.addEventListener("keyup", this.onShift);
     window.addEventListener("blur", this.onBlur);
-    this.observer = new ResizeObserver(() => {
-      if (this.data && Math.abs(this.root.clientWidth - this.laidOut) >= 1) this.layOut();
-    });
-    this.observer.observe(this.root);
+    this.observer = watchWidth(this);
   }
 
   close() {
@@ -467,7 +453,7 @@ class Explorer {
     this.fitView();
     if (isNew) this.build();
     this.shape = shape;
-    this.showNotes();
+    this.notes.replaceChildren(...notesOf(data.notes));
     this.showPins();
     if (isBack) this.commit(); // the server has forgotten it
     this.schedule();
@@ -604,16 +590,7 @@ class Explorer {
     this.side = make("div", { className: "tae-side", hidden: this.isPair }, this.hint, this.pinArea);
     this.stage = make("div", { className: "tae-stage" }, this.main, this.side);
     const keys = KEYS.filter(([key]) => !this.isPair || !/[[,]/.test(key));
-    const help = make(
-      "details",
-      { className: "tae-keys" },
-      make("summary", { textContent: "Keys" }),
-      make(
-        "dl",
-        {},
-        ...keys.flatMap(([key, what]) => [make("dt", { textContent: key }), make("dd", { textContent: what })]),
-      ),
-    );
+    const help = closedList("Keys", keys, { className: "tae-keys" });
     this.root.replaceChildren(this.notes, this.toolbar(), this.stage, this.apart, this.status, help, this.live);
     this.layOut();
   }
@@ -683,14 +660,6 @@ class Explorer {
     this.choose(part, isHead ? layer : next, isHead ? next : head);
   }
 
-  showNotes() {
-    this.notes.replaceChildren(
-      ...this.data.notes.map(({ text, severity }) =>
-        make("p", { className: `tae-note tae-${severity}`, textContent: text }),
-      ),
-    );
-  }
-
   /** Figures for the pinned patches; those that are there stay, so that nothing flickers. */
   showPins() {
     const [side] = this.sides;
@@ -709,10 +678,7 @@ class Explorer {
       return figure;
     });
     if (this.hover && this.hover.pin !== null && this.hover.pin >= this.pins.length) this.hover = null;
-    const elements = this.pins.map((figure) => figure.element);
-    const now = [...this.pinArea.children];
-    if (elements.length !== now.length || elements.some((element, i) => element !== now[i])) {
-      this.pinArea.replaceChildren(...elements);
+    if (setChildren(this.pinArea, this.pins.map((figure) => figure.element))) {
       for (const figure of this.pins) if (!before.has(figure.token)) figure.resize(...this.pinSize);
     }
     const free = this.maxPins - this.pins.length;
@@ -754,10 +720,10 @@ class Explorer {
     }
     const [main] = this.figures;
     main.resize(isBeside ? 0.5 * width : width, maxHeight);
-    const room = isBeside ? width - main.cssWidth - gap : width;
+    const room = isBeside ? width - main.shown.width - gap : width;
     const columns = isWide ? (width >= 700 ? 2 : 1) : room >= 420 ? 3 : 2;
     // Beside the image two rows of pins are as high as the image with what stands below it.
-    const high = isBeside ? (main.cssHeight + PIN_EXTRA) / 2 - PIN_EXTRA : 240;
+    const high = isBeside ? (main.shown.height + PIN_EXTRA) / 2 - PIN_EXTRA : 240;
     this.pinSize = [Math.floor((room - 12 * (columns - 1)) / columns), high];
     const { width: across, height: down } = this.sides[0];
     const pinWidth = Math.min(this.pinSize[0], Math.ceil((high * across) / down));

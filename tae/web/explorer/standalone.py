@@ -88,17 +88,23 @@ def page(made: Payload | Sequence[Payload], title: str) -> str:
     text = script_text([one.element_id for one in fragments])
     policy = f"default-src 'none'; script-src {script_hash(text)}; style-src 'unsafe-inline'; img-src data:"
     body = "<hr>\n".join(one.html for one in fragments)
+    style = "<style>:root { color-scheme: light dark; } body { margin: 16px; background: Canvas; }</style>\n"
+    return html_page(html.escape(title), policy, style + style_tag(), body + script_tag(text))
+
+
+def html_page(title: str, policy: str, head: str, body: str) -> str:
+    """A whole page under a content security policy; title, head and body are HTML."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
-<style>:root {{ color-scheme: light dark; }} body {{ margin: 16px; background: Canvas; }}</style>
-{style_tag()}</head>
+<meta name="referrer" content="no-referrer">
+<title>{title}</title>
+{head}</head>
 <body>
-{body}{script_tag(text)}</body>
+{body}</body>
 </html>
 """
 

@@ -12,7 +12,6 @@ const MAX_HEIGHT = 440;
 const DRAG = 4; // pixels that the pointer moves before a click becomes a box
 const BLUE = "#0091d5"; // on a white rim: seen on black, on white and on every grey between
 const ORANGE = "#d55e00";
-const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 class Picker {
   constructor(parent) {
@@ -163,8 +162,8 @@ class Picker {
 
   onKey(event) {
     const [rows, columns] = this.data.grid;
-    if (STEPS[event.key]) {
-      const [down, right] = STEPS[event.key];
+    if (ARROWS[event.key]) {
+      const [down, right] = ARROWS[event.key];
       const row = Math.min(Math.max(Math.floor(this.cursor / columns) + down, 0), rows - 1);
       const column = Math.min(Math.max((this.cursor % columns) + right, 0), columns - 1);
       this.cursor = this.numberOf([row, column]);
@@ -201,12 +200,8 @@ class Picker {
     const [height, width] = this.data.size;
     const fits = Math.min(room / width, MAX_HEIGHT / height);
     this.scale = Math.max(fits, MIN_PATCH / Math.min(...this.data.tile));
-    const ratio = window.devicePixelRatio || 1;
-    const sides = [width, height].map((side) => Math.round(side * this.scale * ratio));
-    if (this.canvas.width !== sides[0] || this.canvas.height !== sides[1])
-      [this.canvas.width, this.canvas.height] = sides;
-    this.canvas.style.width = `${sides[0] / ratio}px`;
-    this.canvas.style.height = `${sides[1] / ratio}px`;
+    const zoom = this.scale * pixelRatio();
+    sizeCanvas(this.canvas, width * zoom, height * zoom);
     this.say();
     this.paint();
   }
@@ -223,7 +218,7 @@ class Picker {
     if (!this.data || !this.scale) return;
     const { canvas, context } = this;
     const { grid, size, tile } = this.data;
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = pixelRatio();
     const zoom = canvas.width / size[1];
     context.imageSmoothingEnabled = zoom < 1;
     context.clearRect(0, 0, canvas.width, canvas.height);

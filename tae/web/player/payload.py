@@ -131,7 +131,7 @@ def payload(
         "frame": int(frame),
         "revision": revision,
         "frame_ms": int(frame_ms),
-        "notes": [{"kind": kind, "text": text} for kind, text in notes],
+        "notes": [{"text": text, "severity": kind} for kind, text in notes],
         "memory": memory,
     }
 

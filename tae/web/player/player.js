@@ -87,12 +87,8 @@ class Row {
   }
 }
 
-/** Images are enlarged by whole numbers, so that all pixels are of one size, unless much room would stay empty. */
-function evenScale(scale) {
-  const ratio = window.devicePixelRatio || 1;
-  const fit = scale * ratio;
-  return Math.floor(fit) >= 0.75 * fit ? Math.floor(fit) / ratio : scale;
-}
+/** An even scale in pixels of the page. */
+const evenScale = (scale) => evenly(scale * pixelRatio()) / pixelRatio();
 
 /** One row's current frame, large. */
 class Screen {
@@ -110,15 +106,10 @@ class Screen {
   }
 
   resize(scale) {
-    const ratio = window.devicePixelRatio || 1;
-    this.scale = scale * ratio; // in pixels of the screen
-    const width = Math.max(1, Math.round(this.width * this.scale));
-    const height = Math.max(1, Math.round(this.height * this.scale));
-    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
-    this.canvas.style.width = `${width / ratio}px`;
-    this.canvas.style.height = `${height / ratio}px`;
-    this.element.style.width = `${Math.max(width / ratio, MIN_WIDTH)}px`;
-    this.box.style.width = `${width / ratio}px`;
+    this.scale = scale * pixelRatio(); // in pixels of the screen
+    const { width } = sizeCanvas(this.canvas, this.width * this.scale, this.height * this.scale);
+    this.element.style.width = `${Math.max(width, MIN_WIDTH)}px`;
+    this.box.style.width = `${width}px`;
   }
 
   /** Draw a frame; false where its image is not decoded yet. */
@@ -155,10 +146,7 @@ class Player {
     this.root = make("div", { className: "tae-component tae-player" });
     parent.append(this.root);
     this.root.addEventListener("keydown", (event) => this.onKey(event));
-    this.observer = new ResizeObserver(() => {
-      if (this.data && Math.abs(this.root.clientWidth - this.laidOut) >= 1) this.layOut();
-    });
-    this.observer.observe(this.root);
+    this.observer = watchWidth(this);
   }
 
   close() {
@@ -194,7 +182,7 @@ class Player {
     // What the browser draws by itself, the slider and the scrollbar, follows the page's theme, not the system's.
     const [red, green, blue] = getComputedStyle(this.root).color.match(/[\d.]+/g).map(Number);
     this.root.style.colorScheme = red + green + blue > 384 ? "dark" : "light";
-    this.showNotes();
+    this.notes.replaceChildren(...notesOf(data.notes));
     this.showSpeeds();
     if (kept && isSame) this.rest(); // the server may have forgotten it
     this.show();
@@ -375,17 +363,8 @@ class Player {
   }
 
   help() {
-    const list = (pairs) =>
-      make("dl", {}, ...pairs.flatMap(([term, what]) => [make("dt", { textContent: term }), make("dd", { textContent: what })]));
-    const closed = (title, pairs) => make("details", {}, make("summary", { textContent: title }), list(pairs));
     const rows = this.rows.map((row) => [row.name, row.help]);
-    return make("div", { className: "tae-help" }, closed("What the rows are", rows), closed("Keys", KEYS));
-  }
-
-  showNotes() {
-    this.notes.replaceChildren(
-      ...this.data.notes.map(({ kind, text }) => make("p", { className: `tae-note tae-${kind}`, textContent: text })),
-    );
+    return make("div", { className: "tae-help" }, closedList("What the rows are", rows), closedList("Keys", KEYS));
   }
 
   showSpeeds() {
@@ -419,11 +398,7 @@ class Player {
     }
     this.stage.style.gridTemplateColumns = `repeat(${columns}, max-content)`;
     for (const screen of shown) screen.resize(evenScale(scale));
-    const elements = shown.map((screen) => screen.element);
-    const now = [...this.stage.children];
-    if (elements.length !== now.length || elements.some((element, i) => element !== now[i])) {
-      this.stage.replaceChildren(...elements);
-    }
+    setChildren(this.stage, shown.map((screen) => screen.element));
     this.show();
   }
 

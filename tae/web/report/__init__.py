@@ -7,5 +7,3 @@
 
 from tae.web.report.page import IMAGE_BYTES, MAX_IMAGES, REPORT_BYTES, report
 from tae.web.report.request import ReportImage, ReportMap
-
-__all__ = ["MAX_IMAGES", "IMAGE_BYTES", "REPORT_BYTES", "ReportImage", "ReportMap", "report"]

@@ -116,21 +116,12 @@ def _page(
     if left_out:
         items = "".join(f"<li>{_text(name)}: {_text(reason, 300)}</li>" for name, reason in left_out)
         contents += f"<section><h2>Left out</h2><p>These could not be read:</p><ul>{items}</ul></section>\n"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{title}</title>
-<style>{_style()}</style>
-{standalone.style_tag() if explorers else ""}</head>
-<body>
-<main>
+    head = _style() + (standalone.style_tag() if explorers else "")
+    about = f"Model {_text(loaded.card.name)}, made {when}. This file is complete: it asks for nothing from anywhere."
+    body = f"""<main>
 <header>
 <h1>{title}</h1>
-<p class="about">Model {_text(loaded.card.name)}, made {when}. This file is complete: it asks for nothing from anywhere.</p>
+<p class="about">{about}</p>
 </header>
 {notes_html(notes)}{contents}{"".join(sections)}
 <section id="model">
@@ -142,9 +133,8 @@ def _page(
 {_pairs(_about_view(loaded, view))}
 </section>
 </main>
-{standalone.script_tag(script) if explorers else ""}</body>
-</html>
-"""
+{standalone.script_tag(script) if explorers else ""}"""
+    return standalone.html_page(title, policy, head, body)
 
 
 def _image(
@@ -406,18 +396,8 @@ def _about_view(loaded: Loaded, view: ReportMap) -> list[tuple[str, str]]:
 
 def notes_page(notes: Sequence[Note], title: str) -> str:
     """A page that holds nothing but sentences, for what has no maps."""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{_text(title)}</title>
-<style>{_style()}</style>
-</head>
-<body>
-{notes_html(notes)}</body>
-</html>
-"""
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return standalone.html_page(_text(title), policy, _style(), notes_html(notes))
 
 
 def notes_html(notes: Sequence[Note]) -> str:
@@ -448,7 +428,7 @@ def _figure(data: bytes, alt: str, caption: str, width: int = 880, kind: str = "
 
 
 def _style() -> str:
-    return Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    return f"<style>{Path(__file__).with_name('report.css').read_text(encoding='utf-8')}</style>\n"
 
 
 def _png(data: bytes) -> str:

@@ -4,15 +4,12 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
 from tae import TransformerAutoencoder
 from tae.analysis import causal
 from tae.analysis.causal import Edit, Knockout
-from tae.analysis.causal.interventions import EDITS
 from tae.analysis.maps import PARTS
 
 SHAPES = {
@@ -73,19 +70,19 @@ def branch_outputs(model: TransformerAutoencoder, images: Tensor, part: str, lay
     return seen["heads"], seen["mlp"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_an_intervention_that_changes_nothing_changes_no_bit(small_model, shape, dtype):
-    model = small_model(**shape).to(dtype)
-    image = draw(model).to(dtype)
-    plain = model(image)[0]
-    assert torch.equal(causal.make_prefix(model, image).recon, plain)
-    own = causal.resample_baseline(model, image)
-    for interventions in ([], [Edit("encoder", 0, "temperature", 1)]):
-        assert torch.equal(causal.reconstruct_knocked_out(model, image, [interventions]), plain)
-    for part in PARTS:  # its own heads and MLP in their place
-        everything = [Knockout(part, 0, 1), Knockout(part, 1, "attention"), Knockout(part, 1, "mlp")]
-        assert torch.equal(causal.reconstruct_knocked_out(model, image, [everything], own), plain)
+def test_an_intervention_that_changes_nothing_changes_no_bit(small_model):
+    for dtype in [torch.float32, torch.float64]:
+        for shape in SHAPES.values():
+            model = small_model(**shape).to(dtype)
+            image = draw(model).to(dtype)
+            plain = model(image)[0]
+            assert torch.equal(causal.make_prefix(model, image).recon, plain)
+            own = causal.resample_baseline(model, image)
+            for interventions in ([], [Edit("encoder", 0, "temperature", 1)]):
+                assert torch.equal(causal.reconstruct_knocked_out(model, image, [interventions]), plain)
+            for part in PARTS:  # its own heads and MLP in their place
+                everything = [Knockout(part, 0, 1), Knockout(part, 1, "attention"), Knockout(part, 1, "mlp")]
+                assert torch.equal(causal.reconstruct_knocked_out(model, image, [everything], own), plain)
 
 
 def test_no_sets_give_no_reconstructions(small_model):
@@ -93,24 +90,24 @@ def test_no_sets_give_no_reconstructions(small_model):
     assert causal.reconstruct_knocked_out(model, draw(model), []).shape == (0, 1, 24, 32)
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_knocking_out_all_heads_and_mlps_leaves_the_residual_path(small_model, shape):
-    model = small_model(**shape)
-    images = draw(model, 2)
-    every = causal.all_knockouts(model.config)
-    recon = causal.reconstruct_knocked_out(model, images, [[one for one in every if one.target != "attention"]])
-    x, _ = model.layer_input(images, 0)
-    with torch.no_grad():
-        for block in model.encoder.blocks:
-            x = x + block.attn.proj.bias  # it belongs to no head
-        latent = model.encoder.norm(x).mean(dim=1)
-        x = model.decoder.start_tokens(latent, model.config.grid_for(images.shape[3])[1])
-        for block in model.decoder.blocks:
-            x = x + block.attn.proj.bias
-        expected = model.finish(x, "decoder", images.shape[3])
-    assert_close(recon, expected)
-    branches = [one for one in every if not one.is_head]
-    assert_close(causal.reconstruct_knocked_out(model, images, [branches]), expected)
+def test_knocking_out_all_heads_and_mlps_leaves_the_residual_path(small_model):
+    for shape in SHAPES.values():
+        model = small_model(**shape)
+        images = draw(model, 2)
+        every = causal.all_knockouts(model.config)
+        recon = causal.reconstruct_knocked_out(model, images, [[one for one in every if one.target != "attention"]])
+        x, _ = model.layer_input(images, 0)
+        with torch.no_grad():
+            for block in model.encoder.blocks:
+                x = x + block.attn.proj.bias  # it belongs to no head
+            latent = model.encoder.norm(x).mean(dim=1)
+            x = model.decoder.start_tokens(latent, model.config.grid_for(images.shape[3])[1])
+            for block in model.decoder.blocks:
+                x = x + block.attn.proj.bias
+            expected = model.finish(x, "decoder", images.shape[3])
+        assert_close(recon, expected)
+        branches = [one for one in every if not one.is_head]
+        assert_close(causal.reconstruct_knocked_out(model, images, [branches]), expected)
 
 
 @pytest.mark.parametrize("baseline", ["zero", "mean", "resample"])
@@ -143,20 +140,23 @@ def test_all_heads_are_the_attention(small_model):
     assert torch.equal(together, attention)
 
 
-@pytest.mark.parametrize("batch_size", [None, 1, 5])
-def test_many_sets_in_one_batch_are_each_alone_without_the_prefix(small_model, batch_size):
-    model = small_model()
-    image, donor = draw(model), causal.make_prefix(model, draw(model, seed=2))
-    sets = [[one] for one in causal.all_knockouts(model.config)]
-    sets += [[], [Knockout("encoder", 1, 0), Knockout("decoder", 0, "mlp")], [Edit("decoder", 1, "rows", ())]]
-    sets += [[Edit("encoder", 1, "mask", (3,)), Knockout("encoder", 1, 2)], [Edit("decoder", 0, "temperature", 0.3)]]
-    together = causal.reconstruct_knocked_out(model, image, sets, donor=donor, batch_size=batch_size)
-    assert together.shape == (len(sets), 1, 24, 32)
-    for recon, interventions in zip(together, sets, strict=True):
-        alone = causal.reconstruct_knocked_out(model, image, [interventions], donor=donor)
-        assert_close(recon, alone[0])
-        if len(interventions) == 1 and isinstance(interventions[0], Knockout):
-            assert_close(recon, knocked_out_by_hand(model, image, interventions[0])[0])
+def test_many_sets_in_one_batch_are_each_alone_without_the_prefix(small_model):
+    for batch_size in [None, 1, 5]:
+        model = small_model()
+        image, donor = draw(model), causal.make_prefix(model, draw(model, seed=2))
+        sets = [[one] for one in causal.all_knockouts(model.config)]
+        sets += [[], [Knockout("encoder", 1, 0), Knockout("decoder", 0, "mlp")], [Edit("decoder", 1, "rows", ())]]
+        sets += [
+            [Edit("encoder", 1, "mask", (3,)), Knockout("encoder", 1, 2)],
+            [Edit("decoder", 0, "temperature", 0.3)],
+        ]
+        together = causal.reconstruct_knocked_out(model, image, sets, donor=donor, batch_size=batch_size)
+        assert together.shape == (len(sets), 1, 24, 32)
+        for recon, interventions in zip(together, sets, strict=True):
+            alone = causal.reconstruct_knocked_out(model, image, [interventions], donor=donor)
+            assert_close(recon, alone[0])
+            if len(interventions) == 1 and isinstance(interventions[0], Knockout):
+                assert_close(recon, knocked_out_by_hand(model, image, interventions[0])[0])
 
 
 def test_one_set_for_each_image_and_one_for_all(small_model):
@@ -350,88 +350,3 @@ def test_what_does_not_fit_is_refused(small_model):
         reconstruct(Knockout("encoder", 0, 0), baseline=causal.mean_baseline(model, images[..., :24]))
     with pytest.raises(ValueError, match="got 5 columns of patches and 2 images for 5 and 3"):
         reconstruct(Knockout("encoder", 0, 0), baseline=causal.resample_baseline(model, images[:2]))
-
-
-NAMES = {
-    "encoder/0/3": Knockout("encoder", 0, 3),
-    "decoder/11/attention": Knockout("decoder", 11, "attention"),
-    "encoder/2/mlp": Knockout("encoder", 2, "mlp"),
-    "encoder/0/temperature=0.5": Edit("encoder", 0, "temperature", 0.5),
-    "encoder/0/temperature=100": Edit("encoder", 0, "temperature", 100),
-    "encoder/0/mask=3_17": Edit("encoder", 0, "mask", (17, 3)),
-    "encoder/0/mask=3_5-8_11_12": Edit("encoder", 0, "mask", (3, 5, 6, 7, 8, 11, 12)),
-    "decoder/1/rows=all": Edit("decoder", 1, "rows", ()),
-    "decoder/1/rows=0": Edit("decoder", 1, "rows", (0,)),
-    "encoder/0/tokens=5": Edit("encoder", 0, "tokens", (5,)),
-    "encoder/0/weights=identity": Edit("encoder", 0, "weights", "identity"),
-}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_name_says_what_an_intervention_is(name):
-    assert NAMES[name].name == name
-    assert causal.from_name(name) == NAMES[name]
-
-
-def test_a_run_may_be_written_out():
-    assert causal.from_name("encoder/0/mask=7_5_6_6") == causal.from_name("encoder/0/mask=5-7")
-
-
-interventions = st.one_of(
-    st.builds(
-        Knockout, st.sampled_from(PARTS), st.integers(0, 99), st.integers(0, 99) | st.sampled_from(["attention", "mlp"])
-    ),
-    st.builds(Edit, st.sampled_from(PARTS), st.integers(0, 9), st.just("temperature"), st.floats(0.01, 100)),
-    st.builds(
-        Edit,
-        st.sampled_from(PARTS),
-        st.integers(0, 9),
-        st.sampled_from(["mask", "rows", "tokens"]),
-        st.lists(st.integers(0, 9999), min_size=1, max_size=6).map(tuple)
-        | st.lists(st.integers(0, 20), min_size=1, max_size=16).map(tuple),  # with runs in them
-    ),
-)
-
-
-@given(st.frozensets(interventions, max_size=6))
-def test_a_set_of_interventions_survives_its_text(some):
-    text = causal.to_text(some)
-    assert set(causal.from_text(text)) == some
-    assert causal.to_text(causal.from_text(text)) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("encoder/0", "must be part/layer/what"),
-        ("encoder/-1/3", "must be part/layer/what"),
-        ("encoder/٣/3", "must be part/layer/what"),
-        ("middle/0/3", "part must be one of encoder, decoder"),
-        ("encoder/0/03", "target must be a head's number, attention or mlp"),
-        ("encoder/0/temperature=1e9", "temperature must be a number"),
-        ("encoder/0/temperature=0", "temperature must be a number from 0.01 to 100.0, got 0.0"),
-        ("encoder/0/mask=all", "mask must be at least one token number"),
-        ("encoder/0/mask=1__2", "mask must be token numbers"),
-        ("encoder/0/mask=4-2", "mask must be token numbers"),
-        ("encoder/0/mask=1-2-3", "mask must be token numbers"),
-        ("encoder/0/mask=0-99999", "mask must be token numbers"),
-        ("encoder/0/weights=other", "weights must be one of uniform, identity, random, got 'other'"),
-        ("encoder/0/bake=1", f"kind must be one of {', '.join(EDITS)}"),
-        ("encoder/0/3,", "must be part/layer/what"),
-        (",".join(["encoder/0/3"] * 1025), "interventions must be at most 1024, got 1025"),
-    ],
-)
-def test_a_strangers_text_is_refused_in_words(text, message):
-    with pytest.raises(ValueError, match=message):
-        causal.from_text(text)
-
-
-def test_titles_are_in_words():
-    assert Knockout("encoder", 0, 3).title == "Encoder, layer 0, head 3"
-    assert Knockout("decoder", 1, "mlp").title == "Decoder, layer 1, MLP"
-    assert Edit("encoder", 0, "temperature", 0.5).title == "Encoder, layer 0, temperature 0.5"
-    assert Edit("encoder", 0, "rows", ()).title == "Encoder, layer 0, another image's rows of all queries"
-    assert Edit("encoder", 0, "mask", tuple(range(7))).title == (
-        "Encoder, layer 0, masked keys 0, 1, 2, 3, 4 and 2 more"
-    )
-    assert Edit("encoder", 0, "weights", "uniform").title == "Encoder, layer 0, uniform weights"

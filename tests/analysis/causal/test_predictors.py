@@ -1,115 +1,22 @@
 """Regions, gradients, predictors and their scores, deletion and insertion: hand-worked values and plain references."""
 
 import math
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.testing import assert_close
 
 from tae.analysis import causal
 from tae.analysis.attention import received, rollout
-from tae.analysis.causal import Box
 from tae.analysis.causal.predictors import DRAWS, Interval, Scores, agreement, bootstrap_mean
-from tae.data.batches import to_batch
-from tae.data.demo import DemoSource
-from tae.store.checkpoint import load_checkpoint
+from tests.analysis.reference import SQUARE, draw, draw_images
 
 NAN = float("nan")
-
-
-def draw(count: int = 1, seed: int = 1, size: tuple[int, int] = (24, 32)) -> Tensor:
-    return torch.rand(count, 1, *size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@pytest.mark.parametrize("shape", [{}, {"input_size": (19, 37)}, {"input_size": (16, None), "max_width": 64}])
-def test_occlusion_of_a_region_in_batches_is_that_of_one_patch_after_another(small_model, shape):
-    model = small_model(**shape)
-    height, width = model.config.input_size
-    image = draw(size=(height, width or 40))
-    region = Box(3, 5, 14, 30)
-    rows, columns = model.config.grid_for(image.shape[3])
-    with torch.no_grad():
-        plain, plain_latent = model(image)[0], model.embed(image)
-        expected, of_latent = [], []
-        for token in range(rows * columns):
-            covered = image.clone()
-            top, left = token // columns * 8, token % columns * 8
-            covered[..., top : top + 8, left : left + 8] = 1
-            change = (model(covered)[0] - plain) ** 2
-            expected.append(change[..., 3:14, 5:30].mean())
-            of_latent.append(((model.embed(covered) - plain_latent) ** 2).mean())
-    for batch_size in (1, 5, 64):
-        effect = causal.occlusion_effect(model, image, batch_size=batch_size, region=region)
-        assert_close(effect, torch.stack(expected))
-        latent = causal.occlusion_effect(model, image, batch_size=batch_size, output="latent")
-        assert_close(latent, torch.stack(of_latent))
-    assert_close(causal.region_inputs(model, image, region, "occlusion"), torch.stack(expected))
-
-
-def test_a_blurred_cover_keeps_the_mean_and_flattens_the_contrast(small_model):
-    config, image = small_model().config, draw()
-    cover = causal.cover_of(image, "blur", config)
-    assert cover.shape == image.shape and cover.dtype == image.dtype
-    assert cover.std() < 0.2 * image.std()
-    assert cover.mean() == pytest.approx(image.mean().item(), abs=0.02)
-    flat = torch.full_like(image, 0.3)
-    assert_close(causal.cover_of(flat, "blur", config), flat)
-
-
-def test_progress_of_occlusion_counts_up(small_model):
-    shares = []
-    causal.occlusion_effect(small_model(), draw(), batch_size=5, progress=shares.append)
-    assert shares == pytest.approx([5 / 12, 10 / 12, 1])
-
-
-def test_regions_and_outputs_that_do_not_fit_are_refused(small_model):
-    model, image = small_model(), draw()
-    for region in (Box(0, 0, 25, 5), Box(5, 0, 5, 5), Box(0, -1, 5, 5)):
-        for call in (causal.occlusion_effect, causal.gradient_x_input):
-            with pytest.raises(ValueError, match="region must be .* inside 24 rows and 32 columns"):
-                call(model, image, region=region)
-    with pytest.raises(ValueError, match="output must be reconstruction, or latent"):
-        causal.occlusion_effect(model, image, output="tokens")
-    with pytest.raises(ValueError, match="latent where there is no region"):
-        causal.occlusion_effect(model, image, output="latent", region=Box(0, 0, 5, 5))
-    with pytest.raises(ValueError, match="how must be gradient or occlusion, got 'guess'"):
-        causal.region_inputs(model, image, Box(0, 0, 5, 5), "guess")
-
-
-@pytest.mark.parametrize("region", [None, Box(3, 5, 14, 30)])
-def test_gradient_x_input_is_the_slope_along_the_ink_of_each_patch(small_model, region):
-    model, image = small_model(), draw()
-    rows, columns = (slice(None), slice(None)) if region is None else (slice(3, 14), slice(5, 30))
-
-    def ink(images: Tensor) -> float:
-        with torch.no_grad():
-            return (1 - model(images)[0][..., rows, columns]).mean().item()
-
-    found = causal.gradient_x_input(model, image, region)
-    for token in (0, 6, 11):  # central differences, as the ink of one patch is scaled
-        step, place = 1e-5, torch.zeros_like(image)
-        top, left = token // 4 * 8, token % 4 * 8
-        place[..., top : top + 8, left : left + 8] = 1
-        slope = (ink(1 - (1 - image) * (1 + step * place)) - ink(1 - (1 - image) * (1 - step * place))) / (2 * step)
-        assert found.signed[token].item() == pytest.approx(slope, rel=1e-5)
-    assert (found.absolute >= found.signed.abs()).all()
-    if region is not None:
-        assert torch.equal(causal.region_inputs(model, image, region), found.absolute)
-
-
-def test_white_paper_has_no_gradient_x_input_and_nothing_is_left_in_the_model(small_model):
-    model, image = small_model(), draw()
-    image[..., :8, :8] = 1
-    with torch.inference_mode():
-        found = causal.gradient_x_input(model, image)
-    assert found.signed[0] == found.absolute[0] == 0
-    assert (found.absolute[1:] > 0).all()
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert not image.requires_grad and not found.signed.requires_grad
 
 
 def test_predictors_are_what_each_patch_receives(small_model):
@@ -189,12 +96,12 @@ def test_a_score_of_some_patches_takes_their_predictions():
         causal.score({"rollout": values}, torch.tensor([1.0, 2.0, 3.0]))
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 4])
-def test_too_few_patches_have_no_score_and_no_winner(count):
-    predicted = {"rollout": torch.arange(count), "ink in the patch": torch.arange(count)}
-    scores = causal.score(predicted, torch.arange(count))
-    assert math.isnan(scores.spearman["rollout"].low)
-    assert f"cannot be said from {count} patches" in causal.which_wins(scores)
+def test_too_few_patches_have_no_score_and_no_winner():
+    for count in [0, 1, 2, 4]:
+        predicted = {"rollout": torch.arange(count), "ink in the patch": torch.arange(count)}
+        scores = causal.score(predicted, torch.arange(count))
+        assert math.isnan(scores.spearman["rollout"].low)
+        assert f"cannot be said from {count} patches" in causal.which_wins(scores)
 
 
 def test_scores_over_images_are_means_of_those_where_they_are_defined():
@@ -241,87 +148,52 @@ def test_who_wins_is_said_with_the_numbers():
         assert "64 images" in said and "Gradient x input: 0.90" in said
 
 
-def test_deletion_and_insertion_by_hand(small_model):
-    model, image = small_model(), torch.ones(1, 1, 24, 32, dtype=torch.float64)
-    image[..., :8, :8], image[..., 8:16, 16:24] = 0.2, 0.5  # tokens 0 and 6
-    order = torch.zeros(12, dtype=torch.float64)
-    order[6], order[0], order[3] = 3, 2, 9  # 3 is blank and takes no part
-    without = {}
-    with torch.no_grad():
-        plain = model(image)[0]
-        for name, tokens in {"6": [6], "0": [0], "both": [0, 6]}.items():
-            covered = image.clone()
-            for token in tokens:
-                covered[..., token // 4 * 8 :, token % 4 * 8 :][..., :8, :8] = 1
-            without[name] = ((model(covered)[0] - plain) ** 2).mean().item()
-    curves = causal.deletion_insertion(model, image, {"map": order}, random_orders=0)
-    assert list(curves) == ["map"]
-    one = curves["map"]
-    assert one.share.tolist() == [0, 0.5, 1]
-    assert one.deletion == pytest.approx([1, 1 - without["6"] / without["both"], 0])
-    assert one.insertion == pytest.approx([0, 1 - without["0"] / without["both"], 1])
-    assert one.deletion_area == pytest.approx(one.deletion @ [0.25, 0.5, 0.25])
-    assert one.insertion_area == pytest.approx(one.insertion @ [0.25, 0.5, 0.25])
+def test_trivial_predictors_by_hand():
+    config = replace(SQUARE, input_size=(8, 16))  # two patches
+    image = torch.ones(1, 1, 8, 16)
+    image[..., :4, 8:] = 0.2
+    found = causal.trivial_predictors(image, config)
+    assert_close(found["ink in the patch"], torch.tensor([0.0, 0.4]))
+    assert_close(found["contrast in the patch"], torch.tensor([0.0, 0.4]))
+    assert_close(found["nearness to the centre"], torch.tensor([-4.0, -4.0]))
 
 
-def test_curves_of_a_region_count_its_own_change(small_model):
-    model, image = small_model(), torch.ones(1, 1, 24, 32, dtype=torch.float64)
-    image[..., :8, :8], image[..., 8:16, 16:24] = 0.2, 0.5  # tokens 0 and 6
-    order = -torch.arange(12, dtype=torch.float64)
-    box = Box(3, 5, 20, 11)
-    with torch.no_grad():
-        plain, without, blank = (
-            model(one)[0][0, 0, 3:20, 5:11]
-            for one in (image, torch.cat([torch.ones(1, 1, 24, 8).double(), image[..., 8:]], dim=3), image * 0 + 1)
-        )
-    curves = causal.deletion_insertion(model, image, {"map": order}, random_orders=0, region=box)
-    expected = 1 - ((without - plain) ** 2).mean().item() / ((blank - plain) ** 2).mean().item()
-    assert curves["map"].deletion == pytest.approx([1, expected, 0])
-    with pytest.raises(ValueError, match="region must be"):
-        causal.deletion_insertion(model, image, {"map": order}, region=Box(0, 0, 25, 8))
+def test_the_patch_in_the_middle_is_nearest_to_the_centre_of_the_image_not_of_the_padded_grid():
+    config = replace(SQUARE, input_size=(24, 33))  # 3 x 5 patches, the last column one pixel wide
+    nearness = causal.trivial_predictors(torch.ones(1, 1, 24, 33), config)["nearness to the centre"]
+    assert nearness.reshape(3, 5)[1].tolist() == [-12.5, -4.5, -3.5, -11.5, -19.5]
+    assert nearness[0].item() == pytest.approx(-np.hypot(8, 12.5))
 
 
-def test_the_measured_effect_itself_beats_random_orders_and_their_opposite():
-    model = load_checkpoint("checkpoints/demo_tiny_201x201_p16.safetensors").model
-    image, _ = to_batch(DemoSource((201, 201)).test(1))
-    effect = causal.occlusion_effect(model, image)
-    maps = {"effect": effect, "opposite": -effect}
-    curves = causal.deletion_insertion(model, image, maps, steps=6, random_orders=3)
-    assert list(curves) == ["effect", "opposite", "random order"]
-    areas = [curves[name].deletion_area for name in ("effect", "random order", "opposite")]
-    assert areas == sorted(areas)
-    areas = [curves[name].insertion_area for name in ("opposite", "random order", "effect")]
-    assert areas == sorted(areas)
-    for one in curves.values():
-        assert (one.deletion[0], one.insertion[-1]) == (1, 1)
-        assert (one.deletion[-1], one.insertion[0]) == (0, 0)
+def test_the_random_order_is_the_same_for_the_same_picture_and_new_for_another():
+    one, other = draw_images(SQUARE, 2).split(1)
+    first = causal.trivial_predictors(one, SQUARE)["random"]
+    assert torch.equal(first, causal.trivial_predictors(one.clone(), SQUARE)["random"])
+    assert not torch.equal(first, causal.trivial_predictors(other, SQUARE)["random"])
+    assert not torch.equal(first, causal.trivial_predictors(one, SQUARE, seed=1)["random"])
 
 
-def test_ties_come_in_random_order_the_same_for_the_same_seed(small_model):
-    model, image = small_model(), draw()
-    maps = {"constant": torch.ones(12), "also": torch.ones(12)}
-    first, again = (causal.deletion_insertion(model, image, maps) for _ in range(2))
-    assert first["constant"].deletion.tolist() == again["constant"].deletion.tolist()
-    assert first["constant"].deletion.tolist() != first["also"].deletion.tolist()
-    alone = causal.deletion_insertion(model, image, {"also": maps["also"]})  # whatever other maps there are
-    for name in ("also", "random order"):
-        assert alone[name].deletion == pytest.approx(first[name].deletion, abs=1e-12)  # in other batches
-    other = causal.deletion_insertion(model, image, maps, seed=1)
-    assert first["constant"].deletion.tolist() != other["constant"].deletion.tolist()
+def test_spearman_compares_orders():
+    values = torch.tensor([0.1, 3.0, 2.0, 10.0])
+    assert causal.spearman(values, values.exp()) == pytest.approx(1)
+    assert causal.spearman(values, -values.numpy()) == pytest.approx(-1)
+    # Ranks 1 2 3 4 and 1.5 1.5 3 4: covariance 4.5, variances 5 and 4.5.
+    assert causal.spearman(torch.arange(4), torch.tensor([5, 5, 6, 7])) == pytest.approx(4.5 / (5 * 4.5) ** 0.5)
 
 
-def test_steps_cut_the_patches_into_parts(small_model):
-    shares = []
-    curves = causal.deletion_insertion(
-        small_model(), draw(), {"map": torch.arange(12)}, steps=4, progress=shares.append
-    )
-    assert curves["map"].share.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    assert shares[-1] == 1
+@given(st.lists(st.integers(-3, 3), min_size=2, max_size=8), st.integers(0, 2**32 - 1))
+def test_spearman_is_symmetric_and_knows_only_ranks(values, seed):
+    a = np.array(values, float)
+    b = np.random.default_rng(seed).permutation(a)
+    score = causal.spearman(a, b)
+    assert score == pytest.approx(causal.spearman(b, a), nan_ok=True)
+    assert score == pytest.approx(causal.spearman(a**3 + 7, b), nan_ok=True)
+    assert np.isnan(score) == (len(set(values)) == 1)
 
 
-def test_curves_refuse_what_does_not_fit(small_model):
-    model = small_model()
-    with pytest.raises(ValueError, match=r"map ink must be \(12,\), got \(11,\)"):
-        causal.deletion_insertion(model, draw(), {"ink": torch.ones(11)})
-    with pytest.raises(ValueError, match="baseline must change the image"):
-        causal.deletion_insertion(model, torch.ones(1, 1, 24, 32, dtype=torch.float64), {})
+def test_spearman_is_undefined_for_a_constant_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(causal.spearman(torch.ones(3), torch.arange(3)))
+        assert np.isnan(causal.spearman(torch.ones(1), torch.ones(1)))
+        assert np.isnan(causal.spearman(torch.ones(0), torch.ones(0)))

@@ -176,12 +176,12 @@ def test_a_strangers_file_is_refused(tmp_path, change):
         read_study(path, SHA)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": NaN}', "x" * 1_000_001])
-def test_what_is_no_study_is_refused(tmp_path, text):
-    path = tmp_path / "x.causal.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match="x.causal.json"):
-        read_study(path, SHA)
+def test_what_is_no_study_is_refused(tmp_path):
+    for text in ["", "[]", "{", '{"a": NaN}', "x" * 1_000_001]:
+        path = tmp_path / "x.causal.json"
+        path.write_text(text)
+        with pytest.raises(ValueError, match="x.causal.json"):
+            read_study(path, SHA)
 
 
 def test_the_text_for_readers_has_every_figure():

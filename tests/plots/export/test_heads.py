@@ -29,17 +29,17 @@ def sheet(png: bytes) -> tuple[slice, slice]:
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
-@pytest.mark.parametrize(("layers", "heads", "layer", "head"), [(3, 4, 2, 1), (2, 12, 0, 11), (1, 1, 0, 0)])
-def test_a_heads_map_lies_in_the_row_of_its_layer_and_the_column_of_its_head(layers, heads, layer, head):
-    cells = np.zeros((layers, heads, 20, 20), np.float32)
-    cells[layer, head] = 2
-    png = overview_figure(cells, "one head", 4.0, "png")
-    found = near(png, 0.5)[sheet(png)]
-    rows, columns = np.nonzero(found)
-    height, width = found.shape
-    assert int(np.median(rows) / height * layers) == layer
-    assert int(np.median(columns) / width * heads) == head
-    assert abs(len(rows) / (height * width) - 1 / (layers * heads)) < 0.2 / (layers * heads)
+def test_a_heads_map_lies_in_the_row_of_its_layer_and_the_column_of_its_head():
+    for layers, heads, layer, head in [(3, 4, 2, 1), (2, 12, 0, 11), (1, 1, 0, 0)]:
+        cells = np.zeros((layers, heads, 20, 20), np.float32)
+        cells[layer, head] = 2
+        png = overview_figure(cells, "one head", 4.0, "png")
+        found = near(png, 0.5)[sheet(png)]
+        rows, columns = np.nonzero(found)
+        height, width = found.shape
+        assert int(np.median(rows) / height * layers) == layer
+        assert int(np.median(columns) / width * heads) == head
+        assert abs(len(rows) / (height * width) - 1 / (layers * heads)) < 0.2 / (layers * heads)
 
 
 def test_an_overview_has_no_more_cells_than_are_drawn():
