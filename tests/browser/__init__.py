@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlparse
 
+import pytest
 from PIL import Image
 from playwright.sync_api import (
     Browser,
@@ -40,10 +41,16 @@ expect.set_options(timeout=20_000)  # a machine under load is slow, not wrong
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 """The first draws the same pages with three fifths of the processor time: it has no window, and nothing around the page."""
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+MARKS = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
+]
+"""For every file of browser tests."""
 OFFERED = ("tae_tour", "offered")
 """The cookie of a visitor to whom the tour has been offered."""
 LOOKS = ((1400, "light"), (800, "dark"))
 """Widths of the window in pixels, and themes, in which every page must fit."""
+GROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 21, 28)"}
 PROBES = ("_stcore/health", "_stcore/host-config")
 """Streamlit itself asks for these below each page's own address first, and gets a 404."""
 
@@ -159,6 +166,28 @@ def settle(page: Page) -> None:
     for plot in page.locator('[data-testid="stPlotlyChart"]:visible').all():  # others are on their way out
         plot.locator(".main-svg").first.wait_for(timeout=30_000)
     page.wait_for_timeout(400)  # Plotly paints heatmaps one frame after their frame is there
+
+
+def looks(page: Page) -> Iterator[tuple[int, str]]:
+    """The page in each of `LOOKS`, one after the other: what was drawn stays, the window changes around it."""
+    for width, scheme in LOOKS:
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.set_viewport_size({"width": width, "height": (page.viewport_size or {"height": 900})["height"]})
+        page.wait_for_timeout(500)
+        settle(page)
+        yield width, scheme
+
+
+def assert_fits(page: Page, width: int, scheme: str) -> int:
+    """Nothing leaves the window, the ground is the theme's, every chart is whole; returns how many charts there are."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ground = page.get_by_test_id("stApp").evaluate("node => getComputedStyle(node).backgroundColor")
+    assert ground == GROUNDS[scheme]
+    charts = page.get_by_test_id("stMain").get_by_test_id("stPlotlyChart").all()
+    for chart in charts:
+        box = chart.bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] > 50
+    return len(charts)
 
 
 def drop(page: Page, *files: tuple[str, bytes]) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from urllib.parse import parse_qs, urlparse
 
 import numpy as np
@@ -10,12 +9,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser import CHROMIUM, LOOKS, saved, settle
+from tests.browser import MARKS, saved, settle
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture
@@ -29,20 +25,6 @@ def link(page: Page) -> dict[str, str]:
 
 def psnr(page: Page) -> str:
     return page.get_by_test_id("stMetricValue").first.inner_text()
-
-
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_every_section_fits_its_window_in_both_themes(open_page, width: int, scheme: str) -> None:
-    page = open_page("/causal", width=width, scheme=scheme)
-    for label in ("Is it needed?", "Knock out", "Heads ranked", "Attention against effect", "Ask a region"):
-        page.get_by_role("radio", name=label).click()
-        page.wait_for_timeout(300)
-        settle(page)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        for chart in page.get_by_test_id("stMain").get_by_test_id("stPlotlyChart").all():
-            box = chart.bounding_box()
-            assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] > 50
-    expect(page.get_by_test_id("stMain")).to_contain_text("Uniform attention costs")
 
 
 def test_a_head_is_toggled_undone_and_restored_by_the_link(open_page) -> None:

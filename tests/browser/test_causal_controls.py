@@ -2,18 +2,14 @@
 
 import csv
 import io
-import os
 
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser import CHROMIUM, link, saved, settle
+from tests.browser import MARKS, link, saved, settle
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture

@@ -1,17 +1,13 @@
 """Charts of pictures and charts beside each other, in a real browser: they suit its window."""
 
-import os
 from collections.abc import Mapping
 
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser import CHROMIUM
+from tests.browser import MARKS
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 WIDE = "checkpoint=demo_tiny_1280x152_p32.safetensors"
 ANY_WIDTH = "checkpoint=demo_tiny_Xx152_p32.safetensors"
 

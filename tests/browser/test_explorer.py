@@ -1,7 +1,7 @@
 """The explorer as a person drives it, in a page from a file: nothing is fetched, nothing goes wrong on the console."""
 
+import itertools
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,12 +13,9 @@ from tae.plots.style import ERROR_COLOURS, OVERLAY
 from tae.web.component import read_script
 from tae.web.explorer.payload import Note, Payload, View, for_json, payload, side
 from tae.web.explorer.standalone import page as page_of
-from tests.browser import CHROMIUM
+from tests.browser import MARKS
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 GRID, PATCH, N = (3, 4), 16, 12
 GREY = 128
 IMAGE = np.full((40, 60), GREY / 255, np.float32)
@@ -290,22 +287,32 @@ def test_finger_explores_and_a_tap_pins(open_file: Callable[..., Page]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-@pytest.mark.parametrize("width", [1400, 800])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_can_be_read_in_light_and_dark(open_file: Callable[..., Page], scheme: str, width: int) -> None:
+def test_words_can_be_read_in_light_and_dark(open_file: Callable[..., Page]) -> None:
     made = one(notes=[{"text": "UNTRAINED MODEL: random weights", "severity": "error"}])
-    page = open_file(made, width=width, color_scheme=scheme)
-    paper = (255, 255, 255) if scheme == "light" else (18, 21, 28)
-    for selector in (".tae-status", ".tae-readout", ".tae-unit", ".tae-hint", ".tae-label", ".tae-keys", ".tae-note"):
-        text = rgb_of(page.locator(f"{ROOT} {selector}").first.evaluate("e => getComputedStyle(e).color"), paper)
-        assert contrast(text, paper) >= 4.5, selector
-    note = page.locator(".tae-note")
-    red, green, _ = rgb_of(note.evaluate("e => getComputedStyle(e).color"), paper)
-    assert red > green + 60
-    stage, pins = page.locator(MAIN).bounding_box(), page.locator(".tae-pins").bounding_box()
-    assert stage and pins
-    assert (pins["x"] > stage["x"] + stage["width"]) == (width == 1400)  # beside, or stacked
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page = open_file(made)
+    for width, scheme in itertools.product((1400, 800), ("light", "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(300)
+        paper = (255, 255, 255) if scheme == "light" else (18, 21, 28)
+        for selector in (
+            ".tae-status",
+            ".tae-readout",
+            ".tae-unit",
+            ".tae-hint",
+            ".tae-label",
+            ".tae-keys",
+            ".tae-note",
+        ):
+            text = rgb_of(page.locator(f"{ROOT} {selector}").first.evaluate("e => getComputedStyle(e).color"), paper)
+            assert contrast(text, paper) >= 4.5, selector
+        note = page.locator(".tae-note")
+        red, green, _ = rgb_of(note.evaluate("e => getComputedStyle(e).color"), paper)
+        assert red > green + 60
+        stage, pins = page.locator(MAIN).bounding_box(), page.locator(".tae-pins").bounding_box()
+        assert stage and pins
+        assert (pins["x"] > stage["x"] + stage["width"]) == (width == 1400)  # beside, or stacked
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def rgb_of(css: str, paper: tuple[int, int, int]) -> tuple[float, ...]:

@@ -1,18 +1,12 @@
 """Glossary, tour and demo as a person uses them, in a real browser: pointer, Tab, finger, arrow keys, reload."""
 
-import os
-
-import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tae.ui.shell.glossary import find
 from tae.ui.shell.tour import STORY, TOUR
-from tests.browser import CHROMIUM, LOOKS, settle
+from tests.browser import MARKS, looks, settle
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 LETTERS = {"light": "rgb(28, 34, 48)", "dark": "rgb(232, 235, 242)"}
 
 
@@ -32,28 +26,28 @@ def box_of(element: Locator) -> dict[str, float]:
     return element.evaluate("node => node.getBoundingClientRect().toJSON()")
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_term_explains_itself_under_pointer_focus_and_finger(open_page, width: int, scheme: str) -> None:
-    page = open_page("/", width=width, scheme=scheme, has_touch=True)
+def test_term_explains_itself_under_pointer_focus_and_finger(open_page) -> None:
+    page = open_page("/", has_touch=True)
     start_tour(page)
     terms = page.locator(".st-key-guide_card .term")
     expect(terms).to_have_count(4)
-    for show in ("hover", "focus", "tap"):
-        for term in terms.all():
-            tip = term.get_by_role("tooltip", include_hidden=True)
-            expect(tip).to_be_hidden()
-            getattr(term, show)()
-            expect(tip).to_be_visible()
-            place, shown = box_of(term), box_of(tip)
-            assert shown["left"] >= 0 and shown["right"] <= width and shown["bottom"] <= 900
-            assert shown["width"] > 150 and place["top"] <= shown["top"] < place["bottom"] + 12
-            page.mouse.move(width - 5, 600)
-            page.evaluate("document.activeElement.blur()")
-            expect(tip).to_be_hidden()
-    assert terms.first.locator("span").text_content() == find("encoder").text
-    terms.first.focus()
-    assert terms.first.locator("span").evaluate("node => getComputedStyle(node).color") == LETTERS[scheme]
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for width, scheme in looks(page):
+        for show in ("hover", "focus", "tap"):
+            for term in terms.all():
+                tip = term.get_by_role("tooltip", include_hidden=True)
+                expect(tip).to_be_hidden()
+                getattr(term, show)()
+                expect(tip).to_be_visible()
+                place, shown = box_of(term), box_of(tip)
+                assert shown["left"] >= 0 and shown["right"] <= width and shown["bottom"] <= 900
+                assert shown["width"] > 150 and place["top"] <= shown["top"] < place["bottom"] + 12
+                page.mouse.move(width - 5, 600)
+                page.evaluate("document.activeElement.blur()")
+                expect(tip).to_be_hidden()
+        assert terms.first.locator("span").text_content() == find("encoder").text
+        terms.first.focus()
+        assert terms.first.locator("span").evaluate("node => getComputedStyle(node).color") == LETTERS[scheme]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_term_is_reached_by_the_tab_key_and_its_explanation_stays_under_the_pointer(open_page) -> None:

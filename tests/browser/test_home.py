@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import pickle
 import re
 import zipfile
@@ -16,14 +15,10 @@ from skimage import data as skimage_data
 
 from tae.data.demo import compose_square
 from tae.data.encode import encode_png
-from tests.browser import CHROMIUM, LOOKS, drop, link, saved, settle
+from tests.browser import MARKS, drop, link, saved, settle
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 HOSTILE = "<img src=x onerror=alert(1)> ![a](http:%2F%2Fexample.org%2Fx.png) $x$ **b**"
-SHOWN = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 21, 28)"}
 
 
 def picture(index: int) -> bytes:
@@ -44,18 +39,6 @@ def plot_area(page: Page, number: int) -> dict:
     box = page.locator('[data-testid="stPlotlyChart"]').nth(number).locator(".nsewdrag").first.bounding_box()
     assert box is not None
     return dict(box)
-
-
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-@pytest.mark.parametrize("path", ["/", "/attention", "/models"])
-def test_pages_fit_their_window_in_both_themes(open_page, path: str, width: int, scheme: str) -> None:
-    page = open_page(path, width=width, scheme=scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    ground = page.locator('[data-testid="stApp"]').evaluate("node => getComputedStyle(node).backgroundColor")
-    assert ground == SHOWN[scheme]
-    for chart in page.locator('[data-testid="stMain"] [data-testid="stPlotlyChart"]').all():
-        box = chart.bounding_box()
-        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] > 50
 
 
 def test_first_screen_shows_the_main_job(open_page) -> None:

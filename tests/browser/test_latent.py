@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import re
 from pathlib import Path
 
@@ -17,13 +16,10 @@ from tae.data.encode import to_uint8
 from tae.data.gallery import gallery
 from tae.store.checkpoint import load_checkpoint
 from tae.training.trainer import train
-from tests.browser import CHROMIUM, LOOKS, ROOT, link, running_app, saved, sessions, settle
+from tests.browser import MARKS, ROOT, link, running_app, saved, sessions, settle
 from tests.training.small import small_config
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 DEMO = ROOT / "checkpoints" / "demo_tiny_201x201_p16.safetensors"
 PLOT = ".st-key-latent_map .js-plotly-plot"
 HOVER = ".tae-hover"  # in a shadow root, which Playwright looks into
@@ -60,16 +56,6 @@ def alone(places: dict[int, tuple[float, float]]) -> int:
 def point_at(page: Page, spot: tuple[float, float]) -> None:
     page.mouse.move(spot[0] - 4, spot[1] - 4)
     page.mouse.move(*spot)
-
-
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-@pytest.mark.parametrize("path", ["/layers?lens=raw", "/latent", "/latent?latent=between", "/latent?latent=directions"])
-def test_pages_fit_their_window_in_both_themes(open_page, path: str, width: int, scheme: str) -> None:
-    page = open_page(path, width=width, scheme=scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for chart in page.locator('[data-testid="stMain"] [data-testid="stPlotlyChart"]').all():
-        box = chart.bounding_box()
-        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] > 50
 
 
 def test_pointer_shows_the_picture_of_a_point_and_hides_it(open_page) -> None:

@@ -1,6 +1,5 @@
 """The player as a person drives it, on a page of its own."""
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from urllib.parse import quote
@@ -8,13 +7,10 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser import CHROMIUM, LOOKS, ROOT, running_app, settle
+from tests.browser import MARKS, ROOT, looks, running_app, settle
 from tests.browser.player_app import LSTM_FIRST, ROWS, grey
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 PLAYER = ".tae-player"
 FILM = f"{PLAYER} .tae-film"
 HOSTILE = "<img src=x onerror=alert(1)><b>bold</b>"
@@ -325,34 +321,37 @@ def test_player_that_comes_back_is_where_it_was_left(open_page: Callable[..., Pa
     rested(page, 6)
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 @pytest.mark.parametrize("size", ["201x201", "152x1280", "20x30"])
-def test_it_fits_its_window_in_both_themes(open_page: Callable[..., Page], size: str, width: int, scheme: str) -> None:
-    page = open_page(f"/?count=24&size={size}", width=width, scheme=scheme)
+def test_it_fits_its_window_in_both_themes(open_page: Callable[..., Page], size: str) -> None:
+    page = open_page(f"/?count=24&size={size}")
     toggle(page, 3).click()
     told(page, state="ready")
-    top, bottom = (page.locator(f"{PLAYER} {part}").bounding_box() for part in (".tae-choice", ".tae-controls"))
-    assert top and bottom and bottom["y"] + bottom["height"] - top["y"] < 800
-    boxes = [screen(page, row).bounding_box() for row in range(4)]
-    assert all(box and box["x"] + box["width"] <= width for box in boxes)
-    assert len({(box["width"], box["height"]) for box in boxes if box}) == 1
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.locator(PLAYER).evaluate("node => getComputedStyle(node).colorScheme") == scheme
-    film = page.locator(FILM)
-    assert film.evaluate("film => [film.scrollWidth > film.clientWidth, film.scrollLeft]") == [True, 0]
-    main = page.locator(".stMain")
-    main.evaluate("node => node.scrollTo({top: 0})")
-    page.locator(f"{PLAYER} .tae-stage").evaluate("node => node.focus({preventScroll: true})")
-    page.keyboard.press("End")
-    told(page, frame="24")
-    cell, window = cells(page, 3).nth(23).bounding_box(), film.bounding_box()
-    assert (
-        cell and window and window["x"] < cell["x"] and cell["x"] + cell["width"] <= window["x"] + window["width"] + 1
-    )
-    assert main.evaluate("node => node.scrollTop") == 0  # the strip moves, and the page does not
-    page.keyboard.press("Home")
-    label, cell = page.locator(f"{FILM} tbody th").nth(3).bounding_box(), cells(page, 3).first.bounding_box()
-    assert label and cell and label["x"] + label["width"] <= cell["x"] + 1
+    for width, scheme in looks(page):
+        top, bottom = (page.locator(f"{PLAYER} {part}").bounding_box() for part in (".tae-choice", ".tae-controls"))
+        assert top and bottom and bottom["y"] + bottom["height"] - top["y"] < 800
+        boxes = [screen(page, row).bounding_box() for row in range(4)]
+        assert all(box and box["x"] + box["width"] <= width for box in boxes)
+        assert len({(box["width"], box["height"]) for box in boxes if box}) == 1
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.locator(PLAYER).evaluate("node => getComputedStyle(node).colorScheme") == scheme
+        film = page.locator(FILM)
+        assert film.evaluate("film => [film.scrollWidth > film.clientWidth, film.scrollLeft]") == [True, 0]
+        main = page.locator(".stMain")
+        main.evaluate("node => node.scrollTo({top: 0})")
+        page.locator(f"{PLAYER} .tae-stage").evaluate("node => node.focus({preventScroll: true})")
+        page.keyboard.press("End")
+        told(page, frame="24")
+        cell, window = cells(page, 3).nth(23).bounding_box(), film.bounding_box()
+        assert (
+            cell
+            and window
+            and window["x"] < cell["x"]
+            and cell["x"] + cell["width"] <= window["x"] + window["width"] + 1
+        )
+        assert main.evaluate("node => node.scrollTop") == 0  # the strip moves, and the page does not
+        page.keyboard.press("Home")
+        label, cell = page.locator(f"{FILM} tbody th").nth(3).bounding_box(), cells(page, 3).first.bounding_box()
+        assert label and cell and label["x"] + label["width"] <= cell["x"] + 1
 
 
 def test_wide_pictures_stand_below_each_other_and_square_ones_side_by_side(open_page: Callable[..., Page]) -> None:

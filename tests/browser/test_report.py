@@ -1,6 +1,5 @@
 """The report and the notebook's frame in a real browser: opened from a file, nothing fetched, and the explorer answers."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,12 +17,9 @@ from tae.store.checkpoint import Loaded
 from tae.web.notebook import Shown
 from tae.web.report import ReportImage, ReportMap, report
 from tests import ROOT
-from tests.browser import CHROMIUM
+from tests.browser import MARKS
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 CHECKPOINTS = ROOT / "checkpoints"
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>boots</b>.png"
 
@@ -116,14 +112,16 @@ def test_the_explorers_of_a_report_answer_the_pointer(open_file, on_boots: Path,
     expect(first).to_have_attribute("data-map", "encoder/1/mean")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 800, 400])
-def test_a_report_fits_its_window_and_the_reader_s_colours(open_file, on_boots: Path, width: int, scheme: str) -> None:
-    page = open_file(on_boots, width=width, scheme=scheme)
+def test_a_report_fits_its_window_and_the_reader_s_colours(open_file, on_boots: Path) -> None:
+    page = open_file(on_boots)
     ready(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    ground = page.locator("body").evaluate("node => getComputedStyle(node).backgroundColor")
-    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 21, 28)"}[scheme]
+    for width, scheme in ((1400, "light"), (800, "dark"), (400, "light")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        ground = page.locator("body").evaluate("node => getComputedStyle(node).backgroundColor")
+        assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 21, 28)"}[scheme]
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     expect(page.get_by_role("heading", level=2, name=HOSTILE)).to_be_visible()
     page.get_by_role("link", name="bag.png").click()

@@ -2,37 +2,23 @@
 
 import csv
 import io
-import os
 
 import numpy as np
-import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 from tae.data.encode import encode_gif
 from tae.sequence.data import glide_frames
 from tae.sequence.forecast import LSTM
-from tests.browser import CHROMIUM, LOOKS, drop, saved, settle
+from tests.browser import MARKS, drop, saved, settle
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 PLAYER = ".tae-player"
 
 
 def gif(number: int = 9) -> bytes:
     """A glide as a stranger's GIF."""
     return encode_gif([*glide_frames("test", number, 0, (201, 201))])
-
-
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_the_page_fits_its_window_in_both_themes(open_page, width: int, scheme: str) -> None:
-    page = open_page("/sequences?forecast=roll", width=width, scheme=scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for chart in page.locator('[data-testid="stMain"] [data-testid="stPlotlyChart"]').all():
-        box = chart.bounding_box()
-        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] > 50
 
 
 def test_a_dropped_gif_shows_what_comes_next_beside_the_truth(open_page) -> None:

@@ -1,7 +1,6 @@
 """The page Train as a person uses it: a real server, a real Chromium, real trainings in processes of their own."""
 
 import io
-import os
 import re
 import shutil
 import zipfile
@@ -15,13 +14,9 @@ from tae import load_checkpoint
 from tae.data.demo import compose_square
 from tae.data.encode import encode_png
 from tae.training import runs
-from tests.browser import CHROMIUM, LOOKS, ROOT, drop, running_app, saved, settle
-from tests.browser.test_home import SHOWN
+from tests.browser import MARKS, ROOT, assert_fits, drop, looks, running_app, saved, settle
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 DEMO = "demo_tiny_201x201_p16.safetensors"
 LONG = 120_000
 """Milliseconds that a machine under load may take to load PyTorch and train a little."""
@@ -250,10 +245,9 @@ def test_watching_neither_moves_nor_fades_anything_under_the_reader(open_page, f
     button(page, "Resume").wait_for(timeout=LONG)
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 @pytest.mark.parametrize("task", ["new", "runs", "compare"])
 def test_page_fits_its_window_in_both_themes(
-    open_page: Callable[..., Page], folder: Path, shelf: Path, task: str, width: int, scheme: str
+    open_page: Callable[..., Page], folder: Path, shelf: Path, task: str
 ) -> None:
     for name in ("one run of a long name that goes on", "another"):
         home = shelf / "runs" / name
@@ -263,14 +257,8 @@ def test_page_fits_its_window_in_both_themes(
             for step in (10, 20):
                 runs.append_log(home, {"step": step, "loss": 1 / step, "held_out_psnr": 10.0 + step})
             runs.write_status(home, "finished", "", 20, 20)
-    page = open_page(f"/train?task={task}&run=another", width=width, scheme=scheme)
+    page = open_page(f"/train?task={task}&run=another")
     if task == "new":
         fill(page, "Folder, file or pattern", folder)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    ground = page.get_by_test_id("stApp").evaluate("node => getComputedStyle(node).backgroundColor")
-    assert ground == SHOWN[scheme]
-    charts = page.get_by_test_id("stMain").get_by_test_id("stPlotlyChart").all()
-    assert len(charts) == (1 if task == "new" else 2)
-    for chart in charts:
-        box = chart.bounding_box()
-        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] > 50
+    for width, scheme in looks(page):
+        assert assert_fits(page, width, scheme) == (1 if task == "new" else 2)

@@ -1,11 +1,9 @@
 """A long strip dropped on the page Reconstruct, in a real browser: seen at its own size, scrolled by keys, taken along."""
 
 import io
-import os
 import zipfile
 
 import numpy as np
-import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -13,12 +11,9 @@ from tae.analysis.windows import Windows, decode_windows, embed_windows
 from tae.data.demo import compose_rail
 from tae.data.encode import encode_png, to_uint8
 from tae.store.checkpoint import load_checkpoint
-from tests.browser import CHROMIUM, LOOKS, ROOT, drop, link, saved, settle
+from tests.browser import MARKS, ROOT, drop, link, looks, saved, settle
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
-]
+pytestmark = MARKS
 ANY_WIDTH = "demo_tiny_Xx152_p32.safetensors"
 WIDTH = 10_000
 RECON = "Reconstruction, window by window (65 latents)"
@@ -40,36 +35,34 @@ def shown_sizes(page: Page) -> list[tuple[int, int, int]]:
     return [(file, screen, height) for file, screen, height in sizes]
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_a_strip_of_10000_pixels_is_seen_at_its_own_size_and_scrolled_by_keys(
-    open_page, width: int, scheme: str
-) -> None:
-    page = open_page(f"/?checkpoint={ANY_WIDTH}", width=width, scheme=scheme)
+def test_a_strip_of_10000_pixels_is_seen_at_its_own_size_and_scrolled_by_keys(open_page) -> None:
+    page = open_page(f"/?checkpoint={ANY_WIDTH}")
     with_strip(page)
     assert shown_sizes(page) == [(8192, 8192, 152), (WIDTH - 8192, WIDTH - 8192, 152)] * 3
     region = page.get_by_role("region", name="The strip")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert region.evaluate("node => node.scrollWidth") == WIDTH
-    last = region.get_by_text(f"65: {WIDTH - 304}–{WIDTH} px")
-    expect(last).not_to_be_in_viewport()
-    region.focus()
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('.tae-strip').scrollLeft == 80")
-    page.keyboard.press("End")
-    expect(last).to_be_in_viewport()
-    title = region.get_by_text(RECON)
-    expect(title).to_be_in_viewport(ratio=1)  # the titles stay where the eye is
-    # The ruler's last window ends where the picture ends.
-    ends = [
-        box["x"] + box["width"]
-        for box in (last.bounding_box(), page.locator(".tae-strip .row").first.bounding_box())
-        if box
-    ]
-    assert len(ends) == 2 and abs(ends[0] - ends[1]) <= 1
-    page.keyboard.press("PageUp")
-    expect(last).not_to_be_in_viewport(ratio=1)
-    page.keyboard.press("Home")
-    expect(region.get_by_text("1: 0–304 px")).to_be_in_viewport(ratio=1)
+    for width, _ in looks(page):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert region.evaluate("node => node.scrollWidth") == WIDTH
+        last = region.get_by_text(f"65: {WIDTH - 304}–{WIDTH} px")
+        expect(last).not_to_be_in_viewport()
+        region.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("document.querySelector('.tae-strip').scrollLeft == 80")
+        page.keyboard.press("End")
+        expect(last).to_be_in_viewport()
+        title = region.get_by_text(RECON)
+        expect(title).to_be_in_viewport(ratio=1)  # the titles stay where the eye is
+        # The ruler's last window ends where the picture ends.
+        ends = [
+            box["x"] + box["width"]
+            for box in (last.bounding_box(), page.locator(".tae-strip .row").first.bounding_box())
+            if box
+        ]
+        assert len(ends) == 2 and abs(ends[0] - ends[1]) <= 1
+        page.keyboard.press("PageUp")
+        expect(last).not_to_be_in_viewport(ratio=1)
+        page.keyboard.press("Home")
+        expect(region.get_by_text("1: 0–304 px")).to_be_in_viewport(ratio=1)
 
 
 def test_one_latent_or_windows_is_one_click_and_the_link_keeps_it(open_page) -> None:

@@ -1,0 +1,38 @@
+"""Every page fits its window, wide and narrow, in both themes, and so does each of its sections."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import MARKS, assert_fits, looks
+
+pytestmark = MARKS
+PAGES = {
+    "/": 5,
+    "/attention": 1,
+    "/models": 1,
+    "/layers?lens=raw": 4,
+    "/latent": 1,
+    "/latent?latent=between": 0,
+    "/latent?latent=directions": 1,
+    "/sequences?forecast=roll": 2,
+    "/causal": 0,
+    "/causal?causal=knock": 1,
+    "/causal?causal=ranking": 3,
+    "/causal?causal=effect": 2,
+    "/causal?causal=region": 1,
+}
+"""Address, and charts that it shows at least."""
+
+
+@pytest.fixture
+def window_height() -> int:
+    return 1200
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_fits_its_window_in_both_themes(open_page, path: str) -> None:
+    page = open_page(path)
+    for width, scheme in looks(page):
+        assert assert_fits(page, width, scheme) >= PAGES[path]
+    if path.startswith("/causal"):
+        expect(page.get_by_test_id("stMain")).to_contain_text("Uniform attention costs")
