@@ -48,6 +48,7 @@ def test_term_explains_itself_under_pointer_focus_and_finger(open_page) -> None:
         terms.first.focus()
         assert terms.first.locator("span").evaluate("node => getComputedStyle(node).color") == LETTERS[scheme]
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.evaluate("document.activeElement.blur()")
 
 
 def test_term_is_reached_by_the_tab_key_and_its_explanation_stays_under_the_pointer(open_page) -> None:
