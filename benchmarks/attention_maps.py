@@ -1,4 +1,4 @@
-"""What attention maps cost: time and memory beside the plain forward pass, and the CPU's fused backward in bf16.
+"""The cost of attention maps: time and memory beside the plain forward pass, and the CPU's fused backward in bf16.
 
     python -m benchmarks.attention_maps
 
@@ -33,7 +33,7 @@ class MapsConfig:
     rounds: int = 15
     """Turns of plain pass and maps."""
     threads: int = 1
-    """Of PyTorch."""
+    """CPU threads of PyTorch."""
 
 
 def build(preset: str, num_tokens: int) -> tuple[TransformerAutoencoder, torch.Tensor]:

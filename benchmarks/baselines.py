@@ -1,4 +1,4 @@
-"""What the autoencoder is measured against: the mean image, PCA, and a convolutional autoencoder.
+"""Baselines of the autoencoder: the mean image, PCA, and a convolutional autoencoder.
 
     python -m benchmarks.baselines
 

@@ -1,4 +1,4 @@
-"""What interventions cost: one of them, all heads in turn, all patches covered, against the plain ways to the same result.
+"""The cost of interventions: one of them, all heads in turn, all patches covered, against the plain ways to the same result.
 
     python -m benchmarks.causal
 
@@ -42,7 +42,7 @@ class CausalConfig:
     slow_rounds: int = 3
     """Turns of occlusion, which takes longest."""
     threads: int = 1
-    """Of PyTorch."""
+    """CPU threads of PyTorch."""
 
 
 def main(config: CausalConfig) -> None:
@@ -156,7 +156,7 @@ def in_turns(ways: Ways, rounds: int) -> dict:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Of the processor: other programs do not count."""
+    """Processor seconds: other programs do not count."""
     started = time.process_time()
     call()
     return time.process_time() - started

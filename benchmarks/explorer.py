@@ -32,7 +32,7 @@ from tests.browser import ROOT, running_app, running_browser
 RESULTS = Path(__file__).parent / "results"
 NOT_INSTALLED = "not measured: bertviz is not installed"
 MAX_BERTVIZ_PAIRS = 10**7
-"""Of weights in one page; their text takes some 20 bytes each."""
+"""Weights in one page at most; their text takes some 20 bytes each."""
 MAX_OPENED = 10**8
 """Bytes of a page that is handed to the browser."""
 PAINTED = """
@@ -55,7 +55,7 @@ class ExplorerConfig:
     pictures: int = 5
     """Measured after a first one that warms up."""
     moves: int = 60
-    """Of the pointer, from patch to patch."""
+    """Moves of the pointer, from patch to patch."""
     clicks: int = 5
     """On a patch of the Plotly page."""
     results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})

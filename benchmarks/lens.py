@@ -1,4 +1,4 @@
-"""What the lens shows of each demo checkpoint, and how many dimensions of its latent are in use.
+"""The demo checkpoints through the lens, and how many dimensions of its latent are in use.
 
     python -m benchmarks.lens
 
@@ -42,7 +42,7 @@ class LensBenchmarkConfig:
     embedded: int = 1000
     """Test images whose latents are counted."""
     threads: int = 1
-    """Of PyTorch."""
+    """CPU threads of PyTorch."""
     results: Path = RESULTS
     """Folder of the result files."""
 

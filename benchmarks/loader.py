@@ -48,7 +48,7 @@ class LoaderConfig:
     steps: int = 3
     """Training steps in a turn."""
     threads: int = 1
-    """Of PyTorch."""
+    """CPU threads of PyTorch."""
 
 
 def write_photographs(folder: Path, count: int, suffix: str) -> None:

@@ -1,4 +1,4 @@
-"""What the planner says beside what real training steps take: memory kept for the backward pass, peak memory, time.
+"""The planner beside real training steps: memory kept for the backward pass, peak memory, time.
 
     python -m benchmarks.planner
 
@@ -49,7 +49,7 @@ class PlannerConfig:
     timed_steps: int = 5
     """Real steps whose median is compared with the estimate; 0: none."""
     threads: int = 1
-    """Of PyTorch."""
+    """CPU threads of PyTorch."""
 
 
 @dataclass(frozen=True, kw_only=True)

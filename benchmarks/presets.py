@@ -1,4 +1,4 @@
-"""What each preset takes, counted, beside what the architecture diagram says.
+"""The needs of each preset, counted, beside what the architecture diagram says.
 
     python -m benchmarks.presets
 

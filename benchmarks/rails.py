@@ -56,7 +56,7 @@ class RailsConfig:
     write_card: bool = False
     """Write the figures into the checkpoints' cards."""
     threads: int = 1
-    """Of PyTorch."""
+    """CPU threads of PyTorch."""
     results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
 
 

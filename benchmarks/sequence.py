@@ -1,4 +1,4 @@
-"""What the demo sequence model predicts, beside baselines that need no model, and the autoencoder of the true frame.
+"""The forecasts of the demo sequence model, beside baselines that need no model, and the autoencoder of the true frame.
 
     python -m benchmarks.sequence
 
@@ -35,9 +35,9 @@ class SequenceBenchmark:
     test_sequences: int = 256
     """Glides of the test split."""
     influence_sequences: int = 64
-    """Of these, glides whose frames are dropped and shuffled."""
+    """Glides among these whose frames are dropped and shuffled."""
     threads: int = 1
-    """Of PyTorch."""
+    """CPU threads of PyTorch."""
     results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
 
 

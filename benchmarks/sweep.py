@@ -1,4 +1,4 @@
-"""Which shape a demo checkpoint should have: candidates trained for the same processor time each.
+"""The search for a demo checkpoint's shape: candidates trained for the same processor time each.
 
     python -m benchmarks.sweep rails
     python -m benchmarks.sweep squares
@@ -101,7 +101,7 @@ class SweepConfig:
     seconds: float | None = None
     """Processor seconds of each candidate; none: 100 for rails, 400 for squares."""
     threads: int = 1
-    """Of PyTorch."""
+    """CPU threads of PyTorch."""
     results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
 
 

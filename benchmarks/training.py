@@ -59,7 +59,7 @@ NOT_MEASURED = "not measured: no CUDA device"
 @dataclass(frozen=True)
 class TrainingConfig:
     threads: int = 1
-    """Of PyTorch."""
+    """CPU threads of PyTorch."""
     rounds: int = 4
     """Turns of the lighter settings; the heavier have fewer."""
     compile_model: bool = True
@@ -261,7 +261,7 @@ def measure(setting: Setting, device: torch.device, clock: Clock, side: int) -> 
 
 
 def attention_share(config: ModelConfig) -> float:
-    """Of the operations of a block, those between queries, keys and values, which is all that fused attention changes."""
+    """The share of a block's operations between queries, keys and values, which is all that fused attention changes."""
     inner = 4 * config.num_tokens * config.latent_dim
     return inner / (inner + (8 + 4 * config.mlp_ratio) * config.latent_dim**2)
 
@@ -295,7 +295,7 @@ def main(config: TrainingConfig) -> None:
 
 
 def ratios(row: dict, above: str, below: str) -> np.ndarray:
-    """Of two times, within each turn."""
+    """Ratio of two times, within each turn."""
     return np.array([turn[above] / turn[below] for turn in row["turns"]])
 
 

@@ -42,7 +42,7 @@ class WindowsBenchmark:
     overlaps: tuple[float, ...] = (0, 0.125, 0.25, 0.5)
     """Shares of the narrowest window; the others overlap by the last two."""
     threads: int = 1
-    """Of PyTorch."""
+    """CPU threads of PyTorch."""
     results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
 
 

@@ -24,7 +24,7 @@ def main() -> None:
     active, chosen = ui.setup("Attention", STYLE)
     st.title("Attention")
     ui.prose(
-        "Each [[patch]] of the picture gathers information from the others. **Move the pointer over the picture** to see "
+        "Each [[patch]] of the image gathers information from the others. **Move the pointer over the image** to see "
         "where that patch, the [[query]], places [[weight]], and on which others, its [[keys]], in multiples of the uniform "
         "weight ([[x uniform]]); click to pin it. Each [[layer]] does so in several [[heads]]; [[rollout]] chains the layers. "
         "Weight is not importance: it says what was read, not what it was good for."

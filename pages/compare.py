@@ -12,7 +12,7 @@ def main() -> None:
     active, chosen = ui.setup("Compare", STYLE)
     st.title("Compare")
     ui.prose(
-        "Two [[attention maps]] **under one pointer and in one colour range**: [[layers]], [[heads]], pictures, checkpoints, a "
+        "Two [[attention maps]] **under one pointer and in one colour range**: [[layers]], [[heads]], images, checkpoints, a "
         "trained model and its untrained twin. How alike two maps are does not say which of them is of use."
     )
     shortcuts(active)

@@ -1,4 +1,4 @@
-"""The page Latent space: a map of the test set, neighbours, ways between pictures, sliders along directions, the spectrum."""
+"""The page Latent space: a map of the test set, neighbours, ways between images, sliders along directions, the spectrum."""
 
 import streamlit as st
 
@@ -13,7 +13,7 @@ from tae.ui.latent.spectrum import spectrum
 
 SECTIONS = {
     "map": "Map",
-    "between": "Between two pictures",
+    "between": "Between two images",
     "directions": "Directions",
     "spectrum": "How many dimensions",
 }
@@ -24,8 +24,8 @@ def main() -> None:
     active, chosen = ui.setup("Latent space", STYLE)
     st.title("Latent space")
     ui.prose(
-        f"The [[encoder]] squeezes each picture into {active.config.latent_dim} numbers, its [[latent]]: a point in a space of "
-        "as many dimensions. What lies near what there, and what does the [[decoder]] draw from points that no picture has?"
+        f"The [[encoder]] squeezes each image into {active.config.latent_dim} numbers, its [[latent]]: a point in a space of "
+        "as many dimensions. What lies near what there, and what does the [[decoder]] draw from points that no image has?"
     )
     scene = ui.scene_or_stop(active, chosen)
     tests = find_tests(active)

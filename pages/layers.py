@@ -1,4 +1,4 @@
-"""The page Layers: what the model makes of a picture after each layer, drawn by the network's own last steps."""
+"""The page Layers: what the model makes of an image after each layer, drawn by the network's own last steps."""
 
 import streamlit as st
 
@@ -18,7 +18,7 @@ def main() -> None:
     active, chosen = ui.setup("Layers", STYLE)
     st.title("Layers")
     ui.prose(
-        "Where in the network does the picture form? Through a [[lens]], the [[state]] after each [[layer]] is drawn as an "
+        "Where in the network does the image form? Through a [[lens]], the [[state]] after each [[layer]] is drawn as an "
         "image: of the [[encoder]] by the whole [[decoder]], of the decoder by its last step. **Raw** takes the state as it is; "
         "**tuned** first carries it to where the last layer would have it, by the best linear map."
     )

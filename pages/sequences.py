@@ -20,7 +20,7 @@ STYLE = ".st-key-sequences_columns > * > * > [data-testid='stColumn'] {min-width
 
 
 def main() -> None:
-    active = ui.setup_without_picture("Sequences", STYLE)
+    active = ui.setup_without_image("Sequences", STYLE)
     st.title("Sequences")
     ui.prose(
         "Each frame is squeezed into its [[latent]]; an LSTM, a network with a memory, reads these one after the other and says "

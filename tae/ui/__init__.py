@@ -14,6 +14,7 @@
 - train: Train
 """
 
+from tae.ui.session.images import Chosen, add_images, offered, remove_images, sample, uploaded
 from tae.ui.session.models import (
     Active,
     add_model,
@@ -24,13 +25,12 @@ from tae.ui.session.models import (
     model_title,
     twin,
 )
-from tae.ui.session.pictures import Chosen, add_pictures, offered, remove_pictures, sample, uploaded
 from tae.ui.session.results import Result, fit, forward_seconds, reconstruct, training_pace
 from tae.ui.session.scene import Scene
 from tae.ui.session.verdicts import verdicts
 from tae.ui.session.view import DEFAULTS, checked, choose, link, write_link
 from tae.ui.shell.guide import in_demo, prose
-from tae.ui.shell.sidebar import panels, scene_or_stop, setup, setup_without_model, setup_without_picture
+from tae.ui.shell.sidebar import panels, scene_or_stop, setup, setup_without_image, setup_without_model
 
 __all__ = [
     "Active",
@@ -39,7 +39,7 @@ __all__ = [
     "Result",
     "Scene",
     "add_model",
-    "add_pictures",
+    "add_images",
     "add_untrained",
     "checked",
     "checkpoint_files",
@@ -56,11 +56,11 @@ __all__ = [
     "panels",
     "prose",
     "reconstruct",
-    "remove_pictures",
+    "remove_images",
     "sample",
     "setup",
     "setup_without_model",
-    "setup_without_picture",
+    "setup_without_image",
     "training_pace",
     "twin",
     "uploaded",

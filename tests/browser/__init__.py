@@ -1,8 +1,8 @@
-"""A running app and a real Chromium, for the browser tests and for the README's pictures.
+"""A running app and a real Chromium, for the browser tests and for the README's images.
 
     python -m tests.browser
 
-takes those pictures: `tests/screenshots/*.png`; for one of them it trains for some minutes.
+takes those images: `tests/screenshots/*.png`; for one of them it trains for some minutes.
 """
 
 import base64
@@ -246,7 +246,7 @@ def main() -> None:
             run = runs.start(TrainConfig(steps=200, eval_every=10, log_every=5, threads=1, out=out))
             while (now := runs.read_run(run.folder)).step < 110:
                 if not now.is_active:
-                    raise RuntimeError(f"the training for the picture is {now.status}: {now.message}")
+                    raise RuntimeError(f"the training for the image is {now.status}: {now.message}")
                 time.sleep(1)
             take(browser, f"{address}/train?task=runs", folder / "train.png", height=1150)
             runs.end_now(run)
@@ -256,7 +256,7 @@ def main() -> None:
 
 
 def contact_sheet(folder: Path, names: Sequence[str], width: int = 560) -> None:
-    """All pages in one picture, three in a row, each with its top as high as the first screen."""
+    """All pages in one image, three in a row, each with its top as high as the first screen."""
     sheet = Image.new("RGB", (3 * width + 40, -(-len(names) // 3) * (width * 9 // 14 + 10) + 10), "#7d8aa5")
     for number, name in enumerate(names):
         page = Image.open(folder / f"{name}.png").convert("RGB").crop((0, 0, 1400, 900))

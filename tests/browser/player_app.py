@@ -14,7 +14,7 @@ ROWS = ("True frames", "Reconstruction", "LSTM", "Copy of the last frame")
 
 
 def grey(row: int, frame: int, shift: int = 0) -> int:
-    """Of the left half; the right half is the negative."""
+    """Grey of the left half; the right half is the negative."""
     return (40 * row + 5 * frame + shift) % 256
 
 

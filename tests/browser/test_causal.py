@@ -65,7 +65,7 @@ def test_a_box_drawn_on_the_reconstruction_is_asked(open_page) -> None:
 
 
 def picker(page: Page) -> tuple[float, float, float]:
-    """Left and top of the picture whose patches are chosen, and the side of one of its 13 x 13 patches, on the screen."""
+    """Left and top of the image whose patches are chosen, and the side of one of its 13 x 13 patches, on the screen."""
     canvas = page.locator(".tae-patches canvas")
     canvas.scroll_into_view_if_needed()
     page.wait_for_timeout(300)
@@ -102,7 +102,7 @@ def test_patches_are_masked_by_clicks_boxes_and_keys_and_the_link_restores_them(
     drag((8.5, 5.5), (9.5, 8.5))
     page.keyboard.up("Shift")
     expect(field).to_have_value("84, 85, 96-99")
-    page.keyboard.press("Tab")  # the keys are those of the picture again, beside the patch that was clicked last
+    page.keyboard.press("Tab")  # the keys are those of the image again, beside the patch that was clicked last
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowUp")
@@ -157,9 +157,9 @@ def test_wide_reconstructions_are_seen_below_each_other(open_page) -> None:
     page = open_page("/causal?checkpoint=demo_tiny_1280x152_p32.safetensors")
     for button in page.get_by_test_id("stMain").get_by_role("button", name="(about").all():
         button.click()  # a slow machine asks first
-    pictures = page.get_by_role("img", name="Reconstruction with:")
-    expect(pictures).to_have_count(6, timeout=120_000)
-    boxes = [one.bounding_box() or {} for one in pictures.all()]
+    images = page.get_by_role("img", name="Reconstruction with:")
+    expect(images).to_have_count(6, timeout=120_000)
+    boxes = [one.bounding_box() or {} for one in images.all()]
     assert min(box["width"] for box in boxes) > 800
     assert len({box["y"] for box in boxes}) == 6
 

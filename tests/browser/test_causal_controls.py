@@ -28,17 +28,17 @@ def press(page: Page, label: str, field: str) -> None:
     settle(page)
 
 
-def test_part_layer_and_other_picture_choose_what_is_replaced(open_page) -> None:
+def test_part_layer_and_other_image_choose_what_is_replaced(open_page) -> None:
     page = open_page("/causal?image=garment-30")
-    pictures = page.get_by_test_id("stMain").get_by_test_id("stImage")
-    expect(pictures).to_have_count(6)  # its own attention, and five that stand in for it
+    images = page.get_by_test_id("stMain").get_by_test_id("stImage")
+    expect(images).to_have_count(6)  # its own attention, and five that stand in for it
     main = page.get_by_test_id("stMain")
     before = main.get_by_test_id("stCaptionContainer").all_inner_texts()
     press(page, "Decoder", "part=decoder")
     expect(main).to_contain_text("PSNR lost when the attention of the decoder is replaced")
     press(page, "Layer 1", "place=1")
     assert main.get_by_test_id("stCaptionContainer").all_inner_texts() != before
-    page.get_by_role("combobox", name="The other picture").click()
+    page.get_by_role("combobox", name="The other image").click()
     page.get_by_role("option").nth(3).click()
     page.wait_for_url("**other=*")
     settle(page)
@@ -49,7 +49,7 @@ def test_baseline_of_the_ranking_is_chosen_and_goes_along(open_page) -> None:
     page = open_page("/causal?causal=ranking&image=garment-30")
     main = page.get_by_test_id("stMain")
     expect(main).to_contain_text("replaced by its mean over")
-    press(page, "The other picture's", "baseline=resample")
+    press(page, "The other image's", "baseline=resample")
     expect(main).to_contain_text("replaced by what it adds for")
     press(page, "Zero", "baseline=zero")
     page.get_by_text("As a table, with layers and MLPs").click()
@@ -66,8 +66,8 @@ def test_baseline_of_the_ranking_is_chosen_and_goes_along(open_page) -> None:
 def test_cover_blank_patches_and_box_choose_what_is_measured(open_page) -> None:
     page = open_page("/causal?causal=effect&image=garment-30&box=40-90x60-120")
     main = page.get_by_test_id("stMain")
-    press(page, "The picture's mean grey", "cover=mean")
-    expect(main).to_contain_text("covered with: the picture's mean grey")
+    press(page, "The image's mean grey", "cover=mean")
+    expect(main).to_contain_text("covered with: the image's mean grey")
     main.get_by_text("Cover blank patches, too").click()
     page.wait_for_url("**blank=on*")
     expect(main).to_contain_text("169 of 169 patches covered")
@@ -84,11 +84,11 @@ def test_cover_blank_patches_and_box_choose_what_is_measured(open_page) -> None:
     assert "one_more_map" in rows[0]
     assert {row["one_more_map_is"] for row in rows} == {"Encoder, layer 2, mean of 4 heads, weighted by value norms"}
     assert len(rows) == 169 and not any(np.isnan(float(row["measured_effect"])) for row in rows)
-    assert {row["covered_with"] for row in rows} == {"The picture's mean grey"}
+    assert {row["covered_with"] for row in rows} == {"The image's mean grey"}
     assert {row["counted_over"] for row in rows} == {"rows 40 to 89, columns 60 to 119"}
     arrays = np.load(io.BytesIO(saved(page, "Effect and maps (NPZ)")[1]))
     np.testing.assert_allclose(arrays["measured_effect"], [float(row["measured_effect"]) for row in rows], rtol=1e-4)
-    assert "the picture's mean grey" in str(arrays["caption"])
+    assert "the image's mean grey" in str(arrays["caption"])
 
 
 def test_box_moves_by_the_keyboard_and_its_cover_is_told(open_page) -> None:

@@ -1,4 +1,4 @@
-"""Charts of pictures and charts beside each other, in a real browser: they suit its window."""
+"""Charts of images and charts beside each other, in a real browser: they suit its window."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ ANY_WIDTH = "checkpoint=demo_tiny_Xx152_p32.safetensors"
 
 
 def drawn(page: Page, key: str) -> dict:
-    """Of a chart: the share of its drawing area that its axes take, and how much higher it is than its place on the page."""
+    """The share of a chart's drawing area that its axes take, and how much higher it is than its place on the page."""
     return page.evaluate(
         """key => {
             const place = document.querySelector(`.st-key-${key}`), plot = place.querySelector('.js-plotly-plot');
@@ -64,7 +64,7 @@ def test_maps_of_patches_leave_no_bands(open_page) -> None:
             ".map(([, axis]) => [axis.domain[1] - axis.domain[0], axis._length])"
         )
         sides = [length for _, length in panels]
-        assert max(sides) < 1.05 * min(sides)  # a square picture fills a square
+        assert max(sides) < 1.05 * min(sides)  # a square image fills a square
 
 
 def test_maps_fill_the_screen_where_that_is_asked_and_come_back(open_page) -> None:

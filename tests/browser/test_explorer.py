@@ -140,7 +140,7 @@ def test_patch_under_the_pointer_shows_its_row(open_file: Callable[..., Page]) -
         )
         _, colour, opacity = OVERLAY[-1]
         np.testing.assert_allclose(pixel(canvas, strongest), over_grey(colour, opacity), atol=2)
-        assert pixel(canvas, (query + 2) % N) == [GREY] * 3  # no weight leaves the picture as it is
+        assert pixel(canvas, (query + 2) % N) == [GREY] * 3  # no weight leaves the image as it is
     page.mouse.move(1300, 850)
     told(page, query="5")  # the selected one comes back
 
@@ -231,7 +231,7 @@ def test_click_pins_and_pinned_panels_read_pairs(open_file: Callable[..., Page])
     hover(canvas, 6)
     expect(pins.nth(0).locator(".tae-readout")).to_have_text("→ 6: 6 x uniform")
     expect(pins.nth(1).locator(".tae-readout")).to_have_text("→ 6: 0.6 x uniform")
-    told(page, query="6")  # the picture itself shows the patch under the pointer
+    told(page, query="6")  # the image itself shows the patch under the pointer
     panel = pins.nth(0).locator("canvas")
     hover(panel, 7)
     told(page, query="2", readout="query patch 5 (row 1, column 1) → key patch 7 (row 1, column 3): 0 x uniform")
@@ -476,7 +476,7 @@ def test_missing_maps_are_asked_for_once_with_their_neighbours(mounted: Page) ->
     expect(mounted.locator(".tae-loading")).to_be_hidden()
     mounted.get_by_role("combobox", name="Head").select_option("1")
     told(mounted, state="ready", map="encoder/0/1")
-    mount(mounted, [], view, digest="another picture")  # whose maps were never sent
+    mount(mounted, [], view, digest="another image")  # whose maps were never sent
     told(mounted, state="loading")
 
 

@@ -21,7 +21,7 @@ pytestmark = MARKS
 HOSTILE = "<img src=x onerror=alert(1)> ![a](http:%2F%2Fexample.org%2Fx.png) $x$ **b**"
 
 
-def picture(index: int) -> bytes:
+def image(index: int) -> bytes:
     return encode_png(compose_square("test", index))
 
 
@@ -47,7 +47,7 @@ def test_first_screen_shows_the_main_job(open_page) -> None:
         if page.get_by_text(title, exact=True).count():
             break
     else:
-        pytest.fail("the picture that was given is not there")
+        pytest.fail("the image that was given is not there")
     for alt in ("The model saw", "Reconstruction"):
         box = page.get_by_alt_text(alt, exact=True).bounding_box()
         assert box and box["y"] + box["height"] < 900 and box["width"] > 150
@@ -58,7 +58,7 @@ def test_first_screen_shows_the_main_job(open_page) -> None:
 def test_photograph_and_garment_dragged_in_are_reconstructed_beside_broken_files(open_page) -> None:
     page = open_page("/")
     before = page.get_by_alt_text("Reconstruction", exact=True).get_attribute("src")
-    drop(page, ("photograph.jpg", photograph()), ("cut.png", picture(3)[:300]), ("text.tiff", b"no picture"))
+    drop(page, ("photograph.jpg", photograph()), ("cut.png", image(3)[:300]), ("text.tiff", b"no image"))
     assert page.get_by_text("You gave", exact=True).is_visible()
     assert page.get_by_alt_text("Reconstruction", exact=True).get_attribute("src") != before
     assert page.get_by_text("scaled from 512x512 to 201x201").is_visible()
@@ -66,7 +66,7 @@ def test_photograph_and_garment_dragged_in_are_reconstructed_beside_broken_files
     assert sum("cut.png" in alert for alert in alerts) == sum("text.tiff" in alert for alert in alerts) == 1
     assert any("unlike what the model was trained on" in alert for alert in alerts)
     assert not any("/" in alert.replace("n/a", "") for alert in alerts if "cut.png" in alert)  # no path of this machine
-    drop(page, ("garment.png", picture(3)))
+    drop(page, ("garment.png", image(3)))
     assert "unlike" not in " ".join(page.get_by_test_id("stAlert").all_inner_texts())
     name, content = saved(page, "Reconstruction (PNG)")
     assert name == "garment.png_reconstruction.png" or name.startswith("garment")
@@ -75,7 +75,7 @@ def test_photograph_and_garment_dragged_in_are_reconstructed_beside_broken_files
 
 def test_hostile_names_show_as_text(open_page) -> None:
     page = open_page("/")
-    drop(page, (f"{HOSTILE}.png", picture(3)), (f"{HOSTILE}2.png", b"broken"))
+    drop(page, (f"{HOSTILE}.png", image(3)), (f"{HOSTILE}2.png", b"broken"))
     main = page.get_by_test_id("stMain")
     assert "onerror=alert(1)" in main.inner_text()
     assert main.locator('img[src="x"]').count() == 0 and main.locator(".katex").count() == 0
@@ -87,10 +87,10 @@ def test_hostile_names_show_as_text(open_page) -> None:
     assert "<img" not in content.decode() and "/" not in name and "<" not in name
 
 
-def test_many_pictures_make_a_sorted_grid_and_can_be_taken_along(open_page) -> None:
+def test_many_images_make_a_sorted_grid_and_can_be_taken_along(open_page) -> None:
     page = open_page("/")
     noise = np.random.default_rng(0).integers(0, 256, (201, 201), dtype=np.uint8)
-    drop(page, *[(f"garment {index}.png", picture(index)) for index in range(3)], ("noise.png", encode_png(noise)))
+    drop(page, *[(f"garment {index}.png", image(index)) for index in range(3)], ("noise.png", encode_png(noise)))
     page.get_by_text("All of yours (4)").click()
     page.get_by_text("Metrics (CSV)").wait_for()
     settle(page)
@@ -110,7 +110,7 @@ def test_many_pictures_make_a_sorted_grid_and_can_be_taken_along(open_page) -> N
     assert "noise.png: 201x201" in page.get_by_test_id("stMain").inner_text()
 
 
-def test_everything_of_one_picture_comes_as_a_zip(open_page) -> None:
+def test_everything_of_one_image_comes_as_a_zip(open_page) -> None:
     page = open_page("/?image=garment-30")
     archive = zipfile.ZipFile(io.BytesIO(saved(page, "Everything (ZIP)")[1]))
     endings = sorted(name.split("_", 1)[1] for name in archive.namelist())
@@ -128,9 +128,9 @@ def test_everything_of_one_picture_comes_as_a_zip(open_page) -> None:
     assert saved(page, "Error (PNG)")[1].startswith(b"\x89PNG")
 
 
-def test_forgetting_pictures_asks_first(open_page) -> None:
+def test_forgetting_images_asks_first(open_page) -> None:
     page = open_page("/")
-    drop(page, ("mine.png", picture(3)))
+    drop(page, ("mine.png", image(3)))
     page.get_by_role("button", name="Forget my 1").click()
     page.get_by_role("dialog").wait_for()
     page.keyboard.press("Escape")
@@ -143,7 +143,7 @@ def test_forgetting_pictures_asks_first(open_page) -> None:
 
 
 def explorer_place(page: Page, row: int, column: int, side: int = 0) -> tuple[float, float]:
-    """Where a patch of a 201x201 picture lies on the screen: 12 whole patches of 16 pixels, and 9 of a thirteenth."""
+    """Where a patch of a 201x201 image lies on the screen: 12 whole patches of 16 pixels, and 9 of a thirteenth."""
     area = page.locator('.tae-explorer [role="application"]').nth(side).bounding_box()
     assert area
     scale = area["width"] / 201
@@ -236,7 +236,7 @@ def test_keys_step_through_layers_heads_and_patches(open_page) -> None:
     page.wait_for_function("!location.search.includes('pins=')")
 
 
-def test_two_pictures_move_under_one_pointer(open_page) -> None:
+def test_two_images_move_under_one_pointer(open_page) -> None:
     page = open_page("/compare?layer=0&b_image=garment-30&b_layer=0&b_head=mean", height=1300)
     for side in (0, 1):
         page.mouse.move(*explorer_place(page, 5, 3, side))

@@ -58,7 +58,7 @@ def point_at(page: Page, spot: tuple[float, float]) -> None:
     page.mouse.move(*spot)
 
 
-def test_pointer_shows_the_picture_of_a_point_and_hides_it(open_page) -> None:
+def test_pointer_shows_the_image_of_a_point_and_hides_it(open_page) -> None:
     page = open_page("/latent")
     places = drawn(page)
     number = alone(places)
@@ -74,7 +74,7 @@ def test_pointer_shows_the_picture_of_a_point_and_hides_it(open_page) -> None:
     expect(page.locator(HOVER)).to_be_hidden()
 
 
-def test_own_picture_shows_under_the_pointer_too(open_page) -> None:
+def test_own_image_shows_under_the_pointer_too(open_page) -> None:
     page = open_page("/latent?image=noise")
     places = drawn(page)
     point_at(page, places[1000])
@@ -163,7 +163,7 @@ def test_directions_follow_the_keys_warn_and_reset(open_page) -> None:
     page.reload()
     settle(page)
     expect(page.get_by_text("Outside the test set")).to_be_visible()
-    with np.load(io.BytesIO(saved(page, "Pictures and latents (NPZ)")[1])) as arrays:
+    with np.load(io.BytesIO(saved(page, "Images and latents (NPZ)")[1])) as arrays:
         assert np.abs(arrays["picture"] - arrays["reconstruction"]).max() > 0.2
     page.get_by_role("button", name="Reset").click()
     expect(page.get_by_text("Outside the test set")).to_have_count(0)
@@ -174,7 +174,7 @@ def test_directions_follow_the_keys_warn_and_reset(open_page) -> None:
 def test_layers_are_raw_or_tuned_and_go_along_as_files(open_page) -> None:
     page = open_page("/layers?image=garment-30")
     page.get_by_role("radio", name="Raw").or_(page.get_by_role("button", name="Raw", exact=True)).first.click()
-    expect(page.get_by_text("Framed pictures are drawn from states out of distribution")).to_be_visible()
+    expect(page.get_by_text("Framed images are drawn from states out of distribution")).to_be_visible()
     settle(page)
     assert link(page)["lens"] == "raw"
     page.get_by_role("button", name="Take it with you").click()
@@ -182,7 +182,7 @@ def test_layers_are_raw_or_tuned_and_go_along_as_files(open_page) -> None:
     image = torch.from_numpy(gallery((201, 201))["garment-30"].load() / np.float32(255))[None, None]
     lens = load_lens(lens_path(DEMO), loaded.model.config, loaded.digest)
     view = look(loaded.model, image, "decoder", lens)
-    with np.load(io.BytesIO(saved(page, "Pictures (NPZ)")[1])) as arrays:
+    with np.load(io.BytesIO(saved(page, "Images (NPZ)")[1])) as arrays:
         np.testing.assert_allclose(arrays["decoder_raw"], view.recons[:, 0, 0].clamp(0, 1), atol=1e-5)
         assert "UNTRAINED" not in str(arrays["caption"]) and "Encoder · raw" in str(arrays["caption"])
     rows = list(csv.DictReader(io.StringIO(saved(page, "PSNR by depth (CSV)")[1].decode())))

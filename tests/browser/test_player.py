@@ -86,13 +86,13 @@ def greys(canvas: Locator) -> list[int]:
 
 
 def assert_drawn(page: Page, row: int, frame: int, shift: int = 0) -> None:
-    """The large picture of a row is this frame, from 1."""
+    """The large image of a row is this frame, from 1."""
     told(page, frame=str(frame), state="ready")
     value = grey(row, frame - 1, shift)
     assert greys(screen(page, row).locator("canvas")) == [value, 255 - value]
 
 
-def test_pictures_drawn_are_the_frames_given(open_page: Callable[..., Page]) -> None:
+def test_images_drawn_are_the_frames_given(open_page: Callable[..., Page]) -> None:
     page = open_page("/?frame=2")
     toggle(page, 3).click()
     for frame in (3, 8):
@@ -354,7 +354,7 @@ def test_it_fits_its_window_in_both_themes(open_page: Callable[..., Page], size:
         assert label and cell and label["x"] + label["width"] <= cell["x"] + 1
 
 
-def test_wide_pictures_stand_below_each_other_and_square_ones_side_by_side(open_page: Callable[..., Page]) -> None:
+def test_wide_images_stand_below_each_other_and_square_ones_side_by_side(open_page: Callable[..., Page]) -> None:
     for size, is_wide in (("152x1280", True), ("201x201", False)):
         page = open_page(f"/?size={size}")
         boxes = [screen(page, row).bounding_box() for row in range(3)]
@@ -364,7 +364,7 @@ def test_wide_pictures_stand_below_each_other_and_square_ones_side_by_side(open_
         assert len(sizes) == 1 and all(width > (900 if is_wide else 390) for width, _ in sizes)
 
 
-def test_small_pictures_are_enlarged_without_smoothing(open_page: Callable[..., Page]) -> None:
+def test_small_images_are_enlarged_without_smoothing(open_page: Callable[..., Page]) -> None:
     page = open_page()
     canvas = screen(page, 0).locator("canvas")
     assert canvas.evaluate("canvas => [canvas.width % 30, canvas.width > 300]") == [0, True]

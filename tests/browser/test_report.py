@@ -31,13 +31,13 @@ def square() -> Loaded:
 
 @pytest.fixture(scope="module")
 def on_boots(square: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on two pictures, which opens with layer 1."""
-    pictures = [
+    """A report on two images, which opens with layer 1."""
+    images = [
         ReportImage(title=title, fitted=Fitted((compose_square("test", index) / 255).astype(np.float32), ()))
         for title, index in ((HOSTILE, 39), ("bag.png", 2))
     ]
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_bytes(report(square, pictures, ReportMap(choice=MapChoice(layer="1"), query=84)))
+    path.write_bytes(report(square, images, ReportMap(choice=MapChoice(layer="1"), query=84)))
     return path
 
 
@@ -168,7 +168,7 @@ def test_the_frame_of_a_notebook_answers_the_pointer(open_file, tmp_path: Path, 
     assert height <= shown.height, "the frame needs no scroll bar"
 
 
-def test_a_wide_picture_fits_the_frame(open_file, tmp_path: Path) -> None:
+def test_a_wide_image_fits_the_frame(open_file, tmp_path: Path) -> None:
     loaded = load_checkpoint(CHECKPOINTS / "demo_tiny_1280x152_p32.safetensors")
     shown = tae.show(loaded, compose_rail("test", 2, width=1280, height=152))
     page = open_file(notebook(tmp_path, shown), width=900)

@@ -39,11 +39,11 @@ def address(shelf: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two dozen pictures of a user's own, and one that is none."""
+    """Two dozen images of a user's own, and one that is none."""
     home = tmp_path_factory.mktemp("home") / "my shoes"
     home.mkdir()
     for number in range(24):
-        (home / f"img{number}.png").write_bytes(picture(number))
+        (home / f"img{number}.png").write_bytes(image(number))
     (home / "broken.png").write_bytes(b"nothing")
     return home
 
@@ -57,7 +57,7 @@ def ended(shelf: Path) -> Iterator[None]:
             runs.end_now(run)
 
 
-def picture(number: int) -> bytes:
+def image(number: int) -> bytes:
     return encode_png(compose_square("test", number, side=60 + number))
 
 
@@ -132,7 +132,7 @@ def test_from_a_folder_to_an_open_checkpoint_with_a_stop_on_the_way(open_page, f
     settle(page)
     stopped = step_shown(page)
     expect(page.locator(".stMarkdownBadge")).to_contain_text("stopped")
-    assert f"after step {stopped}" in (strip.get_attribute("alt") or "")  # the pictures followed to the end
+    assert f"after step {stopped}" in (strip.get_attribute("alt") or "")  # the images followed to the end
     assert button(page, "Delete…").is_visible()
 
     button(page, "Resume").click()
@@ -197,17 +197,17 @@ def test_finished_training_comes_to_the_sidebar_and_goes_when_asked_twice(open_p
     assert (shelf / DEMO).exists()
 
 
-def test_dropped_zip_becomes_a_run_with_its_own_pictures(open_page, shelf: Path) -> None:
+def test_dropped_zip_becomes_a_run_with_its_own_images(open_page, shelf: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for number in range(12):
-            archive.writestr(f"photos/img{number}.png", picture(number))
+            archive.writestr(f"photos/img{number}.png", image(number))
     page = open_page("/train")
-    page.get_by_role("radio", name="Pictures or ZIP").click()
+    page.get_by_role("radio", name="Images or ZIP").click()
     page.locator('[data-testid="stFileUploaderDropzone"]').wait_for()
     settle(page)
-    drop(page, ("photos.zip", buffer.getvalue()), ("one.png", picture(20)), ("no.png", b"nothing"))
-    page.get_by_text("13 pictures dropped").wait_for()
+    drop(page, ("photos.zip", buffer.getvalue()), ("one.png", image(20)), ("no.png", b"nothing"))
+    page.get_by_text("13 images dropped").wait_for()
     assert "no.png" in page.get_by_test_id("stMain").inner_text()
     ask(page, "Dropped", steps=5)
     start(page)

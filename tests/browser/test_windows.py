@@ -28,7 +28,7 @@ def with_strip(page: Page) -> np.ndarray:
 
 
 def shown_sizes(page: Page) -> list[tuple[int, int, int]]:
-    """(pixels in the file, pixels on the screen, height on the screen) of each picture of the strip."""
+    """(pixels in the file, pixels on the screen, height on the screen) of each image of the strip."""
     sizes = page.locator(".tae-strip img").evaluate_all(
         "all => all.map(one => [one.naturalWidth, one.clientWidth, one.clientHeight])"
     )
@@ -52,7 +52,7 @@ def test_a_strip_of_10000_pixels_is_seen_at_its_own_size_and_scrolled_by_keys(op
         expect(last).to_be_in_viewport()
         title = region.get_by_text(RECON)
         expect(title).to_be_in_viewport(ratio=1)  # the titles stay where the eye is
-        # The ruler's last window ends where the picture ends.
+        # The ruler's last window ends where the image ends.
         ends = [
             box["x"] + box["width"]
             for box in (last.bounding_box(), page.locator(".tae-strip .row").first.bounding_box())
@@ -109,7 +109,7 @@ def test_what_is_saved_holds_the_latents_that_draw_the_strip_again(open_page) ->
         again = Windows(expected.latents.new_tensor(arrays["latents"]), arrays["starts"].tolist(), 304, WIDTH)
         drawn = decode_windows(model, again).clamp(0, 1).numpy()
         np.testing.assert_allclose(drawn, arrays["reconstruction"], atol=1e-4)
-        saved_picture = np.asarray(Image.open(io.BytesIO(files["reconstruction.png"])))
-        np.testing.assert_array_equal(saved_picture, to_uint8(arrays["reconstruction"]))
+        saved_image = np.asarray(Image.open(io.BytesIO(files["reconstruction.png"])))
+        np.testing.assert_array_equal(saved_image, to_uint8(arrays["reconstruction"]))
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(files["image.png"]))), rail)
     assert Image.open(io.BytesIO(files["comparison.png"])).height > 3000  # folded, not a hair line

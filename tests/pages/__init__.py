@@ -65,7 +65,7 @@ def png(pixels: np.ndarray) -> bytes:
     return encode_png(pixels.astype(np.uint8))
 
 
-def picture(index: int) -> bytes:
+def image(index: int) -> bytes:
     return png(compose_square("test", index))
 
 

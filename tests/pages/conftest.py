@@ -1,4 +1,4 @@
-"""What the tests of pages share: an empty shelf of checkpoints, and small models on it."""
+"""Fixtures that the tests of pages share: an empty shelf of checkpoints, and small models on it."""
 
 import math
 from collections.abc import Callable

@@ -192,7 +192,7 @@ def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_al
     page = texts(app, "markdown", "caption")
     assert said.removeprefix("The trivial predictor wins") in page
     assert "The trivial predictor wins" in said and "**The trivial predictor wins**" in page
-    assert f"{len(tokens)} of 169 patches covered with: the picture's mean grey" in page
+    assert f"{len(tokens)} of 169 patches covered with: the image's mean grey" in page
     first = figures(app)[0]["data"][0]
     drawn = np.array([math.nan if one is None else one for one in numbers(first["z"], (13, 13)).ravel()], float)
     np.testing.assert_allclose(drawn[tokens.numpy()], effect.numpy(), rtol=1e-3, atol=1e-9)
@@ -280,7 +280,7 @@ def test_the_spread_between_heads_is_in_multiples_of_the_uniform_weight(model: T
     np.testing.assert_allclose(drawn, values, rtol=1e-3, atol=1e-6)
 
 
-def test_a_white_picture_has_no_scores(shelf: Path) -> None:
+def test_a_white_image_has_no_scores(shelf: Path) -> None:
     shutil.copy(ROOT / "checkpoints" / DEMO, shelf / "demo.safetensors")
     app = open_page(PAGE, causal="effect", image="blank", blank="on")
     assert set(app.dataframe[0].value["top tenth shared (95 %)"]) == {"not defined"}
@@ -339,12 +339,12 @@ def test_a_change_that_rounds_to_nothing_is_told_by_its_size(value: float, patte
 
 
 def patches_of(app: AppTest) -> dict:
-    """What the picture of patches is told."""
+    """What the image of patches is told."""
     component = next(one.proto for one in app.get("bidi_component") if one.proto.component_name == "tae_patches")
     return json.loads(component.json)
 
 
-def test_patches_of_an_edit_are_the_same_in_link_picture_and_field_and_every_choice_holds_at_once(
+def test_patches_of_an_edit_are_the_same_in_link_image_and_field_and_every_choice_holds_at_once(
     model: TransformerAutoencoder,
 ) -> None:
     app = open_page(PAGE, image="garment-30", causal="knock", changes="decoder/2/mask=3_5-8", pins="84,61,900")
@@ -442,7 +442,7 @@ def test_without_a_sound_box_the_darkest_place_is_asked(box: str) -> None:
 
 
 def test_a_box_of_white_paper_says_that_nothing_changes_it() -> None:
-    assert "Nothing in the picture changes this box" in texts(open_page(PAGE, causal="region", image="blank"), "info")
+    assert "Nothing in the image changes this box" in texts(open_page(PAGE, causal="region", image="blank"), "info")
 
 
 def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,14 +517,14 @@ def test_a_large_model_without_a_study_asks_before_it_measures_whether_its_atten
 
 
 @pytest.mark.parametrize("key", ["blank", "noise", "chessboard"])
-def test_pictures_unlike_the_training_break_nothing(key: str) -> None:
+def test_images_unlike_the_training_break_nothing(key: str) -> None:
     app = open_page(PAGE, image=key)
     assert not app.error and not app.exception
     if key != "blank":
-        assert "fails on this picture" in texts(app, "info")
+        assert "fails on this image" in texts(app, "info")
 
 
-def test_other_images_are_others_also_where_the_picture_is_a_test_image() -> None:
+def test_other_images_are_others_also_where_the_image_is_a_test_image() -> None:
     config = preset_config("tiny")
     tests = DemoSource(config.input_size).test_at(201, 9)
     other = Fitted(tests[0, 0].numpy(), ())

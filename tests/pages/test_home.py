@@ -30,9 +30,9 @@ from tests.pages import (
     build_untrained,
     drop,
     go,
+    image,
     metrics,
     open_page,
-    picture,
     png,
     run,
     texts,
@@ -198,7 +198,7 @@ def test_numbers_say_what_holds_of_local_and_global() -> None:
     assert len(app.get("plotly_chart")) == 6
 
 
-def test_numbers_of_the_picture_stay_where_measuring_test_images_was_stopped(store: Callable[..., Path]) -> None:
+def test_numbers_of_the_image_stay_where_measuring_test_images_was_stopped(store: Callable[..., Path]) -> None:
     path = store("other.safetensors", lambda model: model.encoder.norm.weight.mul_(1.01))
     app = open_page(checkpoint=path.name, section="numbers")
     app.session_state.work_stopped = {f"heads|{load_checkpoint(path).digest}|encoder"}
@@ -281,11 +281,11 @@ def test_attention_that_is_needed_gets_no_warning(page: str) -> None:
 def test_dropped_files_are_read_and_the_broken_ones_are_named() -> None:
     app = drop(
         open_page(),
-        ("broken.png", picture(3)[:200]),
-        ("good one.png", picture(3)),
+        ("broken.png", image(3)[:200]),
+        ("good one.png", image(3)),
         ("pickle.npy", pickle.dumps({"a": 1})),
         ("empty.jpg", b""),
-        ("misnamed.jpg", picture(4)),
+        ("misnamed.jpg", image(4)),
     )
     assert len(app.error) == 3
     assert {error.value.split("\\")[0] for error in app.error} == {"broken", "pickle", "empty"}
@@ -296,7 +296,7 @@ def test_dropped_files_are_read_and_the_broken_ones_are_named() -> None:
     assert len(later.error) == 1 and len(later.session_state.uploads) == 2
 
 
-def test_what_was_done_to_a_picture_is_said() -> None:
+def test_what_was_done_to_a_image_is_said() -> None:
     rgba = np.zeros((100, 300, 4), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(rgba).save(buffer, "PNG")
@@ -305,9 +305,9 @@ def test_what_was_done_to_a_picture_is_said() -> None:
     assert "padded with white" in page and "transparency laid on white" in page
 
 
-def test_many_pictures_come_as_a_grid_in_the_chosen_order() -> None:
+def test_many_images_come_as_a_grid_in_the_chosen_order() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (201, 201))
-    app = drop(open_page(), ("a.png", picture(5)), ("noise.png", png(noise)), ("b.png", picture(6)))
+    app = drop(open_page(), ("a.png", image(5)), ("noise.png", png(noise)), ("b.png", image(6)))
     app.segmented_control("reconstruct_view").set_value("all")
     run(app)
     order: dict[str, list[tuple[str, float]]] = {}
@@ -465,7 +465,7 @@ def test_names_from_strangers_show_as_they_stand(store: Callable[..., Path]) -> 
     for page in PAGES:
         app = open_page(page)
         if page == "Reconstruct":
-            drop(app, (f"{HOSTILE}.png", picture(3)), (f"{HOSTILE}2.png", b"broken"))
+            drop(app, (f"{HOSTILE}.png", image(3)), (f"{HOSTILE}2.png", b"broken"))
         shown = texts(app)
         assert "<img" not in shown.replace("\\<img", "")
         assert "](javascript" not in shown
@@ -503,7 +503,7 @@ def test_figures_by_group_of_a_card_are_drawn(unseen: bool, store: Callable[...,
 
 def test_sessions_do_not_see_each_other() -> None:
     first, second = open_page(), open_page()
-    drop(first, ("mine.png", picture(3)))
+    drop(first, ("mine.png", image(3)))
     before = copy.deepcopy(dict(second.session_state.uploads))
     run(second)
     assert second.session_state.uploads == before == {}

@@ -133,7 +133,7 @@ def test_colours_tell_kind_ink_and_psnr_of_each_test_image(keep: Callable) -> No
         assert as_list(trace["marker"]["color"])[7] == pytest.approx(value, rel=1e-4)
 
 
-def test_tsne_says_that_own_pictures_are_placed_by_a_guess(keep: Callable) -> None:
+def test_tsne_says_that_own_images_are_placed_by_a_guess(keep: Callable) -> None:
     keep()
     app = open_page(PAGE, layout="tsne")
     said = texts(app, "caption")
@@ -160,7 +160,7 @@ def test_many_chosen_points_are_a_gallery_and_numbers_that_are_none_are_dropped(
     assert app.query_params["points"] == "3,5,1000"
 
 
-def test_own_pictures_are_placed_whatever_their_names(keep: Callable) -> None:
+def test_own_images_are_placed_whatever_their_names(keep: Callable) -> None:
     keep()
     app = drop(open_page(), (f"{HOSTILE}.png", encode_png(np.full((40, 40), 90, np.uint8))))
     app = go(app, PAGE)
@@ -174,23 +174,23 @@ def test_way_begins_and_ends_at_the_two_reconstructions(keep: Callable) -> None:
     keep()
     app = open_page(PAGE, latent="between", image="garment-79", other="garment-84", path="spherical", at="0")
     assert app.select_slider[0].value == "0" and app.query_params["at"] == "0"
-    first = pictures(app)
+    first = images(app)
     app.select_slider[0].set_value("100")
     run(app)
-    last = pictures(app)
+    last = images(app)
     assert first[1] == first[0] == last[0] and last[1] == last[2] == first[2]
     assert first[0] != first[2]
     assert "Along the sphere, 100 % of the way" in texts(app, "caption")
     turned = open_page(PAGE, image="garment-84", other="garment-79", latent="between", at="0")
-    assert pictures(turned)[0] == last[2]
+    assert images(turned)[0] == last[2]
 
 
-def pictures(app: AppTest) -> list[str]:
-    """Addresses of the page's pictures, in order: pictures of the same pixels have the same one."""
+def images(app: AppTest) -> list[str]:
+    """Addresses of the page's images, in order: images of the same pixels have the same one."""
     return [one.url for image in app.get("image") for one in image.proto.imgs]  # type: ignore[attr-defined]
 
 
-def test_sliders_move_the_picture_along_directions_and_reset(keep: Callable) -> None:
+def test_sliders_move_the_image_along_directions_and_reset(keep: Callable) -> None:
     keep()
     app = open_page(PAGE, latent="directions")
     change = np.array(as_list(chart(app)["data"][0]["z"]))
@@ -233,7 +233,7 @@ def test_spectrum_counts_the_dimensions_in_use(keep: Callable) -> None:
 @pytest.mark.parametrize(
     "fields", [{"patch_size": None}, {"input_size": (24, None), "max_width": 96}, {"input_size": (24, 96)}], ids=str
 )
-def test_every_section_opens_for_one_token_and_for_wide_pictures(keep: Callable, section: str, fields: dict) -> None:
+def test_every_section_opens_for_one_token_and_for_wide_images(keep: Callable, section: str, fields: dict) -> None:
     keep(**fields)
     app = open_page(PAGE, latent=section, points="1,2")
     assert not app.error and app.segmented_control("choose_latent").value == section

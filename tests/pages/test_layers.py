@@ -1,4 +1,4 @@
-"""The page Layers without a browser: its pictures and numbers are the lens's own, and it says when they mislead."""
+"""The page Layers without a browser: its images and numbers are the lens's own, and it says when they mislead."""
 
 import base64
 import json
@@ -41,7 +41,7 @@ TINY = {"input_size": (32, 32), "patch_size": 8, "latent_dim": 16, "encoder_laye
 
 
 RUN = "0123456789abcdef"
-"""Of the checkpoint and its snapshots."""
+"""Id of the run of the checkpoint and its snapshots."""
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_status_says_which_states_these_are() -> None:
         assert said in page
 
 
-def test_checkpoint_without_a_lens_shows_raw_pictures_and_a_click_fits_one(keep: Callable[..., Path]) -> None:
+def test_checkpoint_without_a_lens_shows_raw_images_and_a_click_fits_one(keep: Callable[..., Path]) -> None:
     path = keep()
     app = open_page(PAGE)
     assert "No lens has been fitted" in texts(app, "info") and not app.segmented_control
@@ -148,7 +148,7 @@ def test_lens_is_fitted_on_the_images_of_the_run_or_the_page_says_that_it_is_not
     assert "No lens could be fitted" in app.error[0].value and not lens_path(path).exists()
 
 
-def test_damaged_lens_is_a_sentence_and_pictures_are_raw(keep: Callable[..., Path]) -> None:
+def test_damaged_lens_is_a_sentence_and_images_are_raw(keep: Callable[..., Path]) -> None:
     path = keep()
     lens_path(path).write_bytes(b"no lens")
     app = open_page(PAGE)
@@ -174,7 +174,7 @@ def test_untrained_model_is_called_so_and_offers_no_lens() -> None:
     assert "Untrained" in texts(app, "error")
 
 
-def test_held_out_pictures_of_the_training_are_shown_as_such(keep: Callable[..., Path]) -> None:
+def test_held_out_images_of_the_training_are_shown_as_such(keep: Callable[..., Path]) -> None:
     path = keep()
     assert not open_page(PAGE).select_slider
     folder = runs.folder_of(path) / "strips"
@@ -184,7 +184,7 @@ def test_held_out_pictures_of_the_training_are_shown_as_such(keep: Callable[...,
     app = open_page(PAGE)
     assert app.select_slider[0].options == ["20", "100", "300"] and app.select_slider[0].value == "300"
     said = texts(app, "caption")
-    assert "Not your picture" in said and "after step 300" in said
+    assert "Not your image" in said and "after step 300" in said
     app = open_page(PAGE, moment="100")
     assert "after step 100" in texts(app, "caption") and app.query_params["moment"] == "100"
 
@@ -232,8 +232,8 @@ def test_slider_through_training_draws_by_the_weights_of_that_step(trained: Path
     assert curve["x"] == [0, 20, 100, 300] and ring["x"] == [20]
     np.testing.assert_allclose(as_list(curve["y"]), last, atol=1e-4)
     said = texts(app, "markdown")
-    assert "These pictures are raw" in said and f"{last[0]:.1f}" in said and f"{last[-1]:.1f}" in said
-    assert not app.warning and "Not your picture" not in texts(app, "caption")
+    assert "These images are raw" in said and f"{last[0]:.1f}" in said and f"{last[-1]:.1f}" in said
+    assert not app.warning and "Not your image" not in texts(app, "caption")
 
 
 def as_list(values: object) -> list[float]:
@@ -295,8 +295,8 @@ def test_a_snapshot_of_a_training_that_ran_away_draws_nothing_and_says_so(traine
 
 
 def seen(*psnr: float) -> Seen:
-    pictures = np.zeros((len(psnr), 2, 2))
-    return Seen("encoder", [f"layer {number}" for number in range(len(psnr))], pictures, list(psnr), None, [])
+    images = np.zeros((len(psnr), 2, 2))
+    return Seen("encoder", [f"layer {number}" for number in range(len(psnr))], images, list(psnr), None, [])
 
 
 def test_a_layer_that_takes_away_is_not_said_to_add_nothing() -> None:

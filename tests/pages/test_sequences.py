@@ -266,7 +266,7 @@ def test_stacks_are_sequences(name: str, fmt: str, keep: Callable[..., Models]) 
     assert "frames 3 to 4" in verdict(app)
 
 
-def test_several_pictures_are_frames_in_natural_order_of_their_names(keep: Callable[..., Models]) -> None:
+def test_several_images_are_frames_in_natural_order_of_their_names(keep: Callable[..., Models]) -> None:
     keep()
 
     def square(left: int) -> bytes:
@@ -325,7 +325,7 @@ def test_what_was_done_to_frames_is_said_here_and_where_one_is_opened(keep: Call
     app.button(key="sequences_attention").click()
     app.run()
     chosen, _ = app.session_state["uploads"][app.session_state["image"]]
-    assert chosen.picture.notes == ("scaled from 64x64 to 32x32",)
+    assert chosen.image.notes == ("scaled from 64x64 to 32x32",)
 
 
 def test_a_wide_strip_is_its_windows(keep: Callable[..., Models]) -> None:
@@ -350,14 +350,14 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_kept(keep: Callable[..., Mo
     assert len(app.session_state["sequence_clips"]) == 2
 
 
-def test_a_frame_opens_among_the_pictures(keep: Callable[..., Models]) -> None:
+def test_a_frame_opens_among_the_images(keep: Callable[..., Models]) -> None:
     keep()
     app = open_page(PAGE, sequence="glide-1", frame="4")
     app.button(key="sequences_attention").click()
     app.run()
     chosen, _ = app.session_state["uploads"][app.session_state["image"]]
     assert chosen.title == "Glide 2, frame 4"
-    np.testing.assert_array_equal(chosen.picture.pixels, glide(1)[3, 0])
+    np.testing.assert_array_equal(chosen.image.pixels, glide(1)[3, 0])
     assert "Glide 2, frame 4" in " ".join(go(app, "Attention").selectbox(key="choose_image").options)
 
 
@@ -407,7 +407,7 @@ def test_a_photograph_a_little_wider_than_high_is_no_strip(keep: Callable[..., M
     assert "at least two frames, or be one image that is wide enough" in texts(app, "error")
 
 
-def test_pictures_of_one_frame_are_no_sequence_together(keep: Callable[..., Models]) -> None:
+def test_images_of_one_frame_are_no_sequence_together(keep: Callable[..., Models]) -> None:
     keep()
     app = drop(open_page(PAGE), ("cat.gif", gif(1)), ("dog.gif", gif(1)))
     assert len(app.error) == 2 and "cat.gif" in said_plainly(app, "error") and "dog.gif" in said_plainly(app, "error")

@@ -35,15 +35,15 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Thirty pictures of a user's own."""
+    """Thirty images of a user's own."""
     home = tmp_path / "my shoes"
     home.mkdir()
     for number in range(30):
-        (home / f"img{number}.png").write_bytes(picture(number))
+        (home / f"img{number}.png").write_bytes(image(number))
     return home
 
 
-def picture(seed: int) -> bytes:
+def image(seed: int) -> bytes:
     return encode_png(np.random.default_rng(seed).integers(0, 256, (40, 30), dtype=np.uint8))
 
 
@@ -147,10 +147,10 @@ def test_large_folder_is_sampled_and_says_so(folder: Path, monkeypatch: pytest.M
 def test_folder_that_cannot_be_trained_on_is_refused_in_words(tmp_path: Path, text: str, said: str) -> None:
     for name in ("empty", "one", "bad"):
         (tmp_path / name).mkdir()
-    (tmp_path / "note.txt").write_text("no picture")
-    (tmp_path / "one" / "a.png").write_bytes(picture(0))
+    (tmp_path / "note.txt").write_text("no image")
+    (tmp_path / "one" / "a.png").write_bytes(image(0))
     for number in range(9):
-        (tmp_path / "bad" / f"{number}.png").write_bytes(picture(number) if number % 2 else b"nothing")
+        (tmp_path / "bad" / f"{number}.png").write_bytes(image(number) if number % 2 else b"nothing")
     app = type_folder(open_page(), text.format(home=tmp_path))
     assert len(app.error) == 1
     assert re.search(said, app.error[0].value.replace("\\", ""), re.IGNORECASE)
@@ -164,7 +164,7 @@ def test_folders_can_be_typed_only_where_strangers_cannot_reach_the_app(
     app = open_page()
     assert not app.text_input("train_name").disabled
     assert "train_folder" not in [box.key for box in app.text_input]
-    assert "drop the pictures instead" in app.info[0].value
+    assert "drop the images instead" in app.info[0].value
 
 
 def test_settings_on_the_page_are_those_of_the_command(folder: Path) -> None:
@@ -341,15 +341,15 @@ def packed(*members: tuple[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def test_dropped_pictures_and_zips_wait_for_their_run(shelf: Path) -> None:
-    archive = packed(*((f"in/{number}.png", picture(number)) for number in range(10)))
-    app = drop(open_page(), ("a.png", picture(11)), ("many.zip", archive), (f"{HOSTILE}.png", b"nothing"))
-    assert "**11** pictures dropped" in texts(app)
+def test_dropped_images_and_zips_wait_for_their_run(shelf: Path) -> None:
+    archive = packed(*((f"in/{number}.png", image(number)) for number in range(10)))
+    app = drop(open_page(), ("a.png", image(11)), ("many.zip", archive), (f"{HOSTILE}.png", b"nothing"))
+    assert "**11** images dropped" in texts(app)
     assert "onerror" in texts(app) and "<img" not in texts(app).replace("\\<img", "")
     assert not start_button(app).disabled and not app.error
     config = asked(app)
     assert config.data == str(shelf / "runs" / config.out_path.stem / "images")
-    assert config.name == "dropped pictures tiny 201x201"
+    assert config.name == "dropped images tiny 201x201"
     (waiting,) = (shelf / "runs").iterdir()
     app.button("train_forget").click()
     run(app)
@@ -360,16 +360,16 @@ def test_dropped_pictures_and_zips_wait_for_their_run(shelf: Path) -> None:
     ("name", "content"),
     [
         ("bomb.zip", packed(("a.png", bytes(200 * 1024**2)))),
-        ("out.zip", packed(("../../a.png", picture(0)), ("b.png", picture(1)))),
-        ("cut.zip", packed(("a.png", picture(0)))[:50]),
+        ("out.zip", packed(("../../a.png", image(0)), ("b.png", image(1)))),
+        ("cut.zip", packed(("a.png", image(0)))[:50]),
         ("text.zip", b"no archive"),
-        ("text.png", b"no picture"),
+        ("text.png", b"no image"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_dropped_files_that_are_refused_leave_nothing_behind(shelf: Path, name: str, content: bytes) -> None:
     app = drop(open_page(), (name, content))
-    assert name in texts(app).replace("\\", "") and "**0** pictures dropped" in texts(app)
+    assert name in texts(app).replace("\\", "") and "**0** images dropped" in texts(app)
     assert start_button(app).disabled
     assert [path for path in (shelf / "runs").rglob("*") if path.is_file()] == []
     assert str(shelf) not in texts(app)
@@ -450,7 +450,7 @@ def test_a_folder_of_one_s_own_is_named_whatever_it_is_called(shelf: Path) -> No
     home = write_run(shelf, "own", "finished", data="/home/me/images")
     assert "images a step · images" in texts(open_page(task="runs", run="own"))
     runs.write_config(home, TrainConfig(data=str(home / "images")))
-    assert "dropped pictures" in texts(open_page(task="runs", run="own"))
+    assert "dropped images" in texts(open_page(task="runs", run="own"))
 
 
 def test_strangers_texts_in_a_run_show_as_they_stand(shelf: Path) -> None:

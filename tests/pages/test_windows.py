@@ -1,4 +1,4 @@
-"""Wide pictures on the page Reconstruct without a browser: when windows are offered, what they show, what is said of them."""
+"""Wide images on the page Reconstruct without a browser: when windows are offered, what they show, what is said of them."""
 
 import base64
 import csv
@@ -65,7 +65,7 @@ def strip_html(app: AppTest) -> str:
     return next((one.proto.body for one in app.get("html") if "class='tae-strip'" in one.proto.body), "")  # type: ignore[attr-defined]
 
 
-def pictures(app: AppTest) -> dict[str, np.ndarray]:
+def images(app: AppTest) -> dict[str, np.ndarray]:
     """{title: (H, W)} of the strip's rows, as indices of a palette where they have one."""
     found: dict[str, list[np.ndarray]] = {}
     title = ""
@@ -109,7 +109,7 @@ def test_a_strip_wider_than_the_model_takes_is_shown_window_by_window_at_its_own
     assert offered(app) == ["One latent", "Window by window (65 latents)"]
     strip = rail(10_000) / np.float32(255)
     recon = by_window(ANY_WIDTH, strip)
-    shown = pictures(app)
+    shown = images(app)
     assert list(shown) == [
         "The model saw",
         "Reconstruction, window by window (65 latents)",
@@ -155,7 +155,7 @@ def test_a_strip_that_one_latent_can_hold_starts_so_and_stands_beside_it_on_the_
     assert said_of_one_latent(app) == list(alone.values())
     assert "Both on the same pixels." in texts(app, "caption")
     assert not app.get("plotly_chart")  # no place among the test images, which are of one latent each
-    shown = pictures(app)["Reconstruction from one latent (128 numbers)"]
+    shown = images(app)["Reconstruction from one latent (128 numbers)"]
     assert np.abs(shown / 255 - through_one_latent(ANY_WIDTH, strip)).max() <= 0.5 / 255 + 1e-5
 
 
@@ -212,7 +212,7 @@ def test_a_square_model_reads_a_strip_at_its_own_height() -> None:
     assert "shrunk to 201x24 and enlarged again" in texts(app, "caption")
 
 
-def test_a_picture_little_wider_than_the_model_starts_with_one_latent() -> None:
+def test_a_image_little_wider_than_the_model_starts_with_one_latent() -> None:
     app = open_page(image="cat")
     assert offered(app) == ["One latent", "Window by window (2 latents)"] and not strip_html(app)
     few, many = (open_strip(DEMO, np.full((100, width), 200, np.uint8)) for width in (400, 410))
@@ -224,12 +224,12 @@ def test_a_picture_little_wider_than_the_model_starts_with_one_latent() -> None:
 
 def test_help_says_in_numbers_what_is_chosen() -> None:
     told = open_strip(WIDE, rail(10_000)).segmented_control("choose_strip").help
-    assert "**One latent**: 128 numbers. The whole picture has to fit into 1280x152 pixels." in told
+    assert "**One latent**: 128 numbers. The whole image has to fit into 1280x152 pixels." in told
     assert (
         "15 windows of 1280x152 pixels, each sharing half with the next" in told and "15 x 128 = 1,920 numbers" in told
     )
     told = open_strip(ANY_WIDTH, rail(1000)).segmented_control("choose_strip").help
-    assert "at most 960 pixels in one latent; this picture has 1,000 at its height" in told
+    assert "at most 960 pixels in one latent; this image has 1,000 at its height" in told
 
 
 def test_failure_on_a_strip_unlike_training_is_called_failure() -> None:
@@ -278,13 +278,13 @@ def test_a_stranger_s_name_is_shown_as_it_stands() -> None:
     assert "<img src=x" not in shown and "[a](javascript" not in shown
 
 
-def test_strips_among_many_pictures_are_told_where_they_can_be_seen() -> None:
+def test_strips_among_many_images_are_told_where_they_can_be_seen() -> None:
     app = drop(
         open_page(checkpoint=ANY_WIDTH), ("long.png", encode_png(rail(1000))), ("short.png", encode_png(rail(300)))
     )
     app.segmented_control("reconstruct_view").set_value("all")
     run(app)
-    assert "Under **One picture** it is shown window by window." in app.error[0].value
+    assert "Under **One image** it is shown window by window." in app.error[0].value
 
 
 def test_the_table_has_a_line_for_the_strip_for_one_latent_and_for_each_window() -> None:

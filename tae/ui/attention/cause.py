@@ -17,7 +17,7 @@ def against_cause(scene: Scene, shown: Shown) -> None:
     part, layers = shown.choice.part, shown.layers
     where = f"every layer of the {part}" if layers is None else f"layer {layers[0]} of the {part}, all its heads,"
     st.markdown(
-        f"The attention of **{where}** is taken away, to see what the picture loses. If nothing is lost, the maps above are "
+        f"The attention of **{where}** is taken away, to see what the image loses. If nothing is lost, the maps above are "
         "decoration."
     )
     own = reconstruct(scene.active, scene.chosen)
@@ -32,7 +32,7 @@ def against_cause(scene: Scene, shown: Shown) -> None:
             st.metric(escape_markdown(name), f"{psnr:.1f} dB", None if change is None else f"{change:+.1f} dB")
     st.caption(
         "PSNR against what the model saw. Both replacements leave what the model was trained on: they show that the "
-        "weights are used, not how. The other picture's weights come from its own undisturbed pass, head by head."
+        "weights are used, not how. The other image's weights come from its own undisturbed pass, head by head."
     )
     st.page_link(
         "pages/causal.py",

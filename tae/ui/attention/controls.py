@@ -1,4 +1,4 @@
-"""What all maps of the page Attention are made of: weights or what they move, and what rollout discards."""
+"""Controls for all maps of the page Attention: weights or what they move, and what rollout discards."""
 
 import streamlit as st
 
@@ -14,7 +14,7 @@ DISCARDS = ["0", "0.5", "0.7", "0.8", "0.9", "0.95"]
 
 
 def settings(choice: MapChoice) -> None:
-    """What the maps are made of; both change all of them."""
+    """Controls for what the maps are made of; both change all of them."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="expert_attention"):
         choose(
             "weighting",

@@ -61,8 +61,8 @@ def has_maps(scene: Scene) -> bool:
     needed = (max(map(scene.config.num_layers, PARTS)) + 1) * (rows * columns) ** 2 * 4
     if needed > measure.MAX_MAP_BYTES:
         st.error(
-            f"The maps of this picture, {rows * columns} patches, would take {needed / 1e9:.2g} GB; at most "
-            f"{measure.MAX_MAP_BYTES / 1e9:.2g} GB are held. Choose a narrower picture, or a model with larger patches."
+            f"The maps of this image, {rows * columns} patches, would take {needed / 1e9:.2g} GB; at most "
+            f"{measure.MAX_MAP_BYTES / 1e9:.2g} GB are held. Choose a narrower image, or a model with larger patches."
         )
         return False
     return True
@@ -117,7 +117,7 @@ def explorer_panel(scene: Scene) -> Shown:
 
 
 def badges(active: Active, shown: Shown) -> None:
-    """What a reader must know before believing the picture."""
+    """What a reader must know before believing the image."""
     num_tokens = len(shown.weights)
     head_dim = active.config.head_dim
     columns = shown.grid[1]

@@ -34,7 +34,7 @@ def explore(scene: Scene, default_query: int, notes: Sequence[Note], status: Map
     Args:
         scene: Model and image.
         default_query: Patch to open with, where the link names none.
-        notes: Stand above the picture.
+        notes: Stand above the image.
         status: As for `tae.web.explorer.payload.payload`.
 
     Returns:
@@ -55,13 +55,13 @@ def explore(scene: Scene, default_query: int, notes: Sequence[Note], status: Map
 
 
 def compare(sides: tuple[Side, Side], default_query: int, tops: Mapping[str, float], notes: Sequence[Note]) -> View:
-    """Draw two pictures under one pointer; patch, pins, direction and range in the link's fields follow.
+    """Draw two images under one pointer; patch, pins, direction and range in the link's fields follow.
 
     Args:
         sides: A and B, with one map each; the link's part, layer and head are those of A.
         default_query: Patch of A to open with, where the link names none.
         tops: {"shared": ..., "full": ...} in x uniform, for both.
-        notes: Stand above the pictures.
+        notes: Stand above the images.
 
     Returns:
         What is on display.

@@ -1,4 +1,4 @@
-"""What is on display to take along, as a report, figures and numbers; and how to read it."""
+"""Downloads of the map on display: report, figures, numbers; and how to read it."""
 
 import numpy as np
 import streamlit as st
@@ -86,7 +86,7 @@ def exports(scene: Scene, shown: Shown) -> None:
             f"{stem}_report.html",
             icon=":material/description:",
             type="primary",
-            help="Picture, reconstruction, the explorer with all maps, figures, settings and what to mind, in one file that "
+            help="Image, reconstruction, the explorer with all maps, figures, settings and what to mind, in one file that "
             "opens offline.",
         )
         st.caption("Drawn again from the same numbers; every file names what it shows.")
@@ -126,6 +126,6 @@ def how_to_read() -> None:
 - **Mean of heads** hides that heads differ. Look at the spread, then at single heads.
 - **Where weight was placed is not why.** Two layers can undo each other, values can be near zero, and other weights can give
   the same output. What a patch or a head is good for shows only when it is taken away and the reconstruction is measured.
-- **Padding** beside a picture that does not fill whole patches takes part only as far as its patch holds real pixels.
+- **Padding** beside an image that does not fill whole patches takes part only as far as its patch holds real pixels.
             """
         )

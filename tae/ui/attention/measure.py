@@ -14,8 +14,8 @@ from tae.data.fit import Fitted, fit_image
 from tae.data.gallery import gallery
 from tae.model.config import PARTS
 from tae.ui.session.cache import MODEL_LOCK, digest_of, kept, read_only
+from tae.ui.session.images import sample
 from tae.ui.session.models import Active
-from tae.ui.session.pictures import sample
 from tae.ui.session.results import Result, as_batch, pass_seconds
 from tae.ui.session.scene import Scene
 from tae.ui.session.verdicts import study_of, verdict_of
@@ -25,9 +25,9 @@ from tae.web.report import ReportImage, ReportMap, report
 from tae.web.report.findings import small_heads
 
 MAX_MAP_BYTES = 2 * 10**9
-"""Of attention maps that are held at once for one view."""
+"""Bytes of attention maps that are held at once for one view."""
 TEST_IMAGES = 64
-"""Demo test images behind the measures of a picture."""
+"""Demo test images behind the measures of an image."""
 PASSES = 2
 """Runs through the whole model that measuring the heads of one part takes."""
 HEADS = "heads"
@@ -133,8 +133,8 @@ def statistics_of_tests(active: Active, part: str) -> Spread | None:
 def report_maker(scene: Scene, choice: MapChoice, view: View) -> Callable[[], bytes]:
     """Makes the report of what is on display, once somebody asks for it; it then has no session to read from."""
     active, chosen = scene.active, scene.chosen
-    origin = (*chosen.picture.notes, *([chosen.sample.note] if chosen.sample else []))
-    picture = ReportImage(title=chosen.title, fitted=scene.fitted, origin=origin, fit=st.session_state.fit)
+    origin = (*chosen.image.notes, *([chosen.sample.note] if chosen.sample else []))
+    image = ReportImage(title=chosen.title, fitted=scene.fitted, origin=origin, fit=st.session_state.fit)
     shown = ReportMap(choice=choice, query=view.query, direction=view.direction, range=view.range)
     found: dict[str, Spread | None] = {part: known(HEADS, f"{active.loaded.digest}|{part}") for part in PARTS}
     spreads = {part: spread for part, spread in found.items() if spread is not None}
@@ -142,9 +142,7 @@ def report_maker(scene: Scene, choice: MapChoice, view: View) -> Callable[[], by
 
     def make() -> bytes:
         with MODEL_LOCK:
-            return report(
-                active.loaded, [picture], shown, checkpoint_file=active.key, spreads=spreads, verdicts=verdicts
-            )
+            return report(active.loaded, [image], shown, checkpoint_file=active.key, spreads=spreads, verdicts=verdicts)
 
     return make
 
@@ -186,7 +184,7 @@ def without_attention(scene: Scene, part: str, layers: list[int] | None) -> dict
     """{what stood in for an image's attention: the reconstruction}; layers None: all of the part."""
     samples = gallery(scene.config.input_size, scene.config.max_width)
     other = sample(*next((key, one) for key, one in samples.items() if key != scene.chosen.key))
-    fitted = fit_image(other.picture.pixels, scene.fitted.pixels.shape)
+    fitted = fit_image(other.image.pixels, scene.fitted.pixels.shape)
     results = _without_attention(scene, fitted, part, None if layers is None else tuple(layers))
     return dict(zip(("Uniform weights", f"Attention of: {other.title}"), results, strict=True))
 

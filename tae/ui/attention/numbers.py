@@ -20,7 +20,7 @@ def in_numbers(scene: Scene, shown: Shown) -> None:
         st.markdown(locality(spread).sentence)
         bands = f" Bands: 5 to 95 % and 25 to 75 % of {spread.num_images} demo test images, heads averaged."
     st.caption(
-        f"Dots: the heads of this picture; line: their mean.{bands} Dashed: what uniform attention would have. Weights, not "
+        f"Dots: the heads of this image; line: their mean.{bands} Dashed: what uniform attention would have. Weights, not "
         "weighted by value norms."
     )
     with st.container(key="attention_small"):

@@ -1,12 +1,12 @@
-"""What the sections of the page "Does it matter?" let a user choose alike: the pictures, the model, what stands in."""
+"""Choices that the sections of the page "Does it matter?" share: the images, the model, the baselines."""
 
 import streamlit as st
 
 from tae.data.fit import fit_image
 from tae.ui.causal import measure
 from tae.ui.causal.measure import BASELINES, COVERS, PairScene
+from tae.ui.session.images import offered
 from tae.ui.session.models import twin
-from tae.ui.session.pictures import offered
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import checked, choose
 
@@ -20,7 +20,7 @@ STYLE = """
 
 
 def pair_of(scene: Scene) -> PairScene:
-    """What the page is about: the sidebar's model and picture, or the model's twin, and the picture that lends."""
+    """The page's scene: the sidebar's model and image, or the model's twin, and the image that lends."""
     active, chosen = scene.active, scene.chosen
     offer = offered(active.config)
     keys = [key for key in (*offer.samples, *offer.own) if key != chosen.key]
@@ -28,7 +28,7 @@ def pair_of(scene: Scene) -> PairScene:
         key = choose(
             "other",
             st.selectbox,
-            "The other picture",
+            "The other image",
             keys,
             format_func=offer.title,
             width=260,
@@ -42,7 +42,7 @@ def pair_of(scene: Scene) -> PairScene:
         st.error("**Untrained twin.** Everything below is of a model with random weights.", icon=":material/warning:")
     other = offer[key]
     return PairScene(
-        active, chosen, scene.fitted, other.title, fit_image(other.picture.pixels, scene.fitted.pixels.shape)
+        active, chosen, scene.fitted, other.title, fit_image(other.image.pixels, scene.fitted.pixels.shape)
     )
 
 
@@ -64,8 +64,8 @@ def choose_baseline() -> str:
         st.segmented_control,
         "What stands in for what is knocked out",
         BASELINES,
-        help="Zero takes a head's contribution away. The mean over test images keeps what does not depend on the picture. "
-        "The other picture's keeps its kind, and mixes up its content.",
+        help="Zero takes a head's contribution away. The mean over test images keeps what does not depend on the image. "
+        "The other image's keeps its kind, and mixes up its content.",
     )
 
 
@@ -88,6 +88,6 @@ def words_of(scene: PairScene, kind: str) -> str:
 def no_study(scene: PairScene) -> None:
     if scene.active.is_trained:
         st.caption(
-            "These are of one picture. `python -m tae.causal --checkpoint <file>` measures the same over a test set; the "
+            "These are of one image. `python -m tae.causal --checkpoint <file>` measures the same over a test set; the "
             "page shows its figures where they lie beside the checkpoint."
         )

@@ -1,4 +1,4 @@
-"""Edit a layer's attention: its temperature, patches masked, rows or tokens of another picture, other weights."""
+"""Edit a layer's attention: its temperature, patches masked, rows or tokens of another image, other weights."""
 
 import re
 from functools import partial
@@ -15,14 +15,14 @@ from tae.ui.widgets.patches import choose_patches
 EDITS = {
     "temperature": "Temperature",
     "mask": "Mask patches",
-    "rows": "Rows of the other picture",
-    "tokens": "Tokens of the other picture",
+    "rows": "Rows of the other image",
+    "tokens": "Tokens of the other image",
     "weights": "Other weights",
 }
 PATCHES = {
     "mask": "**Patches that no query reads**",
-    "rows": "**Queries that place their weights as in the other picture**",
-    "tokens": "**Patches that enter the layer as the other picture's**",
+    "rows": "**Queries that place their weights as in the other image**",
+    "tokens": "**Patches that enter the layer as the other image's**",
 }
 """Edits that are about some patches, and which."""
 
@@ -81,7 +81,7 @@ def edits(scene: PairScene, active: tuple[Intervention, ...]) -> None:
 
 
 def edit_of_patches(scene: PairScene, place: str, kind: str, found: Edit | None) -> None:
-    """Patches chosen on the picture or by their numbers; every choice holds at once."""
+    """Patches chosen on the image or by their numbers; every choice holds at once."""
     key = f"causal_edit_{kind}"
     everything = tuple(range(scene.num_tokens))
     chosen = () if found is None else tuple(found.tokens) or everything
@@ -93,7 +93,7 @@ def edit_of_patches(scene: PairScene, place: str, kind: str, found: Edit | None)
         scene.config.tile_size,
         chosen,
         key=f"causal_patches_{place.replace('/', '_')}_{kind}",
-        label=f"The picture with its {scene.num_tokens} patches. Arrow keys go from patch to patch, the space bar chooses "
+        label=f"The image with its {scene.num_tokens} patches. Arrow keys go from patch to patch, the space bar chooses "
         "one or lets it go; the field below takes numbers.",
         on_choose=partial(apply_edit, scene, place, kind),
     )
@@ -137,7 +137,7 @@ def edit_of_patches(scene: PairScene, place: str, kind: str, found: Edit | None)
 
 
 def pins(scene: PairScene) -> tuple[int, ...]:
-    """Patches pinned on the page Attention that this picture has."""
+    """Patches pinned on the page Attention that this image has."""
     numbers = {int(pin) for pin in re.findall(r"[0-9]{1,6}", st.session_state.pins, re.ASCII)}
     return tuple(sorted(number for number in numbers if number < scene.num_tokens))
 
@@ -178,7 +178,7 @@ def apply_edit(scene: PairScene, place: str, kind: str, value: float | str | tup
         remove_edit(part, int(layer), kind)
         return
     if kind == "rows" and isinstance(value, tuple) and len(value) == scene.num_tokens:
-        value = ()  # which is all, for a picture of any width
+        value = ()  # which is all, for an image of any width
     try:
         one = Edit(part, int(layer), kind, value)
         check([one], scene.config, scene.num_tokens)

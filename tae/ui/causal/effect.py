@@ -18,7 +18,7 @@ from tae.ui.causal.headline import PLAIN_EFFECT
 from tae.ui.causal.measure import COVERS, MEASURED, OWN, Effect, PairScene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.session import verdicts
-from tae.ui.widgets.charts import picture_chart
+from tae.ui.widgets.charts import image_chart
 from tae.ui.widgets.downloads import download
 from tae.ui.widgets.mapchoice import choose_map
 from tae.web.report.findings import differs
@@ -47,7 +47,7 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
     if effect is None:
         return
     if not len(effect.tokens):
-        st.info("This picture is blank: no patch holds anything darker than .95, so there is nothing to cover.")
+        st.info("This image is blank: no patch holds anything darker than .95, so there is nothing to cover.")
         return
     said = which_wins(effect.scores)
     if said.startswith("The trivial predictor wins"):
@@ -59,7 +59,7 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
     if own not in MAPS.values():
         effect = measure.with_map(effect, received_in(scene, own))
     maps = effect_maps(scene, effect, own)
-    picture_chart(
+    image_chart(
         plots.plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
         key="causal_effect",
         config={"displaylogo": False},
@@ -124,7 +124,7 @@ def received_in(scene: PairScene, choice: MapChoice) -> np.ndarray:
 
 
 def status(scene: PairScene, own: MapChoice) -> str:
-    """What to know of the attention maps before believing them, in one line."""
+    """Caveats of the attention maps, in one line."""
     num_tokens, head_dim = scene.num_tokens, scene.config.head_dim
     chosen = [*MAPS.items(), *([] if own in MAPS.values() else [(OWN, own)])]
     found = {name: one_map(scene, choice) for name, choice in chosen}
@@ -192,7 +192,7 @@ def scores_of(scene: PairScene, effect: Effect) -> None:
     st.caption(
         "Spearman: rank correlation. Top tenth shared: of the tenth of the patches with the largest effect, those that the "
         "map puts there, too; by chance a tenth. Test set: means. Intervals are over the patches of this "
-        "picture, which are no independent draws: they are rather too narrow."
+        "image, which are no independent draws: they are rather too narrow."
     )
     if study is None:
         no_study(scene)
@@ -224,7 +224,7 @@ def deletion_insertion(scene: PairScene, name: str, effect: Effect, region: Box 
     try:
         curves = measure.find_curves(scene, name, effect, region)
     except ValueError:
-        st.info("This cover changes nothing in the picture; choose another one.")
+        st.info("This cover changes nothing in the image; choose another one.")
         return
     if curves is None:
         return

@@ -14,12 +14,12 @@ from tae.ui.causal.measure import BASELINES, Effect, PairScene
 from tae.ui.session.view import checked
 
 PLAIN_EFFECT = ("white", False, None)
-"""What covers, whether blank patches are covered, and the region that counts, in the top line as in `python -m tae.causal`."""
+"""The cover, whether blank patches are covered, and the region that counts, in the top line as in `python -m tae.causal`."""
 
 
 @dataclass(frozen=True)
 class Top:
-    """What the top line is made of; None: it was not asked for, or stopped.
+    """The measurements behind the top line; None: it was not asked for, or stopped.
 
     Attributes:
         necessity: Attention replaced.
@@ -40,20 +40,20 @@ def top_line(scene: PairScene) -> Top:
         return top
     psnr = float(top.necessity.psnr[0])
     if not math.isfinite(psnr):
-        st.info("The reconstruction of this picture is exact: no loss in dB can be told.", icon=":material/info:")
+        st.info("The reconstruction of this image is exact: no loss in dB can be told.", icon=":material/info:")
         return top
     untrained = "" if scene.active.is_trained else f":red[{UNTRAINED}] · "
     percentiles = scene.active.test_percentiles.get("psnr")
     if percentiles and scene.active.is_trained and psnr < percentiles[5]:
         st.info(
-            f"The model fails on this picture already ({psnr:.1f} dB, worse than 95 % of its test images): little is left to "
+            f"The model fails on this image already ({psnr:.1f} dB, worse than 95 % of its test images): little is left to "
             "lose, and small losses say little here.",
             icon=":material/trending_down:",
         )
     scores = top.effect.scores if top.effect else None
     st.markdown(f"##### {untrained}{headline(top.necessity, top.sweep, scores)}")
     st.caption(
-        f"PSNR lost on this picture, {psnr:.1f} dB undisturbed. A head is replaced by "
+        f"PSNR lost on this image, {psnr:.1f} dB undisturbed. A head is replaced by "
         f"{escape_markdown(words_of(scene, kind))}; the effect of a patch is measured by covering it with white."
     )
     return top

@@ -35,7 +35,7 @@ def parsed(text: str) -> tuple[Changes, int]:
 
 
 def current(scene: PairScene) -> tuple[Changes, int]:
-    """What is changed now, and how many of a link's changes do not fit the model; the link is parsed where it is new."""
+    """The changes as they stand, and how many of a link's changes do not fit the model; the link is parsed where it is new."""
     state = st.session_state
     refused = 0
     if to_text(held()) != state.changes:

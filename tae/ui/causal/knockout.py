@@ -20,7 +20,7 @@ from tae.ui.causal.history import current, held, history, set_changes
 from tae.ui.causal.measure import PairScene
 from tae.ui.session.view import write_link
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.charts import picture_chart
+from tae.ui.widgets.charts import image_chart
 from tae.ui.widgets.downloads import download
 
 TARGETS = {"attention": "all", "mlp": "MLP"}
@@ -95,7 +95,7 @@ def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> No
         st.image(encode_png(found.recon), width="stretch", alt="Reconstruction with the changes")
     with difference:
         st.markdown("**What changed**")
-        picture_chart(
+        image_chart(
             plots.plot_change(change),
             key="causal_change",
             config={"displayModeBar": False},

@@ -1,4 +1,4 @@
-"""What the page "Does it matter?" measures of a picture and a model, kept for all sessions; verdicts for other pages."""
+"""Measurements of the page "Does it matter?", kept for all sessions."""
 
 import hashlib
 import math
@@ -24,15 +24,15 @@ MEAN_OVER = 64
 COVERS = {
     "white": "White",
     "background": "The background's grey",
-    "mean": "The picture's mean grey",
-    "blur": "The picture, blurred",
-    "another": "The other picture",
+    "mean": "The image's mean grey",
+    "blur": "The image, blurred",
+    "another": "The other image",
 }
 MEASURED = "measured effect"
 """Stands beside the maps that would tell it."""
 OWN = "one more map"
 """The map that somebody chose to stand beside the others."""
-BASELINES = {"mean": "Mean over test images", "zero": "Zero", "resample": "The other picture's"}
+BASELINES = {"mean": "Mean over test images", "zero": "Zero", "resample": "The other image's"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PairScene(Scene):
 
 @dataclass(frozen=True)
 class Effect:
-    """What covering patches does, beside what predicts it.
+    """The effect of covering patches, beside the maps that may predict it.
 
     Attributes:
         tokens: (T,) the patches that were covered.
@@ -83,7 +83,7 @@ class Changed:
     Attributes:
         plain: The undisturbed result.
         recon: (H, W) in [0, 1].
-        quality: Its distance from the picture.
+        quality: Its distance from the image.
         damage: What was lost.
     """
 
@@ -132,7 +132,7 @@ def replaced(scene: PairScene, part: str, place: str) -> dict[str, Result]:
 
 
 def find_baseline(scene: PairScene, kind: str, widget: str = "baseline") -> Baseline | None:
-    """What stands in for what is knocked out; kind: a key of `BASELINES`."""
+    """The baseline for what is knocked out; kind: a key of `BASELINES`."""
     width = scene.width
     model = scene.model
     if kind == "zero":
@@ -149,7 +149,7 @@ def find_baseline(scene: PairScene, kind: str, widget: str = "baseline") -> Base
             return causal.mean_baseline(model, test_images(scene.config, width, MEAN_OVER), progress=progress)
 
     key = f"{scene.active.loaded.digest}|{kind}|{about}"
-    words = "Taking the mean over test images" if kind == "mean" else "Running the other picture"
+    words = "Taking the mean over test images" if kind == "mean" else "Running the other image"
     passes = MEAN_OVER if kind == "mean" else 1
     return measured(widget, key, words, lambda: scene.seconds(passes), compute, shelf=lambda _, key: _baselines(key))
 
@@ -214,7 +214,7 @@ def _changed(scene: PairScene, interventions: tuple[Intervention, ...], kind: st
 
 
 def cover(scene: PairScene, name: str) -> float | str | torch.Tensor:
-    """What the core takes as a baseline of occlusion; name: a key of `COVERS`."""
+    """The cover as the core takes it; name: a key of `COVERS`."""
     if name == "another":
         return as_batch(scene.other)
     return {"white": 1.0, "background": float(background_of(scene.fitted.pixels))}.get(name, name)
@@ -287,6 +287,6 @@ def find_region(scene: PairScene, box: Box, cover_name: str) -> dict[str, np.nda
 
 
 def other_images(scene: PairScene) -> torch.Tensor:
-    """(`OTHERS`, 1, H, W): the other picture, and demo test images that are neither it nor the picture itself."""
+    """(`OTHERS`, 1, H, W): the other image, and demo test images that are neither it nor the image itself."""
     shown = torch.cat([scene.batch, as_batch(scene.other)])
     return torch.cat([shown[1:], test_images(scene.config, shown.shape[3], OTHERS - 1, shown)])

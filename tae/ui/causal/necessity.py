@@ -1,4 +1,4 @@
-"""Is it needed? Attention replaced by something else, as pictures and as a table of losses."""
+"""Is it needed? Attention replaced by something else, as images and as a table of losses."""
 
 import streamlit as st
 
@@ -32,7 +32,7 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
     with st.container(horizontal=True):
         part = choose("part", st.segmented_control, "Part", list(PARTS), format_func=str.capitalize)
         place = choose("place", st.segmented_control, "Layers", found.places(part), format_func=place_title)
-    pictures_without(scene, part, place)
+    images_without(scene, part, place)
     st.markdown(f"**PSNR lost when the attention of the {part} is replaced**, in dB")
     rows = table(found, part)
     study = verdicts.study_of(scene.active)
@@ -81,7 +81,7 @@ def place_title(place: str) -> str:
     return "All" if place == "all" else f"Layer {place}"
 
 
-def pictures_without(scene: PairScene, part: str, place: str) -> None:
+def images_without(scene: PairScene, part: str, place: str) -> None:
     results = measure.replaced(scene, part, place)
     own = reconstruct(scene.active, scene.chosen)
     cells = [("Its own attention", own), *((REPLACED_BY[name], result) for name, result in results.items())]

@@ -1,4 +1,4 @@
-"""Ask a region: a box on the reconstruction, and which patches of the picture produce it."""
+"""Ask a region: a box on the reconstruction, and which patches of the image produce it."""
 
 import math
 import re
@@ -13,13 +13,13 @@ from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover
 from tae.ui.causal.measure import COVERS, PairScene
 from tae.ui.session.results import as_batch, reconstruct
-from tae.ui.widgets.charts import picture_chart
+from tae.ui.widgets.charts import image_chart
 from tae.ui.widgets.downloads import download
 
 
 def ask_a_region(scene: PairScene) -> None:
     st.markdown(
-        "**Draw a box on the reconstruction**: which patches of the picture produce it? By gradient: what a small change of "
+        "**Draw a box on the reconstruction**: which patches of the image produce it? By gradient: what a small change of "
         "each patch would do. By occlusion: what covering the patch does."
     )
     name = choose_cover()
@@ -49,11 +49,11 @@ def ask_a_region(scene: PairScene) -> None:
             plots.PatchMap("by gradient", found["gradient"], "ink"),
             plots.PatchMap("by occlusion", found["occlusion"], "squared change"),
         ]
-        picture_chart(
+        image_chart(
             plots.plot_patch_maps(image, maps, scene.grid, scene.config.tile_size[0], box),
             key="causal_region",
             config={"displaylogo": False},
-            alt="How much each patch of the picture adds to the box, by gradient and by occlusion",
+            alt="How much each patch of the image adds to the box, by gradient and by occlusion",
         )
     inside = under_box(scene, box)
     shares = {how: float(one[inside].sum() / one.sum()) if one.sum() > 0 else math.nan for how, one in found.items()}
@@ -68,10 +68,10 @@ def ask_a_region(scene: PairScene) -> None:
         )
         st.markdown(
             f"The {inside.sum()} patches under the box hold **{shares['gradient']:.0%}** of all that patches add by gradient, "
-            f"**{shares['occlusion']:.0%}** by occlusion; the rest comes from elsewhere in the picture.{same}"
+            f"**{shares['occlusion']:.0%}** by occlusion; the rest comes from elsewhere in the image.{same}"
         )
     else:
-        st.info("Nothing in the picture changes this box: choose another box, or another cover.")
+        st.info("Nothing in the image changes this box: choose another box, or another cover.")
     told = (
         f"Box: {box_title(box)}. Covered with: {COVERS[name].lower()}. Gradient x input, absolute; effects of single patches do "
         "not add up exactly. Each map has its own colours, from 0 to its largest value."
@@ -131,7 +131,7 @@ def under_box(scene: PairScene, box: Box) -> np.ndarray:
 
 
 def box_of(scene: PairScene) -> Box | None:
-    """The link's box, where it lies inside the picture."""
+    """The link's box, where it lies inside the image."""
     height, width = scene.fitted.pixels.shape
     found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})x([0-9]{1,5})-([0-9]{1,5})", st.session_state.box, re.ASCII)
     if found:

@@ -58,7 +58,7 @@ def figures(a: Half, found: agreement.Agreement, query: int) -> None:
             plots.plot_agreement_on_image(a.fitted.pixels, found.distance, a.grid, a.active.config.tile_size[0]),
             key="compare_distance",
             config={"displayModeBar": False},
-            alt="The picture of A with the distance of each query's weights laid over it",
+            alt="The image of A with the distance of each query's weights laid over it",
         )
         distance = found.distance[query]
         st.caption(

@@ -12,8 +12,8 @@ from tae.model.config import size_in_words
 from tae.store.checkpoint import CheckpointError
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.attention import measure
+from tae.ui.session.images import Chosen, offered
 from tae.ui.session.models import Active, checkpoint_files, load_model, model_title, twin
-from tae.ui.session.pictures import Chosen, offered
 from tae.ui.session.results import reconstruct
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import choose
@@ -49,7 +49,7 @@ def shortcuts(active: Active) -> None:
     questions = {
         "First and last layer": {**plain, **same, "layer": "0", "b_layer": last},
         "Encoder and decoder": {**plain, **same, "b_part": "decoder"},
-        "Another picture": {**plain, **same, "b_image": another_picture(active)},
+        "Another image": {**plain, **same, "b_image": another_image(active)},
         "Before and after training": {**plain, **same, "b_checkpoint": TWIN},
         "Mean and largest of heads": {**plain, **same, "layer": last, "b_layer": last, "b_head": "max"},
     }
@@ -58,13 +58,13 @@ def shortcuts(active: Active) -> None:
             st.button(label, on_click=st.session_state.update, args=(view,), key=f"compare_{safe_name(label)}")
 
 
-def another_picture(active: Active) -> str:
+def another_image(active: Active) -> str:
     """The first sample that is not on display."""
     return next(key for key in offered(active.config).samples if key != st.session_state.image)
 
 
 def half_a(active: Active, chosen: Chosen) -> Half | None:
-    st.markdown("**A**: checkpoint and picture of the sidebar")
+    st.markdown("**A**: checkpoint and image of the sidebar")
     return complete(active, chosen, "")
 
 
@@ -90,14 +90,14 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
         st.error(f"{escape_markdown(model_title(key))}: {escape_markdown(str(error))}")
         return None
     offer = offered(other.config)
-    picture = choose(
+    image = choose(
         "b_image",
         for_image.selectbox,
         "Image",
         [SAME, *offer.own, *offer.samples],
-        format_func=lambda key: "The same picture" if key == SAME else offer.title(key),
+        format_func=lambda key: "The same image" if key == SAME else offer.title(key),
     )
-    shown = chosen if picture == SAME else offer[picture]
+    shown = chosen if image == SAME else offer[image]
     if not state.b_layer:
         state.b_layer = str(other.config.encoder_layers - 1)
     return complete(other, shown, "b_")
@@ -115,7 +115,7 @@ def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
         st.info(f"{facts.ONE_TOKEN}: there is nothing to compare.")
         return None
     if scene.num_tokens**2 * 4 > measure.MAX_MAP_BYTES / 4:
-        st.error(f"A map of {scene.num_tokens} patches is too large to compare; choose a narrower picture.")
+        st.error(f"A map of {scene.num_tokens} patches is too large to compare; choose a narrower image.")
         return None
     told = [f"{size_in_words(active.config.input_size)}, {scene.num_tokens} patches", *scene.fitted.notes]
     st.caption(escape_markdown("; ".join(told)))

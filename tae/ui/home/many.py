@@ -15,16 +15,14 @@ from tae.ui.widgets.downloads import download
 PER_PAGE = 24
 
 
-def all_pictures(active: ui.Active, own: list[ui.Chosen]) -> None:
+def all_images(active: ui.Active, own: list[ui.Chosen]) -> None:
     results: list[tuple[ui.Chosen, ui.Result]] = []
     bar = st.progress(0.0, "Reconstructing…")
     for number, chosen in enumerate(own, start=1):
         try:
             results.append((chosen, ui.reconstruct(active, chosen)))
         except ImageError as error:
-            remedy = (
-                " Under **One picture** it is shown window by window." if windows.is_possible(active, chosen) else ""
-            )
+            remedy = " Under **One image** it is shown window by window." if windows.is_possible(active, chosen) else ""
             st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}.{remedy}")
         bar.progress(number / len(own), f"Reconstructing… {number} of {len(own)}")
     bar.empty()

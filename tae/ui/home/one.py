@@ -9,11 +9,11 @@ from tae.data.encode import encode_png
 from tae.plots.export import figures, render, tables
 from tae.store.names import escape_markdown
 from tae.ui.home import windows
-from tae.ui.widgets.charts import picture_chart
+from tae.ui.widgets.charts import image_chart
 from tae.ui.widgets.downloads import download
 
 
-def one_picture(active: ui.Active, chosen: ui.Chosen) -> None:
+def one_image(active: ui.Active, chosen: ui.Chosen) -> None:
     if windows.by_window(active, chosen):
         windows.show(active, chosen, origin(chosen))
         return
@@ -21,17 +21,17 @@ def one_picture(active: ui.Active, chosen: ui.Chosen) -> None:
     result = ui.reconstruct(active, chosen)
     given, seen, recon, error = ui.panels(result.fitted.pixels, 4)
     with given:
-        picture_cell("You gave" if chosen.sample is None else "Sample", chosen.picture.original)
+        image_cell("You gave" if chosen.sample is None else "Sample", chosen.image.original)
         st.caption(origin(chosen))
     with seen:
-        picture_cell("The model saw", result.fitted.pixels)
-        st.caption(escape_markdown("; ".join(result.fitted.notes)) or "Exactly this picture, pixel by pixel.")
+        image_cell("The model saw", result.fitted.pixels)
+        st.caption(escape_markdown("; ".join(result.fitted.notes)) or "Exactly this image, pixel by pixel.")
     with recon:
-        picture_cell("Reconstruction", result.recon)
+        image_cell("Reconstruction", result.recon)
         st.caption(f"Drawn from {active.config.latent_dim} numbers by {escape_markdown(active.title)}.")
     with error:
         st.markdown("**Error**, reconstruction − image")
-        picture_chart(
+        image_chart(
             plots.plot_signed_error(result.recon - result.fitted.pixels),
             key="reconstruct_error",
             config={"displayModeBar": False},
@@ -42,7 +42,7 @@ def one_picture(active: ui.Active, chosen: ui.Chosen) -> None:
     downloads(active, chosen, result)
 
 
-def picture_cell(title: str, pixels: np.ndarray) -> None:
+def image_cell(title: str, pixels: np.ndarray) -> None:
     st.markdown(f"**{title}**")
     factor = max(1, round(400 / max(pixels.shape[:2])))  # nearest, so that the browser's smoothing adds nothing
     enlarged = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
@@ -50,15 +50,15 @@ def picture_cell(title: str, pixels: np.ndarray) -> None:
 
 
 def origin(chosen: ui.Chosen) -> str:
-    height, width = chosen.picture.pixels.shape
-    notes = [f"{width}x{height} pixels", *chosen.picture.notes]
+    height, width = chosen.image.pixels.shape
+    notes = [f"{width}x{height} pixels", *chosen.image.notes]
     if chosen.sample is not None:
         notes.append(chosen.sample.note)
     return escape_markdown(f"{chosen.title}: " + "; ".join(notes))
 
 
 def verdict(active: ui.Active, result: ui.Result) -> None:
-    """One sentence: how this compares with the pictures that the checkpoint was tested on."""
+    """One sentence: how this compares with the images that the checkpoint was tested on."""
     if not active.is_trained:
         return
     percentiles = active.test_percentiles.get("psnr")
@@ -71,7 +71,7 @@ def verdict(active: ui.Active, result: ui.Result) -> None:
     median = f"(median {percentiles[50]:.1f} dB)"
     if worse >= 95:
         st.warning(
-            f"**PSNR {psnr:.1f} dB: worse than {share} of the test images** {median}. This picture is unlike what "
+            f"**PSNR {psnr:.1f} dB: worse than {share} of the test images** {median}. This image is unlike what "
             "the model was trained on, and the model fails on it.",
             icon=":material/trending_down:",
         )
@@ -83,7 +83,7 @@ def verdict(active: ui.Active, result: ui.Result) -> None:
         )
     else:
         st.success(
-            f"**PSNR {psnr:.1f} dB: better than {100 - worse:.0f} % of the test images** {median}: the kind of picture "
+            f"**PSNR {psnr:.1f} dB: better than {100 - worse:.0f} % of the test images** {median}: the kind of image "
             "that the model was trained on.",
             icon=":material/check:",
         )
@@ -102,7 +102,7 @@ def measures(active: ui.Active, result: ui.Result) -> None:
                     plots.plot_distribution(np.array(percentiles), value, label, higher_is_better),
                     key=f"reconstruct_{metric}",
                     config={"displayModeBar": False},
-                    alt=f"{label} of this picture among the test images",
+                    alt=f"{label} of this image among the test images",
                 )
 
 

@@ -9,7 +9,7 @@ from tae.data.gallery import gallery
 
 
 def samples(active: ui.Active) -> None:
-    """Thumbnails to choose from, one section for each kind of picture."""
+    """Thumbnails to choose from, one section for each kind of image."""
     st.subheader("Samples")
     chosen_key = st.session_state.image
     available = list(gallery(active.config.input_size, active.config.max_width).values())
@@ -17,7 +17,7 @@ def samples(active: ui.Active) -> None:
         st.markdown(f"**{kind}**")
         with st.container(horizontal=True, vertical_alignment="bottom", key=f"samples_{kind.split()[0].lower()}"):
             for one in (one for one in available if one.kind == kind):
-                small = thumbnail(ui.sample(one.key, one).picture.original)
+                small = thumbnail(ui.sample(one.key, one).image.original)
                 width = max(112, min(336, small.shape[1]))
                 with st.container(width=width):
                     st.image(encode_png(small), width=min(width, small.shape[1]), alt=one.title)
@@ -37,7 +37,7 @@ def pick(key: str) -> None:
 
 
 def thumbnail(pixels: np.ndarray, side: int = 112) -> np.ndarray:
-    """A picture for a button: at most `side` pixels high and three times as wide."""
+    """An image for a button: at most `side` pixels high and three times as wide."""
     from PIL import Image
 
     image = Image.fromarray(pixels)

@@ -1,4 +1,4 @@
-"""A wide picture window by window on the page Reconstruct: the choice, the work, what is shown of it, what can be saved."""
+"""A wide image window by window on the page Reconstruct: the choice, the work, what is shown of it, what can be saved."""
 
 import math
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ from tae.plots.export.strips import folded_figure
 from tae.plots.strip import StripRow, strip_html
 from tae.store.names import escape_markdown
 from tae.ui.session.cache import kept
+from tae.ui.session.images import Chosen
 from tae.ui.session.models import Active
-from tae.ui.session.pictures import Chosen
 from tae.ui.session.results import NO_NUMBERS, pass_seconds
 from tae.ui.session.view import choose
 from tae.ui.session.work import Progress, measured
@@ -66,7 +66,7 @@ class Strip:
         quality: Of the whole strip.
         r2: Share of the strip's variance that the reconstruction explains; nan where it is one grey.
         psnr: (n,) of the reconstruction in each window's columns, in dB.
-        alone: (n,) of each window's own picture, before it is blended.
+        alone: (n,) of each window's own image, before it is blended.
         one: The same by way of one latent; None where that is not possible.
     """
 
@@ -81,26 +81,26 @@ class Strip:
 
 
 def is_possible(active: Active, chosen: Chosen) -> bool:
-    """Whether a picture is wide enough for windows, and not too long for them."""
+    """Whether an image is wide enough for windows, and not too long for them."""
     from tae.analysis.windows import MAX_STRIP_PIXELS, strip_width, window_width
 
-    rows, columns = chosen.picture.pixels.shape
+    rows, columns = chosen.image.pixels.shape
     wide = strip_width(rows, columns, active.config)
     return wide > window_width(active.config) and wide * active.config.input_size[0] <= MAX_STRIP_PIXELS
 
 
 def by_window(active: Active, chosen: Chosen) -> bool:
-    """Draws the choice where a picture is wider than a window; whether it is to be shown window by window."""
+    """Draws the choice where an image is wider than a window; whether it is to be shown window by window."""
     from tae.analysis.windows import strip_width, window_starts, window_width
 
     config = active.config
     height, width = config.input_size
     window = window_width(config)
-    rows, columns = chosen.picture.pixels.shape
+    rows, columns = chosen.image.pixels.shape
     wide = strip_width(rows, columns, config)
     if wide <= window:
         return False
-    # A model of any width refuses a wider picture in one latent; one of a fixed size can always show it.
+    # A model of any width refuses a wider image in one latent; one of a fixed size can always show it.
     is_natural = wide > config.max_width if width is None else wide > SHRUNK * width and is_possible(active, chosen)
     is_natural = is_natural and st.session_state.fit == "pad"
     natural = WINDOWS if is_natural else ONE
@@ -108,13 +108,13 @@ def by_window(active: Active, chosen: Chosen) -> bool:
     numbers = config.latent_dim
     names = {ONE: "One latent", WINDOWS: f"Window by window ({count:,} latents)"}
     fits_one = (
-        f"The model takes at most {config.max_width:,} pixels in one latent; this picture has {wide:,} at its height."
+        f"The model takes at most {config.max_width:,} pixels in one latent; this image has {wide:,} at its height."
         if width is None and wide > config.max_width
-        else "The whole picture is one image for the model."
+        else "The whole image is one image for the model."
         if width is None
-        else f"The whole picture has to fit into {size_in_words(config.input_size)} pixels."
+        else f"The whole image has to fit into {size_in_words(config.input_size)} pixels."
     )
-    # The natural way is the empty field, so that it is chosen anew for each picture and stays out of the link.
+    # The natural way is the empty field, so that it is chosen anew for each image and stays out of the link.
     options = [way if way != natural else "" for way in names]
     if st.session_state.strip not in options:
         st.session_state.strip = ""
@@ -122,25 +122,25 @@ def by_window(active: Active, chosen: Chosen) -> bool:
         way = choose(
             "strip",
             st.segmented_control,
-            "How this wide picture is embedded",
+            "How this wide image is embedded",
             options,
             format_func=lambda way: names[way or natural],
             required=True,
             help=f"**One latent**: {numbers} numbers. {fits_one}\n\n**Window by window**: {count:,} windows of {window}x{height} "
             f"pixels, each sharing half with the next, one latent each: {count:,} x {numbers} = {count * numbers:,} numbers. "
-            "The picture is only scaled to the model's height. More numbers hold more of a picture: that it is drawn better "
+            "The image is only scaled to the model's height. More numbers hold more of an image: that it is drawn better "
             "is no surprise.",
         )
     return (way or natural) == WINDOWS
 
 
 def show(active: Active, chosen: Chosen, origin: str) -> None:
-    """The picture window by window, beside what one latent makes of it.
+    """The image window by window, beside what one latent makes of it.
 
     Args:
         active: The model.
-        chosen: A picture that is wider than a window.
-        origin: Where the picture is from, as Markdown.
+        chosen: An image that is wider than a window.
+        origin: Where the image is from, as Markdown.
     """
     try:
         strip = strip_of(active, chosen)
@@ -161,7 +161,7 @@ def show(active: Active, chosen: Chosen, origin: str) -> None:
 
 
 def strip_of(active: Active, chosen: Chosen) -> Strip | None:
-    """The picture through the model window by window, measured; with progress, kept for all sessions.
+    """The image through the model window by window, measured; with progress, kept for all sessions.
 
     Returns:
         None while it waits for a click, and when it was stopped.
@@ -184,7 +184,7 @@ def strip_of(active: Active, chosen: Chosen) -> Strip | None:
         _key(active, chosen),
         f"Embedding and drawing {count:,} windows",
         seconds,
-        lambda step: compute(active, chosen.picture.pixels, fitted, step),
+        lambda step: compute(active, chosen.image.pixels, fitted, step),
         shelf=_shelf,
     )
 
@@ -193,7 +193,7 @@ def strip_of(active: Active, chosen: Chosen) -> Strip | None:
 def _fitted(chosen: Chosen, config: ModelConfig) -> Fitted:
     from tae.analysis.windows import fit_strip
 
-    return fit_strip(chosen.picture.pixels, config)
+    return fit_strip(chosen.image.pixels, config)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -202,7 +202,7 @@ def _shelf(name: str, key: str) -> dict:
 
 
 def compute(active: Active, pixels: np.ndarray, fitted: Fitted, step: Progress) -> Strip:
-    """Everything about one strip; `pixels`: of the picture before it was fitted."""
+    """Everything about one strip; `pixels`: of the image before it was fitted."""
     from tae.analysis.windows import decode_windows, embed_windows, window_starts, window_width
     from tae.model.metrics import measure, psnr_of, r2
 
@@ -214,8 +214,8 @@ def compute(active: Active, pixels: np.ndarray, fitted: Fitted, step: Progress) 
     def columns(start: int) -> np.ndarray:
         return strip[:, start : start + window].astype(np.float64)
 
-    def drawn(number: int, picture: "object") -> None:
-        own = np.clip(np.asarray(picture), 0, 1)
+    def drawn(number: int, image: "object") -> None:
+        own = np.clip(np.asarray(image), 0, 1)
         alone[number] = psnr_of(float(((own - columns(windows.starts[number])) ** 2).mean()))
         if number % 16 == 0:
             step(0.4 + 0.4 * number / count)
@@ -257,7 +257,7 @@ def one_latent(active: Active, pixels: np.ndarray, strip: np.ndarray) -> OneLate
 
 
 def sentence(config: ModelConfig, strip: Strip) -> str:
-    """What the windows are, in words and numbers."""
+    """The windows in words and numbers."""
     windows, numbers = strip.windows, config.latent_dim
     count, steps = len(windows.starts), np.diff(windows.starts)
     shared = windows.window - int(steps[0])
@@ -267,8 +267,8 @@ def sentence(config: ModelConfig, strip: Strip) -> str:
         overlap += f" (the last two {last})"
     return (
         f"**{count:,} windows** of {windows.window}x{config.input_size[0]} pixels, a new one every {steps[0]} pixels; "
-        f"{overlap}, where the picture goes over gradually from one to the other. **{count:,} latents of {numbers} numbers, "
-        f"{count * numbers:,} in all, in place of {numbers}**: more numbers for the same picture, so a better picture is no "
+        f"{overlap}, where the image goes over gradually from one to the other. **{count:,} latents of {numbers} numbers, "
+        f"{count * numbers:,} in all, in place of {numbers}**: more numbers for the same image, so a better image is no "
         "surprise."
     )
 
@@ -302,7 +302,7 @@ def verdict(active: Active, strip: Strip) -> None:
 
 
 def unusual(active: Active, strip: Strip) -> int | None:
-    """How many windows, each by itself one picture through one latent, are worse than nearly all test images."""
+    """How many windows, each by itself one image through one latent, are worse than nearly all test images."""
     percentiles = active.test_percentiles.get("psnr")
     if not percentiles:
         return None
@@ -344,7 +344,7 @@ def measures(strip: Strip) -> None:
             st.metric(label, written(pattern, getattr(strip.quality, metric)), help=explanation)
             if one:
                 st.caption(f"One latent: {written(pattern, getattr(one.quality, metric))}")
-    told = "Of the whole strip; PSNR of each window on the ruler is of the blended picture in its columns."
+    told = "Of the whole strip; PSNR of each window on the ruler is of the blended image in its columns."
     if one is None:
         told += " One latent cannot hold this strip: it is wider than the model takes at once, so there is nothing beside these."
     elif one.how:
@@ -414,7 +414,7 @@ def downloads(active: Active, chosen: Chosen, strip: Strip) -> None:
 def table(active: Active, chosen: Chosen, strip: Strip) -> list[dict[str, object]]:
     """Figures of the whole strip, of one latent for it where there is one, and of each window: a line each.
 
-    psnr: of the blended picture, in a window's columns; psnr_alone: of the picture that the window's own latent makes.
+    psnr: of the blended image, in a window's columns; psnr_alone: of the image that the window's own latent makes.
     """
     windows = strip.windows
 

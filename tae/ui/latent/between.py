@@ -1,4 +1,4 @@
-"""Between two pictures: the way from one latent to the other, and what the decoder draws on it."""
+"""Between two images: the way from one latent to the other, and what the decoder draws on it."""
 
 import numpy as np
 import streamlit as st
@@ -12,7 +12,7 @@ from tae.plots.export.strips import strips_figure
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.latent import measure
 from tae.ui.latent.measure import FRAMES, SpaceScene
-from tae.ui.session.pictures import Chosen, offered
+from tae.ui.session.images import Chosen, offered
 from tae.ui.session.view import choose, write_link
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.downloads import download
@@ -27,7 +27,7 @@ def between(scene: SpaceScene) -> None:
         key = choose(
             "other",
             st.selectbox,
-            "To the picture",
+            "To the image",
             [key for key in (*offer.samples, *offer.own) if key != scene.chosen.key],
             format_func=offer.title,
             width=260,
@@ -38,12 +38,12 @@ def between(scene: SpaceScene) -> None:
             "Way",
             PATH_NAMES,
             help="Straight: every number changes evenly. Along the sphere: the direction turns evenly, and so does the "
-            "length; the way does not cut through the middle, where few pictures are (White 2016).",
+            "length; the way does not cut through the middle, where few images are (White 2016).",
         )
     other = offer[key]
     try:
-        # At the same size, or the pictures between would have none.
-        end = fit_image(other.picture.pixels, scene.fitted.pixels.shape, st.session_state.fit)
+        # At the same size, or the images between would have none.
+        end = fit_image(other.image.pixels, scene.fitted.pixels.shape, st.session_state.fit)
         points, frames = measure.way(scene.active, scene.fitted, end, path)
     except ValueError as error:
         st.error(f"There is no such way: {escape_markdown(str(error))}")
@@ -74,7 +74,7 @@ def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarra
         if usual
         else "Most test images share their latent with another: how far the nearest is says little."
     )
-    st.caption(f"{PATH_NAMES[path]}, {place} % of the way. {far} No picture need exist for a point between two.")
+    st.caption(f"{PATH_NAMES[path]}, {place} % of the way. {far} No image need exist for a point between two.")
     few = list(range(0, FRAMES, (FRAMES - 1) // 5))
     with st.container(horizontal=not scene.is_wide, gap="small"):
         for number in few:
@@ -93,7 +93,7 @@ def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarra
                 f"{stem}.{fmt}",
             )
         download(
-            "Pictures and latents (NPZ)",
+            "Images and latents (NPZ)",
             lambda: tables.maps_npz({"frames": frames, "latents": points}, caption=about),
             f"{stem}.npz",
         )
@@ -101,7 +101,7 @@ def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarra
 
 
 def three(scene: SpaceScene) -> list[DeltaGenerator]:
-    """Places for three pictures: beside each other, however narrow the window, unless they are wide."""
+    """Places for three images: beside each other, however narrow the window, unless they are wide."""
     if scene.is_wide:
         return panels(scene.fitted.pixels, 3)
     row = st.container(horizontal=True)

@@ -1,4 +1,4 @@
-"""Directions: the picture's latent moved along the principal components of the test set."""
+"""Directions: the image's latent moved along the principal components of the test set."""
 
 import re
 
@@ -16,7 +16,7 @@ from tae.ui.latent.between import three
 from tae.ui.latent.measure import SpaceScene
 from tae.ui.session.view import write_link
 from tae.ui.shell.guide import prose
-from tae.ui.widgets.charts import picture_chart
+from tae.ui.widgets.charts import image_chart
 from tae.ui.widgets.downloads import download
 
 SLIDERS = 8
@@ -37,17 +37,17 @@ def directions(scene: SpaceScene) -> None:
     moved = pca.moved(scene.latent, wanted)
     plain, changed = scene.draw(np.array([scene.latent, moved.astype(np.float32)]))
     prose(
-        "Move the picture along the [[principal components]] of the test images' latents, and see what the "
+        "Move the image along the [[principal components]] of the test images' latents, and see what the "
         "decoder draws there."
     )
     if scene.is_wide:
-        pictures, *places = st.container(), *st.columns(2)
+        images, *places = st.container(), *st.columns(2)
     else:
         with st.container(key="latent_columns"):
-            pictures, *places = st.columns([3, 2])
+            images, *places = st.columns([3, 2])
     spread = [place for place in places for _ in range(-(-count // len(places)))]
     sliders(pca, own, wanted, ranges, spread[:count])
-    with pictures:
+    with images:
         first, second, third = three(scene)
         for cell, title, pixels in ((first, "Reconstruction", plain), (second, "With the sliders", changed)):
             with cell:
@@ -55,11 +55,11 @@ def directions(scene: SpaceScene) -> None:
                 st.image(encode_png(pixels), width="stretch", alt=title)
         with third:
             st.markdown("**What changed**")
-            picture_chart(
+            image_chart(
                 plots.plot_change(changed - plain),
                 key="latent_change",
                 config={"displayModeBar": False},
-                alt="Signed difference of the two pictures on colours centred on zero",
+                alt="Signed difference of the two images on colours centred on zero",
             )
         moved_to = [one for one in pca.beyond(pca.scores(moved[None], count)[0]) if one in wanted]
         warn_outside(moved_to, pca.beyond(own[: dimensions_for(pca.variances, 0.95)]))
@@ -76,14 +76,14 @@ def directions(scene: SpaceScene) -> None:
                 "Reset", icon=":material/restart_alt:", disabled=not wanted, on_click=reset_scores, key="latent_reset"
             )
             download(
-                "Both pictures (PNG)",
+                "Both images (PNG)",
                 lambda: strips_figure(
                     [[(plain, "reconstruction"), (changed, "moved")]], about, "png", not scene.active.is_trained
                 ),
                 f"{scene.stem}_directions.png",
             )
             download(
-                "Pictures and latents (NPZ)",
+                "Images and latents (NPZ)",
                 lambda: tables.maps_npz(arrays, caption=about),
                 f"{scene.stem}_directions.npz",
             )
@@ -97,7 +97,7 @@ def sliders(
     ranges: list[tuple[float, float]],
     places: list[DeltaGenerator],
 ) -> None:
-    """One in each place, for the strongest directions; one that nobody moved stands at the picture's own score."""
+    """One in each place, for the strongest directions; one that nobody moved stands at the image's own score."""
     state = st.session_state
     shares = pca.variances / pca.variances.sum()
     for one, (place, (least, most)) in enumerate(zip(places, ranges, strict=True)):
@@ -112,7 +112,7 @@ def sliders(
             key=key,
             on_change=keep_score,
             args=(one, key, len(places)),
-            help=f"The picture's own: {own[one]:+.2f}. Test images: {pca.low[one]:+.1f} to {pca.high[one]:+.1f}.",
+            help=f"The image's own: {own[one]:+.2f}. Test images: {pca.low[one]:+.1f} to {pca.high[one]:+.1f}.",
         )
 
 
@@ -140,7 +140,7 @@ def warn_outside(moved_to: list[int], own: list[int]) -> None:
 
     Args:
         moved_to: Directions moved beyond every test image.
-        own: Directions in which the picture itself lies beyond them, of those that hold most of the variance.
+        own: Directions in which the image itself lies beyond them, of those that hold most of the variance.
     """
     if moved_to:
         st.warning(
@@ -150,7 +150,7 @@ def warn_outside(moved_to: list[int], own: list[int]) -> None:
         )
     if own:
         st.info(
-            f"The picture itself lies beyond every test image in {components(own)}: it is unlike all of them.",
+            f"The image itself lies beyond every test image in {components(own)}: it is unlike all of them.",
             icon=":material/explore_off:",
         )
 

@@ -1,4 +1,4 @@
-"""The picture of the point under the pointer: what goes to the browser, and which point was clicked."""
+"""The image of the point under the pointer: what goes to the browser, and which point was clicked."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ def hover(
     beside: str,
     on_click: Callable[[int | None], None],
 ) -> None:
-    """Show the picture of the point under the pointer, and tell of clicks.
+    """Show the image of the point under the pointer, and tell of clicks.
 
     Args:
         active: The model.

@@ -1,4 +1,4 @@
-"""Map: the test set as points, the picture's place among them, what was chosen, and the nearest."""
+"""Map: the test set as points, the image's place among them, what was chosen, and the nearest."""
 
 import re
 from functools import partial
@@ -17,7 +17,7 @@ from tae.store.names import escape_markdown
 from tae.ui.latent import measure
 from tae.ui.latent.hover import hover
 from tae.ui.latent.measure import SpaceScene
-from tae.ui.session.pictures import uploaded
+from tae.ui.session.images import uploaded
 from tae.ui.session.results import fit
 from tae.ui.session.view import choose, write_link
 from tae.ui.shell.guide import prose
@@ -47,14 +47,14 @@ def map_section(scene: SpaceScene) -> None:
         )
         colour = choose("colour", st.segmented_control, "Colour", colours, format_func=lambda name: COLOURS[name])
     values = scene.tests.ink if colour == "ink" else measure.find_psnrs(scene.active) if colour == "psnr" else None
-    own, refused = own_pictures(scene)
+    own, refused = own_images(scene)
     for sentence in refused:
         st.caption(sentence)
     explore(scene, measure.layout(scene.active, scene.tests, method), colour, values, own)
 
 
-def own_pictures(scene: SpaceScene) -> tuple[list[tuple[str, Fitted]], list[str]]:
-    """(title, fitted) of the sidebar's picture and the uploaded ones; a sentence for each that cannot be fitted."""
+def own_images(scene: SpaceScene) -> tuple[list[tuple[str, Fitted]], list[str]]:
+    """(title, fitted) of the sidebar's image and the uploaded ones; a sentence for each that cannot be fitted."""
     own, refused = [(scene.chosen.title, scene.fitted)], []
     for one in uploaded():
         if one.key != scene.chosen.key:
@@ -69,7 +69,7 @@ def own_pictures(scene: SpaceScene) -> tuple[list[tuple[str, Fitted]], list[str]
 def explore(
     scene: SpaceScene, laid: LatentMap, colour: str, values: np.ndarray | None, own: list[tuple[str, Fitted]]
 ) -> None:
-    """The map, what was chosen on it, and the picture's neighbours."""
+    """The map, what was chosen on it, and the image's neighbours."""
     state = st.session_state
     total = len(scene.tests) + len(own)
     named = (int(one) for one in re.findall(r"[0-9]+", state.points) if len(one) < 8)
@@ -103,10 +103,10 @@ def explore(
                 on_select=partial(keep_points, total),
                 selection_mode=("points", "box", "lasso"),
                 config={"displaylogo": False, "scrollZoom": True},
-                alt=f"{len(scene.tests)} test images, and the sidebar's pictures, as points laid out by {LAYOUTS[laid.method]}",
+                alt=f"{len(scene.tests)} test images, and the sidebar's images, as points laid out by {LAYOUTS[laid.method]}",
             )
         prose(
-            f"[[{LAYOUTS[laid.method]}]] of {len(scene.tests)} demo test images; diamonds: the sidebar's picture, and yours. "
+            f"[[{LAYOUTS[laid.method]}]] of {len(scene.tests)} demo test images; diamonds: the sidebar's image, and yours. "
             f"{laid.note}" + (" Double-click lets what was chosen go." if points else ""),
             caption=True,
         )
@@ -149,9 +149,9 @@ def selection(
     tests = scene.tests
     if not points:
         st.info(
-            "**Hover over a point** to see its picture, **click** it to see what the model makes of it, or **draw around "
+            "**Hover over a point** to see its image, **click** it to see what the model makes of it, or **draw around "
             "some** for a gallery and a table."
-            + ("" if len(own) > 1 else " Pictures dropped on Reconstruct appear here."),
+            + ("" if len(own) > 1 else " Images dropped on Reconstruct appear here."),
             icon=":material/gesture_select:",
         )
         return
@@ -166,12 +166,12 @@ def selection(
         ]
         columns = 6 if not scene.is_wide else 2 * facts.in_a_row(tests.cell, 2)
         sheet = contact_sheet(shown, width + 4, min(columns, len(shown)), height + 4)
-        st.image(encode_png(sheet), width="stretch" if len(shown) >= columns else "content", alt="The chosen pictures")
+        st.image(encode_png(sheet), width="stretch" if len(shown) >= columns else "content", alt="The chosen images")
     rows = [
         {
             "number": number,
             "image": f"demo test image {number}" if number < len(tests) else own[number - len(tests)][0],
-            "kind": tests.kinds[number] if number < len(tests) else "picture of the sidebar",
+            "kind": tests.kinds[number] if number < len(tests) else "image of the sidebar",
             "ink": float(tests.ink[number] if number < len(tests) else 1 - own[number - len(tests)][1].pixels.mean()),
             "psnr_db": None if psnrs is None or number >= len(tests) else float(psnrs[number]),
             "x": float(laid.coordinates[number, 0] if number < len(tests) else coordinates[number - len(tests), 0]),
@@ -203,10 +203,10 @@ def selection(
 
 
 def one_point(scene: SpaceScene, number: int, own: list[tuple[str, Fitted]]) -> None:
-    """A point's picture beside what is drawn from its latent."""
+    """A point's image beside what is drawn from its latent."""
     tests = scene.tests
     if number < len(tests):
-        title, pixels = f"Test image {number}: {tests.kinds[number]}", measure.test_picture(scene.active, number)
+        title, pixels = f"Test image {number}: {tests.kinds[number]}", measure.test_image(scene.active, number)
         code = tests.latents[number]
     else:
         title, fitted = own[number - len(tests)]
@@ -220,7 +220,7 @@ def one_point(scene: SpaceScene, number: int, own: list[tuple[str, Fitted]]) -> 
 
 
 def nearest(scene: SpaceScene) -> None:
-    """The test images whose latents are nearest to that of the sidebar's picture."""
+    """The test images whose latents are nearest to that of the sidebar's image."""
     tests = scene.tests
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.markdown(f"**Nearest to {escape_markdown(scene.chosen.title)}**", width="content")
@@ -235,8 +235,8 @@ def nearest(scene: SpaceScene) -> None:
     with st.container(horizontal=True):
         for number, distance in zip(numbers.tolist(), distances.tolist(), strict=True):
             with st.container(width=tests.cell[1] + 16, gap="xsmall"):
-                picture = measure.test_picture(scene.active, number)
-                st.image(encode_png(picture), width="stretch", alt=f"Test image {number}")
+                image = measure.test_image(scene.active, number)
+                st.image(encode_png(image), width="stretch", alt=f"Test image {number}")
                 st.caption(f"{number}: {distance:.3g}")
     usual = measure.usual_distance(scene.active, tests, metric)
     first = distances[0]
@@ -251,5 +251,5 @@ def nearest(scene: SpaceScene) -> None:
     )
     st.caption(
         f"Test images by number, with their distance in all {tests.latents.shape[1]} dimensions, not on the map. A test "
-        f"image's own nearest is {usual:.3g} away (median); for this picture: {words}."
+        f"image's own nearest is {usual:.3g} away (median); for this image: {words}."
     )

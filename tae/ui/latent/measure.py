@@ -1,4 +1,4 @@
-"""What the page Latent space measures: the test set embedded once for all sessions, its map, ways through it."""
+"""Measurements of the page Latent space: the test set embedded once for all sessions, its map, ways through it."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ COLUMNS = 25
 """Cells across in a sheet of thumbnails."""
 BATCH = 16
 FRAMES = 21
-"""Pictures on the way from one to another."""
+"""Images on the way from one to another."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class SpaceScene(Scene):
 
     @property
     def about(self) -> str:
-        """What an export is of; a stranger's text."""
+        """Caption of an export; a stranger's text."""
         return f"{super().about} · latent of {self.config.latent_dim} numbers"
 
     def draw(self, latents: np.ndarray) -> np.ndarray:
@@ -119,13 +119,13 @@ def find_psnrs(active: Active) -> np.ndarray | None:
     return measured("psnrs", active.loaded.digest, f"Reconstructing {TEST_IMAGES} test images", seconds, compute)
 
 
-def test_picture(active: Active, number: int) -> np.ndarray:
+def test_image(active: Active, number: int) -> np.ndarray:
     """(H, W) float32 in [0, 1] of one image of the test set."""
     return (_source(active.config).compose("test", number) / 255).astype(np.float32)
 
 
 def cell_of(config: ModelConfig) -> tuple[int, int]:
-    """(height, width) of small copies in pixels: wide pictures get wide cells."""
+    """(height, width) of small copies in pixels: wide images get wide cells."""
     height, width = config.input_size
     wide = width or config.max_width
     return (max(16, round(256 * height / wide)), 256) if facts.is_wide((height, wide)) else (64, 64)
@@ -160,7 +160,7 @@ def latent_of(loaded: Loaded, fitted: Fitted) -> np.ndarray:
 
 
 def draw(active: Active, latents: np.ndarray, width: int) -> np.ndarray:
-    """Latents (n, D) as pictures (n, H, W) in [0, 1], `width` wide where the model takes any width."""
+    """Latents (n, D) as images (n, H, W) in [0, 1], `width` wide where the model takes any width."""
     with MODEL_LOCK:
         return latent.decode_latents(active.loaded.model, latents, width, BATCH)
 

@@ -49,7 +49,7 @@ def spectrum(scene: SpaceScene) -> None:
     )
     st.caption(
         f"From {pca.num_images} demo test images: few images make these numbers too low. They count variance in the latent, not "
-        "what the decoder makes of it: a direction of small variance can still matter in the picture."
+        "what the decoder makes of it: a direction of small variance can still matter in the image."
     )
     rows = [
         {"component": one + 1, "variance": float(value), "share": float(value / pca.variances.sum())}

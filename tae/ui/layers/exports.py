@@ -34,8 +34,8 @@ def exports(
     def figure(fmt: render.Format) -> bytes:
         rows = [
             [
-                (picture, f"{part}, {name}: {psnr:.1f} dB{', out of distribution' * unusual}")
-                for picture, name, psnr, unusual in zip(one.pictures, one.names, one.psnr, one.unusual, strict=True)
+                (image, f"{part}, {name}: {psnr:.1f} dB{', out of distribution' * unusual}")
+                for image, name, psnr, unusual in zip(one.images, one.names, one.psnr, one.unusual, strict=True)
             ]
             for part, one in shown.items()
         ]
@@ -44,7 +44,7 @@ def exports(
     def arrays() -> bytes:
         held = {"image": scene.fitted.pixels}
         for part, one in shown.items():
-            held |= {f"{part}_{way}": one.pictures, f"{part}_psnr_db": np.array(one.psnr)}
+            held |= {f"{part}_{way}": one.images, f"{part}_psnr_db": np.array(one.psnr)}
             if one.distance is not None:
                 held[f"{part}_distance"] = np.array(one.distance)
         return tables.maps_npz(held, caption=about)
@@ -74,7 +74,7 @@ def exports(
     with st.popover("Take it with you", icon=":material/download:"), st.container(horizontal=True):
         for fmt in render.FORMATS:
             download(f"Strips ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
-        download("Pictures (NPZ)", arrays, f"{stem}.npz")
+        download("Images (NPZ)", arrays, f"{stem}.npz")
         download("PSNR by depth (CSV)", rows, f"{stem}.csv")
 
 
@@ -82,11 +82,11 @@ def how_to_read() -> None:
     with st.expander("How to read this", icon=":material/help:"):
         st.markdown(
             """
-- **A state** is what the network holds of the picture after so many layers. The last one of each strip is the model's own
+- **A state** is what the network holds of the image after so many layers. The last one of each strip is the model's own
   reconstruction.
 - **Raw** shows what would come out if the remaining layers were left out. Early states look strange because the drawing step
   was never trained on them; that does not mean that they hold nothing.
-- **Tuned** asks another question: is the content there, in a form that a linear map can read? A good tuned picture says that
+- **Tuned** asks another question: is the content there, in a form that a linear map can read? A good tuned image says that
   it is there, not that the network reads it that way.
 - **Out of distribution** means: farther from the mean of what the drawing step usually gets than any test image's own last
   state.

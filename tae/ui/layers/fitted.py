@@ -10,7 +10,7 @@ from tae.ui.session.models import Active
 
 
 def find_lens(active: Active) -> Lens | None:
-    """The checkpoint's lens, or a way to come by one; None, and raw pictures only, meanwhile."""
+    """The checkpoint's lens, or a way to come by one; None, and raw images only, meanwhile."""
     try:
         found = measure.stored_lens(active)
     except LensError as error:
@@ -21,7 +21,7 @@ def find_lens(active: Active) -> Lens | None:
     with st.container(key="expert_fit"):
         data = measure.training_data(active)
         told = "the demo images" if data == "demo" else "the images of its training"
-        sentence = f"**No lens has been fitted for this checkpoint**, so pictures are raw. Fitting takes {told}."
+        sentence = f"**No lens has been fitted for this checkpoint**, so images are raw. Fitting takes {told}."
         if data == "demo" and active.loaded.card.data != DemoSource.data:
             sentence += (
                 " It was trained on others, on which a lens would be better: "

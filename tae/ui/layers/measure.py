@@ -1,4 +1,4 @@
-"""The lens of a model on its page: found beside the checkpoint or fitted, and what a picture looks like through it."""
+"""The lens of a model on its page: found beside the checkpoint or fitted, and what an image looks like through it."""
 
 import math
 import tempfile
@@ -31,12 +31,12 @@ BYTES_PER_S = 2e8
 
 @dataclass(frozen=True)
 class Seen:
-    """One part of the model, for one picture, through the lens.
+    """One part of the model, for one image, through the lens.
 
     Attributes:
         part: "encoder" or "decoder".
         names: Of the depths, 0 to L.
-        pictures: (L + 1, H, W) float32 in [0, 1]; read only.
+        images: (L + 1, H, W) float32 in [0, 1]; read only.
         psnr: In dB.
         distance: See `tae.analysis.lens.LensImages`; None without a lens.
         unusual: Which states are out of distribution; all False without a lens.
@@ -44,7 +44,7 @@ class Seen:
 
     part: str
     names: list[str]
-    pictures: np.ndarray
+    images: np.ndarray
     psnr: list[float]
     distance: list[float] | None
     unusual: list[bool]
@@ -150,7 +150,7 @@ def training_data(active: Active) -> str:
 
 
 def training_strips(active: Active) -> dict[str, Path]:
-    """{step: picture} of what the run that made the checkpoint drew of held-out images; empty where it left none."""
+    """{step: image} of what the run that made the checkpoint drew of held-out images; empty where it left none."""
     path = checkpoint_files().get(active.key)
     return {} if path is None else {str(int(one.stem)): one for one in runs.strips(runs.folder_of(path))}
 
@@ -185,7 +185,7 @@ def moments(active: Active) -> list[Moment]:
 
 
 def _steps(training: dict, default: int) -> int:
-    """What a card says of its steps; an untrained model's card says nothing."""
+    """Steps by a card; an untrained model's card says nothing."""
     steps = training.get("steps", 0 if not training else default)
     return steps if isinstance(steps, int) and not isinstance(steps, bool) and 0 <= steps < 10**12 else default
 
@@ -215,7 +215,7 @@ def _load_snapshot(digest: str, _path: Path) -> Loaded:
 
 
 def over_training(scene: Scene, moments: list[Moment]) -> dict[str, float] | None:
-    """{moment's key: PSNR in dB of its own reconstruction of a picture}, nan where it cannot be read; drawn with progress."""
+    """{moment's key: PSNR in dB of its own reconstruction of an image}, nan where it cannot be read; drawn with progress."""
     size = sum(moment.size_bytes for moment in moments)
 
     def compute(progress: Progress) -> dict[str, float]:
@@ -231,7 +231,7 @@ def over_training(scene: Scene, moments: list[Moment]) -> dict[str, float] | Non
     def seconds() -> float:
         return len(moments) * pass_seconds(scene.config) + size / BYTES_PER_S
 
-    return measured("moments", key, "Drawing the picture with every snapshot", seconds, compute)
+    return measured("moments", key, "Drawing the image with every snapshot", seconds, compute)
 
 
 def _mark(moment: Moment) -> str:

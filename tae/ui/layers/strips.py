@@ -1,4 +1,4 @@
-"""The strip in which the picture forms, and PSNR by depth."""
+"""The strip in which the image forms, and PSNR by depth."""
 
 import math
 
@@ -11,7 +11,7 @@ from tae.plots.latent import plot_lens_psnr, plot_lens_strip
 from tae.store.names import escape_markdown
 from tae.ui.layers.measure import Seen
 from tae.ui.session.models import Active
-from tae.ui.widgets.charts import picture_chart
+from tae.ui.widgets.charts import image_chart
 
 WAYS = {"tuned": "Tuned", "raw": "Raw"}
 
@@ -20,27 +20,27 @@ def warn(shown: list[Seen], way: str) -> None:
     flags = [flag for one in shown for flag in one.unusual]
     if any(flags):
         st.warning(
-            f"**Framed pictures are drawn from states out of distribution** ({sum(flags)} of {len(flags)}): what draws them "
+            f"**Framed images are drawn from states out of distribution** ({sum(flags)} of {len(flags)}): what draws them "
             "was never trained on anything like it, so that they may say more about that step than about the layer."
-            + (" The tuned pictures are drawn from states that are nearer to what it knows." if way == "raw" else ""),
+            + (" The tuned images are drawn from states that are nearer to what it knows." if way == "raw" else ""),
             icon=":material/warning:",
         )
 
 
 def strip(active: Active, seen: Seen, found: Lens | None, way: str, key: str = "strip") -> None:
     st.markdown(f"**{seen.part.capitalize()}**: {words(seen)}")
-    picture_chart(
-        plot_lens_strip(seen.pictures, seen.names, seen.psnr, seen.unusual),
+    image_chart(
+        plot_lens_strip(seen.images, seen.names, seen.psnr, seen.unusual),
         key=f"layers_{key}_{seen.part}",
         config={"displayModeBar": False},
-        alt=f"The picture after each layer of the {seen.part}, {way}: "
+        alt=f"The image after each layer of the {seen.part}, {way}: "
         + ", ".join(f"{name} {psnr:.1f} dB" for name, psnr in zip(seen.names, seen.psnr, strict=True)),
     )
     st.caption(escape_markdown(status(active, seen, found, way)))
 
 
 def words(seen: Seen) -> str:
-    """Where the picture forms, for somebody who never saw a network."""
+    """Where the image forms, for somebody who never saw a network."""
     first, last = seen.psnr[0], seen.psnr[-1]
     if not (math.isfinite(first) and math.isfinite(last)):
         return "exact copies have no PSNR to compare."
@@ -52,13 +52,11 @@ def words(seen: Seen) -> str:
         most = f"no layer adds anything, and layer {worst} takes most away ({gains[worst]:+.1f} dB)"
     else:
         most = "no layer adds anything"
-    return (
-        f"before its first layer the picture can be drawn at {first:.1f} dB, after its last at {last:.1f} dB; {most}."
-    )
+    return f"before its first layer the image can be drawn at {first:.1f} dB, after its last at {last:.1f} dB; {most}."
 
 
 def status(active: Active, seen: Seen, found: Lens | None, way: str) -> str:
-    """Which pictures these are, in one line; holds a stranger's text."""
+    """The images named in one line; holds a stranger's text."""
     facts = [] if active.is_trained else [UNTRAINED]
     facts += [seen.part.capitalize(), WAYS[way].lower(), f"{len(seen.names) - 1} layers"]
     facts += [f"latent {active.config.latent_dim}"]

@@ -1,4 +1,4 @@
-"""Over training time: the picture by the snapshots of the checkpoint's run, or what its training drew."""
+"""Over training time: the image by the snapshots of the checkpoint's run, or what its training drew."""
 
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ from tae.ui.widgets.downloads import download
 
 @st.fragment
 def over_training(scene: Scene) -> None:
-    """The picture through the snapshots of the checkpoint's run; else held-out reconstructions, where it left them."""
+    """The image through the snapshots of the checkpoint's run; else held-out reconstructions, where it left them."""
     moments, strips = measure.moments(scene.active), measure.training_strips(scene.active)
     if not moments and not strips:
         return
@@ -36,9 +36,9 @@ def over_training(scene: Scene) -> None:
 
 
 def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
-    """The strips of both parts by the weights of a moment, and the picture's PSNR over all of them."""
+    """The strips of both parts by the weights of a moment, and the image's PSNR over all of them."""
     st.markdown(
-        "The same picture by the weights as they were on the way: move the slider back in time. These pictures are raw, since "
+        "The same image by the weights as they were on the way: move the slider back in time. These images are raw, since "
         "a lens belongs to the weights that it was fitted for, and none was fitted for those on the way."
     )
     by_key = {moment.key: moment for moment in moments}
@@ -58,7 +58,7 @@ def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
                 "**Untrained.** These are the random weights that the training began with.", icon=":material/warning:"
             )
         strips = [measure.seen(then, scene.fitted, part, None, False) for part in PARTS]
-        if all(np.isfinite(one.pictures).all() for one in strips):
+        if all(np.isfinite(one.images).all() for one in strips):
             for one in strips:
                 strip(then, one, None, "raw", "moment")
         else:
@@ -67,14 +67,14 @@ def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
     if psnr is None:
         return
     steps, values = [one.step for one in moments], [psnr[one.key] for one in moments]
-    st.markdown(f"**PSNR of this picture over the training**: {course(steps, values)}")
+    st.markdown(f"**PSNR of this image over the training**: {course(steps, values)}")
     st.plotly_chart(
         plot_moments(steps, values, moment.step),
         key="layers_moments",
         config={"displayModeBar": False},
-        alt=f"PSNR of this picture over training steps: {course(steps, values)}",
+        alt=f"PSNR of this image over training steps: {course(steps, values)}",
     )
-    st.caption("Of the reconstruction, the last picture of each strip; the ring is the step chosen above.")
+    st.caption("Of the reconstruction, the last image of each strip; the ring is the step chosen above.")
     rows = [
         {
             "image": scene.chosen.title,
@@ -99,7 +99,7 @@ def moment_title(moment: Moment) -> str:
 
 
 def course(steps: list[int], psnr: list[float]) -> str:
-    """How a picture came about in training, in words."""
+    """How an image came about in training, in words."""
     read = [(step, value) for step, value in zip(steps, psnr, strict=True) if math.isfinite(value)]
     lost = len(steps) - len(read)
     told = (
@@ -132,10 +132,10 @@ def through_strips(strips: dict[str, Path]) -> None:
     try:
         pixels = np.asarray(Image.open(strips[step]).convert("L"))
     except OSError:
-        st.caption("This picture can no longer be read.")
+        st.caption("This image can no longer be read.")
     else:
         st.image(encode_png(pixels), alt=f"Held-out images above their reconstructions after step {step}")
         st.caption(
-            f"Not your picture: held-out images above their reconstructions after step {int(step):,}, as the training drew "
+            f"Not your image: held-out images above their reconstructions after step {int(step):,}, as the training drew "
             "them. The weights of that moment were not kept, so its layers cannot be shown."
         )

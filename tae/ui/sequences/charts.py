@@ -25,7 +25,7 @@ def errors(scene: SequenceScene, forecast: Forecast) -> None:
     st.caption(
         "Lower is better; 0 is the true frame to the pixel. "
         + (
-            "Early on, few frames have been seen, and nobody can know how fast the picture moves."
+            "Early on, few frames have been seen, and nobody can know how fast the image moves."
             if scene.frames_seen is None
             else "Errors add up: each prediction is made from the ones before."
         )
@@ -79,11 +79,11 @@ def order_matters(scene: SequenceScene) -> None:
     most = int(found.dropped.argmax()) + 1
     early = float(found.dropped[: max(1, frames_seen - 4)].max())
     st.caption(
-        f"The prediction of frame {frames_seen + 1}, after {frames_seen} frames: how far its picture moves (mean squared "
+        f"The prediction of frame {frames_seen + 1}, after {frames_seen} frames: how far its image moves (mean squared "
         f"change) without each of them, and with neighbours exchanged. Frame {most} matters most ({found.dropped.max():.2g}); "
         f"of those more than four before the end, none moves it by more than {early:.2g}. Shuffling all but the last moves it "
         f"by {found.shuffled:.2g}. A frame that can be dropped may still have been used: its neighbours tell nearly the same."
         if frames_seen > 4
-        else f"The prediction of frame {frames_seen + 1}: how far its picture moves (mean squared change) without each of the "
+        else f"The prediction of frame {frames_seen + 1}: how far its image moves (mean squared change) without each of the "
         f"{frames_seen} frames before it, and with neighbours exchanged."
     )

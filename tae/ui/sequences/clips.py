@@ -19,13 +19,13 @@ from tae.sequence.clip import Film, open_film
 from tae.sequence.data import Found, find_sequences, glide_frames
 from tae.store.names import natural_order, plain_text
 from tae.ui.session.cache import kept, read_only
+from tae.ui.session.images import MAX_UPLOAD_BYTES, Chosen, no_room
 from tae.ui.session.models import Active
-from tae.ui.session.pictures import MAX_UPLOAD_BYTES, Chosen, no_room
 
 GLIDES = 6
 """Demo sequences to choose from: the first of the test split, whose garments no demo checkpoint was trained on."""
 ENDINGS = (*SUFFIXES, *VIDEO_SUFFIXES)
-"""Of the files that can be dropped."""
+"""Endings of the files that can be dropped."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Clip:
 
 
 def clips() -> dict[str, Clip]:
-    """What can be chosen: the session's own, the latest first, and the demo's."""
+    """The sequences to choose from: the session's own, the latest first, and the demo's."""
     own: dict[str, Clip] = st.session_state.setdefault("sequence_clips", {})
     demo = [Clip(f"glide-{number}", f"Glide {number + 1}", f"glide-{number}", None, number) for number in range(GLIDES)]
     return {**dict(reversed(own.items())), **{clip.key: clip for clip in demo}}
@@ -63,7 +63,7 @@ def own_clips() -> dict[str, Clip]:
 def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[str]:
     """Read dropped files and keep them for the session; shows the first sequence among them.
 
-    Animations, stacks and videos are a sequence each; pictures are the frames of one, in the natural order of their names;
+    Animations, stacks and videos are a sequence each; images are the frames of one, in the natural order of their names;
     a single wide one is a strip. They lie in a temporary folder, which goes when the session does.
 
     Returns:
@@ -101,7 +101,7 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
             _remove(found)
         own[clip.key] = own.pop(clip.key, clip)  # the latest
         added.append(clip.key)
-    problems += [f"{names[path]}: it is no picture, animation, stack or video" for path in sorted(unread)]
+    problems += [f"{names[path]}: it is no image, animation, stack or video" for path in sorted(unread)]
     for path in unread:
         path.unlink()
     if not added:
@@ -153,7 +153,7 @@ def _film(clip: Clip, config: ModelConfig, fit: str, every: int) -> Film:
 
 
 def add_frame(clip: Clip, one: Film, frame: int) -> str | None:
-    """Keep one frame among the session's pictures, and show it there.
+    """Keep one frame among the session's images, and show it there.
 
     Returns:
         Why it is not kept; None where it is.
@@ -164,7 +164,7 @@ def add_frame(clip: Clip, one: Film, frame: int) -> str | None:
         return refused
     key = f"upload-{hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).hexdigest()[:12]}"
     title = f"{clip.title}, frame {frame + 1}"
-    picture = Picture(np.array(pixels), one.notes, "sequence", to_uint8(pixels))
-    st.session_state.uploads[key] = (Chosen(key, title, key, picture), pixels.nbytes)
+    image = Picture(np.array(pixels), one.notes, "sequence", to_uint8(pixels))
+    st.session_state.uploads[key] = (Chosen(key, title, key, image), pixels.nbytes)
     st.session_state.image = key
     return None

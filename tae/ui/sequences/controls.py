@@ -1,4 +1,4 @@
-"""What can be chosen: the sequence, every which of its frames, what is predicted."""
+"""Controls of the page Sequences: the sequence, every which of its frames, what is predicted."""
 
 import streamlit as st
 
@@ -17,7 +17,7 @@ EVERY = ["1", "2", "3", "4", "5", "8", "10", "15", "30"]
 def drop_zone(active: Active) -> None:
     state = st.session_state
     files = st.file_uploader(
-        "Your sequence: a GIF, WebP, TIFF or .npy stack, a video, several pictures as frames in the order of their names, or "
+        "Your sequence: a GIF, WebP, TIFF or .npy stack, a video, several images as frames in the order of their names, or "
         "one wide strip. It stays on this machine.",
         type=[suffix.lstrip(".") for suffix in clips.ENDINGS],
         accept_multiple_files=True,

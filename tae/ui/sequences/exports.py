@@ -12,7 +12,7 @@ from tae.ui.widgets.downloads import download
 
 
 def crossed(height: int, width: int) -> np.ndarray:
-    """(H, W) of what stands where there is no picture: grey, and crossed out, as no picture is."""
+    """(H, W) of what stands where there is no image: grey, and crossed out, as no image is."""
     rows, columns = np.mgrid[0:height, 0:width]
     falling = rows * width - columns * height
     rising = rows * width - (width - 1 - columns) * height
@@ -26,7 +26,7 @@ def take_along(scene: SequenceScene, forecast: Forecast) -> None:
     words = ("true", "reconstruction", predicted)
 
     def triple(number: int) -> list[tuple[np.ndarray, str]]:
-        """A frame as it was, as it is reconstructed, and as it was predicted; crossed out where there is no such picture."""
+        """A frame as it was, as it is reconstructed, and as it was predicted; crossed out where there is no such image."""
         cells = []
         for word, images, first in zip(
             words, (frames, recons, forecast.images[predicted]), (0, 0, forecast.first), strict=True

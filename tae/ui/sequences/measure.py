@@ -1,4 +1,4 @@
-"""What models make of a sequence, computed once for all sessions and kept."""
+"""A sequence through the models, computed once for all sessions and kept."""
 
 from dataclasses import dataclass
 
@@ -80,7 +80,7 @@ def embed(active: Active, one: Film) -> Embedded | None:
 def forecast(
     active: Active, lstm: LoadedSequence | None, one: Film, embedded: Embedded, frames_seen: int | None
 ) -> Forecast | None:
-    """What is predicted: each frame from those before it, or a roll-out after `frames_seen`; None while not computed.
+    """The forecast: each frame from those before it, or a roll-out after `frames_seen`; None while not computed.
 
     Raises:
         ValueError: If what is predicted is no number.
@@ -108,7 +108,7 @@ def forecast(
 def influences(
     active: Active, lstm: LoadedSequence, one: Film, embedded: Embedded, frames_seen: int
 ) -> Influence | None:
-    """What dropping and shuffling the frames seen does to the prediction of the next; None while not computed."""
+    """The effect of dropping and shuffling the frames seen to the prediction of the next; None while not computed."""
 
     def compute(progress: Progress) -> Influence:
         latents = torch.from_numpy(np.array(embedded.latents[:frames_seen]))
@@ -132,7 +132,7 @@ def plane(embedded: Embedded) -> Pca | None:
 
 @dataclass(frozen=True)
 class SequenceScene:
-    """What everything on the page is about.
+    """The scene of the page: models, sequence, and its forecast's start.
 
     Attributes:
         active: The autoencoder.
@@ -161,12 +161,12 @@ class SequenceScene:
 
     @property
     def stem(self) -> str:
-        """Of file names."""
+        """How names of exported files begin."""
         return facts.file_stem(self.clip.title, self.is_trained)
 
     @property
     def about(self) -> str:
-        """What an export is of; a stranger's text."""
+        """Caption of an export; a stranger's text."""
         told = "one step ahead" if self.frames_seen is None else f"roll-out after {self.frames_seen} frames"
         model = f" · {self.lstm.card.name}, {told}" if self.lstm else ""
         return facts.marked(f"{self.clip.title} · {self.active.title}{model}", self.is_trained)

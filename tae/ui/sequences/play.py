@@ -62,7 +62,7 @@ def play(scene: SequenceScene, forecast: Forecast) -> None:
     if frame < scene.count and st.button(
         f"Open frame {frame + 1} on the page Attention",
         icon=":material/grid_on:",
-        help="The frame is added to your pictures, and the page shows where its patches place weight.",
+        help="The frame is added to your images, and the page shows where its patches place weight.",
         key="sequences_attention",
     ):
         refused = clips.add_frame(scene.clip, scene.film, frame)

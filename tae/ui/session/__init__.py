@@ -1,8 +1,8 @@
-"""What a visitor's session holds.
+"""The state of a visitor's session.
 
 - view: what is looked at, and the link that says so
 - models: the checkpoints, and those that a visitor brought
-- pictures: the images that a visitor dropped, and the samples
+- images: the images that a visitor dropped, and the samples
 - cache: results kept for all sessions, models and images known by their digests
 - scene: a model and an image, what most pages are about
 - results: an image through a model, and how long a pass takes

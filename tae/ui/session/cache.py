@@ -29,7 +29,7 @@ KNOWN_BY: dict[str | type, Callable[[Any], Any]] = {
     "tae.ui.sequences.clips.Clip": lambda clip: clip.digest,
     "tae.ui.compare.halves.Half": lambda scene: scene.key,
     "tae.ui.session.models.Active": lambda active: active.loaded.digest,
-    "tae.ui.session.pictures.Chosen": lambda chosen: chosen.digest,
+    "tae.ui.session.images.Chosen": lambda chosen: chosen.digest,
     "tae.data.fit.Fitted": lambda fitted: (digest_of(fitted), fitted.notes),
 }
 """By what a cache knows an argument; all else by its value."""

@@ -145,7 +145,7 @@ def load_model(key: str) -> Active:
 
 
 def model_title(key: str) -> str:
-    """What the list of models calls a key, without loading it."""
+    """A model's name in the list, without loading it."""
     from tae.store.checkpoint import list_checkpoints
 
     state = st.session_state

@@ -1,4 +1,4 @@
-"""What a model makes of an image, and how long its passes take here."""
+"""An image through a model, and how long a pass takes here."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,8 +9,8 @@ import streamlit as st
 from tae.data.fit import Fitted, ImageError, fit_image
 from tae.model.config import ModelConfig
 from tae.ui.session.cache import MODEL_LOCK, kept, read_only
+from tae.ui.session.images import Chosen
 from tae.ui.session.models import Active
-from tae.ui.session.pictures import Chosen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ NO_NUMBERS = "the model draws no finite numbers, as after a training that ran aw
 
 @dataclass(frozen=True)
 class Result:
-    """One picture through one model.
+    """One image through one model.
 
     Attributes:
         fitted: What the model saw, and notes on how it came about.
@@ -57,7 +57,7 @@ def fit(active: Active, chosen: Chosen) -> Fitted:
 
 @kept(max_entries=256)
 def _fit(input_size: tuple[int, int | None], max_width: int, mode: str, chosen: Chosen) -> Fitted:
-    return fit_image(chosen.picture.pixels, input_size, mode, max_width)
+    return fit_image(chosen.image.pixels, input_size, mode, max_width)
 
 
 def reconstruct(active: Active, chosen: Chosen) -> Result:

@@ -1,4 +1,4 @@
-"""What a page is about: a model, an image, and the image as the model sees it."""
+"""The scene of a page: a model, an image, and the image as the model sees it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -7,8 +7,8 @@ from tae.analysis import facts
 from tae.data.fit import Fitted
 from tae.model.config import ModelConfig
 from tae.ui.session.cache import digest_of
+from tae.ui.session.images import Chosen
 from tae.ui.session.models import Active
-from tae.ui.session.pictures import Chosen
 from tae.ui.session.results import as_batch, pass_seconds
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Scene:
 
     @property
     def about(self) -> str:
-        """What an export is of; a stranger's text."""
+        """Caption of an export; a stranger's text."""
         return facts.marked(f"{self.chosen.title} · {self.active.title}", self.active.is_trained)
 
     def seconds(self, passes: float) -> float:

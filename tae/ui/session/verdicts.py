@@ -49,7 +49,7 @@ def verdict_of(active: Active, part: str = "encoder") -> Verdict | None:
 
 
 def verdicts(active: Active, parts: Sequence[str]) -> None:
-    """Draw the sentences that belong above every view of maps which tell little about the picture; else nothing.
+    """Draw the sentences that belong above every view of maps which tell little about the image; else nothing.
 
     Where no study stands beside the checkpoint, a few demo test images are measured first, of a large model upon a click.
     """

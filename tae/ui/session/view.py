@@ -1,4 +1,4 @@
-"""The view (which page, checkpoint, picture, layer, head, patch) and its link.
+"""The view (which page, checkpoint, image, layer, head, patch) and its link.
 
 It lives under its own keys in session state, because a widget's value dies when its page is left, and is written to the
 URL, so that a copied link restores it.

@@ -15,7 +15,7 @@ T = TypeVar("T")
 Progress = Callable[[float], None]
 
 LONG_S = 20.0
-"""What is expected to take longer begins with a click only."""
+"""Work that is expected to take longer begins with a click only."""
 
 
 def measured(
@@ -27,7 +27,7 @@ def measured(
     ask: bool = False,
     shelf: Callable[[str, str], dict] | None = None,
 ) -> T | None:
-    """What a computation finds, kept by its key; where it is not known yet, it is drawn with progress and a stop button.
+    """The result of a computation, kept by its key; where it is not known yet, it is drawn with progress and a stop button.
 
     Args:
         name: Of the computation, for widgets.
@@ -85,7 +85,7 @@ def measured(
 
 
 def known(name: str, key: str) -> Any:
-    """What `measured` found under this name and key, for any session; None where it is not known yet."""
+    """The result of `measured` under this name and key, for any session; None where it is not known yet."""
     return _kept(name, key).get("value")
 
 

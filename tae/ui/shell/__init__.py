@@ -1,4 +1,4 @@
-"""What stands around every page.
+"""The frame around every page.
 
 - sidebar: the sidebar, and what every page starts with
 - guide: the tour and the glossary on the screen

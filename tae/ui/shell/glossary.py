@@ -43,8 +43,8 @@ TERMS: tuple[Term, ...] = (
         "The share that one patch, the query, gives to another, the key. All weights of a query add up to 1.",
         ("attention weights", "weight", "weights"),
     ),
-    Term("decoder", "The half of the model that draws a picture from the latent."),
-    Term("encoder", "The half of the model that reads a picture and writes the latent."),
+    Term("decoder", "The half of the model that draws an image from the latent."),
+    Term("encoder", "The half of the model that reads an image and writes the latent."),
     Term(
         "entropy",
         "How evenly a patch spreads its weight, as a share of the most even spread: 1 is all patches alike, "
@@ -76,7 +76,7 @@ TERMS: tuple[Term, ...] = (
     Term("key", "The patch that is asked: one column of an attention map.", ("keys",)),
     Term(
         "latent",
-        "The short list of numbers that a whole picture is squeezed into. The decoder sees these and nothing else.",
+        "The short list of numbers that a whole image is squeezed into. The decoder sees these and nothing else.",
         ("embedding",),
     ),
     Term(
@@ -86,7 +86,7 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "lens",
-        "Draws the state after a layer as a picture, as if the layers behind it were left out. Tuned, a fitted linear map "
+        "Draws the state after a layer as an image, as if the layers behind it were left out. Tuned, a fitted linear map "
         "first carries the state to where the last layer would have it (Belrose 2023).",
     ),
     Term(
@@ -96,7 +96,7 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "patch",
-        "A small square cut from the picture. The model works on patches, not on pixels.",
+        "A small square cut from the image. The model works on patches, not on pixels.",
         ("patches",),
     ),
     Term(
@@ -107,13 +107,13 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "PSNR",
-        "Peak signal-to-noise ratio, in decibels: how close the reconstruction is to the picture. Higher is better; "
+        "Peak signal-to-noise ratio, in decibels: how close the reconstruction is to the image. Higher is better; "
         "6 dB more is half the error.",
     ),
     Term("query", "The patch that asks: one row of an attention map.", ("queries",)),
     Term(
         "reconstruction",
-        "The picture that the decoder draws from the latent.",
+        "The image that the decoder draws from the latent.",
         ("reconstructions",),
     ),
     Term(
@@ -133,18 +133,18 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "SSIM",
-        "Structural similarity: 1 is a perfect copy. It flatters mostly blank pictures; read it beside the "
+        "Structural similarity: 1 is a perfect copy. It flatters mostly blank images; read it beside the "
         "foreground MSE.",
     ),
     Term(
         "state",
-        "The numbers that the network holds of the picture at one place inside it, such as after its second layer. Each "
+        "The numbers that the network holds of the image at one place inside it, such as after its second layer. Each "
         "layer adds something to them.",
         ("states", "state of a layer"),
     ),
     Term(
         "t-SNE",
-        "A map that keeps neighbours together: pictures with similar latents lie close. How far groups lie apart, how large "
+        "A map that keeps neighbours together: images with similar latents lie close. How far groups lie apart, how large "
         "they are, and where left and right are says nothing (van der Maaten and Hinton 2008).",
     ),
     Term("token", "The list of numbers that stands for one patch inside the model.", ("tokens",)),
@@ -184,7 +184,7 @@ STYLE = """
   .term > span {position: fixed; position-anchor: --term; position-area: bottom span-right;
     position-try-fallbacks: flip-inline, flip-block, flip-block flip-inline}}
 """
-"""What a page draws once for its marked terms: dotted lines, and explanations that show under pointer, focus and finger."""
+"""Style and script of a page's marked terms: dotted lines, and explanations that show under pointer, focus and finger."""
 
 
 def find(form: str) -> Term:

@@ -82,7 +82,7 @@ def begin(page: str) -> None:
 
 
 def style() -> None:
-    """What the page draws once."""
+    """Draw the style of the guide, once a page."""
     st.html(f"<style>{glossary.STYLE}{_STYLE}{_DEMO_STYLE if in_demo() else ''}</style>")
 
 
@@ -242,7 +242,7 @@ def _end(pages: Pages) -> None:
 def _show(page: str, view: Mapping[str, str], pages: Pages) -> None:
     """Set the view and lead to its page.
 
-    Runs in a widget's callback: the page that is left is then not begun once more, which would drop its pictures from
+    Runs in a widget's callback: the page that is left is then not begun once more, which would drop its images from
     the server while the browser still shows them.
     """
     state = st.session_state

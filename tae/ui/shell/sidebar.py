@@ -1,4 +1,4 @@
-"""What every page begins with: settings, the sidebar with model and picture, notices."""
+"""The start of every page: settings, the sidebar with model and image, notices."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,8 +11,8 @@ from tae.analysis.facts import in_a_row
 from tae.data.fit import FIT_MODES, ImageError
 from tae.data.gallery import OTHERS
 from tae.store.names import escape_markdown, plain_text
+from tae.ui.session.images import Chosen, offered
 from tae.ui.session.models import Active, checkpoint_files, load_model, model_summary, model_title
-from tae.ui.session.pictures import Chosen, offered
 from tae.ui.session.results import reconstruct
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import choose, init_state, link, write_link
@@ -48,10 +48,10 @@ def setup(page: str, style: str = "") -> tuple[Active, Chosen]:
         page: Its title, a key of `PAGES`.
         style: CSS of its own.
     """
-    return _setup(page, _choose_picture, style)
+    return _setup(page, _choose_image, style)
 
 
-def setup_without_picture(page: str, style: str = "") -> Active:
+def setup_without_image(page: str, style: str = "") -> Active:
     """The same for a page that chooses what it shows by itself; how that comes to the model's size is still chosen here."""
     return _setup(page, lambda _: _choose_fit("frames"), style)[0]
 
@@ -157,12 +157,12 @@ def _choose_model() -> Active | None:
     return None
 
 
-def _choose_picture(active: Active) -> Chosen:
+def _choose_image(active: Active) -> Chosen:
     state = st.session_state
     offer = offered(active.config)
     if state.image and state.image not in offer.own and state.image not in offer.samples:
         if state.image.startswith("upload-"):
-            st.warning("The link names a picture that was uploaded in another session; showing a sample.")
+            st.warning("The link names an image that was uploaded in another session; showing a sample.")
         state.image = ""
     if not state.image:
         state.image = next(iter(offer.samples))
@@ -172,7 +172,7 @@ def _choose_picture(active: Active) -> Chosen:
         return f"{offer.title(key)} (unlike training)" if is_unlike else offer.title(key)
 
     chosen = offer[choose("image", st.selectbox, "Image", [*offer.own, *offer.samples], format_func=titled)]
-    _choose_fit("pictures")
+    _choose_fit("images")
     return chosen
 
 
@@ -187,13 +187,13 @@ def _choose_fit(what: str) -> None:
 
 
 def panels(pixels: np.ndarray, count: int) -> list[Any]:
-    """Places for figures of a picture (H, W): beside each other, two in a row or below each other, as its shape asks."""
+    """Places for figures of an image (H, W): beside each other, two in a row or below each other, as its shape asks."""
     across = in_a_row(pixels.shape, count, 3 if count % 2 else 2)
     return [place for _ in range(0, count, across) for place in st.columns(across)][:count]
 
 
 def scene_or_stop(active: Active, chosen: Chosen) -> Scene:
-    """What the page is about; ends it with one sentence if the image does not fit, or the model draws nothing from it."""
+    """The page's scene; ends the page with one sentence if the image does not fit, or the model draws nothing from it."""
     try:
         return Scene(active, chosen, reconstruct(active, chosen).fitted)
     except ImageError as error:

@@ -1,6 +1,6 @@
 """The steps of the guided tour, and of the story for showing the app to colleagues: data only.
 
-What they say of the demo checkpoint's heads and pictures is measured by `tests/ui/test_tour.py`.
+What they say of the demo checkpoint's heads and images is measured by `tests/ui/test_tour.py`.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ _GARMENT = "garment-84"
 _CLOSE = {"layer": "0", "head": "3"}
 _FAR = {"layer": "2", "head": "1"}
 _PATCH = {"query": "70"}
-_TWO_PICTURES = {
+_TWO_IMAGES = {
     "image": _GARMENT,
     "layer": "2",
     "head": "2",
@@ -49,20 +49,20 @@ _TWO_PICTURES = {
 
 TOUR: tuple[Step, ...] = (
     Step(
-        "A picture, squeezed and drawn again",
+        "An image, squeezed and drawn again",
         "The [[encoder]] squeezes this garment into its [[latent]], {latent_dim} numbers. From these alone the "
         "[[decoder]] draws the [[reconstruction]]. Compare the two, and see the error beside them.",
         "Reconstruct",
         {"image": _GARMENT},
-        "Choose another sample below, or drop a picture of your own. Photographs fail, and the page says so.",
+        "Choose another sample below, or drop an image of your own. Photographs fail, and the page says so.",
     ),
     Step(
         "Where weight was placed",
-        "The encoder cuts the picture into [[patches]], and each takes in something of the others. The map shows in "
+        "The encoder cuts the image into [[patches]], and each takes in something of the others. The map shows in "
         "which shares: dark is much [[weight]], counted in [[x uniform]].",
         "Attention",
         {"image": _GARMENT, **_PATCH},
-        "Move the pointer over the picture: the patch below it is the [[query]]; dark patches get its weight. Click to "
+        "Move the pointer over the image: the patch below it is the [[query]]; dark patches get its weight. Click to "
         "keep one.",
     ),
     Step(
@@ -75,15 +75,15 @@ TOUR: tuple[Step, ...] = (
     ),
     Step(
         "Two of anything, side by side",
-        "Layer 2, head 2 on two pictures, under one pointer and in one range of colours. If its weights were a fixed "
+        "Layer 2, head 2 on two images, under one pointer and in one range of colours. If its weights were a fixed "
         "layout, the two maps would not differ.",
         "Compare",
-        _TWO_PICTURES,
-        "Move the pointer over either picture, then put another layer, head, picture or checkpoint on one side.",
+        _TWO_IMAGES,
+        "Move the pointer over either image, then put another layer, head, image or checkpoint on one side.",
     ),
     Step(
         "Does it matter?",
-        "Where weight was placed is not yet what mattered. So the [[attention]] is taken away, and the picture drawn once "
+        "Where weight was placed is not yet what mattered. So the [[attention]] is taken away, and the image drawn once "
         "more: what is lost, in decibels of [[PSNR]], is what these weights were good for here.",
         "Attention",
         {"image": _GARMENT, "section": "cause"},
@@ -94,7 +94,7 @@ TOUR: tuple[Step, ...] = (
 STORY: tuple[Step, ...] = (
     Step(
         "Reconstruct",
-        "A picture goes in, {latent_dim} numbers remain, and from these alone it is drawn again.",
+        "An image goes in, {latent_dim} numbers remain, and from these alone it is drawn again.",
         "Reconstruct",
         {"image": _GARMENT},
     ),
@@ -117,15 +117,15 @@ STORY: tuple[Step, ...] = (
         {"image": _GARMENT, **_FAR, **_PATCH},
     ),
     Step(
-        "Two pictures",
-        "Another picture, other weights: this head is no fixed layout.",
+        "Two images",
+        "Another image, other weights: this head is no fixed layout.",
         "Compare",
-        _TWO_PICTURES,
+        _TWO_IMAGES,
         hides=("choose_part", "choose_b_part"),
     ),
     Step(
         "Taken away",
-        "Take the attention away, and the picture is lost: these weights are used.",
+        "Take the attention away, and the image is lost: these weights are used.",
         "Attention",
         {"image": _GARMENT, "section": "cause"},
         hides=("explorer",),
@@ -136,5 +136,5 @@ STORY: tuple[Step, ...] = (
         "Reconstruct",
         {"image": "cat"},
     ),
-    Step("Your turn", "Which picture shall we try next?", "Reconstruct", {"image": "square-2"}),
+    Step("Your turn", "Which image shall we try next?", "Reconstruct", {"image": "square-2"}),
 )

@@ -1,4 +1,4 @@
-"""What can be done with a run: stop, resume, open, delete it, take its log along."""
+"""Actions on a run: stop, resume, open, delete it, take its log along."""
 
 import streamlit as st
 
@@ -32,14 +32,14 @@ def stop_buttons(run: runs.Run) -> None:
 
 
 def run_actions(run: runs.Run) -> None:
-    """What can be done with a run that nothing works on."""
+    """Actions on a run that nothing works on."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if run.checkpoint.is_file() and st.button(
             "Open in the app",
             key="train_open",
             type="primary",
             icon=":material/compare:",
-            help="Shows what its checkpoint makes of pictures.",
+            help="Shows what its checkpoint makes of images.",
         ):
             st.session_state.checkpoint = run.checkpoint.name
             st.switch_page("app.py")
@@ -66,11 +66,11 @@ def run_actions(run: runs.Run) -> None:
 @st.dialog("Delete this run?")
 def delete_dialog(run: runs.Run) -> None:
     st.markdown(
-        f"**{escape_markdown(run.name)}**: its log, curves, snapshots, pictures of reconstructions and what it needs to "
+        f"**{escape_markdown(run.name)}**: its log, curves, snapshots, images of reconstructions and what it needs to "
         f"resume go, {in_bytes(runs.size_bytes(run.folder))} in all."
     )
     if (run.folder / "images").is_dir():
-        st.markdown("So do the pictures that were dropped for it.")
+        st.markdown("So do the images that were dropped for it.")
     with_checkpoint = run.checkpoint.is_file() and st.checkbox(
         "Delete its checkpoint, too", key="train_delete_checkpoint"
     )

@@ -55,7 +55,7 @@ LABELS = {
 AUTOMATIC = ("eval_every", "log_every")
 """Left empty, they follow the number of steps."""
 STEPS_OF = {"muon_lr": 0.001, "adamw_lr": 0.0001, "ema_decay": 0.001, "weight_decay": 0.01, "save_every_s": 10.0}
-"""What one click adds to a number; 0.05 otherwise."""
+"""Step of one click on a number; 0.05 otherwise."""
 
 
 def choose_advanced() -> dict[str, Any]:

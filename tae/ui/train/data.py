@@ -16,7 +16,7 @@ from tae.ui.train.words import show_left_out
 if TYPE_CHECKING:
     from tae.training.preview import Found
 
-KINDS = {"folder": "Folder", "dropped": "Pictures or ZIP", "demo": "Demo garments"}
+KINDS = {"folder": "Folder", "dropped": "Images or ZIP", "demo": "Demo garments"}
 MAX_ZIP_MB = 500
 LOCAL = ("127.0.0.1", "localhost", "::1")
 """Addresses at which nobody but this machine's user reaches the app."""
@@ -27,7 +27,7 @@ class Data:
     """Where a new run's images come from.
 
     Attributes:
-        data: As `TrainConfig.data`; for dropped pictures the folder in which they wait.
+        data: As `TrainConfig.data`; for dropped images the folder in which they wait.
         stem: What default names begin with.
         found: The files; None for the demo data.
         dropped: Where they were dropped.
@@ -61,9 +61,7 @@ def choose_data() -> Data | None:
 
 def choose_folder() -> Data | None:
     if st.get_option("server.address") not in LOCAL:
-        st.info(
-            "This app can be reached from other machines, so that no folder can be typed: drop the pictures instead."
-        )
+        st.info("This app can be reached from other machines, so that no folder can be typed: drop the images instead.")
         return None
     text = st.text_input(
         "Folder, file or pattern",
@@ -83,7 +81,7 @@ def choose_folder() -> Data | None:
         return None
     path = Path(text).expanduser().absolute()
     if path == Path(path.anchor):
-        st.error("The folder must be one of pictures, and this is the whole disk; type one of its subfolders.")
+        st.error("The folder must be one of images, and this is the whole disk; type one of its subfolders.")
         return None
     try:
         found = look(str(path))
@@ -92,14 +90,14 @@ def choose_folder() -> Data | None:
         st.error(escape_markdown(message), icon=":material/folder_off:")
         return None
     name = path.stem if path.is_file() else Path(text.split("*")[0]).expanduser().absolute().name
-    return Data(str(path), name or "pictures", found)
+    return Data(str(path), name or "images", found)
 
 
 def choose_dropped() -> Data | None:
     state = st.session_state
     state.setdefault("train_round", 0)
     files = st.file_uploader(
-        f"Pictures, up to 20 MB each, or a ZIP of them, up to {MAX_ZIP_MB} MB",
+        f"Images, up to 20 MB each, or a ZIP of them, up to {MAX_ZIP_MB} MB",
         type=[*(suffix.lstrip(".") for suffix in SUFFIXES), "zip"],
         accept_multiple_files=True,
         max_upload_size=MAX_ZIP_MB,
@@ -118,7 +116,7 @@ def choose_dropped() -> Data | None:
             state.train_dropped = kept
             uploads.add(kept, [(file.name, file.getvalue()) for file in files], progress)
         except OSError as error:
-            st.error(f"The pictures cannot be kept: {escape_markdown(error.strerror or 'the disk failed')}.")
+            st.error(f"The images cannot be kept: {escape_markdown(error.strerror or 'the disk failed')}.")
             return None
         state.train_round += 1  # a fresh widget: what has been kept is not read a second time
         st.rerun()
@@ -126,28 +124,28 @@ def choose_dropped() -> Data | None:
 
 
 def show_dropped(kept: Dropped) -> Data | None:
-    """What waits for its run, what was left out, and the way back."""
+    """The dropped images that wait for their run, those left out, and the way back."""
     if kept.problems:
         with st.expander(f"Left out: {len(kept.problems)}", icon=":material/broken_image:", expanded=True):
             show_left_out(kept.problems)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{kept.num_images}** pictures dropped")
+        st.markdown(f"**{kept.num_images}** images dropped")
         st.button("Forget them", key="train_forget", on_click=forget, type="tertiary", icon=":material/delete:")
     if not kept.num_images:
         return None
     try:
         found = look(str(kept.folder))
     except OSError:
-        st.error("The dropped pictures are gone; drop them again.")
+        st.error("The dropped images are gone; drop them again.")
         return None
-    return Data(str(kept.folder), "pictures", found, kept)
+    return Data(str(kept.folder), "images", found, kept)
 
 
 def forget() -> None:
     uploads.forget(st.session_state.pop("train_dropped"))
 
 
-@st.cache_data(max_entries=8, ttl=60, show_spinner="Looking for pictures…")
+@st.cache_data(max_entries=8, ttl=60, show_spinner="Looking for images…")
 def look(data: str) -> "Found":
     from tae.training import preview
 

@@ -1,4 +1,4 @@
-"""What a new run is asked for: its model, its size, its budget, and behind a fold all the rest."""
+"""The form of a new run: its model, its size, its budget, and behind a fold all the rest."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def choose_model_and_budget() -> dict[str, Any]:
             "Any width",
             key="train_any_width",
             persist_state="session",
-            help="Pictures are scaled to the height and keep their proportions; batches hold pictures of like widths.",
+            help="Images are scaled to the height and keep their proportions; batches hold images of like widths.",
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         state.setdefault("train_budget", "Steps")

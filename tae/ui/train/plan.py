@@ -1,4 +1,4 @@
-"""What a new run will take: memory beside the machine's, operations, disk, and the time once it is asked for."""
+"""The plan of a new run: memory beside the machine's, operations, disk, and the time once it is asked for."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from tae.training.plan import Pace, Plan
 
 PYTORCH_BYTES = 0.5e9
-"""What Python and PyTorch take besides, roughly."""
+"""Bytes that Python and PyTorch take besides, roughly."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a run takes, and what there is.
+    """The needs of a run, and what the machine has.
 
     Attributes:
         plan: As `tae.plan` counts it.
@@ -185,7 +185,7 @@ def num_snapshots(config: TrainConfig) -> int:
 
 
 def disk_bytes(config: TrainConfig, plan: "Plan") -> int:
-    """What the run's files take at most: the checkpoint and snapshots, and as many states as are kept and being written."""
+    """Bytes that the run's files take at most: the checkpoint and snapshots, and as many states as are kept and being written."""
     from tae.training.state import KEPT
 
     copies = 1 + num_snapshots(config)

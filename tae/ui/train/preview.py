@@ -1,4 +1,4 @@
-"""What the model will see: some of a new run's images, and how many there are."""
+"""Preview of a training: some of a new run's images, and how many there are."""
 
 import base64
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ def show_preview(data: Data, config: TrainConfig) -> bool:
     try:
         shown = read_preview(seen, data.found, is_whole, config)
     except (OSError, ValueError) as error:
-        message = str(error).replace(data.data, "the dropped pictures" if data.dropped else data.data)
+        message = str(error).replace(data.data, "the dropped images" if data.dropped else data.data)
         st.error(escape_markdown(message), icon=":material/broken_image:")
         return False
     widest = max(image.shape[1] for image in shown.images)
@@ -70,7 +70,7 @@ def in_words(data: Data, config: TrainConfig, shown: "Preview") -> str:
 
 
 def in_page(pixels: np.ndarray, factor: int) -> str:
-    """A picture as an address that holds it: one that the browser has to fetch may be gone before it does.
+    """An image as an address that holds it: one that the browser has to fetch may be gone before it does.
 
     Each pixel becomes a square of `factor` pixels a side, so that the browser's smoothing adds nothing.
     """

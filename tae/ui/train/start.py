@@ -22,7 +22,7 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[r
     """The run's name, its command, and the button."""
     state = st.session_state
     patch = patch_in_names(config.patch_size)
-    stem = data.stem if data else "pictures"
+    stem = data.stem if data else "images"
     automatic = safe_name(f"{safe_name(stem)[:30]}_{config.preset}_{size_in_words(config.input_size)}_{patch}")
     automatic = runs.free_name(checkpoints_folder(), automatic)
     typed = st.text_input(
@@ -47,7 +47,7 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[r
         images = str(from_root(runs.folder_of(checkpoints_folder() / out.name) / "images"))
         title = plain_text(typed) if typed else None
         if data.dropped and not title:
-            title = f"dropped pictures {config.preset} {size_in_words(config.input_size)}"
+            title = f"dropped images {config.preset} {size_in_words(config.input_size)}"
         config = replace(config, out=out, name=title, data=images if data.dropped else data.data)
     if active:
         st.caption("Another training is running: both will be slower, and their memory adds up.")
@@ -72,7 +72,7 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[r
             go_to_run(run.name)
             st.rerun()
     if data is not None:
-        first = ", once Start has copied the pictures there" if data.dropped else ""
+        first = ", once Start has copied the images there" if data.dropped else ""
         st.caption(f"The same from the command line, in the project's folder{first}:")
         show_command(config)
 

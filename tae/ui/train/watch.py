@@ -1,4 +1,4 @@
-"""One run, live: how far it is, its figures, curves and pictures; drawn from its folder alone."""
+"""One run, live: how far it is, its figures, curves and images; drawn from its folder alone."""
 
 from pathlib import Path
 
@@ -88,10 +88,10 @@ def say_status(run: runs.Run) -> None:
 
 
 def in_words(config: TrainConfig, folder: Path) -> str:
-    """What was asked for, in a line; folder: the run's own, where dropped pictures lie."""
+    """The run's settings in a line; folder: the run's own, where dropped images lie."""
     source = "demo garments" if config.data == "demo" else plain_text(Path(config.data).name)
     if (runs.ROOT / config.data).absolute() == (folder / "images").absolute():
-        source = "dropped pictures"
+        source = "dropped images"
     shape = f"{config.preset} · {size_in_words(config.input_size)} · {patch_in_words(config.patch_size)}"
     return f"{shape} · {config.batch_size} images a step · {source}"
 
@@ -164,7 +164,7 @@ def show_strips(run: runs.Run) -> None:
     try:
         pixels = np.asarray(Image.open(strips[step]))
     except OSError:
-        st.caption("This picture is being replaced.")
+        st.caption("This image is being replaced.")
         return
     height, width = pixels.shape
     source = in_page(pixels, max(1, min(1150 // width, 460 // height)))

@@ -1,4 +1,4 @@
-"""What the parts of the page Train say alike: states, figures, durations, bytes, commands."""
+"""Words that the parts of the page Train share: states, figures, durations, bytes, commands."""
 
 import math
 import shlex

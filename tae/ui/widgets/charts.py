@@ -1,4 +1,4 @@
-"""Charts of pictures, which are as high as their width asks."""
+"""Charts of images, which are as high as their width asks."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 
-def picture_chart(figure: go.Figure, key: str, **settings: Any) -> None:
-    """A figure that `plots` made of pictures, without blank bands in any window: Plotly itself stretches only the width.
+def image_chart(figure: go.Figure, key: str, **settings: Any) -> None:
+    """A figure that `plots` made of images, without blank bands in any window: Plotly itself stretches only the width.
 
     Args:
         figure: With `per_width`.

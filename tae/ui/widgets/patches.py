@@ -1,4 +1,4 @@
-"""A picture on which patches are chosen, by click, box or keys: what goes to the browser, and what comes back."""
+"""An image on which patches are chosen, by click, box or keys: what goes to the browser, and what comes back."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +24,12 @@ def choose_patches(
     label: str,
     on_choose: Callable[[tuple[int, ...]], None],
 ) -> None:
-    """Draw a picture with its patches, the chosen ones hatched; more are chosen, or some no longer, by pointer and keys.
+    """Draw an image with its patches, the chosen ones hatched; more are chosen, or some no longer, by pointer and keys.
 
     Args:
         pixels: (H, W) in [0, 1].
         grid: (rows, columns) of patches.
-        tile_size: (height, width) of a patch in pixels; the last ones may reach beyond the picture.
+        tile_size: (height, width) of a patch in pixels; the last ones may reach beyond the image.
         chosen: Numbers of the patches that are chosen now, row by row from 0.
         key: Of the component.
         label: What it is, for those who do not see it.

@@ -61,7 +61,7 @@ def _draw(key: str, data: dict[str, Any]) -> Any:
 
 
 def _remembered(images: np.ndarray) -> tuple[bytes, ...]:
-    """`encode`, once for the same pictures: a row that stays is not encoded again when another comes."""
+    """`encode`, once for the same images: a row that stays is not encoded again when another comes."""
     images = np.ascontiguousarray(images)
     digest = hashlib.sha256(f"{images.dtype} {images.shape}".encode())
     digest.update(images.data)

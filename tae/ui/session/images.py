@@ -1,4 +1,4 @@
-"""The pictures that a session can show: its own, dropped ones, and the gallery's."""
+"""The images that a session can show: its own, dropped ones, and the gallery's."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,24 +19,24 @@ MAX_UPLOAD_BYTES = 300 * 1024**2
 
 @dataclass(frozen=True)
 class Chosen:
-    """The picture that the pages show.
+    """The image that the pages show.
 
     Attributes:
         key: What the link calls it: a sample's key or "upload-...".
         title: What the page calls it; a stranger's text, to be escaped.
         digest: SHA-256 of its pixels or file.
-        picture: As it came.
+        image: As it came.
         sample: Where it is from, if it is of the gallery.
     """
 
     key: str
     title: str
     digest: str
-    picture: Picture
+    image: Picture
     sample: Sample | None = None
 
 
-def add_pictures(files: Sequence[Any]) -> list[str]:
+def add_images(files: Sequence[Any]) -> list[str]:
     """Read dropped files and keep them for the session; shows the first of them.
 
     Returns:
@@ -56,11 +56,11 @@ def add_pictures(files: Sequence[Any]) -> list[str]:
             problems.append(f"{name}: {refused}")
         else:
             try:
-                picture = read_image(data, file.name)
+                image = read_image(data, file.name)
             except ImageError as error:
                 problems.append(f"{name}: {error}")
             else:
-                uploads[key] = (Chosen(key, name, digest, picture), len(data))
+                uploads[key] = (Chosen(key, name, digest, image), len(data))
                 added.append(key)
         if bar:
             bar.progress(number / len(files), f"Reading… {number} of {len(files)}")
@@ -72,47 +72,47 @@ def add_pictures(files: Sequence[Any]) -> list[str]:
 
 
 def no_room(size: int) -> str | None:
-    """Why a session keeps no more pictures of this many bytes; None where it does."""
+    """Why a session keeps no more images of this many bytes; None where it does."""
     uploads = st.session_state.uploads
     if len(uploads) < MAX_UPLOADS and sum(kept for _, kept in uploads.values()) + size <= MAX_UPLOAD_BYTES:
         return None
-    return f"a session keeps at most {MAX_UPLOADS} pictures and {MAX_UPLOAD_BYTES // 1024**2} MB; remove some first."
+    return f"a session keeps at most {MAX_UPLOADS} images and {MAX_UPLOAD_BYTES // 1024**2} MB; remove some first."
 
 
 def uploaded() -> list[Chosen]:
-    """The session's own pictures, in the order in which they came."""
+    """The session's own images, in the order in which they came."""
     return [chosen for chosen, _ in st.session_state.uploads.values()]
 
 
-def remove_pictures() -> None:
-    """Forget the session's own pictures."""
+def remove_images() -> None:
+    """Forget the session's own images."""
     st.session_state.uploads = {}
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _sample_picture(key: str, note: str, _sample: Sample) -> tuple[Picture, str]:
+def _sample_image(key: str, note: str, _sample: Sample) -> tuple[Picture, str]:
     pixels = _sample.load()
     grey = pixels if pixels.ndim == 2 else np.round(pixels @ np.array([0.299, 0.587, 0.114]))
     notes = () if pixels.ndim == 2 else ("colour turned to grey (luma .299 R + .587 G + .114 B)",)
-    picture = Picture((grey / 255).astype(np.float32), notes, "sample", pixels)
-    return picture, hashlib.sha256(pixels.tobytes()).hexdigest()
+    image = Picture((grey / 255).astype(np.float32), notes, "sample", pixels)
+    return image, hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 def sample(key: str, one: Sample) -> Chosen:
-    """A picture of the gallery."""
-    picture, digest = _sample_picture(key, one.note, one)  # rails of one key differ in size, which their note tells
-    return Chosen(key, one.title, digest, picture, one)
+    """An image of the gallery."""
+    image, digest = _sample_image(key, one.note, one)  # rails of one key differ in size, which their note tells
+    return Chosen(key, one.title, digest, image, one)
 
 
 @dataclass(frozen=True)
 class Offer:
-    """Pictures to choose from: the session's own, and the gallery's for a model's size."""
+    """Images to choose from: the session's own, and the gallery's for a model's size."""
 
     own: dict[str, Chosen]
     samples: dict[str, Sample]
 
     def title(self, key: str) -> str:
-        """What a list calls one; may be a stranger's text."""
+        """Its name in a list; may be a stranger's text."""
         return f"Yours: {self.own[key].title}" if key in self.own else self.samples[key].title
 
     def __getitem__(self, key: str) -> Chosen:
@@ -120,5 +120,5 @@ class Offer:
 
 
 def offered(config: ModelConfig) -> Offer:
-    """The pictures that a person can choose for a model."""
+    """The images that a person can choose for a model."""
     return Offer({one.key: one for one in uploaded()}, gallery(config.input_size, config.max_width))
