@@ -116,7 +116,7 @@ def chosen(method: str, tokens: int, number: int) -> str:
     """Clicks "Next picture" and waits until all that belongs to that picture has been painted; milliseconds."""
     maps = 1 if tokens > 1000 else 4
     is_painted = (
-        f'explorer()?.dataset.state === "ready" && explorer().textContent.includes("Picture {number}")'
+        f'explorer()?.dataset.state === "ready" && explorer().textContent.includes("Image {number}")'
         if method == "explorer"
         else f'drawn("[class*=st-key-maps_{number}]", {maps}) && drawn("[class*=st-key-patch_{number}_]", 1)'
     )

@@ -66,7 +66,7 @@ def main() -> None:
     grid, patch = model.config.grid_for(pixels.shape[1]), model.config.tile_size[0]
     st.title(f"{method} {tokens} {state.number}")
     if method == "explorer":
-        one = side(f"Picture {state.number}", pixels, grid, patch, maps, digest=f"{tokens}-{state.number}")
+        one = side(f"Image {state.number}", pixels, grid, patch, maps, digest=f"{tokens}-{state.number}")
         mount(key="explorer", data=for_streamlit(payload([one], View(), tops)))
         return
     average = maps["encoder/average/mean"]

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from tae import ui
-from tae.data.fit import ImageError
+from tae.data.decode import ImageError
 from tae.sequence.clip import Film
 from tae.store.names import escape_markdown
 from tae.ui.sequences import clips, measure

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.data.fit import Fitted, ImageError, fit_image
+from tae.data.decode import ImageError
+from tae.data.fit import Fitted, fit_image
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
 

@@ -52,7 +52,7 @@ class Unpacked:
     skipped: list[tuple[str, str]]
 
 
-def unpack_pictures(
+def unpack_images(
     archive: bytes | Path,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,

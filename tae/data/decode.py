@@ -1,4 +1,4 @@
-"""An image file of a stranger to pixels: a `Picture`, or one clear `ImageError`, whatever the bytes are.
+"""An image file of a stranger to pixels: a `DecodedImage`, or one clear `ImageError`, whatever the bytes are.
 
 What a file is, its content decides, never its name. Sizes are checked in the header, before anything is decoded; what a
 parser would turn into millions of objects, or read wrongly, is refused.
@@ -66,7 +66,7 @@ class ImageError(ValueError):
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """An image as it came."""
 
     pixels: np.ndarray
@@ -83,7 +83,7 @@ class Picture:
 
 def read_image(
     data: bytes, name: str = "", limits: tuple[float, float] | None = None, shown_side: int = MAX_SHOWN_SIDE
-) -> Picture:
+) -> DecodedImage:
     """Decode a file's bytes.
 
     Colours turn to grey by luma (.299 R + .587 G + .114 B), transparency lies on white, EXIF rotation is applied,
@@ -113,7 +113,7 @@ def read_image(
             f"{_first_match(_FOREIGN, data) or 'something else'}; save it as one of these"
         )
     try:
-        read = partial(_read_npy, data) if kind == "NPY" else partial(_read_picture, data, kind)
+        read = partial(_read_npy, data) if kind == "NPY" else partial(_read_image, data, kind)
         image = read(limits, shown_side)
     except ImageError:
         raise
@@ -143,7 +143,7 @@ class _Metered(io.BytesIO):
         return super().read(size)
 
 
-def _read_picture(data: bytes, kind: str, limits: tuple[float, float] | None, shown_side: int) -> Picture:
+def _read_image(data: bytes, kind: str, limits: tuple[float, float] | None, shown_side: int) -> DecodedImage:
     notes: list[str] = []
     is_animated = False
     if kind == "PNG":
@@ -179,11 +179,11 @@ def _read_picture(data: bytes, kind: str, limits: tuple[float, float] | None, sh
             pixels = _deep_pixels(values, upright, raw_mode, notes, limits or found)
             if is_negative:  # Pillow heeds TIFF's WhiteIsZero in 8 bits only
                 pixels = 1 - pixels
-            return replace(_grey_picture(pixels, notes, kind, shown_side), limits=found)
-        return _colour_picture(_on_white(upright, raw_mode, notes), notes, kind, shown_side)
+            return replace(_grey_image(pixels, notes, kind, shown_side), limits=found)
+        return _colour_image(_on_white(upright, raw_mode, notes), notes, kind, shown_side)
 
 
-def _read_npy(data: bytes, limits: tuple[float, float] | None, shown_side: int) -> Picture:
+def _read_npy(data: bytes, limits: tuple[float, float] | None, shown_side: int) -> DecodedImage:
     file = io.BytesIO(data)
     shape, is_fortran, dtype = npy_header(file)
     axes = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
@@ -191,7 +191,7 @@ def _read_npy(data: bytes, limits: tuple[float, float] | None, shown_side: int) 
         raise ImageError(f"the array must be (H, W), (1, H, W) or (H, W, 1, 3 or 4), got {str(shape)[:60]}; reshape it")
     check_size(axes[1], axes[0])
     values = np.frombuffer(data, dtype, math.prod(shape), file.tell())  # a view, which a lying header cannot pass
-    return picture_of(values.reshape(shape, order="F" if is_fortran else "C").reshape(axes), limits, shown_side)
+    return image_of(values.reshape(shape, order="F" if is_fortran else "C").reshape(axes), limits, shown_side)
 
 
 def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -209,9 +209,9 @@ def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     return shape, is_fortran, dtype
 
 
-def picture_of(
+def image_of(
     values: np.ndarray, limits: tuple[float, float] | None = None, shown_side: int = MAX_SHOWN_SIDE
-) -> Picture:
+) -> DecodedImage:
     """An array's numbers as an image, by the rules of `read_image`.
 
     Args:
@@ -227,7 +227,7 @@ def picture_of(
     if values.ndim == 2 or values.shape[2] == 1:
         found = value_range(values)
         pixels = _to_unit(values.reshape(values.shape[:2]), notes, limits or found)
-        return replace(_grey_picture(pixels, notes, "NPY", shown_side), limits=found)
+        return replace(_grey_image(pixels, notes, "NPY", shown_side), limits=found)
     found = value_range(values[..., :3])
     colours = to_uint8(_to_unit(values[..., :3], notes, limits or found))
     if values.shape[2] == 4:
@@ -238,14 +238,14 @@ def picture_of(
     if values.dtype != np.uint8:
         notes.append("colours read with 8 bits a channel")
     image = _on_white(Image.fromarray(colours), "", notes)
-    return replace(_colour_picture(image, notes, "NPY", shown_side), limits=found)
+    return replace(_colour_image(image, notes, "NPY", shown_side), limits=found)
 
 
-def _grey_picture(pixels: np.ndarray, notes: list[str], kind: str, shown_side: int) -> Picture:
-    return Picture(pixels, tuple(notes), kind, _for_showing(Image.fromarray(to_uint8(pixels)), shown_side))
+def _grey_image(pixels: np.ndarray, notes: list[str], kind: str, shown_side: int) -> DecodedImage:
+    return DecodedImage(pixels, tuple(notes), kind, _for_showing(Image.fromarray(to_uint8(pixels)), shown_side))
 
 
-def _colour_picture(image: Image.Image, notes: list[str], kind: str, shown_side: int) -> Picture:
+def _colour_image(image: Image.Image, notes: list[str], kind: str, shown_side: int) -> DecodedImage:
     """From mode L or RGB."""
     grey = image
     if image.mode == "RGB":
@@ -257,7 +257,7 @@ def _colour_picture(image: Image.Image, notes: list[str], kind: str, shown_side:
             image = grey = red
     pixels = np.array(grey, np.float32)
     pixels /= 255
-    return Picture(pixels, tuple(notes), kind, _for_showing(image, shown_side))
+    return DecodedImage(pixels, tuple(notes), kind, _for_showing(image, shown_side))
 
 
 def _for_showing(image: Image.Image, side: int) -> np.ndarray:

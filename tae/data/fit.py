@@ -8,29 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from tae.data.decode import ImageError, Picture, read_image
-from tae.data.encode import encode_png, to_uint8
-from tae.data.stacks import SUFFIXES, find_images
-from tae.store.names import escape_markdown, natural_order, plain_text, safe_name
-
-__all__ = [
-    "FIT_MODES",
-    "SUFFIXES",
-    "Fitted",
-    "ImageError",
-    "Picture",
-    "background_of",
-    "encode_png",
-    "escape_markdown",
-    "find_images",
-    "fit_image",
-    "natural_order",
-    "padded_box",
-    "plain_text",
-    "read_image",
-    "safe_name",
-    "to_uint8",
-]
+from tae.data.decode import ImageError
 
 FIT_MODES = {
     "pad": "Whole image, padded",

@@ -28,14 +28,14 @@ import numpy as np
 
 from tae.data.decode import (
     MAX_FILE_BYTES,
+    DecodedImage,
     ImageError,
-    Picture,
     check_bytes,
     check_size,
     format_of,
+    image_of,
     is_narrow,
     npy_header,
-    picture_of,
     read_image,
     value_range,
 )
@@ -128,7 +128,7 @@ def frames_are_alike(path: Path) -> bool:
     return isinstance(_stack_of(path), _ArrayStack)
 
 
-def read_frame(path: Path, frame: int = 0, limits: tuple[float, float] | None = None) -> Picture:
+def read_frame(path: Path, frame: int = 0, limits: tuple[float, float] | None = None) -> DecodedImage:
     """One frame of a file, from 0; the same rules for the values hold as in `read_image`.
 
     Nobody looks at thousands of files: the image's `original` is one pixel, which saves most of the time that a large
@@ -195,10 +195,10 @@ class _ArrayStack:
     dtype: np.dtype
     start: int
 
-    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None) -> Picture:
+    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None) -> DecodedImage:
         count = math.prod(self.shape)
         file.seek(self.start + frame * count * self.dtype.itemsize)
-        return picture_of(_numbers(file, self.dtype, count).reshape(self.shape), limits, shown_side=1)
+        return image_of(_numbers(file, self.dtype, count).reshape(self.shape), limits, shown_side=1)
 
     def limits(self, file: BinaryIO) -> tuple[float, float] | None:
         if is_narrow(self.dtype):

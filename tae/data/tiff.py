@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tae.data.decode import MAX_PIECES, ImageError, Picture, check_bytes, read_image
+from tae.data.decode import MAX_PIECES, DecodedImage, ImageError, check_bytes, read_image
 
 MAX_PAGES = 1_000_000
 
@@ -36,7 +36,7 @@ class PageStack:
     def num_frames(self) -> int:
         return len(self.places)
 
-    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None) -> Picture:
+    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None) -> DecodedImage:
         try:
             page = _page_alone(file, int(self.places[frame]), self.order, self.is_big)
         except (struct.error, KeyError, EOFError):

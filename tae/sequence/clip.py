@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 
 from tae.analysis.windows import fit_strip, strip_width, window_starts, window_width
-from tae.data.fit import ImageError
+from tae.data.decode import ImageError
 from tae.data.video import file_frames
 from tae.model.config import ModelConfig
 from tae.sequence.data import Found, load_frames

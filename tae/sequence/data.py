@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tae.data.decode import ImageError
 from tae.data.demo import SAMPLES, compose_glide
-from tae.data.fit import ImageError, background_of, fit_image
+from tae.data.fit import background_of, fit_image
 from tae.data.stacks import SUFFIXES, common_limits, read_frame
 from tae.data.video import VIDEO_SUFFIXES, file_frames, is_animation, is_sequence
 from tae.model.autoencoder import TransformerAutoencoder
@@ -35,6 +36,7 @@ from tae.sequence.checkpoint import autoencoder_digest
 from tae.sequence.model import embed_sequence
 from tae.store.names import natural_order, plain_text
 from tae.store.sealed import SealedFile, open_regular
+from tae.training.split import held_out
 
 GLIDE_FRAMES = 16
 PART = 32
@@ -160,7 +162,7 @@ def load_frames(
 
 
 def reading_notes(file: Path, limits: tuple[float, float] | None = None) -> tuple[str, ...]:
-    """What was done to the first frame of a image or stack so that it could be read; animations and videos need nothing.
+    """What was done to the first frame of an image or stack so that it could be read; animations and videos need nothing.
 
     Args:
         file: A sequence, or a frame of one.
@@ -447,10 +449,8 @@ class FileSequences:
         """(sequence, first frame, frame after the last) to train on, and held out."""
         whole = [(number, 0, len(sequence.latents)) for number, sequence in enumerate(self.sequences)]
         if len(whole) > 1:
-            hashes = [_name_hash(sequence.found.name) for sequence in self.sequences]
-            by_hash = sorted(whole, key=lambda place: hashes[place[0]])
-            count = min(max(sum(value < 0.1 for value in hashes), 1), len(whole) - 1)
-            return sorted(by_hash[count:]), sorted(by_hash[:count])
+            is_held_out = held_out([sequence.found.name for sequence in self.sequences])
+            return [one for one in whole if not is_held_out[one[0]]], [one for one in whole if is_held_out[one[0]]]
         frames = whole[0][2]
         first = frames - max(2, frames // 5)
         if first < 2:
@@ -506,8 +506,3 @@ def _demo_hash() -> str:
 def _check_finite(latents: Tensor, name: str) -> None:
     if not torch.isfinite(latents).all():
         raise ValueError(f"the latents of {name} must be finite, got NaN or infinity; choose another checkpoint")
-
-
-def _name_hash(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone."""
-    return int(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8], 16) / 2**32

@@ -18,7 +18,8 @@ import tyro
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from tae.data.fit import FIT_MODES, ImageError, fit_image
+from tae.data.decode import ImageError
+from tae.data.fit import FIT_MODES, fit_image
 from tae.data.stacks import base_folder, count_frames, find_files, read_frame
 from tae.data.threads import in_order
 from tae.model.autoencoder import TransformerAutoencoder

@@ -1,7 +1,8 @@
 """Training an autoencoder, from a laptop to several nodes.
 
 - config: what a run is: every flag of the command line
-- sources: images to train on, and the held-out split
+- sources: images to train on
+- split: the held-out files
 - loader: batches read ahead in threads
 - command: a run's config as JSON and as a command line
 - loop: the steps of a run, whichever trainer: folder, resume, stop, states, end

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from tae.data.augment import augment
+from tae.data.decode import ImageError
 from tae.data.encode import to_uint8
-from tae.data.fit import ImageError, fit_image
+from tae.data.fit import fit_image
 from tae.data.stacks import base_folder, count_frames, find_files, read_frame
 from tae.training.config import TrainConfig
 from tae.training.sources import FileSource, open_source

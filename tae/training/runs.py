@@ -150,12 +150,12 @@ def is_running(folder: Path) -> bool:
         return False
 
 
-def start(config: TrainConfig, pictures: Path | None = None) -> Run:
+def start(config: TrainConfig, images: Path | None = None) -> Run:
     """Begin a training in a process of its own, which lives on when the caller ends.
 
     Args:
         config: The run; a relative `out` starts from `ROOT`.
-        pictures: A folder that becomes the run's `images/`: `config.data` must name it by where it will be.
+        images: A folder that becomes the run's `images/`: `config.data` must name it by where it will be.
 
     Raises:
         RunError: If there is such a run or checkpoint already.
@@ -173,13 +173,13 @@ def start(config: TrainConfig, pictures: Path | None = None) -> Run:
             f"the name must be a new one, and there is a run {folder.name} already; choose another"
         ) from None
     try:
-        if pictures is not None:
-            os.replace(pictures, folder / "images")
+        if images is not None:
+            os.replace(images, folder / "images")
         write_config(folder, config)
         _spawn(folder, config)
     except BaseException:
-        if pictures is not None and (folder / "images").exists():
-            os.replace(folder / "images", pictures)
+        if images is not None and (folder / "images").exists():
+            os.replace(folder / "images", images)
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return read_run(folder)

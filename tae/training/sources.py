@@ -17,13 +17,15 @@ import numpy as np
 
 from tae.data.augment import augment
 from tae.data.batches import bucketed_draws
+from tae.data.decode import ImageError
 from tae.data.demo import DemoSource
 from tae.data.encode import to_uint8
-from tae.data.fit import ImageError, fit_image
+from tae.data.fit import fit_image
 from tae.data.stacks import base_folder, content_digest, count_frames, find_files, frames_are_alike, read_frame
 from tae.data.threads import in_order
 from tae.store.names import plain_text
 from tae.training.config import TrainConfig
+from tae.training.split import held_out
 
 
 class ImageSource(Protocol):
@@ -225,11 +227,8 @@ class FileSource:
         if len(readable) == 1:
             first_held_out = int(self._ends[-1]) - max(1, int(self._ends[-1]) // 10)
             return np.arange(first_held_out), np.arange(first_held_out, self._ends[-1])
-        hashes = np.array([_name_hash(self._names[number]) for number in readable])
-        by_hash = readable[np.argsort(hashes, kind="stable")]
-        count = min(max(int((hashes < 0.1).sum()), 1), len(readable) - 1)
         is_held_out = np.zeros(len(counts), bool)
-        is_held_out[by_hash[:count]] = True
+        is_held_out[readable] = held_out([self._names[number] for number in readable])
         is_held_out = np.repeat(is_held_out, counts)  # frame by frame
         return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
@@ -294,8 +293,3 @@ def _in_words(data: str, folder: Path) -> tuple[str, str]:
 def _shown(name: str) -> str:
     """A file's name that may be printed anywhere, whatever bytes it is made of."""
     return plain_text(name, limit=200)
-
-
-def _name_hash(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone."""
-    return int(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8], 16) / 2**32

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tae.data.archive import ArchiveError, unpack_pictures
-from tae.data.fit import ImageError, read_image
+from tae.data.archive import ArchiveError, unpack_images
+from tae.data.decode import ImageError, read_image
 from tae.store.names import natural_order, plain_text
 from tae.training.runs import FOLDER
 
@@ -104,7 +104,7 @@ def _keep(dropped: Dropped, name: str, content: bytes) -> int:
     """Write one file's images; returns how many."""
     number = dropped.num_files + 1
     if content.startswith(b"PK") or name.lower().endswith(".zip"):
-        unpacked = unpack_pictures(content, dropped.folder / f"{number:06}")
+        unpacked = unpack_images(content, dropped.folder / f"{number:06}")
         dropped.problems += [f"{name}: {reason}" for name, reason in unpacked.skipped]
         return unpacked.count
     kind = read_image(content).format.lower()

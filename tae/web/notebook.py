@@ -16,7 +16,8 @@ from torch import Tensor
 
 from tae.analysis.causal import foreground_tokens
 from tae.analysis.maps import MapChoice, colour_tops, compute
-from tae.data.fit import fit_image, read_image
+from tae.data.decode import read_image
+from tae.data.fit import fit_image
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
 from tae.store.atomic import write_whole

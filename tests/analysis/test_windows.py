@@ -19,7 +19,7 @@ from tae.analysis.windows import (
     window_starts,
     window_width,
 )
-from tae.data.fit import ImageError
+from tae.data.decode import ImageError
 from tae.model.config import ModelConfig
 
 SIZES = st.integers(1, 40).flatmap(

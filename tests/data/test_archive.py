@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tae.data.archive import MAX_ENTRIES, ArchiveError, Unpacked, _Inflater, unpack_pictures
+from tae.data.archive import MAX_ENTRIES, ArchiveError, Unpacked, _Inflater, unpack_images
 from tae.data.decode import MAX_FILE_BYTES, read_image
 
 
@@ -57,7 +57,7 @@ def is_refused(data: bytes, tmp_path: Path, match: str) -> None:
     before = sorted(tmp_path.rglob("*"))
     tracemalloc.start()
     with pytest.raises(ArchiveError, match=match) as caught:
-        unpack_pictures(data, tmp_path / "pictures")
+        unpack_images(data, tmp_path / "pictures")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert str(tmp_path) not in str(caught.value) and "\n" not in str(caught.value)
@@ -73,7 +73,7 @@ def test_pictures_get_numbers_in_the_natural_order_of_their_names(tmp_path: Path
         ("wrong ending.png", picture(7, "BMP")),
     )
     seen = []
-    result = unpack_pictures(data, tmp_path / "new" / "pictures", lambda *counts: seen.append(counts))
+    result = unpack_images(data, tmp_path / "new" / "pictures", lambda *counts: seen.append(counts))
     folder = tmp_path / "new" / "pictures"
     assert result == Unpacked(4, [])
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -91,9 +91,9 @@ def test_pictures_get_numbers_in_the_natural_order_of_their_names(tmp_path: Path
 def test_archive_may_be_a_file_and_the_folder_may_be_there_if_it_is_empty(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(packed(("a.png", picture())))
     (tmp_path / "pictures").mkdir()
-    assert unpack_pictures(tmp_path / "a.zip", tmp_path / "pictures").count == 1
+    assert unpack_images(tmp_path / "a.zip", tmp_path / "pictures").count == 1
     with pytest.raises(ValueError, match="folder must be missing or empty"):
-        unpack_pictures(tmp_path / "a.zip", tmp_path / "pictures")
+        unpack_images(tmp_path / "a.zip", tmp_path / "pictures")
     assert len(list((tmp_path / "pictures").iterdir())) == 2
 
 
@@ -109,7 +109,7 @@ def test_what_is_no_picture_is_listed_with_its_reason_and_what_is_hidden_is_pass
         ("huge.npy", b"\0" * (MAX_FILE_BYTES + 1)),
         ("\u202egnp.<b>\n", b""),
     )
-    result = unpack_pictures(data, tmp_path / "pictures")
+    result = unpack_images(data, tmp_path / "pictures")
     assert result.count == 1
     reasons = dict(result.skipped)
     assert set(reasons) == {"inner.zip", "notes.txt", "cut.png", "huge.npy", "gnp.<b>"}
@@ -176,9 +176,9 @@ def test_bomb_is_refused_before_it_is_inflated(tmp_path: Path) -> None:
 def test_sizes_are_added_up_before_a_member_is_opened(tmp_path: Path) -> None:
     data = packed(("a.png", picture()), ("b.png", picture()))
     total = 2 * len(picture())
-    assert unpack_pictures(data, tmp_path / "fits", max_inflated_bytes=total).count == 2
+    assert unpack_images(data, tmp_path / "fits", max_inflated_bytes=total).count == 2
     with pytest.raises(ArchiveError, match="must unpack to at most 0 MB"):
-        unpack_pictures(data, tmp_path / "no", max_inflated_bytes=total - 1)
+        unpack_images(data, tmp_path / "no", max_inflated_bytes=total - 1)
 
 
 def test_inflated_bytes_are_counted_over_all_members() -> None:
@@ -195,7 +195,7 @@ def test_member_that_says_it_is_small_yields_no_more_than_it_says(tmp_path: Path
     start = data.rindex(ENTRY)
     data = data[: start + 24] + struct.pack("<I", 99) + data[start + 28 :]
     tracemalloc.start()
-    result = unpack_pictures(data, tmp_path / "pictures")
+    result = unpack_images(data, tmp_path / "pictures")
     assert tracemalloc.get_traced_memory()[1] < 10 * 1024**2
     tracemalloc.stop()
     assert result == Unpacked(1, [("a.npy", "damaged within the archive; pack it again")])
@@ -243,7 +243,7 @@ def local_of(name: bytes, content: bytes) -> bytes:
 def test_archive_by_hand_is_a_sound_one(tmp_path: Path) -> None:
     content = picture()
     data = listed(local_of(b"a.png", content), [entry_of(b"a.png", content, 0)])
-    assert unpack_pictures(data, tmp_path / "pictures").count == 1
+    assert unpack_images(data, tmp_path / "pictures").count == 1
 
 
 @pytest.mark.parametrize("shift", [0, 1, 40])
@@ -277,7 +277,7 @@ def test_long_list_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(data)
     tracemalloc.start()
     with pytest.raises(ArchiveError, match="list of members must be at most 16 MB"):
-        unpack_pictures(tmp_path / "a.zip", tmp_path / "pictures")
+        unpack_images(tmp_path / "a.zip", tmp_path / "pictures")
     assert tracemalloc.get_traced_memory()[1] < 10 * 1024**2
     tracemalloc.stop()
 
@@ -288,7 +288,7 @@ SOUND = packed(("a.png", picture(1)), ("b/c.png", picture(2)), ("d.jpg", picture
 def survives(data: bytes, folder: Path) -> None:
     """Pictures or an `ArchiveError`, nothing else; and all that came out are pictures."""
     try:
-        unpack_pictures(data, folder)
+        unpack_images(data, folder)
     except ArchiveError:
         assert not list(folder.parent.iterdir())
         return
@@ -319,14 +319,14 @@ def test_archive_with_bytes_changed_does_no_harm(fresh: Callable[[], Path], chan
 def test_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError):
-        unpack_pictures(SOUND, tmp_path / "file" / "pictures")
+        unpack_images(SOUND, tmp_path / "file" / "pictures")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_arrays_are_kept_to_the_bit(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4))
-    unpack_pictures(packed(("x.npy", buffer.getvalue())), tmp_path / "pictures")
+    unpack_images(packed(("x.npy", buffer.getvalue())), tmp_path / "pictures")
     assert (tmp_path / "pictures" / "000001.npy").read_bytes() == buffer.getvalue()
 
 

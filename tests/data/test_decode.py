@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tae.data import decode
-from tae.data.decode import ImageError, Picture, read_image
+from tae.data.decode import DecodedImage, ImageError, read_image
 from tae.data.stacks import SUFFIXES
 from tests.data.files import FILES, chunk, colours, encode, exif, luma, npy, npy_header, png, png_header, ramp, tiff
 
@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 
-def outcome(data: bytes, name: str = "") -> Picture | None:
+def outcome(data: bytes, name: str = "") -> DecodedImage | None:
     """The picture, whose promises are checked, or None where it is refused; any other exception is a failure."""
     try:
         picture = read_image(data, name)
@@ -63,7 +63,7 @@ def test_every_suffix_belongs_to_a_format_that_is_read() -> None:
         assert not any("name" in note for note in read_image(FILES[label], f"photo{suffix.upper()}").notes)
 
 
-def test_plain_grey_picture_has_nothing_to_note() -> None:
+def test_plain_grey_image_has_nothing_to_note() -> None:
     assert read_image(FILES["png"], "a.png").notes == ()
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tae.data.fit import FIT_MODES, ImageError, background_of, fit_image, padded_box
+from tae.data.decode import ImageError
+from tae.data.fit import FIT_MODES, background_of, fit_image, padded_box
 from tests.data.files import ramp
 
 

@@ -16,9 +16,10 @@ from streamlit.testing.v1 import AppTest
 
 from tae import ui
 from tae.analysis.windows import MAX_STRIP_PIXELS, decode_windows, embed_windows
+from tae.data.decode import DecodedImage
 from tae.data.demo import compose_rail
 from tae.data.encode import encode_png
-from tae.data.fit import Picture, fit_image
+from tae.data.fit import fit_image
 from tae.data.gallery import gallery
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.metrics import Quality, measure, psnr_of
@@ -290,7 +291,7 @@ def test_strips_among_many_images_are_told_where_they_can_be_seen() -> None:
 def test_the_table_has_a_line_for_the_strip_for_one_latent_and_for_each_window() -> None:
     active = ui.Active(ANY_WIDTH, "A model", loaded(ANY_WIDTH))
     pixels = rail(900) / np.float32(255)
-    chosen = ui.Chosen("upload-1", "=name.png", "1", Picture(pixels, (), "PNG", rail(900)))
+    chosen = ui.Chosen("upload-1", "=name.png", "1", DecodedImage(pixels, (), "PNG", rail(900)))
     told: list[float] = []
     strip = windows.compute(active, pixels, windows.Fitted(pixels, ()), told.append)
     assert told == sorted(told) and told[0] > 0 and told[-1] <= 1

@@ -77,7 +77,7 @@ def test_each_head_lies_where_its_row_and_column_say_with_its_weight_dark():
         ) * overview.side**2
 
 
-def test_a_single_strong_weight_survives_in_a_small_picture_of_a_large_map():
+def test_a_single_strong_weight_survives_in_a_small_image_of_a_large_map():
     maps = np.zeros((1, 64, 760, 760), np.float32)
     maps[0, 7, 123, 655] = 9
     overview = overview_image(maps, by_layer(maps), 64, zmax=9)
@@ -194,7 +194,7 @@ def test_a_selection_that_is_no_head_selects_nothing():
         assert plots.selected_head({}) is None
 
 
-def test_192_heads_are_one_picture_of_at_most_two_megabytes():
+def test_192_heads_are_one_image_of_at_most_two_megabytes():
     maps = np.random.default_rng(0).random((12, 16, 96, 96), np.float32) * 3
     figure = plots.plot_overview(maps, 3.0, np.zeros((12, 16)))
     assert len(figure.layout.images) == 1

@@ -23,16 +23,16 @@ def pictures(html: str) -> list[Image.Image]:
 
 def test_a_strip_is_shown_pixel_by_pixel_in_pieces() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (152, 2 * PIECE + 100), np.uint8)
-    html = strip_html([StripRow("Picture", pixels / 255)], "A strip", [0], pixels.shape[1], ["all"])
+    html = strip_html([StripRow("Image", pixels / 255)], "A strip", [0], pixels.shape[1], ["all"])
     pieces = pictures(html)
     assert [piece.width for piece in pieces] == [PIECE, PIECE, 100]
     np.testing.assert_array_equal(np.concatenate([np.asarray(piece) for piece in pieces], axis=1), pixels)
-    assert f"width: {pixels.shape[1]}px" in html and html.count("alt='Picture'") == 1
+    assert f"width: {pixels.shape[1]}px" in html and html.count("alt='Image'") == 1
 
 
 def test_low_strips_are_enlarged_by_whole_numbers_and_high_ones_shrunk() -> None:
     assert [shown_scale(height) for height in (24, 60, 120, 152, 201, 256, 512)] == [5, 2, 1, 1, 1, 1, 0.5]
-    html = strip_html([StripRow("Picture", np.ones((24, 100)))], "A strip", [0, 50], 50, ["a", "b"])
+    html = strip_html([StripRow("Image", np.ones((24, 100)))], "A strip", [0, 50], 50, ["a", "b"])
     assert "width: 500px; height: 120px" in html and "width: 500px'>" in html
 
 
@@ -83,5 +83,5 @@ def test_titles_and_marks_are_shown_as_they_stand() -> None:
 
 
 def test_there_is_a_way_by_keyboard() -> None:
-    html = strip_html([StripRow("Picture", np.ones((152, 300)))], "The strip", [0], 300, [""])
+    html = strip_html([StripRow("Image", np.ones((152, 300)))], "The strip", [0], 300, [""])
     assert "tabindex='0' role='region' aria-label='The strip'" in html

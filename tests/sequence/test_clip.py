@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tae.data.decode import ImageError
 from tae.data.encode import encode_gif
-from tae.data.fit import ImageError
 from tae.model.config import ModelConfig
 from tae.sequence.clip import MAX_FRAMES, most_frames, open_film
 from tae.sequence.data import Found, find_sequences

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from tae import create_autoencoder
+from tae.data.decode import ImageError, read_image
 from tae.data.demo import compose_glide
 from tae.data.encode import encode_gif
-from tae.data.fit import ImageError, read_image
 from tae.data.video import animation_frames, file_frames, is_sequence
 from tae.model.config import preset_config
 from tae.sequence.data import (
@@ -155,7 +155,7 @@ def test_the_frames_of_an_animation_are_drawn_over_those_before_and_on_white(tmp
     np.testing.assert_array_equal(second, white)
 
 
-def test_a_coloured_animation_s_first_frame_is_what_a_picture_of_it_is(tmp_path: Path) -> None:
+def test_a_coloured_animation_s_first_frame_is_what_a_image_of_it_is(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
     path = save_animation(tmp_path / "a.webp", frames)
     first = next(file_frames(path))

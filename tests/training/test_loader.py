@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tae.data.decode import ImageError
 from tae.data.demo import DemoSource, compose_square
-from tae.data.fit import ImageError
 from tae.training.config import TrainConfig
 from tae.training.loader import Batch, Loader
 from tae.training.sources import FileSource

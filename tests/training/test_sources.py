@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tae.data.augment import augment
+from tae.data.decode import ImageError
 from tae.data.demo import DemoSource, compose_rail_any_width, compose_square
-from tae.data.fit import ImageError
 from tae.training.config import TrainConfig
 from tae.training.sources import FileSource, open_source
 

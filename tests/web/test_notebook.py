@@ -17,8 +17,8 @@ from PIL import Image
 import tae
 from tae import TransformerAutoencoder, load_checkpoint, save_checkpoint
 from tae.analysis.maps import MapChoice, compute_map
+from tae.data.decode import ImageError
 from tae.data.demo import compose_square
-from tae.data.fit import ImageError
 from tae.store.card import Card
 from tae.web.notebook import Shown
 from tests import ROOT

@@ -14,9 +14,10 @@ from tae import Card, load_checkpoint
 from tae.analysis.causal.knockouts import ZERO, mean_baseline
 from tae.analysis.causal.study import Study, fingerprint, study_images, summarise, to_json, to_markdown
 from tae.data.batches import to_batch
+from tae.data.decode import ImageError
 from tae.data.demo import DemoSource
 from tae.data.encode import to_uint8
-from tae.data.fit import ImageError, fit_image
+from tae.data.fit import fit_image
 from tae.data.stacks import find_files, read_frame
 from tae.model.config import ModelConfig, Threads, Whole, check_fields
 from tae.store.atomic import write_whole

@@ -7,7 +7,7 @@ import streamlit as st
 
 from tae.analysis import facts
 from tae.analysis.maps import MapChoice
-from tae.data.fit import ImageError
+from tae.data.decode import ImageError
 from tae.model.config import size_in_words
 from tae.store.checkpoint import CheckpointError
 from tae.store.names import escape_markdown, safe_name

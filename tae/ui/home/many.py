@@ -4,8 +4,8 @@ import numpy as np
 import streamlit as st
 
 from tae import ui
+from tae.data.decode import ImageError
 from tae.data.encode import encode_png
-from tae.data.fit import ImageError
 from tae.plots.export import tables
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.home import windows

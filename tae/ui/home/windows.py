@@ -9,8 +9,9 @@ import numpy as np
 import streamlit as st
 
 from tae.analysis import facts
+from tae.data.decode import ImageError
 from tae.data.encode import encode_png
-from tae.data.fit import Fitted, ImageError, fit_image, padded_box
+from tae.data.fit import Fitted, fit_image, padded_box
 from tae.model.config import ModelConfig, size_in_words
 from tae.plots import METRICS, worse_than
 from tae.plots.export import render, tables

@@ -9,8 +9,9 @@ import streamlit as st
 
 from tae.analysis import facts
 from tae.analysis.latent import LatentMap, neighbours
+from tae.data.decode import ImageError
 from tae.data.encode import encode_png
-from tae.data.fit import Fitted, ImageError
+from tae.data.fit import Fitted
 from tae.plots.export import tables
 from tae.plots.latent import contact_sheet, plot_latent_map, selected_points
 from tae.store.names import escape_markdown

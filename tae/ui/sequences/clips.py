@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from tae.data.decode import DecodedImage, ImageError
 from tae.data.encode import to_uint8
-from tae.data.fit import ImageError, Picture
 from tae.data.stacks import SUFFIXES
 from tae.data.video import VIDEO_SUFFIXES
 from tae.model.config import ModelConfig
@@ -164,7 +164,7 @@ def add_frame(clip: Clip, one: Film, frame: int) -> str | None:
         return refused
     key = f"upload-{hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).hexdigest()[:12]}"
     title = f"{clip.title}, frame {frame + 1}"
-    image = Picture(np.array(pixels), one.notes, "sequence", to_uint8(pixels))
+    image = DecodedImage(np.array(pixels), one.notes, "sequence", to_uint8(pixels))
     st.session_state.uploads[key] = (Chosen(key, title, key, image), pixels.nbytes)
     st.session_state.image = key
     return None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from tae.data.fit import ImageError, Picture, read_image
+from tae.data.decode import DecodedImage, ImageError, read_image
 from tae.data.gallery import Sample, gallery
 from tae.model.config import ModelConfig
 from tae.store.names import plain_text
@@ -32,7 +32,7 @@ class Chosen:
     key: str
     title: str
     digest: str
-    image: Picture
+    image: DecodedImage
     sample: Sample | None = None
 
 
@@ -90,11 +90,11 @@ def remove_images() -> None:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _sample_image(key: str, note: str, _sample: Sample) -> tuple[Picture, str]:
+def _sample_image(key: str, note: str, _sample: Sample) -> tuple[DecodedImage, str]:
     pixels = _sample.load()
     grey = pixels if pixels.ndim == 2 else np.round(pixels @ np.array([0.299, 0.587, 0.114]))
     notes = () if pixels.ndim == 2 else ("colour turned to grey (luma .299 R + .587 G + .114 B)",)
-    image = Picture((grey / 255).astype(np.float32), notes, "sample", pixels)
+    image = DecodedImage((grey / 255).astype(np.float32), notes, "sample", pixels)
     return image, hashlib.sha256(pixels.tobytes()).hexdigest()
 
 

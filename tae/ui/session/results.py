@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from tae.data.fit import Fitted, ImageError, fit_image
+from tae.data.decode import ImageError
+from tae.data.fit import Fitted, fit_image
 from tae.model.config import ModelConfig
 from tae.ui.session.cache import MODEL_LOCK, kept, read_only
 from tae.ui.session.images import Chosen

@@ -8,7 +8,8 @@ import streamlit as st
 from PIL import Image
 
 from tae.analysis.facts import in_a_row
-from tae.data.fit import FIT_MODES, ImageError
+from tae.data.decode import ImageError
+from tae.data.fit import FIT_MODES
 from tae.data.gallery import OTHERS
 from tae.store.names import escape_markdown, plain_text
 from tae.ui.session.images import Chosen, offered

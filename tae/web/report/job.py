@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from tae.analysis.causal import Verdict, read_study
 from tae.analysis.maps import MapChoice, all_choices, compute_map
-from tae.data.fit import ImageError, fit_image
+from tae.data.decode import ImageError
+from tae.data.fit import fit_image
 from tae.data.stacks import base_folder, count_frames, find_files, read_frame
 from tae.model.config import PARTS, Threads, Whole, check_fields
 from tae.store.atomic import open_whole, write_whole
