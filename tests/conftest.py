@@ -27,12 +27,9 @@ SMALL = {
 }
 
 
-LONGEST = ("test_browser_train", "test_distributed", "test_resume")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest tests come first: at the end, all workers would wait for one of them."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    items.sort(key=lambda item: not any(item.get_closest_marker(mark) for mark in ("slow", "browser")))
 
 
 @pytest.fixture(autouse=True)
