@@ -233,7 +233,7 @@ def test_every_setting_explains_itself() -> None:
         ({"batch_size": 10, "accumulate": 3}, "multiple of accumulate"),
         ({"latent_dim": 30, "num_heads": 4}, "multiple of num_heads"),
         ({"height": 4096, "width": 8192}, "at most"),
-        ({"muon_lr": 0.0}, "muon_lr must be a positive number"),
+        ({"muon_lr": 0.0}, "muon_lr must be a number from 1e-30"),
         ({"zoom": 5.0}, "zoom must be a number"),
     ],
 )

@@ -195,7 +195,7 @@ def test_an_animation_too_long_or_too_large_is_refused_before_it_is_decoded(
     with pytest.raises(ImageError, match="pixels in all; cut it into parts"):
         next(frames)
     huge = bytearray(path.read_bytes())
-    for side, said in ((60_000, "the animation must have smaller frames"), (6000, "the picture must have at most")):
+    for side, said in ((60_000, "the animation must have smaller frames"), (6000, "the image must have at most")):
         huge[6:10] = side.to_bytes(2, "little") * 2  # the screen that the header declares
         with pytest.raises(ImageError, match=said):
             list(animation_frames(bytes(huge)))
