@@ -36,17 +36,15 @@ def parsed(text: str) -> tuple[Changes, int]:
 
 def current(scene: PairScene) -> tuple[Changes, int]:
     """The changes as they stand, and how many of a link's changes do not fit the model; the link is parsed where it is new."""
-    state = st.session_state
-    refused = 0
-    if to_text(held()) != state.changes:
-        some, refused = parsed(state.changes)
-    else:
-        some = held()
+    changes = st.session_state.changes
+    some, refused = (held(), 0) if to_text(held()) == changes else parsed(changes)
+    put(some)
     kept = fitting(some, scene.config, scene.num_tokens)
     refused += sum(not fitting([one], scene.config, scene.num_tokens) for one in some)
     if refused:
-        set_changes(kept)
-    put(kept)
+        set_changes(kept)  # with a way back, for the model that they fit
+    else:
+        put(kept)
     return kept, refused
 
 
