@@ -10,10 +10,7 @@ from benchmarks import sweep
 
 @pytest.mark.parametrize("kind", ["rails", "squares"])
 def test_a_candidate_is_trained_and_measured(kind: sweep.Kind, tmp_path: Path) -> None:
-    shapes = {
-        "rails": sweep.rail_model(76, 32, layers=1, width=None),
-        "squares": sweep.square_model("tiny", 67),
-    }
+    shapes = {"rails": sweep.rail_model(76, 32, layers=1, width=None), "squares": sweep.square_model("tiny", 67)}
     record = sweep.try_out(sweep.Candidate(shapes[kind], batch_size=2), cpu_seconds=0.5)
     assert record["steps"] >= 1 and 3 < record["psnr"] < 40
     assert record["num_tokens"] == {"rails": 2 * 13, "squares": 3 * 3}[kind]

@@ -22,16 +22,7 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 from PIL import Image
-from playwright.sync_api import (
-    Browser,
-    ConsoleMessage,
-    Dialog,
-    Download,
-    Page,
-    Request,
-    expect,
-    sync_playwright,
-)
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Download, Page, Request, expect, sync_playwright
 
 from tae.training import runs
 from tae.training.config import TrainConfig

@@ -206,10 +206,7 @@ def test_layers_are_raw_or_tuned_and_go_along_as_files(open_page) -> None:
 def test_training_time_is_walked_through_by_the_keyboard(browser, tmp_path: Path) -> None:
     out = tmp_path / "checkpoints" / "walked.safetensors"
     list(train(small_config(out, input_size=(32, 32), steps=32, snapshots=4)))
-    with (
-        running_app(TAE_CHECKPOINTS=str(out.parent)) as address,
-        sessions(browser, address, 1200) as open_one,
-    ):
+    with running_app(TAE_CHECKPOINTS=str(out.parent)) as address, sessions(browser, address, 1200) as open_one:
         page = open_one("/layers?image=garment-30&checkpoint=walked.safetensors")
         now, then = (page.locator(f".st-key-layers_{name}_encoder") for name in ("strip", "moment"))
         told = now.locator(".annotation-text").all_text_contents()

@@ -6,10 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tae.data.encode import encode_png, to_uint8
-from tests.data.files import (
-    colours,
-    ramp,
-)
+from tests.data.files import colours, ramp
 
 
 def test_uint8_is_rounded_and_clipped() -> None:

@@ -31,12 +31,7 @@ from tae.ui.causal.knockout import delta_of
 from tae.ui.session import work
 from tae.ui.widgets.patches import read_edit, read_patches
 from tests import ROOT
-from tests.pages import (
-    DEMO,
-    open_page,
-    run,
-    texts,
-)
+from tests.pages import DEMO, open_page, run, texts
 
 PAGE = "Does it matter?"
 
@@ -484,9 +479,7 @@ def test_one_token_gets_a_notice(store: Callable[..., Path]) -> None:
     assert "one token" in texts(app, "info") and not app.error and len(app.metric) == 0
 
 
-def test_attention_that_does_not_matter_is_called_so_and_attention_that_does_is_not(
-    store: Callable[..., Path],
-) -> None:
+def test_attention_that_does_not_matter_is_called_so_and_attention_that_does_is_not(store: Callable[..., Path]) -> None:
     def flatten(model: TransformerAutoencoder) -> None:
         model.encoder.blocks[0].attn.qkv.weight[:256] = 0  # queries and keys
         model.encoder.blocks[0].attn.qkv.bias[:256] = 0
@@ -500,8 +493,7 @@ def test_attention_that_does_not_matter_is_called_so_and_attention_that_does_is_
 
 
 def test_a_large_model_without_a_study_asks_before_it_measures_whether_its_attention_matters(
-    store: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
+    store: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flatten(model: TransformerAutoencoder) -> None:
         model.encoder.blocks[0].attn.qkv.weight[:257] = 0  # another one than that of other tests

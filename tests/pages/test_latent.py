@@ -20,15 +20,7 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
 from tae.store.card import Card
 from tae.store.checkpoint import save_checkpoint
-from tests.pages import (
-    HOSTILE,
-    drop,
-    go,
-    metrics,
-    open_page,
-    run,
-    texts,
-)
+from tests.pages import HOSTILE, drop, go, metrics, open_page, run, texts
 
 PAGE = "Latent space"
 SIZE = {"input_size": (32, 32), "patch_size": 8, "latent_dim": 16, "encoder_layers": 1, "decoder_layers": 1}

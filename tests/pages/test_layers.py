@@ -26,15 +26,7 @@ from tae.training.config import TrainConfig
 from tae.ui.layers.measure import Seen
 from tae.ui.layers.strips import words
 from tests import ROOT
-from tests.pages import (
-    DEMO,
-    HOSTILE,
-    bring,
-    go,
-    open_page,
-    run,
-    texts,
-)
+from tests.pages import DEMO, HOSTILE, bring, go, open_page, run, texts
 
 PAGE = "Layers"
 TINY = {"input_size": (32, 32), "patch_size": 8, "latent_dim": 16, "encoder_layers": 2, "decoder_layers": 1}
@@ -117,9 +109,7 @@ def test_checkpoint_without_a_lens_shows_raw_images_and_a_click_fits_one(keep: C
 
 
 def test_uploaded_checkpoint_gets_its_lens_without_a_file(
-    keep: Callable[..., Path],
-    shelf: Path,
-    tmp_path: Path,
+    keep: Callable[..., Path], shelf: Path, tmp_path: Path
 ) -> None:
     keep()
     other = Path(shutil.move(keep("other.safetensors", latent_dim=32), tmp_path / "other.safetensors"))

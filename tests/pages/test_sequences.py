@@ -20,14 +20,7 @@ from tae.sequence.forecast import BASELINES, CEILING, LSTM, SEEN, forecast_frame
 from tae.sequence.model import SequenceModel
 from tae.store.card import Card
 from tae.store.checkpoint import save_checkpoint
-from tests.pages import (
-    HOSTILE,
-    drop,
-    go,
-    open_page,
-    run,
-    texts,
-)
+from tests.pages import HOSTILE, drop, go, open_page, run, texts
 
 PAGE = "Sequences"
 SIZE = {"input_size": (32, 32), "patch_size": 8, "latent_dim": 16, "encoder_layers": 1, "decoder_layers": 1}
@@ -103,8 +96,7 @@ def test_the_verdict_says_what_the_package_measures(forecast: str, keep: Callabl
 
 
 def test_a_model_that_says_what_a_guess_says_is_neither_better_nor_worse(
-    keep: Callable[..., Models],
-    shelf: Path,
+    keep: Callable[..., Models], shelf: Path
 ) -> None:
     autoencoder, _ = keep()
     card = Card(name="small", training={"steps": 1}, metrics={}, data="", licence="", notes="")
@@ -164,10 +156,7 @@ def test_without_a_sequence_model_the_command_is_told_and_guesses_are_shown(keep
     assert LSTM not in [trace["name"] for trace in charts(app)[0]["data"]]
 
 
-def test_a_sequence_model_of_another_checkpoint_is_named_and_not_used(
-    keep: Callable[..., Models],
-    shelf: Path,
-) -> None:
+def test_a_sequence_model_of_another_checkpoint_is_named_and_not_used(keep: Callable[..., Models], shelf: Path) -> None:
     keep(with_lstm=False)
     _, foreign = small_models(seed=5)
     card = Card(name="foreign", training={}, metrics={}, data="", licence="", notes="")

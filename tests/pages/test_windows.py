@@ -27,18 +27,7 @@ from tae.plots.export.tables import metrics_csv
 from tae.store.checkpoint import Loaded, load_checkpoint
 from tae.ui.home import windows
 from tests import ROOT
-from tests.pages import (
-    DEMO,
-    HOSTILE,
-    build_untrained,
-    drop,
-    go,
-    metrics,
-    open_page,
-    png,
-    run,
-    texts,
-)
+from tests.pages import DEMO, HOSTILE, build_untrained, drop, go, metrics, open_page, png, run, texts
 
 ANY_WIDTH, WIDE = "demo_tiny_Xx152_p32.safetensors", "demo_tiny_1280x152_p32.safetensors"
 

@@ -152,10 +152,7 @@ def test_a_sorted_overview_flows_from_the_largest_and_says_each_value():
         assert (targets.x[number], targets.y[number]) == tuple(overview.centres[number])
         assert labels.y[number] > y + overview.side, "below its map"
         cell = picture[y : y + overview.side, x : x + overview.side]
-        assert np.argwhere(cell == LAST)[0].tolist() == [
-            layer * overview.side // 6,
-            head * overview.side // 6,
-        ]
+        assert np.argwhere(cell == LAST)[0].tolist() == [layer * overview.side // 6, head * overview.side // 6]
     assert "Entropy 0.9" in targets.text[0] and "layer 0, head 1" in targets.text[0]
     assert "largest weight 10 x uniform" in targets.text[0]
 

@@ -241,10 +241,7 @@ def test_another_result_is_replaced_only_when_asked(pictures: Path, checkpoint: 
 def test_two_at_once_are_refused(pictures: Path, checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "x.npz.parts"
     folder.mkdir()
-    with (
-        FileLock(folder / "lock", is_singleton=False),
-        pytest.raises(EmbedError, match="another process is writing"),
-    ):
+    with FileLock(folder / "lock", is_singleton=False), pytest.raises(EmbedError, match="another process is writing"):
         embed(pictures, checkpoint, tmp_path / "x.npz")
 
 

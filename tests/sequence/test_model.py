@@ -473,10 +473,7 @@ def reshape(header: dict, name: str, shape: list[int]) -> None:
         (lambda h: h["__metadata__"].update(config="{"), "its config is not valid JSON"),
         (lambda h: h["__metadata__"].update(card="[]"), "its card must be a dict with name"),
         (lambda h: h["__metadata__"].update(sha256="0" * 64), "the file is damaged"),
-        (
-            lambda h: set_text(h, "config", hidden_dim=13),
-            r"9 of another shape: lstm.weight_ih_l0 ",
-        ),
+        (lambda h: set_text(h, "config", hidden_dim=13), r"9 of another shape: lstm.weight_ih_l0 "),
         (lambda h: set_text(h, "config", hidden_dim=10**30), "hidden_dim must be a whole number from 1 to 8192"),
         (lambda h: set_text(h, "config", wings=2), "its config must be a dict with latent_dim, and with no fields but"),
         (lambda h: set_text(h, "config", latent_dim=20), "its latent_dim must be its autoencoder's 16, got 20"),

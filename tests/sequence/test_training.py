@@ -19,11 +19,7 @@ from tae import Card, create_autoencoder, save_checkpoint
 from tae.data.encode import encode_gif
 from tae.sequence.checkpoint import load_sequence
 from tae.sequence.forecast import BASELINES, LSTM, METHODS
-from tae.sequence.training import (
-    SequenceTrainConfig,
-    open_sequences,
-    train_sequence,
-)
+from tae.sequence.training import SequenceTrainConfig, open_sequences, train_sequence
 from tae.store.checkpoint import load_checkpoint
 from tae.train_sequence import main
 from tae.training import runs

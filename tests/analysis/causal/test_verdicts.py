@@ -118,10 +118,7 @@ def test_necessity_in_parts_and_with_widths_is_that_of_each_image(small_model, m
 
 
 def necessity_of(uniform: list[float], another: list[float]) -> Necessity:
-    lost = {
-        ("encoder", "all", "uniform"): np.array(uniform),
-        ("encoder", "all", "another"): np.array(another),
-    }
+    lost = {("encoder", "all", "uniform"): np.array(uniform), ("encoder", "all", "another"): np.array(another)}
     return Necessity(np.full(len(uniform), 25.0), lost)
 
 
