@@ -3,9 +3,12 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from tae.data.stacks import read_frame
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
@@ -97,6 +100,52 @@ def colours(height: int = 24, width: int = 32) -> np.ndarray:
 
 def luma(rgb: np.ndarray) -> np.ndarray:
     return rgb[..., :3].astype(float) @ [0.299, 0.587, 0.114] / 255
+
+
+def stack(count: int = 5, height: int = 24, width: int = 32) -> np.ndarray:
+    return np.stack([np.roll(ramp(height, width), 3 * number, axis=1) for number in range(count)])
+
+
+def pages(images: list[Image.Image], **options: object) -> bytes:
+    buffer = io.BytesIO()
+    images[0].save(buffer, "TIFF", save_all=True, append_images=images[1:], **options)
+    return buffer.getvalue()
+
+
+def chained(*files: bytes) -> bytes:
+    """One-page TIFF files as the pages of one file."""
+    order = "<" if files[0][:2] == b"II" else ">"
+    whole = bytearray(files[0])
+    for file in files[1:]:
+        start = len(whole)
+        moved = bytearray(file)
+        (count,) = struct.unpack_from(order + "H", moved, 8)
+        for place in range(10, 10 + 12 * count, 12):
+            tag, kind, length, value = struct.unpack_from(order + "HHII", moved, place)
+            if tag == 273 or length > 1:
+                struct.pack_into(order + "I", moved, place + 8, value + start - 8)
+        last = last_link(whole, order)
+        struct.pack_into(order + "I", whole, last, start)
+        whole += moved[8:]
+    return bytes(whole)
+
+
+def last_link(file: bytes | bytearray, order: str) -> int:
+    """Where the last page's link to the next one lies."""
+    place = 4
+    while struct.unpack_from(order + "I", file, place)[0]:
+        (start,) = struct.unpack_from(order + "I", file, place)
+        place = start + 2 + 12 * struct.unpack_from(order + "H", file, start)[0]
+    return place
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def as_bytes(path: Path, frame: int) -> np.ndarray:
+    return np.round(read_frame(path, frame).pixels * 255).astype(np.uint8)
 
 
 FILES: dict[str, bytes] = {

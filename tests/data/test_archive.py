@@ -4,8 +4,6 @@ import io
 import json
 import stat
 import struct
-import subprocess
-import sys
 import tracemalloc
 import zipfile
 import zlib
@@ -328,9 +326,3 @@ def test_arrays_are_kept_to_the_bit(tmp_path: Path) -> None:
     np.save(buffer, np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4))
     unpack_images(packed(("x.npy", buffer.getvalue())), tmp_path / "pictures")
     assert (tmp_path / "pictures" / "000001.npy").read_bytes() == buffer.getvalue()
-
-
-def test_unpacking_does_not_wait_for_pytorch() -> None:
-    code = "import sys, tae.data.archive; print('torch' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "False"

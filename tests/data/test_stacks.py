@@ -1,9 +1,7 @@
 """Frames of files: found in order, counted from headers, read one at a time, scaled by one rule for a stack."""
 
-import io
 import os
 import re
-import struct
 import tracemalloc
 from pathlib import Path
 
@@ -24,57 +22,9 @@ from tae.data.stacks import (
     frames_are_alike,
     read_frame,
 )
-from tests.data.files import FILES, colours, npy, npy_header, ramp, tiff
+from tests.data.files import FILES, as_bytes, chained, npy, npy_header, pages, ramp, stack, tiff, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of broken TIFF tags
-
-COMPRESSIONS = [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"]
-
-
-def stack(count: int = 5, height: int = 24, width: int = 32) -> np.ndarray:
-    return np.stack([np.roll(ramp(height, width), 3 * number, axis=1) for number in range(count)])
-
-
-def pages(images: list[Image.Image], **options: object) -> bytes:
-    buffer = io.BytesIO()
-    images[0].save(buffer, "TIFF", save_all=True, append_images=images[1:], **options)
-    return buffer.getvalue()
-
-
-def chained(*files: bytes) -> bytes:
-    """One-page TIFF files of `tests.data.files.tiff` as the pages of one file."""
-    order = "<" if files[0][:2] == b"II" else ">"
-    whole = bytearray(files[0])
-    for file in files[1:]:
-        start = len(whole)
-        moved = bytearray(file)
-        (count,) = struct.unpack_from(order + "H", moved, 8)
-        for place in range(10, 10 + 12 * count, 12):
-            tag, kind, length, value = struct.unpack_from(order + "HHII", moved, place)
-            if tag == 273 or length > 1:
-                struct.pack_into(order + "I", moved, place + 8, value + start - 8)
-        last = _last_link(whole, order)
-        struct.pack_into(order + "I", whole, last, start)
-        whole += moved[8:]
-    return bytes(whole)
-
-
-def _last_link(file: bytes | bytearray, order: str) -> int:
-    """Where the last page's link to the next one lies."""
-    place = 4
-    while struct.unpack_from(order + "I", file, place)[0]:
-        (start,) = struct.unpack_from(order + "I", file, place)
-        place = start + 2 + 12 * struct.unpack_from(order + "H", file, start)[0]
-    return place
-
-
-def write(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
-
-
-def as_bytes(path: Path, frame: int) -> np.ndarray:
-    return np.round(read_frame(path, frame).pixels * 255).astype(np.uint8)
 
 
 # ---- Finding
@@ -316,82 +266,6 @@ def test_pictures_over_the_limit_are_refused_unread_and_stacks_are_not(tmp_path:
         file.truncate(10**11)
     with pytest.raises(ImageError, match="at most 64 GiB, got 93.1 GiB"):
         count_frames(path)
-
-
-# ---- TIFF
-
-
-def test_each_page_is_a_frame(tmp_path: Path) -> None:
-    for colour in [False, True]:
-        for big_tiff in [False, True]:
-            for compression in COMPRESSIONS:
-                images = [
-                    Image.fromarray(colours() + np.uint8(9 * n) if colour else frame) for n, frame in enumerate(stack())
-                ]
-                path = write(
-                    tmp_path / f"{compression} {big_tiff} {colour}.tif",
-                    pages(images, compression=compression, big_tiff=big_tiff),
-                )
-                assert count_frames(path) == 5 and not frames_are_alike(path)
-                for frame, image in enumerate(images):
-                    alone = io.BytesIO()
-                    image.save(alone, "PNG")
-                    assert np.array_equal(read_frame(path, frame).pixels, read_image(alone.getvalue()).pixels)
-
-
-def test_pages_of_other_kinds_keep_their_meaning(tmp_path: Path) -> None:
-    images = [
-        Image.fromarray(ramp()).convert("1"),
-        Image.fromarray(colours()).quantize(16),
-        Image.fromarray(ramp(9, 70)),
-    ]
-    path = write(tmp_path / "pages.tif", pages(images))
-    for frame, image in enumerate(images):
-        assert read_frame(path, frame).pixels.shape == image.size[::-1]
-    assert np.array_equal(as_bytes(path, 0), np.asarray(images[0].convert("L")))
-    assert np.array_equal(as_bytes(path, 1), np.asarray(images[1].convert("RGB").convert("L")))
-
-
-def test_sixteen_bit_pages_of_either_byte_order_are_scaled(tmp_path: Path) -> None:
-    for packed in [False, True]:
-        for order in ["<", ">"]:
-            values = [(frame.astype(np.uint16) * 257).astype(f"{order}u2") for frame in stack()]
-            path = write(tmp_path / f"{order} {packed}.tif", chained(*(tiff(frame, packed=packed) for frame in values)))
-            assert count_frames(path) == 5
-            for frame in range(5):
-                assert np.array_equal(as_bytes(path, frame), stack()[frame])
-
-
-def test_smaller_copies_and_masks_are_no_frames(tmp_path: Path) -> None:
-    full, small, mask = (
-        tiff(ramp(*size), tags={254: kind}) for size, kind in (((24, 32), 0), ((6, 8), 1), ((24, 32), 4))
-    )
-    path = write(tmp_path / "pyramid.tif", chained(full, small, full, mask))
-    assert count_frames(path) == 2
-    assert [read_frame(path, frame).pixels.shape for frame in range(2)] == [(24, 32)] * 2
-    path = write(tmp_path / "first.tif", chained(small, full))
-    assert count_frames(path) == 1 and read_frame(path).pixels.shape == (24, 32)
-
-
-def test_pages_in_a_circle_are_refused(tmp_path: Path) -> None:
-    data = bytearray(chained(*(tiff(frame) for frame in stack())))
-    struct.pack_into("<I", data, _last_link(data, "<"), 8)
-    with pytest.raises(ImageError, match="no circle of them"):
-        count_frames(write(tmp_path / "circle.tif", bytes(data)))
-
-
-def test_page_of_a_million_pieces_or_of_impossible_size_is_refused(tmp_path: Path) -> None:
-    good = tiff(ramp())
-    data = bytearray(chained(good, good))
-    second = struct.unpack_from("<I", data, len(good) - 24 * 32 - 200 - 4)[0]
-    for place in range(second + 2, second + 2 + 12 * struct.unpack_from("<H", data, second)[0], 12):
-        tag = struct.unpack_from("<H", data, place)[0]
-        if tag in (273, 279):
-            struct.pack_into("<I", data, place + 4, 2**31)
-    path = write(tmp_path / "pieces.tif", bytes(data))
-    assert read_frame(path, 0).pixels.shape == (24, 32)
-    with pytest.raises(ImageError, match="page must be at most 20 MB"):
-        read_frame(path, 1)
 
 
 ENTRY_FILES = {

@@ -6,8 +6,6 @@
 
 import base64
 import io
-import subprocess
-import sys
 
 import numpy as np
 import plotly.graph_objects as go
@@ -47,12 +45,6 @@ def click_targets(figure: go.Figure) -> go.Scatter:
 
 def note(figure: go.Figure) -> str:
     return " ".join(annotation.text for annotation in figure.layout.annotations)
-
-
-def test_figures_of_heads_need_no_pytorch():
-    code = "import sys; sys.modules['torch'] = None; import tae.plots.heads"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 # --------------------------------------------------------------------------------------------------------- all heads

@@ -3,8 +3,6 @@
 import base64
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -39,11 +37,6 @@ def payload(shown: Shown) -> dict:
 
 def notes(shown: Shown) -> list[str]:
     return [f"{note['severity']}: {note['text']}" for note in payload(shown)["notes"]]
-
-
-def test_show_is_a_function_whatever_was_imported() -> None:
-    code = "import tae; tae.show; import tae.web.notebook; assert callable(tae.show); from tae import show; assert callable(show)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_one_picture_looks_alike_however_it_comes(model: TransformerAutoencoder, tmp_path: Path) -> None:
