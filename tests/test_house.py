@@ -49,6 +49,7 @@ print(callable(tae.show), callable(show))
 """
 
 
+@pytest.mark.slow
 def test_nothing_waits_for_what_it_does_not_need() -> None:
     """Config: the standard library; unpacking and figures: no PyTorch, no Streamlit; `show` stays a function."""
     done = subprocess.run([sys.executable, "-c", IMPORTS], cwd=ROOT, capture_output=True, text=True)

@@ -1,10 +1,18 @@
 """The pages without a browser: how a test opens one and reads what it shows."""
 
+import base64
+import json
+from typing import Any
+
 import numpy as np
+import torch
 from streamlit.testing.v1 import AppTest
 
 from tae.data.demo import compose_square
 from tae.data.encode import encode_png
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import preset_config
+from tae.store.card import Card
 from tests import ROOT
 
 DEMO = "demo_tiny_201x201_p16.safetensors"
@@ -24,6 +32,37 @@ PAGES = {
 
 
 HOSTILE = "<img src=x onerror=alert(1)> [a](javascript:alert(1)) $x$ :material/bolt: **b**"
+
+
+VERY_SMALL = {"input_size": (32, 32), "patch_size": 8, "latent_dim": 16, "encoder_layers": 1, "decoder_layers": 1}
+
+
+def very_small(seed: int = 2, spread: float = 0.1, **fields: object) -> TransformerAutoencoder:
+    """A model none of whose weights has a special value; fields replace those of `VERY_SMALL`."""
+    torch.manual_seed(seed)
+    model = TransformerAutoencoder(preset_config("tiny", **{**VERY_SMALL, **fields})).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(spread * torch.randn_like(parameter))
+    return model
+
+
+def card(**fields: object) -> Card:
+    """Of a model that was trained, and says nothing else."""
+    plain = {"name": "A model", "training": {"steps": 1}, "metrics": {}, "data": "", "licence": "", "notes": ""}
+    return Card(**{**plain, **fields})  # type: ignore[arg-type]
+
+
+def flatten(model: TransformerAutoencoder) -> None:
+    """Without queries and keys, the first layer's attention is uniform."""
+    model.encoder.blocks[0].attn.qkv.weight[:256] = 0  # type: ignore[union-attr, index]
+    model.encoder.blocks[0].attn.qkv.bias[:256] = 0  # type: ignore[union-attr, index]
+
+
+def blow_up(model: TransformerAutoencoder) -> None:
+    """It draws no finite numbers any more."""
+    for parameter in model.decoder.parameters():
+        parameter.fill_(1e38)
 
 
 def open_page(page: str = "Reconstruct", **link: str) -> AppTest:
@@ -50,6 +89,29 @@ def texts(app: AppTest, *kinds: str) -> str:
     """Everything that is written on the page and in the sidebar, in elements of these kinds."""
     kinds = kinds or ("markdown", "caption", "error", "warning", "info", "success", "title", "subheader")
     return "\n".join(element.value for kind in kinds for element in getattr(app, kind))
+
+
+def said_plainly(app: AppTest, *kinds: str) -> str:
+    """What is written, without the backslashes that keep a stranger's text from being Markdown."""
+    return texts(app, *kinds).replace("\\", "")
+
+
+def assert_harmless(shown: str) -> None:
+    """Nothing of `HOSTILE` is HTML or Markdown."""
+    assert "<img" not in shown.replace("\\<img", "") and "](javascript" not in shown
+    assert " $x$" not in shown and " **b**" not in shown and " :material/bolt:" not in shown
+
+
+def charts(app: AppTest) -> list[dict]:
+    """The page's figures as they go to the browser."""
+    return [json.loads(one.proto.spec) for one in app.get("plotly_chart")]  # type: ignore[attr-defined]
+
+
+def numbers(values: Any) -> list[float]:
+    """A trace's numbers, which may come packed."""
+    if isinstance(values, dict):
+        return np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"])).tolist()
+    return list(values)
 
 
 def metrics(app: AppTest) -> dict[str, str]:

@@ -3,15 +3,17 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from tae.data.demo import DemoSource
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
-from tae.store.card import Card
 from tae.store.checkpoint import save_checkpoint
 from tae.ui.session import work
+from tests.pages import card, very_small
 
 
 @pytest.fixture(autouse=True)
@@ -33,12 +35,32 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def store(shelf: Path) -> Callable[..., Path]:
     """Saves a small model there."""
 
-    def save(file: str, change: Callable[[TransformerAutoencoder], None] | None = None, **card: object) -> Path:
+    def save(file: str, change: Callable[[TransformerAutoencoder], None] | None = None, **fields: object) -> Path:
         model = TransformerAutoencoder(preset_config("tiny", encoder_layers=1, decoder_layers=1)).eval()
         if change:
             with torch.no_grad():
                 change(model)
-        fields = {"name": "A model", "training": {"steps": 1}, "metrics": {}, "data": "", "licence": "", "notes": ""}
-        return save_checkpoint(shelf / file, model, Card(**{**fields, **card}))  # type: ignore[arg-type]
+        return save_checkpoint(shelf / file, model, card(**fields))
+
+    return save
+
+
+@pytest.fixture
+def keep(shelf: Path) -> Callable[..., TransformerAutoencoder]:
+    """Saves a very small model there, its latents spread out; fields of its shape may differ, and those of its card."""
+
+    def save(
+        change: Callable[[TransformerAutoencoder], None] | None = None,
+        file: str = "small.safetensors",
+        data: str = DemoSource.data,
+        training: dict | None = None,
+        **fields: Any,
+    ) -> TransformerAutoencoder:
+        model = very_small(**fields)
+        if change:
+            with torch.no_grad():
+                change(model)
+        save_checkpoint(shelf / file, model, card(name="small", data=data, training=training or {"steps": 1}))
+        return model
 
     return save

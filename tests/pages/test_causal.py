@@ -1,6 +1,5 @@
 """The page Does it matter? without a browser: its sentences and figures are those of the package, its link restores it."""
 
-import base64
 import json
 import math
 import re
@@ -31,7 +30,7 @@ from tae.ui.causal.knockout import delta_of
 from tae.ui.session import work
 from tae.ui.widgets.patches import read_edit, read_patches
 from tests import ROOT
-from tests.pages import DEMO, open_page, run, texts
+from tests.pages import DEMO, charts, flatten, numbers, open_page, run, texts
 
 PAGE = "Does it matter?"
 
@@ -41,16 +40,9 @@ def image(key: str) -> torch.Tensor:
     return torch.from_numpy(gallery((201, 201))[key].load() / np.float32(255))[None, None]
 
 
-def figures(app: AppTest) -> list[dict]:
-    return [json.loads(one.proto.spec) for one in app.get("plotly_chart")]
-
-
-def numbers(values: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """A trace's numbers, which may come packed."""
-    if isinstance(values, dict):
-        values = np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"]))
-    found = np.array(values, object)
-    return found if shape is None else found.reshape(shape)
+def grid(values: Any) -> np.ndarray:
+    """(N,) of a trace's grid, NaN where it has no number."""
+    return np.array(numbers(values), float).ravel()
 
 
 def _digest() -> str:
@@ -158,7 +150,7 @@ def test_ranking_draws_every_head_with_its_damage_beside_the_test_median(model: 
     study = causal.read_study(ROOT / "checkpoints" / DEMO.replace(".safetensors", ".causal.json"), _digest())
     bars = {}
     medians = {}
-    for trace in figures(app)[0]["data"]:
+    for trace in charts(app)[0]["data"]:
         (bars if trace["type"] == "bar" else medians).update(zip(trace["y"], numbers(trace["x"]), strict=True))
     assert len(bars) == 24
     for one in sweep.ranking():
@@ -188,8 +180,7 @@ def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_al
     assert said.removeprefix("The trivial predictor wins") in page
     assert "The trivial predictor wins" in said and "**The trivial predictor wins**" in page
     assert f"{len(tokens)} of 169 patches covered with: the image's mean grey" in page
-    first = figures(app)[0]["data"][0]
-    drawn = np.array([math.nan if one is None else one for one in numbers(first["z"], (13, 13)).ravel()], float)
+    drawn = grid(charts(app)[0]["data"][0]["z"])
     np.testing.assert_allclose(drawn[tokens.numpy()], effect.numpy(), rtol=1e-3, atol=1e-9)
     assert np.isnan(drawn).sum() == 169 - len(tokens)
 
@@ -199,8 +190,8 @@ def test_the_effect_can_be_counted_inside_the_box_alone(model: TransformerAutoen
     shown = image("garment-30")
     tokens = causal.foreground_tokens(shown, model.config)
     effect = causal.occlusion_effect(model, shown, tokens=tokens, region=causal.Box(40, 60, 90, 120))
-    drawn = numbers(figures(app)[0]["data"][0]["z"], (13, 13)).ravel()[tokens.numpy()].astype(float)
-    np.testing.assert_allclose(drawn, effect.numpy(), rtol=1e-3, atol=1e-9)
+    drawn = grid(charts(app)[0]["data"][0]["z"])
+    np.testing.assert_allclose(drawn[tokens.numpy()], effect.numpy(), rtol=1e-3, atol=1e-9)
     assert "change counted over the box" in texts(app, "caption")
 
 
@@ -212,10 +203,10 @@ def test_blank_patches_are_covered_only_when_asked() -> None:
 
 def test_deletion_and_insertion_come_on_demand() -> None:
     app = open_page(PAGE, causal="effect")
-    before = len(figures(app))
+    before = len(charts(app))
     app.toggle("causal_curves").set_value(True)
     run(app)
-    assert len(figures(app)) == before + 1
+    assert len(charts(app)) == before + 1
     table = app.dataframe[-1].value
     assert "random order" in set(table["map"]) and len(table) == 9
     areas = dict(zip(table["map"], table["area covered (small is good)"], strict=True))
@@ -259,10 +250,6 @@ def test_one_more_map_says_what_it_hides_and_whether_it_is_uniform(model: Transf
 
 
 def test_maps_that_are_practically_uniform_are_called_so(store: Callable[..., Path]) -> None:
-    def flatten(model: TransformerAutoencoder) -> None:
-        model.encoder.blocks[0].attn.qkv.weight[:256] = 0  # queries and keys
-        model.encoder.blocks[0].attn.qkv.bias[:256] = 0
-
     store("flat.safetensors", flatten)
     told = texts(open_page(PAGE, causal="effect"), "caption")
     assert "practically uniform, no weight reaches 1.5 x uniform: received attention, average" in told
@@ -271,8 +258,7 @@ def test_maps_that_are_practically_uniform_are_called_so(store: Callable[..., Pa
 def test_the_spread_between_heads_is_in_multiples_of_the_uniform_weight(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="effect", image="garment-30", layer="1", head="spread")
     values = received(compute_map(model, image("garment-30"), MapChoice(layer="1", head="spread"))) * 169
-    drawn = numbers(figures(app)[0]["data"][-1]["z"], (13, 13)).astype(float).ravel()
-    np.testing.assert_allclose(drawn, values, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(grid(charts(app)[0]["data"][-1]["z"]), values, rtol=1e-3, atol=1e-6)
 
 
 def test_a_white_image_has_no_scores(shelf: Path) -> None:
@@ -413,11 +399,10 @@ def test_a_browser_s_count_of_its_choices_is_a_number(told: Any, edit: int) -> N
 def test_a_region_is_asked_by_gradient_and_by_occlusion(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="region", image="garment-30", box="40-90x60-120")
     box = causal.Box(40, 60, 90, 120)
-    gradient, occlusion = figures(app)[1]["data"]
+    gradient, occlusion = charts(app)[1]["data"]
     for trace, how in ((gradient, "gradient"), (occlusion, "occlusion")):
         expected = causal.region_inputs(model, image("garment-30"), box, how).numpy()
-        drawn = numbers(trace["z"], (13, 13)).astype(float).ravel()
-        np.testing.assert_allclose(drawn, expected, rtol=1e-3, atol=1e-8)
+        np.testing.assert_allclose(grid(trace["z"]), expected, rtol=1e-3, atol=1e-8)
     page = texts(app, "markdown", "caption")
     assert "The 20 patches under the box" in page  # rows 2 to 5 and columns 3 to 7 of patches
     assert "rows 40 to 89, columns 60 to 119" in page
@@ -480,10 +465,6 @@ def test_one_token_gets_a_notice(store: Callable[..., Path]) -> None:
 
 
 def test_attention_that_does_not_matter_is_called_so_and_attention_that_does_is_not(store: Callable[..., Path]) -> None:
-    def flatten(model: TransformerAutoencoder) -> None:
-        model.encoder.blocks[0].attn.qkv.weight[:256] = 0  # queries and keys
-        model.encoder.blocks[0].attn.qkv.bias[:256] = 0
-
     path = store("flat.safetensors", flatten)
     shutil.copy(ROOT / "checkpoints" / DEMO, path.with_name("demo.safetensors"))  # without its study
     for page in ("Attention", "Compare"):

@@ -1,7 +1,6 @@
 """The page Sequences without a browser: its sentences are the package's figures; drops of every kind, whole and broken."""
 
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,305 +10,250 @@ import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from tae.data.encode import encode_gif
+from tae.data.encode import encode_gif, encode_png
 from tae.model.autoencoder import TransformerAutoencoder
-from tae.model.config import preset_config
 from tae.sequence.checkpoint import save_sequence
 from tae.sequence.data import DemoSequences, glide_frames
 from tae.sequence.forecast import BASELINES, CEILING, LSTM, SEEN, forecast_frames, mean_errors, one_step
 from tae.sequence.model import SequenceModel
-from tae.store.card import Card
-from tae.store.checkpoint import save_checkpoint
-from tests.pages import HOSTILE, drop, go, open_page, run, texts
+from tests.pages import (
+    HOSTILE,
+    assert_harmless,
+    blow_up,
+    card,
+    charts,
+    drop,
+    go,
+    open_page,
+    run,
+    said_plainly,
+    texts,
+    very_small,
+)
 
 PAGE = "Sequences"
-SIZE = {"input_size": (32, 32), "patch_size": 8, "latent_dim": 16, "encoder_layers": 1, "decoder_layers": 1}
 Models = tuple[TransformerAutoencoder, SequenceModel]
-
-
-def small_models(seed: int = 2, **fields: object) -> Models:
-    torch.manual_seed(seed)
-    autoencoder = TransformerAutoencoder(preset_config("tiny", **{**SIZE, **fields})).eval()  # type: ignore[arg-type]
-    lstm = SequenceModel(autoencoder, 12, 1).eval()
-    with torch.no_grad():
-        for parameter in (*autoencoder.parameters(), *lstm.head.parameters()):
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return autoencoder, lstm
+SaveLstm = Callable[..., Path]
 
 
 @pytest.fixture
-def keep(shelf: Path) -> Callable[..., Models]:
+def save_lstm(shelf: Path) -> SaveLstm:
+    """Saves a sequence model, of the small checkpoint unless it says otherwise."""
+    (shelf / "sequences").mkdir()
+
+    def save(model: SequenceModel, file: str = "lstm", belongs: str = "small", **fields: object) -> Path:
+        about = card(**{"name": "small", **fields})
+        return save_sequence(shelf / "sequences" / f"{file}.safetensors", model, about, belongs)
+
+    return save
+
+
+@pytest.fixture
+def keep_both(keep: Callable[..., TransformerAutoencoder], save_lstm: SaveLstm) -> Callable[..., Models]:
     """Saves a very small autoencoder, and a sequence model on it, among the checkpoints."""
 
-    def save(data: str = DemoSequences.data, with_lstm: bool = True, **fields: object) -> Models:
-        autoencoder, lstm = small_models(**fields)  # type: ignore[arg-type]
-        card = Card(name="small", training={"steps": 1}, metrics={}, data=data, licence="", notes="")
-        save_checkpoint(shelf / "small.safetensors", autoencoder, card)
-        if with_lstm:
-            save_sequence(shelf / "sequences" / "lstm.safetensors", lstm, card, "small")
+    def save(**fields: object) -> Models:
+        autoencoder = keep(data=DemoSequences.data, **fields)
+        lstm = SequenceModel(autoencoder, 12, 1).eval()
+        with torch.no_grad():
+            for parameter in lstm.head.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        save_lstm(lstm, data=DemoSequences.data)
         return autoencoder, lstm
 
-    (shelf / "sequences").mkdir()
     return save
+
+
+@pytest.fixture
+def both(keep_both: Callable[..., Models]) -> Models:
+    return keep_both()
 
 
 def glide(number: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.stack([*glide_frames("test", number, 0, (32, 32))]))[:, None]
 
 
-def said_plainly(app: AppTest, *kinds: str) -> str:
-    """What is written, without the backslashes that keep a stranger's text from being Markdown."""
-    return texts(app, *kinds).replace("\\", "")
-
-
-def charts(app: AppTest) -> list[dict]:
-    return [json.loads(one.proto.spec) for one in app.get("plotly_chart")]  # type: ignore[attr-defined]
-
-
-def gif(count: int = 9, side: int = 32) -> bytes:
-    """A square that moves to the right."""
-    frames = np.full((count, side, side), 255, np.uint8)
+def squares(count: int = 9, side: int = 32, width: int = 32, pace: int = 2) -> np.ndarray:
+    """(count, side, width) uint8: a square that moves to the right."""
+    frames = np.full((count, side, width), 255, np.uint8)
     for number in range(count):
-        frames[number, 8:20, 2 * number : 2 * number + 10] = 0
-    return encode_gif(frames)
+        frames[number, 8:20, pace * number : pace * number + 10] = 0
+    return frames
+
+
+def npy(frames: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, frames)
+    return buffer.getvalue()
+
+
+def animation(kind: str, count: int = 4) -> bytes:
+    first, *rest = (Image.new("L", (32, 32), 40 * number) for number in range(1, count + 1))
+    buffer = io.BytesIO()
+    first.save(buffer, kind, save_all=True, append_images=rest)
+    return buffer.getvalue()
+
+
+def grey(number: int) -> np.ndarray:
+    return np.full((32, 32), 40 * number, np.uint8)
 
 
 def verdict(app: AppTest) -> str:
     return next(one for one in texts(app, "success", "warning", "info").splitlines() if "error 0." in one)
 
 
-@pytest.mark.parametrize("forecast", ["step", "roll"])
-def test_the_verdict_says_what_the_package_measures(forecast: str, keep: Callable[..., Models]) -> None:
-    autoencoder, lstm = keep()
-    app = open_page(PAGE, forecast=forecast, sequence="glide-2")
+def error_of(lstm: SequenceModel, frames: torch.Tensor, seen: int = SEEN) -> str:
+    return f"error {mean_errors(one_step(lstm, frames), seen)[LSTM]:.4f}"
+
+
+def test_the_verdict_says_what_the_package_measures_and_every_method_has_its_curve(both: Models) -> None:
+    _, lstm = both
     frames = glide(2)
-    found = one_step(lstm, frames) if forecast == "step" else forecast_frames(lstm, frames, SEEN)
-    means = {name: mse[SEEN - found.first :].mean() for name, mse in found.mse.items()}  # of frames 7 to 16
-    assert len(found.mse[LSTM][SEEN - found.first :]) == 10
-    best = min(BASELINES, key=lambda name: means[name])
-    said = verdict(app)
-    assert f"error {means[LSTM]:.4f}" in said and f"error {means[CEILING]:.4f}" in said
-    assert best in said and f"error {means[best]:.4f}" in said
-    assert ("better than" in said) == (means[LSTM] < means[best])
-    where = "one step ahead, frames 7 to 16" if forecast == "step" else "rolled out over frames 7 to 16"
-    assert where in said
+    for forecast, found in (("step", one_step(lstm, frames)), ("roll", forecast_frames(lstm, frames, SEEN))):
+        app = open_page(PAGE, forecast=forecast, sequence="glide-2")
+        means = {name: mse[SEEN - found.first :].mean() for name, mse in found.mse.items()}  # of frames 7 to 16
+        assert len(found.mse[LSTM][SEEN - found.first :]) == 10
+        best = min(BASELINES, key=lambda name: means[name])
+        said = verdict(app)
+        assert f"error {means[LSTM]:.4f}" in said and f"error {means[CEILING]:.4f}" in said
+        assert best in said and f"error {means[best]:.4f}" in said
+        assert ("better than" in said) == (means[LSTM] < means[best])
+        where = "one step ahead, frames 7 to 16" if forecast == "step" else "rolled out over frames 7 to 16"
+        assert where in said
+        assert [trace["name"] for trace in charts(app)[0]["data"]] == [LSTM, *BASELINES, CEILING]
+        assert len(charts(app)) == 3
 
 
 def test_a_model_that_says_what_a_guess_says_is_neither_better_nor_worse(
-    keep: Callable[..., Models], shelf: Path
+    keep: Callable[..., TransformerAutoencoder], save_lstm: SaveLstm
 ) -> None:
-    autoencoder, _ = keep()
-    card = Card(name="small", training={"steps": 1}, metrics={}, data="", licence="", notes="")
-    # As it is made, a sequence model predicts the latent that it saw last.
-    save_sequence(shelf / "sequences" / "lstm.safetensors", SequenceModel(autoencoder, 12, 1), card, "small")
-    buffer = io.BytesIO()
-    np.save(buffer, np.stack([np.zeros((32, 32), np.uint8), np.full((32, 32), 255, np.uint8)]))
-    app = drop(open_page(PAGE), ("blink.npy", buffer.getvalue()))
+    save_lstm(SequenceModel(keep(), 12, 1))  # as it is made, it predicts the latent that it saw last
+    app = drop(open_page(PAGE), ("blink.npy", npy(np.stack([np.zeros((32, 32)), np.full((32, 32), 255)]))))
     assert "no better and no worse than last latent decoded" in verdict(app)
     assert not app.success and not app.warning
 
 
-def test_of_several_sequence_models_one_is_chosen(keep: Callable[..., Models], shelf: Path) -> None:
-    autoencoder, lstm = keep()
-    card = Card(name="as it was made", training={"steps": 1}, metrics={}, data="", licence="", notes="")
+def test_of_several_sequence_models_one_is_chosen(both: Models, save_lstm: SaveLstm) -> None:
+    autoencoder, lstm = both
     fresh = SequenceModel(autoencoder, 12, 1).eval()
-    save_sequence(shelf / "sequences" / "second.safetensors", fresh, card, "small")
+    save_lstm(fresh, "second", name="as it was made")
     app = open_page(PAGE)
     for choice, model in (("second.safetensors", fresh), ("lstm.safetensors", lstm)):
         app.selectbox(key="choose_lstm").set_value(choice)
-        run(app)
-        means = mean_errors(one_step(model, glide()), SEEN)
-        assert f"error {means[LSTM]:.4f}" in verdict(app)
+        assert error_of(model, glide()) in verdict(run(app))
     assert app.selectbox(key="choose_lstm").options == ["small", "as it was made"]
 
 
-def test_a_model_of_any_width_takes_frames_of_their_own_width(keep: Callable[..., Models]) -> None:
-    _, lstm = keep(input_size=(32, None), max_width=96)
-    frames = np.full((5, 32, 80), 255, np.uint8)
-    for number, frame in enumerate(frames):
-        frame[8:20, 10 * number : 10 * number + 20] = 0
-    buffer = io.BytesIO()
-    np.save(buffer, frames)
-    app = drop(open_page(PAGE), ("wide.npy", buffer.getvalue()))
+def test_a_model_of_any_width_takes_frames_of_their_own_width(keep_both: Callable[..., Models]) -> None:
+    _, lstm = keep_both(input_size=(32, None), max_width=96)
+    frames = squares(5, width=80, pace=10)
+    app = drop(open_page(PAGE), ("wide.npy", npy(frames)))
     assert not app.error
-    means = mean_errors(one_step(lstm, torch.from_numpy(frames)[:, None] / 255), 3)
-    assert f"error {means[LSTM]:.4f}" in verdict(app) and "frames 4 to 5" in verdict(app)
+    assert error_of(lstm, torch.from_numpy(frames)[:, None] / 255, 3) in verdict(app)
+    assert "frames 4 to 5" in verdict(app)
 
 
-def test_every_method_has_its_curve_of_errors(keep: Callable[..., Models]) -> None:
-    _, lstm = keep()
-    app = open_page(PAGE)
-    names = [trace["name"] for trace in charts(app)[0]["data"]]
-    assert names == [LSTM, *BASELINES, CEILING]
-    assert len(charts(app)) == 3
-
-
-def test_without_a_sequence_model_the_command_is_told_and_guesses_are_shown(keep: Callable[..., Models]) -> None:
-    keep(with_lstm=False)
+def test_without_a_sequence_model_the_command_is_told_and_guesses_are_shown(
+    keep: Callable[..., TransformerAutoencoder], shelf: Path
+) -> None:
+    keep()
     app = open_page(PAGE)
     said = texts(app)
     assert "No sequence model belongs to this checkpoint" in said
-    assert [one.value for one in app.code] == [
-        "python -m tae.train_sequence --checkpoint checkpoints/small.safetensors"
-    ]
+    command = "python -m tae.train_sequence --checkpoint"
+    assert [one.value for one in app.code] == [f"{command} checkpoints/small.safetensors"]
     assert "Best guess, one step ahead" in said and len(charts(app)) == 2
     assert LSTM not in [trace["name"] for trace in charts(app)[0]["data"]]
+    (shelf / "small.safetensors").rename(shelf / "a`;rm -rf x.safetensors")  # a name that would be a command is quoted
+    app = open_page(PAGE)
+    assert [one.value for one in app.code] == [f"{command} 'checkpoints/a`;rm -rf x.safetensors'"]
+    assert "rm -rf" not in texts(app, "info")
 
 
-def test_a_sequence_model_of_another_checkpoint_is_named_and_not_used(keep: Callable[..., Models], shelf: Path) -> None:
-    keep(with_lstm=False)
-    _, foreign = small_models(seed=5)
-    card = Card(name="foreign", training={}, metrics={}, data="", licence="", notes="")
-    save_sequence(shelf / "sequences" / "other.safetensors", foreign, card, HOSTILE)
+def test_a_sequence_model_of_another_checkpoint_is_named_and_not_used(
+    keep: Callable[..., TransformerAutoencoder], save_lstm: SaveLstm
+) -> None:
+    keep()
+    save_lstm(SequenceModel(very_small(seed=5), 12, 1), belongs=HOSTILE)
     said = texts(open_page(PAGE))
     assert "No sequence model belongs to this checkpoint" in said and "There is one for:" in said
-    assert "<img" not in said.replace("\\<img", "") and "[a](" not in said
+    assert_harmless(said)
 
 
-def test_a_damaged_sequence_model_is_refused_with_its_reason(keep: Callable[..., Models], shelf: Path) -> None:
-    keep()
-    path = shelf / "sequences" / "lstm.safetensors"
+def test_sequence_models_that_cannot_be_used_are_refused_with_their_reasons(
+    keep: Callable[..., TransformerAutoencoder], save_lstm: SaveLstm, shelf: Path
+) -> None:
+    autoencoder = keep()
+    path = save_lstm(SequenceModel(autoencoder, 12, 1))
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
     (shelf / "sequences" / "text.safetensors").write_bytes(b"no")
+    save_lstm(SequenceModel(autoencoder, 12, 1, "classification", 3), "classes")
     said = said_plainly(open_page(PAGE))
     assert "lstm.safetensors" in said and "damaged" in said
     assert "text.safetensors" in said and "Best guess" in said
+    assert "classes.safetensors: it predicts no frames" in said and "There is one for" not in said
 
 
-def test_a_sequence_model_that_predicts_no_numbers_is_said_to(keep: Callable[..., Models], shelf: Path) -> None:
-    autoencoder, lstm = keep()
+def test_models_that_make_no_numbers_are_said_to(
+    both: Models, keep: Callable[..., TransformerAutoencoder], save_lstm: SaveLstm
+) -> None:
+    _, lstm = both
     with torch.no_grad():
         lstm.head.bias.fill_(3e38)
-    card = Card(name="small", training={}, metrics={}, data="", licence="", notes="")
-    save_sequence(shelf / "sequences" / "lstm.safetensors", lstm, card, "small")
+    save_lstm(lstm)
     app = open_page(PAGE)
     assert "Nothing can be shown" in texts(app, "error") and "are not; choose another checkpoint" in said_plainly(app)
 
-
-def test_an_autoencoder_that_draws_no_numbers_is_said_to(keep: Callable[..., Models], shelf: Path) -> None:
-    autoencoder, _ = keep(with_lstm=False)
-    with torch.no_grad():
-        for parameter in autoencoder.decoder.parameters():
-            parameter.fill_(1e38)
-    card = Card(name="small", training={"steps": 1}, metrics={}, data="", licence="", notes="")
-    save_checkpoint(shelf / "small.safetensors", autoencoder, card)
+    keep(blow_up)
     assert "reconstructions must be finite numbers" in said_plainly(open_page(PAGE), "error")
 
 
-def test_an_untrained_sequence_model_is_red(keep: Callable[..., Models], shelf: Path) -> None:
-    _, lstm = keep()
-    card = Card(name="small", training={}, metrics={}, data="", licence="", notes="")
-    save_sequence(shelf / "sequences" / "lstm.safetensors", lstm, card, "small")
+def test_an_untrained_sequence_model_is_red(both: Models, save_lstm: SaveLstm) -> None:
+    save_lstm(both[1], training={})
     app = open_page(PAGE)
     assert "This sequence model has random weights" in texts(app, "error")
     assert "learnt from" not in texts(app, "caption")
 
 
-@pytest.mark.parametrize("name", ["broken.mp4", f"{'9' * 5000}.gif"])
-def test_what_is_no_sequence_is_said_to_be_none(name: str, keep: Callable[..., Models]) -> None:
-    keep()
-    app = drop(open_page(PAGE), (name, b"nothing of the kind"))
-    assert app.error and "error 0." in verdict(app)
-
-
-def test_a_dropped_gif_is_shown_and_the_model_s_own_data_named(keep: Callable[..., Models]) -> None:
-    _, lstm = keep()
-    app = drop(open_page(PAGE), ("moving square.gif", gif()))
+def test_a_dropped_gif_is_shown_and_the_model_s_own_data_named(both: Models) -> None:
+    app = drop(open_page(PAGE), ("moving square.gif", encode_gif(squares())))
     assert app.session_state["sequence"].startswith("sequence-")
     assert "Yours: moving square.gif" in app.selectbox(key="choose_sequence").options
     assert "What moves otherwise, it never saw." in texts(app, "caption")
-    frames = torch.from_numpy(np.stack([np.asarray(one, np.float32) / 255 for one in opened(gif())]))[:, None]
-    means = mean_errors(one_step(lstm, frames), SEEN)
-    assert f"error {means[LSTM]:.4f}" in verdict(app)
+    assert error_of(both[1], torch.from_numpy(squares())[:, None] / 255) in verdict(app)
     assert "frames 7 to 9" in verdict(app)
+    app.selectbox(key="choose_every").set_value("2")
+    assert "every 2nd frame" in texts(run(app), "caption") and "frames 4 to 5" in verdict(app)  # 1, 3, 5, 7, 9
 
 
-def opened(data: bytes) -> list[Image.Image]:
-    image = Image.open(io.BytesIO(data))
-    frames = []
-    for number in range(image.n_frames):  # type: ignore[attr-defined]
-        image.seek(number)
-        frames.append(image.convert("L"))
-    return frames
+def test_stacks_and_wide_strips_are_sequences(both: Models) -> None:
+    app = open_page(PAGE)
+    stack = np.stack([grey(number) for number in range(1, 5)])
+    for name, data in (("a.tif", animation("TIFF")), ("a.npy", npy(stack)), ("a.webp", animation("WEBP"))):
+        before = app.session_state["sequence"]
+        drop(app, (name, data))
+        assert app.session_state["sequence"].startswith("sequence-") and app.session_state["sequence"] != before
+        assert not app.error and "frames 3 to 4" in verdict(app)
+    drop(app, ("strip.png", encode_png(np.tile(np.arange(160, dtype=np.uint8), (32, 1)))))
+    assert "a strip of 160x32 pixels as 9 windows of 32" in texts(app, "caption")
 
 
-def save(fmt: str, count: int = 4) -> bytes:
-    """Frames as a file of some kind."""
-    frames = [np.full((32, 32), 40 * number, np.uint8) for number in range(1, count + 1)]
-    buffer = io.BytesIO()
-    if fmt == "npy":
-        np.save(buffer, np.stack(frames))
-    else:
-        first, *rest = map(Image.fromarray, frames)
-        first.save(buffer, fmt.upper(), save_all=True, append_images=rest)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(("name", "fmt"), [("a.tif", "tiff"), ("a.npy", "npy"), ("a.webp", "webp")])
-def test_stacks_are_sequences(name: str, fmt: str, keep: Callable[..., Models]) -> None:
-    keep()
-    app = drop(open_page(PAGE), (name, save(fmt)))
-    assert app.session_state["sequence"].startswith("sequence-") and not app.error
-    assert "frames 3 to 4" in verdict(app)
-
-
-def test_several_images_are_frames_in_natural_order_of_their_names(keep: Callable[..., Models]) -> None:
-    keep()
-
-    def square(left: int) -> bytes:
-        pixels = np.full((32, 32), 255, np.uint8)
-        pixels[8:20, left : left + 8] = 0
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
-        return buffer.getvalue()
-
-    app = drop(open_page(PAGE), *((f"f{number}.png", square(2 * number)) for number in (10, 2, 1)))
+def test_several_images_are_frames_in_natural_order_of_their_names(both: Models) -> None:
+    frames = squares(11)
+    app = drop(open_page(PAGE), *((f"f{number}.png", encode_png(frames[number])) for number in (10, 2, 1)))
     clip = next(iter(app.session_state["sequence_clips"].values()))
     assert clip.title == "3 frames from f1.png"
     assert [clip.names[path.name] for path in clip.found.files] == ["f1.png", "f2.png", "f10.png"]
-    for path, left in zip(clip.found.files, (2, 4, 20), strict=True):
-        assert path.read_bytes() == square(left)
-
-
-def test_a_name_that_would_be_a_command_is_quoted(keep: Callable[..., Models], shelf: Path) -> None:
-    keep(with_lstm=False)
-    (shelf / "small.safetensors").rename(shelf / "a`;rm -rf x.safetensors")
-    app = open_page(PAGE)
-    assert [one.value for one in app.code] == [
-        "python -m tae.train_sequence --checkpoint 'checkpoints/a`;rm -rf x.safetensors'"
-    ]
-    assert "rm -rf" not in texts(app, "info")
-
-
-def test_a_sequence_model_that_predicts_no_frames_is_said_to(keep: Callable[..., Models], shelf: Path) -> None:
-    autoencoder, _ = keep(with_lstm=False)
-    card = Card(name="classes", training={"steps": 1}, metrics={}, data="", licence="", notes="")
-    model = SequenceModel(autoencoder, 12, 1, "classification", 3)
-    save_sequence(shelf / "sequences" / "classes.safetensors", model, card, "small")
-    app = open_page(PAGE)
-    assert "classes.safetensors: it predicts no frames" in said_plainly(app, "warning")
-    assert "There is one for" not in texts(app)
-
-
-def test_frames_that_are_left_out_are_named_as_they_were_dropped(keep: Callable[..., Models]) -> None:
-    keep()
-    app = open_page(PAGE)
-    rest = [(f"f{number}.npy", array_file(number)) for number in range(3)]
+    assert [path.read_bytes() for path in clip.found.files] == [encode_png(frames[number]) for number in (1, 2, 10)]
+    rest = [(f"f{number}.npy", npy(grey(number))) for number in range(3)]
     app = drop(app, ("mine.png", b"\x89PNG\r\n\x1a\nno"), *rest)
-    assert "mine.png is left out: " in said_plainly(app, "caption")
+    assert "mine.png is left out: " in said_plainly(app, "caption")  # named as it was dropped
 
 
-def array_file(number: int) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.full((32, 32), 40 * number, np.uint8))
-    return buffer.getvalue()
-
-
-def test_what_was_done_to_frames_is_said_here_and_where_one_is_opened(keep: Callable[..., Models]) -> None:
-    keep()
-    app = drop(open_page(PAGE), ("large.gif", gif(side=64)))
+def test_what_was_done_to_frames_is_said_here_and_where_one_is_opened(both: Models) -> None:
+    app = drop(open_page(PAGE), ("large.gif", encode_gif(squares(side=64, width=64))))
     assert "scaled from 64x64 to 32x32" in texts(app, "caption")
     app.button(key="sequences_attention").click()
     app.run()
@@ -317,30 +261,30 @@ def test_what_was_done_to_frames_is_said_here_and_where_one_is_opened(keep: Call
     assert chosen.image.notes == ("scaled from 64x64 to 32x32",)
 
 
-def test_a_wide_strip_is_its_windows(keep: Callable[..., Models]) -> None:
-    keep()
-    buffer = io.BytesIO()
-    Image.fromarray(np.tile(np.arange(160, dtype=np.uint8), (32, 1))).save(buffer, "PNG")
-    app = drop(open_page(PAGE), ("strip.png", buffer.getvalue()))
-    assert "a strip of 160x32 pixels as 9 windows of 32" in texts(app, "caption")
-
-
-def test_what_cannot_be_read_is_said_and_the_rest_is_kept(keep: Callable[..., Models]) -> None:
-    keep()
-    app = drop(open_page(PAGE), ("good.gif", gif()))
-    kept = app.session_state["sequence"]
-    app = drop(app, ("torn.gif", gif()[:300]))
-    assert "torn.gif: the GIF file is damaged or cut short" in said_plainly(app, "error")
-    assert app.session_state["sequence"] == kept and "error 0." in verdict(app)
-    app = drop(app, (f"{HOSTILE.replace('/', '')}.gif", gif()[:300]), ("one.gif", gif(1)), ("two.npy", save("npy")))
-    errors = texts(app, "error")
-    assert "at least two frames" in errors and "<img" not in errors.replace("\\<img", "")
+def test_what_cannot_be_read_or_is_no_sequence_is_said_and_the_rest_is_kept(both: Models) -> None:
+    app = drop(open_page(PAGE), ("good.gif", encode_gif(squares())))
+    kept, torn = app.session_state["sequence"], encode_gif(squares())[:300]
+    photo = encode_png(np.tile(np.arange(48, dtype=np.uint8), (32, 1)))  # a little wider than high is no strip
+    for name, data, said in (
+        ("torn.gif", torn, "torn.gif: the GIF file is damaged or cut short"),
+        ("broken.mp4", b"nothing of the kind", "broken.mp4"),
+        (f"{'9' * 5000}.gif", b"nothing of the kind", "999"),
+        ("photo.png", photo, "at least two frames, or be one image that is wide enough"),
+    ):
+        drop(app, (name, data))
+        assert said in said_plainly(app, "error")
+        assert app.session_state["sequence"] == kept and "error 0." in verdict(app)
+    drop(app, ("cat.gif", encode_gif(squares(1))), ("dog.gif", encode_gif(squares(1) // 2)))  # no sequence together
+    assert len(app.error) == 2 and "cat.gif" in said_plainly(app, "error") and "dog.gif" in said_plainly(app, "error")
+    stack = npy(np.stack([grey(number) for number in range(1, 5)]))
+    drop(app, (f"{HOSTILE.replace('/', '')}.gif", torn), ("one.gif", encode_gif(squares(1))), ("two.npy", stack))
+    assert "at least two frames" in texts(app, "error")
+    assert_harmless(texts(app, "error"))
     assert app.session_state["sequence"] != kept  # the stack, which can be read
     assert len(app.session_state["sequence_clips"]) == 2
 
 
-def test_a_frame_opens_among_the_images(keep: Callable[..., Models]) -> None:
-    keep()
+def test_a_frame_opens_among_the_images(both: Models) -> None:
     app = open_page(PAGE, sequence="glide-1", frame="4")
     app.button(key="sequences_attention").click()
     app.run()
@@ -350,8 +294,7 @@ def test_a_frame_opens_among_the_images(keep: Callable[..., Models]) -> None:
     assert "Glide 2, frame 4" in " ".join(go(app, "Attention").selectbox(key="choose_image").options)
 
 
-def test_a_forecast_from_the_last_frame_has_nothing_to_be_compared_with(keep: Callable[..., Models]) -> None:
-    keep()
+def test_a_forecast_from_the_last_frame_has_nothing_to_be_compared_with(both: Models) -> None:
     app = open_page(PAGE, forecast="roll", seen="16")
     assert "No true frame is left to compare the prediction with" in texts(app, "info")
 
@@ -365,45 +308,19 @@ def test_a_forecast_from_the_last_frame_has_nothing_to_be_compared_with(keep: Ca
         {"frame": "١"},
     ],
 )
-def test_a_link_that_names_what_is_not_there_shows_what_is(link: dict[str, str], keep: Callable[..., Models]) -> None:
-    keep()
+def test_a_link_that_names_what_is_not_there_shows_what_is(link: dict[str, str], both: Models) -> None:
     app = open_page(PAGE, **link)
     assert "error 0." in verdict(app) and app.session_state["sequence"] == "glide-0"
     assert 1 <= int(app.session_state["frame"]) <= 26
 
 
-def test_frames_that_never_change_are_no_way_through_latent_space(keep: Callable[..., Models]) -> None:
-    keep()
-    buffer = io.BytesIO()
-    np.save(buffer, np.full((5, 32, 32), 90, np.uint8))
-    app = drop(open_page(PAGE), ("still.npy", buffer.getvalue()))
+def test_frames_that_never_change_are_no_way_through_latent_space(both: Models) -> None:
+    app = drop(open_page(PAGE), ("still.npy", npy(np.full((5, 32, 32), 90, np.uint8))))
     assert "there is no plane to draw" in texts(app, "caption")
 
 
-def test_a_short_sequence_does_not_forget_after_which_frame_others_are_rolled_out(keep: Callable[..., Models]) -> None:
-    keep()
-    app = drop(open_page(PAGE, forecast="roll", seen="5"), ("two.gif", gif(2)))
+def test_a_short_sequence_does_not_forget_after_which_frame_others_are_rolled_out(both: Models) -> None:
+    app = drop(open_page(PAGE, forecast="roll", seen="5"), ("two.gif", encode_gif(squares(2))))
     assert app.select_slider(key="choose_seen").value == "1"
     app.selectbox(key="choose_sequence").set_value("glide-0")
     assert run(app).select_slider(key="choose_seen").value == "5"
-
-
-def test_a_photograph_a_little_wider_than_high_is_no_strip(keep: Callable[..., Models]) -> None:
-    keep()
-    buffer = io.BytesIO()
-    Image.fromarray(np.tile(np.arange(48, dtype=np.uint8), (32, 1))).save(buffer, "PNG")
-    app = drop(open_page(PAGE), ("photo.png", buffer.getvalue()))
-    assert "at least two frames, or be one image that is wide enough" in texts(app, "error")
-
-
-def test_images_of_one_frame_are_no_sequence_together(keep: Callable[..., Models]) -> None:
-    keep()
-    app = drop(open_page(PAGE), ("cat.gif", gif(1)), ("dog.gif", gif(1)))
-    assert len(app.error) == 2 and "cat.gif" in said_plainly(app, "error") and "dog.gif" in said_plainly(app, "error")
-
-
-def test_every_second_frame(keep: Callable[..., Models]) -> None:
-    keep()
-    app = drop(open_page(PAGE, every="2"), ("good.gif", gif()))
-    assert "every 2nd frame" in texts(app, "caption")
-    assert "frames 4 to 5" in verdict(app)  # 1, 3, 5, 7, 9

@@ -21,13 +21,25 @@ from tae.data.demo import compose_rail
 from tae.data.encode import encode_png
 from tae.data.fit import fit_image
 from tae.data.gallery import gallery
-from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.metrics import Quality, measure, psnr_of
 from tae.plots.export.tables import metrics_csv
 from tae.store.checkpoint import Loaded, load_checkpoint
 from tae.ui.home import windows
 from tests import ROOT
-from tests.pages import DEMO, HOSTILE, build_untrained, drop, go, metrics, open_page, png, run, texts
+from tests.pages import (
+    DEMO,
+    HOSTILE,
+    blow_up,
+    build_untrained,
+    drop,
+    go,
+    metrics,
+    open_page,
+    png,
+    run,
+    said_plainly,
+    texts,
+)
 
 ANY_WIDTH, WIDE = "demo_tiny_Xx152_p32.safetensors", "demo_tiny_1280x152_p32.safetensors"
 
@@ -82,11 +94,6 @@ def written(quality: Quality) -> dict[str, str]:
         "MSE": f"{quality.mse:.4f}",
         "Foreground MSE": f"{quality.foreground_mse:.4f}",
     }
-
-
-def plain(text: str) -> str:
-    """Without the escapes of Markdown."""
-    return text.replace("\\", "")
 
 
 def said_of_one_latent(app: AppTest) -> list[str]:
@@ -171,7 +178,7 @@ def test_one_latent_can_still_be_asked_for_where_it_is_refused() -> None:
     app.segmented_control("choose_strip").set_value("one")
     run(app)
     assert app.query_params["strip"] == "one"
-    assert [plain(error.value) for error in app.error] == [
+    assert said_plainly(app, "error").splitlines() == [
         "strip.png: an image of 1000x152 becomes 1000 wide at the model's height of 152, and the model takes at most 960; "
         "crop it, or cut it into windows"
     ]
@@ -192,7 +199,7 @@ def test_a_square_model_reads_a_strip_at_its_own_height() -> None:
     recon = by_window(DEMO, strip)
     assert offered(app)[1] == "Window by window (16 latents)"
     assert metrics(app) == written(measure(strip, recon))
-    assert "scaled from 1280x152 to 1693x201" in plain(texts(app, "caption"))
+    assert "scaled from 1280x152 to 1693x201" in said_plainly(app, "caption")
     # One latent: shrunk into the square with padding above and below, which is cut off again.
     square = fit_image(rail(1280) / np.float32(255), (201, 201), "pad").pixels
     part = through_one_latent(DEMO, square)[88:112]
@@ -255,7 +262,7 @@ def test_an_untrained_model_is_red_and_gets_no_verdict() -> None:
 
 def test_a_ribbon_that_would_grow_without_end_is_refused_in_words() -> None:
     app = open_strip(ANY_WIDTH, np.full((10, 20_000), 255, np.uint8))
-    assert [plain(error.value) for error in app.error] == [
+    assert said_plainly(app, "error").splitlines() == [
         f"strip.png: a strip must be from 304 to {MAX_STRIP_PIXELS // 152} pixels wide at the model's height of 152; "
         "an image of 20000x10 becomes 304000 wide"
     ]
@@ -304,10 +311,6 @@ def test_a_ribbon_is_shown_by_a_model_that_pads_it() -> None:
 
 
 def test_a_model_that_draws_no_numbers_is_said_to_and_never_called_exact(store: Callable[..., Path]) -> None:
-    def blow_up(model: TransformerAutoencoder) -> None:
-        for parameter in model.decoder.parameters():
-            parameter.fill_(1e38)
-
     store("huge.safetensors", blow_up)
     app = open_strip("huge.safetensors", rail(1000), strip="windows")
     assert "the model draws no finite numbers" in texts(app, "error") and "exact" not in strip_html(app)

@@ -47,7 +47,7 @@ def hover(trace, x: object, y: object, z: object = None, customdata: object = No
 
 
 def megabytes(figure: go.Figure) -> float:
-    return len(figure.to_json()) / 1e6
+    return len(str(figure.to_json())) / 1e6
 
 
 def texts(figure: go.Figure) -> str:

@@ -38,7 +38,7 @@ def shown_picture(figure: go.Figure) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(image.source.partition(",")[2])))
 
 
-def click_targets(figure: go.Figure) -> go.Scatter:
+def click_targets(figure: go.Figure):
     (trace,) = [trace for trace in figure.data if trace.hovertemplate and "text" in trace.hovertemplate]
     return trace
 

@@ -13,7 +13,7 @@ AXES = ("Component 1", "Component 2")
 TRUE = np.array([[0.0, 0], [1, 0], [2, 1], [3, 1]])
 
 
-def trace(figure: go.Figure, name: str) -> go.Scatter:
+def trace(figure: go.Figure, name: str):
     return next(one for one in figure.data if one.name == name)
 
 
