@@ -145,18 +145,21 @@ def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterat
     assert not wrong
 
 
+AT_REST = """() => document.querySelector('[data-testid="stApp"]')?.getAttribute('data-test-script-state') === 'notRunning'
+    && !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]')
+    && [...document.images].every(image => image.complete)"""
+
+
 def settle(page: Page) -> None:
     """Wait until the page's script has run to its end and what it drew has been painted."""
     page.locator("h1").first.wait_for(timeout=90_000)
-    page.wait_for_function(
-        """() => document.querySelector('[data-testid="stApp"]')?.getAttribute('data-test-script-state') === 'notRunning'
-            && !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]')
-            && [...document.images].every(image => image.complete)""",
-        timeout=90_000,
-    )
+    for pause_ms in (150, 50):  # a run that was asked for just now has begun by the second look
+        page.wait_for_function(AT_REST, timeout=90_000)
+        page.wait_for_timeout(pause_ms)
     for plot in page.locator('[data-testid="stPlotlyChart"]:visible').all():  # others are on their way out
         plot.locator(".main-svg").first.wait_for(timeout=30_000)
-    page.wait_for_timeout(400)  # Plotly paints heatmaps one frame after their frame is there
+    # Plotly paints heatmaps one frame after their frame is there.
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def looks(page: Page) -> Iterator[tuple[int, str]]:
@@ -164,7 +167,7 @@ def looks(page: Page) -> Iterator[tuple[int, str]]:
     for width, scheme in LOOKS:
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         page.set_viewport_size({"width": width, "height": (page.viewport_size or {"height": 900})["height"]})
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(300)
         settle(page)
         yield width, scheme
 

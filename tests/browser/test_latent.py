@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +14,7 @@ from tae.analysis.lens import lens_path, load_lens, look
 from tae.data.encode import to_uint8
 from tae.data.gallery import gallery
 from tae.store.checkpoint import load_checkpoint
-from tae.training.trainer import train
-from tests.browser import MARKS, ROOT, link, running_app, saved, sessions, settle
-from tests.training.small import small_config
+from tests.browser import MARKS, ROOT, link, saved, settle
 
 pytestmark = MARKS
 DEMO = ROOT / "checkpoints" / "demo_tiny_201x201_p16.safetensors"
@@ -130,24 +127,6 @@ def test_click_opens_a_point_and_a_lasso_a_gallery_and_a_table(open_page) -> Non
     assert "points" not in link(page)
 
 
-def begin_long_work(page: Page) -> None:
-    """On a slow machine, work of more than twenty seconds waits for a click."""
-    for button in page.locator("[class*='st-key-work_start'] button").all():
-        button.click()
-        page.wait_for_timeout(500)
-        page.locator("[class*='st-key-work_stop']").wait_for(state="detached", timeout=240_000)
-        settle(page)
-
-
-def test_map_by_tsne_coloured_by_psnr_is_restored_by_its_link(open_page) -> None:
-    page = open_page("/latent?layout=tsne&colour=psnr")
-    begin_long_work(page)
-    expect(page.get_by_text("which is a guess")).to_be_visible(timeout=60_000)
-    begin_long_work(page)
-    expect(page.locator(PLOT).get_by_text("PSNR (dB)")).to_be_visible(timeout=120_000)
-    assert link(page)["layout"] == "tsne" and link(page)["colour"] == "psnr"
-
-
 def test_way_follows_the_slider_and_goes_along_as_an_animation(open_page) -> None:
     page = open_page("/latent?latent=between&image=garment-30&other=garment-42&at=0")
     page.get_by_role("slider").press("ArrowRight")
@@ -201,26 +180,3 @@ def test_layers_are_raw_or_tuned_and_go_along_as_files(open_page) -> None:
     told = [float(row["psnr_db"]) for row in rows if (row["part"], row["lens"]) == ("decoder", "raw")]
     np.testing.assert_allclose(told, view.psnr[:, 0], atol=1e-3)
     assert Image.open(io.BytesIO(saved(page, "Strips (PNG)")[1])).size[0] > 1000
-
-
-def test_training_time_is_walked_through_by_the_keyboard(browser, tmp_path: Path) -> None:
-    out = tmp_path / "checkpoints" / "walked.safetensors"
-    list(train(small_config(out, input_size=(32, 32), steps=32, snapshots=4)))
-    with running_app(TAE_CHECKPOINTS=str(out.parent)) as address, sessions(browser, address, 1200) as open_one:
-        page = open_one("/layers?image=garment-30&checkpoint=walked.safetensors")
-        now, then = (page.locator(f".st-key-layers_{name}_encoder") for name in ("strip", "moment"))
-        told = now.locator(".annotation-text").all_text_contents()
-        assert then.locator(".annotation-text").all_text_contents() == told  # raw, at the checkpoint itself
-        slider = page.get_by_role("slider", name="Training step")
-        slider.press("ArrowLeft")
-        page.wait_for_url("**moment=18*")
-        settle(page)
-        assert then.locator(".annotation-text").all_text_contents() != told
-        assert now.locator(".annotation-text").all_text_contents() == told
-        slider.press("Home")
-        page.wait_for_url("**moment=0*")
-        expect(page.get_by_test_id("stAlert").filter(has_text="Untrained")).to_be_visible()
-        settle(page)
-        rows = list(csv.DictReader(io.StringIO(saved(page, "PSNR over the training (CSV)")[1].decode())))
-        assert [row["step"] for row in rows] == ["0", "2", "8", "18", "32"]
-        assert link(open_one("/layers?" + page.url.partition("?")[2]))["moment"] == "0"

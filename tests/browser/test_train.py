@@ -1,5 +1,6 @@
 """The page Train as a person uses it: a real server, a real Chromium, real trainings in processes of their own."""
 
+import csv
 import io
 import re
 import shutil
@@ -8,13 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tae import load_checkpoint
 from tae.data.demo import compose_square
 from tae.data.encode import encode_png
 from tae.training import runs
-from tests.browser import MARKS, ROOT, assert_fits, drop, looks, running_app, saved, settle
+from tae.training.trainer import train
+from tests.browser import MARKS, ROOT, assert_fits, drop, link, looks, running_app, saved, settle
+from tests.training.small import small_config
 
 pytestmark = MARKS
 DEMO = "demo_tiny_201x201_p16.safetensors"
@@ -72,8 +75,8 @@ def fill(page: Page, label: str, value: object) -> None:
 def ask(page: Page, name: str, steps: int) -> None:
     """Fill in what makes a training small."""
     page.get_by_test_id("stMain").get_by_text("Advanced", exact=True).click()
-    values = {"Height": 32, "Width": 32, "Steps": steps, "Images a step": 4, "Latent": 16, "Heads": 2}
-    values |= {"Encoder layers": 1, "Decoder layers": 1, "CPU threads": 1, "Eval every": 5, "Log every": 1}
+    values = {"Height": 32, "Width": 32, "Steps": steps, "Images a step": 4, "CPU threads": 1}
+    values |= {"Eval every": 5, "Log every": 1}
     for label, value in (values | {"Held out images": 4, "Name": name}).items():
         box = page.get_by_label(label, exact=True)
         box.fill(str(value))
@@ -101,6 +104,30 @@ def step_shown(page: Page) -> int:
     return int(found[1].replace(",", ""))
 
 
+def assert_nothing_moves_while_it_is_watched(page: Page, strip: Locator) -> None:
+    """Nobody touches the page: new images come, and neither move nor fade under the reader."""
+    page.set_viewport_size({"width": 1400, "height": 600})
+    strip.scroll_into_view_if_needed()
+    settle(page)
+    before = step_shown(page)
+    page.evaluate("""() => {
+        window.looks = new Set();
+        window.alts = new Set();
+        const look = () => {
+            const image = document.querySelector('[data-testid="stImage"] img');
+            const box = image?.closest('[data-testid="stElementContainer"]');
+            window.looks.add(box ? `${Math.round(image.getBoundingClientRect().top)} ${getComputedStyle(box).opacity}` : "");
+            window.alts.add(image?.alt);
+            requestAnimationFrame(look);
+        };
+        look();
+    }""")
+    page.wait_for_function("window.alts.size > 3", timeout=LONG)
+    assert step_shown(page) > before
+    (look,) = page.evaluate("[...window.looks]")
+    assert look.endswith(" 1")
+
+
 def test_from_a_folder_to_an_open_checkpoint_with_a_stop_on_the_way(open_page, folder: Path, shelf: Path) -> None:
     page = open_page("/train")
     fill(page, "Folder, file or pattern", folder)
@@ -115,12 +142,9 @@ def test_from_a_folder_to_an_open_checkpoint_with_a_stop_on_the_way(open_page, f
     page.get_by_test_id("stPlotlyChart").nth(1).wait_for(timeout=LONG)
     strip = page.get_by_alt_text("Held-out images above their reconstructions")
     strip.wait_for(timeout=LONG)
-    first, first_strip = step_shown(page), strip.get_attribute("alt")
     expect(page.get_by_test_id("stMetric").filter(has_text="Held-out PSNR")).to_contain_text("dB")
-    page.wait_for_function(
-        "alt => document.querySelector('[data-testid=stImage] img')?.alt !== alt", arg=first_strip, timeout=LONG
-    )
-    assert step_shown(page) > first  # nobody touched the page
+    page.get_by_role("slider").wait_for(timeout=LONG)
+    assert_nothing_moves_while_it_is_watched(page, strip)
 
     later = open_page("/train")  # another tab, or coming back: it is found
     assert "task=runs" in later.url and "run=My_shoes" in later.url
@@ -161,14 +185,23 @@ def test_from_a_folder_to_an_open_checkpoint_with_a_stop_on_the_way(open_page, f
     assert card.name == "My shoes" and card.data == "folder my shoes" and str(folder.parent) not in str(card)
 
 
-def test_finished_training_comes_to_the_sidebar_and_goes_when_asked_twice(open_page, shelf: Path) -> None:
+def test_dropped_images_are_trained_on_and_the_result_goes_when_asked_twice(open_page, shelf: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(12):
+            archive.writestr(f"photos/img{number}.png", image(number))
     page = open_page("/train")
-    page.get_by_role("radio", name="Demo garments").click()
-    page.get_by_text("composed without end").wait_for()
+    page.get_by_role("radio", name="Images or ZIP").click()
+    page.locator('[data-testid="stFileUploaderDropzone"]').wait_for()
     settle(page)
+    drop(page, ("photos.zip", buffer.getvalue()), ("one.png", image(20)), ("no.png", b"nothing"))
+    page.get_by_text("13 images dropped").wait_for()
+    assert "no.png" in page.get_by_test_id("stMain").inner_text()
     ask(page, "Little demo", steps=10)
     start(page)
     button(page, "Open in the app").wait_for(timeout=LONG)
+    assert len(list((shelf / "runs" / "Little_demo" / "images").rglob("*.png"))) == 13
+    assert not list((shelf / "runs").glob(".dropped-*"))
     settle(page)
     expect(page.locator(".stMarkdownBadge")).to_contain_text("finished")
     assert step_shown(page) == 10
@@ -197,68 +230,38 @@ def test_finished_training_comes_to_the_sidebar_and_goes_when_asked_twice(open_p
     assert (shelf / DEMO).exists()
 
 
-def test_dropped_zip_becomes_a_run_with_its_own_images(open_page, shelf: Path) -> None:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for number in range(12):
-            archive.writestr(f"photos/img{number}.png", image(number))
-    page = open_page("/train")
-    page.get_by_role("radio", name="Images or ZIP").click()
-    page.locator('[data-testid="stFileUploaderDropzone"]').wait_for()
-    settle(page)
-    drop(page, ("photos.zip", buffer.getvalue()), ("one.png", image(20)), ("no.png", b"nothing"))
-    page.get_by_text("13 images dropped").wait_for()
-    assert "no.png" in page.get_by_test_id("stMain").inner_text()
-    ask(page, "Dropped", steps=5)
-    start(page)
-    button(page, "Open in the app").wait_for(timeout=LONG)
-    images = shelf / "runs" / "Dropped" / "images"
-    assert len(list(images.rglob("*.png"))) == 13
-    assert not list((shelf / "runs").glob(".dropped-*"))
-
-
-def test_watching_neither_moves_nor_fades_anything_under_the_reader(open_page, folder: Path) -> None:
-    page = open_page("/train", height=600)
-    fill(page, "Folder, file or pattern", folder)
-    ask(page, "Long", steps=60_000)
-    start(page)
-    strip = page.get_by_alt_text("Held-out images above their reconstructions")
-    strip.wait_for(timeout=LONG)
-    page.get_by_role("slider").wait_for(timeout=LONG)
-    strip.scroll_into_view_if_needed()
-    page.evaluate("""() => {
-        window.looks = new Set();
-        const look = () => {
-            const image = document.querySelector('[data-testid="stImage"] img');
-            const box = image?.closest('[data-testid="stElementContainer"]');
-            window.looks.add(box ? `${Math.round(image.getBoundingClientRect().top)} ${getComputedStyle(box).opacity}` : "");
-            requestAnimationFrame(look);
-        };
-        look();
-    }""")
-    before = step_shown(page)
-    page.wait_for_timeout(10_000)
-    assert step_shown(page) > before
-    (look,) = page.evaluate("[...window.looks]")
-    assert look.endswith(" 1")
-    button(page, "Stop training").click()
-    button(page, "Resume").wait_for(timeout=LONG)
-
-
-@pytest.mark.parametrize("task", ["new", "runs", "compare"])
-def test_page_fits_its_window_in_both_themes(
-    open_page: Callable[..., Page], folder: Path, shelf: Path, task: str
-) -> None:
+def test_page_fits_its_window_in_both_themes(open_page: Callable[..., Page], folder: Path, shelf: Path) -> None:
     for name in ("one run of a long name that goes on", "another"):
         home = shelf / "runs" / name
-        if not home.exists():
-            home.mkdir(parents=True)
-            (home / "config.json").write_text("{}")
-            for step in (10, 20):
-                runs.append_log(home, {"step": step, "loss": 1 / step, "held_out_psnr": 10.0 + step})
-            runs.write_status(home, "finished", "", 20, 20)
-    page = open_page(f"/train?task={task}&run=another")
-    if task == "new":
-        fill(page, "Folder, file or pattern", folder)
-    for width, scheme in looks(page):
-        assert assert_fits(page, width, scheme) == (1 if task == "new" else 2)
+        home.mkdir(parents=True)
+        (home / "config.json").write_text("{}")
+        for step in (10, 20):
+            runs.append_log(home, {"step": step, "loss": 1 / step, "held_out_psnr": 10.0 + step})
+        runs.write_status(home, "finished", "", 20, 20)
+    for task in ("new", "runs", "compare"):
+        page = open_page(f"/train?task={task}&run=another")
+        if task == "new":
+            fill(page, "Folder, file or pattern", folder)
+        for width, scheme in looks(page):
+            assert assert_fits(page, width, scheme) == (1 if task == "new" else 2)
+
+
+def test_training_time_is_walked_through_by_the_keyboard_on_the_page_layers(open_page, shelf: Path) -> None:
+    list(train(small_config(shelf / "walked.safetensors", input_size=(32, 32), steps=32, snapshots=4)))
+    page = open_page("/layers?image=garment-30&checkpoint=walked.safetensors", height=1200)
+    now, then = (page.locator(f".st-key-layers_{name}_encoder") for name in ("strip", "moment"))
+    told = now.locator(".annotation-text").all_text_contents()
+    assert then.locator(".annotation-text").all_text_contents() == told  # raw, at the checkpoint itself
+    slider = page.get_by_role("slider", name="Training step")
+    slider.press("ArrowLeft")
+    page.wait_for_url("**moment=18*")
+    settle(page)
+    assert then.locator(".annotation-text").all_text_contents() != told
+    assert now.locator(".annotation-text").all_text_contents() == told
+    slider.press("Home")
+    page.wait_for_url("**moment=0*")
+    expect(page.get_by_test_id("stAlert").filter(has_text="Untrained")).to_be_visible()
+    settle(page)
+    rows = list(csv.DictReader(io.StringIO(saved(page, "PSNR over the training (CSV)")[1].decode())))
+    assert [row["step"] for row in rows] == ["0", "2", "8", "18", "32"]
+    assert link(open_page("/layers?" + page.url.partition("?")[2]))["moment"] == "0"

@@ -86,13 +86,15 @@ def test_colours_tell_kind_ink_and_psnr_of_each_test_image(keep: Callable) -> No
         assert numbers(trace["marker"]["color"])[7] == pytest.approx(value, rel=1e-4)
 
 
-def test_tsne_says_that_own_images_are_placed_by_a_guess(keep: Callable) -> None:
+@pytest.mark.slow
+def test_tsne_says_that_own_images_are_placed_by_a_guess_and_has_its_colours(keep: Callable) -> None:
     keep()
-    app = open_page(PAGE, layout="tsne")
+    app = open_page(PAGE, layout="tsne", colour="psnr")
     said = texts(app, "caption")
     assert "which is a guess" in said and "distances between groups" in said
     assert len(points(charts(app)[0])) == COUNT + 1
-    assert app.query_params["layout"] == "tsne"
+    assert charts(app)[0]["data"][0]["marker"]["colorbar"]["title"]["text"] == "PSNR (dB)"
+    assert app.query_params["layout"] == "tsne" and app.query_params["colour"] == "psnr"
 
 
 def test_link_opens_the_chosen_point_with_its_reconstruction(keep: Callable) -> None:
