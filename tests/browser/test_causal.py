@@ -2,14 +2,14 @@
 
 import csv
 import io
-from urllib.parse import parse_qs, urlparse
+from urllib.parse import urlparse
 
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser import MARKS, saved, settle
+from tests.browser import MARKS, link, saved, settle
 
 pytestmark = MARKS
 
@@ -17,10 +17,6 @@ pytestmark = MARKS
 @pytest.fixture
 def window_height() -> int:
     return 1200
-
-
-def link(page: Page) -> dict[str, str]:
-    return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
 
 
 def psnr(page: Page) -> str:
@@ -142,15 +138,6 @@ def test_long_work_is_stopped_by_its_button_and_goes_on_with_another(open_page) 
     settle(page)
     page.get_by_role("button", name="Covering and uncovering in order").click()
     expect(page.get_by_test_id("stMain")).to_contain_text("Shown, the strongest first", timeout=60_000)
-
-
-def test_random_weights_are_one_switch_away_and_red(open_page) -> None:
-    page = open_page("/causal")
-    page.get_by_text("Random weights instead").click()
-    page.wait_for_url("**twin=on*")
-    settle(page)
-    expect(page.get_by_test_id("stAlert").first).to_contain_text("Untrained twin")
-    expect(page.get_by_test_id("stMain")).to_contain_text("decorative")
 
 
 def test_wide_reconstructions_are_seen_below_each_other(open_page) -> None:

@@ -19,8 +19,8 @@ WIDTH = 10_000
 RECON = "Reconstruction, window by window (65 latents)"
 
 
-def with_strip(page: Page) -> np.ndarray:
-    rail = compose_rail("test", 3, width=WIDTH)
+def with_strip(page: Page, width: int = WIDTH) -> np.ndarray:
+    rail = compose_rail("test", 3, width=width)
     drop(page, ("long rail.png", encode_png(rail)))
     expect(page.get_by_role("region", name="The strip")).to_be_visible(timeout=60_000)
     settle(page)
@@ -87,7 +87,7 @@ def test_one_latent_or_windows_is_one_click_and_the_link_keeps_it(open_page) -> 
 
 def test_what_is_saved_holds_the_latents_that_draw_the_strip_again(open_page) -> None:
     page = open_page(f"/?checkpoint={ANY_WIDTH}")
-    rail = with_strip(page)
+    rail = with_strip(page, width=3000)
     name, content = saved(page, "Everything (ZIP)")
     assert name == "long_rail.png_windows_everything.zip"
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -104,12 +104,12 @@ def test_what_is_saved_holds_the_latents_that_draw_the_strip_again(open_page) ->
     model = load_checkpoint(ROOT / "checkpoints" / ANY_WIDTH).model
     expected = embed_windows(model, rail / np.float32(255))
     with np.load(io.BytesIO(files["arrays.npz"])) as arrays:
-        assert arrays["latents"].shape == (65, 128) and arrays["starts"].tolist() == expected.starts
+        assert arrays["latents"].shape == (19, 128) and arrays["starts"].tolist() == expected.starts
         np.testing.assert_allclose(arrays["latents"], expected.latents, atol=1e-4)  # threads add up in another order
-        again = Windows(expected.latents.new_tensor(arrays["latents"]), arrays["starts"].tolist(), 304, WIDTH)
+        again = Windows(expected.latents.new_tensor(arrays["latents"]), arrays["starts"].tolist(), 304, 3000)
         drawn = decode_windows(model, again).clamp(0, 1).numpy()
         np.testing.assert_allclose(drawn, arrays["reconstruction"], atol=1e-4)
         saved_image = np.asarray(Image.open(io.BytesIO(files["reconstruction.png"])))
         np.testing.assert_array_equal(saved_image, to_uint8(arrays["reconstruction"]))
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(files["image.png"]))), rail)
-    assert Image.open(io.BytesIO(files["comparison.png"])).height > 3000  # folded, not a hair line
+    assert Image.open(io.BytesIO(files["comparison.png"])).height > 1500  # folded, not a hair line

@@ -444,8 +444,11 @@ def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.Monk
     assert "Uniform attention" in texts(app, "markdown")
 
 
-def test_random_weights_say_so_and_lose_nothing() -> None:
-    app = open_page(PAGE, twin="on")
+def test_random_weights_are_one_switch_away_say_so_and_lose_nothing() -> None:
+    app = open_page(PAGE)
+    next(toggle for toggle in app.toggle if toggle.label == "Random weights instead").set_value(True)
+    run(app)
+    assert app.query_params["twin"] == "on"
     assert "Untrained twin" in texts(app, "error")
     said = next(one.value for one in app.markdown if one.value.startswith("#####"))
     assert "UNTRAINED MODEL" in said

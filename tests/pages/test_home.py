@@ -372,6 +372,9 @@ def test_presets_table_holds_real_counts_beside_the_diagram_s_and_refuses_too_ma
     assert table.loc["tiny", "Parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert table.loc["xlarge", "Parameters"] == count(PRESETS["xlarge"]).parameters
     assert list(table["Diagram"]) == ["~0.5 M", "~2 M", "~8 M", "~32 M", "~128 M"]
+    assert set(table["Time (s)"]) == {None}
+    next(button for button in app.button if button.label.startswith("Measure the time")).click()
+    assert min(run(app).dataframe[0].value["Time (s)"]) > 0
     app.number_input("models_width").set_value(4096)
     app.number_input("models_height").set_value(1024)
     app.selectbox("models_patch").set_value("8")
