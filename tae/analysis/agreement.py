@@ -20,27 +20,19 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two maps of the same patches, compared.
+    """Two maps of the same patches, compared."""
 
-    Attributes:
-        correlation: Pearson's, over all pairs of query and key; nan where a map is constant.
-        constant: Which of the two maps are constant: the same weight everywhere.
-        distance: (N,) Jensen-Shannon distance of each query's weights, in [0, 1]: 0 the same, 1 no key in common.
-            nan for padding, and where a query holds no weight.
-        overlap: (N,) share of each query's `top_keys` strongest keys that both maps have; nan where it is undefined,
-            because keys tie for the last place.
-        top_keys: How many strongest keys `overlap` counts.
-        difference: (N, N) float32, first minus second, in x uniform; 0 for padding.
-        num_tokens: Real tokens.
-    """
-
-    correlation: float
-    constant: tuple[bool, bool]
+    correlation: float  # Pearson's, over all pairs of query and key; nan where a map is constant
+    constant: tuple[bool, bool]  # which of the two maps have the same weight everywhere
     distance: np.ndarray
+    """(N,) Jensen-Shannon distance of each query's weights, from 0, the same, to 1, no key in common; nan for
+    padding, and where a query holds no weight."""
     overlap: np.ndarray
-    top_keys: int
-    difference: np.ndarray
-    num_tokens: int
+    """(N,) share of each query's `top_keys` strongest keys that both maps have; nan where keys tie for the last
+    place."""
+    top_keys: int  # how many strongest keys `overlap` counts
+    difference: np.ndarray  # (N, N) float32, first minus second, in x uniform; 0 for padding
+    num_tokens: int  # without padding
 
     @property
     def mean_distance(self) -> float:

@@ -126,17 +126,11 @@ def uniform_statistics(config: ModelConfig, image: Tensor) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Spread:
-    """The measures of many images.
+    """The measures of many images."""
 
-    Attributes:
-        part: "encoder" or "decoder".
-        values: {name of `MEASURES`: (num_images, L, heads)}.
-        uniform: {name: (num_images,)}, of uniform attention on each image.
-    """
-
-    part: str
-    values: dict[str, np.ndarray]
-    uniform: dict[str, np.ndarray]
+    part: str  # "encoder" or "decoder"
+    values: dict[str, np.ndarray]  # {name of `MEASURES`: (num_images, L, heads)}
+    uniform: dict[str, np.ndarray]  # {name: (num_images,)} of uniform attention on each image
 
     @property
     def num_images(self) -> int:
@@ -180,28 +174,19 @@ def statistics_over(
 
 @dataclass(frozen=True)
 class Locality:
-    """Whether attention reaches farther from layer to layer, over many images.
+    """Whether attention reaches farther from layer to layer, over many images."""
 
-    Attributes:
-        part: "encoder" or "decoder".
-        distance: (L,) median over images of each layer's mean attention distance in pixels, heads averaged.
-        uniform: Median over images of the distance under uniform attention, in pixels.
-        share: (L,) median of each image's distance as a share of its own under uniform attention; nan where that is 0.
-        num_images: How many images.
-        num_farther: In how many of them the last layer reaches farther than the first.
-        num_nearer: In how many it reaches less far.
-        order: "rising" or "falling" where the medians are in that order from layer to layer, differ by more than
-            `SAME_DISTANCE`, and at least 90 % of the images agree for their first and last layer; else "none".
-    """
-
-    part: str
-    distance: np.ndarray
-    uniform: float
+    part: str  # "encoder" or "decoder"
+    distance: np.ndarray  # (L,) median over images of each layer's mean attention distance in pixels, heads averaged
+    uniform: float  # median over images of the distance under uniform attention, in pixels
     share: np.ndarray
+    """(L,) median of each image's distance as a share of its own under uniform attention; nan where that is 0."""
     num_images: int
-    num_farther: int
-    num_nearer: int
+    num_farther: int  # images in which the last layer reaches farther than the first
+    num_nearer: int  # images in which it reaches less far
     order: str
+    """ "rising" or "falling" where the medians are in that order from layer to layer, differ by more than
+    `SAME_DISTANCE`, and at least `AGREEMENT` of the images agree for their first and last layer; else "none"."""
 
     @property
     def sentence(self) -> str:

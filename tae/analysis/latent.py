@@ -75,21 +75,14 @@ class Pca:
     """The principal directions of a set of latents, the strongest first.
 
     Only directions in which the set varies are kept, so with fewer images than dimensions there are fewer of them.
-
-    Attributes:
-        mean: (D,) float64.
-        directions: (k, D) float64, of length 1; each one's largest number is positive, so that its sign is settled.
-        variances: (k,) float64, of the set along them (divided by n - 1), all above 0.
-        low: (k,) the set's least score, in standard deviations.
-        high: (k,) the set's greatest.
-        num_images: How many latents it was made of.
     """
 
-    mean: np.ndarray
+    mean: np.ndarray  # (D,) float64
     directions: np.ndarray
-    variances: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    """(k, D) float64, of length 1; each one's largest number is positive, so that its sign is settled."""
+    variances: np.ndarray  # (k,) float64, of the set along them (divided by n - 1), all above 0
+    low: np.ndarray  # (k,) least scores of the set, in standard deviations
+    high: np.ndarray  # (k,) greatest scores
     num_images: int
 
     def project(self, latents: np.ndarray, count: int | None = None) -> np.ndarray:
@@ -178,19 +171,12 @@ def dimensions_for(variances: np.ndarray, share: float) -> int:
 
 @dataclass(frozen=True)
 class LatentMap:
-    """A set of latents laid out on a plane.
+    """A set of latents laid out on a plane."""
 
-    Attributes:
-        method: "pca" or "tsne".
-        latents: (n, D) of the set.
-        coordinates: (n, 2) float64.
-        pca: Of the set.
-    """
-
-    method: str
-    latents: np.ndarray
-    coordinates: np.ndarray
-    pca: Pca
+    method: str  # "pca" or "tsne"
+    latents: np.ndarray  # (n, D), the set
+    coordinates: np.ndarray  # (n, 2) float64
+    pca: Pca  # the set's
 
     @property
     def axes(self) -> tuple[str, str]:

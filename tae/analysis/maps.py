@@ -128,15 +128,10 @@ class MapChoice:
 
 @dataclass(frozen=True)
 class ComputedMap:
-    """A map, and what was left out of it.
+    """A map, and what was left out of it."""
 
-    Attributes:
-        weights: (N, N), rows = query, columns = key; rows sum to 1, but for "spread". Rows and columns of padding are 0.
-        hidden_mass: Share of all weight that `discard` dropped, the mean over real queries and layers; 0 without it.
-    """
-
-    weights: Tensor
-    hidden_mass: float
+    weights: Tensor  # (N, N), rows = query, columns = key; rows sum to 1, but for "spread"; 0 for padding
+    hidden_mass: float  # share of all weight that `discard` dropped, the mean over real queries and layers
 
 
 def compute_map(

@@ -25,19 +25,12 @@ MAX_STRIP_PIXELS = 5_000_000
 
 @dataclass(frozen=True)
 class Windows:
-    """A strip as its latents.
+    """A strip as its latents."""
 
-    Attributes:
-        latents: (n, latent_dim) on the CPU, from left to right: a sequence like any other.
-        starts: The first column of each, in pixels.
-        window: Width of each in pixels.
-        width: Of the strip in pixels.
-    """
-
-    latents: Tensor
-    starts: list[int]
-    window: int
-    width: int
+    latents: Tensor  # (n, latent_dim) on the CPU, from left to right: a sequence like any other
+    starts: list[int]  # first column of each window
+    window: int  # width of each, in pixels
+    width: int  # of the strip, in pixels
 
 
 def window_width(config: ModelConfig) -> int:

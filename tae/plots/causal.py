@@ -40,17 +40,11 @@ KIND_COLOURS = {"attention": CURVE_COLOURS[3], "gradient": CURVE_COLOURS[0], "tr
 
 @dataclass(frozen=True)
 class PatchMap:
-    """One number for each patch.
+    """One number for each patch."""
 
-    Attributes:
-        title: Above it.
-        values: (N,), from 0; nan where nothing was measured.
-        unit: Of the numbers.
-    """
-
-    title: str
-    values: np.ndarray
-    unit: str
+    title: str  # above it
+    values: np.ndarray  # (N,), from 0; nan where nothing was measured
+    unit: str  # of the numbers
 
 
 def plot_change(change: np.ndarray, limit: float | None = None) -> go.Figure:

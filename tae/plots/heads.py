@@ -44,21 +44,13 @@ COLOUR_STEPS = 255
 
 @dataclass(frozen=True)
 class Overview:
-    """Many small maps as one image.
+    """Many small maps as one image."""
 
-    Attributes:
-        indices: (H, W) uint8: 0 to 254 from light to dark, 255 between the maps.
-        centres: (count, 2), x and y of each map's middle in pixels, in the order given.
-        side: Pixels a side of each map.
-        pitch: (x, y), pixels from one map to the next.
-        merged: How many cells of the maps one shown cell stands for, a side.
-    """
-
-    indices: np.ndarray
-    centres: np.ndarray
-    side: int
-    pitch: tuple[int, int]
-    merged: int
+    indices: np.ndarray  # (H, W) uint8: 0 to 254 from light to dark, 255 between the maps
+    centres: np.ndarray  # (count, 2), x and y of each map's middle in pixels, in the order given
+    side: int  # pixels a side of each map
+    pitch: tuple[int, int]  # (x, y), pixels from one map to the next
+    merged: int  # cells of the maps that one shown cell stands for, a side
 
     def to_png(self) -> bytes:
         """With a palette: a byte for each pixel; transparent between the maps."""

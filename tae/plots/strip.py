@@ -55,19 +55,12 @@ would be added to the next key's way."""
 
 @dataclass(frozen=True)
 class StripRow:
-    """One image of a strip.
+    """One image of a strip."""
 
-    Attributes:
-        title: What it shows; any text.
-        pixels: (H, W): greys in [0, 1], or a signed error.
-        limit: End of the error's colours on both sides; None: it is an image in greys.
-        ruled: Whether the ruler stands below it.
-    """
-
-    title: str
-    pixels: np.ndarray
-    limit: float | None = None
-    ruled: bool = False
+    title: str  # what it shows; any text
+    pixels: np.ndarray  # (H, W): greys in [0, 1], or a signed error
+    limit: float | None = None  # end of the error's colours on both sides; None: an image in greys
+    ruled: bool = False  # whether the ruler stands below it
 
 
 def error_png(error: np.ndarray, limit: float) -> bytes:

@@ -41,36 +41,22 @@ _SHAPES = ("input_size", "patch_size", "latent_dim", "num_heads", "encoder_layer
 
 @dataclass(frozen=True)
 class Belongs:
-    """The autoencoder that a sequence model reads the embeddings of.
+    """The autoencoder that a sequence model reads the embeddings of."""
 
-    Attributes:
-        name: Its card's.
-        sha256: `autoencoder_digest` of it, in hex; where it was trained too, of what it became.
-        config: Its shape.
-        is_inside: Whether its weights are in the file.
-    """
-
-    name: str
-    sha256: str
-    config: ModelConfig
-    is_inside: bool
+    name: str  # its card's
+    sha256: str  # `autoencoder_digest` of it, in hex; where it was trained too, of what it became
+    config: ModelConfig  # its shape
+    is_inside: bool  # whether its weights are in the file
 
 
 @dataclass(frozen=True)
 class LoadedSequence:
-    """A checkpoint in memory, independent of its file from here on.
+    """A checkpoint in memory, independent of its file from here on."""
 
-    Attributes:
-        model: In eval mode, on the CPU, float32; holds its autoencoder.
-        card: Its model card.
-        belongs: Its autoencoder, as the file tells.
-        digest: SHA-256 of the file's bytes, in hex.
-    """
-
-    model: SequenceModel
+    model: SequenceModel  # in eval mode, on the CPU, float32; holds its autoencoder
     card: Card
-    belongs: Belongs
-    digest: str
+    belongs: Belongs  # its autoencoder, as the file tells
+    digest: str  # SHA-256 of the file's bytes, in hex
 
 
 @dataclass(frozen=True)

@@ -22,19 +22,13 @@ MIN_WINDOWS = 2
 
 @dataclass(frozen=True)
 class Film:
-    """Frames in order.
+    """Frames in order."""
 
-    Attributes:
-        frames: (T, H, W) float32 in [0, 1], T at least 2.
-        notes: What was done to come by them.
-        skipped: (name, reason) of frames that could not be read, which it goes on without.
-        starts: First column of each window in the strip; None where frames are no windows.
-    """
-
-    frames: np.ndarray
-    notes: tuple[str, ...] = ()
+    frames: np.ndarray  # (T, H, W) float32 in [0, 1], T at least 2
+    notes: tuple[str, ...] = ()  # what was done to come by them
     skipped: tuple[tuple[str, str], ...] = ()
-    starts: tuple[int, ...] | None = None
+    """(name, reason) of frames that could not be read, which it goes on without."""
+    starts: tuple[int, ...] | None = None  # first column of each window in the strip; None where frames are no windows
 
     @cached_property
     def digest(self) -> str:

@@ -49,34 +49,22 @@ _CACHED = SealedFile(texts=("key", "notes"))
 
 @dataclass(frozen=True)
 class Found:
-    """A sequence on the disk.
+    """A sequence on the disk."""
 
-    Attributes:
-        name: Name of its file or folder, below where the search began; what the held-out split goes by.
-        files: One whose frames are the sequence, or several that are a frame each, in order.
-    """
-
-    name: str
-    files: tuple[Path, ...]
+    name: str  # of its file or folder, below where the search began; what the held-out split goes by
+    files: tuple[Path, ...]  # one whose frames are the sequence, or several that are a frame each, in order
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A sequence as latents.
+    """A sequence as latents."""
 
-    Attributes:
-        name: As it may be shown.
-        latents: (T, latent_dim) float32, on the CPU.
-        width: Width of its frames in pixels, as the model saw them.
-        skipped: (name, reason) of frames that could not be read, which the sequence goes on without.
-        found: Where it came from.
-    """
-
-    name: str
-    latents: Tensor
-    width: int
+    name: str  # as it may be shown
+    latents: Tensor  # (T, latent_dim) float32, on the CPU
+    width: int  # of its frames in pixels, as the model saw them
     skipped: list[tuple[str, str]]
-    found: Found
+    """(name, reason) of frames that could not be read, which the sequence goes on without."""
+    found: Found  # where it came from
 
 
 def find_sequences(data: str | Path) -> list[Found]:

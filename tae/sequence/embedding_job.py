@@ -89,19 +89,12 @@ class EmbedConfig:
 
 @dataclass(frozen=True)
 class Written:
-    """What became of one run.
+    """What became of one run."""
 
-    Attributes:
-        images: Embedded, in the whole file.
-        unreadable: How many were left out.
-        skipped: (name, frame, reason) of the first `MAX_LISTED` of those.
-        images_per_s: Pace of this run, over all processes; None where there was nothing left to do.
-    """
-
-    images: int
-    unreadable: int
-    skipped: list[tuple[str, int, str]]
-    images_per_s: float | None
+    images: int  # embedded, in the whole file
+    unreadable: int  # how many were left out
+    skipped: list[tuple[str, int, str]]  # (name, frame, reason) of the first `MAX_LISTED` of those
+    images_per_s: float | None  # over all processes; None where there was nothing left to do
 
 
 def embed_files(
@@ -189,17 +182,11 @@ def embed_to_file(
 
 @dataclass(frozen=True)
 class _Part:
-    """What became of some images in a row.
+    """What became of some images in a row."""
 
-    Attributes:
-        numbers: The images.
-        latents: (images that can be read, latent_dim) float32, on the CPU.
-        skipped: (number, reason) of each other; reasons of the first few only.
-    """
-
-    numbers: range
-    latents: Tensor
-    skipped: list[tuple[int, str]]
+    numbers: range  # the images
+    latents: Tensor  # (images that can be read, latent_dim) float32, on the CPU
+    skipped: list[tuple[int, str]]  # (number, reason) of each other; reasons of the first few only
 
 
 class _Images:

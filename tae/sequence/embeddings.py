@@ -33,36 +33,23 @@ class EmbedError(ValueError):
 
 
 class Embeddings(NamedTuple):
-    """Embeddings in memory, images in natural order; unreadable ones are left out.
+    """Embeddings in memory, images in natural order; unreadable ones are left out."""
 
-    Attributes:
-        names: File name of each image, relative to the folder, with / between folders.
-        frames: (images,) int32, the image's number within its file, from 0.
-        latents: (images, latent_dim) float32.
-        metadata: What they were made of and with; "skipped" lists [name, frame, reason] of the first unreadable images.
-    """
-
-    names: list[str]
-    frames: np.ndarray
-    latents: np.ndarray
+    names: list[str]  # file name of each image, relative to the folder, with / between folders
+    frames: np.ndarray  # (images,) int32, the image's number within its file, from 0
+    latents: np.ndarray  # (images, latent_dim) float32
     metadata: dict
+    """what they were made of and with; "skipped" lists [name, frame, reason] of the first unreadable images."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is written, part by part, so that never more than one part is in memory.
-
-    Attributes:
-        count: Rows.
-        dim: Numbers in a latent.
-        places: Starts to give names and frames.
-        latents: Starts to give (rows, dim) float32.
-    """
+    """What is written, part by part, so that never more than one part is in memory."""
 
     count: int
-    dim: int
-    places: Callable[[], Iterator[tuple[list[str], np.ndarray]]]
-    latents: Callable[[], Iterator[np.ndarray]]
+    dim: int  # numbers in a latent
+    places: Callable[[], Iterator[tuple[list[str], np.ndarray]]]  # starts to give names and frames
+    latents: Callable[[], Iterator[np.ndarray]]  # starts to give (rows, dim) float32
 
 
 def write_embeddings(path: Path, rows: Rows, metadata: dict) -> None:

@@ -30,20 +30,15 @@ STEPS = 10
 
 @dataclass(frozen=True)
 class Forecast:
-    """Predicted frames, and how far they are from the true ones.
+    """Predicted frames, and how far they are from the true ones."""
 
-    Attributes:
-        first: The frame that the first prediction is of, from 0.
-        images: For each of `METHODS` (steps, H, W) float32 in [0, 1]; the ceiling only as far as there are true frames, the
-            LSTM only where there is one.
-        latents: (steps, latent_dim) float32 of those methods that predict latents, and of the ceiling.
-        mse: For each method (known,), one error for each true frame.
-    """
-
-    first: int
+    first: int  # frame that the first prediction is of, from 0
     images: dict[str, np.ndarray]
+    """For each of `METHODS` (steps, H, W) float32 in [0, 1]; the ceiling only as far as there are true frames, the
+    LSTM only where there is one."""
     latents: dict[str, np.ndarray]
-    mse: dict[str, np.ndarray]
+    """(steps, latent_dim) float32 of those methods that predict latents, and of the ceiling."""
+    mse: dict[str, np.ndarray]  # for each method (known,), one error for each true frame
 
 
 @torch.no_grad()
@@ -132,16 +127,11 @@ def mean_errors(forecast: Forecast, seen: int = 0) -> dict[str, float]:
 class Influence:
     """What the order and the presence of frames do to the prediction of the frame after the last: mean squared change of the
     decoded image.
-
-    Attributes:
-        dropped: (T,) without frame t.
-        swapped: (T - 1,) with frames t and t + 1 exchanged.
-        shuffled: Mean over random orders of all frames but the last.
     """
 
-    dropped: np.ndarray
-    swapped: np.ndarray
-    shuffled: float
+    dropped: np.ndarray  # (T,) without frame t
+    swapped: np.ndarray  # (T - 1,) with frames t and t + 1 exchanged
+    shuffled: float  # mean over random orders of all frames but the last
 
 
 @torch.no_grad()

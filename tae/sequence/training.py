@@ -129,31 +129,19 @@ class SequenceTrainConfig(RunConfig):
 
 @dataclass(frozen=True)
 class SequenceRecord:
-    """One step.
+    """One step."""
 
-    Attributes:
-        step: Steps done, from 1.
-        steps: Steps in all.
-        loss: Mean over the predictions of the batch; near mean squared error in pixels, but for the loss "latent".
-        lr: Learning rate.
-        grad_norm: Before clipping.
-        sequences_per_s: Over the last steps.
-        seconds_left: Estimate from the pace so far.
-        held_out_loss: Error of one-step predictions, where this step looked at the held-out sequences.
-        held_out_copy: The same error of the last latent, taken for the next: what no model needs.
-        saved: The checkpoint's path, where this step saved it.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    lr: float
-    grad_norm: float
-    sequences_per_s: float
-    seconds_left: float
+    step: int  # steps done, from 1
+    steps: int  # steps in all
+    loss: float  # mean over the predictions of the batch; near mean squared error in pixels, but for the loss "latent"
+    lr: float  # learning rate
+    grad_norm: float  # before clipping
+    sequences_per_s: float  # over the last steps
+    seconds_left: float  # estimate from the pace so far
     held_out_loss: float | None = None
-    held_out_copy: float | None = None
-    saved: Path | None = None
+    """error of one-step predictions, where this step looked at the held-out sequences."""
+    held_out_copy: float | None = None  # the same error of the last latent, taken for the next: what no model needs
+    saved: Path | None = None  # the checkpoint, where this step saved it
 
 
 def open_sequences(

@@ -36,17 +36,11 @@ MAX_BYTES = 4_000_000
 
 @dataclass(frozen=True, repr=False)
 class Shown:
-    """What `show` made; a notebook displays it where it is the last line of a cell.
+    """What `show` made; a notebook displays it where it is the last line of a cell."""
 
-    Attributes:
-        page: A complete HTML page.
-        title: What it shows.
-        height: Of the frame in the notebook, in pixels.
-    """
-
-    page: str
-    title: str
-    height: int
+    page: str  # a complete HTML page
+    title: str  # what it shows
+    height: int  # of the frame in the notebook, in pixels
 
     def _repr_html_(self) -> str:
         # A frame of its own: the notebook's style and scripts and the explorer's do not reach each other. In ASCII, so

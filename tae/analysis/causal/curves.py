@@ -19,16 +19,11 @@ class Curves:
 
     What is drawn is likeness to the undisturbed reconstruction: 1 - its mean squared change as a share of the change when
     all patches are covered; 1 is no change, 0 as far away as the covered image, below 0 farther.
-
-    Attributes:
-        share: (S,) of the patches covered (deletion) or shown (insertion), from 0 to 1.
-        deletion: (S,) patches covered, the strongest first: a map that tells the effect falls fast.
-        insertion: (S,) patches shown on the covered image, the strongest first: such a map rises fast.
     """
 
-    share: np.ndarray
-    deletion: np.ndarray
-    insertion: np.ndarray
+    share: np.ndarray  # (S,) share of the patches covered (deletion) or shown (insertion), from 0 to 1
+    deletion: np.ndarray  # (S,) patches covered, the strongest first: a map that tells the effect falls fast
+    insertion: np.ndarray  # (S,) patches shown on the covered image, the strongest first: such a map rises fast
 
     @property
     def deletion_area(self) -> float:

@@ -27,20 +27,15 @@ _WEIGHTS = {"uniform": uniform, "identity": identity, "random": random_weights()
 
 @dataclass(frozen=True)
 class Baseline:
-    """What stands in for what is knocked out; `ZERO`, `mean_baseline` or `resample_baseline`.
+    """What stands in for what is knocked out; `ZERO`, `mean_baseline` or `resample_baseline`."""
 
-    Attributes:
-        kind: "zero", "mean" or "resample".
-        num_images: How many images it comes from.
-        heads: {place: (M, heads, rows, columns, head_dim)}, what each head adds before the output projection; M is 1 or
-            the number of images that will be reconstructed. Empty for zero.
-        mlps: {place: (M, 1, rows, columns, D)}, what each MLP adds.
-    """
-
-    kind: str
-    num_images: int = 0
+    kind: str  # "zero", "mean" or "resample"
+    num_images: int = 0  # that it comes from
     heads: dict[Place, Tensor] = field(default_factory=dict, repr=False)
+    """{place: (M, heads, rows, columns, head_dim)}, what each head adds before the output projection; M is 1 or the
+    number of images that will be reconstructed. Empty for zero."""
     mlps: dict[Place, Tensor] = field(default_factory=dict, repr=False)
+    """{place: (M, 1, rows, columns, D)}, what each MLP adds."""
 
     @property
     def title(self) -> str:

@@ -91,16 +91,12 @@ def occlusion_effect(
 
 @dataclass(frozen=True)
 class GradientInput:
-    """Gradient times input, patch by patch.
-
-    Attributes:
-        signed: (N,) sums over the patch's pixels: above 0 where its ink puts ink into the region, below where it takes
-            some away, to first order. In units of mean ink of the region.
-        absolute: (N,) sums of absolute values: what counts as much in whichever direction.
-    """
+    """Gradient times input, patch by patch."""
 
     signed: Tensor
-    absolute: Tensor
+    """(N,) sums over the patch's pixels: above 0 where its ink puts ink into the region, below where it takes some
+    away, to first order. In units of mean ink of the region."""
+    absolute: Tensor  # (N,) sums of absolute values: what counts as much in whichever direction
 
 
 def gradient_x_input(model: TransformerAutoencoder, image: Tensor, region: Box | None = None) -> GradientInput:

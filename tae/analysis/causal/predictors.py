@@ -114,23 +114,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class Scores:
-    """How well predictors tell the measured effect of patches.
+    """How well predictors tell the measured effect of patches."""
 
-    Attributes:
-        spearman: {predictor: rank correlation with the effect, in [-1, 1]}.
-        overlap: {predictor: share of the strongest `TOP_SHARE` of the patches in common}.
-        lead: Spearman of the best attention map minus that of the best trivial predictor, both the best on these very data,
-            draw by draw.
-        count: How many patches or images the intervals are about.
-        unit: "patches" of one image, which are no independent draws (neighbours are alike: intervals are rather too
-            narrow), or "images".
-    """
-
-    spearman: dict[str, Interval]
-    overlap: dict[str, Interval]
+    spearman: dict[str, Interval]  # {predictor: rank correlation with the effect, in [-1, 1]}
+    overlap: dict[str, Interval]  # {predictor: share of the strongest `TOP_SHARE` of the patches in common}
     lead: Interval
-    count: int
+    """Spearman of the best attention map minus that of the best trivial predictor, both the best on these very data,
+    draw by draw."""
+    count: int  # patches or images that the intervals are about
     unit: str
+    """ "patches" of one image, which are no independent draws (neighbours are alike: intervals are rather too
+    narrow), or "images"."""
 
     @property
     def best_attention(self) -> str:

@@ -14,21 +14,13 @@ TOKENS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Prefix:
-    """Images and all that an undisturbed pass makes of them on the way.
+    """Images and all that an undisturbed pass makes of them on the way."""
 
-    Attributes:
-        images: (B, 1, H, W) in [0, 1].
-        widths: (B,) or None.
-        mask: (B, N), True = real; None where there is no padding.
-        tokens: {part: (B, N, D) as they enter each layer}.
-        recon: (B, 1, H, W), `model(images)[0]` to the bit.
-    """
-
-    images: Tensor
-    widths: Tensor | None
-    mask: Tensor | None
-    tokens: dict[str, tuple[Tensor, ...]]
-    recon: Tensor
+    images: Tensor  # (B, 1, H, W) in [0, 1]
+    widths: Tensor | None  # (B,)
+    mask: Tensor | None  # (B, N), True = real; None where there is no padding
+    tokens: dict[str, tuple[Tensor, ...]]  # {part: (B, N, D) as they enter each layer}
+    recon: Tensor  # (B, 1, H, W), `model(images)[0]` to the bit
 
 
 @torch.no_grad()

@@ -79,33 +79,21 @@ def study_images(
 
 @dataclass(frozen=True)
 class Study:
-    """Interventions over many images. One that was read from a file may be a stranger's: its texts want escaping.
-
-    Attributes:
-        checkpoint_sha256: Of the checkpoint's file.
-        data: What the images are, in words.
-        num_images: How many.
-        baseline: What stood in for what was knocked out, in words.
-        psnr: Quantiles (`QUANTILES`) over images of the undisturbed reconstructions, in dB.
-        damage: {name of a knock-out: {"psnr_lost", "ssim_lost", "mse_gained": quantiles over images}}.
-        necessity: {"part/place/replaced by": mean PSNR lost in dB, with its interval}.
-        spearman: {predictor: mean over images of its rank correlation with the effect of covering a patch with white}.
-        overlap: {predictor: the same of the share of the strongest patches in common}.
-        verdicts: {part: kind, and its sentence}.
-        agreement: Whether attention or a trivial predictor tells the effect better, in words.
-    """
+    """Interventions over many images. One that was read from a file may be a stranger's: its texts want escaping."""
 
     checkpoint_sha256: str
-    data: str
+    data: str  # what the images are, in words
     num_images: int
-    baseline: str
-    psnr: list[float | None]
+    baseline: str  # what stood in for what was knocked out, in words
+    psnr: list[float | None]  # quantiles (`QUANTILES`) over images of the undisturbed reconstructions, in dB
     damage: dict[str, dict[str, list[float | None]]]
-    necessity: dict[str, dict[str, float | None]]
+    """{name of a knock-out: {"psnr_lost", "ssim_lost", "mse_gained": quantiles over images}}."""
+    necessity: dict[str, dict[str, float | None]]  # {"part/place/replaced by": mean PSNR lost in dB, with its interval}
     spearman: dict[str, dict[str, float | None]]
-    overlap: dict[str, dict[str, float | None]]
-    verdicts: dict[str, dict[str, str]]
-    agreement: str
+    """{predictor: mean over images of its rank correlation with the effect of covering a patch with white}."""
+    overlap: dict[str, dict[str, float | None]]  # {predictor: the same of the share of the strongest patches in common}
+    verdicts: dict[str, dict[str, str]]  # {part: its kind and its sentence}
+    agreement: str  # whether attention or a trivial predictor tells the effect better, in words
 
     def verdict(self, part: str) -> Verdict:
         """Whether a part's attention is needed. The sentence may be a stranger's text."""

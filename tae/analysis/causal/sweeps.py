@@ -19,17 +19,11 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Damage:
-    """What an intervention does to the quality of a reconstruction, signed: above 0 it became worse.
+    """What an intervention does to the quality of a reconstruction, signed: above 0 it became worse."""
 
-    Attributes:
-        psnr_lost: In dB.
-        ssim_lost: In units of SSIM; nan for images under 7 pixels.
-        mse_gained: Mean squared error over all pixels.
-    """
-
-    psnr_lost: float
-    ssim_lost: float
-    mse_gained: float
+    psnr_lost: float  # in dB
+    ssim_lost: float  # nan for images under 7 pixels
+    mse_gained: float  # over all pixels
 
 
 @dataclass(frozen=True)
@@ -38,16 +32,11 @@ class Sweep:
 
     One head at a time hides redundancy: two heads that stand in for each other look dispensable, each alone.
     `removal_curve` and sets of knock-outs show it.
-
-    Attributes:
-        baseline: What stood in for what was knocked out, in words.
-        plain: The undisturbed reconstruction.
-        damage: {knock-out: its damage}, layer by layer, as `all_knockouts` lists them.
     """
 
-    baseline: str
-    plain: Quality
-    damage: dict[Knockout, Damage]
+    baseline: str  # what stood in for what was knocked out, in words
+    plain: Quality  # of the undisturbed reconstruction
+    damage: dict[Knockout, Damage]  # {knock-out: its damage}, layer by layer, as `all_knockouts` lists them
 
     def heads(self, part: str, measure: str = "psnr_lost") -> np.ndarray:
         """(L, heads) of a part, in the measure's unit."""
@@ -103,19 +92,12 @@ def damage_of(
 
 @dataclass(frozen=True)
 class RemovalCurve:
-    """Quality as heads are removed, the least important first, against random orders.
+    """Quality as heads are removed, the least important first, against random orders."""
 
-    Attributes:
-        baseline: What stood in for removed heads, in words.
-        order: (K,) heads, as they were removed.
-        psnr: (K + 1,) in dB, after 0 to K removals.
-        random_psnr: (R, K + 1) of R random orders; all curves end where all heads are gone.
-    """
-
-    baseline: str
-    order: tuple[Knockout, ...]
-    psnr: np.ndarray
-    random_psnr: np.ndarray
+    baseline: str  # what stood in for removed heads, in words
+    order: tuple[Knockout, ...]  # (K,) heads, as they were removed
+    psnr: np.ndarray  # (K + 1,) in dB, after 0 to K removals
+    random_psnr: np.ndarray  # (R, K + 1) of R random orders; all curves end where all heads are gone
 
     @property
     def random_mean(self) -> np.ndarray:

@@ -37,18 +37,13 @@ image, and a small part of the several dB by which test images differ from each 
 
 @dataclass(frozen=True)
 class Necessity:
-    """PSNR lost when attention is replaced, without retraining.
+    """PSNR lost when attention is replaced, without retraining."""
 
-    Attributes:
-        psnr: (B,) of the undisturbed reconstructions, in dB.
-        lost: {(part, place, replaced by): (B,) in dB}; place is "all" or a layer's number as text; replaced by is a key
-            of `REPLACED_BY`.
-        has_attention: False where there is one token, whose weight is always 1.
-    """
-
-    psnr: np.ndarray
+    psnr: np.ndarray  # (B,) of the undisturbed reconstructions, in dB
     lost: dict[tuple[str, str, str], np.ndarray]
-    has_attention: bool = True
+    """{(part, place, replaced by): (B,) in dB}; place is "all" or a layer's number as text; replaced by is a key of
+    `REPLACED_BY`."""
+    has_attention: bool = True  # False where there is one token, whose weight is always 1
 
     def mean(self, part: str, place: str, replaced_by: str) -> Interval:
         """Over images, with a bootstrap interval where there are enough of them."""
@@ -136,21 +131,15 @@ def quick_necessity(model: TransformerAutoencoder, pairs: Iterable[tuple[Tensor,
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to call a part's attention.
+    """What to call a part's attention."""
 
-    Attributes:
-        part: "encoder" or "decoder".
-        place: "all", or a layer's number as text.
-        kind: "needed"; "wallpaper": another image's attention does as well; "decorative": uniform weights do as well;
-            "undecided": the interval holds the threshold, or there is no number to judge by; "none": there is one token,
-            whose weight is always 1.
-        sentence: In words, with the numbers.
-    """
-
-    part: str
-    place: str
+    part: str  # "encoder" or "decoder"
+    place: str  # "all", or a layer's number as text
     kind: str
-    sentence: str
+    """ "needed"; "wallpaper": another image's attention does as well; "decorative": uniform weights do as well;
+    "undecided": the interval holds the threshold, or there is no number to judge by; "none": there is one token,
+    whose weight is always 1."""
+    sentence: str  # in words, with the numbers
 
     @property
     def tells_little(self) -> bool:

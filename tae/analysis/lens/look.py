@@ -11,27 +11,16 @@ from tae.model.autoencoder import TransformerAutoencoder
 
 @dataclass(frozen=True)
 class PartLens:
-    """The translators of one part, and what is usual for its last states.
+    """The translators of one part, and what is usual for its last states."""
 
-    Attributes:
-        weight: (L, D, D) float16, of depths 0 to L - 1; the identity comes on top.
-        bias: (L, D) float32.
-        mean: (D,) float32, of the last states of training images.
-        whiten: (D, D) float32: (state - mean) @ whiten has about unit variance in each direction.
-        usual: Median distance of the test images' last states, before division by it.
-        limit: The largest of their distances, in multiples of `usual`.
-        psnr_raw: By depth, 0 to L: mean over test images in dB.
-        psnr_tuned: The same.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    mean: Tensor
-    whiten: Tensor
-    usual: float
-    limit: float
-    psnr_raw: tuple[float, ...]
-    psnr_tuned: tuple[float, ...]
+    weight: Tensor  # (L, D, D) float16, of depths 0 to L - 1; the identity comes on top
+    bias: Tensor  # (L, D) float32
+    mean: Tensor  # (D,) float32, of the last states of training images
+    whiten: Tensor  # (D, D) float32: (state - mean) @ whiten has about unit variance in each direction
+    usual: float  # median distance of the test images' last states, before division by it
+    limit: float  # the largest of their distances, in multiples of `usual`
+    psnr_raw: tuple[float, ...]  # by depth, 0 to L: mean over test images in dB
+    psnr_tuned: tuple[float, ...]  # the same
 
     def translate(self, state: Tensor, depth: int) -> Tensor:
         """A state (..., D) of a depth as the translator says it will be at depth L; at depth L itself, the same."""
@@ -54,39 +43,23 @@ class PartLens:
 
 @dataclass(frozen=True)
 class Lens:
-    """The lens of one checkpoint.
+    """The lens of one checkpoint."""
 
-    Attributes:
-        checkpoint: SHA-256 of its file, in hex.
-        parts: {"encoder": ..., "decoder": ...}.
-        about: What it was fitted on: data, train_images, test_images, ridge, cpu_seconds.
-    """
-
-    checkpoint: str
-    parts: dict[str, PartLens]
-    about: dict
+    checkpoint: str  # SHA-256 of its file, in hex
+    parts: dict[str, PartLens]  # by "encoder" and "decoder"
+    about: dict  # what it was fitted on: data, train_images, test_images, ridge, cpu_seconds
 
 
 @dataclass(frozen=True)
 class LensImages:
-    """A part of the model seen through the lens.
+    """A part of the model seen through the lens."""
 
-    Attributes:
-        part: "encoder" or "decoder".
-        tuned: Whether through translators.
-        recons: (L + 1, B, 1, H, W) by depth, near [0, 1] and not clipped to it.
-        psnr: (L + 1, B) in dB, clipped to [0, 1], over each image's own width.
-        distance: (L + 1, B), see `PartLens.distance`; None without a lens.
-        limit: The largest distance of any test image's own last state; above it a state is out of distribution. None without
-            a lens.
-    """
-
-    part: str
-    tuned: bool
-    recons: Tensor
-    psnr: Tensor
-    distance: Tensor | None
-    limit: float | None
+    part: str  # "encoder" or "decoder"
+    tuned: bool  # whether through translators
+    recons: Tensor  # (L + 1, B, 1, H, W) by depth, near [0, 1] and not clipped to it
+    psnr: Tensor  # (L + 1, B) in dB, clipped to [0, 1], over each image's own width
+    distance: Tensor | None  # (L + 1, B), see `PartLens.distance`; None without a lens
+    limit: float | None  # largest distance of a test image's own last state; a state above it is out of distribution
 
     @property
     def is_unusual(self) -> Tensor | None:

@@ -11,21 +11,13 @@ from tae.model.layers import unpatchify
 
 @dataclass(frozen=True)
 class States:
-    """The states of images in one part.
+    """The states of images in one part."""
 
-    Attributes:
-        part: "encoder" or "decoder".
-        at: By depth, 0 to L: latents (B, D) of the encoder, tokens (B, N, D) of the decoder.
-        mask: (B, N), True = real; None where there is no padding.
-        width: Of the batch, in pixels.
-        widths: (B,) or None.
-    """
-
-    part: str
-    at: list[Tensor]
-    mask: Tensor | None
-    width: int
-    widths: Tensor | None
+    part: str  # "encoder" or "decoder"
+    at: list[Tensor]  # by depth, 0 to L: latents (B, D) of the encoder, tokens (B, N, D) of the decoder
+    mask: Tensor | None  # (B, N), True = real; None where there is no padding
+    width: int  # of the batch, in pixels
+    widths: Tensor | None  # (B,)
 
     def rows(self, depth: int) -> Tensor:
         """The states of one depth, one below the other (rows, D), padding left out."""

@@ -44,22 +44,16 @@ Payload = dict[str, Any]
 
 @dataclass(frozen=True)
 class View:
-    """What the explorer shows, and what it tells the server when a person changes it.
-
-    Attributes:
-        query: Token number of the selected patch.
-        pins: Token numbers of the pinned patches, at most `MAX_PINS`.
-        revision: The browser keeps its own view until this number changes: count it up to set the view from the server.
-    """
+    """What the explorer shows, and what it tells the server when a person changes it."""
 
     part: str = "encoder"
     layer: str = "average"
     head: str = "mean"
-    query: int = 0
+    query: int = 0  # token number of the selected patch
     direction: Direction = "from"
     range: Range = "shared"
-    pins: tuple[int, ...] = ()
-    revision: int = 0
+    pins: tuple[int, ...] = ()  # token numbers of the pinned patches, at most `MAX_PINS`
+    revision: int = 0  # the browser keeps its own view until it changes: count it up to set the view from the server
 
     @property
     def name(self) -> str:
@@ -69,16 +63,11 @@ class View:
 
 @dataclass(frozen=True)
 class Quantised:
-    """A map as it is sent.
+    """A map as it is sent."""
 
-    Attributes:
-        cells: (M, M) uint16, M cells of one or more patches; rows = query, columns = key.
-        smallest, largest: Of the map's weights.
-    """
-
-    cells: np.ndarray
-    smallest: float
-    largest: float
+    cells: np.ndarray  # (M, M) uint16, M cells of one or more patches; rows = query, columns = key
+    smallest: float  # of the map's weights
+    largest: float  # of the map's weights
 
 
 @dataclass(frozen=True)

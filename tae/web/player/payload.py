@@ -24,42 +24,26 @@ Payload = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the film strip.
+    """One row of the film strip."""
 
-    Attributes:
-        name: Short; shown as it is, and not twice in one player.
-        help: A sentence that says what the row shows.
-        images: (n, H, W) float in [0, 1] or uint8 in [0, 255]; of the frames first, first + 1, ... None at all is allowed.
-        first: Frame of images[0], from 0.
-        errors: (m,) m <= n, of the first m images; one that is not finite is not known. None: none are shown.
-        is_shown: Whether the player shows it at the start; the strip has it in any case.
-    """
-
-    name: str
-    help: str
+    name: str  # short; shown as it is, and not twice in one player
+    help: str  # a sentence that says what the row shows
     images: np.ndarray
-    first: int = 0
-    errors: np.ndarray | None = None
-    is_shown: bool = True
+    """(n, H, W) float in [0, 1] or uint8 in [0, 255], of the frames first, first + 1, ...; n may be 0."""
+    first: int = 0  # frame of images[0], from 0
+    errors: np.ndarray | None = None  # (m,) of the first m <= n images; one that is not finite is not known
+    is_shown: bool = True  # whether the player shows it at the start; the strip has it in any case
 
 
 @dataclass(frozen=True)
 class Sent:
-    """The frame that the server set last, and what is known since; see `settle`.
+    """The frame that the server set last, and what is known since; see `settle`."""
 
-    Attributes:
-        digest: Of the sequence.
-        revision: The browser keeps its own frame until this number changes.
-        frame: What was set then.
-        known: What the browser is known to show.
-        given: What the page gave last.
-    """
-
-    digest: str
-    revision: int
-    frame: int
-    known: int
-    given: int
+    digest: str  # of the sequence
+    revision: int  # the browser keeps its own frame until this changes
+    frame: int  # what was set then
+    known: int  # what the browser is known to show
+    given: int  # what the page gave last
 
 
 def encode(images: np.ndarray) -> tuple[bytes, ...]:

@@ -31,54 +31,34 @@ MAX_MAP_BYTES = 10**9
 
 @dataclass(frozen=True)
 class Attention:
-    """Where weight was placed for one image.
+    """Where weight was placed for one image."""
 
-    Attributes:
-        weights: (N, N) float32, the chosen map.
-        grid: (rows, columns) of patches.
-        query: Token number of the chosen patch.
-        tops: {"shared": ..., "full": ...} ends of the colour range in x uniform.
-        top: End of the colours for the chosen map.
-        errors: {part: largest difference of recomputed weights @ V from the fused output, for each layer}.
-        notes: What to mind of the chosen map.
-        heads: {part: (L, heads, n, n)} every head's map in x uniform, at most so fine as it is drawn.
-        merged: How many patches one of the n cells stands for, a side.
-        measures: {part: {name of `tae.analysis.heads.MEASURES`: (L, heads)}}.
-        uniform: {name: value} of uniform attention.
-    """
-
-    weights: np.ndarray
-    grid: tuple[int, int]
-    query: int
-    tops: dict[str, float]
-    top: float
+    weights: np.ndarray  # (N, N) float32, the chosen map
+    grid: tuple[int, int]  # (rows, columns) of patches
+    query: int  # token number of the chosen patch
+    tops: dict[str, float]  # {"shared", "full"}: ends of the colour range in x uniform
+    top: float  # end of the colours for the chosen map
     errors: dict[str, list[float]]
-    notes: list[Note]
+    """{part: largest difference of recomputed weights @ V from the fused output, for each layer}."""
+    notes: list[Note]  # what to mind of the chosen map
     heads: dict[str, np.ndarray]
-    merged: int
-    measures: dict[str, dict[str, np.ndarray]]
-    uniform: dict[str, float]
+    """{part: (L, heads, n, n)} every head's map in x uniform, at most so fine as it is drawn."""
+    merged: int  # how many patches one of the n cells stands for, a side
+    measures: dict[str, dict[str, np.ndarray]]  # {part: {name of `tae.analysis.heads.MEASURES`: (L, heads)}}
+    uniform: dict[str, float]  # {name: value} of uniform attention
 
 
 @dataclass(frozen=True)
 class Findings:
-    """One image through one model.
+    """One image through one model."""
 
-    Attributes:
-        image: As it was given.
-        recon: (H, W) float32 in [0, 1].
-        quality: How far the two are apart.
-        worse_than: {metric: share in percent of test images that did better}; empty where the card has no figures.
-        notes: What to mind of the image.
-        attention: None where the image is one token.
-    """
-
-    image: ReportImage
-    recon: np.ndarray
+    image: ReportImage  # as it was given
+    recon: np.ndarray  # (H, W) float32 in [0, 1]
     quality: Quality
     worse_than: dict[str, float]
-    notes: list[Note]
-    attention: Attention | None
+    """{metric: share in percent of test images that did better}; empty where the card has no figures."""
+    notes: list[Note]  # what to mind of the image
+    attention: Attention | None  # None where the image is one token
 
 
 @torch.no_grad()

@@ -97,21 +97,13 @@ class ExplainConfig:
 
 @dataclass(frozen=True)
 class Explained:
-    """What became of one command.
+    """What became of one command."""
 
-    Attributes:
-        images: In the report.
-        size_bytes: Of the report.
-        skipped: (name, reason) of images that could not be read.
-        beyond: How many more there were than `max_images`.
-        maps_bytes: Of the file of maps; None where none was asked for.
-    """
-
-    images: int
-    size_bytes: int
-    skipped: list[tuple[str, str]]
-    beyond: int
-    maps_bytes: int | None
+    images: int  # in the report
+    size_bytes: int  # of the report
+    skipped: list[tuple[str, str]]  # (name, reason) of images that could not be read
+    beyond: int  # how many more there were than `max_images`
+    maps_bytes: int | None  # of the file of maps; None where none was asked for
 
 
 def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:

@@ -9,37 +9,24 @@ from tae.web.explorer.payload import DIRECTIONS, RANGES, Direction, Range
 
 @dataclass(frozen=True, kw_only=True)
 class ReportImage:
-    """One image as the model sees it, and how that came about.
+    """One image as the model sees it, and how that came about."""
 
-    Attributes:
-        title: A file's name or a sample's title; may be a stranger's text.
-        fitted: From `tae.data.fit.fit_image`.
-        origin: Phrases about where it comes from and what was done on reading: notes of what was read.
-        fit: How it came to the model's size, one of `tae.data.fit.FIT_MODES`.
-    """
-
-    title: str
-    fitted: Fitted
-    origin: tuple[str, ...] = ()
-    fit: str = "pad"
+    title: str  # a file's name or a sample's title; may be a stranger's text
+    fitted: Fitted  # from `tae.data.fit.fit_image`
+    origin: tuple[str, ...] = ()  # phrases about where it comes from and what was done on reading
+    fit: str = "pad"  # how it came to the model's size, one of `tae.data.fit.FIT_MODES`
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportMap:
-    """Which map and patch are shown first, and as figures.
-
-    Attributes:
-        choice: The map.
-        query: Token number; None, or one that an image does not have: the patch of the foreground that has the
-            strongest weight.
-        direction: Where the patch places weight ("from"), or who places weight on it ("to").
-        range: Where the colours end: "shared", "full" or "own", as in `tae.web.explorer.payload`.
-    """
+    """Which map and patch are shown first, and as figures."""
 
     choice: MapChoice = field(default_factory=MapChoice)
     query: int | None = None
-    direction: Direction = "from"
-    range: Range = "shared"
+    """Token number; None, or one that an image does not have: the patch of the foreground that has the strongest
+    weight."""
+    direction: Direction = "from"  # where the patch places weight ("from"), or who places weight on it ("to")
+    range: Range = "shared"  # where the colours end
 
     def __post_init__(self) -> None:
         for name, choices in (("direction", DIRECTIONS), ("range", RANGES)):
