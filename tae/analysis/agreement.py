@@ -36,26 +36,21 @@ class Agreement:
 
     @property
     def mean_distance(self) -> float:
-        """Over the queries that have one; nan if none does."""
+        """The mean over the queries that have one; nan if none does."""
         return _mean(self.distance)
 
     @property
     def mean_overlap(self) -> float:
-        """Over the queries that have one; nan if none does."""
+        """The mean over the queries that have one; nan if none does."""
         return _mean(self.overlap)
 
     @property
     def chance_overlap(self) -> float:
-        """What `mean_overlap` is expected to be for keys drawn at random."""
+        """The `mean_overlap` to expect of keys drawn at random."""
         return self.top_keys / self.num_tokens
 
     def sentence(self, first: str = "the first map", second: str = "the second map") -> str:
-        """In words, with the numbers.
-
-        Args:
-            first: What to call the first map.
-            second: What to call the second.
-        """
+        """The agreement in words, with the numbers; `first` and `second` are names for the maps."""
         if any(self.constant):
             names = " and in ".join(name for name, flat in zip((first, second), self.constant, strict=True) if flat)
             parts = [f"Correlation undefined, the same weight everywhere in {names}"]
@@ -80,18 +75,11 @@ class Agreement:
 
 
 def compare(first: Maps, second: Maps, top_keys: int = TOP_KEYS) -> Agreement:
-    """Compare two maps of the same number of patches.
+    """Compare two maps (N, N) of the same number of patches; rows and columns of padding are 0.
 
     The Jensen-Shannon distance (Endres & Schindelin 2003) is the square root of the Jensen-Shannon divergence to base
-    2. Rows are made to sum to 1 for it, so that it is defined for the spread between heads as well.
-
-    Args:
-        first: (N, N), rows = query; rows and columns of padding are 0.
-        second: (N, N), with the same padding.
-        top_keys: How many strongest keys of each query are compared; fewer where there are fewer patches.
-
-    Raises:
-        ValueError: If the maps are not of the same number of patches.
+    2. Rows are made to sum to 1 for it, so that it is defined for the spread between heads as well. `top_keys`
+    strongest keys of each query are compared, fewer where there are fewer patches.
     """
     a, b = (one.numpy(force=True) if isinstance(one, Tensor) else one for one in (first, second))
     for name, one in (("first", a), ("second", b)):

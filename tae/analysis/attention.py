@@ -1,9 +1,9 @@
-"""What attention maps say, in numbers: maps in, numbers out.
+"""Attention maps in numbers: maps in, numbers out.
 
 They tell where weight was placed, not what it was good for: `tae.causal` measures that.
 
-Maps are (..., N, N) tensors or numpy arrays of one or many images (and heads): rows = query, columns = key, rows sum
-to 1, rows and columns of padding are 0. "x uniform" is a weight times the number of real tokens: 1 where a query treats
+Maps are (..., N, N) tensors or numpy arrays of one or many images (and heads): rows = query, columns = key, rows sum to
+1, rows and columns of padding are 0. "x uniform" is a weight times the number of real tokens: 1 where a query treats
 all keys alike.
 """
 
@@ -50,29 +50,15 @@ def is_practically_uniform(maps: Maps) -> bool:
 
 
 def entropy(maps: Maps) -> Tensor:
-    """Entropy of each query's weights in nats, 0 log 0 = 0.
-
-    Returns:
-        (..., N), from 0, where one key takes all, to log N, where all keys get the same; 0 for padding.
-    """
+    """Entropy (..., N) of each query's weights in nats, from 0, where one key takes all, to log N; 0 for padding."""
     return torch.special.entr(_tensor(maps)).sum(dim=-1)
 
 
 def distance(maps: Maps, grid: tuple[int, int], patch_size: float) -> Tensor:
-    """Mean distance in pixels from the middle of a query's patch to those of the keys, weighed by attention.
+    """Mean distance (..., N) in pixels from a query's patch to the keys', middle to middle, weighed by attention; 0 for
+    padding.
 
-    Dosovitskiy 2021, "An image is worth 16x16 words", figure 7 (mean attention distance).
-
-    Args:
-        maps: (..., N, N).
-        grid: (rows, columns) of patches, N = rows * columns.
-        patch_size: Side of a patch in pixels.
-
-    Returns:
-        (..., N); 0 for padding.
-
-    Raises:
-        ValueError: If the grid does not hold N patches.
+    Dosovitskiy 2021, "An image is worth 16x16 words", figure 7. The grid is (rows, columns) of the N patches.
     """
     maps = _tensor(maps)
     rows, columns = grid
@@ -86,11 +72,7 @@ def distance(maps: Maps, grid: tuple[int, int], patch_size: float) -> Tensor:
 
 
 def received(maps: Maps) -> Tensor:
-    """What each key gets, as a mean over the real queries, in weight.
-
-    Returns:
-        (..., N), sums to 1; 0 for padding. Times the number of real tokens it is in x uniform.
-    """
+    """The weight (..., N) that each key gets, as a mean over the real queries; sums to 1, and is 0 for padding."""
     maps = _tensor(maps)
     return maps.sum(dim=-2) / _num_real(maps)[..., None]
 
@@ -98,12 +80,8 @@ def received(maps: Maps) -> Tensor:
 def sinks(attention_map: Maps, threshold: float = SINK_THRESHOLD) -> tuple[Tensor, float]:
     """Keys that draw weight from all queries (Xiao 2024, "Efficient streaming language models with attention sinks").
 
-    Args:
-        attention_map: (N, N), one map: each has sinks of its own.
-        threshold: In x uniform, of what a key receives as a mean over queries.
-
-    Returns:
-        Token numbers (K,), the strongest first, and the share of all weight that they take, in [0, 1].
+    They receive more than `threshold` x uniform, as a mean over the queries of one map (N, N). Returns their token
+    numbers (K,), the strongest first, and the share of all weight that they take, in [0, 1].
     """
     attention_map = _tensor(attention_map)
     shares = received(attention_map)
@@ -113,23 +91,14 @@ def sinks(attention_map: Maps, threshold: float = SINK_THRESHOLD) -> tuple[Tenso
 
 
 def discard_smallest(maps: Maps, discard: float) -> tuple[Tensor, Tensor]:
-    """Drop the smallest weights of each row and make it sum to 1 again.
+    """Drop a share of the smallest weights of each row of maps (..., N, N) and make it sum to 1 again.
 
     The discard ratio of the published rollouts for images (Gildenblat 2020, "Exploring explainability for vision
-    transformers") drops a share of the entries. There it is one of the whole map, which can empty the row of a query
-    that spreads its weight; here it is one of each row. Equal weights share one fate: those as large as the smallest
-    kept weight stay, so that no order of patches decides, and a uniform map stays as it is.
+    transformers") drops a share of the whole map, which can empty the row of a query that spreads its weight. Here it
+    is a share of each row's real keys, in [0, 1), rounded down; at least one stays. Equal weights share one fate: those
+    as large as the smallest kept weight stay, so that no order of patches decides, and a uniform map stays as it is.
 
-    Args:
-        maps: (..., N, N).
-        discard: Share of the real keys to drop in each row, in [0, 1), rounded down; at least one stays.
-
-    Returns:
-        The maps (..., N, N) with what is left, and the share of each row's weight that was dropped (..., N), 0 for
-        padding.
-
-    Raises:
-        ValueError: If the share is out of range.
+    Returns what is left, and the share of each row's weight that was dropped (..., N), 0 for padding.
     """
     maps = _tensor(maps)
     if not 0 <= discard < 1:
@@ -150,20 +119,16 @@ def discard_smallest(maps: Maps, discard: float) -> tuple[Tensor, Tensor]:
 def rollout(maps: Iterable[Maps] | Maps) -> Tensor:
     """Attention rollout: how weights chain through the layers, if half of the flow passes through the residual stream.
 
-    Abnar & Zuidema 2020, "Quantifying attention flow in transformers": each layer's map is mixed with the identity,
-    its rows are made to sum to 1 again, also where weights were discarded before (`discard_smallest`), and the layers
-    are multiplied, last @ ... @ first.
+    Abnar & Zuidema 2020, "Quantifying attention flow in transformers": each layer's map is mixed with the identity, its
+    rows are made to sum to 1 again, also where weights were discarded before (`discard_smallest`), and the layers are
+    multiplied, last @ ... @ first.
 
     Args:
-        maps: Each layer's map (..., N, N), heads fused, the first layer first; a stack (L, ..., N, N), or anything that
-            hands out one after another, of which only one is held at a time.
+        maps: Each layer's map (..., N, N), heads fused, the first layer first; of an iterator one is held at a time.
 
     Returns:
         (..., N, N): row = token after the last layer, column = token before the first. Rows sum to 1; rows and columns
         of padding, tokens without weight in every layer, are 0.
-
-    Raises:
-        ValueError: If there is no layer.
     """
     chained: Tensor | None = None
     is_real: Tensor | None = None
@@ -217,17 +182,11 @@ def each_head(
     weighting: str = "weights",
     heads: Sequence[int] | None = None,
 ) -> Iterator[Tensor]:
-    """A layer's maps, one head after another, so that only one is held at a time.
+    """A layer's maps (B, N, N), one head after another, so that only one is held at a time; rows sum to 1, padding is
+    0.
 
-    Args:
-        block: The layer.
-        tokens: (B, N, D), as they enter it.
-        mask: (B, N), True = real.
-        weighting: One of `WEIGHTINGS`.
-        heads: Which; None: all.
-
-    Yields:
-        (B, N, N), rows sum to 1; rows and columns of padding are 0.
+    `tokens` (B, N, D) are those that enter the layer, `mask` (B, N) is True where they are real, `weighting` is one of
+    `WEIGHTINGS`, `heads` None is all.
     """
     q, k, _ = block.attn.qkv_heads(block.norm1(tokens))
     lengths = _value_factors(block, tokens).norm(dim=-2) if weighting == "values" else None  # (B, N, heads)
@@ -242,16 +201,8 @@ def each_head(
 def value_weighted_sum(block: TransformerBlock, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
     """All heads together, weighted by values: the length of the sum of what they move, ||sum_h alpha_h f_h(x)||.
 
-    Kobayashi 2020, section 4. Heads that move a token in opposite directions cancel here, as they do in the network;
-    a mean over heads would not show it.
-
-    Args:
-        block: The layer.
-        tokens: (B, N, D), as they enter it.
-        mask: (B, N), True = real.
-
-    Returns:
-        (B, N, N), rows made to sum to 1; rows and columns of padding are 0.
+    Kobayashi 2020, section 4. Heads that move a token in opposite directions cancel here, as they do in the network; a
+    mean over heads would not show it. Arguments as for `each_head`; (B, N, N), rows made to sum to 1, padding is 0.
     """
     q, k, _ = block.attn.qkv_heads(block.norm1(tokens))
     factors = _value_factors(block, tokens)  # (B, N, R, heads)
@@ -274,10 +225,8 @@ def recomputation_errors(
     """How far recomputed weights @ V are from the output of fused attention, before its projection, layer by layer.
 
     Fused attention has no weights; maps recompute them from the same queries and keys. This is the check that they are
-    the weights which made the output. One head's weights are held at a time.
-
-    Returns:
-        Each layer's largest absolute difference, in the units of V; rounding where all is well.
+    the weights which made the output: each layer's largest absolute difference, in the units of V, is rounding where
+    all is well. One head's weights are held at a time.
     """
     found = []
     for block, tokens, mask in each_layer(model, images, part, widths):
@@ -299,8 +248,8 @@ def normalised(maps: Maps) -> Tensor:
 def _value_factors(block: TransformerBlock, tokens: Tensor) -> Tensor:
     """R (B, N, R, heads) of each token with ||R a|| = ||sum_h a_h f_h(x)|| for all a (heads,).
 
-    The QR decomposition of the heads' vectors f_h(x) (D, heads), whose Q turns without changing a length: a few
-    numbers for each token instead of D for each head, and no difference of squares that would lose digits.
+    The QR decomposition of the heads' vectors f_h(x) (D, heads), whose Q turns without changing a length: a few numbers
+    for each token instead of D for each head, and no difference of squares that would lose digits.
     """
     _, _, v = block.attn.qkv_heads(block.norm1(tokens))  # (B, heads, N, head_dim)
     weight = block.attn.proj.weight.unflatten(1, (block.attn.num_heads, -1))  # (D, heads, head_dim)

@@ -14,15 +14,10 @@ PERCENTILES = 101
 
 @torch.no_grad()
 def reconstruct(model: nn.Module, images: Sequence[np.ndarray], batch_size: int = 16) -> list[np.ndarray]:
-    """Reconstruct uint8 images (H, W); widths may differ where the model takes any width.
+    """Reconstruct uint8 images (H, W), `batch_size` at once: (H, W) float32 each, clipped to [0, 1].
 
-    Args:
-        model: The autoencoder, or any module called alike: `model(images, widths=...)[0]`.
-        images: (H, W) uint8 in [0, 255].
-        batch_size: Images at once.
-
-    Returns:
-        For each image its reconstruction (H, W) float32, clipped to [0, 1].
+    Widths may differ where the model takes any. The model is the autoencoder, or any module called alike:
+    `model(images, widths=...)[0]`.
     """
     device = next(model.parameters()).device
     was_training = model.training
@@ -41,14 +36,14 @@ def evaluate(model: nn.Module, images: Sequence[np.ndarray], split: str) -> dict
     """Held-out figures over uint8 images (H, W), as plain JSON values.
 
     Returns:
-        {"split", "count", "psnr", "ssim", "mse", "foreground_mse", "r2": means, "percentiles": {metric: 101 values
-        from the 0th to the 100th}}.
+        {"split", "count", "psnr", "ssim", "mse", "foreground_mse", "r2": means, "percentiles": {metric: 101 values from
+        the 0th to the 100th}}.
     """
     return summarise(images, reconstruct(model, images), split)
 
 
 def summarise(images: Sequence[np.ndarray], recons: Sequence[np.ndarray], split: str) -> dict:
-    """`evaluate` for reconstructions that came from anywhere, a baseline for example."""
+    """The figures of `evaluate` for reconstructions that came from anywhere, a baseline for example."""
     shown = [image / 255.0 for image in images]
     qualities = [measure(image, recon).as_dict() for image, recon in zip(shown, recons, strict=True)]
     means: dict = {"split": split, "count": len(shown)}

@@ -28,7 +28,7 @@ SAME_DISTANCE = 0.01
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number of a head means, for a reader from outside the field."""
+    """The meaning of a number of a head, for a reader from outside the field."""
 
     label: str
     unit: str
@@ -82,14 +82,11 @@ def head_statistics(
     part: str = "encoder",
     progress: Callable[[float], object] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Each measure of every layer and head of one image; one head's map is held at a time.
+    """Each measure of every layer and head of one image, {name of `MEASURES`: (L, heads) float64}; one map is held at a
+    time.
 
-    Args:
-        image: (1, 1, H, W) in [0, 1], without padding: distances are those of its own grid.
-        part: "encoder" or "decoder". For the decoder, the foreground is that of the image, not of the reconstruction.
-
-    Returns:
-        {name of `MEASURES`: (L, heads) float64}.
+    The image is without padding: distances are those of its own grid. For the decoder, too, the foreground is that of
+    the image, not of the reconstruction.
     """
     if image.ndim != 4 or image.shape[:2] != (1, 1):
         raise ValueError(f"image must be (1, 1, H, W), got {tuple(image.shape)}")
@@ -107,11 +104,7 @@ def head_statistics(
 
 
 def uniform_statistics(config: ModelConfig, image: Tensor) -> dict[str, float]:
-    """What each measure would be if every patch of this image (1, 1, H, W) treated all alike: the dashed line.
-
-    Returns:
-        {name of `MEASURES`: value}.
-    """
+    """Each measure, {name: value}, if every patch of this image (1, 1, H, W) treated all alike: the dashed line."""
     rows, columns = config.grid_for(image.shape[3])
     num_tokens = rows * columns
     return {
@@ -147,14 +140,7 @@ def statistics_over(
     part: str = "encoder",
     progress: Callable[[float], object] | None = None,
 ) -> Spread:
-    """The measures of many images, each alone at its own width.
-
-    Args:
-        images: uint8 (H, W) each, at least one.
-
-    Raises:
-        ValueError: If there is no image, or one does not fit.
-    """
+    """The measures of at least one image, uint8 (H, W), each alone at its own width."""
     if not len(images):
         raise ValueError("images must be at least one, got none")
     parameter = next(model.parameters())

@@ -1,7 +1,8 @@
 """The latent space of a set of images: its map, its directions, neighbours in it, ways through it.
 
 Latents here are arrays (n, D), as `embed_images` gives them; numbers are computed in float64. An image that is drawn
-from a latent which no image has says what the decoder makes of it, not that such an image exists.
+from a latent which no image has says what the decoder makes of it, not that such an image exists. Latents that do not
+fit, or are not finite, raise ValueError.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,14 +28,9 @@ def embed_images(
     batch_size: int = 16,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
-    """Embed uint8 images (H, W); widths may differ where the model takes any width.
+    """Embed uint8 images (H, W), `batch_size` at once: (n, latent_dim) float32 in their order.
 
-    Args:
-        images: (H, W) uint8 in [0, 255].
-        batch_size: Images at once.
-
-    Returns:
-        (n, latent_dim) float32, in the order of the images.
+    Widths may differ where the model takes any.
     """
     parameter = next(model.parameters())
     latents = np.empty((len(images), model.config.latent_dim), np.float32)
@@ -52,18 +48,9 @@ def embed_images(
 def decode_latents(
     model: TransformerAutoencoder, latents: np.ndarray, width: int | None = None, batch_size: int = 16
 ) -> np.ndarray:
-    """Draw latents (n, D) as images of one width.
+    """Draw latents (n, D), `batch_size` at once, as images (n, H, W) float32 of one width, clipped to [0, 1].
 
-    Args:
-        latents: (n, D).
-        width: In pixels; None: the one that the model fixes.
-        batch_size: Images at once.
-
-    Returns:
-        (n, H, W) float32, clipped to [0, 1].
-
-    Raises:
-        ValueError: If a latent or the width does not fit the model.
+    The width is in pixels; None is the one that the model fixes.
     """
     parameter = next(model.parameters())
     parts = torch.from_numpy(np.array(latents)).to(parameter).split(batch_size)
@@ -90,21 +77,14 @@ class Pca:
         return (np.asarray(latents, np.float64) - self.mean) @ self.directions[:count].T
 
     def scores(self, latents: np.ndarray, count: int | None = None) -> np.ndarray:
-        """`project` in standard deviations of the set: what the sliders show."""
+        """The coordinates of `project` in standard deviations of the set: what the sliders show."""
         return self.project(latents, count) / np.sqrt(self.variances[:count])
 
     def moved(self, latent: np.ndarray, scores: dict[int, float]) -> np.ndarray:
-        """A latent (D,) with some of its scores set to others, the rest of it left alone.
+        """A latent (D,) with the scores of some directions, in standard deviations, set to others, and the rest of it
+        left alone.
 
-        Args:
-            latent: (D,).
-            scores: {number of a direction: score in standard deviations}; where it is the latent's own, nothing moves.
-
-        Returns:
-            (D,) float64; the same numbers where nothing moves.
-
-        Raises:
-            ValueError: If there is no such direction, or a score is not finite.
+        float64; the same numbers where a score is the latent's own.
         """
         latent = np.asarray(latent, np.float64)
         own = self.scores(latent[None])[0]
@@ -180,7 +160,7 @@ class LatentMap:
 
     @property
     def axes(self) -> tuple[str, str]:
-        """The axes' titles."""
+        """Titles of the axes."""
         if self.method == "tsne":
             return "t-SNE 1", "t-SNE 2"
         shares = self.pca.variances / self.pca.variances.sum()
@@ -189,7 +169,7 @@ class LatentMap:
 
     @property
     def note(self) -> str:
-        """What a reader must know about where points lie."""
+        """A sentence that a reader must know about where points lie."""
         if self.method == "tsne":
             return (
                 "t-SNE keeps neighbours together; distances between groups, their sizes and their directions mean "
@@ -199,32 +179,24 @@ class LatentMap:
         return "PCA is a projection: what lies apart here is apart; what lies together may differ in other directions."
 
     def place(self, latents: np.ndarray) -> np.ndarray:
-        """Where other latents (m, D) lie on it (m, 2): in PCA exactly, in t-SNE by their neighbours."""
+        """The places (m, 2) of other latents (m, D) on the map: in PCA exact, in t-SNE by their neighbours."""
         if self.method == "pca":
             return _plane(self.pca, latents)
         return place_by_neighbours(latents, self.latents, self.coordinates)
 
 
 def map_pca(latents: np.ndarray) -> LatentMap:
-    """A map of latents (n, D) on their first two principal directions.
-
-    Raises:
-        ValueError: As `fit_pca`.
-    """
+    """A map of latents (n, D) on their first two principal directions; raises as `fit_pca`."""
     pca = fit_pca(latents)
     return LatentMap("pca", latents, _plane(pca, latents), pca)
 
 
 def map_tsne(latents: np.ndarray, perplexity: float = 30, seed: int = 0) -> LatentMap:
-    """A map of latents (n, D) by t-SNE (van der Maaten & Hinton 2008, Barnes-Hut), started from their PCA.
+    """A map of latents (n, D) by t-SNE (van der Maaten & Hinton 2008, Barnes-Hut), started from their PCA; raises as
+    `fit_pca`.
 
-    Args:
-        latents: (n, D).
-        perplexity: About how many neighbours of a point count; at most a third of the others.
-        seed: Of what is left to chance.
-
-    Raises:
-        ValueError: As `fit_pca`, or if the perplexity is not above 0.
+    About `perplexity` neighbours of a point count, above 0, at most a third of the others; `seed` is for what is left
+    to chance.
     """
     from sklearn.manifold import TSNE  # a second of import that only this map needs
 
@@ -241,16 +213,11 @@ def map_tsne(latents: np.ndarray, perplexity: float = 30, seed: int = 0) -> Late
 def place_by_neighbours(
     latents: np.ndarray, known: np.ndarray, coordinates: np.ndarray, count: int = PLACED_FROM
 ) -> np.ndarray:
-    """Where latents would lie on a map that has no rule for new points.
+    """The places (m, 2) of latents (m, D) on a map that has no rule for new points, from the known (n, D) and their
+    places (n, 2).
 
-    Args:
-        latents: (m, D).
-        known: (n, D) of the map.
-        coordinates: (n, 2) on the map.
-        count: Nearest neighbours, euclidean, that are averaged, each by one over its distance.
-
-    Returns:
-        (m, 2); a latent that is known lies where it is known.
+    The nearest `count` neighbours, euclidean, are averaged, each by one over its distance; what is known lies where it
+    is known.
     """
     numbers, distances = neighbours(latents, known, min(count, len(known)))
     weights = 1 / np.maximum(distances, 1e-12 + 1e-9 * distances.max(axis=1, keepdims=True))
@@ -262,17 +229,11 @@ def place_by_neighbours(
 def neighbours(
     latents: np.ndarray, known: np.ndarray, count: int, metric: str = "euclidean"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest of a set to each latent.
+    """The `count` nearest of a set (n, D) to each latent (m, D).
 
-    Args:
-        latents: (m, D).
-        known: (n, D).
-        count: How many.
-        metric: "euclidean", or "cosine": 1 - the cosine of the angle at the origin; 1 where one of them is 0.
-
-    Returns:
-        Numbers (m, count) in the set, the nearest first and the lower number first where they are equally near; and
-        distances (m, count) float64.
+    The metric is "euclidean", or "cosine": 1 - the cosine of the angle at the origin; 1 where one of them is 0. Returns
+    numbers (m, count) in the set, the nearest first and the lower number first where they are equally near; and
+    distances (m, count) float64.
     """
     latents, known = _checked(latents, least=0), _checked(known, least=1)
     if metric not in METRICS:
@@ -294,20 +255,11 @@ def neighbours(
 
 
 def interpolate(start: np.ndarray, end: np.ndarray, steps: int, path: str = "linear") -> np.ndarray:
-    """Latents on the way from one to another, evenly, both ends included to the bit.
+    """Latents (steps, D) float64 on the way from one (D,) to another, evenly, both ends included to the bit.
 
-    Args:
-        start: (D,).
-        end: (D,).
-        steps: At least 2.
-        path: "linear", or "spherical" (Shoemake 1985; for latents White 2016): along the great circle around the origin,
-            the length changing evenly; straight where the two directions are the same or one of them is 0.
-
-    Returns:
-        (steps, D) float64.
-
-    Raises:
-        ValueError: If an argument does not fit, or the way is spherical and the directions are opposite.
+    The path is "linear", or "spherical" (Shoemake 1985; for latents White 2016): along the great circle around the
+    origin, the length changing evenly; straight where the two directions are the same or one of them is 0, and refused
+    where they are opposite. Steps are at least 2.
     """
     start, end = (_checked(one, axes=1) for one in (start, end))
     if path not in PATHS:
@@ -332,15 +284,10 @@ def interpolate(start: np.ndarray, end: np.ndarray, steps: int, path: str = "lin
 
 
 def interpolation_gif(frames: np.ndarray, frame_ms: int = 80, there_and_back: bool = True) -> bytes:
-    """Frames (n, H, W), uint8 or float in [0, 1], as an endless animation in 256 greys, none of them changed.
+    """Frames (n, H, W), uint8 or float in [0, 1], at least one, as an endless animation in 256 greys, none of them
+    changed.
 
-    Args:
-        frames: At least one.
-        frame_ms: How long one is shown; GIF counts in hundredths of a second.
-        there_and_back: Whether it runs back to the first, or jumps.
-
-    Raises:
-        ValueError: If there is no frame.
+    Each is shown for `frame_ms`, which GIF counts in hundredths of a second; it runs back to the first, or jumps.
     """
     if len(frames) == 0:
         raise ValueError("frames must be at least one, got none")

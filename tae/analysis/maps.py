@@ -76,11 +76,7 @@ class MapChoice:
 
     @classmethod
     def from_name(cls, name: str, weighting: str = "weights", discard: float = 0.0) -> "MapChoice":
-        """The inverse of `name`.
-
-        Raises:
-            ValueError: If it is no such name.
-        """
+        """The inverse of `name`; raises ValueError for any other text."""
         parts = name.split("/") if isinstance(name, str) else []
         if len(parts) != 3:
             raise ValueError(f"a map's name must be part/layer/head, such as encoder/0/mean, got {_shown(name)}")
@@ -89,15 +85,11 @@ class MapChoice:
 
     @classmethod
     def named(cls, name: str, weighting: str, discard: float) -> "MapChoice":
-        """`from_name` with settings that hold for many maps: the discard is for rollout, and left out of all others."""
+        """The map of a name with settings that hold for many: the discard is for rollout, and left out of all others."""
         return cls.from_name(name, weighting, discard if "/rollout/" in name else 0.0)
 
     def check(self, config: ModelConfig) -> None:
-        """Whether a model has this map.
-
-        Raises:
-            ValueError: If the layer or head is not there; the text says which are.
-        """
+        """Raise ValueError if a model has no such layer or head; the text says which there are."""
         num_layers = config.num_layers(self.part)
         if self.layer not in OVER_LAYERS and int(self.layer) >= num_layers:
             raise ValueError(f"layer must be from 0 to {num_layers - 1} in the {self.part}, got {self.layer}")
@@ -147,17 +139,11 @@ def compute(
 ) -> ComputedMap:
     """The chosen map of one image, with the mass that it hides.
 
-    Single heads are those of `model.get_attention_heads`, means those of `model.get_attention_maps`, bit for bit. A
-    few maps are held at a time, never those of all heads or all layers.
-
-    Args:
-        choice: Which map. "average" is the mean over layers of the fused heads, "rollout" chains the fused heads. With
-            weighting "values", the "mean" over heads is the length of the sum of all that the heads move
-            (`tae.analysis.attention.value_weighted_sum`); every other fusion takes the heads' weighted maps.
-        widths: (1,), the image's own width in pixels; None: the whole width.
-
-    Raises:
-        ValueError: If the model has no such map, or the image does not fit.
+    Single heads are those of `model.get_attention_heads`, means those of `model.get_attention_maps`, bit for bit.
+    "average" is the mean over layers of the fused heads, "rollout" chains the fused heads. With weighting "values", the
+    "mean" over heads is the length of the sum of all that the heads move (`tae.analysis.attention.value_weighted_sum`);
+    every other fusion takes the heads' weighted maps. A few maps are held at a time, never those of all heads or all
+    layers. `widths` (1,) is the image's own width in pixels.
     """
     choice.check(model.config)
     if image.ndim != 4 or image.shape[0] != 1:
@@ -185,11 +171,7 @@ def compute(
 
 
 def all_choices(config: ModelConfig, part: str = "encoder", weighting: str = "weights") -> list[MapChoice]:
-    """Every map that a part of a model has: average, rollout, then layer by layer fusions, spread and single heads.
-
-    Raises:
-        ValueError: If the part or weighting is unknown.
-    """
+    """Every map that a part of a model has: average, rollout, then layer by layer fusions, spread and single heads."""
     MapChoice(part=part, weighting=weighting)
     heads = [*FUSIONS, "spread", *(str(head) for head in range(config.num_heads))]
     layers = [(layer, head) for layer in OVER_LAYERS for head in FUSIONS]
@@ -257,9 +239,6 @@ def colour_tops(
     model: TransformerAutoencoder, image: Tensor, weighting: str = "weights", widths: Tensor | None = None
 ) -> dict[str, float]:
     """Ends of a colour range that all layers and heads of encoder and decoder share, in x uniform, at least 1.5.
-
-    Args:
-        weighting: "weights" or "values", as in `tae.analysis.maps.MapChoice`.
 
     Returns:
         {"shared": the highest 99.5th percentile of a layer's head mean, "full": the largest weight of any head}. Rollout

@@ -34,24 +34,24 @@ class Windows:
 
 
 def window_width(config: ModelConfig) -> int:
-    """How wide a model's windows are, unless asked otherwise: its own width; where it takes any, twice its height.
+    """The width of a model's windows, unless asked otherwise: its own; where it takes any, twice its height.
 
-    On rails, windows of twice the height need half the latents of square ones for the same error (benchmarks/windows.py).
+    On rails, windows of twice the height need half the latents of square ones for the same error
+    (benchmarks/windows.py).
     """
     height, width = config.input_size
     return min(2 * height, config.max_width) if width is None else width
 
 
 def strip_width(height: int, width: int, config: ModelConfig) -> int:
-    """How wide an image of this height and width is at the model's height."""
+    """The width that an image of this height and width has at the model's height."""
     return max(1, round(width * config.input_size[0] / height))
 
 
 def fit_strip(pixels: np.ndarray, config: ModelConfig) -> Fitted:
     """An image (H, W) in [0, 1] at the model's height: nothing cropped, nothing padded, however wide it becomes.
 
-    Raises:
-        ImageError: If it becomes narrower than a window, or larger than `MAX_STRIP_PIXELS`.
+    Raises ImageError if it becomes narrower than a window, or larger than `MAX_STRIP_PIXELS`.
     """
     height, window = config.input_size[0], window_width(config)
     old_height, old_width = pixels.shape
@@ -66,16 +66,11 @@ def fit_strip(pixels: np.ndarray, config: ModelConfig) -> Fitted:
 
 
 def window_starts(width: int, window: int, overlap: int | None = None) -> list[int]:
-    """First columns of the windows that cover `width` pixels; the last one is moved left to end with the strip.
+    """First columns of the windows, each at most as wide as the strip, that cover `width` pixels; the last ends with
+    the strip.
 
-    Args:
-        width: Of the strip.
-        window: Of each window, at most `width`.
-        overlap: Pixels that neighbours share, at least; the last two share more. None: half of the window, where two
-            images are averaged nearly everywhere.
-
-    Raises:
-        ValueError: If the sizes do not fit each other.
+    Neighbours share `overlap` pixels, the last two maybe more; None is half of the window, where two images are
+    averaged nearly everywhere.
     """
     if not 1 <= window <= width:
         raise ValueError(f"window must be from 1 to the strip's {width} pixels, got {window}; pad the strip")
@@ -95,18 +90,11 @@ def embed_windows(
     chunk: int = CHUNK,
     embedded: Callable[[int], object] | None = None,
 ) -> Windows:
-    """Embed a strip window by window.
+    """Embed a strip (H, W) or (1, H, W) in [0, 1], of the model's height and at least as wide as a window, window by
+    window.
 
-    Args:
-        model: Of the strip's height.
-        image: (H, W) or (1, H, W) in [0, 1], of any width from that of a window.
-        window: In pixels; None: `window_width`. A model of fixed width takes no other.
-        overlap: As for `window_starts`.
-        chunk: Windows at once.
-        embedded: Told after each chunk how many there are by now.
-
-    Raises:
-        ValueError: If the image, window or overlap does not fit.
+    `window` is in pixels, None `window_width`; a model of fixed width takes no other. `overlap` is as for
+    `window_starts`, `chunk` is windows at once, and `embedded` is told after each chunk how many there are by now.
     """
     weight = model.encoder.norm.weight
     strip = torch.as_tensor(image).to(weight)
@@ -136,16 +124,10 @@ def decode_windows(
     chunk: int = CHUNK,
     drawn: Callable[[int, Tensor], object] | None = None,
 ) -> Tensor:
-    """Windows -> the strip (H, W) on the CPU, near [0, 1] but not clipped to it.
+    """Draw the windows of `embed_windows` as the strip (H, W) on the CPU, near [0, 1] but not clipped to it.
 
-    Args:
-        model: Whose latents they are.
-        windows: From `embed_windows`.
-        chunk: Windows at once.
-        drawn: Gets each window's number and its own image (H, window), before that is blended with its neighbours'.
-
-    Raises:
-        ValueError: If the windows are not of this model's kind.
+    `chunk` is windows at once; `drawn` gets each window's number and its own image (H, window), before that is blended
+    with its neighbours'.
     """
     weight = model.decoder.expand.weight
     strip = torch.zeros(model.config.input_size[0], windows.width, dtype=weight.dtype)
@@ -166,18 +148,11 @@ def decode_windows(
 
 
 def blend_weights(starts: list[int], window: int, width: int) -> Tensor:
-    """How much each window counts in each of its columns: in every column of the strip they sum to 1.
+    """How much each window counts in each of its columns, (n, window) float64: in every column of the strip they sum to
+    1.
 
     Between two neighbours the share goes over in a straight ramp across what they have in common; where a third window
-    reaches into that, all three share it.
-
-    Args:
-        starts: Rising; the windows cover the strip.
-        window: Width of each.
-        width: Of the strip.
-
-    Returns:
-        (n, window) float64.
+    reaches into that, all three share it. Starts rise, and the windows cover the strip.
     """
     columns = torch.arange(window, dtype=torch.float64)
     shares = torch.ones(len(starts), window, dtype=torch.float64)

@@ -17,8 +17,8 @@ from tae.model.autoencoder import TransformerAutoencoder
 class Curves:
     """One map's order of patches, put to the test.
 
-    What is drawn is likeness to the undisturbed reconstruction: 1 - its mean squared change as a share of the change when
-    all patches are covered; 1 is no change, 0 as far away as the covered image, below 0 farther.
+    Drawn is likeness to the undisturbed reconstruction: 1 - its mean squared change as a share of the change when all
+    patches are covered; 1 is no change, 0 as far away as the covered image, below 0 farther.
     """
 
     share: np.ndarray  # (S,) share of the patches covered (deletion) or shown (insertion), from 0 to 1
@@ -48,24 +48,19 @@ def deletion_insertion(
     region: Box | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> dict[str, Curves]:
-    """Deletion and insertion curves of maps, and of random orders.
+    """Deletion and insertion curves of maps, and of random orders: {name: its curves}, and "random order".
 
     Petsiuk 2018, "RISE: Randomized input sampling for explanation of black-box models", with the reconstruction in the
-    place of a class score. Only patches that the cover changes take part: blank ones would make every curve flat.
+    place of a class score. Only patches that the cover changes take part, at least one: blank ones would make every
+    curve flat.
 
     Args:
         maps: {name: (N,), larger = more important}. Patches that tie come in random order.
         baseline: What covers a patch; see `occlusion_effect`.
         steps: Into how many parts the patches are cut, at most.
         random_orders: How many go into the curve "random order", their mean; 0: none.
-        seed: Of the random orders.
+        seed: Seed of the random orders.
         region: The part of the reconstruction whose change counts; None: all of it.
-
-    Returns:
-        {name: its curves}, and "random order".
-
-    Raises:
-        ValueError: If an argument does not fit, or the cover changes nothing.
     """
     check_one(image)
     cover = cover_of(image, baseline, model.config)

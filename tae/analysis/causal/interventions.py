@@ -1,4 +1,4 @@
-"""Interventions as data: what is taken away or changed, in a text short enough for a link.
+"""Interventions as data: what is ablated or changed, in a text short enough for a link.
 
     encoder/0/3                  head 3 of the encoder's first layer is knocked out
     encoder/0/attention          all heads of that layer
@@ -10,8 +10,8 @@
     encoder/0/tokens=4_5         tokens 4 and 5 enter the layer as another image's
     encoder/0/weights=uniform    its weights replaced by uniform, identity or random ones
 
-Several are joined by commas. A set of them has no order; where several meet in a layer, tokens come first, then temperature,
-weights, rows and masks, then heads, then the MLP.
+Several are joined by commas. A set of them has no order; where several meet in a layer, tokens come first, then
+temperature, weights, rows and masks, then heads, then the MLP. What is no such intervention raises ValueError.
 """
 
 import re
@@ -37,9 +37,6 @@ class Knockout:
 
     A head is its share of what enters the output projection: the projection's bias belongs to no head and stays, also
     where all of them are knocked out. An MLP is all that it adds, its bias included.
-
-    Raises:
-        ValueError: If a value is unknown.
     """
 
     part: str
@@ -70,11 +67,7 @@ class Knockout:
 
 @dataclass(frozen=True)
 class Edit:
-    """A change of a layer's attention, or of the tokens that enter it.
-
-    Raises:
-        ValueError: If a value is unknown, or does not go with the kind.
-    """
+    """A change of a layer's attention, or of the tokens that enter it."""
 
     part: str
     layer: int
@@ -155,11 +148,7 @@ def to_text(interventions: Iterable[Intervention]) -> str:
 
 
 def from_text(text: str) -> tuple[Intervention, ...]:
-    """The inverse of `to_text`, in the text's order.
-
-    Raises:
-        ValueError: If it is no such text.
-    """
+    """The inverse of `to_text`, in the text's order."""
     names = text.split(",") if text else []
     if len(names) > MAX_INTERVENTIONS:
         raise ValueError(f"interventions must be at most {MAX_INTERVENTIONS}, got {len(names)}")
@@ -167,11 +156,7 @@ def from_text(text: str) -> tuple[Intervention, ...]:
 
 
 def from_name(name: str) -> Intervention:
-    """The inverse of `name`.
-
-    Raises:
-        ValueError: If it is no such name.
-    """
+    """The inverse of `name`."""
     parts = name.split("/")
     if len(parts) != 3 or not _NUMBER.fullmatch(parts[1]):
         raise ValueError(f"an intervention must be part/layer/what, such as encoder/0/3, got {_shown(name)}")
@@ -215,10 +200,7 @@ def runs_from_text(text: str, separator: str) -> tuple[int, ...] | None:
 
 
 def check(interventions: Sequence[Intervention], config: ModelConfig, num_tokens: int) -> None:
-    """
-    Raises:
-        ValueError: If a model, for an image of so many tokens, has no such part, or an edit comes twice in a layer.
-    """
+    """Raise ValueError if a model, for an image of so many tokens, has no such part, or an edit comes twice in a layer."""
     edits = [(one.part, one.layer, one.kind) for one in interventions if isinstance(one, Edit)]
     if twice := sorted({edit for edit in edits if edits.count(edit) > 1}):
         part, layer, kind = twice[0]

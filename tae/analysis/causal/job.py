@@ -31,11 +31,7 @@ MEAN_OVER = 512
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """One study; every field is a flag of the command line.
-
-    Raises:
-        ValueError: If a value leaves its range.
-    """
+    """One study; every field is a flag of the command line. A value that leaves its range raises ValueError."""
 
     checkpoint: Path
     """The model."""
@@ -123,7 +119,7 @@ def _images(config: StudyConfig, model: ModelConfig, card: Card) -> tuple[list[n
 
 
 def _held_out(card: Card) -> int:
-    """Of how many images the card states the checkpoint's quality, which may be a stranger's claim."""
+    """The images that the card's quality is of, which may be a stranger's claim."""
     count = card.metrics.get("count", 0)
     return count if 2 <= count <= MAX_COUNT else MEAN_OVER
 

@@ -1,7 +1,7 @@
-"""Heads, branches and tokens taken away or changed, many sets of them in one batch.
+"""Heads, branches and tokens ablated or changed, many sets of them in one batch.
 
-Nothing of the model is changed, not even for a moment: the blocks are run from outside, and what stands in for a head is
-put where its output was. The undisturbed way to the first change is not run again.
+Nothing of the model is changed, not even for a moment: the blocks are run from outside, and what stands in for a head
+is put where its output was. The undisturbed way to the first change is not run again.
 """
 
 from collections import defaultdict
@@ -54,13 +54,11 @@ def mean_baseline(
     widths: Tensor | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Baseline:
-    """What each head and MLP adds as a mean over images, token by token.
+    """The mean over images (M, 1, H, W) of what each head and MLP adds, token by token.
 
-    What stays is all that does not depend on the image (mean ablation: Wang 2022, "Interpretability in the wild").
-
-    Args:
-        images: (M, 1, H, W) in [0, 1], any number; the widest at least as wide as those that will be reconstructed.
-        widths: (M,) or None; a token's mean is over the images in which it is real.
+    What stays is all that does not depend on the image (mean ablation: Wang 2022, "Interpretability in the wild"). The
+    widest must be at least as wide as those that will be reconstructed; a token's mean is over the images in which it
+    is real.
     """
     sums: dict[tuple[str, str, int], Tensor] = {}
     grid = model.config.grid_for(images.shape[3])
@@ -85,11 +83,10 @@ def mean_baseline(
 
 @torch.no_grad()
 def resample_baseline(model: TransformerAutoencoder, images: Tensor) -> Baseline:
-    """What each head and MLP adds for another image, in an undisturbed pass (resample ablation: Chan 2022, "Causal
+    """What each head and MLP adds for other images, in an undisturbed pass (resample ablation: Chan 2022, "Causal
     scrubbing").
 
-    Args:
-        images: (M, 1, H, W) in [0, 1], one for all, or as many as will be reconstructed; at least as wide as those.
+    The images (M, 1, H, W) are one for all, or as many as will be reconstructed; at least as wide as those.
     """
     found = {}
     for place, heads, mlp in _branches(model, make_prefix(model, images)):
@@ -118,9 +115,6 @@ def reconstruct_knocked_out(
 
     Returns:
         (max(B, K), 1, H, W), near [0, 1]. With no interventions, `model(images)[0]` to the bit.
-
-    Raises:
-        ValueError: If an intervention does not fit the model, the numbers do not go together, or a donor is missing.
     """
     prefix = images if isinstance(images, Prefix) else make_prefix(model, images)
     sets = [[one for one in some if not (isinstance(one, Edit) and one.changes_nothing)] for some in interventions]

@@ -104,9 +104,6 @@ def gradient_x_input(model: TransformerAutoencoder, image: Tensor, region: Box |
 
     Shrikumar 2016, "Not just a black box" (gradient x input), for ink = 1 - grey, so that white paper is no input. It
     tells what a small change would do; what covering a whole patch does, `occlusion_effect` measures.
-
-    Args:
-        region: The part of the reconstruction that is asked about; None: all of it.
     """
     check_one(image)
     rows_in, columns_in = slices_of(region, image)
@@ -128,16 +125,10 @@ def region_inputs(
     baseline: float | str | Tensor = 1.0,
     progress: Callable[[float], None] | None = None,
 ) -> Tensor:
-    """Which patches of the image produce a region of its reconstruction.
+    """The patches of the image that produce a region of its reconstruction: (N,), larger = more.
 
-    Args:
-        region: Of the reconstruction.
-        how: "gradient" (`gradient_x_input`, absolute) or "occlusion" (`occlusion_effect`).
-        baseline: What covers patches, for "occlusion".
-        progress: For "occlusion": is called with the share that is done.
-
-    Returns:
-        (N,), larger = more; in units of ink, or of squared change.
+    By "gradient" (`gradient_x_input`, absolute) in units of ink, or by "occlusion" (`occlusion_effect`, with its
+    baseline and progress) in units of squared change.
     """
     if how == "gradient":
         return gradient_x_input(model, image, region).absolute
@@ -155,9 +146,6 @@ def cover_of(image: Tensor, baseline: float | str | Tensor, config: ModelConfig)
     """The image (1, 1, H, W) that a baseline stands for; see `occlusion_effect`.
 
     The blur is a Gaussian whose standard deviation is half a patch, at most an eighth of the image's shorter side.
-
-    Raises:
-        ValueError: If the baseline is of another kind, or an image of another size.
     """
     if isinstance(baseline, Tensor):
         if baseline.shape != image.shape:
@@ -197,11 +185,7 @@ def to_tiles(values: Tensor, config: ModelConfig) -> Tensor:
 
 
 def slices_of(region: Box | None, image: Tensor) -> tuple[slice, slice]:
-    """Rows and columns of a region of an image (..., H, W); None is all of it.
-
-    Raises:
-        ValueError: If it does not lie inside.
-    """
+    """Rows and columns of a region inside an image (..., H, W); None is all of it."""
     height, width = image.shape[2:]
     if region is None:
         return slice(0, height), slice(0, width)

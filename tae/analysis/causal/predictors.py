@@ -36,13 +36,10 @@ MIN_COUNT = 5
 
 @torch.no_grad()
 def predictors(model: TransformerAutoencoder, image: Tensor) -> dict[str, Tensor]:
-    """What attention and gradients say about each patch of an image.
+    """What attention and gradients say about each patch of an image: {name: (N,), larger = more effect expected}.
 
     Attention is the encoder's, as a mean over queries: its latent is the mean of the tokens. Value-weighted: Kobayashi
     2020, heads summed, average over layers. Gradient x input: absolute.
-
-    Returns:
-        {name: (N,), larger = more effect expected}.
     """
     check_one(image)
     found = {name: received(compute_map(model, image, choice)) for name, choice in MAPS.items()}
@@ -51,14 +48,10 @@ def predictors(model: TransformerAutoencoder, image: Tensor) -> dict[str, Tensor
 
 
 def trivial_predictors(image: Tensor, config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
-    """Guesses at a patch's effect that need no network; attention that predicts no better has told nothing new.
+    """Guesses at a patch's effect that need no network, {name: (N,), larger = more effect expected}.
 
-    Args:
-        config: Says where the patches are.
-        seed: Of the random order, which is drawn anew for each image and the same for the same image.
-
-    Returns:
-        {name: (N,), larger = more effect expected}.
+    Attention that predicts no better has told nothing new. The random order is drawn anew for each image and the same
+    for the same image and seed.
     """
     ink = to_tiles(1 - image, config)
     rows, columns = config.grid_for(image.shape[3])
@@ -84,10 +77,10 @@ def spearman(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
 
 
 def top_overlap(a: Tensor | np.ndarray, b: Tensor | np.ndarray, share: float = TOP_SHARE) -> float:
-    """How many of the strongest share of the patches two (T,) have in common, as a part of them, in [0, 1].
+    """The part of the strongest share of the patches that two (T,) have in common, in [0, 1].
 
-    Patches that tie for the last places share them. By chance it is about `share`. nan where nothing can be told: for no
-    patch, and where one of the two is constant.
+    Patches that tie for the last places share them. By chance it is about `share`. nan where nothing can be told: for
+    no patch, and where one of the two is constant.
     """
     a, b = _array(a), _array(b)
     return float(_overlaps(a[None], b[None], share)[0]) if len(a) else math.nan
@@ -138,7 +131,7 @@ class Scores:
 def score(
     predicted: dict[str, Tensor], effect: Tensor, tokens: Tensor | Sequence[int] | None = None, seed: int = 0
 ) -> Scores:
-    """Compare predictors with the effect on one image, patch by patch.
+    """Compare predictors with the effect on one image, patch by patch, with a bootstrap over patches.
 
     Ranks of ties are their mean rank. A constant predictor, or effect, has no rank correlation: nan.
 
@@ -146,10 +139,6 @@ def score(
         predicted: {name: (N,)}; attention's and trivial ones by the names of `ATTENTION` and `TRIVIAL`.
         effect: (T,), as `occlusion_effect` measures it.
         tokens: (T,) the patches that the effect is of; None: all N.
-        seed: Of the bootstrap over patches.
-
-    Raises:
-        ValueError: If sizes differ.
     """
     measured, values = _chosen(predicted, effect, tokens)
     rows = np.random.default_rng(seed).integers(max(1, len(measured)), size=(DRAWS, len(measured)))
@@ -165,10 +154,8 @@ def score(
 def agreement(
     predicted: dict[str, Tensor], effect: Tensor, tokens: Tensor | Sequence[int] | None = None
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """`score` without intervals: {predictor: Spearman}, {predictor: top overlap}; what `score_over` takes of each image.
-
-    Raises:
-        ValueError: If sizes differ.
+    """{predictor: Spearman} and {predictor: top overlap}: `score` without intervals, what `score_over` takes of each
+    image.
     """
     measured, values = _chosen(predicted, effect, tokens)
     spearmans = {name: spearman(one, measured) for name, one in values.items()}
@@ -176,17 +163,10 @@ def agreement(
 
 
 def score_over(spearmans: dict[str, np.ndarray], overlaps: dict[str, np.ndarray], seed: int = 0) -> Scores:
-    """The mean over images, with bootstrap intervals over images.
+    """The mean over at least one image of {predictor: Spearman (B,)} and {predictor: top overlap (B,)}, with bootstrap
+    intervals.
 
     Images on which a figure is undefined are left out of its mean.
-
-    Args:
-        spearmans: {predictor: (B,)}, one value for each image.
-        overlaps: The same of `top_overlap`.
-        seed: Of the bootstrap.
-
-    Raises:
-        ValueError: If there is no image.
     """
     count = len(next(iter(spearmans.values()), []))
     if not count:
@@ -199,7 +179,7 @@ def score_over(spearmans: dict[str, np.ndarray], overlaps: dict[str, np.ndarray]
 
 
 def which_wins(scores: Scores) -> str:
-    """In words, with the numbers: whether attention tells more about the effect of patches than a trivial guess."""
+    """Whether attention tells more about the effect of patches than a trivial guess, in words, with the numbers."""
     attention, trivial = scores.best_attention, scores.best_trivial
     if math.isnan(scores.lead.value) or math.isnan(scores.lead.low):
         return (

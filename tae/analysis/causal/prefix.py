@@ -25,11 +25,7 @@ class Prefix:
 
 @torch.no_grad()
 def make_prefix(model: TransformerAutoencoder, images: Tensor, widths: Tensor | None = None) -> Prefix:
-    """Run a model once and keep the way: D numbers for each token and layer.
-
-    Raises:
-        ValueError: If images or widths do not fit.
-    """
+    """Run a model once and keep the way: D numbers for each token and layer."""
     x, mask = model.layer_input(images, 0, "encoder", widths)
     encoder, x = run_through(model.encoder.blocks, x, mask)
     x = model.decoder.start_tokens(model.encoder.pool(x, mask), model.config.grid_for(images.shape[3])[1])
@@ -45,10 +41,7 @@ def images_at_once(config: ModelConfig, width: int) -> int:
 
 
 def check_one(image: Tensor) -> None:
-    """
-    Raises:
-        ValueError: If it is not one image (1, 1, H, W).
-    """
+    """Raise ValueError if it is not one image (1, 1, H, W)."""
     if image.ndim != 4 or image.shape[:2] != (1, 1):
         raise ValueError(f"image must be (1, 1, H, W), got {tuple(image.shape)}")
 

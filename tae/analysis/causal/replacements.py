@@ -32,14 +32,11 @@ def reconstruct_with(
 
     Args:
         replace: Gets each chosen layer's own weights, computed from what reaches the layer.
-        layers: Which; None: all.
-        prefix: Of these images and widths: the layers before the first chosen one are then not run again.
+        layers: The layers to replace in; None: all.
+        prefix: Prefix of these images and widths: the layers before the first chosen one are then not run again.
 
     Returns:
         (B, 1, H, W), near [0, 1]; where `replace` returns what it got, `model(images)[0]`.
-
-    Raises:
-        ValueError: If an argument does not fit, or a replacement has another shape.
     """
     blocks = model.blocks(part)
     chosen = range(len(blocks)) if layers is None else layers
@@ -103,8 +100,7 @@ def from_images(
 ) -> Replacement:
     """The replacement by other images' attention, as they have it in an undisturbed pass, head by head.
 
-    Args:
-        images: (B, 1, H, W), as many as will be reconstructed, or one for all; at least as wide as those.
+    The images (B, 1, H, W) are as many as will be reconstructed, or one for all; at least as wide as those.
     """
     blocks = model.blocks(part)
     # What enters the layers is kept, not the weights: D numbers a token, instead of heads * N.
@@ -118,9 +114,8 @@ def mean_map(
 ) -> Replacement:
     """The replacement by the mean of images' attention, head by head: what stays when nothing depends on the image.
 
-    Args:
-        images: (B, 1, H, W), any number; the widest at least as wide as those that will be reconstructed.
-        widths: (B,) or None; a query's mean is over the images in which it is real.
+    The widest of the images (B, 1, H, W) is at least as wide as those that will be reconstructed; a query's mean is
+    over the images in which it is real.
     """
     inputs, mask = _layer_inputs(model, images, part, widths)
     means = []

@@ -34,12 +34,12 @@ _MEASURES = ("psnr_lost", "ssim_lost", "mse_gained")
 def study_images(
     model: TransformerAutoencoder, images: Sequence[np.ndarray], baseline: Baseline, first: int = 0
 ) -> Iterator[dict]:
-    """All interventions on one image after another; whoever takes no more of them stops the work.
+    """All interventions on one image after another, from number `first` on; whoever takes no more of them stops the
+    work.
 
     Args:
         images: uint8 (H, W) in [0, 255], at least two; each is computed alone, at its own width.
         baseline: What stands in for what is knocked out.
-        first: The image to begin with.
 
     Yields:
         For each image plain JSON values: its PSNR, {knock-out: damage}, {part/place/replacement: PSNR lost}, and the
@@ -100,18 +100,14 @@ class Study:
         return Verdict(part, "all", self.verdicts[part]["kind"], self.verdicts[part]["sentence"])
 
     def median_damage(self, knockout: str, measure: str = "psnr_lost") -> float:
-        """Of a knock-out by its name; nan where it is unknown."""
+        """The median damage of a knock-out by its name; nan where it is unknown."""
         found = self.damage.get(knockout, {}).get(measure)
         middle = found[QUANTILES.index(0.5)] if found else None
         return math.nan if middle is None else middle
 
 
 def summarise(records: Sequence[dict], sha256: str, data: str, baseline: str, has_attention: bool = True) -> Study:
-    """What `study_images` yielded, as medians, quantiles and means.
-
-    Raises:
-        ValueError: If there is no record.
-    """
+    """The medians, quantiles and means of at least one record that `study_images` yielded."""
     if not records:
         raise ValueError("images must be at least one, got none")
 
@@ -179,12 +175,7 @@ def read_study(path: Path | str, checkpoint_sha256: str) -> Study:
 
 
 def to_markdown(study: Study, name: str) -> str:
-    """The figures for a reader.
-
-    Args:
-        study: What was found.
-        name: Of the checkpoint, fit to stand in Markdown.
-    """
+    """The figures for a reader; `name` is the checkpoint's, fit to stand in Markdown."""
     places = list(dict.fromkeys(tuple(key.split("/")[:2]) for key in study.necessity))
     lines = [f"# Does the attention matter? {name}", ""]
     lines += [f"{study.num_images} images ({study.data}), checkpoint SHA-256 {study.checkpoint_sha256[:16]}.", ""]

@@ -60,11 +60,8 @@ def head_sweep(
 ) -> Sweep:
     """Knock out each head, each layer's attention and each MLP, one at a time.
 
-    Args:
-        image: (1, 1, H, W) in [0, 1], without padding, or its prefix.
-        baseline: What stands in for what is knocked out.
-        parts: "encoder", "decoder" or both.
-        batch_size: Reconstructions computed together; None: as many as `TOKENS_AT_ONCE` allows.
+    The image (1, 1, H, W) in [0, 1] is without padding, or its prefix; the parts are "encoder", "decoder" or both;
+    `batch_size` None computes as many reconstructions together as `TOKENS_AT_ONCE` allows.
     """
     prefix = _prefix_of_one(model, image)
     knockouts = all_knockouts(model.config, parts)
@@ -120,12 +117,7 @@ def removal_curve(
 ) -> RemovalCurve:
     """Remove more and more heads in an order (`Sweep.ranking`, or any other), against random orders of the same heads.
 
-    Args:
-        image: (1, 1, H, W) in [0, 1], without padding, or its prefix.
-        order: Heads, the first to go first.
-        baseline: What stands in for removed heads.
-        random_orders: How many.
-        seed: Of the random orders.
+    The image (1, 1, H, W) in [0, 1] is without padding, or its prefix; the first head of the order goes first.
     """
     prefix = _prefix_of_one(model, image)
     random = np.random.default_rng(seed)

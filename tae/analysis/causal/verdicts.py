@@ -46,7 +46,7 @@ class Necessity:
     has_attention: bool = True  # False where there is one token, whose weight is always 1
 
     def mean(self, part: str, place: str, replaced_by: str) -> Interval:
-        """Over images, with a bootstrap interval where there are enough of them."""
+        """The mean over images, with a bootstrap interval where there are enough of them."""
         return bootstrap_mean(self.lost[part, place, replaced_by])
 
     def places(self, part: str) -> list[str]:
@@ -78,8 +78,7 @@ def necessity(
         others: (M, 1, H, W), other images of the same width. Image i borrows the attention of number i, counted round;
             the mean map is over all of them.
         parts: "encoder", "decoder" or both.
-        widths: (B,) of the images, or None.
-        seed: Of the random weights.
+        seed: Seed of the random weights.
         replaced_by: Keys of `REPLACED_BY`.
         each_layer: Whether single layers are replaced, too.
     """
@@ -118,10 +117,9 @@ def necessity(
 
 
 def quick_necessity(model: TransformerAutoencoder, pairs: Iterable[tuple[Tensor, Tensor]]) -> Necessity:
-    """What a verdict on each part as a whole needs, and no more.
+    """Measure what a verdict on each part as a whole needs, and no more.
 
-    Args:
-        pairs: (image, other), both (1, 1, H, W) in [0, 1]: the other lends its attention. At least one.
+    Pairs, at least one, are (image, other), both (1, 1, H, W) in [0, 1]: the other lends its attention.
     """
     needed = ("uniform", "another")
     found = [necessity(model, image, other, replaced_by=needed, each_layer=False) for image, other in pairs]

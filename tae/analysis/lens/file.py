@@ -24,16 +24,12 @@ FILE = SealedFile(program="tae lens", texts=("lens",), what="a lens of this prog
 
 
 def lens_path(checkpoint: Path) -> Path:
-    """Where a checkpoint's lens lies."""
+    """The path of a checkpoint's lens."""
     return checkpoint.with_name(checkpoint.stem + SUFFIX)
 
 
 def save_lens(path: Path, lens: Lens) -> None:
-    """Write a lens, whole or not at all.
-
-    Raises:
-        OSError: If it cannot be written; nothing is left behind.
-    """
+    """Write a lens, whole or not at all; an OSError leaves nothing behind."""
     tensors = {
         f"{part}.{name}": getattr(one, name).cpu().contiguous() for part, one in lens.parts.items() for name in TENSORS
     }
@@ -43,12 +39,7 @@ def save_lens(path: Path, lens: Lens) -> None:
 
 
 def load_lens(path: Path, config: ModelConfig, checkpoint: str) -> Lens:
-    """Read a lens, strictly.
-
-    Args:
-        path: Of the file.
-        config: Of the model.
-        checkpoint: SHA-256 of the checkpoint's file, which the lens must be of.
+    """Read a lens, strictly, of the model's config and of the checkpoint whose file has this SHA-256.
 
     Raises:
         FileNotFoundError: If there is none.

@@ -33,11 +33,8 @@ def fit_lens(
         checkpoint: SHA-256 of its file.
         train: Batches of the train split, gone through once. Directions that they do not span stay as they are.
         test: Batches of the test split, gone through once.
-        ridge: Penalty on what a translator does beyond leaving a state as it is, as a multiple of the states' mean variance.
+        ridge: Penalty on changing a state at all, as a multiple of the states' mean variance.
         progress: Called with the number of images in each batch that is done.
-
-    Raises:
-        ValueError: If there are no images, or not two training images.
     """
     device = next(model.parameters()).device
     dim = model.config.latent_dim
@@ -68,10 +65,7 @@ def fit_lens(
 
 
 class LeastSquares:
-    """The affine map that takes states to targets with the least squared error, from running sums over rows.
-
-    In float64, so that no digits are lost.
-    """
+    """The affine map of states to targets with the least squared error, from running sums over rows in float64."""
 
     def __init__(self, dim: int) -> None:
         self.count = 0
@@ -81,7 +75,7 @@ class LeastSquares:
         self.states_changes = torch.zeros(dim, dim, dtype=torch.float64)
 
     def add(self, states: Tensor, targets: Tensor) -> None:
-        """(n, D) and (n, D)."""
+        """Take states (n, D) and their targets (n, D) in."""
         states, targets = states.detach().double().cpu(), targets.detach().double().cpu()
         changes = targets - states
         self.count += len(states)

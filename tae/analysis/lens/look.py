@@ -29,14 +29,9 @@ class PartLens:
         return state + state @ self.weight[depth].to(state) + self.bias[depth].to(state)
 
     def distance(self, state: Tensor, mask: Tensor | None = None) -> Tensor:
-        """How far states are from what the drawing step usually gets.
+        """How far states (B, D), or (B, N, D) with their mask (B, N), are from what the drawing step usually gets.
 
-        Args:
-            state: (B, D), or (B, N, D).
-            mask: (B, N) or None.
-
-        Returns:
-            (B,) root mean square over tokens of Mahalanobis' distance, as a multiple of the test images' median.
+        (B,) root mean square over tokens of Mahalanobis' distance, as a multiple of the test images' median.
         """
         return _outlying(state, self.mean, self.whiten, mask) / self.usual
 
@@ -76,11 +71,9 @@ def look(
     tuned: bool = False,
     widths: Tensor | None = None,
 ) -> LensImages:
-    """Draw the state at each depth of a part.
+    """Draw the state at each depth of a part, through the translators if `tuned`.
 
-    Args:
-        lens: Of the same checkpoint; None: raw images without distances.
-        tuned: Whether states go through the translators first.
+    The lens is that of the same checkpoint; None: raw images without distances.
     """
     if tuned and lens is None:
         raise ValueError("lens must be given for tuned images; fit one with python -m tae.lens")

@@ -1,4 +1,4 @@
-"""What images are after each layer of a part, and what the rest of the network makes of it."""
+"""The state of images after each layer of a part, and what the rest of the network makes of it."""
 
 from dataclasses import dataclass
 
@@ -46,12 +46,8 @@ def read_states(
 
 @torch.no_grad()
 def draw(model: TransformerAutoencoder, states: States, depth: int, translated: Tensor | None = None) -> Tensor:
-    """What the rest of the network makes of a state: images (B, 1, H, W), 0 beyond each one's width.
-
-    Args:
-        states: Of `read_states`.
-        depth: Layers done.
-        translated: Drawn in place of the state, of its shape.
+    """Draw the state after `depth` layers, or `translated` in its place, by the rest of the network: (B, 1, H, W), 0 beyond each
+    one's width.
     """
     state = states.at[depth] if translated is None else translated
     if states.part == "encoder":
@@ -65,7 +61,7 @@ def draw(model: TransformerAutoencoder, states: States, depth: int, translated: 
 
 
 def depth_names(num_layers: int) -> list[str]:
-    """What pages call the depths 0 to L."""
+    """Names for the depths 0 to L on pages."""
     return ["before layer 0", *(f"after layer {layer}" for layer in range(num_layers))]
 
 
