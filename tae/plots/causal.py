@@ -1,4 +1,4 @@
-"""What interventions do, as figures: differences, damage, curves, effects beside what predicts them."""
+"""Figures of interventions: differences, damage, curves, effects beside what predicts them."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -48,11 +48,9 @@ class PatchMap:
 
 
 def plot_change(change: np.ndarray, limit: float | None = None) -> go.Figure:
-    """A reconstruction with a change minus the one without, on colours centred on zero.
+    """A reconstruction with a change minus the one without (H, W), on colours centred on zero that end at `limit`.
 
-    Args:
-        change: (H, W).
-        limit: End of the colours on both sides; None: the largest change, at least .05.
+    None is the largest change, at least .05.
     """
     figure = plot_signed_error(change, limit)
     figure.update_traces(
@@ -68,13 +66,9 @@ def plot_damage(
     lost: Sequence[float],
     tests: Sequence[Sequence[float]] | None = None,
 ) -> go.Figure:
-    """What each head costs, from above in the order given, beside the test images.
+    """The PSNR that each head costs on this image, in dB, from above in the order given.
 
-    Args:
-        names: Of the heads.
-        parts: "encoder" or "decoder", of each.
-        lost: PSNR lost on this image, in dB.
-        tests: Of each (low, median, high) over test images, in dB; None: nothing beside.
+    `parts` names each head's part; `tests`, drawn beside, are (low, median, high) of each over test images, in dB.
     """
     figure = go.Figure()
     for part, colour in PART_COLOURS.items():
@@ -116,13 +110,9 @@ def plot_damage(
 def plot_sharpness(
     names: Sequence[str], parts: Sequence[str], sharpness: Sequence[float], lost: Sequence[float]
 ) -> go.Figure:
-    """How sharp each head's attention looks against what the head costs.
+    """How sharp each head's attention looks against the PSNR that is lost without it, in dB.
 
-    Args:
-        names: Of the heads.
-        parts: "encoder" or "decoder", of each.
-        sharpness: 1 - entropy as a share of log N, in [0, 1].
-        lost: PSNR lost without it, in dB.
+    `parts` names each head's part; sharpness is 1 - entropy as a share of log N, in [0, 1].
     """
     figure = go.Figure()
     for part, colour in PART_COLOURS.items():
@@ -194,9 +184,7 @@ def plot_patch_maps(
 ) -> go.Figure:
     """Maps of one number for each patch over the image, beside each other; each has its own colours, to its maximum.
 
-    Args:
-        maps: In their order.
-        box: (top, left, bottom, right) in pixels to outline; None: nothing.
+    `box` is (top, left, bottom, right) in pixels to outline.
     """
     height, width = image.shape
     rows, columns = grid
@@ -317,9 +305,7 @@ def plot_scores(
 def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, str]) -> go.Figure:
     """Likeness to the undisturbed reconstruction as patches are covered, and as they are shown, in a map's order.
 
-    Args:
-        curves: {map: its curves}.
-        kinds: {map: a key of `KIND_COLOURS`, or "measured" for the effect itself}.
+    `curves` and `kinds` are by the map's name; a kind is a key of `KIND_COLOURS`, or "measured" for the effect itself.
     """
     figure = make_subplots(
         1,
@@ -359,11 +345,7 @@ def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, 
 
 
 def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
-    """An image on which a box can be drawn: `selected_box`.
-
-    Args:
-        box: (top, left, bottom, right) in pixels, the one that holds now.
-    """
+    """An image on which a box can be drawn (`selected_box`); `box` holds now, (top, left, bottom, right) in pixels."""
     height, width = image.shape
     figure = go.Figure()
     lay_under(figure, encode_png(image), width, height)
@@ -390,15 +372,10 @@ def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
 
 
 def selected_box(selection: dict, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """The box that was drawn on `plot_box`, from the selection that Streamlit reports.
+    """The box that was drawn on `plot_box` over an image of a shape (H, W), from the selection that Streamlit reports.
 
-    Args:
-        selection: With {"box": [{"x": [from, to], "y": [from, to]}]}, in pixels.
-        shape: (H, W) of the image.
-
-    Returns:
-        (top, left, bottom, right) in whole pixels inside the image, at least one a side; None where no box was drawn, and
-        for anything that is no box.
+    (top, left, bottom, right) in whole pixels inside the image, at least one a side; None where no box was drawn, and
+    for anything that is no box.
     """
     ends = selected_ends(selection)
     if ends is None:
@@ -412,7 +389,9 @@ def selected_box(selection: dict, shape: tuple[int, int]) -> tuple[int, int, int
 
 
 def _panel_title(one: PatchMap, letters: int) -> list[str]:
-    """Its lines, of about so many letters: what the map is, and below it, smaller, the rest and the range of its colours."""
+    """Its lines, of about so many letters: what the map is, and below it, smaller, the rest and the range of its
+    colours.
+    """
     first, *more = textwrap.wrap(one.title, letters)
     values = np.asarray(one.values, np.float64)
     colours = f"0 to {_top(one):.3g} {one.unit}"

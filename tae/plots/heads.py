@@ -108,7 +108,7 @@ def plot_overview(
         maps: (L, heads, M, M) in x uniform: the maps, or what `block_max` left of each.
         zmax: End of the colours in x uniform; None: each map has its own, and the figure says so.
         values: (L, heads) to sort by, the largest first, shown below each map; None: rows = layers, columns = heads.
-        label: What the values are.
+        label: The name of the values.
         merged: How many patches one cell of the maps stands for, a side; the figure says so.
     """
     num_layers, num_heads = maps.shape[:2]
@@ -182,7 +182,7 @@ def plot_overview(
 
 
 def selected_head(selection: dict) -> tuple[int, int] | None:
-    """(layer, head) that a click on `plot_overview` chose, from the selection that Streamlit reports.
+    """The (layer, head) that a click on `plot_overview` chose, from the selection that Streamlit reports.
 
     None where nothing was chosen, and for anything that is no pair of numbers.
     """
@@ -203,7 +203,7 @@ def plot_measure_over_layers(
         own: (L, heads) of this image.
         quantiles: (5, L), 5, 25, 50, 75 and 95 % of the test images' layers, heads averaged; None: nothing behind.
         measure: Says what it is and in which unit.
-        uniform: Of uniform attention on this image, as a dashed line; None: no line.
+        uniform: The measure under uniform attention on this image, as a dashed line; None: no line.
     """
     num_layers, num_heads = own.shape
     layers = np.arange(num_layers)
@@ -267,12 +267,9 @@ def plot_measure_over_layers(
 def plot_difference_map(
     difference: np.ndarray, grid: tuple[int, int], limit: float | None = None, region: Region | None = None
 ) -> go.Figure:
-    """First map minus second, on colours centred on zero; rows = query from above, columns = key. A box can be drawn.
+    """First map minus second (N, N) in x uniform, on colours centred on zero; rows = query from above, columns = key.
 
-    Args:
-        difference: (N, N) in x uniform.
-        limit: End of the colours on both sides in x uniform; None: the largest difference, at least .5.
-        region: The part to draw; None: all of it. `selected_region` tells which one a box chose.
+    The colours end at `limit`, None the largest difference, at least .5. A box can be drawn: `selected_region`.
     """
     region = region or Region.whole(len(difference))
     limit = max(0.5, float(np.abs(difference).max())) if limit is None else limit
@@ -304,8 +301,7 @@ def plot_agreement_on_image(
 ) -> go.Figure:
     """Where two maps differ: each query's Jensen-Shannon distance laid over the image; a click selects the patch.
 
-    Args:
-        distance: (N,) in [0, 1], as `tae.analysis.agreement.compare` gives it; nan where a query holds no weight.
+    `distance` is that of `tae.analysis.agreement.compare`.
     """
     said = [
         f"query patch {token}: row {token // grid[1]}, column {token % grid[1]}<br>"

@@ -51,12 +51,12 @@ def plot_latent_map(
     Args:
         coordinates: (n, 2) of the set.
         axes: Titles of x and y.
-        titles: Of the set's images, for the hover; None: their numbers.
-        groups: Of each, told apart by colour and symbol.
+        titles: Titles of the set's images, for the hover; None: their numbers.
+        groups: The group of each, told apart by colour and symbol.
         values: (n,) in place of groups: colours from light to dark = high.
         value_title: What the values are, with their unit.
         own: (m, 2) of one's own images.
-        own_titles: Of those.
+        own_titles: Their titles.
         ringed: Numbers around which a ring is drawn.
     """
     coordinates = np.asarray(coordinates, np.float64)
@@ -141,14 +141,9 @@ def plot_latent_map(
 
 
 def selected_points(selection: dict, count: int) -> list[int]:
-    """The numbers of the points that a lasso, a box or a click chose, from the selection that Streamlit reports.
+    """The numbers of the points, of `count` in all, that a lasso, a box or a click chose, from what Streamlit reports.
 
-    Args:
-        selection: With {"points": [{"customdata": ...}, ...]}.
-        count: How many points there are, one's own images included.
-
-    Returns:
-        Rising, each once; [] where nothing was chosen, and for anything that is no number of a point.
+    Rising, each once; [] where nothing was chosen, and for anything that is no number of a point.
     """
     found = set()
     for value, *_ in filter(None, selected_data(selection)):
@@ -158,12 +153,9 @@ def selected_points(selection: dict, count: int) -> list[int]:
 
 
 def plot_spectrum(variances: np.ndarray, in_use: float, num_images: int) -> go.Figure:
-    """How a set's variance is spread over its principal directions, and how many of them are in use.
+    """How the variance of `num_images` images is spread over their principal directions, and how many are in use.
 
-    Args:
-        variances: (k,) along them, the largest first.
-        in_use: Participation ratio, drawn as a line.
-        num_images: How many images they are of.
+    The variances (k,) begin with the largest; `in_use`, a participation ratio, is drawn as a line.
     """
     shares = np.asarray(variances, np.float64) / np.sum(variances)
     numbers = np.arange(1, len(shares) + 1)
@@ -207,15 +199,9 @@ def plot_lens_psnr(
     test_tuned: Sequence[float] | None = None,
     unusual: Sequence[bool] | None = None,
 ) -> go.Figure:
-    """PSNR of an image's states by depth, raw and tuned, beside the test images' means.
+    """PSNR in dB of an image's states by depth, raw and tuned, beside the test images' means.
 
-    Args:
-        names: Of the depths.
-        raw: In dB, of the image.
-        tuned: The same through translators.
-        test_raw: Means over test images.
-        test_tuned: The same.
-        unusual: Which raw states are out of distribution; their points are open.
+    `unusual` tells which raw states are out of distribution; their points are open.
     """
     figure = go.Figure()
     flags = [False] * len(names) if unusual is None else list(unusual)
@@ -251,12 +237,9 @@ def plot_lens_psnr(
 
 
 def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None = None) -> go.Figure:
-    """PSNR of an image's own reconstruction over a training.
+    """PSNR in dB of an image's own reconstruction over a training, nan where the weights of a step cannot be read.
 
-    Args:
-        steps: At which the weights were kept, rising.
-        psnr: In dB; nan where they cannot be read.
-        chosen: Step around which a ring is drawn.
+    A ring is drawn around the chosen step.
     """
     figure = go.Figure(
         go.Scatter(
@@ -289,15 +272,11 @@ def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None
 def plot_lens_strip(
     images: np.ndarray, names: Sequence[str], psnr: Sequence[float], unusual: Sequence[bool] | None = None
 ) -> go.Figure:
-    """The images of a lens in the order of depth, each under its name and PSNR; a frame marks those to distrust.
+    """The images (K, H, W) of a lens in the order of depth, each under its name and PSNR; a frame marks those to
+    distrust.
 
-    They stand side by side, or below each other where they are wide, and are as large whatever their number.
-
-    Args:
-        images: (K, H, W) in [0, 1].
-        names: Of the depths.
-        psnr: In dB.
-        unusual: Which are drawn from states out of distribution.
+    They stand side by side, or below each other where they are wide, and are as large whatever their number. `unusual`
+    tells which are drawn from states out of distribution.
     """
     num, height, width = images.shape
     across = in_a_row((height, width), MAX_ACROSS)
@@ -341,14 +320,8 @@ def contact_sheet(
 ) -> np.ndarray:
     """Small copies of images, number i in row i // columns and column i % columns, for a gallery or a hover.
 
-    Args:
-        images: (H, W) uint8, or float in [0, 1]; widths may differ.
-        side: Of a cell in pixels; an image is shrunk into it whole, in the middle of white.
-        columns: Cells across.
-        height: Of a cell, where it is not as high as wide.
-
-    Returns:
-        (rows * height, columns * side) uint8.
+    Images (H, W), uint8 or float in [0, 1], are shrunk whole into cells of side x height pixels (None: side), in the
+    middle of white. Returns (rows * height, columns * side) uint8.
     """
     height = side if height is None else height
     sheet = np.full((-(-len(images) // columns) * height, columns * side), 255, np.uint8)

@@ -46,7 +46,7 @@ class Region:
 
     @classmethod
     def from_text(cls, text: str, num_tokens: int) -> "Region":
-        """What `to_text` wrote; the whole map for anything else, and where it does not lie in the map."""
+        """The region that `to_text` wrote; the whole map for anything else, and where it does not lie in the map."""
         found = re.fullmatch(r"(\d{1,6})-(\d{1,6})x(\d{1,6})-(\d{1,6})", text)
         if not found:
             return cls.whole(num_tokens)
@@ -77,7 +77,7 @@ def plot_attention_map(
 
     Args:
         attention_map: (N, N) weights, or their spread between heads.
-        zmax: End of the colours in x uniform; None: the map's own maximum, at least 1.5.
+        zmax: None: the map's own maximum, at least 1.5.
         quantity: What the numbers are.
         spread: (N, N) standard deviation between the heads, told by the hover where cells are drawn one by one.
         region: The part to draw; None: all of it. `selected_region` tells which one a box chose.
@@ -119,14 +119,10 @@ def plot_attention_map(
 
 
 def selected_region(selection: dict, shown: Region) -> Region | None:
-    """The part of a map that a box on `plot_attention_map` chose, from the selection that Streamlit reports.
+    """The part of a map that a box on `plot_attention_map` chose in what is shown, from the selection that Streamlit
+    reports.
 
-    Args:
-        selection: With {"box": [{"x": [from, to], "y": [from, to]}]}, in cells of what was drawn.
-        shown: The part that was drawn.
-
-    Returns:
-        At least `MIN_REGION` patches a side; None where no box was drawn, and for anything that is no box.
+    At least `MIN_REGION` patches a side; None where no box was drawn, and for anything that is no box.
     """
     ends = selected_ends(selection)
     if ends is None:
@@ -141,11 +137,7 @@ def selected_region(selection: dict, shown: Region) -> Region | None:
 
 
 def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: float) -> go.Figure:
-    """All layers and their average side by side, on one colour range.
-
-    Args:
-        maps: {"layer_0": (N, N), ..., "average": (N, N)} weights.
-    """
+    """All layers and their average, {"layer_0": (N, N), ..., "average": (N, N)} weights, on one colour range."""
     columns = min(4, len(maps))
     rows = -(-len(maps) // columns)
     figure = make_subplots(
@@ -198,16 +190,10 @@ def plot_patch_attention(
     incoming: bool = False,
     quantity: Quantity = "weight",
 ) -> go.Figure:
-    """Weights of one patch laid over the image, patch by patch; the patch itself is outlined.
+    """Weights (N,) of one patch, the query, laid over the image, patch by patch; the patch itself is outlined.
 
-    A marker that nobody sees lies on every patch, so that a click selects it: `selected_token`.
-
-    Args:
-        weights: (N,), those that the query places, or, incoming, those that others place on it.
-        query: Token number of the chosen patch.
-        zmax: End of the colours in x uniform; None: the largest of these weights, at least 1.5.
-        incoming: Whether the weights come from the others.
-        quantity: What the numbers are.
+    A marker that nobody sees lies on every patch, so that a click selects it: `selected_token`. The weights are those
+    that the query places, or, incoming, those that others place on it; `zmax` None is their largest, at least 1.5.
     """
     columns = grid[1]
     values = np.asarray(weights, np.float32) * len(weights)
@@ -241,14 +227,10 @@ def lay_over_image(
     customdata: np.ndarray,
     hovertemplate: str,
 ) -> go.Figure:
-    """Numbers laid over the image, patch by patch, with a marker on each that takes hover and clicks.
+    """Numbers (N,) from 0 laid over the image, patch by patch, with a marker on each that takes hover and clicks.
 
-    Args:
-        values: (N,), from 0; nan leaves the image as it is.
-        top: End of the colours.
-        unit: What stands beside the colour bar.
-        customdata: (N, ...) of the markers; the token's number first, for `selected_token`.
-        hovertemplate: Of the markers.
+    nan leaves the image as it is. The colours end at `top`; `unit` stands beside their bar. `customdata` (N, ...) and
+    `hovertemplate` are the markers'; the token's number comes first, for `selected_token`.
     """
     height, width = image.shape
     rows, columns = grid
@@ -363,7 +345,7 @@ def _on_white(colour: tuple[int, int, int], opacity: float) -> tuple[int, ...]:
 
 
 def token_labels(tokens: range, grid: tuple[int, int], k: int) -> list[str]:
-    """What the hover calls each row or column of a map whose cells stand for k tokens."""
+    """The hover's name for each row or column of a map whose cells stand for k tokens."""
     if k == 1:
         return [f"{token} (row {token // grid[1]}, column {token % grid[1]})" for token in tokens]
     return [f"{start} to {min(start + k - 1, tokens[-1])}" for start in tokens[::k]]

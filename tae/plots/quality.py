@@ -27,11 +27,9 @@ METRICS = {
 
 
 def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figure:
-    """Reconstruction minus image, on colours centred on zero.
+    """Reconstruction minus image (H, W), on colours centred on zero: above it is too light, below too dark.
 
-    Args:
-        error: (H, W); above zero the reconstruction is too light, below too dark.
-        limit: End of the colours on both sides; None: the largest error, at least .05.
+    The colours end at `limit` on both sides, None the largest error, at least .05.
     """
     height, width = error.shape
     largest = float(np.abs(error).max())
@@ -82,13 +80,9 @@ def worse_than(percentiles: np.ndarray, value: float, higher_is_better: bool) ->
 
 
 def plot_distribution(percentiles: np.ndarray, value: float, label: str, higher_is_better: bool) -> go.Figure:
-    """Where one image lies among the test images: their middle 50 and 90 %, their median, and the image.
+    """Where the value of one image lies among the test images: their middle 50 and 90 %, their median, and the image.
 
-    Args:
-        percentiles: (101,) of the test images.
-        value: Of this image.
-        label: Name of the measure.
-        higher_is_better: Which end is good.
+    `percentiles` (101,) are of the test images, `label` names the measure.
     """
     low, quarter, median, three_quarters, high = (float(percentiles[rank]) for rank in (5, 25, 50, 75, 95))
     figure = go.Figure()
@@ -145,9 +139,8 @@ def plot_distribution(percentiles: np.ndarray, value: float, label: str, higher_
 def plot_by_group(groups: list[dict], axis: str) -> go.Figure:
     """PSNR of each group of a checkpoint's test images, as points; open ones for what training never showed.
 
-    Args:
-        groups: [{"group": ..., "psnr": ..., "count": ..., "unseen": ...}, ...], as in `Card.metrics`.
-        axis: What the groups' names mean.
+    Groups are [{"group": ..., "psnr": ..., "count": ..., "unseen": ...}, ...], as in `Card.metrics`; `axis` says what
+    their names mean.
     """
     figure = go.Figure(
         go.Scatter(

@@ -20,12 +20,11 @@ def plot_trajectory(
 
     Args:
         true: (T, 2) of the true frames.
-        predicted: (n, 2), the first of which is of frame `first`; None: there are none.
-        first: From 0.
+        predicted: (n, 2), the first of which is of frame `first`, from 0; None: there are none.
         axes: Titles of x and y.
-        is_step: Whether each prediction was made from the true frames before it: then a thin line joins it to the frame that
-            it was made after. Else the predictions are joined with each other, from the last frame that was seen on.
-        predicted_name: In the legend.
+        is_step: Whether each prediction was made from the true frames before it: then a thin line joins it to the frame
+            that it was made after. Else the predictions are joined with each other, from the last frame that was seen on.
+        predicted_name: Name in the legend.
     """
     true = np.asarray(true, np.float64)
     numbers = np.arange(1, len(true) + 1)
@@ -81,12 +80,10 @@ def plot_trajectory(
 
 
 def plot_influence(dropped: np.ndarray, swapped: np.ndarray, shuffled: float) -> go.Figure:
-    """How far a predicted image moves when frames are dropped, exchanged, or shuffled.
+    """How far a predicted image moves, in mean squared change, when frames are dropped, exchanged, or shuffled.
 
-    Args:
-        dropped: (T,) mean squared change without each frame.
-        swapped: (T - 1,) with each frame and the next one exchanged.
-        shuffled: Mean over random orders of all frames but the last.
+    `dropped` (T,) is without each frame, `swapped` (T - 1,) with each frame and the next one exchanged, `shuffled` the
+    mean over random orders of all frames but the last.
     """
     numbers = np.arange(1, len(dropped) + 1)
     figure = go.Figure(

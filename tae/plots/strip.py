@@ -72,7 +72,7 @@ def error_png(error: np.ndarray, limit: float) -> bytes:
 
 
 def lanes(starts: Sequence[int], window: int) -> list[int]:
-    """On which line of a ruler each window stands, so that none covers another: the first line that is free."""
+    """The line of a ruler on which each window stands, so that none covers another: the first line that is free."""
     ends: list[int] = []
     chosen = []
     for start in starts:
@@ -93,7 +93,7 @@ def strip_html(rows: Sequence[StripRow], label: str, starts: Sequence[int], wind
 
     Args:
         rows: From top to bottom.
-        label: What the whole is, for those who cannot see it.
+        label: The whole in words, for those who cannot see it.
         starts: First column of each window.
         window: Their width in pixels.
         marks: What the ruler says of each window.

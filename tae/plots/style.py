@@ -1,4 +1,4 @@
-"""What all figures share: colours, and the room around a drawing. The page's theme gives fonts and backgrounds.
+"""Colours that all figures share, and the room around a drawing. The page's theme gives fonts and backgrounds.
 
 Attention is drawn dark = high in a reversed magma, which people with any colour vision can read; signed errors in a
 diverging map that is centred on zero. Units of attention are "x uniform": a weight times the number of tokens.
@@ -41,10 +41,8 @@ NARROW = 460
 def block_max(array: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:
     """Shrink an array (rows, columns) to at most `max_cells` a side by the maximum of k x k blocks.
 
-    The maximum keeps a single strong weight visible, which a mean would thin out and a stride would miss.
-
-    Returns:
-        The blocks' maxima, and k; the array itself and 1 where it is small enough.
+    The maximum keeps a single strong weight visible, which a mean would thin out and a stride would miss. Returns the
+    maxima, and k; the array itself and 1 where it is small enough.
     """
     k = -(-max(array.shape) // max_cells)
     if k <= 1:
@@ -65,7 +63,7 @@ def block_extreme(array: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:
 
 
 def unit_of(quantity: Quantity) -> str:
-    """What stands beside a colour bar."""
+    """The unit beside a colour bar."""
     return "x uniform" if quantity == "weight" else "spread, x uniform"
 
 
@@ -79,10 +77,9 @@ def finish(
     dragmode: str | bool = "zoom",
     per_width: float | None = None,
 ) -> go.Figure:
-    """Room around a drawing, in pixels.
+    """Give a figure its height and the room around the drawing, in pixels.
 
-    Args:
-        per_width: Of a figure of images: how much higher it should be for each pixel that the page makes it wider.
+    `per_width` of a figure of images: how much higher it should be for each pixel that the page makes it wider.
     """
     figure.update_layout(
         height=height,

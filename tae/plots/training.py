@@ -14,11 +14,7 @@ MAX_POINTS = 1000
 
 
 def plot_training_curve(curve: list[dict]) -> go.Figure:
-    """Held-out PSNR over the steps of a training.
-
-    Args:
-        curve: [{"step": ..., "held_out_psnr": ...}, ...].
-    """
+    """Held-out PSNR over the steps of a training, from [{"step": ..., "held_out_psnr": ...}, ...]."""
     points = [point for point in curve if "step" in point and "held_out_psnr" in point]
     figure = go.Figure(
         go.Scatter(
@@ -46,8 +42,6 @@ def plot_curves(
 
     Args:
         curves: {name: (x (n,), y (n,))}, x rising; points that are no finite numbers are left out.
-        x_title: "Step" or "Minutes".
-        y_title: Under the figure's vertical axis.
         unit: Behind y in the hover.
         log: Whether the vertical axis is logarithmic; points that are not above 0 are left out then.
         order: Names that have the same colour whichever of them are there; else colours follow the curves.
@@ -86,12 +80,9 @@ def plot_curves(
 
 
 def plot_memory(kinds: dict[str, int], memory: int, owner: str) -> go.Figure:
-    """What a training step holds at its peak, stacked, before the memory of the device.
+    """The bytes of each kind that a training step holds at its peak, stacked, before the memory of the device.
 
-    Args:
-        kinds: {kind: bytes}.
-        memory: Of the device, in bytes; 0: not known.
-        owner: Whose it is, in words.
+    `memory` is in bytes, 0 not known; `owner` says whose it is.
     """
     figure = go.Figure()
     for number, (kind, count) in enumerate(kinds.items()):

@@ -36,7 +36,7 @@ MAX_BYTES = 4_000_000
 
 @dataclass(frozen=True, repr=False)
 class Shown:
-    """What `show` made; a notebook displays it where it is the last line of a cell."""
+    """The result of `show`; a notebook displays it where it is the last line of a cell."""
 
     page: str  # a complete HTML page
     title: str  # what it shows
@@ -94,7 +94,7 @@ def show(
         direction: "from" or "to".
         range: "shared", "full" or "own".
         fit: One of `tae.data.fit.FIT_MODES`.
-        height: Of the frame in pixels; None: what the explorer needs.
+        height: Height of the frame in pixels; None: what the explorer needs.
 
     Raises:
         ImageError: If the file is no image, or cannot be brought to the model's size.
@@ -136,7 +136,9 @@ def show(
 
 
 def _height(made: Payload) -> int:
-    """Of a frame that shows all of an explorer, in pixels: notes take a line for each hundred characters or less."""
+    """Height of a frame that shows all of an explorer, in pixels: notes take a line for each hundred characters or
+    less.
+    """
     return 790 + sum(28 + 20 * math.ceil(len(note["text"]) / 90) for note in made["notes"])
 
 
@@ -165,11 +167,7 @@ def _fitted(image: np.ndarray | Tensor | str | Path, config: ModelConfig, fit: s
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
-    """(H, W) float32 in [0, 1] of what may be (1, 1, H, W), uint8, or none of these.
-
-    Raises:
-        ValueError: If it is none of these.
-    """
+    """(H, W) float32 in [0, 1] of what may be (1, 1, H, W), uint8, or none of these, which raises ValueError."""
     shape = pixels.shape
     if pixels.ndim == 4 and shape[:2] == (1, 1):
         pixels = pixels[0, 0]

@@ -25,12 +25,7 @@ def attention_figure(
     untrained: bool = False,
     quantity: Quantity = "weight",
 ) -> bytes:
-    """One map (N, N) as a heatmap in x uniform, with its caption.
-
-    Args:
-        attention_map: (N, N) weights, or their spread between heads.
-        quantity: What the numbers are.
-    """
+    """One map (N, N), weights or their spread between heads, as a heatmap in x uniform, with its caption."""
     figure = Figure(figsize=(7.2, 7.2), layout="constrained")
     axes = figure.add_subplot()
     drawn = draw_map(axes, attention_map, zmax)

@@ -24,9 +24,8 @@ def overview_figure(
 ) -> bytes:
     """Every head of every layer on one colour range: rows = layers, columns = heads.
 
-    Args:
-        cells: (L, heads, n, n) in x uniform: the maps, or what `tae.plots.block_max` left of each.
-        merged: How many patches a cell stands for, a side.
+    The cells (L, heads, n, n) in x uniform are the maps, or what `tae.plots.block_max` left of each; `merged` patches a
+    side stand behind a cell.
     """
     layers, heads, side, _ = cells.shape
     gap = max(1, side // 24)

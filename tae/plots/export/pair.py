@@ -23,14 +23,7 @@ def pair_figure(
 ) -> bytes:
     """Maps A (N, N) and B (M, M) on one colour range; where they can be compared, A - B and the distance of each query.
 
-    Args:
-        first: A, weights.
-        second: B, weights.
-        found: Their agreement; None where their patches differ.
-        image: (H, W) in [0, 1], the image of A.
-        grid: (rows, columns) of patches of A.
-        patch_size: Side of a patch of A in pixels.
-        caption: Printed below; says what A and B are.
+    `found` is their agreement, None where their patches differ; image, grid and patch_size are those of A.
     """
     rows = 1 if found is None else 2
     figure = Figure(figsize=(10, 4.8 * rows), layout="constrained")

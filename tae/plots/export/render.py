@@ -61,9 +61,8 @@ def _coarser(num_tokens: int, max_cells: int = MAX_CELLS) -> str:
 def render(figure: Figure, caption: str, fmt: Format, untrained: bool) -> bytes:
     """The figure with its caption below, as bytes.
 
-    Args:
-        figure: Made without pyplot, which all sessions would share.
-        caption: Text from anywhere; nothing in it is typeset.
+    The figure is made without pyplot, which all sessions would share; in the caption, a text from anywhere, nothing is
+    typeset.
     """
     line = max(60, int(figure.get_figwidth() * 15))
     text = "\n".join(textwrap.wrap(caption, line))

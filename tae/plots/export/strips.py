@@ -15,11 +15,7 @@ MAX_LINES = 12
 
 
 def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, untrained: bool = False) -> bytes:
-    """Rows of images of one size; each image has a row of its own where they are wide.
-
-    Args:
-        rows: At least one, of at least one image.
-    """
+    """Rows of images of one size, at least one; each image has a row of its own where they are wide."""
     height, width = rows[0][0][0].shape
     if is_wide((height, width)):
         rows = [[cell] for row in rows for cell in row]
@@ -42,12 +38,7 @@ def folded_figure(
 ) -> bytes:
     """A strip, its reconstruction and their signed error (H, W), cut into lines of one length that follow each other.
 
-    On one line a long strip would be a hair line.
-
-    Args:
-        image: In [0, 1].
-        recon: Of the same size.
-        error_only: Leaves out the two images.
+    On one line a long strip would be a hair line. `error_only` leaves out the two images.
     """
     height, width = image.shape
     length = min(width, max(8 * height, -(-width // MAX_LINES)))

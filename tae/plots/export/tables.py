@@ -23,11 +23,7 @@ def maps_npz(arrays: Mapping[str, np.ndarray], **texts: str) -> bytes:
 
 
 def maps_csv(attention_map: np.ndarray, grid: tuple[int, int], quantity: Quantity = "weight") -> bytes:
-    """One map (N, N) as a table, one line for each pair of patches.
-
-    Raises:
-        ValueError: If it has more than 400 tokens.
-    """
+    """One map (N, N) of at most 400 tokens, else ValueError, as a table, one line for each pair of patches."""
     num_tokens = len(attention_map)
     if num_tokens > EXACT_TOKENS:
         raise ValueError(f"a CSV must have at most {EXACT_TOKENS} tokens, got {num_tokens}; take the NPZ")

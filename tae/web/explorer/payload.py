@@ -1,8 +1,8 @@
-"""What the attention explorer gets: the image and the maps, small enough for a browser and true to the colour scale.
+"""The image and the maps that the attention explorer gets, small enough for a browser and true to the colour scale.
 
-A map is named "part/layer/head": "encoder/average/mean", "encoder/0/3", "decoder/rollout/max". Weights are sent as 16-bit
-square roots, so that weak ones keep their digits; the largest weight of a map is sent beside it. "x uniform" is a weight
-times the number of tokens N.
+A map is named "part/layer/head": "encoder/average/mean", "encoder/0/3", "decoder/rollout/max". Weights are sent as
+16-bit square roots, so that weak ones keep their digits; the largest weight of a map is sent beside it. "x uniform" is
+a weight times the number of tokens N.
 """
 
 import base64
@@ -44,7 +44,7 @@ Payload = dict[str, Any]
 
 @dataclass(frozen=True)
 class View:
-    """What the explorer shows, and what it tells the server when a person changes it."""
+    """The explorer's view, and what it tells the server when a person changes it."""
 
     part: str = "encoder"
     layer: str = "average"
@@ -57,7 +57,7 @@ class View:
 
     @property
     def name(self) -> str:
-        """Of the map on display."""
+        """Name of the map on display."""
         return f"{self.part}/{self.layer}/{self.head}"
 
 
@@ -96,17 +96,12 @@ class Note:
 
 
 def quantise(weights: np.ndarray) -> Quantised:
-    """Weights to 16-bit square roots, round(65535 * sqrt(weight / largest)).
+    """Weights (M, M), finite and from 0 up, else ValueError, to 16-bit square roots, round(65535 * sqrt(weight /
+    largest)).
 
-    The error of a weight w is at most sqrt(w * largest) / 65535 + largest / (4 * 65535**2): the relative error grows only
-    with the square root of 1 / w. So a weight inside a colour range that ends at T x uniform, T >= 1.5, is off by less
-    than half of one of 256 colour steps, T / 512, whatever the map of up to `tae.model.config.MAX_TOKENS` tokens.
-
-    Args:
-        weights: (M, M), none negative.
-
-    Raises:
-        ValueError: If a weight is negative or not finite.
+    The error of a weight w is at most sqrt(w * largest) / 65535 + largest / (4 * 65535**2): the relative error grows
+    only with the square root of 1 / w. So a weight inside a colour range that ends at T x uniform, T >= 1.5, is off by
+    less than half of one of 256 colour steps, T / 512, whatever the map of up to `tae.model.config.MAX_TOKENS` tokens.
     """
     weights = np.asarray(weights, np.float32)
     smallest, largest = float(weights.min()), float(weights.max())
@@ -136,22 +131,15 @@ def cell_grid(grid: tuple[int, int], k: int) -> tuple[int, int]:
 
 
 def map_bytes(grid: tuple[int, int]) -> int:
-    """What one map of this grid weighs as it is sent; as base64 a third more."""
+    """Bytes of one map of this grid as it is sent; as base64 a third more."""
     return 2 * int(np.prod(cell_grid(grid, merged(grid)))) ** 2
 
 
 def coarsen(weights: np.ndarray, grid: tuple[int, int], k: int) -> np.ndarray:
-    """Merge k x k patches into one cell, queries and keys alike; each pair of cells has its strongest pair of patches.
+    """Merge k x k patches of a map (N, N) into one cell, queries and keys alike: (M, M), with each pair's strongest
+    weight.
 
     The maximum keeps a single strong weight visible, which a mean would thin out and a stride would miss.
-
-    Args:
-        weights: (N, N), none negative.
-        grid: (rows, columns) of patches, N = rows * columns.
-        k: 1 leaves all as it is.
-
-    Returns:
-        (M, M), M = ceil(rows / k) * ceil(columns / k).
     """
     if k == 1:
         return weights
@@ -291,15 +279,10 @@ def for_json(made: Payload) -> Payload:
 
 
 def first_maps(names: Sequence[str], view: View, grid: tuple[int, int], budget: int = FIRST_BYTES) -> list[str]:
-    """Which maps go to the browser unasked, the most wanted first.
+    """The maps, of all names, that go to the browser unasked, the most wanted first.
 
     The map on display; averages and means of its part; the heads of its layer; the rest of its part; the other part.
-
-    Args:
-        names: All maps that there are.
-        view: What is on display.
-        grid: (rows, columns) of patches.
-        budget: In bytes, as they are sent in binary. The map on display goes in any case.
+    The budget is in bytes, as they are sent in binary; the map on display goes in any case.
     """
 
     def rank(name: str) -> int:
@@ -315,13 +298,10 @@ def first_maps(names: Sequence[str], view: View, grid: tuple[int, int], budget: 
 
 
 def read_view(state: object, default: View, names: Collection[str], num_tokens: int) -> View:
-    """The view that the browser told, which may hold anything: what is no view is replaced by the default's.
+    """The view that the browser told, which may hold anything: what is no view is replaced by the default's, which was
+    sent.
 
-    Args:
-        state: From the component's state; None before the first change.
-        default: The view that was sent.
-        names: All maps that there are.
-        num_tokens: N.
+    `state` is None before the first change, `names` are all maps that there are.
     """
     if not isinstance(state, Mapping) or state.get("revision") != default.revision:
         return default  # it has not been told, or is older than what the server has set since
@@ -351,7 +331,8 @@ def maps_to_send(
     grid: tuple[int, int],
     budget: int = FIRST_BYTES,
 ) -> list[str]:
-    """Which maps go into the payload of this run: those of the first view, or those that the browser asked for since.
+    """The maps that go into the payload of this run: those of the first view, or those that the browser asked for
+    since.
 
     The answer stays the same from run to run until another question comes, so that nothing is sent twice.
 
@@ -359,8 +340,7 @@ def maps_to_send(
         state: What the browser asked for, which may hold anything; None before the first question.
         view: The one that the server set last.
         names: All maps that there are.
-        digest: Of the side that is shown now.
-        grid: (rows, columns) of patches.
+        digest: Digest of the side that is shown now.
         budget: In bytes; one map goes in any case.
     """
     if not isinstance(state, Mapping) or state.get("digest") != digest or view.name not in names:

@@ -29,12 +29,8 @@ class Fragment:
 def fragment(made: Payload, element_id: str) -> Fragment:
     """The place of one explorer and its data.
 
-    Args:
-        made: From `tae.web.explorer.payload.payload`; maps that are not in it cannot be chosen.
-        element_id: Unique within its page; ASCII letters, digits, - and _.
-
-    Raises:
-        ValueError: If the name is none.
+    Maps that are not in the payload cannot be chosen. The id is unique within its page; it is of ASCII letters, digits,
+    - and _, else ValueError.
     """
     if not (element_id.isascii() and element_id.replace("-", "").replace("_", "").isalnum()):
         raise ValueError(f"element_id must be of ASCII letters, digits, - and _, got {element_id!r}")
@@ -64,7 +60,7 @@ for (const id of {json.dumps(list(element_ids))}) {{
 
 
 def script_hash(text: str) -> str:
-    """What allows this script in a content security policy: 'sha256-...'."""
+    """The source that allows this script in a content security policy: 'sha256-...'."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -77,12 +73,7 @@ def style_tag() -> str:
 
 
 def page(made: Payload | Sequence[Payload], title: str) -> str:
-    """A whole page with one explorer or several, one below the other.
-
-    Args:
-        made: From `tae.web.explorer.payload.payload`.
-        title: Of the page; may be a stranger's text.
-    """
+    """A whole page with one explorer or several, one below the other; the title may be a stranger's text."""
     payloads = [made] if isinstance(made, dict) else made
     fragments = [fragment(one, f"explorer-{number}") for number, one in enumerate(payloads)]
     text = script_text([one.element_id for one in fragments])

@@ -1,8 +1,8 @@
-"""What the player of sequences gets: every frame of every row as a PNG file, and what is said of it.
+"""Every frame of every row of the player of sequences as a PNG file, and what is said of it.
 
-A row is one way to see the sequence: the true frames, their reconstruction, a model's predictions. All rows have the same
-size of images; each may begin later and end earlier than the sequence does. Frames are numbered from 0 here, and from 1
-on the screen.
+A row is one way to see the sequence: the true frames, their reconstruction, a model's predictions. All rows have the
+same size of images; each may begin later and end earlier than the sequence does. Frames are numbered from 0 here, and
+from 1 on the screen.
 """
 
 import hashlib
@@ -131,9 +131,9 @@ def settle(before: Sent | None, told: object, digest: str, frame: int, count: in
     A page may give the frame that it got back, or the same one on every run: neither moves the browser.
 
     Args:
-        before: Of the last run; None at first.
-        told: By the browser, which may hold anything; None before the first frame that rested.
-        digest: Of the sequence that is shown now.
+        before: What the last run settled; None at first.
+        told: What the browser told, which may hold anything; None before the first frame that rested.
+        digest: Digest of the sequence that is shown now.
         frame: Given by the page, one that there is.
         count: How many frames there are.
     """

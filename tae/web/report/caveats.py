@@ -1,4 +1,4 @@
-"""What a reader must know before believing a map: sentences for the report, the explorer and the notebook."""
+"""Sentences that a reader must know before believing a map: for the report, the explorer and the notebook."""
 
 from collections.abc import Sequence
 
@@ -25,14 +25,9 @@ ONE_TOKEN = Note(f"{facts.ONE_TOKEN}: there is nothing to see, so no heatmap is 
 def about_map(
     weights: np.ndarray, view: ReportMap, config: ModelConfig, grid: tuple[int, int], hidden_mass: float
 ) -> list[Note]:
-    """What applies to one map (N, N), the one that `view` chooses.
+    """Notes on one map (N, N), the one that `view` chooses.
 
-    Args:
-        weights: (N, N).
-        view: Says which map that is, and how it is coloured.
-        config: Of the model.
-        grid: (rows, columns) of patches.
-        hidden_mass: Share of all weight that the choice dropped.
+    `hidden_mass` is the share of all weight that the choice dropped.
     """
     choice, num_tokens = view.choice, len(weights)
     title = choice.title(config)
@@ -73,11 +68,10 @@ def about_map(
 
 
 def about_image(fit_notes: Sequence[str], worse_than: float | None) -> list[Note]:
-    """What applies to the image itself.
+    """Notes on the image itself: what was done to its size, and how it is reconstructed.
 
-    Args:
-        fit_notes: What was done to its size.
-        worse_than: Share in percent of test images that are reconstructed better; None where the card has no figures.
+    `worse_than` is the share in percent of test images that are reconstructed better; None where the card has no
+    figures.
     """
     notes = []
     if fit_notes:

@@ -1,4 +1,4 @@
-"""What a report says of one image, in numbers: reconstruction, chosen map, all heads, measures, and the explorer."""
+"""One image in numbers for a report: reconstruction, chosen map, all heads, measures, and the explorer."""
 
 import hashlib
 from collections.abc import Sequence
@@ -63,11 +63,7 @@ class Findings:
 
 @torch.no_grad()
 def find(loaded: Loaded, given: ReportImage, view: ReportMap) -> Findings:
-    """Run one image through the model.
-
-    Raises:
-        ValueError: If the model has no such map, or the maps would take too much memory.
-    """
+    """Run one image through the model; ValueError if it has no such map, or maps would take too much memory."""
     model, image = loaded.model, as_batch(given.fitted.pixels)
     height, width = given.fitted.pixels.shape
     grid = model.config.grid_for(width)
@@ -103,20 +99,16 @@ def explorable(
     status: dict[str, str],
     budget: int,
 ) -> tuple[Payload, list[str]]:
-    """The explorer's data with as many maps as fit, for a page that cannot ask for more.
+    """The explorer's data with as many maps as fit, for a page that cannot ask for more, and the names of those left
+    out.
 
     Args:
-        model: The autoencoder, in evaluation mode.
-        image: What it sees.
         view: How it opens.
         query: Token number.
         tops: {"shared": ..., "full": ...} in x uniform.
         notes: Stand above the image.
         status: {"encoder": ..., "encoder/0": ...} texts below it.
         budget: Bytes of the data as JSON. The map on display goes in any case.
-
-    Returns:
-        The payload, and the names of the maps that were left out.
     """
     pixels = image.fitted.pixels
     grid = model.config.grid_for(pixels.shape[1])
@@ -144,7 +136,7 @@ def explorable(
 
 
 def statuses(config: ModelConfig, errors: dict[str, list[float]]) -> dict[str, str]:
-    """What the explorer says below the maps of each part and layer."""
+    """Texts of the explorer below the maps of each part and layer."""
     found = {}
     for part, of_layers in errors.items():
         found[part] = f"head_dim {config.head_dim}"
@@ -166,10 +158,7 @@ def errors_of_parts(model: TransformerAutoencoder, pixels: np.ndarray) -> dict[s
 def query_of(view: ReportMap, weights: np.ndarray, foreground: np.ndarray) -> int:
     """The patch to open with: the one asked for, else the one on the foreground that spreads its weight least.
 
-    Args:
-        view: Asks for one, or for none.
-        weights: (N, N).
-        foreground: Token numbers (T,); all are looked at where there is none.
+    `foreground` are token numbers (T,); all are looked at where there is none.
     """
     if view.query is not None and view.query < len(weights):
         return view.query
@@ -223,7 +212,7 @@ def _places(loaded: Loaded, quality: Quality) -> dict[str, float]:
 
 
 def _rank(name: str, choice: MapChoice) -> int:
-    """Which maps go first where not all fit."""
+    """The order of maps where not all fit."""
     part, layer, head = name.split("/")
     if name == choice.name:
         return 0

@@ -36,11 +36,7 @@ class ExplainError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainConfig:
-    """One report; every field is a flag of the command line.
-
-    Raises:
-        ValueError: If a value leaves its range.
-    """
+    """One report; every field is a flag of the command line. A value that leaves its range raises ValueError."""
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Images, .npy stacks, multi-page TIFFs, folders with their subfolders, or patterns in quotes ("photos/*.png")."""
@@ -97,7 +93,7 @@ class ExplainConfig:
 
 @dataclass(frozen=True)
 class Explained:
-    """What became of one command."""
+    """The result of one command."""
 
     images: int  # in the report
     size_bytes: int  # of the report
@@ -107,11 +103,7 @@ class Explained:
 
 
 def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:
-    """Write the report that `config` describes.
-
-    Args:
-        config: What to explain, with what, where to.
-        is_quiet: Whether to leave out the bar that shows how far it is.
+    """Write the report that `config` describes, with a bar that shows how far it is unless `is_quiet`.
 
     Raises:
         ExplainError: If a file is in the way, no image can be read, or the maps would be too large.

@@ -240,7 +240,7 @@ def _explorer(
 
 
 def _of_the_maps(view: ReportMap) -> list[Note]:
-    """What holds for each map of the explorer, not only for the one that it opens with."""
+    """Notes that hold for each map of the explorer, not only for the one that it opens with."""
     notes = []
     if view.choice.weighting == "values":
         notes.append(
