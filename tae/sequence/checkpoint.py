@@ -80,13 +80,8 @@ def autoencoder_digest(model: TransformerAutoencoder) -> str:
 
 
 def save_sequence(path: Path | str, model: SequenceModel, card: Card, autoencoder_name: str) -> Path:
-    """Write a checkpoint, whole or not at all.
-
-    Args:
-        path: Where it goes.
-        model: Its autoencoder's weights are written only where it is fine-tuned.
-        card: Its model card.
-        autoencoder_name: What the autoencoder is called, for whoever looks for it.
+    """Write a checkpoint, whole or not at all; the autoencoder's weights only where it is fine-tuned, its name in any
+    case.
 
     Raises:
         CheckpointError: If a number is NaN or infinite.
@@ -111,9 +106,7 @@ def save_sequence(path: Path | str, model: SequenceModel, card: Card, autoencode
 def load_sequence(path: Path | str, autoencoder: TransformerAutoencoder | None = None) -> LoadedSequence:
     """Read a checkpoint file, once.
 
-    Args:
-        path: The file.
-        autoencoder: The one that it belongs to; may be left out where its weights are inside, and then is not used.
+    The autoencoder that it belongs to may be left out where its weights are inside, and then is not used.
 
     Raises:
         CheckpointError: If it cannot be read, is not a whole and sound checkpoint of a sequence model, or belongs to another

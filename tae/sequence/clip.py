@@ -42,16 +42,10 @@ def most_frames(height: int, width: int) -> int:
 
 
 def open_film(found: Found, config: ModelConfig, fit: str = "pad", every: int = 1) -> Film:
-    """The first frames of a sequence at a model's size.
+    """The first frames of a sequence of `find_sequences` at a model's size; one frame of `every` so many is taken.
 
-    A single image wider than a window (`tae.analysis.windows.window_width`) becomes its windows from left to right, each
-    overlapping half of the next.
-
-    Args:
-        found: One of `find_sequences`.
-        config: The model's.
-        fit: One of `FIT_MODES`; a strip is scaled to the model's height.
-        every: One frame of so many is taken.
+    A single image wider than a window (`tae.analysis.windows.window_width`) becomes its windows from left to right,
+    each overlapping half of the next, scaled to the model's height. `fit` is one of `FIT_MODES`.
 
     Raises:
         ImageError: If it cannot be read, or has fewer than two frames and is no strip.

@@ -68,12 +68,9 @@ class Embedded:
 
 
 def find_sequences(data: str | Path) -> list[Found]:
-    """The sequences of a file or folder, in natural order; see the module.
+    """The sequences of a file or folder, in natural order; see the module. FileNotFoundError if there is neither.
 
     Hidden files and folders are passed over, and so are links that lead out of the folder.
-
-    Raises:
-        FileNotFoundError: If there is neither.
     """
     path = Path(data).expanduser()
     if path.is_file():
@@ -106,21 +103,15 @@ def load_frames(
     every: int = 1,
     notes: list[str] | None = None,
 ) -> Iterator[np.ndarray]:
-    """The frames of a sequence at a model's size, one after the other.
+    """The frames (H, W) float32 in [0, 1] of a sequence at a model's size, one after the other.
 
     Where the model takes any width, all frames get the width of the first.
 
     Args:
-        found: One of `find_sequences`.
-        config: The model's.
-        fit: One of `FIT_MODES`.
         skipped: Where it is given, frames that are files of their own and cannot be read are listed there as (name, reason)
             and left out.
         every: One frame of so many is taken, the first among them.
         notes: Where it is given, what was done to the size of the first frame is listed there.
-
-    Yields:
-        (H, W) float32 in [0, 1].
 
     Raises:
         ImageError: If the file, or a frame that is not left out, cannot be read.
@@ -150,11 +141,9 @@ def load_frames(
 
 
 def reading_notes(file: Path, limits: tuple[float, float] | None = None) -> tuple[str, ...]:
-    """What was done to the first frame of an image or stack so that it could be read; animations and videos need nothing.
+    """Notes on reading the first frame of an image or stack; animations and videos need none.
 
-    Args:
-        file: A sequence, or a frame of one.
-        limits: Limits of all files that are a frame each.
+    `limits` are those of all files that are a frame each.
     """
     try:
         return () if is_animation(file) else read_frame(file, 0, limits).notes
@@ -171,11 +160,7 @@ class Embedder:
         self.digest = autoencoder_digest(model)
 
     def embed(self, found: Found) -> Embedded:
-        """Embed a sequence, or find it embedded.
-
-        Raises:
-            ImageError: If it cannot be read, or none of its frames can.
-        """
+        """Embed a sequence, or find it embedded; ImageError if it cannot be read, or none of its frames can."""
         key = self._key("frames", self.fit, *map(_content_hash, found.files))
         name = plain_text(found.name, 200)
         kept = self._read(key)
@@ -219,7 +204,7 @@ class Embedder:
         return hashlib.sha256(json.dumps([_VERSION, self.digest, *texts]).encode()).hexdigest()
 
     def _read(self, key: str) -> tuple[Tensor, dict] | None:
-        """What `_write` kept; None if it is not there, or not whole to the bit."""
+        """The latents and notes that `_write` kept; None if they are not there, or not whole to the bit."""
         if self.cache is None:
             return None
         try:
@@ -355,8 +340,6 @@ class FileSequences:
         """Embed everything; sequences of a single frame are left out.
 
         Args:
-            embedder: With the autoencoder.
-            data: A file or folder.
             clip_frames: Longest clip.
             seed: Seed of the order.
             max_unreadable: Share of sequences that may be unreadable.
@@ -475,7 +458,7 @@ def _is_inside(file: Path, home: Path) -> bool:
 
 
 def _content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex; of one that cannot be read, which reading its frames will say, nothing."""
+    """SHA-256, in hex, of a file's bytes; "" of one that cannot be read, which reading its frames will say."""
     try:
         with open_regular(path) as (file, _):
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

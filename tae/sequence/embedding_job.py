@@ -52,10 +52,8 @@ _PART_FILE = SealedFile(texts=("fingerprint", "part", "skipped"))
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
-    """One file of embeddings; every field is a flag of the command line.
-
-    Raises:
-        ValueError: If a value leaves its range.
+    """One file of embeddings; every field is a flag of the command line. A value that leaves its range raises
+    ValueError.
     """
 
     data: Annotated[str, tyro.conf.Positional]
@@ -89,7 +87,7 @@ class EmbedConfig:
 
 @dataclass(frozen=True)
 class Written:
-    """What became of one run."""
+    """The result of one run."""
 
     images: int  # embedded, in the whole file
     unreadable: int  # how many were left out
@@ -141,7 +139,6 @@ def embed_to_file(
     """Embed images into a file, or go on where a run of the same command was ended.
 
     Args:
-        config: What to embed, with what, where to.
         world: The processes that share the work; None: this one alone. Each must call this; rank 0 writes `out`.
         progress: Called in rank 0 with (images done, images in all).
 
@@ -182,7 +179,7 @@ def embed_to_file(
 
 @dataclass(frozen=True)
 class _Part:
-    """What became of some images in a row."""
+    """Some images in a row, embedded."""
 
     numbers: range  # the images
     latents: Tensor  # (images that can be read, latent_dim) float32, on the CPU
@@ -477,8 +474,7 @@ class _Job:
 def _taken(folder: Path, config: EmbedConfig, settings: dict[str, str], is_finished: bool) -> Iterator[None]:
     """Keep other runs out of the folder of the parts, which is made; it goes when the result is there.
 
-    Raises:
-        EmbedError: If another result, another run's parts or another run are there.
+    EmbedError if another result, another run's parts or another run are there.
     """
     out, plan = config.out, folder / "plan.json"
     if out.exists() and not out.is_file():

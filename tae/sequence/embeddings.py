@@ -44,7 +44,7 @@ class Embeddings(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """What is written, part by part, so that never more than one part is in memory."""
+    """The rows to write, part by part, so that never more than one part is in memory."""
 
     count: int
     dim: int  # numbers in a latent

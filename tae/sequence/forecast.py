@@ -55,8 +55,7 @@ def forecast_frames(
 
     Args:
         model: In eval mode; an autoencoder alone has the baselines and the ceiling only.
-        frames: (T, 1, H, W) in [0, 1]: those seen, and true ones to compare with, as far as there are any.
-        seen: From 1 to T.
+        frames: (T, 1, H, W) in [0, 1]: those seen, from 1 to T, and true ones to compare with, as far as there are any.
         steps: Frames to predict.
         latents: (T, latent_dim) of the frames, where they are known already.
         recons: (T, 1, H, W) drawn from these, where they are known already.
@@ -125,8 +124,8 @@ def mean_errors(forecast: Forecast, seen: int = 0) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Influence:
-    """What the order and the presence of frames do to the prediction of the frame after the last: mean squared change of the
-    decoded image.
+    """Mean squared change of the image predicted after the last frame, when frames are dropped or come in another
+    order.
     """
 
     dropped: np.ndarray  # (T,) without frame t
@@ -142,7 +141,7 @@ def influence(
     orders: int = 16,
     progress: Callable[[float], None] | None = None,
 ) -> Influence:
-    """What dropping, exchanging and shuffling frames changes in the prediction of the next one.
+    """The change in the prediction of the next frame when frames are dropped, exchanged and shuffled.
 
     Args:
         model: In eval mode, with the head "next".
@@ -150,9 +149,6 @@ def influence(
         width: Width of the images in pixels, where the autoencoder takes any.
         orders: Random orders, the same in each call.
         progress: Is called with the share that is done.
-
-    Raises:
-        ValueError: If an argument does not fit.
     """
     count = len(latents)
     if count < 2:
@@ -185,7 +181,7 @@ def evaluate_forecasts(
 
     Args:
         model: In eval mode, with the head "next".
-        sequences: (T, 1, H, W) each; those of no more than `seen` frames are left out.
+        sequences: (T, 1, H, W) each; those of no more than `seen` frames are left out; ValueError if none is left.
         seen: Frames before the first that counts.
         steps: To forecast; fewer where a sequence ends sooner.
         split: What the sequences are.
@@ -194,9 +190,6 @@ def evaluate_forecasts(
         {"split", "count", "seen", "one_step": {method: mean MSE of the frames after the first `seen`}, "roll_out": {method:
         [mean MSE, step by step]}, "wins": {baseline: sequences in which the LSTM's one-step error is lower}, "horizon":
         {baseline: steps up to which the LSTM is better, with 95 % confidence}}.
-
-    Raises:
-        ValueError: If no sequence is long enough.
     """
     single: dict[str, list[float]] = {name: [] for name in METHODS}
     rolled: dict[str, list[np.ndarray]] = {name: [] for name in METHODS}

@@ -19,11 +19,10 @@ RIDGE = 1e-3
 
 @torch.no_grad()
 def decoder_metric(model: TransformerAutoencoder, latents: Tensor, width: int | None = None) -> Tensor:
-    """Mean of J^T J over latents, divided by the pixels of an image.
+    """Mean of J^T J over latents of real images, divided by the pixels of an image.
 
     Args:
-        model: Whose decoder.
-        latents: (n, latent_dim), of real images; of these the first four to `MAX_LATENTS`, as `DERIVATIVES` allows.
+        latents: (n, latent_dim); of these the first four to `MAX_LATENTS`, as `DERIVATIVES` allows.
         width: Width of the images in pixels, where the model takes any.
 
     Returns:
@@ -58,8 +57,7 @@ def decoder_metric(model: TransformerAutoencoder, latents: Tensor, width: int | 
 def metric_factor(metric: Tensor) -> Tensor:
     """F (D, D) float64 with F F^T = metric and a small ridge: |(a - b) F|^2 is the squared distance of rows a and b.
 
-    Raises:
-        ValueError: If the metric is not finite, or zero.
+    ValueError if the metric is not finite, or zero.
     """
     metric = metric.double()
     ridge = RIDGE * float(metric.diagonal().mean())

@@ -1,10 +1,14 @@
 """Image sequences: frames -> embeddings -> LSTM -> predictions, and predictions back to images.
 
-The diagram's chain, (B, T, 1, H, W) -> (B, T, latent_dim) -> (B, T, hidden_dim) -> predictions. By default the LSTM predicts
-the next frame's embedding, which the autoencoder's decoder draws; other heads predict numbers or classes, frame by frame.
+The diagram's chain, (B, T, 1, H, W) -> (B, T, latent_dim) -> (B, T, hidden_dim) -> predictions. By default the LSTM
+predicts the next frame's embedding, which the autoencoder's decoder draws; other heads predict numbers or classes,
+frame by frame.
 
-Inside, the LSTM works in coordinates in which squared distance is error in pixels (`tae.sequence.metric`), each coordinate
-divided by its spread. Predictions of the next embedding are changes of the last one, and start as none.
+Inside, the LSTM works in coordinates in which squared distance is error in pixels (`tae.sequence.metric`), each
+coordinate divided by its spread. Predictions of the next embedding are changes of the last one, and start as none.
+
+Everywhere `lengths` (B,) are the real frames of each sequence, None all T; `width` is that of the images in pixels,
+where the autoencoder takes any. What does not fit raises ValueError.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -33,8 +37,7 @@ State = tuple[Tensor, Tensor]
 class SequenceConfig:
     """The shape of a sequence model beside its autoencoder; checked when it is made.
 
-    Raises:
-        ValueError: If a value has the wrong type, leaves its range, or does not fit the others.
+    ValueError if a value has the wrong type, leaves its range, or does not fit the others.
     """
 
     latent_dim: Annotated[int, Whole(1, 8192)]
@@ -117,11 +120,8 @@ class SequenceModel(nn.Module):
         """Choose the coordinates that the LSTM works in, before training.
 
         Args:
-            latents: (n, latent_dim) of the training frames: their mean becomes 0, their spread 1 in each coordinate.
+            latents: (n, latent_dim) of at least two training frames: their mean becomes 0, their spread 1 in each coordinate.
             metric: (latent_dim, latent_dim), see `decoder_metric`; None: all numbers of a latent count alike.
-
-        Raises:
-            ValueError: If the shapes do not fit, there are fewer than two latents, or a number is not finite.
         """
         dim = self.config.latent_dim
         if latents.ndim != 2 or latents.shape[1] != dim or len(latents) < 2 or not torch.isfinite(latents).all():
@@ -144,26 +144,14 @@ class SequenceModel(nn.Module):
             buffer.copy_(value)
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Predictions at every frame from it and those before.
+        """Predictions at every frame of (B, T, 1, H, W) in [0, 1] from it and those before.
 
-        Args:
-            frames: (B, T, 1, H, W) in [0, 1].
-            lengths: (B,) real frames of each sequence; None: all T.
-
-        Returns:
-            (B, T, latent_dim), at t the embedding of frame t + 1; or (B, T, num_outputs).
-
-        Raises:
-            ValueError: If the frames or lengths do not fit.
+        (B, T, latent_dim), at t the embedding of frame t + 1; or (B, T, num_outputs).
         """
         return self.predict(self.embed(frames, lengths), lengths)
 
     def embed(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(B, T, 1, H, W) in [0, 1] -> embeddings (B, T, latent_dim).
-
-        Raises:
-            ValueError: If the frames or lengths do not fit.
-        """
+        """(B, T, 1, H, W) in [0, 1] -> embeddings (B, T, latent_dim)."""
         if frames.ndim != 5:
             raise ValueError(f"frames must be (B, T, 1, H, W), got {tuple(frames.shape)}")
         mask = _mask(frames, lengths)
@@ -172,37 +160,21 @@ class SequenceModel(nn.Module):
         return latents.masked_scatter(mask[..., None], embedded.to(latents))
 
     def predict(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embeddings (B, T, latent_dim) -> predictions, as `forward`.
-
-        Raises:
-            ValueError: If the latents or lengths do not fit.
-        """
+        """Embeddings (B, T, latent_dim) -> predictions, as `forward`."""
         mask, latents = self._checked(latents, lengths)
         hidden, _ = self._run(latents, mask)
         return self._answer(latents, hidden) * mask[..., None]
 
     def hidden(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embeddings (B, T, latent_dim) -> the LSTM's output (B, T, hidden_dim).
-
-        Raises:
-            ValueError: If the latents or lengths do not fit.
-        """
+        """Embeddings (B, T, latent_dim) -> the LSTM's output (B, T, hidden_dim)."""
         mask, latents = self._checked(latents, lengths)
         return self._run(latents, mask)[0]
 
     def forecast(self, latents: Tensor, steps: int, lengths: Tensor | None = None) -> Tensor:
-        """Go on from the last real frame, each prediction taken for the truth by the next.
+        """Go on from the last real frame of embeddings (B, T, latent_dim), each prediction taken for the truth by the
+        next.
 
-        Args:
-            latents: Embeddings (B, T, latent_dim) of what has been seen.
-            steps: How many frames to predict.
-            lengths: (B,) or None.
-
-        Returns:
-            (B, steps, latent_dim).
-
-        Raises:
-            ValueError: If the head predicts something else, or an argument does not fit.
+        Returns (B, steps, latent_dim).
         """
         if self.config.head != "next":
             raise ValueError(f"head must be 'next' to go on with predictions, got {self.config.head!r}")
@@ -220,15 +192,7 @@ class SequenceModel(nn.Module):
         return torch.stack(predicted, dim=1)
 
     def decode(self, latents: Tensor, width: int | None = None) -> Tensor:
-        """Embeddings (..., latent_dim) -> images (..., 1, H, W), near [0, 1] but not clipped to it.
-
-        Args:
-            latents: Predicted or real ones.
-            width: In pixels, where the autoencoder takes any.
-
-        Raises:
-            ValueError: If the latents or the width do not fit the autoencoder.
-        """
+        """Embeddings (..., latent_dim) -> images (..., 1, H, W), near [0, 1] but not clipped to it."""
         return decode_sequence(self.autoencoder, latents, width)
 
     def squared_errors(self, predicted: Tensor, latents: Tensor) -> Tensor:
@@ -262,7 +226,7 @@ class SequenceModel(nn.Module):
         return pad_packed_sequence(out, batch_first=True, total_length=latents.shape[1])[0], state
 
     def _answer(self, latents: Tensor, hidden: Tensor) -> Tensor:
-        """What the head says (..., outputs), given the latents (..., D) that `hidden` has just seen."""
+        """The head's answer (..., outputs), given the latents (..., D) that `hidden` has just seen."""
         out = self.head(hidden)
         return latents + (out * self.spread) @ self.inverse if self.config.head == "next" else out
 
@@ -270,18 +234,10 @@ class SequenceModel(nn.Module):
 def embed_sequence(
     model: TransformerAutoencoder, frames: Tensor | Iterable[Tensor | np.ndarray], chunk: int = CHUNK
 ) -> Tensor:
-    """The latents of a sequence of any length, a few frames at a time.
+    """The latents (T, latent_dim) on the CPU of a sequence of any length, `chunk` frames at a time, as in eval mode.
 
-    Args:
-        model: The autoencoder; used as in eval mode.
-        frames: (T, 1, H, W) in [0, 1], or one after the other (1, H, W) or (H, W): an iterable is never held whole.
-        chunk: Frames at once.
-
-    Returns:
-        (T, latent_dim) on the CPU.
-
-    Raises:
-        ValueError: If there is no frame, or one does not fit the model.
+    Frames are (T, 1, H, W) in [0, 1], or one after the other (1, H, W) or (H, W), at least one: an iterable is never
+    held whole.
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
@@ -306,14 +262,7 @@ def decode_sequence(
 ) -> Tensor:
     """Latents (..., latent_dim) -> images (..., 1, H, W), a few at a time, near [0, 1] but not clipped to it.
 
-    Args:
-        model: The autoencoder, in eval mode.
-        latents: Predicted or real ones.
-        width: In pixels, where the model takes any.
-        decoded: Is told how many more are done, after each chunk.
-
-    Raises:
-        ValueError: If the latents or the width do not fit the model.
+    The autoencoder is in eval mode; `decoded` is told how many more are done, after each chunk.
     """
     images = []
     for chunk in latents.flatten(0, -2).to(model.decoder.expand.weight).split(CHUNK):

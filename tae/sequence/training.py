@@ -34,8 +34,7 @@ from tae.training.optim import optimizer_tensors, restore_optimizers, set_lr
 class SequenceTrainConfig(RunConfig):
     """One training; every field is a flag of the command line.
 
-    Raises:
-        ValueError: If a value leaves its range or does not fit another.
+    ValueError if a value leaves its range or does not fit another.
     """
 
     data: Annotated[str, tyro.conf.Positional] = "demo"
@@ -149,10 +148,7 @@ def open_sequences(
 ) -> SequenceSource:
     """The sequences that `config.data` names, embedded by the autoencoder, on the device where it is.
 
-    Args:
-        config: The run.
-        loaded: The autoencoder's checkpoint.
-        progress: Called with (sequences embedded, sequences in all).
+    `progress` is called with (sequences embedded, sequences in all).
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
@@ -176,7 +172,6 @@ def train_sequence(
     """Train and save; yields a record for each step.
 
     Args:
-        config: What to train, on what, for how long.
         loaded: The autoencoder; None: it is read from `config.checkpoint`.
         source: Sequences; None: those that `config.data` names.
         should_stop: Asked before the first step, where true ends the run as it is, and after each; once true there, the run
