@@ -18,13 +18,13 @@ from tae.plots.style import (
     LEGEND,
     MARKER_COLOUR,
     NARROW,
-    OVERLAY,
     UNSEEN,
     band,
     error_bars,
     finish,
     lay_under,
     outline,
+    overlay,
     selected_ends,
 )
 
@@ -61,10 +61,7 @@ def plot_change(change: np.ndarray, limit: float | None = None) -> go.Figure:
 
 
 def plot_damage(
-    names: Sequence[str],
-    parts: Sequence[str],
-    lost: Sequence[float],
-    tests: Sequence[Sequence[float]] | None = None,
+    names: Sequence[str], parts: Sequence[str], lost: Sequence[float], tests: Sequence[Sequence[float]] | None = None
 ) -> go.Figure:
     """The PSNR that each head costs on this image, in dB, from above in the order given.
 
@@ -73,33 +70,24 @@ def plot_damage(
     figure = go.Figure()
     for part, colour in PART_COLOURS.items():
         chosen = [number for number, one in enumerate(parts) if one == part]
-        figure.add_trace(
-            go.Bar(
-                x=[lost[number] for number in chosen],
-                y=[names[number] for number in chosen],
-                orientation="h",
-                name=f"{part}, this image",
-                marker={"color": colour, "line": {"width": 0}},
-                hovertemplate="%{y}: %{x:.3g} dB lost<extra></extra>",
-            )
+        figure.add_bar(
+            x=[lost[number] for number in chosen],
+            y=[names[number] for number in chosen],
+            orientation="h",
+            name=f"{part}, this image",
+            marker={"color": colour, "line": {"width": 0}},
+            hovertemplate="%{y}: %{x:.3g} dB lost<extra></extra>",
         )
     if tests is not None:
         low, middle, high = np.array(tests, np.float64).reshape(-1, 3).T
-        figure.add_trace(
-            go.Scatter(
-                x=middle,
-                y=list(names),
-                mode="markers",
-                name="test images: median, 5 to 95 %",
-                marker={
-                    "symbol": "diamond",
-                    "size": 8,
-                    "color": f"rgb({GREY})",
-                    "line": {"width": 1, "color": "#ffffff"},
-                },
-                error_x=error_bars(middle, low, high, f"rgb({GREY})"),
-                hovertemplate="%{y}: median %{x:.3g} dB over test images<extra></extra>",
-            )
+        figure.add_scatter(
+            x=middle,
+            y=list(names),
+            mode="markers",
+            name="test images: median, 5 to 95 %",
+            marker={"symbol": "diamond", "size": 8, "color": f"rgb({GREY})", "line": {"width": 1, "color": "#ffffff"}},
+            error_x=error_bars(middle, low, high, f"rgb({GREY})"),
+            hovertemplate="%{y}: median %{x:.3g} dB over test images<extra></extra>",
         )
     figure.update_xaxes(title="PSNR lost (dB)", zeroline=True)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=list(names)[::-1], ticksuffix=" ")
@@ -117,21 +105,18 @@ def plot_sharpness(
     figure = go.Figure()
     for part, colour in PART_COLOURS.items():
         chosen = [number for number, one in enumerate(parts) if one == part]
-        figure.add_trace(
-            go.Scatter(
-                x=[sharpness[number] for number in chosen],
-                y=[lost[number] for number in chosen],
-                mode="markers",
-                name=part,
-                marker={"size": 10, "color": colour, "symbol": "circle" if part == "encoder" else "square"},
-                text=[names[number] for number in chosen],
-                hovertemplate="%{text}<br>sharpness %{x:.2f}, %{y:.3g} dB lost<extra></extra>",
-            )
+        figure.add_scatter(
+            x=[sharpness[number] for number in chosen],
+            y=[lost[number] for number in chosen],
+            mode="markers",
+            name=part,
+            marker={"size": 10, "color": colour, "symbol": "circle" if part == "encoder" else "square"},
+            text=[names[number] for number in chosen],
+            hovertemplate="%{text}<br>sharpness %{x:.2f}, %{y:.3g} dB lost<extra></extra>",
         )
     figure.update_xaxes(title="How sharp its attention looks: 1 − entropy / log N", zeroline=False)
     figure.update_yaxes(title="PSNR lost without it (dB)")
-    figure.update_layout(legend=LEGEND | {"y": 1})
-    return finish(figure, height=340, top=30, bottom=46, dragmode=False)
+    return finish(figure, height=340, top=30, bottom=46, dragmode=False, legend=LEGEND | {"y": 1})
 
 
 def plot_removal(psnr: np.ndarray, random_psnr: np.ndarray, removed: Sequence[str]) -> go.Figure:
@@ -147,32 +132,27 @@ def plot_removal(psnr: np.ndarray, random_psnr: np.ndarray, removed: Sequence[st
     if len(random_psnr):
         low, high = random_psnr.min(axis=0), random_psnr.max(axis=0)
         figure.add_trace(band(steps, low, high, 0.25, f"{len(random_psnr)} random orders, lowest to highest"))
-        figure.add_trace(
-            go.Scatter(
-                x=steps,
-                y=random_psnr.mean(axis=0),
-                mode="lines",
-                line={"color": f"rgb({GREY})", "width": 2},
-                name="their mean",
-                hovertemplate="%{x} heads removed at random: %{y:.2f} dB<extra></extra>",
-            )
-        )
-    figure.add_trace(
-        go.Scatter(
+        figure.add_scatter(
             x=steps,
-            y=psnr,
-            mode="lines+markers",
-            line={"color": CURVE_COLOURS[0], "width": 2.5},
-            marker={"size": 6},
-            text=["none", *removed],
-            name="least important first",
-            hovertemplate="%{x} heads removed, last %{text}: %{y:.2f} dB<extra></extra>",
+            y=random_psnr.mean(axis=0),
+            mode="lines",
+            line={"color": f"rgb({GREY})", "width": 2},
+            name="their mean",
+            hovertemplate="%{x} heads removed at random: %{y:.2f} dB<extra></extra>",
         )
+    figure.add_scatter(
+        x=steps,
+        y=psnr,
+        mode="lines+markers",
+        line={"color": CURVE_COLOURS[0], "width": 2.5},
+        marker={"size": 6},
+        text=["none", *removed],
+        name="least important first",
+        hovertemplate="%{x} heads removed, last %{text}: %{y:.2f} dB<extra></extra>",
     )
     figure.update_xaxes(title="Heads removed")
     figure.update_yaxes(title="PSNR (dB)")
-    figure.update_layout(legend=LEGEND | {"y": 1})
-    return finish(figure, height=340, top=44, bottom=46, dragmode=False)
+    return finish(figure, height=340, top=44, bottom=46, dragmode=False, legend=LEGEND | {"y": 1})
 
 
 def plot_patch_maps(
@@ -187,7 +167,6 @@ def plot_patch_maps(
     `box` is (top, left, bottom, right) in pixels to outline.
     """
     height, width = image.shape
-    rows, columns = grid
     across = in_a_row(image.shape, min(len(maps), 3))
     down = -(-len(maps) // across)
     titles = [_panel_title(one, NARROW // across // 6) for one in maps]
@@ -203,44 +182,26 @@ def plot_patch_maps(
         horizontal_spacing=gap,
         vertical_spacing=room / inside if down > 1 else 0,
     )
-    x_edges = np.minimum(np.arange(columns + 1) * patch_size, width)
-    y_edges = np.minimum(np.arange(rows + 1) * patch_size, height)
     png = encode_png(image)
-    patches = np.array(
-        [[f"patch {row * columns + c}: row {row}, column {c}" for c in range(columns)] for row in range(rows)]
+    patches = np.array([f"patch {row * grid[1] + c}: row {row}, column {c}" for row, c in np.ndindex(grid)]).reshape(
+        grid
     )
     for number, one in enumerate(maps):
         row, col = number // across + 1, number % across + 1
         lay_under(figure, png, width, height, row=row, col=col)
-        values = np.asarray(one.values, np.float64).reshape(grid)
-        figure.add_trace(
-            go.Heatmap(
-                z=values,
-                x=x_edges,
-                y=y_edges,
-                customdata=patches,
-                colorscale=[[step, f"rgba{(*colour, opacity)}"] for step, colour, opacity in OVERLAY],
-                showscale=False,
-                zmin=0,
-                zmax=_top(one),
-                xgap=0.6,
-                ygap=0.6,
-                hovertemplate=f"%{{customdata}}<br>%{{z:.4g}} {one.unit}<extra></extra>",
-            ),
-            row=row,
-            col=col,
-        )
+        hover = f"%{{customdata}}<br>%{{z:.4g}} {one.unit}<extra></extra>"
+        values = np.asarray(one.values, np.float64)
+        laid = overlay(values, image.shape, grid, patch_size, _top(one), customdata=patches, hovertemplate=hover)
+        figure.add_trace(laid, row=row, col=col)
         outline(figure, (0, 0, height, width), EDGE, 1, row=row, col=col)
         if box is not None:
             outline(figure, box, row=row, col=col)
-        suffix = "" if number == 0 else str(number + 1)
-        figure.layout[f"xaxis{suffix}"].update(range=[0, width], visible=False, constrain="domain")
-        figure.layout[f"yaxis{suffix}"].update(
-            range=[height, 0], visible=False, constrain="domain", scaleanchor=f"x{suffix}", constraintoward="top"
-        )
+        axis = {"visible": False, "constrain": "domain", "row": row, "col": col}
+        figure.update_xaxes(range=[0, width], **axis)
+        figure.update_yaxes(range=[height, 0], scaleanchor=figure.data[-1].xaxis, constraintoward="top", **axis)
     figure.update_annotations(font={"size": 12})
-    drawn = round(920 * inside)
-    return finish(figure, drawn + words + 4, top=words, bottom=4, left=0, right=0, dragmode=False, per_width=inside)
+    room = round(920 * inside) + words + 4
+    return finish(figure, room, top=words, bottom=4, left=0, right=0, dragmode=False, per_width=inside)
 
 
 def plot_scores(
@@ -261,16 +222,14 @@ def plot_scores(
         chosen = [name for name in names if kinds[name] == kind]
         found = [scores[name] for name in chosen]
         values = np.array([one.value for one in found], np.float64)
-        figure.add_trace(
-            go.Scatter(
-                x=values,
-                y=chosen,
-                mode="markers",
-                name={"attention": "attention", "gradient": "gradient", "trivial": "needs no network"}[kind],
-                marker={"size": 11, "color": colour},
-                error_x=error_bars(values, [one.low for one in found], [one.high for one in found], colour),
-                hovertemplate="%{y}: %{x:.2f} on this image<extra></extra>",
-            )
+        figure.add_scatter(
+            x=values,
+            y=chosen,
+            mode="markers",
+            name={"attention": "attention", "gradient": "gradient", "trivial": "needs no network"}[kind],
+            marker={"size": 11, "color": colour},
+            error_x=error_bars(values, [one.low for one in found], [one.high for one in found], colour),
+            hovertemplate="%{y}: %{x:.2f} on this image<extra></extra>",
         )
     if tests:
         known = [name for name in names if tests.get(name, {}).get("value") is not None]
@@ -278,16 +237,14 @@ def plot_scores(
         value, low, high = (
             np.array([np.nan if one is None else one for one in column], np.float64) for column in columns
         )
-        figure.add_trace(
-            go.Scatter(
-                x=value,
-                y=known,
-                mode="markers",
-                name="mean over test images",
-                marker={"size": 9, "symbol": "diamond-open", "color": MARKER_COLOUR, "line": {"width": 2}},
-                error_x=error_bars(value, low, high, MARKER_COLOUR),
-                hovertemplate="%{y}: %{x:.2f} over test images<extra></extra>",
-            )
+        figure.add_scatter(
+            x=value,
+            y=known,
+            mode="markers",
+            name="mean over test images",
+            marker={"size": 9, "symbol": "diamond-open", "color": MARKER_COLOUR, "line": {"width": 2}},
+            error_x=error_bars(value, low, high, MARKER_COLOUR),
+            hovertemplate="%{y}: %{x:.2f} over test images<extra></extra>",
         )
     figure.update_xaxes(title="Spearman with the measured effect", range=[-1.02, 1.02], zeroline=True)
     figure.update_yaxes(
@@ -321,27 +278,23 @@ def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, 
         kind = kinds.get(name, "trivial")
         dash = dashes[seen.get(kind, 0) % len(dashes)]
         seen[kind] = seen.get(kind, 0) + 1
-        for column, (values, area) in enumerate(
-            ((one.deletion, one.deletion_area), (one.insertion, one.insertion_area)), start=1
-        ):
-            figure.add_trace(
-                go.Scatter(
-                    x=one.share,
-                    y=values,
-                    mode="lines",
-                    name=name,
-                    legendgroup=name,
-                    showlegend=column == 1,
-                    line={"color": colours[kind], "width": 2.2, "dash": dash},
-                    hovertemplate=f"{name}, area {area:.2f}<br>%{{x:.0%}} of the patches: %{{y:.2f}}<extra></extra>",
-                ),
+        drawn = ((one.deletion, one.deletion_area), (one.insertion, one.insertion_area))
+        for column, (values, area) in enumerate(drawn, start=1):
+            figure.add_scatter(
+                x=one.share,
+                y=values,
+                mode="lines",
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                line={"color": colours[kind], "width": 2.2, "dash": dash},
+                hovertemplate=f"{name}, area {area:.2f}<br>%{{x:.0%}} of the patches: %{{y:.2f}}<extra></extra>",
                 row=1,
                 col=column,
             )
     figure.update_xaxes(title="Share of the patches", tickformat=".0%")
     figure.update_yaxes(title="Likeness, 1 = undisturbed", col=1)
-    figure.update_layout(legend=LEGEND | {"y": -0.3, "yanchor": "top"})
-    return finish(figure, height=460, top=30, bottom=140, dragmode=False)
+    return finish(figure, height=460, top=30, bottom=140, dragmode=False, legend=LEGEND | {"y": -0.3, "yanchor": "top"})
 
 
 def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
@@ -352,15 +305,8 @@ def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
     # Points that nobody sees: Plotly lets a box be drawn only over something that can be chosen.
     step = max(4, min(height, width) // 24)
     x, y = np.meshgrid(np.arange(step / 2, width, step), np.arange(step / 2, height, step))
-    figure.add_trace(
-        go.Scatter(
-            x=x.ravel(),
-            y=y.ravel(),
-            mode="markers",
-            marker={"size": 4, "opacity": 0},
-            hoverinfo="skip",
-            **UNSEEN,
-        )
+    figure.add_scatter(
+        x=x.ravel(), y=y.ravel(), mode="markers", marker={"size": 4, "opacity": 0}, hoverinfo="skip", **UNSEEN
     )
     outline(figure, (0, 0, height, width), EDGE, 1)
     outline(figure, box)

@@ -11,7 +11,7 @@ from PIL import Image
 from plotly.colors import sample_colorscale, unlabel_rgb
 
 from tae.analysis.facts import UNIFORM_LIMIT
-from tae.plots.maps import Region, colour_key, lay_over_image, name_axes, note_above, token_labels
+from tae.plots.maps import Region, colour_key, finish_map, lay_over_image, note_above, token_labels
 from tae.plots.style import (
     ATTENTION_COLOURS,
     CURVE_COLOURS,
@@ -96,11 +96,7 @@ def overview_image(
 
 
 def plot_overview(
-    maps: np.ndarray,
-    zmax: float | None = None,
-    values: np.ndarray | None = None,
-    label: str = "",
-    merged: int = 1,
+    maps: np.ndarray, zmax: float | None = None, values: np.ndarray | None = None, label: str = "", merged: int = 1
 ) -> go.Figure:
     """Every head of every layer as a small map; a click on one selects it: `selected_head`.
 
@@ -125,20 +121,18 @@ def plot_overview(
     lay_under(figure, overview.to_png(), width, height)
     strongest = [float(maps[one].max()) for one in order]
     said = [f"<br>{label} {values[one]:.4g}" if values is not None else "" for one in order]
-    figure.add_trace(
-        go.Scatter(
-            x=overview.centres[:, 0],
-            y=overview.centres[:, 1],
-            mode="markers",
-            marker={"size": max(6, 0.94 * on_screen), "symbol": "square", "opacity": 0},
-            customdata=order,
-            text=[
-                f"layer {layer}, head {head}: click to open{words}<br>largest weight {largest:.4g} x uniform"
-                for (layer, head), words, largest in zip(order, said, strongest, strict=True)
-            ],
-            hovertemplate="%{text}<extra></extra>",
-            **UNSEEN,
-        )
+    figure.add_scatter(
+        x=overview.centres[:, 0],
+        y=overview.centres[:, 1],
+        mode="markers",
+        marker={"size": max(6, 0.94 * on_screen), "symbol": "square", "opacity": 0},
+        customdata=order,
+        text=[
+            f"layer {layer}, head {head}: click to open{words}<br>largest weight {largest:.4g} x uniform"
+            for (layer, head), words, largest in zip(order, said, strongest, strict=True)
+        ],
+        hovertemplate="%{text}<extra></extra>",
+        **UNSEEN,
     )
     if zmax is not None:
         figure.add_trace(colour_key(ATTENTION_COLOURS, zmax, "x uniform"))
@@ -160,17 +154,15 @@ def plot_overview(
         figure.update_xaxes(side="top", **heads, **axis)
         figure.update_yaxes(**layers, **axis)
     else:
-        figure.add_trace(
-            go.Scatter(
-                x=overview.centres[:, 0],
-                y=overview.centres[:, 1] + overview.side / 2 + 4 * overview.pitch[0] / on_screen,  # 4 pixels below it
-                mode="text",
-                text=[f"L{layer} H{head}<br>{values[layer, head]:.3g}" for layer, head in order],
-                textposition="bottom center",
-                textfont={"size": 11},
-                hoverinfo="skip",
-                showlegend=False,
-            )
+        figure.add_scatter(
+            x=overview.centres[:, 0],
+            y=overview.centres[:, 1] + overview.side / 2 + 4 * overview.pitch[0] / on_screen,  # 4 pixels below it
+            mode="text",
+            text=[f"L{layer} H{head}<br>{values[layer, head]:.3g}" for layer, head in order],
+            textposition="bottom center",
+            textfont={"size": 11},
+            hoverinfo="skip",
+            showlegend=False,
         )
         figure.update_xaxes(visible=False, **axis)
         figure.update_yaxes(visible=False, **axis)
@@ -214,54 +206,45 @@ def plot_measure_over_layers(
         bands = np.broadcast_to(quantiles, (5, len(places)))
         for low, high, opacity, name in ((0, 4, 0.22, "5 to 95 %"), (1, 3, 0.32, "25 to 75 %")):
             figure.add_trace(band(places, bands[low], bands[high], opacity, f"test images, {name}"))
-        figure.add_trace(
-            go.Scatter(
-                x=places,
-                y=bands[2],
-                mode="lines",
-                line={"width": 1.5, "color": f"rgb({GREY})"},
-                name="test images, median",
-                hovertemplate="median of the test images: %{y:.4g}<extra></extra>",
-            )
+        figure.add_scatter(
+            x=places,
+            y=bands[2],
+            mode="lines",
+            line={"width": 1.5, "color": f"rgb({GREY})"},
+            name="test images, median",
+            hovertemplate="median of the test images: %{y:.4g}<extra></extra>",
         )
-    figure.add_trace(
-        go.Scatter(
-            x=layers.repeat(num_heads),
-            y=own.ravel(),
-            mode="markers",
-            marker={"size": 7, "color": QUERY_COLOUR, "opacity": 0.75},
-            customdata=np.tile(np.arange(num_heads), num_layers),
-            hovertemplate="layer %{x}, head %{customdata}: %{y:.4g}<extra></extra>",
-            name="one head each",
-        )
+    figure.add_scatter(
+        x=layers.repeat(num_heads),
+        y=own.ravel(),
+        mode="markers",
+        marker={"size": 7, "color": QUERY_COLOUR, "opacity": 0.75},
+        customdata=np.tile(np.arange(num_heads), num_layers),
+        hovertemplate="layer %{x}, head %{customdata}: %{y:.4g}<extra></extra>",
+        name="one head each",
     )
-    figure.add_trace(
-        go.Scatter(
-            x=layers,
-            y=own.mean(axis=1),
-            mode="lines+markers",
-            line={"width": 2, "color": MEAN_COLOUR},
-            marker={"size": 5},
-            hovertemplate="layer %{x}, mean of heads: %{y:.4g}<extra></extra>",
-            name="mean of heads",
-        )
+    figure.add_scatter(
+        x=layers,
+        y=own.mean(axis=1),
+        mode="lines+markers",
+        line={"width": 2, "color": MEAN_COLOUR},
+        marker={"size": 5},
+        hovertemplate="layer %{x}, mean of heads: %{y:.4g}<extra></extra>",
+        name="mean of heads",
     )
     if uniform is not None:
-        figure.add_trace(
-            go.Scatter(
-                x=[-0.4, num_layers - 0.6],
-                y=[uniform, uniform],
-                mode="lines",
-                line={"width": 1.5, "dash": "dash", "color": f"rgb({GREY})"},
-                hovertemplate="uniform attention: %{y:.4g}<extra></extra>",
-                name="uniform attention",
-            )
+        figure.add_scatter(
+            x=[-0.4, num_layers - 0.6],
+            y=[uniform, uniform],
+            mode="lines",
+            line={"width": 1.5, "dash": "dash", "color": f"rgb({GREY})"},
+            hovertemplate="uniform attention: %{y:.4g}<extra></extra>",
+            name="uniform attention",
         )
     step = -(-num_layers // 12)
     figure.update_xaxes(title="Layer", range=[-0.4, num_layers - 0.6], tickvals=layers[::step], zeroline=False)
     figure.update_yaxes(title=measure.unit, rangemode="tozero")
-    figure.update_layout(showlegend=False)
-    return finish(figure, height=230, top=8, bottom=40, left=54, dragmode=False)
+    return finish(figure, height=230, top=8, bottom=40, left=54, dragmode=False, showlegend=False)
 
 
 def plot_difference_map(
@@ -277,23 +260,18 @@ def plot_difference_map(
     k = region.cell_side
     cells = block_extreme(values, -(-max(values.shape) // k))[0]
     prefix = "" if k == 1 else f"of {k}x{k} pairs the one farthest from 0<br>"
-    figure = go.Figure(
-        go.Heatmap(
-            z=cells,
-            x=token_labels(region.keys, grid, k),
-            y=token_labels(region.queries, grid, k),
-            colorscale=ERROR_COLOURS,
-            zmin=-limit,
-            zmid=0,
-            zmax=limit,
-            colorbar=colour_bar("first minus second, x uniform"),
-            hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>%{{z:+.4g}} x uniform<extra></extra>",
-        )
+    figure = go.Figure().add_heatmap(
+        z=cells,
+        x=token_labels(region.keys, grid, k),
+        y=token_labels(region.queries, grid, k),
+        colorscale=ERROR_COLOURS,
+        zmin=-limit,
+        zmid=0,
+        zmax=limit,
+        colorbar=colour_bar("first minus second, x uniform"),
+        hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>%{{z:+.4g}} x uniform<extra></extra>",
     )
-    name_axes(figure, region, grid)
-    if k > 1:
-        note_above(figure, f"each cell: of {k} x {k} cells the one farthest from 0", yshift=2)
-    return finish(figure, height=450, top=30 if k > 1 else 8, dragmode="select")
+    return finish_map(figure, region, grid, "of {k} x {k} cells the one farthest from 0")
 
 
 def plot_agreement_on_image(
@@ -309,6 +287,6 @@ def plot_agreement_on_image(
         for token, one in enumerate(distance)
     ]
     data = np.array([[token, words] for token, words in enumerate(said)], object)
-    unit = "Jensen-Shannon distance"
+    values = np.asarray(distance, np.float32)
     hover = "%{customdata[1]}<extra></extra>"
-    return lay_over_image(image, np.asarray(distance, np.float32), grid, patch_size, 1.0, unit, data, hover)
+    return lay_over_image(image, values, grid, patch_size, 1.0, "Jensen-Shannon distance", data, hover)

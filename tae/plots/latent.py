@@ -85,57 +85,43 @@ def plot_latent_map(
             }
             told = f"<br>{html.escape(value_title)} %{{marker.color:.4g}}"
         group = f"<br>{html.escape(kind)}" if kind else ""
-        figure.add_trace(
-            go.Scatter(
-                x=coordinates[numbers, 0],
-                y=coordinates[numbers, 1],
-                mode="markers",
-                marker=marker,
-                name=html.escape(kind) or "test images",
-                customdata=numbers,
-                hovertext=[html.escape(names[number]) for number in numbers],
-                hovertemplate=f"%{{hovertext}}{group}{told}<extra></extra>",
-                unselected={"marker": {"opacity": 0.25}},
-            )
+        figure.add_scatter(
+            x=coordinates[numbers, 0],
+            y=coordinates[numbers, 1],
+            mode="markers",
+            marker=marker,
+            name=html.escape(kind) or "test images",
+            customdata=numbers,
+            hovertext=[html.escape(names[number]) for number in numbers],
+            hovertemplate=f"%{{hovertext}}{group}{told}<extra></extra>",
+            unselected={"marker": {"opacity": 0.25}},
         )
     if own is not None and len(own):
         own = np.asarray(own, np.float64)
-        figure.add_trace(
-            go.Scatter(
-                x=own[:, 0],
-                y=own[:, 1],
-                mode="markers",
-                marker={
-                    "symbol": "diamond",
-                    "size": 14,
-                    "color": MARKER_COLOUR,
-                    "line": {"width": 2, "color": "#ffffff"},
-                },
-                name="images of the sidebar",
-                customdata=np.arange(len(own)) + len(coordinates),
-                hovertext=[html.escape(title) for title in own_titles] or ["image of the sidebar"] * len(own),
-                hovertemplate="%{hovertext}<extra></extra>",
-                unselected={"marker": {"opacity": 0.6}},
-            )
+        figure.add_scatter(
+            x=own[:, 0],
+            y=own[:, 1],
+            mode="markers",
+            marker={"symbol": "diamond", "size": 14, "color": MARKER_COLOUR, "line": {"width": 2, "color": "#ffffff"}},
+            name="images of the sidebar",
+            customdata=np.arange(len(own)) + len(coordinates),
+            hovertext=[html.escape(title) for title in own_titles] or ["image of the sidebar"] * len(own),
+            hovertemplate="%{hovertext}<extra></extra>",
+            unselected={"marker": {"opacity": 0.6}},
         )
     if len(ringed):
         everything = coordinates if own is None else np.concatenate([coordinates, np.asarray(own, np.float64)])
-        figure.add_trace(
-            go.Scatter(
-                x=everything[list(ringed), 0],
-                y=everything[list(ringed), 1],
-                mode="markers",
-                marker={"symbol": "circle-open", "size": 16, "color": QUERY_COLOUR, "line": {"width": 2.5}},
-                hoverinfo="skip",
-                showlegend=False,
-            )
+        figure.add_scatter(
+            x=everything[list(ringed), 0],
+            y=everything[list(ringed), 1],
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 16, "color": QUERY_COLOUR, "line": {"width": 2.5}},
+            hoverinfo="skip",
+            showlegend=False,
         )
     figure.update_xaxes(title=axes[0], constrain="domain", zeroline=False)
     figure.update_yaxes(title=axes[1], constrain="domain", zeroline=False, scaleanchor="x")
-    figure.update_layout(
-        showlegend=groups is not None or own is not None,
-        legend=LEGEND | {"y": 1.01},
-    )
+    figure.update_layout(showlegend=groups is not None or own is not None, legend=LEGEND | {"y": 1.01})
     rows = -(-len(set(kinds)) // 5) if groups is not None else 1
     return finish(figure, height=540 + 20 * rows, top=10 + 20 * rows, dragmode="lasso")
 
@@ -160,24 +146,20 @@ def plot_spectrum(variances: np.ndarray, in_use: float, num_images: int) -> go.F
     shares = np.asarray(variances, np.float64) / np.sum(variances)
     numbers = np.arange(1, len(shares) + 1)
     figure = go.Figure()
-    figure.add_trace(
-        go.Bar(
-            x=numbers,
-            y=shares,
-            name="each component",
-            marker={"color": CURVE_COLOURS[0], "line": {"width": 0}},
-            hovertemplate="component %{x}<br>%{y:.2%} of the variance<extra></extra>",
-        )
+    figure.add_bar(
+        x=numbers,
+        y=shares,
+        name="each component",
+        marker={"color": CURVE_COLOURS[0], "line": {"width": 0}},
+        hovertemplate="component %{x}<br>%{y:.2%} of the variance<extra></extra>",
     )
-    figure.add_trace(
-        go.Scatter(
-            x=numbers,
-            y=shares.cumsum(),
-            name="all up to it",
-            mode="lines",
-            line={"color": CURVE_COLOURS[1], "width": 2.5},
-            hovertemplate="the first %{x} components<br>%{y:.2%} of the variance<extra></extra>",
-        )
+    figure.add_scatter(
+        x=numbers,
+        y=shares.cumsum(),
+        name="all up to it",
+        mode="lines",
+        line={"color": CURVE_COLOURS[1], "width": 2.5},
+        hovertemplate="the first %{x} components<br>%{y:.2%} of the variance<extra></extra>",
     )
     figure.add_vline(
         x=in_use,
@@ -214,26 +196,23 @@ def plot_lens_psnr(
         if values is None:
             continue
         are_open = flags if label == "raw" else [False] * len(names)
-        figure.add_trace(
-            go.Scatter(
-                x=list(names),
-                y=np.asarray(values, np.float64),
-                name=label,
-                mode="lines" if is_test else "lines+markers",
-                line={"color": colour, "width": 1.5 if is_test else 2.5, "dash": "dot" if is_test else "solid"},
-                marker={
-                    "size": 10,
-                    "line": {"width": 2, "color": colour},
-                    "color": ["#ffffff" if is_open else colour for is_open in are_open],
-                },
-                customdata=["<br>state out of distribution" if is_open else "" for is_open in are_open],
-                hovertemplate=f"%{{x}}<br>{label}: %{{y:.2f}} dB%{{customdata}}<extra></extra>",
-            )
+        figure.add_scatter(
+            x=list(names),
+            y=np.asarray(values, np.float64),
+            name=label,
+            mode="lines" if is_test else "lines+markers",
+            line={"color": colour, "width": 1.5 if is_test else 2.5, "dash": "dot" if is_test else "solid"},
+            marker={
+                "size": 10,
+                "line": {"width": 2, "color": colour},
+                "color": ["#ffffff" if is_open else colour for is_open in are_open],
+            },
+            customdata=["<br>state out of distribution" if is_open else "" for is_open in are_open],
+            hovertemplate=f"%{{x}}<br>{label}: %{{y:.2f}} dB%{{customdata}}<extra></extra>",
         )
     figure.update_xaxes(type="category")
     figure.update_yaxes(title="PSNR (dB)")
-    figure.update_layout(legend=LEGEND, showlegend=True)
-    return finish(figure, height=320, top=50, bottom=44, left=54)
+    return finish(figure, height=320, top=50, bottom=44, left=54, legend=LEGEND, showlegend=True)
 
 
 def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None = None) -> go.Figure:
@@ -241,32 +220,27 @@ def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None
 
     A ring is drawn around the chosen step.
     """
-    figure = go.Figure(
-        go.Scatter(
-            x=list(steps),
-            y=np.asarray(psnr, np.float64),
-            name="this image",
-            mode="lines+markers",
-            line={"color": CURVE_COLOURS[0], "width": 2.5},
-            marker={"size": 8},
-            connectgaps=True,
-            hovertemplate="after step %{x:,}<br>%{y:.2f} dB<extra></extra>",
-        )
+    figure = go.Figure().add_scatter(
+        x=list(steps),
+        y=np.asarray(psnr, np.float64),
+        name="this image",
+        mode="lines+markers",
+        line={"color": CURVE_COLOURS[0], "width": 2.5},
+        marker={"size": 8},
+        connectgaps=True,
+        hovertemplate="after step %{x:,}<br>%{y:.2f} dB<extra></extra>",
     )
     if chosen is not None and chosen in steps:
-        figure.add_trace(
-            go.Scatter(
-                x=[chosen],
-                y=[float(psnr[list(steps).index(chosen)])],
-                mode="markers",
-                marker={"symbol": "circle-open", "size": 17, "color": QUERY_COLOUR, "line": {"width": 3}},
-                hoverinfo="skip",
-            )
+        figure.add_scatter(
+            x=[chosen],
+            y=[float(psnr[list(steps).index(chosen)])],
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 17, "color": QUERY_COLOUR, "line": {"width": 3}},
+            hoverinfo="skip",
         )
     figure.update_xaxes(title="Training step", tickformat=",")
     figure.update_yaxes(title="PSNR (dB)")
-    figure.update_layout(showlegend=False)
-    return finish(figure, height=260, top=12, bottom=44, left=54)
+    return finish(figure, height=260, top=12, bottom=44, left=54, showlegend=False)
 
 
 def plot_lens_strip(

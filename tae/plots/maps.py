@@ -20,6 +20,7 @@ from tae.plots.style import (
     finish,
     lay_under,
     outline,
+    overlay,
     selected_data,
     selected_ends,
     unit_of,
@@ -98,24 +99,19 @@ def plot_attention_map(
         weights = np.stack([weights, np.asarray(spread[part], np.float32)], axis=-1)
         deviation = "<br>spread between heads %{customdata[1]:.4g}"
     weight = "%{customdata[0]:.4g}" if deviation else "%{customdata:.4g}"
-    figure = go.Figure(
-        go.Heatmap(
-            z=cells,
-            x=keys,
-            y=queries,
-            customdata=weights,
-            colorscale=ATTENTION_COLOURS,
-            zmin=0,
-            zmax=top,
-            colorbar=colour_bar(unit),
-            hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>{quantity} {weight} = %{{z:.4g}} x uniform{deviation}"
-            "<extra></extra>",
-        )
+    figure = go.Figure().add_heatmap(
+        z=cells,
+        x=keys,
+        y=queries,
+        customdata=weights,
+        colorscale=ATTENTION_COLOURS,
+        zmin=0,
+        zmax=top,
+        colorbar=colour_bar(unit),
+        hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>{quantity} {weight} = %{{z:.4g}} x uniform{deviation}"
+        "<extra></extra>",
     )
-    name_axes(figure, region, grid)
-    if k > 1:
-        _say_coarser(figure, k, yshift=2)
-    return finish(figure, height=450, top=30 if k > 1 else 8, dragmode="select")
+    return finish_map(figure, region, grid, "maximum of {k} x {k} cells")
 
 
 def selected_region(selection: dict, shown: Region) -> Region | None:
@@ -149,35 +145,31 @@ def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: fl
     )
     k = 1
     for number, attention_map in enumerate(maps.values()):
+        row, column = divmod(number, columns)
         num_tokens = len(attention_map)
         values = np.asarray(attention_map, np.float32) * num_tokens
         cells, k = block_max(values, MAX_CELLS_SMALL)
         labels = token_labels(range(num_tokens), grid, k)
-        figure.add_trace(
-            go.Heatmap(
-                z=cells,
-                x=labels,
-                y=labels,
-                customdata=(cells / num_tokens).astype(np.float32) if k == 1 else None,
-                coloraxis="coloraxis",
-                hovertemplate="query %{y}<br>key %{x}<br>weight %{customdata:.4g} = %{z:.4g} x uniform<extra></extra>"
-                if k == 1
-                else f"strongest of {k}x{k} pairs<br>query %{{y}}<br>key %{{x}}<br>%{{z:.4g}} x uniform<extra></extra>",
-            ),
-            row=number // columns + 1,
-            col=number % columns + 1,
+        figure.add_heatmap(
+            z=cells,
+            x=labels,
+            y=labels,
+            customdata=(cells / num_tokens).astype(np.float32) if k == 1 else None,
+            coloraxis="coloraxis",
+            hovertemplate="query %{y}<br>key %{x}<br>weight %{customdata:.4g} = %{z:.4g} x uniform<extra></extra>"
+            if k == 1
+            else f"strongest of {k}x{k} pairs<br>query %{{y}}<br>key %{{x}}<br>%{{z:.4g}} x uniform<extra></extra>",
+            row=row + 1,
+            col=column + 1,
         )
+        figure.update_yaxes(scaleanchor=figure.data[-1].xaxis, row=row + 1, col=column + 1)
     figure.update_xaxes(showticklabels=False, showgrid=False, constrain="domain")
     figure.update_yaxes(showticklabels=False, showgrid=False, constrain="domain", autorange="reversed")
-    for number in range(len(maps)):
-        suffix = "" if number == 0 else str(number + 1)
-        figure.layout[f"yaxis{suffix}"].scaleanchor = f"x{suffix}"
-    figure.update_layout(
-        coloraxis={"colorscale": ATTENTION_COLOURS, "cmin": 0, "cmax": zmax, "colorbar": colour_bar("x uniform")}
-    )
     if k > 1:
-        _say_coarser(figure, k, yshift=22)  # above the titles of the single maps
-    return finish(figure, height=50 + 240 * rows, top=36 if k == 1 else 58, bottom=8, left=8)
+        note_above(figure, f"each cell: maximum of {k} x {k} cells", yshift=22)  # above the titles of the single maps
+    shared = {"colorscale": ATTENTION_COLOURS, "cmin": 0, "cmax": zmax, "colorbar": colour_bar("x uniform")}
+    top = 36 if k == 1 else 58
+    return finish(figure, height=50 + 240 * rows, top=top, bottom=8, left=8, coloraxis=shared)
 
 
 def plot_patch_attention(
@@ -234,38 +226,21 @@ def lay_over_image(
     """
     height, width = image.shape
     rows, columns = grid
-    x_edges = np.minimum(np.arange(columns + 1) * patch_size, width)
-    y_edges = np.minimum(np.arange(rows + 1) * patch_size, height)
-    x_centres, y_centres = (x_edges[:-1] + x_edges[1:]) / 2, (y_edges[:-1] + y_edges[1:]) / 2
-    figure = go.Figure()
+    laid = overlay(values, image.shape, grid, patch_size, top, hoverinfo="skip")
+    x_centres, y_centres = ((edges[:-1] + edges[1:]) / 2 for edges in (laid.x, laid.y))
+    figure = go.Figure(laid)
     lay_under(figure, encode_png(image), width, height)
-    figure.add_trace(
-        go.Heatmap(
-            z=values.reshape(grid),
-            x=x_edges,
-            y=y_edges,
-            colorscale=[[place, f"rgba{(*colour, opacity)}"] for place, colour, opacity in OVERLAY],
-            showscale=False,
-            zmin=0,
-            zmax=top,
-            xgap=0.6,
-            ygap=0.6,
-            hoverinfo="skip",
-        )
-    )
     # The colour bar shows the overlay as it looks on white paper, whatever the page's own background is.
     on_paper = [[place, f"rgb{_on_white(colour, opacity)}"] for place, colour, opacity in OVERLAY]
     figure.add_trace(colour_key(on_paper, top, unit))
-    figure.add_trace(
-        go.Scatter(
-            x=np.tile(x_centres, rows),
-            y=np.repeat(y_centres, columns),
-            mode="markers",
-            marker={"size": max(6, min(34, 380 / max(columns, rows))), "symbol": "square", "opacity": 0},
-            customdata=customdata,
-            hovertemplate=hovertemplate,
-            **UNSEEN,
-        )
+    figure.add_scatter(
+        x=np.tile(x_centres, rows),
+        y=np.repeat(y_centres, columns),
+        mode="markers",
+        marker={"size": max(6, min(34, 380 / max(columns, rows))), "symbol": "square", "opacity": 0},
+        customdata=customdata,
+        hovertemplate=hovertemplate,
+        **UNSEEN,
     )
     figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
     figure.update_yaxes(range=[height, 0], visible=False, constrain="domain", scaleanchor="x")
@@ -307,10 +282,6 @@ def layer_title(name: str) -> str:
     return "Average" if name == "average" else f"Layer {name.removeprefix('layer_')}"
 
 
-def _say_coarser(figure: go.Figure, k: int, yshift: int) -> None:
-    note_above(figure, f"each cell: maximum of {k} x {k} cells", yshift)
-
-
 def note_above(figure: go.Figure, text: str, yshift: int) -> None:
     """A line of text above the drawing, at its left."""
     figure.add_annotation(
@@ -326,8 +297,11 @@ def note_above(figure: go.Figure, text: str, yshift: int) -> None:
     )
 
 
-def name_axes(figure: go.Figure, region: Region, grid: tuple[int, int]) -> None:
-    """Axes of a heatmap whose cells are called by `token_labels`: square, queries from above, rows of patches named."""
+def finish_map(figure: go.Figure, region: Region, grid: tuple[int, int], merged: str) -> go.Figure:
+    """A heatmap whose cells are called by `token_labels`: square, queries from above, rows of patches named.
+
+    `merged` says what a cell is where it stands for {k} x {k} patches.
+    """
     k = region.cell_side
     axis = {"tickmode": "array", "constrain": "domain", "showgrid": False}
     for update, title, tokens in (
@@ -338,6 +312,9 @@ def name_axes(figure: go.Figure, region: Region, grid: tuple[int, int]) -> None:
         update(title=title, tickvals=[labels[place] for place in ticks], ticktext=list(ticks.values()), **axis)
     figure.update_xaxes(tickangle=-90)
     figure.update_yaxes(autorange="reversed", scaleanchor="x")
+    if k > 1:
+        note_above(figure, f"each cell: {merged.format(k=k)}", yshift=2)
+    return finish(figure, height=450, top=30 if k > 1 else 8, dragmode="select")
 
 
 def _on_white(colour: tuple[int, int, int], opacity: float) -> tuple[int, ...]:

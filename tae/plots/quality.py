@@ -36,28 +36,26 @@ def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figur
     limit = max(largest, 0.05) if limit is None else limit
     shown, k = block_extreme(np.asarray(error, np.float32), MAX_ERROR_SIDE)
     coarser = "" if k == 1 else f", largest of {k} x {k} pixels"
-    figure = go.Figure(
-        go.Heatmap(
-            z=shown,
-            x=(np.arange(shown.shape[1]) + 0.5) * k - 0.5,
-            y=(np.arange(shown.shape[0]) + 0.5) * k - 0.5,
-            colorscale=ERROR_COLOURS,
-            zmid=0,
-            zmin=-limit,
-            zmax=limit,
-            colorbar={
-                "orientation": "h",
-                "y": 0,
-                "yanchor": "top",
-                "thickness": 10,
-                "len": 1,
-                "tickvals": [-0.7 * limit, 0, 0.7 * limit],
-                "ticktext": ["too dark", "0", "too light"],
-                "title": {"text": f"-{limit:.2f} to +{limit:.2f}{coarser}", "side": "bottom", "font": {"size": 11}},
-                "outlinewidth": 0,
-            },
-            hovertemplate="x %{x:.0f}, y %{y:.0f}<br>error %{z:+.3f}<extra></extra>",
-        )
+    figure = go.Figure().add_heatmap(
+        z=shown,
+        x=(np.arange(shown.shape[1]) + 0.5) * k - 0.5,
+        y=(np.arange(shown.shape[0]) + 0.5) * k - 0.5,
+        colorscale=ERROR_COLOURS,
+        zmid=0,
+        zmin=-limit,
+        zmax=limit,
+        colorbar={
+            "orientation": "h",
+            "y": 0,
+            "yanchor": "top",
+            "thickness": 10,
+            "len": 1,
+            "tickvals": [-0.7 * limit, 0, 0.7 * limit],
+            "ticktext": ["too dark", "0", "too light"],
+            "title": {"text": f"-{limit:.2f} to +{limit:.2f}{coarser}", "side": "bottom", "font": {"size": 11}},
+            "outlinewidth": 0,
+        },
+        hovertemplate="x %{x:.0f}, y %{y:.0f}<br>error %{z:+.3f}<extra></extra>",
     )
     figure.update_xaxes(visible=False, constrain="domain")
     figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x", constraintoward="top")
@@ -87,33 +85,27 @@ def plot_distribution(percentiles: np.ndarray, value: float, label: str, higher_
     low, quarter, median, three_quarters, high = (float(percentiles[rank]) for rank in (5, 25, 50, 75, 95))
     figure = go.Figure()
     for start, end, width, opacity in ((low, high, 6, 0.35), (quarter, three_quarters, 12, 0.75)):
-        figure.add_trace(
-            go.Scatter(
-                x=[start, end],
-                y=[0, 0],
-                mode="lines",
-                line={"width": width, "color": "#7d8aa5"},
-                opacity=opacity,
-                hoverinfo="skip",
-            )
+        figure.add_scatter(
+            x=[start, end],
+            y=[0, 0],
+            mode="lines",
+            line={"width": width, "color": "#7d8aa5"},
+            opacity=opacity,
+            hoverinfo="skip",
         )
-    figure.add_trace(
-        go.Scatter(
-            x=[median],
-            y=[0],
-            mode="markers",
-            marker={"symbol": "line-ns", "size": 14, "line": {"width": 2, "color": "#ffffff"}},
-            hovertemplate=f"median of the test images: %{{x:.4g}}<extra>{label}</extra>",
-        )
+    figure.add_scatter(
+        x=[median],
+        y=[0],
+        mode="markers",
+        marker={"symbol": "line-ns", "size": 14, "line": {"width": 2, "color": "#ffffff"}},
+        hovertemplate=f"median of the test images: %{{x:.4g}}<extra>{label}</extra>",
     )
-    figure.add_trace(
-        go.Scatter(
-            x=[value],
-            y=[0],
-            mode="markers",
-            marker={"symbol": "diamond", "size": 13, "color": MARKER_COLOUR, "line": {"width": 1, "color": "#ffffff"}},
-            hovertemplate=f"this image: %{{x:.4g}}<extra>{label}</extra>",
-        )
+    figure.add_scatter(
+        x=[value],
+        y=[0],
+        mode="markers",
+        marker={"symbol": "diamond", "size": 13, "color": MARKER_COLOUR, "line": {"width": 1, "color": "#ffffff"}},
+        hovertemplate=f"this image: %{{x:.4g}}<extra>{label}</extra>",
     )
     better = "right" if higher_is_better else "left"
     figure.add_annotation(
@@ -132,8 +124,7 @@ def plot_distribution(percentiles: np.ndarray, value: float, label: str, higher_
     span = max(high, value) - min(low, value) or 1.0
     figure.update_xaxes(visible=False, range=[min(low, value) - 0.08 * span, max(high, value) + 0.08 * span])
     figure.update_yaxes(visible=False, range=[-1, 1])
-    figure.update_layout(showlegend=False)
-    return finish(figure, height=64, top=0, left=0, right=0, bottom=18, dragmode=False)
+    return finish(figure, height=64, top=0, left=0, right=0, bottom=18, dragmode=False, showlegend=False)
 
 
 def plot_by_group(groups: list[dict], axis: str) -> go.Figure:
@@ -142,22 +133,20 @@ def plot_by_group(groups: list[dict], axis: str) -> go.Figure:
     Groups are [{"group": ..., "psnr": ..., "count": ..., "unseen": ...}, ...], as in `Card.metrics`; `axis` says what
     their names mean.
     """
-    figure = go.Figure(
-        go.Scatter(
-            x=[one["group"] for one in groups],
-            y=np.array([one["psnr"] for one in groups], np.float64),
-            mode="lines+markers",
-            line={"width": 1.5},
-            marker={
-                "size": 9,
-                "line": {"width": 2, "color": QUERY_COLOUR},
-                "color": ["#ffffff" if one["unseen"] else QUERY_COLOUR for one in groups],
-            },
-            customdata=[
-                f"{one['count']} test images{', unlike any in training' if one['unseen'] else ''}" for one in groups
-            ],
-            hovertemplate="%{x}<br>%{y:.2f} dB<br>%{customdata}<extra></extra>",
-        )
+    figure = go.Figure().add_scatter(
+        x=[one["group"] for one in groups],
+        y=np.array([one["psnr"] for one in groups], np.float64),
+        mode="lines+markers",
+        line={"width": 1.5},
+        marker={
+            "size": 9,
+            "line": {"width": 2, "color": QUERY_COLOUR},
+            "color": ["#ffffff" if one["unseen"] else QUERY_COLOUR for one in groups],
+        },
+        customdata=[
+            f"{one['count']} test images{', unlike any in training' if one['unseen'] else ''}" for one in groups
+        ],
+        hovertemplate="%{x}<br>%{y:.2f} dB<br>%{customdata}<extra></extra>",
     )
     figure.update_traces(line_color=QUERY_COLOUR)
     figure.update_xaxes(title=axis, type="category")

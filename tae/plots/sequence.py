@@ -37,46 +37,39 @@ def plot_trajectory(
             joined = ends.reshape(-1, 2)
         else:
             joined = np.concatenate([true[first - 1 : first], predicted])
-        figure.add_trace(
-            go.Scatter(
-                x=joined[:, 0],
-                y=joined[:, 1],
-                mode="lines",
-                line={"width": 1.5, "color": MARKER_COLOUR, "dash": "dot"},
-                hoverinfo="skip",
-                showlegend=False,
-            )
+        figure.add_scatter(
+            x=joined[:, 0],
+            y=joined[:, 1],
+            mode="lines",
+            line={"width": 1.5, "color": MARKER_COLOUR, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
         )
-        figure.add_trace(
-            go.Scatter(
-                x=predicted[:, 0],
-                y=predicted[:, 1],
-                mode="markers",
-                name=predicted_name,
-                marker={"size": 9, "symbol": "x", "color": MARKER_COLOUR},
-                customdata=np.arange(first + 1, first + 1 + len(predicted)),
-                hovertemplate=f"frame %{{customdata}}, predicted<extra>{predicted_name}</extra>",
-            )
+        figure.add_scatter(
+            x=predicted[:, 0],
+            y=predicted[:, 1],
+            mode="markers",
+            name=predicted_name,
+            marker={"size": 9, "symbol": "x", "color": MARKER_COLOUR},
+            customdata=np.arange(first + 1, first + 1 + len(predicted)),
+            hovertemplate=f"frame %{{customdata}}, predicted<extra>{predicted_name}</extra>",
         )
     is_labelled = (numbers == 1) | (numbers == len(true)) | (numbers % max(1, len(true) // 8) == 0)
-    figure.add_trace(
-        go.Scatter(
-            x=true[:, 0],
-            y=true[:, 1],
-            mode="lines+markers+text",
-            name="true frames",
-            line={"width": 2, "color": CURVE_COLOURS[0]},
-            marker={"size": 8, "color": CURVE_COLOURS[0]},
-            text=[str(number) if named else "" for number, named in zip(numbers, is_labelled, strict=True)],
-            textposition="top center",
-            customdata=numbers,
-            hovertemplate="frame %{customdata}<extra>true frames</extra>",
-        )
+    figure.add_scatter(
+        x=true[:, 0],
+        y=true[:, 1],
+        mode="lines+markers+text",
+        name="true frames",
+        line={"width": 2, "color": CURVE_COLOURS[0]},
+        marker={"size": 8, "color": CURVE_COLOURS[0]},
+        text=[str(number) if named else "" for number, named in zip(numbers, is_labelled, strict=True)],
+        textposition="top center",
+        customdata=numbers,
+        hovertemplate="frame %{customdata}<extra>true frames</extra>",
     )
     figure.update_xaxes(title=axes[0], zeroline=False)
     figure.update_yaxes(title=axes[1], zeroline=False, scaleanchor="x")  # near must look near
-    figure.update_layout(legend=LEGEND)
-    return finish(figure, height=400, top=30, bottom=48, left=58)
+    return finish(figure, height=400, top=30, bottom=48, left=58, legend=LEGEND)
 
 
 def plot_influence(dropped: np.ndarray, swapped: np.ndarray, shuffled: float) -> go.Figure:
@@ -86,25 +79,21 @@ def plot_influence(dropped: np.ndarray, swapped: np.ndarray, shuffled: float) ->
     mean over random orders of all frames but the last.
     """
     numbers = np.arange(1, len(dropped) + 1)
-    figure = go.Figure(
-        go.Bar(
-            x=numbers,
-            y=np.asarray(dropped, np.float64),
-            name="this frame dropped",
-            marker={"color": CURVE_COLOURS[0]},
-            hovertemplate="without frame %{x}: %{y:.3g}<extra></extra>",
-        )
+    figure = go.Figure().add_bar(
+        x=numbers,
+        y=np.asarray(dropped, np.float64),
+        name="this frame dropped",
+        marker={"color": CURVE_COLOURS[0]},
+        hovertemplate="without frame %{x}: %{y:.3g}<extra></extra>",
     )
-    figure.add_trace(
-        go.Scatter(
-            x=numbers[:-1] + 0.5,
-            y=np.asarray(swapped, np.float64),
-            mode="markers",
-            name="two neighbours exchanged",
-            marker={"size": 10, "symbol": "diamond", "color": MARKER_COLOUR},
-            customdata=_neighbours(len(swapped)),
-            hovertemplate="%{customdata} exchanged: %{y:.3g}<extra></extra>",
-        )
+    figure.add_scatter(
+        x=numbers[:-1] + 0.5,
+        y=np.asarray(swapped, np.float64),
+        mode="markers",
+        name="two neighbours exchanged",
+        marker={"size": 10, "symbol": "diamond", "color": MARKER_COLOUR},
+        customdata=_neighbours(len(swapped)),
+        hovertemplate="%{customdata} exchanged: %{y:.3g}<extra></extra>",
     )
     figure.add_hline(
         y=shuffled,
@@ -114,8 +103,7 @@ def plot_influence(dropped: np.ndarray, swapped: np.ndarray, shuffled: float) ->
     figure.update_xaxes(title="Frame", dtick=max(1, len(numbers) // 12), range=[0.4, len(numbers) + 0.6])
     highest = max(float(np.max(dropped)), float(np.max(swapped)), shuffled, 1e-12)
     figure.update_yaxes(title="Mean squared change", range=[0, 1.15 * highest], nticks=6)
-    figure.update_layout(bargap=0.3, legend=LEGEND)
-    return finish(figure, height=320, top=30, bottom=48, left=64)
+    return finish(figure, height=320, top=30, bottom=48, left=64, bargap=0.3, legend=LEGEND)
 
 
 def _neighbours(count: int) -> Sequence[str]:

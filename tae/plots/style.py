@@ -6,7 +6,7 @@ diverging map that is centred on zero. Units of attention are "x uniform": a wei
 
 import base64
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import plotly.graph_objects as go
@@ -76,10 +76,12 @@ def finish(
     right: int = 10,
     dragmode: str | bool = "zoom",
     per_width: float | None = None,
+    **layout: Any,
 ) -> go.Figure:
     """Give a figure its height and the room around the drawing, in pixels.
 
     `per_width` of a figure of images: how much higher it should be for each pixel that the page makes it wider.
+    `layout` is whatever else Plotly's layout takes.
     """
     figure.update_layout(
         height=height,
@@ -89,6 +91,7 @@ def finish(
         dragmode=dragmode,
         uirevision="keep",  # a zoom stays when the layer changes
         meta=None if per_width is None else {"per_width": per_width},
+        **layout,
     )
     return figure
 
@@ -113,6 +116,16 @@ def lay_under(
         layer="below",
         **place,
     )
+
+
+def overlay(
+    values: np.ndarray, shape: tuple[int, int], grid: tuple[int, int], patch_size: int, top: float, **settings: Any
+) -> go.Heatmap:
+    """Numbers (N,) from 0 to `top` over an image of a shape (H, W), each on its patch; nan leaves the image as it is."""
+    y, x = (np.minimum(np.arange(count + 1) * patch_size, size) for count, size in zip(grid, shape, strict=True))
+    colours = [[place, f"rgba{(*colour, opacity)}"] for place, colour, opacity in OVERLAY]
+    seen = {"colorscale": colours, "showscale": False, "zmin": 0, "zmax": top, "xgap": 0.6, "ygap": 0.6}
+    return go.Heatmap(z=values.reshape(grid), x=x, y=y, **seen, **settings)
 
 
 def band(x: np.ndarray, low: np.ndarray, high: np.ndarray, opacity: float, name: str) -> go.Scatter:

@@ -16,14 +16,12 @@ MAX_POINTS = 1000
 def plot_training_curve(curve: list[dict]) -> go.Figure:
     """Held-out PSNR over the steps of a training, from [{"step": ..., "held_out_psnr": ...}, ...]."""
     points = [point for point in curve if "step" in point and "held_out_psnr" in point]
-    figure = go.Figure(
-        go.Scatter(
-            x=np.array([point["step"] for point in points], np.float64),
-            y=np.array([point["held_out_psnr"] for point in points], np.float64),
-            mode="lines",
-            line={"width": 2.5},
-            hovertemplate="step %{x:.0f}<br>%{y:.2f} dB<extra></extra>",
-        )
+    figure = go.Figure().add_scatter(
+        x=np.array([point["step"] for point in points], np.float64),
+        y=np.array([point["held_out_psnr"] for point in points], np.float64),
+        mode="lines",
+        line={"width": 2.5},
+        hovertemplate="step %{x:.0f}<br>%{y:.2f} dB<extra></extra>",
     )
     figure.update_xaxes(title="Step")
     figure.update_yaxes(title="Held-out PSNR (dB)")
@@ -54,19 +52,17 @@ def plot_curves(
         is_shown = np.isfinite(x) & np.isfinite(y) & (y > 0 if log else True)
         x, y = _thinned(x[is_shown], y[is_shown])
         label = html.escape(name)
-        figure.add_trace(
-            go.Scatter(
-                x=x,
-                y=y,
-                name=label,
-                mode="lines" if len(x) > 1 else "markers",
-                line={
-                    "width": 2,
-                    "color": CURVE_COLOURS[number % len(CURVE_COLOURS)],
-                    "dash": DASHES[number // len(CURVE_COLOURS) % len(DASHES)],
-                },
-                hovertemplate=f"{x_title.lower()} %{{x:.4~g}}<br>%{{y:.4~g}}{unit}<extra>{label}</extra>",
-            )
+        figure.add_scatter(
+            x=x,
+            y=y,
+            name=label,
+            mode="lines" if len(x) > 1 else "markers",
+            line={
+                "width": 2,
+                "color": CURVE_COLOURS[number % len(CURVE_COLOURS)],
+                "dash": DASHES[number // len(CURVE_COLOURS) % len(DASHES)],
+            },
+            hovertemplate=f"{x_title.lower()} %{{x:.4~g}}<br>%{{y:.4~g}}{unit}<extra>{label}</extra>",
         )
     figure.update_xaxes(title=x_title, rangemode="tozero")
     figure.update_yaxes(title=y_title, type="log" if log else "linear", nticks=6)
@@ -86,19 +82,17 @@ def plot_memory(kinds: dict[str, int], memory: int, owner: str) -> go.Figure:
     """
     figure = go.Figure()
     for number, (kind, count) in enumerate(kinds.items()):
-        figure.add_trace(
-            go.Bar(
-                x=[count / 1e9],
-                y=[""],
-                name=kind,
-                orientation="h",
-                marker={
-                    "color": CURVE_COLOURS[number % len(CURVE_COLOURS)],
-                    "pattern": {"shape": "" if number < len(CURVE_COLOURS) else "/"},
-                    "line": {"width": 0},
-                },
-                hovertemplate=f"{kind}: {count / 1e6:,.0f} MB<extra></extra>",
-            )
+        figure.add_bar(
+            x=[count / 1e9],
+            y=[""],
+            name=kind,
+            orientation="h",
+            marker={
+                "color": CURVE_COLOURS[number % len(CURVE_COLOURS)],
+                "pattern": {"shape": "" if number < len(CURVE_COLOURS) else "/"},
+                "line": {"width": 0},
+            },
+            hovertemplate=f"{kind}: {count / 1e6:,.0f} MB<extra></extra>",
         )
     total = sum(kinds.values())
     if memory and memory < 4 * total:  # far away, it would squeeze the bar to nothing
@@ -108,11 +102,7 @@ def plot_memory(kinds: dict[str, int], memory: int, owner: str) -> go.Figure:
         range=[0, 1.08 * max(total, memory if memory < 4 * total else 0) / 1e9],
     )
     figure.update_yaxes(visible=False)
-    figure.update_layout(
-        barmode="stack",
-        bargap=0.25,
-        legend=LEGEND | {"traceorder": "normal"},
-    )
+    figure.update_layout(barmode="stack", bargap=0.25, legend=LEGEND | {"traceorder": "normal"})
     legend = 19 * -(-len(kinds) // 2)  # at its narrowest, two columns
     return finish(figure, height=100 + legend, top=6 + legend, bottom=44, left=0, dragmode=False)
 

@@ -32,8 +32,7 @@ def attention_figure(
     starts = np.arange(0, grid[0], -(-grid[0] // 12))
     axes.set_xticks(starts * grid[1], [f"row {row}" for row in starts], rotation=90)
     axes.set_yticks(starts * grid[1], [f"row {row}" for row in starts])
-    axes.set_xlabel("Key patch")
-    axes.set_ylabel("Query patch")
+    axes.set(xlabel="Key patch", ylabel="Query patch")
     figure.colorbar(drawn, ax=axes, shrink=0.8, label=unit_of(quantity) + _coarser(len(attention_map)), extend="max")
     return render(figure, caption, fmt, untrained)
 
@@ -56,8 +55,7 @@ def layer_grid_figure(
     for each, (name, attention_map) in zip(axes, maps.items(), strict=False):
         drawn = draw_map(each, attention_map, zmax, MAX_CELLS_SMALL)
         each.set_title(layer_title(name), fontsize=11)
-        each.set_xticks([])
-        each.set_yticks([])
+        each.set(xticks=[], yticks=[])
     label = "x uniform" + _coarser(max(map(len, maps.values())), MAX_CELLS_SMALL)
     figure.colorbar(drawn, ax=list(axes[: len(maps)]), shrink=0.8, label=label, extend="max")
     return render(figure, caption, fmt, untrained)
@@ -118,6 +116,5 @@ def _draw_error(figure: Figure, axes: Sequence[Axes], error: np.ndarray) -> None
     limit = max(float(np.abs(error).max()), 0.05)
     drawn = draw_signed(axes[-1], error, limit)
     axes[-1].set_title("Error: reconstruction - image", fontsize=11)
-    axes[-1].set_xticks([])
-    axes[-1].set_yticks([])
+    axes[-1].set(xticks=[], yticks=[])
     figure.colorbar(drawn, ax=list(axes), shrink=0.8, label="too dark < 0 < too light")

@@ -31,9 +31,8 @@ def overview_figure(
     gap = max(1, side // 24)
     step = side + gap
     sheet = np.full((layers * step - gap, heads * step - gap), np.nan, np.float32)
-    for layer in range(layers):
-        for head in range(heads):
-            sheet[layer * step :, head * step :][:side, :side] = cells[layer, head]
+    for layer, head in np.ndindex(layers, heads):
+        sheet[layer * step :, head * step :][:side, :side] = cells[layer, head]
     scale = min(9.0 / heads, 9.0 / layers, 2.6)  # inches for each map
     figure = Figure(figsize=(max(5.0, scale * heads + 1.9), scale * layers + 1.3), layout="constrained")
     axes = figure.add_subplot()
@@ -89,8 +88,7 @@ def measures_figure(
         axes.plot(layers, values.mean(axis=1), color=MEAN_COLOUR, linewidth=1.6, zorder=4, label="mean of heads")
         if len(layers) == 1:
             axes.scatter(layers, values.mean(axis=1), s=40, marker="_", color=MEAN_COLOUR, zorder=4)
-        axes.set_xticks(layers)
-        axes.set_xlim(-0.4, len(layers) - 0.6)
+        axes.set(xticks=layers, xlim=(-0.4, len(layers) - 0.6))
         axes.set_title(MEASURES[name].label, fontsize=10)
         axes.set_ylabel(MEASURES[name].unit, fontsize=8)
         axes.tick_params(labelsize=8)

@@ -30,24 +30,16 @@ def pair_figure(
     axes = figure.subplots(rows, 2, squeeze=False)
     for place, title, attention_map in zip(axes[0], "AB", (first, second), strict=True):
         drawn = draw_map(place, attention_map, zmax)
-        place.set_title(title)
-        place.set_xlabel("Key patch")
-        place.set_ylabel("Query patch")
+        place.set(title=title, xlabel="Key patch", ylabel="Query patch")
     figure.colorbar(drawn, ax=list(axes[0]), shrink=0.8, label="x uniform", extend="max")
     if found is not None:
-        _draw_difference(figure, axes[1, 0], found.difference)
+        cells, k = block_extreme(found.difference, MAX_CELLS)
+        end = len(cells) * k - 0.5
+        drawn = draw_signed(axes[1, 0], cells, max(0.5, float(np.abs(cells).max())), (-0.5, end, end, -0.5))
+        title = "A - B" + (f", farthest from 0 of {k} x {k} pairs" if k > 1 else "")
+        axes[1, 0].set(title=title, xlabel="Key patch", ylabel="Query patch")
+        figure.colorbar(drawn, ax=axes[1, 0], shrink=0.8, label="x uniform")
         draw_image(axes[1, 1], image, "Jensen-Shannon distance of each query", 12)
         drawn = draw_over_image(axes[1, 1], found.distance, grid, patch_size, 1, 0.6)
         figure.colorbar(drawn, ax=axes[1, 1], shrink=0.8, label="0 the same, 1 no key in common")
     return render(figure, caption, fmt, untrained)
-
-
-def _draw_difference(figure: Figure, axes, difference: np.ndarray) -> None:
-    cells, k = block_extreme(difference, MAX_CELLS)
-    limit = max(0.5, float(np.abs(difference).max()))
-    end = len(cells) * k - 0.5
-    drawn = draw_signed(axes, cells, limit, (-0.5, end, end, -0.5))
-    axes.set_title("A - B" + (f", farthest from 0 of {k} x {k} pairs" if k > 1 else ""))
-    axes.set_xlabel("Key patch")
-    axes.set_ylabel("Query patch")
-    figure.colorbar(drawn, ax=axes, shrink=0.8, label="x uniform")

@@ -28,16 +28,14 @@ def draw_map(axes: Axes, attention_map: np.ndarray, zmax: float, max_cells: int 
     drawn = axes.imshow(
         cells, cmap=ATTENTION_MAP, vmin=0, vmax=zmax, interpolation="nearest", extent=(-0.5, end, end, -0.5)
     )
-    axes.set_xlim(-0.5, num_tokens - 0.5)
-    axes.set_ylim(num_tokens - 0.5, -0.5)
+    axes.set(xlim=(-0.5, num_tokens - 0.5), ylim=(num_tokens - 0.5, -0.5))
     return drawn
 
 
 def draw_image(axes: Axes, image: np.ndarray, title: str = "", fontsize: int = 11) -> None:
     """An image (H, W) in [0, 1] in greys, without ticks; title: a stranger's text, perhaps."""
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=fontsize, parse_math=False)
 
 
