@@ -198,7 +198,7 @@ def plot_patch_maps(
             outline(figure, box, row=row, col=col)
         axis = {"visible": False, "constrain": "domain", "row": row, "col": col}
         figure.update_xaxes(range=[0, width], **axis)
-        figure.update_yaxes(range=[height, 0], scaleanchor=figure.data[-1].xaxis, constraintoward="top", **axis)
+        figure.update_yaxes(range=[height, 0], scaleanchor=f"x{number + 1}", constraintoward="top", **axis)
     figure.update_annotations(font={"size": 12})
     room = round(920 * inside) + words + 4
     return finish(figure, room, top=words, bottom=4, left=0, right=0, dragmode=False, per_width=inside)

@@ -162,7 +162,7 @@ def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: fl
             row=row + 1,
             col=column + 1,
         )
-        figure.update_yaxes(scaleanchor=figure.data[-1].xaxis, row=row + 1, col=column + 1)
+        figure.update_yaxes(scaleanchor=f"x{number + 1}", row=row + 1, col=column + 1)
     figure.update_xaxes(showticklabels=False, showgrid=False, constrain="domain")
     figure.update_yaxes(showticklabels=False, showgrid=False, constrain="domain", autorange="reversed")
     if k > 1:
@@ -227,7 +227,7 @@ def lay_over_image(
     height, width = image.shape
     rows, columns = grid
     laid = overlay(values, image.shape, grid, patch_size, top, hoverinfo="skip")
-    x_centres, y_centres = ((edges[:-1] + edges[1:]) / 2 for edges in (laid.x, laid.y))
+    x_centres, y_centres = ((edges[:-1] + edges[1:]) / 2 for edges in map(np.asarray, (laid.x, laid.y)))
     figure = go.Figure(laid)
     lay_under(figure, encode_png(image), width, height)
     # The colour bar shows the overlay as it looks on white paper, whatever the page's own background is.

@@ -45,12 +45,14 @@ def plot_curves(
         order: Names that have the same colour whichever of them are there; else colours follow the curves.
     """
     figure = go.Figure()
+    drawn: list[np.ndarray] = []
     places = {name: number for number, name in enumerate(order or curves)}
     for name, (x, y) in curves.items():
         number = places[name]
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         is_shown = np.isfinite(x) & np.isfinite(y) & (y > 0 if log else True)
         x, y = _thinned(x[is_shown], y[is_shown])
+        drawn.append(y)
         label = html.escape(name)
         figure.add_scatter(
             x=x,
@@ -66,7 +68,7 @@ def plot_curves(
         )
     figure.update_xaxes(title=x_title, rangemode="tozero")
     figure.update_yaxes(title=y_title, type="log" if log else "linear", nticks=6)
-    values = np.concatenate([np.asarray(trace.y, np.float64) for trace in figure.data] or [np.ones(0)])
+    values = np.concatenate(drawn or [np.ones(0)])
     decades = np.log10(values.max() / values.min()) if log and len(values) else 0
     if decades > 0.7:  # left alone, every digit is named, one over the other
         figure.update_yaxes(tickformat=".1~g", dtick="D2" if decades < 2.5 else 1)
