@@ -28,7 +28,6 @@ from tae.plots.causal import (
     selected_box,
 )
 from tae.plots.heads import (
-    overview_image,
     plot_agreement_on_image,
     plot_difference_map,
     plot_measure_over_layers,
@@ -52,8 +51,6 @@ from tae.plots.style import (
     ATTENTION_COLOURS,
     CURVE_COLOURS,
     ERROR_COLOURS,
-    MARKER_COLOUR,
-    OVERLAY,
     QUERY_COLOUR,
     Quantity,
     block_max,

@@ -28,7 +28,6 @@ from tae.model.device import pick_device
 from tae.sequence.embeddings import (
     FORMAT_VERSION,
     SUFFIXES,
-    Embeddings,
     EmbedError,
     Rows,
     read_metadata,
@@ -93,44 +92,6 @@ class Written:
     unreadable: int  # how many were left out
     skipped: list[tuple[str, int, str]]  # (name, frame, reason) of the first `MAX_LISTED` of those
     images_per_s: float | None  # over all processes; None where there was nothing left to do
-
-
-def embed_files(
-    model: TransformerAutoencoder,
-    data: str | Path,
-    fit: str = "pad",
-    batch_size: int = 32,
-    workers: int = 2,
-    progress: Callable[[int, int], None] | None = None,
-) -> Embeddings:
-    """Embed images into memory, on the device where the model is.
-
-    Args:
-        model: Whose latents.
-        data: A folder, a file or a pattern, as on the command line.
-        fit: One of `FIT_MODES`.
-        batch_size: Images computed together.
-        workers: Threads that read ahead.
-        progress: Called with (images done, images in all).
-
-    Raises:
-        FileNotFoundError: If there is no such folder or file.
-        ValueError: If no image can be read, or an argument is not valid.
-    """
-    images = _Images(str(data), model.config, fit)
-    parts = images.parts(batch_size)
-    latents, skipped, done = [], [], 0
-    for part in _embed_parts(model, images, parts, batch_size, workers):
-        latents.append(part.latents)
-        skipped += part.skipped
-        done += len(part.numbers)
-        if progress:
-            progress(done, len(images))
-    if len(skipped) == len(images):
-        raise ValueError(f"{data} must hold an image that can be read, got none: {images.reasons(skipped)}")
-    rows = images.rows(range(len(images)), skipped)
-    metadata = {"fit": fit, "unreadable": len(skipped), "skipped": images.listed(skipped)}
-    return Embeddings(*rows, torch.cat(latents).numpy(), metadata)
 
 
 def embed_to_file(

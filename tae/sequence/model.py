@@ -272,12 +272,6 @@ def decode_sequence(
     return torch.cat(images).unflatten(0, latents.shape[:-1])
 
 
-def at_last(predictions: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """(B, T, outputs) -> (B, outputs): what is said after the last real frame of each sequence."""
-    last = _mask(predictions, lengths).sum(dim=1) - 1
-    return predictions[torch.arange(len(predictions), device=predictions.device), last]
-
-
 def pad_sequences(sequences: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Sequences (T, ...) of any lengths -> one batch (B, longest T, ...), 0 behind each, and lengths (B,)."""
     found = list(sequences)

@@ -25,7 +25,7 @@ from tae.data.demo import compose_square
 from tae.data.fit import fit_image
 from tae.data.stacks import read_frame
 from tae.embed import main
-from tae.sequence.embedding_job import PART, WINDOW, EmbedConfig, Written, _Images, embed_files, embed_to_file
+from tae.sequence.embedding_job import PART, WINDOW, EmbedConfig, Written, _Images, embed_to_file
 from tae.sequence.embeddings import EmbedError, read_embeddings, read_metadata
 from tae.store.card import Card
 from tests import ROOT
@@ -124,26 +124,16 @@ def test_files_are_readable_without_this_program(pictures: Path, checkpoint: Pat
         assert table["name"].to_pylist() == arrays["names"].tolist()
 
 
-def test_embeddings_in_memory_are_those_of_the_file(pictures: Path, checkpoint: Path, tmp_path: Path) -> None:
-    embed(pictures, checkpoint, tmp_path / "x.npz")
-    model = load_checkpoint(checkpoint).model.train()
-    seen = []
-    found = embed_files(model, pictures, progress=lambda *counts: seen.append(counts))
-    written = read_embeddings(tmp_path / "x.npz")
-    assert found.names == written.names and found.frames.tolist() == written.frames.tolist()
-    assert np.array_equal(found.latents, written.latents)
-    assert seen == [(10, 10)] and model.training
-
-
-def test_one_file_and_a_pattern_are_embedded_too(pictures: Path, checkpoint: Path) -> None:
-    model = load_checkpoint(checkpoint).model
-    assert embed_files(model, pictures / "stack.npy").names == ["stack.npy"] * 3
-    assert embed_files(model, f"{pictures}/*.png").names == ["a.png", "img2.png", "img10.png"]
+def test_one_file_and_a_pattern_are_embedded_too(pictures: Path, checkpoint: Path, tmp_path: Path) -> None:
+    embed(pictures / "stack.npy", checkpoint, tmp_path / "x.npz")
+    assert read_embeddings(tmp_path / "x.npz").names == ["stack.npy"] * 3
+    embed(f"{pictures}/*.png", checkpoint, tmp_path / "y.npz")
+    assert read_embeddings(tmp_path / "y.npz").names == ["a.png", "img2.png", "img10.png"]
     with pytest.raises(FileNotFoundError, match="neither a folder nor a file"):
-        embed_files(model, pictures / "nothing")
+        embed(pictures / "nothing", checkpoint, tmp_path / "z.npz")
     (pictures / "empty").mkdir()
     with pytest.raises(EmbedError, match="must hold images, got none"):
-        embed_files(model, pictures / "empty")
+        embed(pictures / "empty", checkpoint, tmp_path / "z.npz")
 
 
 @pytest.fixture
@@ -215,8 +205,6 @@ def test_folder_without_a_readable_picture_is_refused(tmp_path: Path, checkpoint
         (folder / f"{number}.png").write_bytes(b"no picture")
     with pytest.raises(EmbedError, match="got none: 0.png: not a supported image"):
         embed(folder, checkpoint, tmp_path / "x.npz", max_unreadable=1, batch_size=4)
-    with pytest.raises(ValueError, match="got none: 0.png: not a supported image"):
-        embed_files(load_checkpoint(checkpoint).model, folder)
 
 
 def test_another_result_is_replaced_only_when_asked(pictures: Path, checkpoint: Path, tmp_path: Path) -> None:

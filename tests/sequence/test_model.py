@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tae import Card, CheckpointError, TransformerAutoencoder, create_autoencoder, load_checkpoint, save_checkpoint
 from tae.sequence.checkpoint import autoencoder_digest, list_sequences, load_sequence, save_sequence
 from tae.sequence.metric import RIDGE, decoder_metric, metric_factor
-from tae.sequence.model import SequenceConfig, SequenceModel, at_last, embed_sequence, pad_sequences
+from tae.sequence.model import SequenceConfig, SequenceModel, embed_sequence, pad_sequences
 from tests.conftest import SMALL
 
 DIM = SMALL["latent_dim"]
@@ -107,9 +107,6 @@ def test_packing_equals_padding_and_each_sequence_alone(lengths: list[int], seed
         torch.testing.assert_close(model.hidden(batch, sizes)[row, :length], padded[row, :length])
         torch.testing.assert_close(ahead[row], model.forecast(alone, 3)[0])
         assert (packed[row, length:] == 0).all()
-    torch.testing.assert_close(
-        at_last(packed, sizes), torch.stack([packed[row, n - 1] for row, n in enumerate(lengths)])
-    )
 
 
 def test_padded_frames_are_neither_embedded_nor_seen(build: Build) -> None:
@@ -353,8 +350,8 @@ def test_classes_that_only_the_order_tells_apart_are_learnt(autoencoder: Transfo
     labels = torch.tensor([0] * PLACES + [1] * PLACES)
     model = SequenceModel(autoencoder, hidden_dim=16, num_layers=1, head="classification", num_outputs=2)
     model.set_coordinates(latents)
-    fit(model, lambda: nn.functional.cross_entropy(at_last(model.predict(latents[places])), labels), 60, 2e-2)
-    assert torch.equal(at_last(model.predict(latents[places])).argmax(dim=1), labels)
+    fit(model, lambda: nn.functional.cross_entropy(model.predict(latents[places])[:, -1], labels), 60, 2e-2)
+    assert torch.equal(model.predict(latents[places])[:, -1].argmax(dim=1), labels)
 
 
 # ------------------------------------------------------------------------------------------------------------ checkpoints

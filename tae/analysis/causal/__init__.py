@@ -7,8 +7,6 @@ figure.
 
 from tae.analysis.causal.curves import Curves, deletion_insertion
 from tae.analysis.causal.interventions import (
-    EDITS,
-    WEIGHTS,
     Edit,
     Intervention,
     Knockout,
@@ -20,7 +18,6 @@ from tae.analysis.causal.interventions import (
 from tae.analysis.causal.knockouts import ZERO, Baseline, mean_baseline, reconstruct_knocked_out, resample_baseline
 from tae.analysis.causal.occlusion import (
     Box,
-    GradientInput,
     cover_of,
     foreground_tokens,
     gradient_x_input,
@@ -34,8 +31,6 @@ from tae.analysis.causal.predictors import (
     TRIVIAL,
     Interval,
     Scores,
-    agreement,
-    bootstrap_mean,
     predictors,
     score,
     score_over,
@@ -44,21 +39,18 @@ from tae.analysis.causal.predictors import (
     trivial_predictors,
     which_wins,
 )
-from tae.analysis.causal.prefix import Prefix, make_prefix
+from tae.analysis.causal.prefix import make_prefix
 from tae.analysis.causal.replacements import (
-    Replacement,
     from_images,
     identity,
     mean_map,
     random_weights,
     reconstruct_with,
-    swapped,
     uniform,
 )
-from tae.analysis.causal.study import Study, read_study, study_images, summarise
+from tae.analysis.causal.study import Study, read_study
 from tae.analysis.causal.sweeps import Damage, RemovalCurve, Sweep, damage_of, head_sweep, psnr_each, removal_curve
 from tae.analysis.causal.verdicts import (
-    PRACTICALLY_NOTHING_DB,
     REPLACED_BY,
     Necessity,
     Verdict,

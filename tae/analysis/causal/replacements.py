@@ -80,20 +80,6 @@ def random_weights(seed: int = 0) -> Replacement:
     return replace
 
 
-def swapped(layer: int, weights: Tensor) -> Tensor:
-    """The replacement by the attention of the image before, in the same batch, the first taking the last one's.
-
-    Above the first replaced layer, these are weights of images that are disturbed themselves; `from_images` gives
-    undisturbed ones.
-
-    Raises:
-        ValueError: If the batch holds one image only, or images of narrower neighbours.
-    """
-    if len(weights) < 2:
-        raise ValueError("images must be at least 2 to swap their attention, got 1")
-    return on_real_tokens(weights.roll(1, dims=0), weights)
-
-
 @torch.no_grad()
 def from_images(
     model: TransformerAutoencoder, images: Tensor, part: str = "encoder", widths: Tensor | None = None

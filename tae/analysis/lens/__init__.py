@@ -15,6 +15,6 @@ decoder it is tokens, which the output projection draws. So at depth L it gives 
 """
 
 from tae.analysis.lens.file import SUFFIX, LensError, lens_path, load_lens, save_lens
-from tae.analysis.lens.fit import Batch, fit_lens
-from tae.analysis.lens.look import Lens, LensImages, PartLens, look
-from tae.analysis.lens.states import States, depth_names, draw, read_states
+from tae.analysis.lens.fit import fit_lens
+from tae.analysis.lens.look import Lens, LensImages, look
+from tae.analysis.lens.states import depth_names, draw, read_states

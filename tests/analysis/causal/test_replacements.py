@@ -125,20 +125,6 @@ def test_one_other_image_serves_a_whole_batch():
     assert_close(alone, repeated)
 
 
-def test_swapped_is_the_attention_of_the_image_before():
-    model, images = build(SQUARE), draw_images(SQUARE)
-    # In layer 0 nothing is disturbed yet, so that both ways to another image's attention are the same.
-    before = causal.from_images(model, images[[2, 0, 1]])
-    swapped = causal.reconstruct_with(model, images, causal.swapped, layers=[0])
-    assert_close(swapped, causal.reconstruct_with(model, images, before, layers=[0]))
-    assert (swapped - model(images)[0]).abs().max() > 1e-3
-
-
-def test_images_that_are_alike_can_swap_attention_freely():
-    model, images = build(SQUARE), draw_images(SQUARE, 1).expand(3, -1, -1, -1)
-    assert_close(causal.reconstruct_with(model, images, causal.swapped), model(images)[0])
-
-
 def test_the_mean_map_is_the_mean_of_the_heads_weights():
     for part in PARTS:
         model, images, others = build(SQUARE), draw_images(SQUARE), draw_images(SQUARE, 5, seed=2)
@@ -198,8 +184,6 @@ def test_attention_that_does_not_fit_is_refused():
         causal.reconstruct_with(model, images, causal.from_images(model, images[..., :24]))
     with pytest.raises(ValueError, match="one or as many"):
         causal.reconstruct_with(model, images, causal.from_images(model, images[:2]))
-    with pytest.raises(ValueError, match="at least 2 to swap"):
-        causal.reconstruct_with(model, images[:1], causal.swapped)
     with pytest.raises(ValueError, match=r"replaced weights must be \(3, 2, 10, 10\), got \(3, 2, 10\)"):
         causal.reconstruct_with(model, images, lambda layer, weights: weights[..., 0])
     with pytest.raises(ValueError, match=r"layers must be from 0 to 1, got \[2\]"):
@@ -212,7 +196,7 @@ def test_one_token_has_no_attention_to_replace():
     for part in PARTS:
         config = CONFIGS["one token"]
         model, images = build(config), draw_images(config)
-        for replacement in (causal.uniform, causal.swapped, causal.mean_map(model, images, part)):
+        for replacement in (causal.uniform, causal.mean_map(model, images, part)):
             assert_close(causal.reconstruct_with(model, images, replacement, part), model(images)[0])
 
 
