@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tae.data.batches import to_batch
 from tae.model.metrics import measure, r2
@@ -58,6 +58,21 @@ def summarise(images: Sequence[np.ndarray], recons: Sequence[np.ndarray], split:
     if np.isfinite(score):  # not where all images are one grey
         means["r2"] = score
     return {**means, "percentiles": percentiles}
+
+
+def psnr_of_batch(images: Tensor, recons: Tensor, widths: Tensor | None = None) -> Tensor:
+    """(B,) in dB, of recons (B, 1, H, W) clipped to [0, 1], over each image's own width."""
+    squared = (images - recons.clamp(0, 1)) ** 2
+    if widths is None:
+        return -10 * squared.mean(dim=(1, 2, 3)).log10()
+    total = (squared * real_pixels(widths, images)).sum(dim=(1, 2, 3))
+    return -10 * (total / (widths.to(total) * images.shape[2])).log10()
+
+
+def real_pixels(widths: Tensor, images: Tensor) -> Tensor:
+    """(B, 1, 1, W), True within each image's width."""
+    columns = torch.arange(images.shape[-1], device=images.device)
+    return (columns < widths[:, None].to(images.device))[:, None, None]
 
 
 def _flat(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -4,7 +4,7 @@ They say where weight was placed, not what it was good for: `tae.causal` measure
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tae.analysis.attention import distance, each_head, each_layer, entropy, received, sinks
-from tae.analysis.causal import foreground_tokens
+from tae.analysis.causal.occlusion import foreground_tokens
+from tae.analysis.causal.prefix import Progress, check_one, silent
 from tae.data.batches import to_batch
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
@@ -77,10 +78,7 @@ MEASURES = {
 
 @torch.no_grad()
 def head_statistics(
-    model: TransformerAutoencoder,
-    image: Tensor,
-    part: str = "encoder",
-    progress: Callable[[float], object] | None = None,
+    model: TransformerAutoencoder, image: Tensor, part: str = "encoder", progress: Progress = silent
 ) -> dict[str, np.ndarray]:
     """Each measure of every layer and head of one image, {name of `MEASURES`: (L, heads) float64}; one map is held at a
     time.
@@ -88,8 +86,7 @@ def head_statistics(
     The image is without padding: distances are those of its own grid. For the decoder, too, the foreground is that of
     the image, not of the reconstruction.
     """
-    if image.ndim != 4 or image.shape[:2] != (1, 1):
-        raise ValueError(f"image must be (1, 1, H, W), got {tuple(image.shape)}")
+    check_one(image)
     config = model.config
     foreground = foreground_tokens(image, config)
     num_layers = config.num_layers(part)
@@ -98,8 +95,7 @@ def head_statistics(
         for head, maps in enumerate(each_head(block, tokens)):
             for name, value in _measured(maps[0], foreground, config, image.shape[3]).items():
                 values[name][layer, head] = value
-            if progress is not None:
-                progress((layer * config.num_heads + head + 1) / (num_layers * config.num_heads))
+            progress((layer * config.num_heads + head + 1) / (num_layers * config.num_heads))
     return values
 
 
@@ -138,7 +134,7 @@ def statistics_over(
     model: TransformerAutoencoder,
     images: Sequence[np.ndarray],
     part: str = "encoder",
-    progress: Callable[[float], object] | None = None,
+    progress: Progress = silent,
 ) -> Spread:
     """The measures of at least one image, uint8 (H, W), each alone at its own width."""
     if not len(images):
@@ -149,8 +145,7 @@ def statistics_over(
         image = to_batch([pixels])[0].to(parameter)
         found.append(head_statistics(model, image, part))
         uniform.append(uniform_statistics(model.config, image))
-        if progress is not None:
-            progress((number + 1) / len(images))
+        progress((number + 1) / len(images))
     return Spread(
         part,
         {name: np.stack([one[name] for one in found]) for name in MEASURES},

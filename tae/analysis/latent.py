@@ -26,7 +26,7 @@ def embed_images(
     model: TransformerAutoencoder,
     images: Sequence[np.ndarray],
     batch_size: int = 16,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], object] = lambda share: None,
 ) -> np.ndarray:
     """Embed uint8 images (H, W), `batch_size` at once: (n, latent_dim) float32 in their order.
 
@@ -39,8 +39,7 @@ def embed_images(
         chosen = order[start : start + batch_size]
         batch, widths = to_batch([images[number] for number in chosen])
         latents[chosen] = model.embed(batch.to(parameter), widths).float().cpu().numpy()
-        if progress is not None:
-            progress((start + len(chosen)) / len(order))
+        progress((start + len(chosen)) / len(order))
     return latents
 
 

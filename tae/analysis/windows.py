@@ -88,7 +88,7 @@ def embed_windows(
     window: int | None = None,
     overlap: int | None = None,
     chunk: int = CHUNK,
-    embedded: Callable[[int], object] | None = None,
+    embedded: Callable[[int], object] = lambda count: None,
 ) -> Windows:
     """Embed a strip (H, W) or (1, H, W) in [0, 1], of the model's height and at least as wide as a window, window by
     window.
@@ -110,8 +110,7 @@ def embed_windows(
         latents = []
         for some in _chunks(starts, chunk):
             latents += model.embed(torch.stack([strip[None, :, start : start + window] for start in some])).cpu()
-            if embedded:
-                embedded(len(latents))
+            embedded(len(latents))
     finally:
         model.train(was_training)
     return Windows(torch.stack(latents), starts, window, strip.shape[1])
@@ -122,7 +121,7 @@ def decode_windows(
     model: TransformerAutoencoder,
     windows: Windows,
     chunk: int = CHUNK,
-    drawn: Callable[[int, Tensor], object] | None = None,
+    drawn: Callable[[int, Tensor], object] = lambda number, image: None,
 ) -> Tensor:
     """Draw the windows of `embed_windows` as the strip (H, W) on the CPU, near [0, 1] but not clipped to it.
 
@@ -140,8 +139,7 @@ def decode_windows(
             for number, image in zip(some, images[:, 0], strict=True):
                 start = windows.starts[number]
                 strip[:, start : start + windows.window] += image * shares[number]
-                if drawn:
-                    drawn(number, image)
+                drawn(number, image)
     finally:
         model.train(was_training)
     return strip

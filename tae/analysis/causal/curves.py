@@ -1,7 +1,7 @@
 """Deletion and insertion: patches covered, or uncovered, in the order that a map gives them."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tae.analysis.causal.occlusion import Box, changed_tokens, cover_of, slices_of, tokens_of_pixels
-from tae.analysis.causal.prefix import check_one, images_at_once
+from tae.analysis.causal.prefix import Progress, check_one, images_at_once, silent, slices
 from tae.model.autoencoder import TransformerAutoencoder
 
 
@@ -46,7 +46,7 @@ def deletion_insertion(
     random_orders: int = 5,
     seed: int = 0,
     region: Box | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Curves]:
     """Deletion and insertion curves of maps, and of random orders: {name: its curves}, and "random order".
 
@@ -112,7 +112,7 @@ def _changes(
     cover: Tensor,
     is_covered: Tensor,
     region: Box | None,
-    progress: Callable[[float], None] | None,
+    progress: Progress,
 ) -> np.ndarray:
     """Mean squared change of the reconstruction of each covered image, as a share of that with all covered."""
     token_of_pixel = tokens_of_pixels(image, model.config)
@@ -121,13 +121,11 @@ def _changes(
     # Equal sets are computed once: every order begins and ends with the same two.
     sets, places = torch.unique(is_covered, dim=0, return_inverse=True)
     changes = []
-    for start in range(0, len(sets), size := images_at_once(model.config, image.shape[3])):
-        chunk = sets[start : start + size].to(image.device)
+    for part in slices(len(sets), images_at_once(model.config, image.shape[3]), progress):
+        chunk = sets[part].to(image.device)
         covered = torch.where(chunk[:, token_of_pixel][:, None], cover, image)
         squared = ((model(covered)[0] - plain)[..., rows_in, columns_in] ** 2).mean(dim=(1, 2, 3))
         changes.append(squared.where(chunk.any(dim=1), 0))  # nothing covered: no change, not even rounding
-        if progress is not None:
-            progress(min(start + size, len(sets)) / len(sets))
     found = torch.cat(changes).double().numpy(force=True)[places.numpy()]
     largest = found[int(is_covered.sum(dim=1).argmax())]
     return found / largest if largest > 0 else found

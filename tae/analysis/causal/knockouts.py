@@ -5,7 +5,7 @@ is put where its output was. The undisturbed way to the first change is not run 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tae.analysis.attention import normalised
 from tae.analysis.causal.interventions import Edit, Intervention, Knockout, check
-from tae.analysis.causal.prefix import Prefix, images_at_once, make_prefix
+from tae.analysis.causal.prefix import Prefix, Progress, images_at_once, make_prefix, silent, slices
 from tae.analysis.causal.replacements import identity, on_real_tokens, random_weights, uniform
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
@@ -49,10 +49,7 @@ ZERO = Baseline("zero")
 
 @torch.no_grad()
 def mean_baseline(
-    model: TransformerAutoencoder,
-    images: Tensor,
-    widths: Tensor | None = None,
-    progress: Callable[[float], None] | None = None,
+    model: TransformerAutoencoder, images: Tensor, widths: Tensor | None = None, progress: Progress = silent
 ) -> Baseline:
     """The mean over images (M, 1, H, W) of what each head and MLP adds, token by token.
 
@@ -63,9 +60,7 @@ def mean_baseline(
     sums: dict[tuple[str, str, int], Tensor] = {}
     grid = model.config.grid_for(images.shape[3])
     counts = torch.zeros(grid[0] * grid[1], dtype=torch.float64)
-    size = images_at_once(model.config, images.shape[3])
-    for start in range(0, len(images), size):
-        chunk = slice(start, start + size)
+    for chunk in slices(len(images), images_at_once(model.config, images.shape[3]), progress):
         prefix = make_prefix(model, images[chunk], None if widths is None else widths[chunk])
         real = torch.ones(prefix.tokens["encoder"][0].shape[:2]) if prefix.mask is None else prefix.mask
         counts += real.sum(dim=0).to(counts)
@@ -73,8 +68,6 @@ def mean_baseline(
             for name, values in (("heads", heads), ("mlp", mlp.unsqueeze(1))):
                 total = (values.double() * real.to(values.device, torch.float64)[:, None, :, None]).sum(dim=0)
                 sums[(name, *place)] = sums.get((name, *place), 0) + total
-        if progress is not None:
-            progress(min(start + size, len(images)) / len(images))
     if not bool((counts > 0).all()):
         raise ValueError("images must fill their batch: none is as wide as it")
     means = {key: (total / counts[:, None].to(total.device)).to(images.dtype) for key, total in sums.items()}
@@ -102,7 +95,7 @@ def reconstruct_knocked_out(
     baseline: Baseline = ZERO,
     donor: Prefix | None = None,
     batch_size: int | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress = silent,
 ) -> Tensor:
     """Reconstruct with parts of the network knocked out or edited, one set of interventions for each result.
 
@@ -133,13 +126,10 @@ def reconstruct_knocked_out(
     samples = [_Sample(number, number % num_images, sets[number % len(sets)]) for number in range(count)]
     recons = prefix.recon[[sample.image for sample in samples]]
     changed = sorted((sample for sample in samples if sample.changes), key=lambda sample: sample.start)
-    width = prefix.images.shape[3]
-    size = batch_size or images_at_once(model.config, width)
-    for start in range(0, len(changed), size):
-        chunk = changed[start : start + size]
-        recons[[sample.number for sample in chunk]] = _run(model, prefix, chunk, baseline, donor)
-        if progress is not None:
-            progress(min(start + size, len(changed)) / len(changed))
+    size = batch_size or images_at_once(model.config, prefix.images.shape[3])
+    for chunk in slices(len(changed), size, progress):
+        numbers = [sample.number for sample in changed[chunk]]
+        recons[numbers] = _run(model, prefix, changed[chunk], baseline, donor)
     return recons
 
 
@@ -168,8 +158,7 @@ class _Sample:
     """One image with one set of interventions."""
 
     def __init__(self, number: int, image: int, interventions: Iterable[Intervention]) -> None:
-        self.number = number
-        self.image = image
+        self.number, self.image = number, image
         self.changes: dict[Place, list[Intervention]] = defaultdict(list)
         for one in interventions:
             self.changes[one.part, one.layer].append(one)
@@ -217,17 +206,15 @@ class _Changed:
         baseline: Baseline,
         donor: Prefix | None,
     ) -> None:
-        self.block = block
-        self.place = place
-        self.columns = columns
-        self.baseline = baseline
-        self.donor = donor
+        self.block, self.place, self.columns = block, place, columns
+        self.baseline, self.donor = baseline, donor
         self.changes = [(row, sample.image, sample.changes.get(place, [])) for row, sample in enumerate(samples)]
 
     def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:
         attention = self.block.attn
         for row, image, edit in self._edits("tokens"):  # in place: the batch is a copy of what the prefix holds
-            x[row, edit.tokens] = self._donor_tokens(image)[edit.tokens]
+            tokens, number = self._of_donor(image)
+            x[row, edit.tokens] = tokens[number, edit.tokens]
         q, k, v = attention.qkv_heads(self.block.norm1(x))
         for row, _, edit in self._edits("temperature"):
             q[row] /= edit.temperature
@@ -275,11 +262,6 @@ class _Changed:
             weights = normalised(weights)
         return weights
 
-    def _donor_tokens(self, image: int) -> Tensor:
-        """(N, D)."""
-        tokens, number = self._of_donor(image)
-        return tokens[number]
-
     def _donor_weights(self, image: int, weights: Tensor) -> Tensor:
         tokens, number = self._of_donor(image)
         assert self.donor is not None
@@ -287,6 +269,7 @@ class _Changed:
         return on_real_tokens(self.block.head_weights(tokens[number : number + 1], mask), weights)
 
     def _of_donor(self, image: int) -> tuple[Tensor, int]:
+        """The tokens (B, N, D) that enter the layer, and which of them lend theirs to an image."""
         assert self.donor is not None  # checked before
         tokens = self.donor.tokens[self.place[0]][self.place[1]]
         return tokens, image if len(tokens) > 1 else 0

@@ -1,6 +1,6 @@
 """Patches covered one by one, and gradients: what the reconstruction, or a region of it, owes to each patch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from tae.analysis.causal.prefix import check_one, images_at_once
+from tae.analysis.causal.prefix import Progress, check_one, images_at_once, silent, slices
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
 from tae.model.layers import patchify
@@ -36,7 +36,7 @@ def occlusion_effect(
     batch_size: int | None = None,
     region: Box | None = None,
     output: str = "reconstruction",
-    progress: Callable[[float], None] | None = None,
+    progress: Progress = silent,
 ) -> Tensor:
     """How much the reconstruction changes when one patch of the image is covered.
 
@@ -57,14 +57,11 @@ def occlusion_effect(
     """
     check_one(image)
     rows, columns = model.config.grid_for(image.shape[3])
-    if batch_size is None:
-        batch_size = images_at_once(model.config, image.shape[3])
     if output not in OUTPUTS or (output == "latent" and region is not None):
         raise ValueError(f"output must be reconstruction, or latent where there is no region, got {output!r}")
     rows_in, columns_in = slices_of(region, image)
-    if tokens is None:
-        tokens = torch.arange(rows * columns)
-    tokens = torch.as_tensor(tokens, dtype=torch.long, device=image.device)
+    every = torch.arange(rows * columns)
+    tokens = torch.as_tensor(every if tokens is None else tokens, dtype=torch.long, device=image.device)
     if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < rows * columns:
         raise ValueError(f"tokens must be from 0 to {rows * columns - 1}, got {tokens.tolist()}")
     cover = cover_of(image, baseline, model.config)
@@ -79,13 +76,10 @@ def occlusion_effect(
     effect = image.new_zeros(len(tokens))
     # Covering blank with blank is not computed: rounding would put an order into what must be ties.
     changes = changed_tokens(image, cover, model.config)[tokens].nonzero().flatten()
-    for number, chunk in enumerate(changes.split(batch_size)):
-        if not len(chunk):  # of nothing, torch makes one empty part
-            continue
+    for part in slices(len(changes), batch_size or images_at_once(model.config, image.shape[3]), progress):
+        chunk = changes[part]
         covered = torch.where(token_of_pixel == tokens[chunk, None, None, None], cover, image)
         effect[chunk] = ((run(covered) - plain) ** 2).mean(dim=1)
-        if progress is not None:
-            progress(min((number + 1) * batch_size, len(changes)) / len(changes))
     return effect
 
 
@@ -123,7 +117,7 @@ def region_inputs(
     region: Box,
     how: str = "gradient",
     baseline: float | str | Tensor = 1.0,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress = silent,
 ) -> Tensor:
     """The patches of the image that produce a region of its reconstruction: (N,), larger = more.
 

@@ -1,5 +1,6 @@
 """The undisturbed pass, kept: what enters each layer, so that an intervention starts where it begins."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from tae.model.autoencoder import Blocks, TransformerAutoencoder
 from tae.model.config import ModelConfig
 
+Progress = Callable[[float], object]
 TOKENS_AT_ONCE = 4096
 """Tokens of one batch in a sweep: 24 images of 169, 6 of 676. Larger batches leave the processor's caches (measured)."""
 
@@ -38,6 +40,17 @@ def images_at_once(config: ModelConfig, width: int) -> int:
     """How many images of a width a sweep computes together."""
     rows, columns = config.grid_for(width)
     return max(1, TOKENS_AT_ONCE // (rows * columns))
+
+
+def silent(share: float) -> None:
+    """The progress of work that nobody watches."""
+
+
+def slices(count: int, size: int, progress: Progress = silent) -> Iterator[slice]:
+    """Slices of so many, one after another; progress is told of each that is done."""
+    for start in range(0, count, size):
+        yield slice(start, start + size)
+        progress(min(start + size, count) / count)
 
 
 def check_one(image: Tensor) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tae.analysis.attention import normalised
-from tae.analysis.causal.prefix import Prefix, run_through
+from tae.analysis.attention import each_layer, normalised
+from tae.analysis.causal.prefix import Prefix
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.layers import TransformerBlock, attention_weights, merge_heads
 
@@ -88,10 +88,14 @@ def from_images(
 
     The images (B, 1, H, W) are as many as will be reconstructed, or one for all; at least as wide as those.
     """
-    blocks = model.blocks(part)
     # What enters the layers is kept, not the weights: D numbers a token, instead of heads * N.
-    inputs, mask = _layer_inputs(model, images, part, widths)
-    return lambda layer, weights: on_real_tokens(blocks[layer].head_weights(inputs[layer], mask), weights)
+    layers = list(each_layer(model, images, part, widths))
+
+    def replace(layer: int, weights: Tensor) -> Tensor:
+        block, tokens, mask = layers[layer]
+        return on_real_tokens(block.head_weights(tokens, mask), weights)
+
+    return replace
 
 
 @torch.no_grad()
@@ -103,11 +107,9 @@ def mean_map(
     The widest of the images (B, 1, H, W) is at least as wide as those that will be reconstructed; a query's mean is
     over the images in which it is real.
     """
-    inputs, mask = _layer_inputs(model, images, part, widths)
-    means = []
-    for block, tokens in zip(model.blocks(part), inputs, strict=True):
-        total = block.head_weights(tokens, mask).sum(dim=0, keepdim=True)  # (1, heads, N, N)
-        means.append(normalised(total))
+    layers = each_layer(model, images, part, widths)
+    sums = (block.head_weights(tokens, mask).sum(dim=0, keepdim=True) for block, tokens, mask in layers)
+    means = [normalised(total) for total in sums]  # (1, heads, N, N)
     return lambda layer, weights: on_real_tokens(means[layer], weights)
 
 
@@ -124,14 +126,6 @@ def _block_with(block: TransformerBlock, x: Tensor, mask: Tensor | None, layer: 
         weights = weights * mask[:, None, None, :]
     x = x + block.attn.proj(merge_heads(weights.to(v.dtype) @ v))
     return x + block.mlp(block.norm2(x))
-
-
-def _layer_inputs(
-    model: TransformerAutoencoder, images: Tensor, part: str, widths: Tensor | None
-) -> tuple[tuple[Tensor, ...], Tensor | None]:
-    """Tokens (B, N, D) as they enter each layer in an undisturbed pass, and the mask (B, N) or None."""
-    x, mask = model.layer_input(images, 0, part, widths)
-    return run_through(model.blocks(part), x, mask)[0], mask
 
 
 def on_real_tokens(others: Tensor, weights: Tensor) -> Tensor:

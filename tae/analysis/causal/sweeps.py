@@ -1,20 +1,18 @@
 """Every head, every layer's attention, every MLP knocked out in turn; heads removed one after another."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from tae.analysis.causal.interventions import Intervention, Knockout, all_knockouts
 from tae.analysis.causal.knockouts import ZERO, Baseline, reconstruct_knocked_out
-from tae.analysis.causal.prefix import Prefix, check_one, make_prefix
+from tae.analysis.causal.prefix import Prefix, Progress, check_one, make_prefix, silent
+from tae.analysis.evaluate import psnr_of_batch
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
 from tae.model.metrics import Quality, measure
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def head_sweep(
     baseline: Baseline = ZERO,
     parts: Sequence[str] = PARTS,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Sweep:
     """Knock out each head, each layer's attention and each MLP, one at a time.
 
@@ -113,7 +111,7 @@ def removal_curve(
     baseline: Baseline = ZERO,
     random_orders: int = 5,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> RemovalCurve:
     """Remove more and more heads in an order (`Sweep.ranking`, or any other), against random orders of the same heads.
 
@@ -130,12 +128,7 @@ def removal_curve(
 
 def psnr_each(images: Tensor, recons: Tensor, widths: Tensor | None = None) -> Tensor:
     """PSNR of each reconstruction in dB, (B,) float64, over each one's own width; images may be one for all."""
-    squared = (images.double() - recons.double().clamp(0, 1)) ** 2
-    if widths is None:
-        return -10 * squared.mean(dim=(1, 2, 3)).log10()
-    real = (torch.arange(images.shape[3], device=images.device) < widths[:, None].to(images.device))[:, None, None]
-    pixels = widths.to(squared) * images.shape[2]
-    return -10 * ((squared * real).sum(dim=(1, 2, 3)) / pixels).log10()
+    return psnr_of_batch(images.double(), recons.double(), widths)
 
 
 def _prefix_of_one(model: TransformerAutoencoder, image: Tensor | Prefix) -> Prefix:

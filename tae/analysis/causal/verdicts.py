@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tae.analysis.causal.predictors import Interval, Scores, bootstrap_mean
-from tae.analysis.causal.prefix import images_at_once, make_prefix
+from tae.analysis.causal.prefix import Progress, images_at_once, make_prefix, silent
 from tae.analysis.causal.replacements import (
     Replacement,
     from_images,
@@ -19,7 +19,7 @@ from tae.analysis.causal.replacements import (
     reconstruct_with,
     uniform,
 )
-from tae.analysis.causal.sweeps import Progress, Sweep, psnr_each
+from tae.analysis.causal.sweeps import Sweep, psnr_each
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
 
@@ -70,7 +70,7 @@ def necessity(
     seed: int = 0,
     replaced_by: Sequence[str] = tuple(REPLACED_BY),
     each_layer: bool = True,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Necessity:
     """Replace the attention of each layer, and of all, by weights that know nothing of the image.
 
@@ -89,10 +89,8 @@ def necessity(
     psnrs: list[np.ndarray] = []
     means = {part: mean_map(model, others, part) for part in parts} if "mean" in replaced_by else {}
     starts = range(0, len(images), size)
-    places: list[tuple[str, int | None]] = []  # None: all layers
-    for part in parts:
-        places += [(part, layer) for layer in (None, *range(len(model.blocks(part)) if each_layer else 0))]
-    steps = len(starts) * len(places)
+    layers = {part: range(len(model.blocks(part)) if each_layer else 0) for part in parts}
+    places = [(part, layer) for part in parts for layer in (None, *layers[part])]  # None: all layers
     for number, start in enumerate(starts):
         chunk = slice(start, start + size)
         own_widths = None if widths is None else widths[chunk]
@@ -103,14 +101,13 @@ def necessity(
         another = {part: from_images(model, borrowed, part) for part in parts} if "another" in replaced_by else {}
         by_name: dict[str, Replacement] = {"uniform": uniform, "identity": identity, "random": random_weights(seed)}
         for step, (part, layer) in enumerate(places):
-            layers, place = (None, "all") if layer is None else ([layer], str(layer))
+            only, place = (None, "all") if layer is None else ([layer], str(layer))
             for name in replaced_by:
                 replace = another[part] if name == "another" else means[part] if name == "mean" else by_name[name]
-                recon = reconstruct_with(model, prefix.images, replace, part, layers, own_widths, prefix)
+                recon = reconstruct_with(model, prefix.images, replace, part, only, own_widths, prefix)
                 values = plain - psnr_each(prefix.images, recon, own_widths)
                 lost.setdefault((part, place, name), []).append(values.numpy(force=True))
-            if progress is not None:
-                progress((number * len(places) + step + 1) / steps)
+            progress((number * len(places) + step + 1) / (len(starts) * len(places)))
     joined = {key: np.concatenate(values) for key, values in lost.items()}
     rows, columns = model.config.grid_for(images.shape[3])
     return Necessity(np.concatenate(psnrs), joined, rows * columns > 1)

@@ -63,17 +63,12 @@ def load_lens(path: Path, config: ModelConfig, checkpoint: str) -> Lens:
 
 
 def _expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    dim = config.latent_dim
-    return {
-        f"{part}.{name}": shape
-        for part, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers))
-        for name, shape in {
-            "weight": (layers, dim, dim),
-            "bias": (layers, dim),
-            "mean": (dim,),
-            "whiten": (dim, dim),
-        }.items()
-    }
+    found, dim = {}, config.latent_dim
+    for part in PARTS:
+        layers = config.num_layers(part)
+        shapes = {"weight": (layers, dim, dim), "bias": (layers, dim), "mean": (dim,), "whiten": (dim, dim)}
+        found |= {f"{part}.{name}": shape for name, shape in shapes.items()}
+    return found
 
 
 def _checked(found: object, config: ModelConfig) -> tuple[str, dict, dict[str, dict]]:
@@ -85,8 +80,8 @@ def _checked(found: object, config: ModelConfig) -> tuple[str, dict, dict[str, d
     if not isinstance(of, str) or not re.fullmatch("[0-9a-f]{64}", of) or not isinstance(about, dict):
         raise wrong
     numbers = {}
-    for part, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
-        one = parts[part]
+    for part in PARTS:
+        one, layers = parts[part], config.num_layers(part)
         if not isinstance(one, dict) or one.keys() != set(NUMBERS):
             raise wrong
         for name in ("psnr_raw", "psnr_tuned"):

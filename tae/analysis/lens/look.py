@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tae.analysis.lens.states import draw, read_states, real_pixels
+from tae.analysis.evaluate import psnr_of_batch
+from tae.analysis.lens.states import draw, read_states
 from tae.model.autoencoder import TransformerAutoencoder
 
 
@@ -33,7 +34,10 @@ class PartLens:
 
         (B,) root mean square over tokens of Mahalanobis' distance, as a multiple of the test images' median.
         """
-        return _outlying(state, self.mean, self.whiten, mask) / self.usual
+        squares = ((state - self.mean.to(state)) @ self.whiten.to(state)).square().mean(dim=-1)
+        if squares.ndim == 2:
+            squares = squares.mean(dim=1) if mask is None else (squares * mask).sum(dim=1) / mask.sum(dim=1)
+        return squares.sqrt() / self.usual
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def look(
     for depth, raw in enumerate(states.at):
         state = own.translate(raw, depth) if own is not None and tuned else raw
         recons.append(draw(model, states, depth, state))
-        psnr.append(_psnr(recons[-1], images, widths))
+        psnr.append(psnr_of_batch(images, recons[-1], widths))
         if own is not None:
             distance.append(own.distance(state, states.mask))
     return LensImages(
@@ -94,22 +98,3 @@ def look(
         torch.stack(distance) if distance else None,
         None if own is None else own.limit,
     )
-
-
-def _outlying(state: Tensor, mean: Tensor, whiten: Tensor, mask: Tensor | None) -> Tensor:
-    """(B,) root mean square over tokens and directions of whitened states (B, D) or (B, N, D)."""
-    squares = ((state - mean.to(state)) @ whiten.to(state)).square().mean(dim=-1)
-    if squares.ndim == 1:
-        return squares.sqrt()
-    if mask is None:
-        return squares.mean(dim=1).sqrt()
-    return ((squares * mask).sum(dim=1) / mask.sum(dim=1)).sqrt()
-
-
-def _psnr(recons: Tensor, images: Tensor, widths: Tensor | None) -> Tensor:
-    """(B,) in dB, of recons clipped to [0, 1], over each image's own width."""
-    squares = (recons.clamp(0, 1) - images).square()
-    if widths is None:
-        return -10 * squares.mean(dim=(1, 2, 3)).log10()
-    total = (squares * real_pixels(widths, images)).sum(dim=(1, 2, 3))
-    return -10 * (total / (images.shape[2] * widths.to(total))).log10()

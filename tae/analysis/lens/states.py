@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tae.analysis.evaluate import real_pixels
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.layers import unpatchify
 
@@ -63,9 +64,3 @@ def draw(model: TransformerAutoencoder, states: States, depth: int, translated: 
 def depth_names(num_layers: int) -> list[str]:
     """Names for the depths 0 to L on pages."""
     return ["before layer 0", *(f"after layer {layer}" for layer in range(num_layers))]
-
-
-def real_pixels(widths: Tensor, images: Tensor) -> Tensor:
-    """(B, 1, 1, W), True within each image's width."""
-    columns = torch.arange(images.shape[-1], device=images.device)
-    return (columns < widths[:, None].to(images.device))[:, None, None]
