@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
-from plotly.colors import sample_colorscale, unlabel_rgb
 
 from tae.analysis.facts import UNIFORM_LIMIT
 from tae.plots.maps import Region, colour_key, finish_map, lay_over_image, note_above, token_labels
@@ -25,6 +24,7 @@ from tae.plots.style import (
     colour_bar,
     finish,
     lay_under,
+    palette,
     selected_data,
 )
 
@@ -55,9 +55,7 @@ class Overview:
     def to_png(self) -> bytes:
         """With a palette: a byte for each pixel; transparent between the maps."""
         image = Image.fromarray(self.indices, "P")
-        places = np.linspace(0, 1, COLOUR_STEPS).tolist()
-        colours = [unlabel_rgb(one) for one in sample_colorscale(ATTENTION_COLOURS, places)]
-        image.putpalette([round(channel) for colour in colours for channel in colour] + [255, 255, 255])
+        image.putpalette(palette(ATTENTION_COLOURS, COLOUR_STEPS) + [255, 255, 255])
         buffer = io.BytesIO()
         image.save(buffer, "PNG", transparency=COLOUR_STEPS)
         return buffer.getvalue()

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from plotly.colors import sample_colorscale, unlabel_rgb
 
-from tae.plots.style import ERROR_COLOURS
+from tae.data.encode import encode_png
+from tae.plots.style import ERROR_COLOURS, palette
 
 PIECE = 8192
 """Strip pixels of one image file: some browsers draw none that is wider than 16,384 or 32,767."""
@@ -66,9 +66,10 @@ class StripRow:
 def error_png(error: np.ndarray, limit: float) -> bytes:
     """A signed error (H, W) as a PNG of the same size, every pixel, on colours centred on zero that end at `limit`."""
     image = Image.fromarray(np.round((np.clip(error / limit, -1, 1) + 1) * 127.5).astype(np.uint8), "P")
-    colours = [unlabel_rgb(one) for one in sample_colorscale(ERROR_COLOURS, np.linspace(0, 1, 256).tolist())]
-    image.putpalette([round(channel) for colour in colours for channel in colour])
-    return _png(image)
+    image.putpalette(palette(ERROR_COLOURS, 256))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def lanes(starts: Sequence[int], window: int) -> list[int]:
@@ -127,10 +128,7 @@ def _images(row: StripRow, scale: float) -> str:
     images = []
     for start in range(0, width, PIECE):
         piece = row.pixels[:, start : start + PIECE]
-        if row.limit is None:
-            png = _png(Image.fromarray(np.round(np.clip(piece, 0, 1) * 255).astype(np.uint8)))
-        else:
-            png = error_png(piece, row.limit)
+        png = encode_png(piece) if row.limit is None else error_png(piece, row.limit)
         images.append(
             f"<img src='data:image/png;base64,{base64.b64encode(png).decode()}' "
             f"alt='{'' if start else html.escape(row.title)}' "
@@ -147,9 +145,3 @@ def _ruler(starts: Sequence[int], window: int, marks: Sequence[str], scale: floa
         for start, lane, mark in zip(starts, placed, marks, strict=True)
     )
     return f"<div class='ruler' style='height: {(max(placed) + 1) * LANE}px'>{spans}</div>"
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

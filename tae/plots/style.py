@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
-from plotly.colors import diverging, sequential
+from plotly.colors import diverging, sample_colorscale, sequential, unlabel_rgb
 
 ATTENTION_COLOURS = [*sequential.Magma[:0:-1], "#03010c"]
 """Magma from light to dark. Its own darkest, #000004, is a code that Streamlit's theme replaces by another colour."""
@@ -60,6 +60,12 @@ def block_extreme(array: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:
         return array, 1
     lowest = -block_max(-array, max_cells)[0]
     return np.where(-lowest > highest, lowest, highest), k
+
+
+def palette(colours: Sequence[str], count: int) -> list[int]:
+    """So many colours of a scale as the red, green, blue, red, ... of an image with a palette."""
+    sampled = sample_colorscale(list(colours), np.linspace(0, 1, count).tolist())
+    return [round(channel) for colour in sampled for channel in unlabel_rgb(colour)]
 
 
 def unit_of(quantity: Quantity) -> str:

@@ -118,9 +118,9 @@ def load_sequence(path: Path | str, autoencoder: TransformerAutoencoder | None =
             _check_belongs(belongs, autoencoder)
         contents = sealed.read()
         tensors = {name: tensor.float() for name, tensor in contents.tensors.items()}
-        if belongs.is_inside or autoencoder is None:
-            autoencoder = _meta_autoencoder(belongs.config)
         with torch.device("meta"):
+            if belongs.is_inside or autoencoder is None:
+                autoencoder = TransformerAutoencoder(belongs.config)
             model = _model(autoencoder, config, belongs.is_inside)
         model.load_state_dict(tensors, strict=False, assign=True)  # the names are known to be all of its own
         if belongs.is_inside and autoencoder_digest(model.autoencoder) != belongs.sha256:
@@ -151,11 +151,6 @@ def list_sequences(folder: Path | str) -> list[ListedSequence]:
 def _model(autoencoder: TransformerAutoencoder, config: SequenceConfig, fine_tune: bool) -> SequenceModel:
     fields_of = {name: value for name, value in asdict(config).items() if name != "latent_dim"}
     return SequenceModel(autoencoder, **fields_of, fine_tune=fine_tune)
-
-
-def _meta_autoencoder(config: ModelConfig) -> TransformerAutoencoder:
-    with torch.device("meta"):
-        return TransformerAutoencoder(config)
 
 
 def _check_belongs(belongs: Belongs, autoencoder: TransformerAutoencoder | None) -> None:

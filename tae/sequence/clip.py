@@ -63,13 +63,9 @@ def open_film(found: Found, config: ModelConfig, fit: str = "pad", every: int = 
     most = most_frames(*frames[0].shape) if frames else 0
     frames += islice(taken, max(0, most - 1))
     if len(frames) < 2:
-        what = (
-            f"got {len(frames)} of every {every}; take more of them"
-            if every > 1
-            else f"got {len(frames)} that can be read"
-        )
+        what = f"{len(frames)} of every {every}; take more of them" if every > 1 else f"{len(frames)} that can be read"
         reason = f": {skipped[0][1]}" if skipped else ""
-        raise ImageError(f"a sequence must have at least two frames, {what}{reason}")
+        raise ImageError(f"a sequence must have at least two frames, got {what}{reason}")
     if every > 1:
         notes.append(f"every {ordinal(every)} frame")
     if next(taken, None) is not None:

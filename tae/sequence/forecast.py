@@ -49,7 +49,7 @@ def forecast_frames(
     steps: int = STEPS,
     latents: Tensor | None = None,
     recons: Tensor | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], object] = lambda share: None,
 ) -> Forecast:
     """Go on after the first `seen` frames, each prediction taken for the truth by the next.
 
@@ -83,9 +83,8 @@ def forecast_frames(
         CEILING: drawn[1:],
     }
     found = _compare(autoencoder, frames, seen, predicted, known, progress)
-    found.latents.update(
-        {LAST: last.expand(steps, -1).float().numpy(), CEILING: latents[seen : seen + steps].float().numpy()}
-    )
+    found.latents[LAST] = last.expand(steps, -1).float().numpy()
+    found.latents[CEILING] = latents[seen : seen + steps].float().numpy()
     return found
 
 
@@ -95,7 +94,7 @@ def one_step(
     frames: Tensor,
     latents: Tensor | None = None,
     recons: Tensor | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], object] = lambda share: None,
 ) -> Forecast:
     """Each frame but the first from the true ones before it; arguments and errors as `forecast_frames`."""
     if len(frames) < 2:
@@ -139,7 +138,7 @@ def influence(
     latents: Tensor,
     width: int | None = None,
     orders: int = 16,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], object] = lambda share: None,
 ) -> Influence:
     """The change in the prediction of the next frame when frames are dropped, exchanged and shuffled.
 
@@ -160,16 +159,8 @@ def influence(
     random = np.random.default_rng(0)
     shuffled = [[*random.permutation(count - 1).tolist(), count - 1] for _ in range(orders)]
     batch, lengths = pad_sequences(latents[order] for order in (everything, *dropped, *swapped, *shuffled))
-    done = 0
-
-    def decoded(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress is not None:
-            progress(done / len(batch))
-
     predicted = model.forecast(batch, 1, lengths)[:, 0]
-    images = decode_sequence(model.autoencoder, predicted, width, decoded).clamp(0, 1)
+    images = decode_sequence(model.autoencoder, predicted, width, _counted(len(batch), progress)).clamp(0, 1)
     changes = (images[1:] - images[:1]).square().mean(dim=(1, 2, 3)).double().cpu().numpy()
     return Influence(changes[:count], changes[count : 2 * count - 1], float(changes[2 * count - 1 :].mean()))
 
@@ -231,6 +222,18 @@ def _horizon(differences: np.ndarray) -> int:
     return differences.shape[1]
 
 
+def _counted(total: int, progress: Callable[[float], object]) -> Callable[[int], None]:
+    """Counts what is done and tells progress the share of the total."""
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done / total)
+
+    return count
+
+
 def _parts(model: SequenceModel | TransformerAutoencoder) -> tuple[TransformerAutoencoder, SequenceModel | None]:
     return (model.autoencoder, model) if isinstance(model, SequenceModel) else (model, None)
 
@@ -245,17 +248,10 @@ def _compare(
     first: int,
     latents: dict[str, Tensor],
     known: dict[str, Tensor],
-    progress: Callable[[float], None] | None,
+    progress: Callable[[float], object],
 ) -> Forecast:
     """Decode what is latent, clip all, and measure as far as there are true frames; known: images that are there already."""
-    total, done = sum(map(len, latents.values())), 0
-
-    def decoded(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done / total)
-
+    decoded = _counted(sum(map(len, latents.values())), progress)
     drawn = {name: decode_sequence(autoencoder, some, frames.shape[-1], decoded) for name, some in latents.items()}
     images = {**known, **drawn}
     found = {name: images[name][:, 0].clamp(0, 1).float().cpu().numpy() for name in METHODS if name in images}

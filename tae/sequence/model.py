@@ -135,12 +135,8 @@ class SequenceModel(nn.Module):
         coordinates = (latents - latents.mean(dim=0)) @ factor
         spread = coordinates.std(dim=0)
         spread = spread.clamp(min=1e-3 * float(spread.max()) or 1.0)  # a coordinate that never varies says nothing
-        for buffer, value in (
-            (self.centre, latents.mean(dim=0)),
-            (self.factor, factor),
-            (self.inverse, inverse),
-            (self.spread, spread),
-        ):
+        buffers = (self.centre, self.factor, self.inverse, self.spread)
+        for buffer, value in zip(buffers, (latents.mean(dim=0), factor, inverse, spread), strict=True):
             buffer.copy_(value)
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -201,11 +197,8 @@ class SequenceModel(nn.Module):
 
     def own_state(self) -> dict[str, Tensor]:
         """The tensors of a checkpoint: all but the autoencoder's, or with them where it is fine-tuned."""
-        return {
-            name: tensor
-            for name, tensor in self.state_dict().items()
-            if self.fine_tune or not name.startswith("autoencoder.")
-        }
+        state = self.state_dict()
+        return {name: state[name] for name in state if self.fine_tune or not name.startswith("autoencoder.")}
 
     def _checked(self, latents: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """The mask (B, T), and latents that are 0 in the padding, whatever stood there, NaN included."""
@@ -258,7 +251,7 @@ def decode_sequence(
     model: TransformerAutoencoder,
     latents: Tensor,
     width: int | None = None,
-    decoded: Callable[[int], object] | None = None,
+    decoded: Callable[[int], object] = lambda count: None,
 ) -> Tensor:
     """Latents (..., latent_dim) -> images (..., 1, H, W), a few at a time, near [0, 1] but not clipped to it.
 
@@ -267,8 +260,7 @@ def decode_sequence(
     images = []
     for chunk in latents.flatten(0, -2).to(model.decoder.expand.weight).split(CHUNK):
         images.append(model.decode(chunk, width))
-        if decoded is not None:
-            decoded(len(chunk))
+        decoded(len(chunk))
     return torch.cat(images).unflatten(0, latents.shape[:-1])
 
 

@@ -250,17 +250,8 @@ class _Training(Loop[SequenceRecord]):
     def _record(
         self, loss: float, lr_share: float, grad_norm: float, pace: float, looked: dict[str, Any]
     ) -> SequenceRecord:
-        config = self.config
-        return SequenceRecord(
-            self.step,
-            self.steps,
-            loss,
-            config.lr * lr_share,
-            grad_norm,
-            config.batch_size / pace,
-            pace * (self.steps - self.step),
-            **looked,
-        )
+        lr, left = self.config.lr * lr_share, pace * (self.steps - self.step)
+        return SequenceRecord(self.step, self.steps, loss, lr, grad_norm, self.config.batch_size / pace, left, **looked)
 
     def _learn(self, lr_share: float) -> tuple[float, float]:
         config = self.config
@@ -346,6 +337,8 @@ class _Training(Loop[SequenceRecord]):
         except ValueError as error:
             self.notify(f"the card has no figures of predictions: {error}")
             metrics = {}
+        on_cpu = self.world.device.type == "cpu"
+        hardware = f"{platform.machine()} CPU" if on_cpu else torch.cuda.get_device_name()
         training = {
             "data": source.data,
             "command": config.command_words(),
@@ -355,9 +348,7 @@ class _Training(Loop[SequenceRecord]):
             "sequences": source.num_sequences,
             "seconds": round(self.seconds),
             "cpu_seconds": round(self.cpu_seconds),
-            "hardware": f"{platform.machine()} CPU"
-            if self.world.device.type == "cpu"
-            else torch.cuda.get_device_name(),
+            "hardware": hardware,
             "torch": torch.__version__,
             "finished": not is_stopped,
             "curve": self.curve,

@@ -45,9 +45,8 @@ class Shown:
     def _repr_html_(self) -> str:
         # A frame of its own: the notebook's style and scripts and the explorer's do not reach each other. In ASCII, so
         # that whatever encoding the notebook is shown in, the script keeps the hash that its policy names.
-        page, title = (
-            html.escape(text).encode("ascii", "xmlcharrefreplace").decode() for text in (self.page, self.title)
-        )
+        texts = (self.page, self.title)
+        page, title = (html.escape(text).encode("ascii", "xmlcharrefreplace").decode() for text in texts)
         return (
             f'<iframe sandbox="allow-scripts" srcdoc="{page}" title="{title}" '
             f'style="width: 100%; height: {self.height}px; border: 0"></iframe>'
@@ -107,9 +106,7 @@ def show(
     config = own.config
     choice.check(config)
     given = _fitted(image, config, fit)
-    pixels = given.fitted.pixels
-    title = given.title
-    notes = [UNKNOWN]
+    pixels, title, notes = given.fitted.pixels, given.title, [UNKNOWN]
     if isinstance(model, Loaded):
         notes = [] if model.card.is_trained else [UNTRAINED]
         title = f"{title}, {plain_text(model.card.name)}"
@@ -122,16 +119,10 @@ def show(
     computed = compute(own, batch, choice)
     weights = computed.weights.numpy()
     notes += about_map(weights, view, config, grid, computed.hidden_mass)
-    made, _ = explorable(
-        own,
-        given,
-        view,
-        query_of(view, weights, foreground_tokens(batch, config).numpy()),
-        colour_tops(own, batch, weighting),
-        [*notes, NOT_EXPLANATION],
-        statuses(config, errors_of_parts(own, pixels)),
-        MAX_BYTES,
-    )
+    opened = query_of(view, weights, foreground_tokens(batch, config).numpy())
+    tops = colour_tops(own, batch, weighting)
+    status = statuses(config, errors_of_parts(own, pixels))
+    made, _ = explorable(own, given, view, opened, tops, [*notes, NOT_EXPLANATION], status, MAX_BYTES)
     return Shown(standalone.page(made, title), title, height or _height(made))
 
 

@@ -185,30 +185,26 @@ def _run(
                 new = prefix.tokens[part][layer][images[num_active:joined]]
                 x, num_active = torch.cat([x, new]) if num_active else new, joined
             mask = None if masks is None else masks[:num_active]
-            active = samples[:num_active]
-            if any((part, layer) in sample.changes for sample in active):
-                x = _Changed(block, (part, layer), active, columns, baseline, donor)(x, mask)
-            elif active:
+            active = enumerate(samples[:num_active])
+            changes = [(row, one.image, one.changes.get((part, layer), [])) for row, one in active]
+            if any(changed for *_, changed in changes):
+                x = _Changed(block, (part, layer), changes, columns, baseline, donor)(x, mask)
+            elif changes:
                 x = block(x, mask)
     widths = None if prefix.widths is None else prefix.widths[images.to(prefix.widths.device)]
     return model.finish(x, "decoder", width, widths)
 
 
+@dataclass(frozen=True)
 class _Changed:
     """One block as `TransformerBlock.forward` runs it, with changes to some of its samples."""
 
-    def __init__(
-        self,
-        block: TransformerBlock,
-        place: Place,
-        samples: list[_Sample],
-        columns: int,
-        baseline: Baseline,
-        donor: Prefix | None,
-    ) -> None:
-        self.block, self.place, self.columns = block, place, columns
-        self.baseline, self.donor = baseline, donor
-        self.changes = [(row, sample.image, sample.changes.get(place, [])) for row, sample in enumerate(samples)]
+    block: TransformerBlock
+    place: Place
+    changes: list[tuple[int, int, list[Intervention]]]  # row of the batch, image, what is changed
+    columns: int
+    baseline: Baseline
+    donor: Prefix | None
 
     def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:
         attention = self.block.attn

@@ -131,8 +131,12 @@ const cellOf = (side, token) =>
   Math.floor(Math.floor(token / side.grid[1]) / side.merged) * side.columns +
   Math.floor((token % side.grid[1]) / side.merged);
 
-const tokenOf = (side, cell) =>
-  Math.floor(cell / side.columns) * side.merged * side.grid[1] + (cell % side.columns) * side.merged;
+const placeIn = (side, cell) => [Math.floor(cell / side.columns), cell % side.columns]; // row, column
+
+function tokenOf(side, cell) {
+  const [row, column] = placeIn(side, cell);
+  return row * side.merged * side.grid[1] + column * side.merged;
+}
 
 const alike = (a, b) => a.grid.join() === b.grid.join();
 
@@ -140,18 +144,17 @@ const alike = (a, b) => a.grid.join() === b.grid.join();
 function cellAcross(from, to, cell) {
   if (alike(from, to)) return cell;
   const middle = (number, step, size) => (number * step + Math.min((number + 1) * step, size)) / 2 / size;
-  const y = middle(Math.floor(cell / from.columns), from.cell, from.height);
-  const x = middle(cell % from.columns, from.cell, from.width);
+  const [row, column] = placeIn(from, cell);
+  const y = middle(row, from.cell, from.height);
+  const x = middle(column, from.cell, from.width);
   return Math.floor((y * to.height) / to.cell) * to.columns + Math.floor((x * to.width) / to.cell);
 }
 
 /** "84 (row 6, column 6)", or for merged patches "(rows 12 to 13, columns 0 to 1)". */
 function placeOf(side, cell) {
-  const row = Math.floor(cell / side.columns);
-  const column = cell % side.columns;
+  const [row, column] = placeIn(side, cell);
   if (side.merged === 1) return `${cell} (row ${row}, column ${column})`;
-  const span = (number, size) =>
-    `${number * side.merged} to ${Math.min((number + 1) * side.merged, size) - 1}`;
+  const span = (number, size) => `${number * side.merged} to ${Math.min((number + 1) * side.merged, size) - 1}`;
   return `(rows ${span(row, side.grid[0])}, columns ${span(column, side.grid[1])})`;
 }
 
@@ -200,10 +203,6 @@ function overlayColours(stops) {
     const [r, g, b] = from[1].map((channel, i) => mix(channel, to[1][i]));
     return pack(r, g, b, mix(255 * from[2], 255 * to[2]));
   });
-}
-
-function differenceColours(list) {
-  return overlayColours(list.map((colour, i) => [i / (list.length - 1), colour, 1]));
 }
 
 /** Where a colour bar has its numbers: a few round ones, and the end. */
@@ -301,13 +300,13 @@ class Figure {
 
   mark({ cell, kind, label, colour }) {
     const { context, side, canvas, ratio } = this;
+    const [row, column] = placeIn(side, cell);
     const step = side.cell * this.scale;
     const thick = (kind === "query" ? 3 : 2) * ratio;
     const half = thick / 2 + ratio; // outlines stay within the image
-    const x = Math.max(half, (cell % side.columns) * step);
-    const y = Math.max(half, Math.floor(cell / side.columns) * step);
-    const width = Math.min((1 + (cell % side.columns)) * step, canvas.width - half) - x;
-    const height = Math.min((1 + Math.floor(cell / side.columns)) * step, canvas.height - half) - y;
+    const [x, y] = [Math.max(half, column * step), Math.max(half, row * step)];
+    const width = Math.min((1 + column) * step, canvas.width - half) - x;
+    const height = Math.min((1 + row) * step, canvas.height - half) - y;
     context.setLineDash([]);
     context.lineWidth = thick + 2 * ratio;
     context.strokeStyle = kind === "key" ? "rgba(0, 0, 0, 0.85)" : "rgba(255, 255, 255, 0.8)";
@@ -368,23 +367,16 @@ class Choice {
   constructor(label, options, isList, choose) {
     this.options = options;
     const id = `tae-${Math.random().toString(36).slice(2)}`;
+    this.items = options.map(([value, textContent]) =>
+      isList
+        ? make("option", { value, textContent })
+        : make("button", { type: "button", textContent, onclick: () => choose(value) }),
+    );
+    const named = isList ? { onchange: () => choose(this.list.value) } : { className: "tae-buttons", role: "group" };
+    const group = make(isList ? "select" : "div", { ...named, "aria-labelledby": id }, ...this.items);
+    this.list = isList ? group : null;
     const name = make("span", { className: "tae-label", id, textContent: label });
-    if (isList) {
-      this.list = make("select", { "aria-labelledby": id });
-      this.items = options.map(([value, text]) => make("option", { value, textContent: text }));
-      this.list.append(...this.items);
-      this.list.addEventListener("change", () => choose(this.list.value));
-      this.element = make("div", { className: "tae-choice" }, name, this.list);
-    } else {
-      this.items = options.map(([value, text]) => {
-        const button = make("button", { type: "button", textContent: text });
-        button.addEventListener("click", () => choose(value));
-        return button;
-      });
-      const group = make("div", { className: "tae-buttons", role: "group", "aria-labelledby": id }, ...this.items);
-      this.element = make("div", { className: "tae-choice" }, name, group);
-    }
-    this.element.dataset.choice = label;
+    this.element = make("div", { className: "tae-choice", "data-choice": label }, name, group);
   }
 
   show(chosen, isThere = () => true) {
@@ -410,27 +402,22 @@ class Explorer {
     this.pinSize = [150, 150]; // until there is a width
     this.laidOut = 0; // width for which the canvases were sized
     this.asked = { key: "", time: 0 };
-    this.root = make("div", { className: "tae-component tae-explorer" });
+    this.root = make("div", { className: "tae-component tae-explorer", onkeydown: (event) => this.onKey(event) });
     parent.append(this.root);
-    this.root.addEventListener("keydown", (event) => this.onKey(event));
-    this.onShift = (event) => {
-      if (event.key === "Shift" && (this.hover || this.root.matches(":focus-within"))) {
-        this.reverse(event.type === "keydown");
-      } else if (event.type === "keyup" && event.key === "Shift") this.reverse(false);
-    };
-    this.onBlur = () => this.reverse(false);
-    window.addEventListener("keydown", this.onShift);
-    window.addEventListener("keyup", this.onShift);
-    window.addEventListener("blur", this.onBlur);
+    this.closed = new AbortController();
+    const listen = (name, act) => window.addEventListener(name, act, { signal: this.closed.signal });
+    listen("keydown", ({ key }) => {
+      if (key === "Shift" && (this.hover || this.root.matches(":focus-within"))) this.reverse(true);
+    });
+    listen("keyup", ({ key }) => key === "Shift" && this.reverse(false));
+    listen("blur", () => this.reverse(false));
     this.observer = watchWidth(this);
   }
 
   close() {
     if (this.resting) this.send();
     this.observer.disconnect();
-    window.removeEventListener("keydown", this.onShift);
-    window.removeEventListener("keyup", this.onShift);
-    window.removeEventListener("blur", this.onBlur);
+    this.closed.abort();
     cancelAnimationFrame(this.frame);
     clearTimeout(this.askTimer);
     this.root.remove();
@@ -544,7 +531,7 @@ class Explorer {
     const { data, sides } = this;
     this.colours = {
       weight: overlayColours(data.colours.overlay),
-      difference: differenceColours(data.colours.difference),
+      difference: overlayColours(data.colours.difference.map((colour, i, { length }) => [i / (length - 1), colour, 1])),
     };
     this.hover = null;
     this.pins = [];
@@ -554,13 +541,11 @@ class Explorer {
     this.hint = make("p", { className: "tae-hint" });
     this.pinArea = make("div", { className: "tae-pins" });
     const images = sides.map((side) => {
-      const image = new Image();
-      image.addEventListener("load", () => {
+      const onload = () => {
         for (const figure of this.everyFigure()) figure.drawBase();
         this.schedule();
-      });
-      image.src = side.image;
-      return image;
+      };
+      return make("img", { onload, src: side.image });
     });
     this.figures = sides.map((side, i) => {
       const figure = new Figure(side, images[i], {
@@ -608,32 +593,26 @@ class Explorer {
     };
     this.layers = pick(1).sort(order(LAYERS));
     this.heads = pick(2).sort(order(HEADS));
-    const options = (values, label) => values.map((value) => [value, label(value)]);
     this.choices = {};
+    const offer = (field, title, values, label, isList) => {
+      const options = values.map((value) => [value, label(value)]);
+      this.choices[field] = new Choice(title, options, isList, (value) => {
+        const { part, layer, head } = { ...this.view, [field]: value };
+        this.choose(part, layer, head);
+      });
+    };
     if (!this.isPair) {
-      const parts = pick(0);
-      this.choices.part = new Choice(
-        "Part",
-        options(parts, (part) => PARTS[part] || part),
-        false,
-        (part) => this.choose(part, this.view.layer, this.view.head),
-      );
-      this.choices.layer = new Choice("Layer", options(this.layers, layerLabel), this.layers.length > 8, (layer) =>
-        this.choose(this.view.part, layer, this.view.head),
-      );
-      this.choices.head = new Choice("Head", options(this.heads, headLabel), true, (head) =>
-        this.choose(this.view.part, this.view.layer, head),
-      );
+      offer("part", "Part", pick(0), (part) => PARTS[part] || part, false);
+      offer("layer", "Layer", this.layers, layerLabel, this.layers.length > 8);
+      offer("head", "Head", this.heads, headLabel, true);
     }
-    this.choices.direction = new Choice("Direction", Object.entries(DIRECTIONS), false, (direction) => {
-      this.view.direction = direction;
+    const set = (field) => (value) => {
+      this.view[field] = value;
       this.commit();
-    });
+    };
+    this.choices.direction = new Choice("Direction", Object.entries(DIRECTIONS), false, set("direction"));
     const ranges = Object.entries({ ...RANGES, ...(this.isPair ? { own: "These maps only" } : {}) });
-    this.choices.range = new Choice("Colour range", ranges, true, (range) => {
-      this.view.range = range;
-      this.commit();
-    });
+    this.choices.range = new Choice("Colour range", ranges, true, set("range"));
     const elements = Object.values(this.choices).map((choice) => choice.element);
     return make("div", { className: "tae-toolbar", role: "group", "aria-label": "What is shown" }, ...elements);
   }
@@ -694,8 +673,8 @@ class Explorer {
     const figure = new Figure(this.sides[0], this.figures[0].image, { label: `Pinned patch ${token}` });
     figure.token = token;
     figure.name = make("span");
-    figure.remove = make("button", { type: "button", className: "tae-remove", textContent: "×" });
-    figure.remove.addEventListener("click", () => this.toggle(token));
+    const onclick = () => this.toggle(token);
+    figure.remove = make("button", { type: "button", className: "tae-remove", textContent: "×", onclick });
     figure.caption.append(figure.name, figure.remove);
     this.listen(figure, 0, figure);
     return figure;
@@ -748,14 +727,15 @@ class Explorer {
       this.schedule(event.timeStamp);
     };
     let down = null;
-    canvas.addEventListener("pointermove", point);
-    canvas.addEventListener("pointerdown", (event) => {
+    canvas.onpointermove = point;
+    canvas.onpointercancel = canvas.onpointerleave = () => this.leave();
+    canvas.onpointerdown = (event) => {
       if (event.button !== 0) return;
       down = { x: event.clientX, y: event.clientY, cell: figure.cellAt(event) };
       if (event.pointerType === "touch") canvas.setPointerCapture(event.pointerId);
       point(event);
-    });
-    canvas.addEventListener("pointerup", (event) => {
+    };
+    canvas.onpointerup = (event) => {
       if (!down || event.button !== 0) return;
       const moved = Math.hypot(event.clientX - down.x, event.clientY - down.y);
       const cell = cellAcross(this.sides[side], this.sides[0], figure.cellAt(event));
@@ -768,9 +748,7 @@ class Explorer {
         if (moved < TAP_PIXELS) this.toggle(token);
         else this.select(token, false);
       } else if (isSame) this.toggle(token);
-    });
-    canvas.addEventListener("pointercancel", () => this.leave());
-    canvas.addEventListener("pointerleave", () => this.leave());
+    };
   }
 
   leave() {
@@ -819,9 +797,9 @@ class Explorer {
 
   move(down, right) {
     const [side] = this.sides;
-    const cell = this.cursor();
-    const row = Math.max(0, Math.min(side.rows - 1, Math.floor(cell / side.columns) + down));
-    const column = Math.max(0, Math.min(side.columns - 1, (cell % side.columns) + right));
+    const [from, start] = placeIn(side, this.cursor());
+    const row = Math.max(0, Math.min(side.rows - 1, from + down));
+    const column = Math.max(0, Math.min(side.columns - 1, start + right));
     this.hover = null; // the pointer may rest somewhere: keys win until it moves again
     this.select(tokenOf(side, row * side.columns + column), true);
   }
@@ -901,14 +879,12 @@ class Explorer {
     const colour = this.data.colours.query;
     const unit = unitOf(this.nameOf());
     const isOnPin = Boolean(hover) && hover.pin !== null;
-    const selected = cellOf(side, view.query);
-    const query = isOnPin ? selected : this.cursor();
     const key = this.cursor();
+    const query = isOnPin ? cellOf(side, view.query) : key;
     this.root.dataset.query = String(tokenOf(side, query));
     const weights = entry ? weightsOf(entry, side, query, direction) : null;
     const marks = view.pins.map((pin, i) => ({ cell: cellOf(side, pin), kind: "pin", label: String(i + 1), colour }));
-    if (isOnPin) marks.push({ cell: key, kind: "key" });
-    else marks.push({ cell: query, kind: "query", colour });
+    marks.push(isOnPin ? { cell: key, kind: "key" } : { cell: query, kind: "query", colour });
     figure.paint(weights, this.colours.weight, 0, top, marks);
     figure.showBar(this.colours.weight, 0, top, `${unit}; dark = high${mergedNote(side, "; ")}`, isClipped);
     for (const pinned of this.pins) {
@@ -949,9 +925,8 @@ class Explorer {
     const { sides, view, direction } = this;
     const colour = this.data.colours.query;
     const isHeld = view.pins.length > 0;
-    const held = sides.map((side) => (isHeld ? cellAcross(sides[0], side, cellOf(sides[0], view.pins[0])) : null));
     const cursors = sides.map((_, i) => this.cursor(i));
-    const queries = sides.map((_, i) => (isHeld ? held[i] : cursors[i]));
+    const queries = isHeld ? sides.map((side) => cellAcross(sides[0], side, cellOf(sides[0], view.pins[0]))) : cursors;
     this.root.dataset.query = String(tokenOf(sides[0], queries[0]));
     const weights = entries.map((entry, i) => entry && weightsOf(entry, sides[i], queries[i], direction));
     const marksOf = (i) => [
@@ -972,14 +947,9 @@ class Explorer {
       const apart = both ? weights[0].map((weight, i) => weight - weights[1][i]) : null;
       const ends = this.data.tops.difference;
       const end = view.range === "shared" ? ends[0] : ends[1];
+      const isBeyond = view.range === "shared" && ends[1] > ends[0];
       this.difference.paint(apart, this.colours.difference, -end, end, marksOf(0));
-      this.difference.showBar(
-        this.colours.difference,
-        -end,
-        end,
-        "x uniform; left: B higher, right: A higher",
-        view.range === "shared" && ends[1] > ends[0],
-      );
+      this.difference.showBar(this.colours.difference, -end, end, "x uniform; left: B higher, right: A higher", isBeyond);
       const other = both && (isHeld ? cursors[0] : strongest(apart, Math.abs));
       const text = both
         ? this.acrossText(sides[0], queries[0], other, `${signed(apart[other])} x uniform`, isHeld, "largest difference")

@@ -236,13 +236,7 @@ def payload(
     return {
         "sides": [_side_entry(one) for one in sides],
         "maps": [
-            {
-                "side": number,
-                "name": name,
-                "smallest": one.smallest,
-                "largest": one.largest,
-                "data": one.cells.ravel(),
-            }
+            {"side": number, "name": name, "smallest": one.smallest, "largest": one.largest, "data": one.cells.ravel()}
             for number, given in enumerate(sides)
             for name, one in given.maps.items()
         ],
@@ -324,12 +318,7 @@ def read_view(state: object, default: View, names: Collection[str], num_tokens: 
 
 
 def maps_to_send(
-    state: object,
-    view: View,
-    names: Sequence[str],
-    digest: str,
-    grid: tuple[int, int],
-    budget: int = FIRST_BYTES,
+    state: object, view: View, names: Sequence[str], digest: str, grid: tuple[int, int], budget: int = FIRST_BYTES
 ) -> list[str]:
     """The maps that go into the payload of this run: those of the first view, or those that the browser asked for
     since.

@@ -10,15 +10,16 @@ const numberOf = (points) => Number([points[0].customdata].flat()[0]);
 
 class Hover {
   constructor(parent) {
-    this.box = document.createElement("div");
-    this.box.className = "tae-hover";
-    this.box.hidden = true;
-    parent.appendChild(this.box);
+    this.box = make("div", { className: "tae-hover", hidden: true });
+    parent.append(this.box);
     this.plot = null;
-    this.show = (event) => this.open(event);
     this.hide = () => (this.box.hidden = true);
-    this.click = ({ points }) => this.tell(numberOf(points));
-    this.clear = () => this.tell(-1);
+    this.acts = Object.entries({
+      plotly_hover: (event) => this.open(event),
+      plotly_unhover: this.hide,
+      plotly_click: ({ points }) => this.tell(numberOf(points)),
+      plotly_deselect: () => this.tell(-1),
+    });
     // Streamlit makes the plot anew now and then.
     this.timer = setInterval(() => this.bind(), 300);
   }
@@ -35,10 +36,7 @@ class Hover {
     this.unbind();
     this.plot = plot;
     if (!plot) return;
-    plot.on("plotly_hover", this.show);
-    plot.on("plotly_unhover", this.hide);
-    plot.on("plotly_click", this.click);
-    plot.on("plotly_deselect", this.clear);
+    for (const act of this.acts) plot.on(...act);
     plot.addEventListener("mouseleave", this.hide);
   }
 
@@ -46,10 +44,7 @@ class Hover {
     this.hide();
     if (!this.plot) return;
     // Plotly takes these methods away from a plot that it has given up.
-    this.plot.removeListener?.("plotly_hover", this.show);
-    this.plot.removeListener?.("plotly_unhover", this.hide);
-    this.plot.removeListener?.("plotly_click", this.click);
-    this.plot.removeListener?.("plotly_deselect", this.clear);
+    for (const act of this.acts) this.plot.removeListener?.(...act);
     this.plot.removeEventListener("mouseleave", this.hide);
   }
 

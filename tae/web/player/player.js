@@ -56,18 +56,13 @@ function sign(name) {
 
 /** A row with its images: one image for each frame that it has, which the strip shows and the player draws from. */
 class Row {
-  constructor(given, bytes, onLoad) {
+  constructor(given, bytes, onload) {
     Object.assign(this, given);
-    this.addresses = [];
     let at = 0;
     this.images = given.sizes.map((size) => {
-      const address = URL.createObjectURL(new Blob([bytes.subarray(at, at + size)], { type: "image/png" }));
+      const src = URL.createObjectURL(new Blob([bytes.subarray(at, at + size)], { type: "image/png" }));
       at += size;
-      this.addresses.push(address);
-      const image = make("img", { alt: "", decoding: "async", draggable: false });
-      image.addEventListener("load", onLoad);
-      image.src = address;
-      return image;
+      return make("img", { alt: "", decoding: "async", draggable: false, onload, src });
     });
     this.bytes = at;
   }
@@ -83,7 +78,7 @@ class Row {
   }
 
   close() {
-    for (const address of this.addresses) URL.revokeObjectURL(address);
+    for (const image of this.images) URL.revokeObjectURL(image.src);
   }
 }
 
@@ -143,9 +138,8 @@ class Player {
     this.speed = 1;
     this.isPlaying = false;
     this.handsOff = 0; // until when the strip is left alone
-    this.root = make("div", { className: "tae-component tae-player" });
+    this.root = make("div", { className: "tae-component tae-player", onkeydown: (event) => this.onKey(event) });
     parent.append(this.root);
-    this.root.addEventListener("keydown", (event) => this.onKey(event));
     this.observer = watchWidth(this);
   }
 
@@ -247,11 +241,9 @@ class Player {
   }
 
   toggles() {
-    this.buttons = this.rows.map((row) => {
-      const button = make("button", { type: "button", textContent: row.name, title: row.help });
-      button.addEventListener("click", () => this.toggle(row.name));
-      return button;
-    });
+    this.buttons = this.rows.map(({ name, help }) =>
+      make("button", { type: "button", textContent: name, title: help, onclick: () => this.toggle(name) }),
+    );
     const label = make("span", { className: "tae-label", textContent: "Show large" });
     const group = make("div", { className: "tae-rows", role: "group", "aria-label": "Rows to show large" }, ...this.buttons);
     return make("div", { className: "tae-choice" }, label, group);
@@ -259,25 +251,22 @@ class Player {
 
   controls() {
     const { count } = this.data;
-    const button = (className, name, label, act) => {
-      const made = make("button", { type: "button", className, title: label, "aria-label": label }, sign(name));
-      made.addEventListener("click", act);
-      return made;
-    };
+    const button = (className, name, title, onclick) =>
+      make("button", { type: "button", className, title, "aria-label": title, onclick }, sign(name));
     this.play = button("tae-play", "play", "Play", () => (this.isPlaying ? this.pause() : this.start()));
     this.play.disabled = count === 1;
     const back = button("tae-step", "back", "Frame before", () => this.step(-1));
     const next = button("tae-step", "next", "Frame after", () => this.step(1));
-    this.scrub = make("input", { type: "range", min: 1, max: count, step: 1, "aria-label": "Frame" });
-    this.scrub.addEventListener("input", () => this.choose(Number(this.scrub.value) - 1));
+    const oninput = () => this.choose(Number(this.scrub.value) - 1);
+    this.scrub = make("input", { type: "range", min: 1, max: count, step: 1, "aria-label": "Frame", oninput });
     this.words = make("span", { className: "tae-words" });
     this.words.style.minWidth = `${frameWords(count - 1, count).length}ch`;
     this.role = make("span", { className: "tae-role", hidden: this.data.seen === null });
-    this.speeds = make("select", { "aria-label": "Speed" });
-    this.speeds.addEventListener("change", () => {
+    const onchange = () => {
       this.speed = Number(this.speeds.value);
       this.remember();
-    });
+    };
+    this.speeds = make("select", { "aria-label": "Speed", onchange });
     const said = make("div", { className: "tae-said" }, this.words, this.role);
     return make("div", { className: "tae-controls" }, this.play, back, next, this.scrub, said, this.speeds);
   }
@@ -308,14 +297,15 @@ class Player {
       const unit = make("span", { className: "tae-unit", textContent: isMeasured ? errorName : "" });
       return make("tr", {}, make("th", { scope: "row", title: row.help }, row.name, unit), ...cells);
     });
-    const table = make("table", {}, make("thead", {}, ...this.parts(), this.line("Frame", head)), make("tbody", {}, ...lines));
-    table.addEventListener("click", (event) => {
-      const cell = event.target.closest("[data-frame]");
+    const onclick = ({ target }) => {
+      const cell = target.closest("[data-frame]");
       if (!cell) return;
       this.choose(Number(cell.dataset.frame));
       // So that the keys go on from there; a button has the focus already.
-      if (!event.target.closest("button")) this.stage.focus({ preventScroll: true });
-    });
+      if (!target.closest("button")) this.stage.focus({ preventScroll: true });
+    };
+    const top = make("tr", {}, make("th", { scope: "row", textContent: "Frame" }), ...head);
+    const table = make("table", { onclick }, make("thead", {}, ...this.parts(), top), make("tbody", {}, ...lines));
     this.film = make("div", { className: "tae-film", role: "region", "aria-label": "Film strip of all frames" }, table);
     this.film.style.setProperty("--thumb-width", `${box[0]}px`);
     this.film.style.setProperty("--thumb-height", `${box[1]}px`);
@@ -326,27 +316,15 @@ class Player {
     return this.film;
   }
 
-  line(label, cells) {
-    return make("tr", {}, make("th", { scope: "row", textContent: label }), ...cells);
-  }
-
   /** "seen | to be predicted", where both are there. */
   parts() {
     const { count, seen } = this.data;
     if (!seen || seen === count) return [];
-    const part = (colSpan, text, className) => {
-      const words = make("span", { textContent: text });
-      return make("th", { scope: "colgroup", colSpan, className }, words);
-    };
-    return [
-      make(
-        "tr",
-        { className: "tae-parts" },
-        make("td"),
-        part(seen, "seen by the model", "tae-seen"),
-        part(count - seen, "to be predicted", "tae-predicted-first"),
-      ),
-    ];
+    const part = (colSpan, textContent, className) =>
+      make("th", { scope: "colgroup", colSpan, className }, make("span", { textContent }));
+    const before = part(seen, "seen by the model", "tae-seen");
+    const after = part(count - seen, "to be predicted", "tae-predicted-first");
+    return [make("tr", { className: "tae-parts" }, make("td"), before, after)];
   }
 
   cell(row, frame, [width, height], isMeasured) {

@@ -190,16 +190,11 @@ def _attend(model: TransformerAutoencoder, image: Tensor, grid: tuple[int, int],
 
 def small_heads(model: TransformerAutoencoder, image: Tensor, part: str, weighting: str, max_cells: int) -> np.ndarray:
     """Every head's map (L, heads, n, n) float32 in x uniform, of blocks the strongest, n at most `max_cells`."""
-    return np.array(
-        [
-            [
-                block_max(one[0].numpy() * one.shape[-1], max_cells)[0]
-                for one in each_head(block, tokens, mask, weighting)
-            ]
-            for block, tokens, mask in each_layer(model, image, part)
-        ],
-        np.float32,
-    )
+    layers = []
+    for block, tokens, mask in each_layer(model, image, part):
+        heads = each_head(block, tokens, mask, weighting)
+        layers.append([block_max(one[0].numpy() * one.shape[-1], max_cells)[0] for one in heads])
+    return np.array(layers, np.float32)
 
 
 def _places(loaded: Loaded, quality: Quality) -> dict[str, float]:

@@ -171,19 +171,14 @@ def _reconstruction(loaded: Loaded, found: Findings) -> str:
         f'<span class="bar" style="background: linear-gradient(to right, {", ".join(ERROR_COLOURS)})"></span>'
         f"<span>-{limit:.2f} too dark</span><span>0</span><span>too light +{limit:.2f}</span>"
     )
+    drawn_from = f"Reconstruction, drawn from {loaded.model.config.latent_dim} numbers"
     drawn = [
         (image, "The image as the model saw it", "Image, as the model saw it"),
-        (
-            recon,
-            "The reconstruction",
-            facts.marked(
-                f"Reconstruction, drawn from {loaded.model.config.latent_dim} numbers", loaded.card.is_trained
-            ),
-        ),
+        (recon, "The reconstruction", facts.marked(drawn_from, loaded.card.is_trained)),
         (coloured, "Signed error on colours centred on zero", "Error, reconstruction - image"),
     ]
     cells = [
-        f'<figure><img class="pixels" src="{_png(encode_png(pixels))}" alt="{alt}"><figcaption>{caption}</figcaption>'
+        f'<figure><img class="pixels" src="{_uri(encode_png(pixels))}" alt="{alt}"><figcaption>{caption}</figcaption>'
         + (f'<div class="legend">{legend}</div>' if pixels is coloured else "")
         + "</figure>"
         for pixels, alt, caption in drawn
@@ -211,18 +206,9 @@ def _metrics(loaded: Loaded, found: Findings) -> str:
 def _explorer(
     loaded: Loaded, found: Findings, attention: Attention, view: ReportMap, element_id: str, budget: int
 ) -> str:
-    config = loaded.model.config
     notes = ([] if loaded.card.is_trained else [UNTRAINED]) + _of_the_maps(view)
-    made, missing = explorable(
-        loaded.model,
-        found.image,
-        view,
-        attention.query,
-        attention.tops,
-        notes,
-        statuses(config, attention.errors),
-        budget,
-    )
+    status = statuses(loaded.model.config, attention.errors)
+    made, missing = explorable(loaded.model, found.image, view, attention.query, attention.tops, notes, status, budget)
     said, here = "", [entry["name"] for entry in made["maps"]]
     if missing:
         are_few = len(here) < len(missing)
@@ -243,12 +229,10 @@ def _of_the_maps(view: ReportMap) -> list[Note]:
     """Notes that hold for each map of the explorer, not only for the one that it opens with."""
     notes = []
     if view.choice.weighting == "values":
-        notes.append(
-            Note("All maps here: weights times the length of the value vector that each moves; rows sum to 1.")
-        )
+        notes.append("All maps here: weights times the length of the value vector that each moves; rows sum to 1.")
     if view.choice.discard:
-        notes.append(Note(f"Rollouts here: the smallest {view.choice.discard:.0%} of each row were dropped."))
-    return notes
+        notes.append(f"Rollouts here: the smallest {view.choice.discard:.0%} of each row were dropped.")
+    return [Note(text) for text in notes]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -276,7 +260,7 @@ def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: Re
         f"{config.head_dim}; {low:.2g} to {high:.3g} x uniform, colours to {attention.top:.3g} ({RANGES[view.range]}); "
         f"{differs(error)}; drawn patch by patch, not smoothed"
     )
-    short = f"{_plain(found.image.title)} · {_plain(loaded.card.name)} · {title} · colours to {attention.top:.3g}"
+    short = f"{_names(loaded, found)} · {title} · colours to {attention.top:.3g}"
     direction = DIRECTIONS[view.direction]
     weights = attention.weights[:, attention.query] if view.direction == "to" else attention.weights[attention.query]
     on_image = figures.patch_figure(
@@ -291,13 +275,11 @@ def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: Re
         untrained,
         quantity,
     )
-    heatmap = figures.attention_figure(
-        attention.weights, attention.grid, short, attention.top, "png", untrained, quantity
-    )
+    weights, grid, top = attention.weights, attention.grid, attention.top
+    heatmap = figures.attention_figure(weights, grid, short, top, "png", untrained, quantity)
     drawn = _figure(on_image, f"The image with the weights of patch {attention.query} over it: {title}", direction)
-    drawn += _figure(
-        heatmap, f"Attention map, rows query, columns key: {title}", "Rows: query, columns: key; dark = high", 640
-    )
+    described = f"Attention map, rows query, columns key: {title}"
+    drawn += _figure(heatmap, described, "Rows: query, columns: key; dark = high", 640)
     mind = "<h4>What to mind</h4>\n" + notes_html(attention.notes) if attention.notes else ""
     return f'<h3>{title}</h3>\n{drawn}<p class="status">{status}.</p>\n{mind}'
 
@@ -309,8 +291,7 @@ def _overview(loaded: Loaded, found: Findings, attention: Attention, view: Repor
         caption = f"{part.capitalize()}, every layer and head{values}"
         png = overview_figure(
             cells,
-            f"{_plain(found.image.title)} · {_plain(loaded.card.name)} · {caption} · N {len(attention.weights)} · "
-            f"colours to {top:.3g} x uniform",
+            f"{_names(loaded, found)} · {caption} · N {len(attention.weights)} · colours to {top:.3g} x uniform",
             top,
             "png",
             not loaded.card.is_trained,
@@ -332,7 +313,7 @@ def _measures(loaded: Loaded, found: Findings, attention: Attention, spreads: Ma
         svg = measures_figure(
             own,
             attention.uniform,
-            f"{_plain(found.image.title)} · {_plain(loaded.card.name)} · {part.capitalize()}",
+            f"{_names(loaded, found)} · {part.capitalize()}",
             "svg",
             not loaded.card.is_trained,
             spread,
@@ -373,23 +354,17 @@ def _about_model(loaded: Loaded, checkpoint_file: str) -> list[tuple[str, str]]:
 
 def _about_view(loaded: Loaded, view: ReportMap) -> list[tuple[str, str]]:
     choice = view.choice
+    foreground = "the patch of the foreground that has the strongest weight"
+    unit = "x uniform: a weight times the number of patches N; 1 is what each would get if all were treated alike"
     return [
         ("Map shown first", choice.title(loaded.model.config)),
         ("Part, layer, head", choice.name),
         ("Weighting", {"weights": "attention weights", "values": "weights times value norms"}[choice.weighting]),
         ("Dropped for rollout", f"{choice.discard:.0%} of each row" if choice.discard else "nothing"),
-        (
-            "Query",
-            "the patch of the foreground that has the strongest weight"
-            if view.query is None
-            else f"patch {view.query}",
-        ),
+        ("Query", foreground if view.query is None else f"patch {view.query}"),
         ("Direction", DIRECTIONS[view.direction]),
         ("Colour range", RANGES[view.range]),
-        (
-            "Unit",
-            "x uniform: a weight times the number of patches N; 1 is what each would get if all were treated alike",
-        ),
+        ("Unit", unit),
         ("Software", f"Python {platform.python_version()}, PyTorch {torch.__version__}, NumPy {np.__version__}"),
     ]
 
@@ -406,12 +381,10 @@ def notes_html(notes: Sequence[Note]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     first = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
-    lines = "".join(
-        f'<tr><th scope="row">{_text(row[0])}</th>'
-        + "".join(f"<td>{_text(cell, 300)}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in rows
-    )
+    lines = ""
+    for name, *cells in rows:
+        found = "".join(f"<td>{_text(cell, 300)}</td>" for cell in cells)
+        lines += f'<tr><th scope="row">{_text(name)}</th>{found}</tr>'
     return f'<div class="scroll"><table><thead><tr>{first}</tr></thead><tbody>{lines}</tbody></table></div>\n'
 
 
@@ -421,7 +394,7 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _figure(data: bytes, alt: str, caption: str, width: int = 880, kind: str = "png") -> str:
-    source = _png(tables.smaller_png(data)) if kind == "png" else _uri(data, kind)
+    source = _uri(tables.smaller_png(data) if kind == "png" else data, kind)
     image = f'<img src="{source}" alt="{_text(alt, 300)}">'
     said = f"<figcaption>{_text(caption, 300)}</figcaption>"
     return f'<figure class="paper" style="max-width: {width}px">{image}{said}</figure>\n'
@@ -431,16 +404,13 @@ def _style() -> str:
     return f"<style>{Path(__file__).with_name('report.css').read_text(encoding='utf-8')}</style>\n"
 
 
-def _png(data: bytes) -> str:
-    return _uri(data, "png")
-
-
-def _uri(data: bytes, kind: str) -> str:
+def _uri(data: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _plain(text: str) -> str:
-    return plain_text(text, 120)
+def _names(loaded: Loaded, found: Findings) -> str:
+    """The image and the model, in captions."""
+    return f"{plain_text(found.image.title, 120)} · {plain_text(loaded.card.name, 120)}"
 
 
 def _text(text: str, limit: int = 120) -> str:
