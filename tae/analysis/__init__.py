@@ -1,4 +1,4 @@
-"""What a model does with an image: its attention, and what happens without it.
+"""A model at work on an image: its attention, and what happens without it.
 
 - attention: entropy, distance, sinks, rollout of attention maps
 - facts: thresholds and facts, each in one wording
@@ -11,7 +11,7 @@
 - causal: interventions: attention replaced, heads knocked out, patches covered
 - lens: what each layer's state looks like as an image
 
-What arguments mean everywhere: model, the autoencoder in evaluation mode; images (B, 1, H, W), or image (1, 1, H, W), in
+Arguments everywhere: model, the autoencoder in evaluation mode; images (B, 1, H, W), or image (1, 1, H, W), in
 [0, 1]; part, "encoder" or "decoder"; widths (B,) in pixels where images are padded on the right, else None; progress,
-called with the share that is done, and what it raises stops the work. What does not fit raises ValueError.
+called with the share that is done, and an error that it raises stops the work. Arguments that do not fit raise ValueError.
 """

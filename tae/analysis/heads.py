@@ -18,11 +18,9 @@ from tae.data.batches import to_batch
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
 
-TOP_KEYS = 0.05
-"""Share of the keys whose part of all weight "concentration" tells."""
+TOP_KEYS = 0.05  # share of the keys whose part of all weight "concentration" tells
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-AGREEMENT = 0.9
-"""An order of layers is stated only if this share of the images has its last layer beyond its first one."""
+AGREEMENT = 0.9  # an order of layers is stated only if this share of the images has its last layer beyond its first one
 SAME_DISTANCE = 0.01
 """Layers whose distances differ by less than this share of the one under uniform attention have no order."""
 
@@ -36,7 +34,7 @@ class Measure:
     help: str
 
 
-MEASURES = {
+MEASURES = {  # in the order in which pages list them
     "entropy": Measure(
         "Entropy",
         "share of log N",
@@ -73,7 +71,6 @@ MEASURES = {
         "whatever they show.",
     ),
 }
-"""In the order in which pages list them."""
 
 
 @torch.no_grad()

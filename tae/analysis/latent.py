@@ -17,8 +17,7 @@ from tae.model.autoencoder import TransformerAutoencoder
 
 METRICS = ("euclidean", "cosine")
 PATHS = ("linear", "spherical")
-PLACED_FROM = 5
-"""Neighbours that place an image in a t-SNE map."""
+PLACED_FROM = 5  # neighbours that place an image in a t-SNE map
 
 
 @torch.no_grad()

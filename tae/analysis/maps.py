@@ -40,14 +40,12 @@ class MapChoice:
     """
 
     part: str = "encoder"
-    layer: str = "average"
-    """"average" (the mean over layers), "rollout", or a layer's number, "0" the first."""
+    layer: str = "average"  # "average" (the mean over layers), "rollout", or a layer's number, "0" the first
     head: str = "mean"
     """How heads are fused ("mean", "max", "min"), "spread" (standard deviation between heads), or a head's number."""
     weighting: str = "weights"
     """"weights", or "values": each weight times the length of the value vector that it moves (Kobayashi 2020)."""
-    discard: float = 0.0
-    """For rollout: share of the smallest weights in each row that is dropped, in [0, 1)."""
+    discard: float = 0.0  # for rollout: share of the smallest weights in each row that is dropped, in [0, 1)
 
     def __post_init__(self) -> None:
         if self.part not in PARTS:

@@ -17,8 +17,7 @@ from tae.data.fit import Fitted, fit_image
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
 
-CHUNK = 16
-"""Windows embedded or decoded at once."""
+CHUNK = 16  # windows embedded or decoded at once
 MAX_STRIP_PIXELS = 5_000_000
 """Of a strip that `fit_strip` makes: a narrow ribbon, enlarged to a model's height, would take all memory."""
 

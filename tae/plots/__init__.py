@@ -11,7 +11,7 @@
 - training: curves of a training
 - export: the same for paper: PNG, SVG, NPZ, CSV, ZIP
 
-What arguments mean everywhere: image (H, W) in [0, 1]; grid, (rows, columns) of patches; patch_size, the side of a patch in
+Arguments everywhere: image (H, W) in [0, 1]; grid, (rows, columns) of patches; patch_size, the side of a patch in
 pixels; zmax, the end of the colours in x uniform.
 """
 

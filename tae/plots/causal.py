@@ -32,10 +32,9 @@ if TYPE_CHECKING:  # they need PyTorch, which drawing does without
     from tae.analysis.causal import Curves, Interval
 
 PART_COLOURS = {"encoder": CURVE_COLOURS[0], "decoder": CURVE_COLOURS[1]}
-EDGE = f"rgba({GREY},0.5)"
-"""White images on a white page need one."""
+EDGE = f"rgba({GREY},0.5)"  # white images on a white page need one
 KIND_COLOURS = {"attention": CURVE_COLOURS[3], "gradient": CURVE_COLOURS[0], "trivial": CURVE_COLOURS[4]}
-"""Of predictors: made of attention, of gradients, or of nothing that a network knows."""
+"""Colours of predictors made of attention, of gradients, or of nothing that a network knows."""
 
 
 @dataclass(frozen=True)

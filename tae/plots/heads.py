@@ -31,15 +31,11 @@ from tae.plots.style import (
 if TYPE_CHECKING:  # it needs PyTorch, which drawing does without
     from tae.analysis.heads import Measure
 
-THUMBNAIL = 96
-"""Pixels a side, about, of one head in the overview."""
-OVERVIEW_WIDTH = 1600
-"""Pixels, at most, of the overview."""
+THUMBNAIL = 96  # pixels a side, about, of one head in the overview
+OVERVIEW_WIDTH = 1600  # pixels, at most, of the overview
 MEAN_COLOUR = CURVE_COLOURS[1]
-LABEL_HEIGHT = 34
-"""Pixels on the screen below each head of a sorted overview, for two lines."""
-COLOUR_STEPS = 255
-"""As many colours as an image with a palette has beside the transparent one."""
+LABEL_HEIGHT = 34  # pixels on the screen below each head of a sorted overview, for two lines
+COLOUR_STEPS = 255  # as many as an image with a palette has beside the transparent one
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Overview:
     merged: int  # cells of the maps that one shown cell stands for, a side
 
     def to_png(self) -> bytes:
-        """With a palette: a byte for each pixel; transparent between the maps."""
+        """A PNG with a palette: a byte for each pixel; transparent between the maps."""
         image = Image.fromarray(self.indices, "P")
         image.putpalette(palette(ATTENTION_COLOURS, COLOUR_STEPS) + [255, 255, 255])
         buffer = io.BytesIO()

@@ -24,13 +24,10 @@ from tae.plots.style import (
 )
 from tae.store.names import natural_order
 
-EDGE = "#7d8aa5"
-"""Of points, so that the palest are seen on white and the darkest on black."""
+EDGE = "#7d8aa5"  # of points, so that the palest are seen on white and the darkest on black
 SYMBOLS = ("circle", "square", "triangle-up")
-GAP = 0.03
-"""Between the images of a strip, as a share of their width."""
-MAX_ACROSS = 4
-"""Images of a strip side by side."""
+GAP = 0.03  # between the images of a strip, as a share of their width
+MAX_ACROSS = 4  # images of a strip side by side
 
 
 def plot_latent_map(

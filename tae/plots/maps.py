@@ -26,12 +26,10 @@ from tae.plots.style import (
     unit_of,
 )
 
-EXACT_TOKENS = 400
-"""Up to here a map is drawn cell by cell; above, blocks of cells show their largest weight."""
+EXACT_TOKENS = 400  # up to here a map is drawn cell by cell; above, blocks of cells show their largest weight
 MAX_CELLS = 512
 MAX_CELLS_SMALL = 256
-MIN_REGION = 2
-"""Patches a side of the smallest part of a map that can be looked at alone."""
+MIN_REGION = 2  # patches a side of the smallest part of a map that can be looked at alone
 
 
 @dataclass(frozen=True)

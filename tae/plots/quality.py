@@ -7,7 +7,7 @@ from tae.analysis.facts import is_wide
 from tae.plots.style import ERROR_COLOURS, MARKER_COLOUR, QUERY_COLOUR, block_extreme, finish
 
 MAX_ERROR_SIDE = 512
-METRICS = {
+METRICS = {  # {name: (label, how it is written, whether higher is better, what it means)}
     "psnr": ("PSNR", "{:.1f} dB", True, "Peak signal-to-noise ratio: higher is better; 6 dB more is half the error."),
     "ssim": (
         "SSIM",
@@ -23,7 +23,6 @@ METRICS = {
         "Mean squared error over pixels that are not white (darker than .95): lower is better.",
     ),
 }
-"""{name: (label, how it is written, whether higher is better, what it means)}."""
 
 
 def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figure:

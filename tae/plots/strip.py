@@ -16,12 +16,9 @@ from PIL import Image
 from tae.data.encode import encode_png
 from tae.plots.style import ERROR_COLOURS, palette
 
-PIECE = 8192
-"""Strip pixels of one image file: some browsers draw none that is wider than 16,384 or 32,767."""
-SHOWN_HEIGHTS = (120, 256)
-"""Screen pixels: lower strips are enlarged by a whole number, higher ones shrunk."""
-LANE = 22
-"""Screen pixels of one line of the ruler."""
+PIECE = 8192  # strip pixels of one image file: some browsers draw none that is wider than 16,384 or 32,767
+SHOWN_HEIGHTS = (120, 256)  # screen pixels: lower strips are enlarged by a whole number, higher ones shrunk
+LANE = 22  # screen pixels of one line of the ruler
 
 STYLE = """
 .tae-strip {overflow-x: auto; overflow-y: hidden; container-type: inline-size; padding-bottom: 0.4rem;

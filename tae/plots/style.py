@@ -19,21 +19,17 @@ OVERLAY = [(0.0, (254, 196, 140), 0.0), (0.08, (252, 160, 110), 0.42), (0.4, (20
 OVERLAY += [(0.7, (114, 31, 129), 0.78), (1.0, (20, 14, 54), 0.92)]
 """Place, colour, opacity: the same colours over an image, where no weight leaves it as it is."""
 ERROR_COLOURS = diverging.PuOr
-QUERY_COLOUR = "#0091d5"
-"""A blue that stands out from grey and from magma's colours for every kind of colour vision."""
+QUERY_COLOUR = "#0091d5"  # a blue that stands out from grey and from magma's colours for every kind of colour vision
 MARKER_COLOUR = "#d55e00"
 CURVE_COLOURS = ("#0077bb", "#d55e00", "#009e73", "#a8559a", "#8a8f99")
 """Blue, vermilion, green, purple, grey, after Okabe & Ito 2008: apart for every kind of colour vision, and seen on white
 and on black alike. From the sixth curve on they come again, dashed."""
-GREY = "138,143,153"
-"""The last of these colours as red, green, blue, to be made transparent."""
-Quantity = Literal["weight", "spread"]
-"""What a map's numbers are: weights, or their standard deviation between heads."""
+GREY = "138,143,153"  # the last of these colours as red, green, blue, to be made transparent
+Quantity = Literal["weight", "spread"]  # what a map's numbers are: weights, or their standard deviation between heads
 CLEAR = "rgba(0,0,0,0)"
-LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-"""Above the drawing, in lines."""
+LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}  # above the drawing, in lines
 UNSEEN = {"selected": {"marker": {"opacity": 0}}, "unselected": {"marker": {"opacity": 0}}, "showlegend": False}
-"""Of markers that only take hover, clicks and boxes; with opacity 0, for what is skipped takes none."""
+"""Settings of markers that only take hover, clicks and boxes; with opacity 0, for what is skipped takes none."""
 NARROW = 460
 """Pixels: the width of a page beside its sidebar in a small window, where words between images need the most of it."""
 
@@ -135,7 +131,7 @@ def overlay(
 
 
 def band(x: np.ndarray, low: np.ndarray, high: np.ndarray, opacity: float, name: str) -> go.Scatter:
-    """What lies between two curves (n,) over x (n,), filled in grey; name: in the legend."""
+    """The area between two curves (n,) over x (n,), filled in grey, under a name in the legend."""
     return go.Scatter(
         x=np.concatenate([x, x[::-1]]),
         y=np.concatenate([low, high[::-1]]),

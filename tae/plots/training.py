@@ -9,8 +9,7 @@ import plotly.graph_objects as go
 from tae.plots.style import CURVE_COLOURS, LEGEND, MARKER_COLOUR, finish
 
 DASHES = ("solid", "dash", "dot", "dashdot")
-MAX_POINTS = 1000
-"""Of one curve; of more, the lowest and the highest of each block are drawn."""
+MAX_POINTS = 1000  # of one curve; of more, the lowest and the highest of each block are drawn
 
 
 def plot_training_curve(curve: list[dict]) -> go.Figure:

@@ -14,10 +14,8 @@ from tae.model.config import ModelConfig
 from tae.sequence.data import Found, load_frames
 
 MAX_FRAMES = 120
-MAX_PIXELS = 6_000_000
-"""Pixels of all frames together: what a browser is sent, and a person looks through."""
-MIN_WINDOWS = 2
-"""Widths of a window that make a strip: a photograph that is only a little wider than high is none."""
+MAX_PIXELS = 6_000_000  # pixels of all frames together: what a browser is sent, and a person looks through
+MIN_WINDOWS = 2  # widths of a window that make a strip: a photograph that is only a little wider than high is none
 
 
 @dataclass(frozen=True)

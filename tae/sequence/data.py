@@ -39,10 +39,8 @@ from tae.store.sealed import SealedFile, open_regular
 from tae.training.split import held_out
 
 GLIDE_FRAMES = 16
-PART = 32
-"""Demo glides that are embedded together, and make one file of the cache."""
-MAX_KEPT_BYTES = 2 * 1024**3
-"""Most bytes of demo embeddings in memory."""
+PART = 32  # demo glides that are embedded together, and make one file of the cache
+MAX_KEPT_BYTES = 2 * 1024**3  # most bytes of demo embeddings in memory
 _VERSION = "2"
 _CACHED = SealedFile(texts=("key", "notes"))
 
@@ -225,17 +223,12 @@ class Embedder:
 class SequenceSource(Protocol):
     """Sequences to train on."""
 
-    name: str
-    """For default names: "demo", or that of the folder or file."""
-    data: str
-    """In words, for the card."""
+    name: str  # for default names: "demo", or that of the folder or file
+    data: str  # in words, for the card
     licence: str
-    num_sequences: int
-    """To train on."""
-    width: int | None
-    """Width of the frames in pixels where all have the same, else of some."""
-    skipped: list[tuple[str, str]]
-    """(name, reason) of what could not be read."""
+    num_sequences: int  # to train on
+    width: int | None  # width of the frames in pixels where all have the same, else of some
+    skipped: list[tuple[str, str]]  # (name, reason) of what could not be read
 
     @property
     def fingerprint(self) -> str:
@@ -444,7 +437,7 @@ def glide_frames(split: str, number: int, seed: int, size: tuple[int, int]) -> I
 
 
 def _spread(latents: Tensor) -> Tensor:
-    """In a random order, the same each time: the first few are of many sequences."""
+    """The latents in a random order, the same each time: the first few are of many sequences."""
     return latents[np.random.default_rng(0).permutation(len(latents))]
 
 

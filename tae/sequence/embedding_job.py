@@ -39,12 +39,9 @@ from tae.store.names import plain_text
 from tae.store.sealed import SealedFile
 from tae.training.distributed import World
 
-WINDOW = 4
-"""Batches that are sorted by width together."""
-PART = 4 * WINDOW
-"""Batches of one part."""
-MAX_LISTED = 1000
-"""Unreadable images that the result names; the others are counted."""
+WINDOW = 4  # batches that are sorted by width together
+PART = 4 * WINDOW  # batches of one part
+MAX_LISTED = 1000  # unreadable images that the result names; the others are counted
 _STACKS = (".npy", ".tif", ".tiff")
 _PART_FILE = SealedFile(texts=("fingerprint", "part", "skipped"))
 
@@ -310,7 +307,7 @@ class _Job:
         return _taken(self.folder, self.config, self.settings, self.is_finished)
 
     def run(self, progress: Callable[[int, int], None] | None) -> Written | None:
-        """What `embed_to_file` says, once all processes are ready to begin."""
+        """Do what `embed_to_file` says, once all processes are ready to begin."""
         world, total = self.world, len(self.images)
         if self.is_finished and not self.config.overwrite:
             return self._written(read_metadata(self.config.out), None) if world.is_main else None

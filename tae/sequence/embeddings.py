@@ -24,8 +24,7 @@ from tae.store.sealed import open_regular, parse_json
 
 PROGRAM = "tae"
 FORMAT_VERSION = 1
-GROUP_ROWS = 4096
-"""Least rows of a row group of a Parquet file, but for its last."""
+GROUP_ROWS = 4096  # least rows of a row group of a Parquet file, but for its last
 
 
 class EmbedError(ValueError):

@@ -23,8 +23,7 @@ LINEAR = "linear extrapolation of latents"
 BASELINES = (COPY, MEAN, LAST, LINEAR)
 CEILING = "autoencoder of the true frame"
 METHODS = (LSTM, *BASELINES, CEILING)
-SEEN = 6
-"""Frames that a sequence model sees before its predictions count."""
+SEEN = 6  # frames that a sequence model sees before its predictions count
 STEPS = 10
 
 

@@ -10,8 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tae.model.autoencoder import TransformerAutoencoder
 
-DERIVATIVES = 4096
-"""A metric is made of about so many derivatives, each of one image by one number of its latent."""
+DERIVATIVES = 4096  # a metric is made of about so many derivatives, each of one image by one number of its latent
 MAX_LATENTS = 64
 RIDGE = 1e-3
 """Share of the mean diagonal that is added to it: directions that the decoder ignores stay finite in its inverse."""

@@ -26,11 +26,9 @@ from tae.model.config import Number, Whole, check_fields
 from tae.sequence.metric import metric_factor
 
 HEADS = ("next", "regression", "classification")
-CHUNK = 32
-"""Frames embedded or decoded at once: the memory of a long sequence is bounded by it."""
+CHUNK = 32  # frames embedded or decoded at once: the memory of a long sequence is bounded by it
 
-State = tuple[Tensor, Tensor]
-"""State of an LSTM: hidden and cell, each (num_layers, B, hidden_dim)."""
+State = tuple[Tensor, Tensor]  # state of an LSTM: hidden and cell, each (num_layers, B, hidden_dim)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What runs in a browser without a server: plain JavaScript, no build step.
+"""Components and pages that run in a browser without a server: plain JavaScript, no build step.
 
 - component: what the components share
 - explorer: attention that follows the pointer

@@ -30,8 +30,7 @@ from tae.web.report.findings import as_batch, errors_of_parts, explorable, query
 from tae.web.report.page import notes_page
 from tae.web.report.request import ReportImage, ReportMap
 
-MAX_BYTES = 4_000_000
-"""Of the page: a notebook keeps it in its file."""
+MAX_BYTES = 4_000_000  # of the page: a notebook keeps it in its file
 
 
 @dataclass(frozen=True, repr=False)

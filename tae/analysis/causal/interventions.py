@@ -24,8 +24,7 @@ WEIGHTS = ("uniform", "identity", "random")
 BRANCHES = ("attention", "mlp")
 EDITS = ("temperature", "mask", "rows", "tokens", "weights")
 TEMPERATURES = (0.01, 100.0)
-MAX_INTERVENTIONS = 1024
-"""In one text, which may come from a stranger's link."""
+MAX_INTERVENTIONS = 1024  # in one text, which may come from a stranger's link
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
 _RUN = re.compile(rf"({_NUMBER.pattern})(?:-({_NUMBER.pattern}))?", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?", re.ASCII)
@@ -41,8 +40,7 @@ class Knockout:
 
     part: str
     layer: int
-    target: int | str
-    """A head's number, "attention" (all heads), or "mlp"."""
+    target: int | str  # a head's number, "attention" (all heads), or "mlp"
 
     def __post_init__(self) -> None:
         _check_place(self.part, self.layer)
@@ -71,8 +69,7 @@ class Edit:
 
     part: str
     layer: int
-    kind: str
-    """One of `EDITS`."""
+    kind: str  # one of `EDITS`
     value: float | str | tuple[int, ...]
     """temperature: a number; mask, rows, tokens: token numbers, for rows () is all; weights: one of `WEIGHTS`."""
 

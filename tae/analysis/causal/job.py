@@ -25,8 +25,7 @@ from tae.store.names import plain_text, safe_name
 
 SUFFIXES = (".json", ".md")
 MAX_COUNT = 100_000
-MEAN_OVER = 512
-"""Images behind the baseline "mean" at most; the mean of more is the same."""
+MEAN_OVER = 512  # images behind the baseline "mean" at most; the mean of more is the same
 
 
 @dataclass(frozen=True, kw_only=True)

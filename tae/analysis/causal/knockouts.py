@@ -20,14 +20,13 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
 from tae.model.layers import Attention, TransformerBlock, attention_weights, merge_heads
 
-Place = tuple[str, int]
-"""(part, layer)."""
+Place = tuple[str, int]  # (part, layer)
 _WEIGHTS = {"uniform": uniform, "identity": identity, "random": random_weights()}
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What stands in for what is knocked out; `ZERO`, `mean_baseline` or `resample_baseline`."""
+    """Stand-ins for what is knocked out: `ZERO`, `mean_baseline` or `resample_baseline`."""
 
     kind: str  # "zero", "mean" or "resample"
     num_images: int = 0  # that it comes from
@@ -76,7 +75,7 @@ def mean_baseline(
 
 @torch.no_grad()
 def resample_baseline(model: TransformerAutoencoder, images: Tensor) -> Baseline:
-    """What each head and MLP adds for other images, in an undisturbed pass (resample ablation: Chan 2022, "Causal
+    """The share that each head and MLP adds for other images, in an undisturbed pass (resample ablation: Chan 2022, "Causal
     scrubbing").
 
     The images (M, 1, H, W) are one for all, or as many as will be reconstructed; at least as wide as those.
@@ -277,7 +276,7 @@ class _Changed:
 
 
 def _mixed(attention: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """What `Attention.forward` computes between its projections: (B, heads, N, head_dim)."""
+    """The result of `Attention.forward` between its projections: (B, heads, N, head_dim)."""
     if attention.use_flash_attention:
         key_mask = None if mask is None else mask[:, None, None, :]
         with torch.autocast("cpu", enabled=False):
@@ -286,7 +285,7 @@ def _mixed(attention: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
 
 
 def _branches(model: TransformerAutoencoder, prefix: Prefix) -> Iterator[tuple[Place, Tensor, Tensor]]:
-    """What each layer adds: its place, heads (B, heads, N, head_dim) before the projection, MLP (B, N, D)."""
+    """The shares that each layer adds: its place, heads (B, heads, N, head_dim) before the projection, MLP (B, N, D)."""
     for part in PARTS:
         for layer, (block, x) in enumerate(zip(model.blocks(part), prefix.tokens[part], strict=True)):
             y = _mixed(block.attn, *block.attn.qkv_heads(block.norm1(x)), prefix.mask)

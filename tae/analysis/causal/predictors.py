@@ -22,21 +22,17 @@ MAPS = {
     "rollout": MapChoice(layer="rollout"),
     "value-weighted attention": MapChoice(weighting="values"),
 }
-ATTENTION = tuple(MAPS)
-"""Predictors made of attention alone: what each patch receives in these maps."""
+ATTENTION = tuple(MAPS)  # predictors made of attention alone: what each patch receives in these maps
 GRADIENT = "gradient x input"
 TRIVIAL = ("ink in the patch", "contrast in the patch", "nearness to the centre", "random")
-TOP_SHARE = 0.1
-"""Share of the patches that `top_overlap` calls the strongest."""
-DRAWS = 1000
-"""Of the bootstrap."""
-MIN_COUNT = 5
-"""Images or patches that an interval needs: of fewer, the bootstrap's is far too narrow, so there is none."""
+TOP_SHARE = 0.1  # share of the patches that `top_overlap` calls the strongest
+DRAWS = 1000  # draws of the bootstrap
+MIN_COUNT = 5  # images or patches that an interval needs: of fewer, the bootstrap's is far too narrow, so there is none
 
 
 @torch.no_grad()
 def predictors(model: TransformerAutoencoder, image: Tensor) -> dict[str, Tensor]:
-    """What attention and gradients say about each patch of an image: {name: (N,), larger = more effect expected}.
+    """Attention and gradients of each patch of an image: {name: (N,), larger = more effect expected}.
 
     Attention is the encoder's, as a mean over queries: its latent is the mean of the tokens. Value-weighted: Kobayashi
     2020, heads summed, average over layers. Gradient x input: absolute.

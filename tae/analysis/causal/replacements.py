@@ -114,7 +114,7 @@ def mean_map(
 
 
 def _block_with(block: TransformerBlock, x: Tensor, mask: Tensor | None, layer: int, replace: Replacement) -> Tensor:
-    """What `TransformerBlock.forward` does, with replaced weights: (B, N, D) -> (B, N, D)."""
+    """`TransformerBlock.forward` with replaced weights: (B, N, D) -> (B, N, D)."""
     q, k, v = block.attn.qkv_heads(block.norm1(x))
     own = attention_weights(q, k, mask)
     if mask is not None:

@@ -25,8 +25,7 @@ from tae.store.sealed import parse_json
 PROGRAM = "tae.causal"
 FORMAT_VERSION = 1
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-OTHERS = 8
-"""Other images whose attention stands in for an image's own: one lends its attention, all make the mean map."""
+OTHERS = 8  # other images whose attention stands in for an image's own: one lends its attention, all make the mean map
 MAX_BYTES = 1_000_000
 _MEASURES = ("psnr_lost", "ssim_lost", "mse_gained")
 
@@ -96,7 +95,7 @@ class Study:
     agreement: str  # whether attention or a trivial predictor tells the effect better, in words
 
     def verdict(self, part: str) -> Verdict:
-        """Whether a part's attention is needed. The sentence may be a stranger's text."""
+        """The verdict on a part's attention; its sentence may be a stranger's text."""
         return Verdict(part, "all", self.verdicts[part]["kind"], self.verdicts[part]["sentence"])
 
     def median_damage(self, knockout: str, measure: str = "psnr_lost") -> float:

@@ -17,7 +17,7 @@ from tae.model.metrics import Quality, measure
 
 @dataclass(frozen=True)
 class Damage:
-    """What an intervention does to the quality of a reconstruction, signed: above 0 it became worse."""
+    """The change in a reconstruction's quality under an intervention, signed: above 0 it became worse."""
 
     psnr_lost: float  # in dB
     ssim_lost: float  # nan for images under 7 pixels

@@ -126,7 +126,7 @@ def quick_necessity(model: TransformerAutoencoder, pairs: Iterable[tuple[Tensor,
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to call a part's attention."""
+    """A name for a part's attention, and the reason."""
 
     part: str  # "encoder" or "decoder"
     place: str  # "all", or a layer's number as text
@@ -145,7 +145,7 @@ class Verdict:
 def verdict(
     found: Necessity, part: str = "encoder", place: str = "all", threshold_db: float = PRACTICALLY_NOTHING_DB
 ) -> Verdict:
-    """Whether a part's attention, or that of one of its layers, is needed, from what its replacement costs.
+    """Judge from what its replacement costs whether a part's attention, or that of one of its layers, is needed.
 
     It is called decorative, or wallpaper, only if the whole interval of the mean lies under the threshold (of a few images,
     which have none: the mean), and needed only if that of another image's attention lies above it.
@@ -208,8 +208,7 @@ def headline(found: Necessity, sweep: Sweep, scores: Scores | None = None) -> st
     return f"{said}."
 
 
-LEAST_DB = 0.05
-"""What is less is none at the one decimal that is printed."""
+LEAST_DB = 0.05  # less is nothing at the one decimal that is printed
 
 
 def _costs(lost_db: float) -> str:

@@ -9,11 +9,9 @@ from tae.analysis.lens.look import Lens, PartLens
 from tae.model.config import PARTS, ModelConfig
 from tae.store.sealed import SealedFile, check_tensors
 
-SUFFIX = ".lens.safetensors"
-"""One of `tae.store.checkpoint.COMPANIONS`, so that it is not listed as a checkpoint."""
+SUFFIX = ".lens.safetensors"  # one of `tae.store.checkpoint.COMPANIONS`, so that it is not listed as a checkpoint
 TENSORS = {"weight": "F16", "bias": "F32", "mean": "F32", "whiten": "F32"}
-NUMBERS = ("usual", "limit", "psnr_raw", "psnr_tuned")
-"""What a file holds of a `PartLens`."""
+NUMBERS = ("usual", "limit", "psnr_raw", "psnr_tuned")  # what a file holds of a `PartLens`
 
 
 class LensError(ValueError):

@@ -12,11 +12,9 @@ from tae.analysis.lens.states import read_states
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
 
-MAX_PSNR = 100.0
-"""In dB; a perfect copy, which has infinitely many, counts as so many in a mean."""
+MAX_PSNR = 100.0  # in dB; a perfect copy, which has infinitely many, counts as so many in a mean
 
-Batch = tuple[Tensor, Tensor | None]
-"""Images (B, 1, H, W) in [0, 1], and widths (B,) where these differ."""
+Batch = tuple[Tensor, Tensor | None]  # images (B, 1, H, W) in [0, 1], and widths (B,) where these differ
 
 
 def fit_lens(

@@ -7,6 +7,5 @@
 - tables: NPZ, CSV that no spreadsheet runs, ZIP
 - render: how a map is drawn, and the formats of a figure
 
-What arguments mean everywhere, beside those of `tae.plots`: caption is printed below; fmt is "png" or "svg"; untrained says
-so in red.
+Arguments everywhere, beside those of `tae.plots`: caption is printed below; fmt is "png" or "svg"; untrained says so in red.
 """

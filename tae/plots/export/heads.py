@@ -9,8 +9,7 @@ from tae.analysis.heads import MEASURES, Spread
 from tae.plots import CURVE_COLOURS, QUERY_COLOUR
 from tae.plots.export.render import ATTENTION_MAP, Format, render
 
-MAX_SIDE = 1000
-"""Cells of all maps together, a side: more than are drawn would only make the file heavier."""
+MAX_SIDE = 1000  # cells of all maps together, a side: more than are drawn would only make the file heavier
 MEAN_COLOUR, UNIFORM_COLOUR = CURVE_COLOURS[1], "#5b6170"
 
 

@@ -14,14 +14,13 @@ from tae.analysis.facts import UNTRAINED
 from tae.plots import MAX_CELLS, block_max
 
 Format = Literal["png", "svg"]
-FORMATS: tuple[Format, ...] = ("png", "svg")
-"""Of figures to take along."""
+FORMATS: tuple[Format, ...] = ("png", "svg")  # of figures to take along
 ATTENTION_MAP = matplotlib.colormaps["magma_r"]
 ERROR_MAP = matplotlib.colormaps["PuOr"]
 
 
 def draw_map(axes: Axes, attention_map: np.ndarray, zmax: float, max_cells: int = MAX_CELLS):
-    """In cells that are no finer than the figure: nearest neighbours would pass over single strong weights."""
+    """Draw a map (N, N) in cells that are no finer than the figure: nearest neighbours would pass over single strong weights."""
     num_tokens = len(attention_map)
     cells, k = block_max(attention_map * num_tokens, max_cells)
     end = len(cells) * k - 0.5

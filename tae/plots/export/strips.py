@@ -8,10 +8,8 @@ from matplotlib.figure import Figure
 from tae.analysis.facts import is_wide
 from tae.plots.export.render import Format, draw_image, draw_signed, render
 
-Row = Sequence[tuple[np.ndarray, str]]
-"""Images (H, W) in [0, 1], and what stands above each."""
-MAX_LINES = 12
-"""Of a folded strip."""
+Row = Sequence[tuple[np.ndarray, str]]  # images (H, W) in [0, 1], and what stands above each
+MAX_LINES = 12  # of a folded strip
 
 
 def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, untrained: bool = False) -> bytes:

@@ -18,18 +18,14 @@ from tae.analysis.facts import UNIFORM_LIMIT
 from tae.data.encode import encode_png
 from tae.plots.style import ERROR_COLOURS, OVERLAY, QUERY_COLOUR
 
-MAX_TOKENS_EXACT = 1024
-"""Up to here every patch is a cell of its own; above, k x k patches are merged."""
+MAX_TOKENS_EXACT = 1024  # up to here every patch is a cell of its own; above, k x k patches are merged
 MAX_PINS = 6
-FIRST_BYTES = 4_000_000
-"""Of maps that are sent unasked; what does not fit is sent when it is wanted."""
-LEVELS = 65_535
-"""Highest number of a quantised map."""
+FIRST_BYTES = 4_000_000  # of maps that are sent unasked; what does not fit is sent when it is wanted
+LEVELS = 65_535  # highest number of a quantised map
 DIFFERENCE_LIMIT = UNIFORM_LIMIT - 1
 """In x uniform: the colours of a difference never end below it, as those of weights never end below `UNIFORM_LIMIT`."""
 
-Direction = Literal["from", "to"]
-"""Where the chosen patch places weight, or who places weight on it."""
+Direction = Literal["from", "to"]  # where the chosen patch places weight, or who places weight on it
 Range = Literal["shared", "full", "own"]
 """Where the colours end: at 99.5 % of all weights, at the largest of all, at the largest of the map on display."""
 RANGES: dict[Range, str] = {

@@ -16,8 +16,7 @@ import numpy as np
 from tae.data.encode import encode_png
 
 NOTE_KINDS = ("note", "warning", "error")
-ROUNDING = 1e-4
-"""How far outside [0, 1] pixels may be: less than a quarter of a grey step, as blended images come out."""
+ROUNDING = 1e-4  # how far outside [0, 1] pixels may be: less than a quarter of a grey step, as blended images come out
 
 Payload = dict[str, Any]
 

@@ -25,13 +25,12 @@ from tae.web.explorer.payload import Note, Payload, View, map_bytes, payload, si
 from tae.web.report.caveats import about_image, about_map
 from tae.web.report.request import ReportImage, ReportMap
 
-MAX_MAP_BYTES = 10**9
-"""Of one float32 map: what an image with more patches takes is refused."""
+MAX_MAP_BYTES = 10**9  # of one float32 map; an image with more patches is refused
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Where weight was placed for one image."""
+    """The attention of a model in one image."""
 
     weights: np.ndarray  # (N, N) float32, the chosen map
     grid: tuple[int, int]  # (rows, columns) of patches
@@ -220,7 +219,7 @@ def _rank(name: str, choice: MapChoice) -> int:
 
 
 def verdicts_on(model: TransformerAutoencoder, images: Sequence[np.ndarray]) -> list[Verdict]:
-    """Whether the attention of encoder and decoder is needed, on these images, (H, W) in [0, 1]; demo test images lend theirs.
+    """Verdicts on encoder and decoder from these images, (H, W) in [0, 1]; demo test images lend their attention.
 
     Where `python -m tae.causal` has left a study, that tells more: it is over many images.
     """

@@ -24,14 +24,12 @@ from tae.web.explorer.payload import Direction, Range
 from tae.web.report import MAX_IMAGES, ReportImage, ReportMap, report
 from tae.web.report.findings import as_batch, verdicts_on
 
-MAX_MAPS_BYTES = 4 * 10**9
-"""Of all maps of all images as float32, before they are packed."""
-JUDGED_BY = 8
-"""Images on which it is measured whether the attention is needed, where no study tells."""
+MAX_MAPS_BYTES = 4 * 10**9  # of all maps of all images as float32, before they are packed
+JUDGED_BY = 8  # images on which it is measured whether the attention is needed, where no study tells
 
 
 class ExplainError(ValueError):
-    """What cannot be explained: one sentence for the user."""
+    """A report cannot be made; one sentence for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,13 +27,10 @@ from tae.web.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNTRAINED
 from tae.web.report.findings import Attention, Findings, differs, explorable, find, held_out, statuses
 from tae.web.report.request import ReportImage, ReportMap
 
-IMAGE_BYTES = 4_800_000
-"""Of one image: what its figures leave of it is filled with maps for the explorer."""
-REPORT_BYTES = 40_000_000
-"""Of all images together: where there are many, each has fewer maps."""
+IMAGE_BYTES = 4_800_000  # of one image: what its figures leave of it is filled with maps for the explorer
+REPORT_BYTES = 40_000_000  # of all images together: where there are many, each has fewer maps
 MAX_IMAGES = 50
-FINER = {"psnr": "{:.2f} dB"}
-"""A file that is kept says a digit more than the page."""
+FINER = {"psnr": "{:.2f} dB"}  # a file that is kept says a digit more than the page
 
 
 def report(
