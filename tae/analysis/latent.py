@@ -189,12 +189,11 @@ def map_pca(latents: np.ndarray) -> LatentMap:
     return LatentMap("pca", latents, _plane(pca, latents), pca)
 
 
-def map_tsne(latents: np.ndarray, perplexity: float = 30, seed: int = 0) -> LatentMap:
+def map_tsne(latents: np.ndarray, perplexity: float = 30) -> LatentMap:
     """A map of latents (n, D) by t-SNE (van der Maaten & Hinton 2008, Barnes-Hut), started from their PCA; raises as
     `fit_pca`.
 
-    About `perplexity` neighbours of a point count, above 0, at most a third of the others; `seed` is for what is left
-    to chance.
+    About `perplexity` neighbours of a point count, above 0, at most a third of the others.
     """
     from sklearn.manifold import TSNE  # a second of import that only this map needs
 
@@ -204,7 +203,7 @@ def map_tsne(latents: np.ndarray, perplexity: float = 30, seed: int = 0) -> Late
     start = _plane(pca, latents)
     start = start / start[:, 0].std() * 1e-4  # Kobak & Berens 2019
     perplexity = min(perplexity, (len(latents) - 1) / 3)
-    tsne = TSNE(init=start.astype(np.float32), perplexity=perplexity, random_state=seed, learning_rate="auto")
+    tsne = TSNE(init=start.astype(np.float32), perplexity=perplexity, random_state=0, learning_rate="auto")
     return LatentMap("tsne", latents, tsne.fit_transform(np.asarray(latents, np.float32)).astype(np.float64), pca)
 
 

@@ -124,11 +124,9 @@ class ComputedMap:
     hidden_mass: float  # share of all weight that `discard` dropped, the mean over real queries and layers
 
 
-def compute_map(
-    model: TransformerAutoencoder, image: Tensor, choice: MapChoice, widths: Tensor | None = None
-) -> Tensor:
+def compute_map(model: TransformerAutoencoder, image: Tensor, choice: MapChoice) -> Tensor:
     """The chosen map (N, N) of one image; see `compute`."""
-    return compute(model, image, choice, widths).weights
+    return compute(model, image, choice).weights
 
 
 @torch.no_grad()
@@ -233,9 +231,7 @@ PERCENTILE = 99.5
 
 
 @torch.no_grad()
-def colour_tops(
-    model: TransformerAutoencoder, image: Tensor, weighting: str = "weights", widths: Tensor | None = None
-) -> dict[str, float]:
+def colour_tops(model: TransformerAutoencoder, image: Tensor, weighting: str = "weights") -> dict[str, float]:
     """Ends of a colour range that all layers and heads of encoder and decoder share, in x uniform, at least 1.5.
 
     Returns:
@@ -244,7 +240,7 @@ def colour_tops(
     """
     shared, full = UNIFORM_LIMIT, UNIFORM_LIMIT
     for part in PARTS:
-        for block, tokens, mask in each_layer(model, image, part, widths):
+        for block, tokens, mask in each_layer(model, image, part):
             mean: Tensor | None = None
             for one in each_head(block, tokens, mask, weighting):
                 full = max(full, float(one.max()) * one.shape[-1])

@@ -46,12 +46,9 @@ class PatchMap:
     unit: str  # of the numbers
 
 
-def plot_change(change: np.ndarray, limit: float | None = None) -> go.Figure:
-    """A reconstruction with a change minus the one without (H, W), on colours centred on zero that end at `limit`.
-
-    None is the largest change, at least .05.
-    """
-    figure = plot_signed_error(change, limit)
+def plot_change(change: np.ndarray) -> go.Figure:
+    """A reconstruction with a change minus the one without (H, W), on colours centred on zero."""
+    figure = plot_signed_error(change)
     figure.update_traces(
         hovertemplate="x %{x:.0f}, y %{y:.0f}<br>change %{z:+.3f}<extra></extra>",
         colorbar={"ticktext": ["darker", "0", "lighter"]},

@@ -25,6 +25,7 @@ CEILING = "autoencoder of the true frame"
 METHODS = (LSTM, *BASELINES, CEILING)
 SEEN = 6  # frames that a sequence model sees before its predictions count
 STEPS = 10
+ORDERS = 16  # random ones behind `Influence.shuffled`, the same in each call
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,6 @@ def influence(
     model: SequenceModel,
     latents: Tensor,
     width: int | None = None,
-    orders: int = 16,
     progress: Callable[[float], object] = lambda share: None,
 ) -> Influence:
     """The change in the prediction of the next frame when frames are dropped, exchanged and shuffled.
@@ -145,7 +145,6 @@ def influence(
         model: In eval mode, with the head "next".
         latents: (T, latent_dim) of the frames seen, at least two.
         width: Width of the images in pixels, where the autoencoder takes any.
-        orders: Random orders, the same in each call.
         progress: Is called with the share that is done.
     """
     count = len(latents)
@@ -156,7 +155,7 @@ def influence(
     dropped = [everything[:t] + everything[t + 1 :] for t in everything]
     swapped = [[*everything[:t], t + 1, t, *everything[t + 2 :]] for t in everything[:-1]]
     random = np.random.default_rng(0)
-    shuffled = [[*random.permutation(count - 1).tolist(), count - 1] for _ in range(orders)]
+    shuffled = [[*random.permutation(count - 1).tolist(), count - 1] for _ in range(ORDERS)]
     batch, lengths = pad_sequences(latents[order] for order in (everything, *dropped, *swapped, *shuffled))
     predicted = model.forecast(batch, 1, lengths)[:, 0]
     images = decode_sequence(model.autoencoder, predicted, width, _counted(len(batch), progress)).clamp(0, 1)

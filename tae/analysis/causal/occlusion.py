@@ -15,8 +15,6 @@ from tae.model.config import ModelConfig
 from tae.model.layers import patchify
 from tae.model.metrics import INK_THRESHOLD
 
-OUTPUTS = ("reconstruction", "latent")
-
 
 class Box(NamedTuple):
     """A region of an image in pixels: rows top to bottom, columns left to right, the ends not included."""
@@ -35,7 +33,6 @@ def occlusion_effect(
     tokens: Tensor | Sequence[int] | None = None,
     batch_size: int | None = None,
     region: Box | None = None,
-    output: str = "reconstruction",
     progress: Progress = silent,
 ) -> Tensor:
     """How much the reconstruction changes when one patch of the image is covered.
@@ -49,16 +46,12 @@ def occlusion_effect(
         tokens: (T,) token numbers; None: all N. `foreground_tokens` are those that are not blank.
         batch_size: Covered images that go through the model at once; None: as many as `TOKENS_AT_ONCE` allows.
         region: The part of the reconstruction whose change counts; None: all of it.
-        output: "reconstruction", or "latent": the encoder alone, which takes half the time.
 
     Returns:
-        (T,) mean squared change of the reconstruction over its pixels, of the latent over its numbers; exactly 0 where
-        the cover changes nothing.
+        (T,) mean squared change of the reconstruction over its pixels; exactly 0 where the cover changes nothing.
     """
     check_one(image)
     rows, columns = model.config.grid_for(image.shape[3])
-    if output not in OUTPUTS or (output == "latent" and region is not None):
-        raise ValueError(f"output must be reconstruction, or latent where there is no region, got {output!r}")
     rows_in, columns_in = slices_of(region, image)
     every = torch.arange(rows * columns)
     tokens = torch.as_tensor(every if tokens is None else tokens, dtype=torch.long, device=image.device)
@@ -68,8 +61,6 @@ def occlusion_effect(
     token_of_pixel = tokens_of_pixels(image, model.config)
 
     def run(images: Tensor) -> Tensor:
-        if output == "latent":
-            return model.embed(images)
         return model(images)[0][:, 0, rows_in, columns_in].flatten(1)
 
     plain = run(image)

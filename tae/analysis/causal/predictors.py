@@ -124,9 +124,7 @@ class Scores:
         return _best(self.spearman, TRIVIAL)
 
 
-def score(
-    predicted: dict[str, Tensor], effect: Tensor, tokens: Tensor | Sequence[int] | None = None, seed: int = 0
-) -> Scores:
+def score(predicted: dict[str, Tensor], effect: Tensor, tokens: Tensor | Sequence[int] | None = None) -> Scores:
     """Compare predictors with the effect on one image, patch by patch, with a bootstrap over patches.
 
     Ranks of ties are their mean rank. A constant predictor, or effect, has no rank correlation: nan.
@@ -137,7 +135,7 @@ def score(
         tokens: (T,) the patches that the effect is of; None: all N.
     """
     measured, values = _chosen(predicted, effect, tokens)
-    rows = np.random.default_rng(seed).integers(max(1, len(measured)), size=(DRAWS, len(measured)))
+    rows = np.random.default_rng(0).integers(max(1, len(measured)), size=(DRAWS, len(measured)))
     spearmans, overlaps, draws = {}, {}, {}
     for name, one in values.items():
         draws[name] = _spearmans(one[rows], measured[rows])
@@ -158,7 +156,7 @@ def agreement(
     return spearmans, {name: top_overlap(one, measured) for name, one in values.items()}
 
 
-def score_over(spearmans: dict[str, np.ndarray], overlaps: dict[str, np.ndarray], seed: int = 0) -> Scores:
+def score_over(spearmans: dict[str, np.ndarray], overlaps: dict[str, np.ndarray]) -> Scores:
     """The mean over at least one image of {predictor: Spearman (B,)} and {predictor: top overlap (B,)}, with bootstrap
     intervals.
 
@@ -167,7 +165,7 @@ def score_over(spearmans: dict[str, np.ndarray], overlaps: dict[str, np.ndarray]
     count = len(next(iter(spearmans.values()), []))
     if not count:
         raise ValueError("images must be at least one, got none")
-    rows = np.random.default_rng(seed).integers(count, size=(DRAWS, count))
+    rows = np.random.default_rng(0).integers(count, size=(DRAWS, count))
     draws = {name: _means(values[rows]) for name, values in spearmans.items()}
     found = {name: _interval(_mean(values), draws[name], count) for name, values in spearmans.items()}
     top = {name: _interval(_mean(values), _means(values[rows]), count) for name, values in overlaps.items()}
@@ -199,10 +197,10 @@ def which_wins(scores: Scores) -> str:
     return f"{said} ({numbers}).{beside}"
 
 
-def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
+def bootstrap_mean(values: np.ndarray) -> Interval:
     """Mean over images (B,), at least one, and its interval; nan values are left out."""
     values = np.asarray(values, np.float64)
-    rows = np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))
+    rows = np.random.default_rng(0).integers(len(values), size=(DRAWS, len(values)))
     return _interval(_mean(values), _means(values[rows]), len(values))
 
 

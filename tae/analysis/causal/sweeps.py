@@ -53,7 +53,6 @@ def head_sweep(
     image: Tensor | Prefix,
     baseline: Baseline = ZERO,
     parts: Sequence[str] = PARTS,
-    batch_size: int | None = None,
     progress: Progress = silent,
 ) -> Sweep:
     """Knock out each head, each layer's attention and each MLP, one at a time.
@@ -63,9 +62,7 @@ def head_sweep(
     """
     prefix = _prefix_of_one(model, image)
     knockouts = all_knockouts(model.config, parts)
-    recons = reconstruct_knocked_out(
-        model, prefix, [[one] for one in knockouts], baseline, batch_size=batch_size, progress=progress
-    )
+    recons = reconstruct_knocked_out(model, prefix, [[one] for one in knockouts], baseline, progress=progress)
     plain = _quality(prefix, prefix.recon)
     damage = {one: _damage(plain, _quality(prefix, recon)) for one, recon in zip(knockouts, recons, strict=True)}
     return Sweep(baseline.title, plain, damage)

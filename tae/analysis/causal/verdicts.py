@@ -142,9 +142,7 @@ class Verdict:
         return self.kind in ("decorative", "wallpaper")
 
 
-def verdict(
-    found: Necessity, part: str = "encoder", place: str = "all", threshold_db: float = PRACTICALLY_NOTHING_DB
-) -> Verdict:
+def verdict(found: Necessity, part: str = "encoder", place: str = "all") -> Verdict:
     """Judge from what its replacement costs whether a part's attention, or that of one of its layers, is needed.
 
     It is called decorative, or wallpaper, only if the whole interval of the mean lies under the threshold (of a few images,
@@ -167,17 +165,17 @@ def verdict(
         because = "reconstructions are exact, or hold no finite numbers"
         sentence = f"What the attention of the {where} is worth cannot be told: {because}."
         return Verdict(part, place, "undecided", sentence)
-    if _high(uniform_db) < threshold_db:
+    if _high(uniform_db) < PRACTICALLY_NOTHING_DB:
         kind = "decorative"
         said = "decorative: weights that are the same everywhere do as well, so its maps tell nothing about the result"
-    elif _high(other_db) < threshold_db:
+    elif _high(other_db) < PRACTICALLY_NOTHING_DB:
         kind = "wallpaper"
         said = "wallpaper: a layout that another image's attention serves as well, so its maps tell little about this image"
-    elif _low(other_db) > threshold_db and _low(uniform_db) > threshold_db:
+    elif _low(other_db) > PRACTICALLY_NOTHING_DB and _low(uniform_db) > PRACTICALLY_NOTHING_DB:
         kind, said = "needed", "needed, image by image"
     else:
         kind = "undecided"
-        said = f"on the border: whether it is needed cannot be told at a threshold of {threshold_db:g} dB"
+        said = f"on the border: whether it is needed cannot be told at a threshold of {PRACTICALLY_NOTHING_DB:g} dB"
     return Verdict(part, place, kind, f"{numbers}: here the attention of the {where} is {said}.")
 
 

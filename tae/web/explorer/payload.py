@@ -313,9 +313,7 @@ def read_view(state: object, default: View, names: Collection[str], num_tokens: 
     return replace(default, **chosen)  # type: ignore[arg-type]
 
 
-def maps_to_send(
-    state: object, view: View, names: Sequence[str], digest: str, grid: tuple[int, int], budget: int = FIRST_BYTES
-) -> list[str]:
+def maps_to_send(state: object, view: View, names: Sequence[str], digest: str, grid: tuple[int, int]) -> list[str]:
     """The maps that go into the payload of this run: those of the first view, or those that the browser asked for
     since.
 
@@ -326,15 +324,14 @@ def maps_to_send(
         view: The one that the server set last.
         names: All maps that there are.
         digest: Digest of the side that is shown now.
-        budget: In bytes; one map goes in any case.
     """
     if not isinstance(state, Mapping) or state.get("digest") != digest or view.name not in names:
-        return first_maps(names, view, grid, budget)  # nothing was asked about this image
+        return first_maps(names, view, grid)  # nothing was asked about this image
     asked = state.get("names")
     if state.get("revision") != view.revision or not isinstance(asked, Sequence):
         return [view.name]  # a view was set since: its map may be missing, the others are there
     known = [name for name in dict.fromkeys(map(str, asked)) if name in names]
-    return known[: max(1, budget // map_bytes(grid))] or [view.name]
+    return known[: max(1, FIRST_BYTES // map_bytes(grid))] or [view.name]
 
 
 def _about(entry: dict[str, Any]) -> dict[str, Any]:

@@ -81,20 +81,16 @@ def test_occlusion_of_a_region_in_batches_is_that_of_one_patch_after_another(sma
     region = Box(3, 5, 14, 30)
     rows, columns = model.config.grid_for(image.shape[3])
     with torch.no_grad():
-        plain, plain_latent = model(image)[0], model.embed(image)
-        expected, of_latent = [], []
+        plain, expected = model(image)[0], []
         for token in range(rows * columns):
             covered = image.clone()
             top, left = token // columns * 8, token % columns * 8
             covered[..., top : top + 8, left : left + 8] = 1
             change = (model(covered)[0] - plain) ** 2
             expected.append(change[..., 3:14, 5:30].mean())
-            of_latent.append(((model.embed(covered) - plain_latent) ** 2).mean())
     for batch_size in (1, 5, 64):
         effect = causal.occlusion_effect(model, image, batch_size=batch_size, region=region)
         assert_close(effect, torch.stack(expected))
-        latent = causal.occlusion_effect(model, image, batch_size=batch_size, output="latent")
-        assert_close(latent, torch.stack(of_latent))
     assert_close(causal.region_inputs(model, image, region, "occlusion"), torch.stack(expected))
 
 
@@ -114,16 +110,12 @@ def test_progress_of_occlusion_counts_up(small_model):
     assert shares == pytest.approx([5 / 12, 10 / 12, 1])
 
 
-def test_regions_and_outputs_that_do_not_fit_are_refused(small_model):
+def test_regions_that_do_not_fit_are_refused(small_model):
     model, image = small_model(), draw()
     for region in (Box(0, 0, 25, 5), Box(5, 0, 5, 5), Box(0, -1, 5, 5)):
         for call in (causal.occlusion_effect, causal.gradient_x_input):
             with pytest.raises(ValueError, match="region must be .* inside 24 rows and 32 columns"):
                 call(model, image, region=region)
-    with pytest.raises(ValueError, match="output must be reconstruction, or latent"):
-        causal.occlusion_effect(model, image, output="tokens")
-    with pytest.raises(ValueError, match="latent where there is no region"):
-        causal.occlusion_effect(model, image, output="latent", region=Box(0, 0, 5, 5))
     with pytest.raises(ValueError, match="how must be gradient or occlusion, got 'guess'"):
         causal.region_inputs(model, image, Box(0, 0, 5, 5), "guess")
 
