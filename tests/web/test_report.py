@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_left_out_and_said(checkpoint, plain, monkeypatch: 
     whole = [len(made["maps"]) for made in payloads(parsed(plain[1]))]
     assert whole == [44, 44]
     script = sum(len(text) for text in (standalone.script_text(["explorer-1"]), standalone.style_tag()))
-    monkeypatch.setattr("tae.web.report.page.IMAGE_BYTES", (len(plain[1]) - script) // 2 - 12_000)
+    monkeypatch.setattr("tae.web.report.page.IMAGE_BYTES", (len(plain[1]) - script) // 2 - 16_000)
     page = parsed(report(loaded, [picture()]))
     (made,) = payloads(page)
     missing = set(made["sides"][0]["names"]) - {entry["name"] for entry in made["maps"]}
