@@ -118,12 +118,8 @@ def load_frames(
     limits = common_limits(found.files) if len(found.files) > 1 else None
     for file in found.files if len(found.files) == 1 else found.files[::every]:
         try:
-            frames = (
-                islice(file_frames(file), 0, None, every)
-                if len(found.files) == 1
-                else [read_frame(file, 0, limits).pixels]
-            )
-            for pixels in frames:
+            alone = len(found.files) == 1
+            for pixels in islice(file_frames(file), 0, None, every) if alone else [read_frame(file, 0, limits).pixels]:
                 fitted = fit_image(pixels, size, fit, config.max_width, background)
                 if background is None:  # the first frame's for all: else the padding would flicker
                     background = background_of(pixels)
@@ -190,10 +186,8 @@ class Embedder:
         kept = self._read(key)
         if kept is not None:
             return kept[0].unflatten(0, (PART, GLIDE_FRAMES))
-        numbers = range(part * PART, (part + 1) * PART)
-        latents = torch.stack(
-            [embed_sequence(self.model, glide_frames(split, number, seed, size)) for number in numbers]
-        )
+        glides = (glide_frames(split, number, seed, size) for number in range(part * PART, (part + 1) * PART))
+        latents = torch.stack([embed_sequence(self.model, glide) for glide in glides])
         _check_finite(latents, "a demo glide")
         self._write(key, latents.flatten(0, 1), {})
         return latents
@@ -297,10 +291,8 @@ class DemoSequences:
         return [*torch.cat([self._part("val", part) for part in parts])[:count]]
 
     def test_frames(self, count: int) -> Iterator[Tensor]:
-        return (
-            torch.from_numpy(np.stack([*glide_frames("test", number, self.seed, self.size)]))[:, None]
-            for number in range(count)
-        )
+        glides = (glide_frames("test", number, self.seed, self.size) for number in range(count))
+        return (torch.from_numpy(np.stack([*glide]))[:, None] for glide in glides)
 
     def _load(self, split: str, part: int) -> Tensor:
         return self.embedder.glides(split, part, self.seed, self.size)
@@ -328,7 +320,7 @@ class FileSequences:
         clip_frames: int,
         seed: int = 0,
         max_unreadable: float = 0.1,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[int, int], object] = lambda done, total: None,
     ) -> None:
         """Embed everything; sequences of a single frame are left out.
 
@@ -360,8 +352,7 @@ class FileSequences:
             except ImageError as error:
                 num_unreadable += 1
                 self.skipped.append((plain_text(one.name, 200), str(error)))
-            if progress:
-                progress(number, len(found))
+            progress(number, len(found))
         if not self.sequences or num_unreadable > max_unreadable * len(found):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped[:5])
             raise ValueError(

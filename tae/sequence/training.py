@@ -144,7 +144,7 @@ class SequenceRecord:
 
 
 def open_sequences(
-    config: SequenceTrainConfig, loaded: Loaded, progress: Callable[[int, int], None] | None = None
+    config: SequenceTrainConfig, loaded: Loaded, progress: Callable[[int, int], object] = lambda done, total: None
 ) -> SequenceSource:
     """The sequences that `config.data` names, embedded by the autoencoder, on the device where it is.
 
@@ -167,7 +167,7 @@ def train_sequence(
     source: SequenceSource | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     notify: Callable[[str], None] = lambda text: None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Generator[SequenceRecord]:
     """Train and save; yields a record for each step.
 

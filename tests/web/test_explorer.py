@@ -264,7 +264,7 @@ def test_strangers_texts_cannot_leave_their_place_in_a_page() -> None:
     one = some_side("encoder/0/mean", title=HOSTILE)
     made = payload([one], View(layer="0"), TOPS, [Note(HOSTILE, "error")], {"encoder": HOSTILE})
     fragment = standalone.fragment(made, "one")
-    data = fragment.html.split('id="one-data">')[1].removesuffix("</script>\n")
+    data = fragment.split('id="one-data">')[1].removesuffix("</script>\n")
     assert "<" not in data and ">" not in data and "&" not in data
     assert json.loads(data)["sides"][0]["title"] == json.loads(data)["notes"][0]["text"] == HOSTILE
     page = standalone.page(made, HOSTILE)
@@ -297,7 +297,7 @@ def test_a_name_that_is_none_is_refused() -> None:
 def test_payload_is_plain_json_and_a_page_never_asks() -> None:
     made = payload([some_side("encoder/0/mean")], View(layer="0", pins=(1, 2)), TOPS, on_demand=True)
     assert json.loads(json.dumps(for_json(made)))["view"]["pins"] == [1, 2]
-    assert '"on_demand":false' in standalone.fragment(made, "one").html
+    assert '"on_demand":false' in standalone.fragment(made, "one")
 
 
 def test_two_sides_lock_the_ends_of_their_difference() -> None:

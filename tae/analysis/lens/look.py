@@ -54,7 +54,6 @@ class LensImages:
     """A part of the model seen through the lens."""
 
     part: str  # "encoder" or "decoder"
-    tuned: bool  # whether through translators
     recons: Tensor  # (L + 1, B, 1, H, W) by depth, near [0, 1] and not clipped to it
     psnr: Tensor  # (L + 1, B) in dB, clipped to [0, 1], over each image's own width
     distance: Tensor | None  # (L + 1, B), see `PartLens.distance`; None without a lens
@@ -92,7 +91,6 @@ def look(
             distance.append(own.distance(state, states.mask))
     return LensImages(
         part,
-        tuned,
         torch.stack(recons),
         torch.stack(psnr),
         torch.stack(distance) if distance else None,

@@ -9,7 +9,6 @@ import hashlib
 import html
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tae.web.component import read_script, read_style
 from tae.web.explorer.payload import Payload, for_json
@@ -18,16 +17,8 @@ _EXPORT = "\nexport default explorer;\n"
 """The last line of the script: all that a module needs and a script inside a page must not have."""
 
 
-@dataclass(frozen=True)
-class Fragment:
-    """One explorer inside a page, which needs `style_tag` and, after all fragments, `script_tag` once."""
-
-    element_id: str
-    html: str
-
-
-def fragment(made: Payload, element_id: str) -> Fragment:
-    """The place of one explorer and its data.
+def fragment(made: Payload, element_id: str) -> str:
+    """The place of one explorer and its data; the page needs `style_tag` and, after all fragments, `script_tag` once.
 
     Maps that are not in the payload cannot be chosen. The id is unique within its page; it is of ASCII letters, digits,
     - and _, else ValueError.
@@ -35,10 +26,7 @@ def fragment(made: Payload, element_id: str) -> Fragment:
     if not (element_id.isascii() and element_id.replace("-", "").replace("_", "").isalnum()):
         raise ValueError(f"element_id must be of ASCII letters, digits, - and _, got {element_id!r}")
     data = _json_in_html({**for_json(made), "on_demand": False})
-    return Fragment(
-        element_id,
-        f'<div id="{element_id}"></div>\n<script type="application/json" id="{element_id}-data">{data}</script>\n',
-    )
+    return f'<div id="{element_id}"></div>\n<script type="application/json" id="{element_id}-data">{data}</script>\n'
 
 
 def script_text(element_ids: Sequence[str]) -> str:
@@ -75,10 +63,10 @@ def style_tag() -> str:
 def page(made: Payload | Sequence[Payload], title: str) -> str:
     """A whole page with one explorer or several, one below the other; the title may be a stranger's text."""
     payloads = [made] if isinstance(made, dict) else made
-    fragments = [fragment(one, f"explorer-{number}") for number, one in enumerate(payloads)]
-    text = script_text([one.element_id for one in fragments])
+    places = {f"explorer-{number}": one for number, one in enumerate(payloads)}
+    text = script_text([*places])
     policy = f"default-src 'none'; script-src {script_hash(text)}; style-src 'unsafe-inline'; img-src data:"
-    body = "<hr>\n".join(one.html for one in fragments)
+    body = "<hr>\n".join(fragment(one, place) for place, one in places.items())
     style = "<style>:root { color-scheme: light dark; } body { margin: 16px; background: Canvas; }</style>\n"
     return html_page(html.escape(title), policy, style + style_tag(), body + script_tag(text))
 

@@ -218,7 +218,7 @@ def _explorer(
         "<h3>Explore</h3>\n<p>Move the pointer over the image: the colours show where the patch under it places "
         "weight. Click to pin a patch. Keys are listed below the image.</p>\n"
         f'<noscript><p>The explorer needs JavaScript; the figures below do not.</p></noscript>\n<div class="explorer">'
-        f"{standalone.fragment(made, element_id).html}</div>\n{said}\n"
+        f"{standalone.fragment(made, element_id)}</div>\n{said}\n"
     )
 
 
