@@ -11,16 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.analysis.attention import (
-    FUSIONS,
-    WEIGHTINGS,
-    discard_smallest,
-    each_head,
-    each_layer,
-    normalised,
-    rollout,
-    value_weighted_sum,
-)
+from tae.analysis import attention
 from tae.analysis.facts import UNIFORM_LIMIT
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS, ModelConfig
@@ -54,14 +45,16 @@ class MapChoice:
             raise ValueError(f"layer must be {', '.join(OVER_LAYERS)} or a layer's number, got {_shown(self.layer)}")
         if self.head not in _HEADS_IN_WORDS and not _is_number(self.head):
             raise ValueError(f"head must be {', '.join(_HEADS_IN_WORDS)} or a head's number, got {_shown(self.head)}")
-        if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {_shown(self.weighting)}")
+        if self.weighting not in attention.WEIGHTINGS:
+            raise ValueError(
+                f"weighting must be one of {', '.join(attention.WEIGHTINGS)}, got {_shown(self.weighting)}"
+            )
         if isinstance(self.discard, bool) or not isinstance(self.discard, (int, float)) or not 0 <= self.discard < 1:
             raise ValueError(f"discard must be a number from 0 to less than 1, got {_shown(self.discard)}")
-        if self.layer in OVER_LAYERS and self.head not in FUSIONS:
+        if self.layer in OVER_LAYERS and self.head not in attention.FUSIONS:
             # Head 3 of one layer and head 3 of the next have nothing in common.
             raise ValueError(
-                f"head must be {', '.join(FUSIONS)} where layer is {self.layer}, got {_shown(self.head)}; "
+                f"head must be {', '.join(attention.FUSIONS)} where layer is {self.layer}, got {_shown(self.head)}; "
                 "single heads and their spread belong to one layer"
             )
         if self.discard and self.layer != "rollout":
@@ -102,7 +95,7 @@ class MapChoice:
             layer = f"{word} {num_layers} layer{'s' if num_layers > 1 else ''}"
         else:
             layer = f"layer {self.layer}"
-        if config.num_heads == 1 and self.head in FUSIONS:
+        if config.num_heads == 1 and self.head in attention.FUSIONS:
             head = "its one head"
         elif self.head in _HEADS_IN_WORDS:
             head = f"{_HEADS_IN_WORDS[self.head]} {config.num_heads} heads"
@@ -151,11 +144,11 @@ def compute(
             for layer_map in _fused_layers(model, image, choice, widths):
                 if choice.discard:
                     is_real = layer_map.sum(dim=-1) > 0
-                    layer_map, dropped = discard_smallest(layer_map, choice.discard)
+                    layer_map, dropped = attention.discard_smallest(layer_map, choice.discard)
                     masses.append(float(dropped[is_real].mean()))
                 yield layer_map
 
-        chained = rollout(kept())[0]
+        chained = attention.rollout(kept())[0]
         return ComputedMap(chained, sum(masses) / len(masses) if masses else 0.0)
     total = torch.empty(0)
     for layer, layer_map in enumerate(_fused_layers(model, image, choice, widths)):
@@ -169,8 +162,8 @@ def compute(
 def all_choices(config: ModelConfig, part: str = "encoder", weighting: str = "weights") -> list[MapChoice]:
     """Every map that a part of a model has: average, rollout, then layer by layer fusions, spread and single heads."""
     MapChoice(part=part, weighting=weighting)
-    heads = [*FUSIONS, "spread", *(str(head) for head in range(config.num_heads))]
-    layers = [(layer, head) for layer in OVER_LAYERS for head in FUSIONS]
+    heads = [*attention.FUSIONS, "spread", *(str(head) for head in range(config.num_heads))]
+    layers = [(layer, head) for layer in OVER_LAYERS for head in attention.FUSIONS]
     layers += [(str(layer), head) for layer in range(config.num_layers(part)) for head in heads]
     return [MapChoice(part=part, layer=layer, head=head, weighting=weighting) for layer, head in layers]
 
@@ -186,7 +179,7 @@ def _fused_layers(
             tokens, layer_map = block.forward_with_map(tokens, mask)
             yield layer_map
         return
-    for layer, (block, tokens, mask) in enumerate(each_layer(model, image, choice.part, widths)):
+    for layer, (block, tokens, mask) in enumerate(attention.each_layer(model, image, choice.part, widths)):
         if choice.layer in OVER_LAYERS or layer == int(choice.layer):
             yield _fused_heads(block, tokens, mask, choice)
         else:
@@ -196,15 +189,15 @@ def _fused_layers(
 def _fused_heads(block: TransformerBlock, tokens: Tensor, mask: Tensor | None, choice: MapChoice) -> Tensor:
     """(1, N, N), one head at a time."""
     if choice.head == "mean":
-        return value_weighted_sum(block, tokens, mask)
+        return attention.value_weighted_sum(block, tokens, mask)
     wanted = [int(choice.head)] if _is_number(choice.head) else None
-    heads = each_head(block, tokens, mask, choice.weighting, wanted)
+    heads = attention.each_head(block, tokens, mask, choice.weighting, wanted)
     fused = next(heads)
     if choice.head == "spread":
         return _spread(fused, heads)
     for one in heads:
         fused = torch.maximum(fused, one, out=fused) if choice.head == "max" else torch.minimum(fused, one, out=fused)
-    return normalised(fused) if choice.head in FUSIONS else fused
+    return attention.normalised(fused) if choice.head in attention.FUSIONS else fused
 
 
 def _spread(mean: Tensor, others: Iterator[Tensor]) -> Tensor:
@@ -240,9 +233,9 @@ def colour_tops(model: TransformerAutoencoder, image: Tensor, weighting: str = "
     """
     shared, full = UNIFORM_LIMIT, UNIFORM_LIMIT
     for part in PARTS:
-        for block, tokens, mask in each_layer(model, image, part):
+        for block, tokens, mask in attention.each_layer(model, image, part):
             mean: Tensor | None = None
-            for one in each_head(block, tokens, mask, weighting):
+            for one in attention.each_head(block, tokens, mask, weighting):
                 full = max(full, float(one.max()) * one.shape[-1])
                 mean = one if mean is None else mean.add_(one)
             assert mean is not None

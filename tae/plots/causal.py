@@ -11,29 +11,19 @@ from plotly.subplots import make_subplots
 
 from tae.analysis.facts import in_a_row
 from tae.data.encode import encode_png
+from tae.plots import style
 from tae.plots.quality import plot_signed_error
-from tae.plots.style import (
-    CURVE_COLOURS,
-    GREY,
-    LEGEND,
-    MARKER_COLOUR,
-    NARROW,
-    UNSEEN,
-    band,
-    error_bars,
-    finish,
-    lay_under,
-    outline,
-    overlay,
-    selected_ends,
-)
 
 if TYPE_CHECKING:  # they need PyTorch, which drawing does without
     from tae.analysis.causal import Curves, Interval
 
-PART_COLOURS = {"encoder": CURVE_COLOURS[0], "decoder": CURVE_COLOURS[1]}
-EDGE = f"rgba({GREY},0.5)"  # white images on a white page need one
-KIND_COLOURS = {"attention": CURVE_COLOURS[3], "gradient": CURVE_COLOURS[0], "trivial": CURVE_COLOURS[4]}
+PART_COLOURS = {"encoder": style.CURVE_COLOURS[0], "decoder": style.CURVE_COLOURS[1]}
+EDGE = f"rgba({style.GREY},0.5)"  # white images on a white page need one
+KIND_COLOURS = {
+    "attention": style.CURVE_COLOURS[3],
+    "gradient": style.CURVE_COLOURS[0],
+    "trivial": style.CURVE_COLOURS[4],
+}
 """Colours of predictors made of attention, of gradients, or of nothing that a network knows."""
 
 
@@ -81,14 +71,19 @@ def plot_damage(
             y=list(names),
             mode="markers",
             name="test images: median, 5 to 95 %",
-            marker={"symbol": "diamond", "size": 8, "color": f"rgb({GREY})", "line": {"width": 1, "color": "#ffffff"}},
-            error_x=error_bars(middle, low, high, f"rgb({GREY})"),
+            marker={
+                "symbol": "diamond",
+                "size": 8,
+                "color": f"rgb({style.GREY})",
+                "line": {"width": 1, "color": "#ffffff"},
+            },
+            error_x=style.error_bars(middle, low, high, f"rgb({style.GREY})"),
             hovertemplate="%{y}: median %{x:.3g} dB over test images<extra></extra>",
         )
     figure.update_xaxes(title="PSNR lost (dB)", zeroline=True)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=list(names)[::-1], ticksuffix=" ")
-    figure.update_layout(barmode="overlay", bargap=0.3, legend=LEGEND | {"y": 1})
-    return finish(figure, height=90 + 19 * len(names), top=44, bottom=44, left=150, dragmode=False)
+    figure.update_layout(barmode="overlay", bargap=0.3, legend=style.LEGEND | {"y": 1})
+    return style.finish(figure, height=90 + 19 * len(names), top=44, bottom=44, left=150, dragmode=False)
 
 
 def plot_sharpness(
@@ -112,7 +107,7 @@ def plot_sharpness(
         )
     figure.update_xaxes(title="How sharp its attention looks: 1 − entropy / log N", zeroline=False)
     figure.update_yaxes(title="PSNR lost without it (dB)")
-    return finish(figure, height=340, top=30, bottom=46, dragmode=False, legend=LEGEND | {"y": 1})
+    return style.finish(figure, height=340, top=30, bottom=46, dragmode=False, legend=style.LEGEND | {"y": 1})
 
 
 def plot_removal(psnr: np.ndarray, random_psnr: np.ndarray, removed: Sequence[str]) -> go.Figure:
@@ -127,12 +122,12 @@ def plot_removal(psnr: np.ndarray, random_psnr: np.ndarray, removed: Sequence[st
     figure = go.Figure()
     if len(random_psnr):
         low, high = random_psnr.min(axis=0), random_psnr.max(axis=0)
-        figure.add_trace(band(steps, low, high, 0.25, f"{len(random_psnr)} random orders, lowest to highest"))
+        figure.add_trace(style.band(steps, low, high, 0.25, f"{len(random_psnr)} random orders, lowest to highest"))
         figure.add_scatter(
             x=steps,
             y=random_psnr.mean(axis=0),
             mode="lines",
-            line={"color": f"rgb({GREY})", "width": 2},
+            line={"color": f"rgb({style.GREY})", "width": 2},
             name="their mean",
             hovertemplate="%{x} heads removed at random: %{y:.2f} dB<extra></extra>",
         )
@@ -140,7 +135,7 @@ def plot_removal(psnr: np.ndarray, random_psnr: np.ndarray, removed: Sequence[st
         x=steps,
         y=psnr,
         mode="lines+markers",
-        line={"color": CURVE_COLOURS[0], "width": 2.5},
+        line={"color": style.CURVE_COLOURS[0], "width": 2.5},
         marker={"size": 6},
         text=["none", *removed],
         name="least important first",
@@ -148,7 +143,7 @@ def plot_removal(psnr: np.ndarray, random_psnr: np.ndarray, removed: Sequence[st
     )
     figure.update_xaxes(title="Heads removed")
     figure.update_yaxes(title="PSNR (dB)")
-    return finish(figure, height=340, top=44, bottom=46, dragmode=False, legend=LEGEND | {"y": 1})
+    return style.finish(figure, height=340, top=44, bottom=46, dragmode=False, legend=style.LEGEND | {"y": 1})
 
 
 def plot_patch_maps(
@@ -165,10 +160,10 @@ def plot_patch_maps(
     height, width = image.shape
     across = in_a_row(image.shape, min(len(maps), 3))
     down = -(-len(maps) // across)
-    titles = [_panel_title(one, NARROW // across // 6) for one in maps]
+    titles = [_panel_title(one, style.NARROW // across // 6) for one in maps]
     words = 8 + 16 * max(map(len, titles))  # pixels
     # In units of the figure's width: between images, the title above one, an image, and all rows.
-    gap, room = 0.02, words / NARROW
+    gap, room = 0.02, words / style.NARROW
     panel = (1 - gap * (across - 1)) / across * height / width
     inside = down * panel + (down - 1) * room
     figure = make_subplots(
@@ -184,20 +179,20 @@ def plot_patch_maps(
     )
     for number, one in enumerate(maps):
         row, col = number // across + 1, number % across + 1
-        lay_under(figure, png, width, height, row=row, col=col)
+        style.lay_under(figure, png, width, height, row=row, col=col)
         hover = f"%{{customdata}}<br>%{{z:.4g}} {one.unit}<extra></extra>"
         values = np.asarray(one.values, np.float64)
-        laid = overlay(values, image.shape, grid, patch_size, _top(one), customdata=patches, hovertemplate=hover)
+        laid = style.overlay(values, image.shape, grid, patch_size, _top(one), customdata=patches, hovertemplate=hover)
         figure.add_trace(laid, row=row, col=col)
-        outline(figure, (0, 0, height, width), EDGE, 1, row=row, col=col)
+        style.outline(figure, (0, 0, height, width), EDGE, 1, row=row, col=col)
         if box is not None:
-            outline(figure, box, row=row, col=col)
+            style.outline(figure, box, row=row, col=col)
         axis = {"visible": False, "constrain": "domain", "row": row, "col": col}
         figure.update_xaxes(range=[0, width], **axis)
         figure.update_yaxes(range=[height, 0], scaleanchor=f"x{number + 1}", constraintoward="top", **axis)
     figure.update_annotations(font={"size": 12})
     room = round(920 * inside) + words + 4
-    return finish(figure, room, top=words, bottom=4, left=0, right=0, dragmode=False, per_width=inside)
+    return style.finish(figure, room, top=words, bottom=4, left=0, right=0, dragmode=False, per_width=inside)
 
 
 def plot_scores(
@@ -224,7 +219,7 @@ def plot_scores(
             mode="markers",
             name={"attention": "attention", "gradient": "gradient", "trivial": "needs no network"}[kind],
             marker={"size": 11, "color": colour},
-            error_x=error_bars(values, [one.low for one in found], [one.high for one in found], colour),
+            error_x=style.error_bars(values, [one.low for one in found], [one.high for one in found], colour),
             hovertemplate="%{y}: %{x:.2f} on this image<extra></extra>",
         )
     if tests:
@@ -238,8 +233,8 @@ def plot_scores(
             y=known,
             mode="markers",
             name="mean over test images",
-            marker={"size": 9, "symbol": "diamond-open", "color": MARKER_COLOUR, "line": {"width": 2}},
-            error_x=error_bars(value, low, high, MARKER_COLOUR),
+            marker={"size": 9, "symbol": "diamond-open", "color": style.MARKER_COLOUR, "line": {"width": 2}},
+            error_x=style.error_bars(value, low, high, style.MARKER_COLOUR),
             hovertemplate="%{y}: %{x:.2f} over test images<extra></extra>",
         )
     figure.update_xaxes(title="Spearman with the measured effect", range=[-1.02, 1.02], zeroline=True)
@@ -251,8 +246,8 @@ def plot_scores(
         ticktext=["<br>".join(textwrap.wrap(name, 28)) for name in names],  # long ones would take the chart's room
         ticksuffix=" ",
     )
-    figure.update_layout(legend=LEGEND | {"y": 1})
-    return finish(figure, height=100 + 30 * len(names), top=44, bottom=46, left=180, dragmode=False)
+    figure.update_layout(legend=style.LEGEND | {"y": 1})
+    return style.finish(figure, height=100 + 30 * len(names), top=44, bottom=46, left=180, dragmode=False)
 
 
 def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, str]) -> go.Figure:
@@ -267,7 +262,7 @@ def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, 
         shared_yaxes=True,
         horizontal_spacing=0.04,
     )
-    colours = {**KIND_COLOURS, "measured": CURVE_COLOURS[1]}
+    colours = {**KIND_COLOURS, "measured": style.CURVE_COLOURS[1]}
     dashes = ("solid", "dash", "dot", "dashdot")
     seen: dict[str, int] = {}
     for name, one in curves.items():
@@ -290,25 +285,27 @@ def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, 
             )
     figure.update_xaxes(title="Share of the patches", tickformat=".0%")
     figure.update_yaxes(title="Likeness, 1 = undisturbed", col=1)
-    return finish(figure, height=460, top=30, bottom=140, dragmode=False, legend=LEGEND | {"y": -0.3, "yanchor": "top"})
+    return style.finish(
+        figure, height=460, top=30, bottom=140, dragmode=False, legend=style.LEGEND | {"y": -0.3, "yanchor": "top"}
+    )
 
 
 def plot_box(image: np.ndarray, box: Sequence[int]) -> go.Figure:
     """An image on which a box can be drawn (`selected_box`); `box` holds now, (top, left, bottom, right) in pixels."""
     height, width = image.shape
     figure = go.Figure()
-    lay_under(figure, encode_png(image), width, height)
+    style.lay_under(figure, encode_png(image), width, height)
     # Points that nobody sees: Plotly lets a box be drawn only over something that can be chosen.
     step = max(4, min(height, width) // 24)
     x, y = np.meshgrid(np.arange(step / 2, width, step), np.arange(step / 2, height, step))
     figure.add_scatter(
-        x=x.ravel(), y=y.ravel(), mode="markers", marker={"size": 4, "opacity": 0}, hoverinfo="skip", **UNSEEN
+        x=x.ravel(), y=y.ravel(), mode="markers", marker={"size": 4, "opacity": 0}, hoverinfo="skip", **style.UNSEEN
     )
-    outline(figure, (0, 0, height, width), EDGE, 1)
-    outline(figure, box)
+    style.outline(figure, (0, 0, height, width), EDGE, 1)
+    style.outline(figure, box)
     figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
     figure.update_yaxes(range=[height, 0], visible=False, constrain="domain", scaleanchor="x", constraintoward="top")
-    return finish(
+    return style.finish(
         figure, height=int(np.clip(900 * height / width, 120, 330)), top=4, bottom=4, left=0, right=0, dragmode="select"
     )
 
@@ -319,7 +316,7 @@ def selected_box(selection: dict, shape: tuple[int, int]) -> tuple[int, int, int
     (top, left, bottom, right) in whole pixels inside the image, at least one a side; None where no box was drawn, and
     for anything that is no box.
     """
-    ends = selected_ends(selection)
+    ends = style.selected_ends(selection)
     if ends is None:
         return None
     ranges = []

@@ -10,30 +10,15 @@ import plotly.graph_objects as go
 from PIL import Image
 
 from tae.analysis.facts import UNIFORM_LIMIT
+from tae.plots import style
 from tae.plots.maps import Region, colour_key, finish_map, lay_over_image, note_above, token_labels
-from tae.plots.style import (
-    ATTENTION_COLOURS,
-    CURVE_COLOURS,
-    ERROR_COLOURS,
-    GREY,
-    QUERY_COLOUR,
-    UNSEEN,
-    band,
-    block_extreme,
-    block_max,
-    colour_bar,
-    finish,
-    lay_under,
-    palette,
-    selected_data,
-)
 
 if TYPE_CHECKING:  # it needs PyTorch, which drawing does without
     from tae.analysis.heads import Measure
 
 THUMBNAIL = 96  # pixels a side, about, of one head in the overview
 OVERVIEW_WIDTH = 1600  # pixels, at most, of the overview
-MEAN_COLOUR = CURVE_COLOURS[1]
+MEAN_COLOUR = style.CURVE_COLOURS[1]
 LABEL_HEIGHT = 34  # pixels on the screen below each head of a sorted overview, for two lines
 COLOUR_STEPS = 255  # as many as an image with a palette has beside the transparent one
 
@@ -51,7 +36,7 @@ class Overview:
     def to_png(self) -> bytes:
         """A PNG with a palette: a byte for each pixel; transparent between the maps."""
         image = Image.fromarray(self.indices, "P")
-        image.putpalette(palette(ATTENTION_COLOURS, COLOUR_STEPS) + [255, 255, 255])
+        image.putpalette(style.palette(style.ATTENTION_COLOURS, COLOUR_STEPS) + [255, 255, 255])
         buffer = io.BytesIO()
         image.save(buffer, "PNG", transparency=COLOUR_STEPS)
         return buffer.getvalue()
@@ -71,7 +56,7 @@ def overview_image(
     """
     side = max(1, min(THUMBNAIL, OVERVIEW_WIDTH // columns - 2))
     merged = max(1, -(-maps.shape[-1] // side))
-    cells = [block_max(np.asarray(maps[layer, head], np.float32), side)[0] for layer, head in order]
+    cells = [style.block_max(np.asarray(maps[layer, head], np.float32), side)[0] for layer, head in order]
     repeat = max(1, side // len(cells[0]))  # few patches: each as a square of pixels, so that none is blurred
     side = repeat * len(cells[0])
     gap = max(1, side // 16)
@@ -112,7 +97,7 @@ def plot_overview(
     overview = overview_image(maps, order, columns, zmax, room)
     height, width = overview.indices.shape
     figure = go.Figure()
-    lay_under(figure, overview.to_png(), width, height)
+    style.lay_under(figure, overview.to_png(), width, height)
     strongest = [float(maps[one].max()) for one in order]
     said = [f"<br>{label} {values[one]:.4g}" if values is not None else "" for one in order]
     figure.add_scatter(
@@ -126,10 +111,10 @@ def plot_overview(
             for (layer, head), words, largest in zip(order, said, strongest, strict=True)
         ],
         hovertemplate="%{text}<extra></extra>",
-        **UNSEEN,
+        **style.UNSEEN,
     )
     if zmax is not None:
-        figure.add_trace(colour_key(ATTENTION_COLOURS, zmax, "x uniform"))
+        figure.add_trace(colour_key(style.ATTENTION_COLOURS, zmax, "x uniform"))
     k = merged * overview.merged
     remarks = [] if k == 1 else [f"each cell: maximum of {k} x {k} pairs"]
     if zmax is None:
@@ -164,7 +149,7 @@ def plot_overview(
     figure.update_yaxes(range=[height, 0], scaleanchor="x")
     top = names_height + 22 * bool(remarks) + 4
     drawn = height * on_screen / overview.pitch[0]
-    return finish(figure, height=round(drawn) + top + 4, top=top, bottom=4, left=56, dragmode=False)
+    return style.finish(figure, height=round(drawn) + top + 4, top=top, bottom=4, left=56, dragmode=False)
 
 
 def selected_head(selection: dict) -> tuple[int, int] | None:
@@ -172,7 +157,7 @@ def selected_head(selection: dict) -> tuple[int, int] | None:
 
     None where nothing was chosen, and for anything that is no pair of numbers.
     """
-    for numbers in selected_data(selection):
+    for numbers in style.selected_data(selection):
         if len(numbers) == 2 and all(
             isinstance(one, (int, float)) and 0 <= one < 1000 and one == int(one) for one in numbers
         ):
@@ -199,12 +184,12 @@ def plot_measure_over_layers(
         places = layers if num_layers > 1 else np.array([-0.2, 0.2])
         bands = np.broadcast_to(quantiles, (5, len(places)))
         for low, high, opacity, name in ((0, 4, 0.22, "5 to 95 %"), (1, 3, 0.32, "25 to 75 %")):
-            figure.add_trace(band(places, bands[low], bands[high], opacity, f"test images, {name}"))
+            figure.add_trace(style.band(places, bands[low], bands[high], opacity, f"test images, {name}"))
         figure.add_scatter(
             x=places,
             y=bands[2],
             mode="lines",
-            line={"width": 1.5, "color": f"rgb({GREY})"},
+            line={"width": 1.5, "color": f"rgb({style.GREY})"},
             name="test images, median",
             hovertemplate="median of the test images: %{y:.4g}<extra></extra>",
         )
@@ -212,7 +197,7 @@ def plot_measure_over_layers(
         x=layers.repeat(num_heads),
         y=own.ravel(),
         mode="markers",
-        marker={"size": 7, "color": QUERY_COLOUR, "opacity": 0.75},
+        marker={"size": 7, "color": style.QUERY_COLOUR, "opacity": 0.75},
         customdata=np.tile(np.arange(num_heads), num_layers),
         hovertemplate="layer %{x}, head %{customdata}: %{y:.4g}<extra></extra>",
         name="one head each",
@@ -231,14 +216,14 @@ def plot_measure_over_layers(
             x=[-0.4, num_layers - 0.6],
             y=[uniform, uniform],
             mode="lines",
-            line={"width": 1.5, "dash": "dash", "color": f"rgb({GREY})"},
+            line={"width": 1.5, "dash": "dash", "color": f"rgb({style.GREY})"},
             hovertemplate="uniform attention: %{y:.4g}<extra></extra>",
             name="uniform attention",
         )
     step = -(-num_layers // 12)
     figure.update_xaxes(title="Layer", range=[-0.4, num_layers - 0.6], tickvals=layers[::step], zeroline=False)
     figure.update_yaxes(title=measure.unit, rangemode="tozero")
-    return finish(figure, height=230, top=8, bottom=40, left=54, dragmode=False, showlegend=False)
+    return style.finish(figure, height=230, top=8, bottom=40, left=54, dragmode=False, showlegend=False)
 
 
 def plot_difference_map(
@@ -252,17 +237,17 @@ def plot_difference_map(
     limit = max(0.5, float(np.abs(difference).max())) if limit is None else limit
     values = np.asarray(difference[np.ix_(region.queries, region.keys)], np.float32)
     k = region.cell_side
-    cells = block_extreme(values, -(-max(values.shape) // k))[0]
+    cells = style.block_extreme(values, -(-max(values.shape) // k))[0]
     prefix = "" if k == 1 else f"of {k}x{k} pairs the one farthest from 0<br>"
     figure = go.Figure().add_heatmap(
         z=cells,
         x=token_labels(region.keys, grid, k),
         y=token_labels(region.queries, grid, k),
-        colorscale=ERROR_COLOURS,
+        colorscale=style.ERROR_COLOURS,
         zmin=-limit,
         zmid=0,
         zmax=limit,
-        colorbar=colour_bar("first minus second, x uniform"),
+        colorbar=style.colour_bar("first minus second, x uniform"),
         hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>%{{z:+.4g}} x uniform<extra></extra>",
     )
     return finish_map(figure, region, grid, "of {k} x {k} cells the one farthest from 0")

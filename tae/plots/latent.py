@@ -9,19 +9,7 @@ from PIL import Image
 
 from tae.analysis.facts import in_a_row
 from tae.data.encode import encode_png, to_uint8
-from tae.plots.style import (
-    ATTENTION_COLOURS,
-    CURVE_COLOURS,
-    LEGEND,
-    MARKER_COLOUR,
-    NARROW,
-    QUERY_COLOUR,
-    colour_bar,
-    finish,
-    lay_under,
-    outline,
-    selected_data,
-)
+from tae.plots import style
 from tae.store.names import natural_order
 
 EDGE = "#7d8aa5"  # of points, so that the palest are seen on white and the darkest on black
@@ -64,20 +52,20 @@ def plot_latent_map(
         numbers = [number for number, one in enumerate(kinds) if one == kind]
         marker: dict = {
             "size": 7,
-            "color": CURVE_COLOURS[place % len(CURVE_COLOURS)],
-            "symbol": SYMBOLS[place // len(CURVE_COLOURS) % len(SYMBOLS)],
+            "color": style.CURVE_COLOURS[place % len(style.CURVE_COLOURS)],
+            "symbol": SYMBOLS[place // len(style.CURVE_COLOURS) % len(SYMBOLS)],
             "line": {"width": 0.6, "color": EDGE},
         }
         told = ""
         if values is not None:
             marker |= {
                 "color": np.asarray(values, np.float64)[numbers],
-                "colorscale": ATTENTION_COLOURS,
+                "colorscale": style.ATTENTION_COLOURS,
                 "showscale": place == 0,
                 "cmin": float(np.min(values)),
                 "cmax": float(np.max(values)),
                 # Of its own length: the map is lower than its place where the window is narrow.
-                "colorbar": colour_bar(html.escape(value_title))
+                "colorbar": style.colour_bar(html.escape(value_title))
                 | {"lenmode": "pixels", "len": 190, "y": 1, "yanchor": "top"},
             }
             told = f"<br>{html.escape(value_title)} %{{marker.color:.4g}}"
@@ -99,7 +87,12 @@ def plot_latent_map(
             x=own[:, 0],
             y=own[:, 1],
             mode="markers",
-            marker={"symbol": "diamond", "size": 14, "color": MARKER_COLOUR, "line": {"width": 2, "color": "#ffffff"}},
+            marker={
+                "symbol": "diamond",
+                "size": 14,
+                "color": style.MARKER_COLOUR,
+                "line": {"width": 2, "color": "#ffffff"},
+            },
             name="images of the sidebar",
             customdata=np.arange(len(own)) + len(coordinates),
             hovertext=[html.escape(title) for title in own_titles] or ["image of the sidebar"] * len(own),
@@ -112,15 +105,15 @@ def plot_latent_map(
             x=everything[list(ringed), 0],
             y=everything[list(ringed), 1],
             mode="markers",
-            marker={"symbol": "circle-open", "size": 16, "color": QUERY_COLOUR, "line": {"width": 2.5}},
+            marker={"symbol": "circle-open", "size": 16, "color": style.QUERY_COLOUR, "line": {"width": 2.5}},
             hoverinfo="skip",
             showlegend=False,
         )
     figure.update_xaxes(title=axes[0], constrain="domain", zeroline=False)
     figure.update_yaxes(title=axes[1], constrain="domain", zeroline=False, scaleanchor="x")
-    figure.update_layout(showlegend=groups is not None or own is not None, legend=LEGEND | {"y": 1.01})
+    figure.update_layout(showlegend=groups is not None or own is not None, legend=style.LEGEND | {"y": 1.01})
     rows = -(-len(set(kinds)) // 5) if groups is not None else 1
-    return finish(figure, height=540 + 20 * rows, top=10 + 20 * rows, dragmode="lasso")
+    return style.finish(figure, height=540 + 20 * rows, top=10 + 20 * rows, dragmode="lasso")
 
 
 def selected_points(selection: dict, count: int) -> list[int]:
@@ -129,7 +122,7 @@ def selected_points(selection: dict, count: int) -> list[int]:
     Rising, each once; [] where nothing was chosen, and for anything that is no number of a point.
     """
     found = set()
-    for value, *_ in filter(None, selected_data(selection)):
+    for value, *_ in filter(None, style.selected_data(selection)):
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value // 1:
             found.add(int(value))
     return sorted(number for number in found if 0 <= number < count)
@@ -147,7 +140,7 @@ def plot_spectrum(variances: np.ndarray, in_use: float, num_images: int) -> go.F
         x=numbers,
         y=shares,
         name="each component",
-        marker={"color": CURVE_COLOURS[0], "line": {"width": 0}},
+        marker={"color": style.CURVE_COLOURS[0], "line": {"width": 0}},
         hovertemplate="component %{x}<br>%{y:.2%} of the variance<extra></extra>",
     )
     figure.add_scatter(
@@ -155,7 +148,7 @@ def plot_spectrum(variances: np.ndarray, in_use: float, num_images: int) -> go.F
         y=shares.cumsum(),
         name="all up to it",
         mode="lines",
-        line={"color": CURVE_COLOURS[1], "width": 2.5},
+        line={"color": style.CURVE_COLOURS[1], "width": 2.5},
         hovertemplate="the first %{x} components<br>%{y:.2%} of the variance<extra></extra>",
     )
     figure.add_vline(
@@ -167,7 +160,7 @@ def plot_spectrum(variances: np.ndarray, in_use: float, num_images: int) -> go.F
     figure.update_xaxes(title=f"Principal component, of {num_images} images", range=[0.3, len(shares) + 0.7])
     figure.update_yaxes(title="Share of the variance", tickformat=".0%", range=[0, 1.02])
     figure.update_layout(legend={"x": 0.98, "xanchor": "right", "y": 0.5, "yanchor": "middle"}, bargap=0.15)
-    return finish(figure, height=300, top=26, bottom=44)
+    return style.finish(figure, height=300, top=26, bottom=44)
 
 
 def plot_lens_psnr(
@@ -185,10 +178,10 @@ def plot_lens_psnr(
     figure = go.Figure()
     flags = [False] * len(names) if unusual is None else list(unusual)
     for label, values, colour, is_test in (
-        ("raw", raw, CURVE_COLOURS[0], False),
-        ("tuned", tuned, CURVE_COLOURS[1], False),
-        ("raw, mean of test images", test_raw, CURVE_COLOURS[0], True),
-        ("tuned, mean of test images", test_tuned, CURVE_COLOURS[1], True),
+        ("raw", raw, style.CURVE_COLOURS[0], False),
+        ("tuned", tuned, style.CURVE_COLOURS[1], False),
+        ("raw, mean of test images", test_raw, style.CURVE_COLOURS[0], True),
+        ("tuned, mean of test images", test_tuned, style.CURVE_COLOURS[1], True),
     ):
         if values is None:
             continue
@@ -209,7 +202,7 @@ def plot_lens_psnr(
         )
     figure.update_xaxes(type="category")
     figure.update_yaxes(title="PSNR (dB)")
-    return finish(figure, height=320, top=50, bottom=44, left=54, legend=LEGEND, showlegend=True)
+    return style.finish(figure, height=320, top=50, bottom=44, left=54, legend=style.LEGEND, showlegend=True)
 
 
 def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None = None) -> go.Figure:
@@ -222,7 +215,7 @@ def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None
         y=np.asarray(psnr, np.float64),
         name="this image",
         mode="lines+markers",
-        line={"color": CURVE_COLOURS[0], "width": 2.5},
+        line={"color": style.CURVE_COLOURS[0], "width": 2.5},
         marker={"size": 8},
         connectgaps=True,
         hovertemplate="after step %{x:,}<br>%{y:.2f} dB<extra></extra>",
@@ -232,12 +225,12 @@ def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None
             x=[chosen],
             y=[float(psnr[list(steps).index(chosen)])],
             mode="markers",
-            marker={"symbol": "circle-open", "size": 17, "color": QUERY_COLOUR, "line": {"width": 3}},
+            marker={"symbol": "circle-open", "size": 17, "color": style.QUERY_COLOUR, "line": {"width": 3}},
             hoverinfo="skip",
         )
     figure.update_xaxes(title="Training step", tickformat=",")
     figure.update_yaxes(title="PSNR (dB)")
-    return finish(figure, height=260, top=12, bottom=44, left=54, showlegend=False)
+    return style.finish(figure, height=260, top=12, bottom=44, left=54, showlegend=False)
 
 
 def plot_lens_strip(
@@ -256,14 +249,16 @@ def plot_lens_strip(
     words = 8 + 16 * (1 if across == 1 else 2 + any(flags))  # pixels
     pitch = width * (1 + GAP)
     total = across * pitch - width * GAP
-    room = words * total / NARROW
+    room = words * total / style.NARROW
     bottom = -(-num // across) * (height + room) - room
     figure = go.Figure()
     for number, (image, name, value, is_unusual) in enumerate(zip(images, names, psnr, flags, strict=True)):
         top, left = number // across * (height + room), number % across * pitch
         # One by one, so that the words between them stand on the page's own ground.
-        lay_under(figure, encode_png(image), width, height, left, top)
-        warning = f"{after_psnr}<span style='color:{MARKER_COLOUR}'>out of distribution</span>" if is_unusual else ""
+        style.lay_under(figure, encode_png(image), width, height, left, top)
+        warning = (
+            f"{after_psnr}<span style='color:{style.MARKER_COLOUR}'>out of distribution</span>" if is_unusual else ""
+        )
         figure.add_annotation(
             x=left,
             y=top,
@@ -274,8 +269,8 @@ def plot_lens_strip(
             align="left",
             font={"size": 12},
         )
-        colour, thick = (MARKER_COLOUR, 3) if is_unusual else (EDGE, 1)
-        outline(figure, (top, left, top + height, left + width), colour, thick)
+        colour, thick = (style.MARKER_COLOUR, 3) if is_unusual else (EDGE, 1)
+        style.outline(figure, (top, left, top + height, left + width), colour, thick)
     edge = 0.003 * total  # of frames, half of which lies outside
     figure.update_xaxes(range=[-edge, total + edge], visible=False, constrain="domain", constraintoward="left")
     figure.update_yaxes(
@@ -283,7 +278,7 @@ def plot_lens_strip(
     )
     per_width = (bottom + 2 * edge) / (total + 2 * edge)
     drawn = round(900 * per_width) + words
-    return finish(figure, drawn, top=words, bottom=0, left=0, right=0, dragmode=False, per_width=per_width)
+    return style.finish(figure, drawn, top=words, bottom=0, left=0, right=0, dragmode=False, per_width=per_width)
 
 
 def contact_sheet(

@@ -10,21 +10,7 @@ from plotly.subplots import make_subplots
 from tae.analysis.facts import UNIFORM_LIMIT
 from tae.data.encode import encode_png
 from tae.model.config import MAX_TOKENS
-from tae.plots.style import (
-    ATTENTION_COLOURS,
-    OVERLAY,
-    UNSEEN,
-    Quantity,
-    block_max,
-    colour_bar,
-    finish,
-    lay_under,
-    outline,
-    overlay,
-    selected_data,
-    selected_ends,
-    unit_of,
-)
+from tae.plots import style
 
 EXACT_TOKENS = 400  # up to here a map is drawn cell by cell; above, blocks of cells show their largest weight
 MAX_CELLS = 512
@@ -68,7 +54,7 @@ def plot_attention_map(
     attention_map: np.ndarray,
     grid: tuple[int, int],
     zmax: float | None = None,
-    quantity: Quantity = "weight",
+    quantity: style.Quantity = "weight",
     spread: np.ndarray | None = None,
     region: Region | None = None,
 ) -> go.Figure:
@@ -86,10 +72,10 @@ def plot_attention_map(
     part = np.ix_(region.queries, region.keys)
     values = np.asarray(attention_map[part], np.float32) * num_tokens
     k = region.cell_side
-    cells = block_max(values, -(-max(values.shape) // k))[0]
+    cells = style.block_max(values, -(-max(values.shape) // k))[0]
     top = max(UNIFORM_LIMIT, float(attention_map.max()) * num_tokens) if zmax is None else zmax
     queries, keys = token_labels(region.queries, grid, k), token_labels(region.keys, grid, k)
-    unit = unit_of(quantity)
+    unit = style.unit_of(quantity)
     prefix = "" if k == 1 else f"strongest of {k}x{k} pairs<br>"
     weights = np.asarray(attention_map[part], np.float32) if k == 1 else (cells / num_tokens).astype(np.float32)
     deviation = ""
@@ -102,10 +88,10 @@ def plot_attention_map(
         x=keys,
         y=queries,
         customdata=weights,
-        colorscale=ATTENTION_COLOURS,
+        colorscale=style.ATTENTION_COLOURS,
         zmin=0,
         zmax=top,
-        colorbar=colour_bar(unit),
+        colorbar=style.colour_bar(unit),
         hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>{quantity} {weight} = %{{z:.4g}} x uniform{deviation}"
         "<extra></extra>",
     )
@@ -118,7 +104,7 @@ def selected_region(selection: dict, shown: Region) -> Region | None:
 
     At least `MIN_REGION` patches a side; None where no box was drawn, and for anything that is no box.
     """
-    ends = selected_ends(selection)
+    ends = style.selected_ends(selection)
     if ends is None:
         return None
     ranges, k = [], shown.cell_side
@@ -146,7 +132,7 @@ def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: fl
         row, column = divmod(number, columns)
         num_tokens = len(attention_map)
         values = np.asarray(attention_map, np.float32) * num_tokens
-        cells, k = block_max(values, MAX_CELLS_SMALL)
+        cells, k = style.block_max(values, MAX_CELLS_SMALL)
         labels = token_labels(range(num_tokens), grid, k)
         figure.add_heatmap(
             z=cells,
@@ -165,9 +151,9 @@ def plot_layer_grid(maps: dict[str, np.ndarray], grid: tuple[int, int], zmax: fl
     figure.update_yaxes(showticklabels=False, showgrid=False, constrain="domain", autorange="reversed")
     if k > 1:
         note_above(figure, f"each cell: maximum of {k} x {k} cells", yshift=22)  # above the titles of the single maps
-    shared = {"colorscale": ATTENTION_COLOURS, "cmin": 0, "cmax": zmax, "colorbar": colour_bar("x uniform")}
+    shared = {"colorscale": style.ATTENTION_COLOURS, "cmin": 0, "cmax": zmax, "colorbar": style.colour_bar("x uniform")}
     top = 36 if k == 1 else 58
-    return finish(figure, height=50 + 240 * rows, top=top, bottom=8, left=8, coloraxis=shared)
+    return style.finish(figure, height=50 + 240 * rows, top=top, bottom=8, left=8, coloraxis=shared)
 
 
 def plot_patch_attention(
@@ -178,7 +164,7 @@ def plot_patch_attention(
     query: int,
     zmax: float | None = None,
     incoming: bool = False,
-    quantity: Quantity = "weight",
+    quantity: style.Quantity = "weight",
 ) -> go.Figure:
     """Weights (N,) of one patch, the query, laid over the image, patch by patch; the patch itself is outlined.
 
@@ -195,7 +181,7 @@ def plot_patch_attention(
         grid,
         patch_size,
         max(UNIFORM_LIMIT, float(values.max())) if zmax is None else zmax,
-        unit_of(quantity),
+        style.unit_of(quantity),
         np.stack([tokens, tokens // columns, tokens % columns, values / len(weights), values], axis=1),
         "patch %{customdata[0]:.0f}: row %{customdata[1]:.0f}, column %{customdata[2]:.0f}<br>"
         f"{verb}: {quantity} %{{customdata[3]:.4g}} = %{{customdata[4]:.4g}} x uniform<extra></extra>",
@@ -203,7 +189,7 @@ def plot_patch_attention(
     height, width = image.shape
     row, column = divmod(query, columns)
     top, left = row * patch_size, column * patch_size
-    outline(figure, (top, left, min(top + patch_size, height), min(left + patch_size, width)))
+    style.outline(figure, (top, left, min(top + patch_size, height), min(left + patch_size, width)))
     return figure
 
 
@@ -224,12 +210,12 @@ def lay_over_image(
     """
     height, width = image.shape
     rows, columns = grid
-    laid = overlay(values, image.shape, grid, patch_size, top, hoverinfo="skip")
+    laid = style.overlay(values, image.shape, grid, patch_size, top, hoverinfo="skip")
     x_centres, y_centres = ((edges[:-1] + edges[1:]) / 2 for edges in map(np.asarray, (laid.x, laid.y)))
     figure = go.Figure(laid)
-    lay_under(figure, encode_png(image), width, height)
+    style.lay_under(figure, encode_png(image), width, height)
     # The colour bar shows the overlay as it looks on white paper, whatever the page's own background is.
-    on_paper = [[place, f"rgb{_on_white(colour, opacity)}"] for place, colour, opacity in OVERLAY]
+    on_paper = [[place, f"rgb{_on_white(colour, opacity)}"] for place, colour, opacity in style.OVERLAY]
     figure.add_trace(colour_key(on_paper, top, unit))
     figure.add_scatter(
         x=np.tile(x_centres, rows),
@@ -238,11 +224,13 @@ def lay_over_image(
         marker={"size": max(6, min(34, 380 / max(columns, rows))), "symbol": "square", "opacity": 0},
         customdata=customdata,
         hovertemplate=hovertemplate,
-        **UNSEEN,
+        **style.UNSEEN,
     )
     figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
     figure.update_yaxes(range=[height, 0], visible=False, constrain="domain", scaleanchor="x")
-    return finish(figure, height=int(np.clip(450 * height / width, 180, 450)), top=8, bottom=8, left=0, dragmode=False)
+    return style.finish(
+        figure, height=int(np.clip(450 * height / width, 180, 450)), top=8, bottom=8, left=0, dragmode=False
+    )
 
 
 def colour_key(colours: list, top: float, unit: str) -> go.Scatter:
@@ -257,7 +245,7 @@ def colour_key(colours: list, top: float, unit: str) -> go.Scatter:
             "cmax": top,
             "colorscale": colours,
             "showscale": True,
-            "colorbar": colour_bar(unit),
+            "colorbar": style.colour_bar(unit),
         },
         hoverinfo="skip",
         showlegend=False,
@@ -269,7 +257,7 @@ def selected_token(selection: dict) -> int | None:
 
     None where nothing was chosen, and for anything that is no token number.
     """
-    for value, *_ in filter(None, selected_data(selection)):
+    for value, *_ in filter(None, style.selected_data(selection)):
         if isinstance(value, (int, float)) and 0 <= value < MAX_TOKENS:
             return int(value)
     return None
@@ -312,7 +300,7 @@ def finish_map(figure: go.Figure, region: Region, grid: tuple[int, int], merged:
     figure.update_yaxes(autorange="reversed", scaleanchor="x")
     if k > 1:
         note_above(figure, f"each cell: {merged.format(k=k)}", yshift=2)
-    return finish(figure, height=450, top=30 if k > 1 else 8, dragmode="select")
+    return style.finish(figure, height=450, top=30 if k > 1 else 8, dragmode="select")
 
 
 def _on_white(colour: tuple[int, int, int], opacity: float) -> tuple[int, ...]:

@@ -8,17 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tae.analysis.causal import replacements
 from tae.analysis.causal.predictors import Interval, Scores, bootstrap_mean
 from tae.analysis.causal.prefix import Progress, images_at_once, make_prefix, silent
-from tae.analysis.causal.replacements import (
-    Replacement,
-    from_images,
-    identity,
-    mean_map,
-    random_weights,
-    reconstruct_with,
-    uniform,
-)
 from tae.analysis.causal.sweeps import Sweep, psnr_each
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
@@ -87,7 +79,7 @@ def necessity(
     size = images_at_once(model.config, images.shape[3])
     lost: dict[tuple[str, str, str], list[np.ndarray]] = {}
     psnrs: list[np.ndarray] = []
-    means = {part: mean_map(model, others, part) for part in parts} if "mean" in replaced_by else {}
+    means = {part: replacements.mean_map(model, others, part) for part in parts} if "mean" in replaced_by else {}
     starts = range(0, len(images), size)
     layers = {part: range(len(model.blocks(part)) if each_layer else 0) for part in parts}
     places = [(part, layer) for part in parts for layer in (None, *layers[part])]  # None: all layers
@@ -98,13 +90,21 @@ def necessity(
         plain = psnr_each(prefix.images, prefix.recon, own_widths)
         psnrs.append(plain.numpy(force=True))
         borrowed = others[torch.arange(start, start + len(prefix.images)) % len(others)]
-        another = {part: from_images(model, borrowed, part) for part in parts} if "another" in replaced_by else {}
-        by_name: dict[str, Replacement] = {"uniform": uniform, "identity": identity, "random": random_weights(seed)}
+        another = (
+            {part: replacements.from_images(model, borrowed, part) for part in parts}
+            if "another" in replaced_by
+            else {}
+        )
+        by_name: dict[str, replacements.Replacement] = {
+            "uniform": replacements.uniform,
+            "identity": replacements.identity,
+            "random": replacements.random_weights(seed),
+        }
         for step, (part, layer) in enumerate(places):
             only, place = (None, "all") if layer is None else ([layer], str(layer))
             for name in replaced_by:
                 replace = another[part] if name == "another" else means[part] if name == "mean" else by_name[name]
-                recon = reconstruct_with(model, prefix.images, replace, part, only, own_widths, prefix)
+                recon = replacements.reconstruct_with(model, prefix.images, replace, part, only, own_widths, prefix)
                 values = plain - psnr_each(prefix.images, recon, own_widths)
                 lost.setdefault((part, place, name), []).append(values.numpy(force=True))
             progress((number * len(places) + step + 1) / (len(starts) * len(places)))
