@@ -55,8 +55,7 @@ def entropy(maps: Maps) -> Tensor:
 
 
 def distance(maps: Maps, grid: tuple[int, int], patch_size: float) -> Tensor:
-    """Mean distance (..., N) in pixels from a query's patch to the keys', middle to middle, weighed by attention; 0 for
-    padding.
+    """Mean distance (..., N) in pixels from a query's patch to the keys', weighed by attention; 0 for padding.
 
     Dosovitskiy 2021, "An image is worth 16x16 words", figure 7. The grid is (rows, columns) of the N patches.
     """
@@ -182,11 +181,10 @@ def each_head(
     weighting: str = "weights",
     heads: Sequence[int] | None = None,
 ) -> Iterator[Tensor]:
-    """A layer's maps (B, N, N), one head after another, so that only one is held at a time; rows sum to 1, padding is
-    0.
+    """A layer's maps (B, N, N), one head after another; rows sum to 1, rows and columns of padding are 0.
 
     `tokens` (B, N, D) are those that enter the layer, `mask` (B, N) is True where they are real, `weighting` is one of
-    `WEIGHTINGS`, `heads` None is all.
+    `WEIGHTINGS`, `heads` None is all. One map is held at a time.
     """
     q, k, _ = block.attn.qkv_heads(block.norm1(tokens))
     lengths = _value_factors(block, tokens).norm(dim=-2) if weighting == "values" else None  # (B, N, heads)

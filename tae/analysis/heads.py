@@ -77,11 +77,10 @@ MEASURES = {  # in the order in which pages list them
 def head_statistics(
     model: TransformerAutoencoder, image: Tensor, part: str = "encoder", progress: Progress = silent
 ) -> dict[str, np.ndarray]:
-    """Each measure of every layer and head of one image, {name of `MEASURES`: (L, heads) float64}; one map is held at a
-    time.
+    """Each measure of every layer and head of one image: {name of `MEASURES`: (L, heads) float64}.
 
     The image is without padding: distances are those of its own grid. For the decoder, too, the foreground is that of
-    the image, not of the reconstruction.
+    the image, not of the reconstruction. One map is held at a time.
     """
     check_one(image)
     config = model.config

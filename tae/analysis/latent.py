@@ -79,10 +79,9 @@ class Pca:
         return self.project(latents, count) / np.sqrt(self.variances[:count])
 
     def moved(self, latent: np.ndarray, scores: dict[int, float]) -> np.ndarray:
-        """A latent (D,) with the scores of some directions, in standard deviations, set to others, and the rest of it
-        left alone.
+        """A latent (D,) with the scores of some directions, in standard deviations, set to others.
 
-        float64; the same numbers where a score is the latent's own.
+        float64; the rest of it is left alone, and so is all of it where a score is its own.
         """
         latent = np.asarray(latent, np.float64)
         own = self.scores(latent[None])[0]
@@ -190,10 +189,9 @@ def map_pca(latents: np.ndarray) -> LatentMap:
 
 
 def map_tsne(latents: np.ndarray, perplexity: float = 30) -> LatentMap:
-    """A map of latents (n, D) by t-SNE (van der Maaten & Hinton 2008, Barnes-Hut), started from their PCA; raises as
-    `fit_pca`.
+    """A map of latents (n, D) by t-SNE, started from their PCA (van der Maaten & Hinton 2008, Barnes-Hut).
 
-    About `perplexity` neighbours of a point count, above 0, at most a third of the others.
+    About `perplexity` neighbours of a point count, above 0, at most a third of the others; raises as `fit_pca`.
     """
     from sklearn.manifold import TSNE  # a second of import that only this map needs
 
@@ -210,11 +208,10 @@ def map_tsne(latents: np.ndarray, perplexity: float = 30) -> LatentMap:
 def place_by_neighbours(
     latents: np.ndarray, known: np.ndarray, coordinates: np.ndarray, count: int = PLACED_FROM
 ) -> np.ndarray:
-    """The places (m, 2) of latents (m, D) on a map that has no rule for new points, from the known (n, D) and their
-    places (n, 2).
+    """The places (m, 2) of latents (m, D) on a map that has no rule for new points.
 
-    The nearest `count` neighbours, euclidean, are averaged, each by one over its distance; what is known lies where it
-    is known.
+    The nearest `count` of the known (n, D), euclidean, whose places are (n, 2), are averaged, each by one over its
+    distance; what is known lies where it is known.
     """
     numbers, distances = neighbours(latents, known, min(count, len(known)))
     weights = 1 / np.maximum(distances, 1e-12 + 1e-9 * distances.max(axis=1, keepdims=True))
@@ -281,8 +278,7 @@ def interpolate(start: np.ndarray, end: np.ndarray, steps: int, path: str = "lin
 
 
 def interpolation_gif(frames: np.ndarray, frame_ms: int = 80, there_and_back: bool = True) -> bytes:
-    """Frames (n, H, W), uint8 or float in [0, 1], at least one, as an endless animation in 256 greys, none of them
-    changed.
+    """Frames (n, H, W), uint8 or float in [0, 1], at least one, as an endless animation in 256 greys.
 
     Each is shown for `frame_ms`, which GIF counts in hundredths of a second; it runs back to the first, or jumps.
     """

@@ -65,8 +65,7 @@ def fit_strip(pixels: np.ndarray, config: ModelConfig) -> Fitted:
 
 
 def window_starts(width: int, window: int, overlap: int | None = None) -> list[int]:
-    """First columns of the windows, each at most as wide as the strip, that cover `width` pixels; the last ends with
-    the strip.
+    """First columns of the windows that cover `width` pixels; the last one is moved left to end with the strip.
 
     Neighbours share `overlap` pixels, the last two maybe more; None is half of the window, where two images are
     averaged nearly everywhere.
@@ -89,8 +88,7 @@ def embed_windows(
     chunk: int = CHUNK,
     embedded: Callable[[int], object] = lambda count: None,
 ) -> Windows:
-    """Embed a strip (H, W) or (1, H, W) in [0, 1], of the model's height and at least as wide as a window, window by
-    window.
+    """Embed a strip (H, W) or (1, H, W) in [0, 1], at least as wide as a window, window by window.
 
     `window` is in pixels, None `window_width`; a model of fixed width takes no other. `overlap` is as for
     `window_starts`, `chunk` is windows at once, and `embedded` is told after each chunk how many there are by now.
@@ -145,8 +143,7 @@ def decode_windows(
 
 
 def blend_weights(starts: list[int], window: int, width: int) -> Tensor:
-    """How much each window counts in each of its columns, (n, window) float64: in every column of the strip they sum to
-    1.
+    """The share (n, window) float64 of each window in each of its columns: in every column of the strip they sum to 1.
 
     Between two neighbours the share goes over in a straight ramp across what they have in common; where a third window
     reaches into that, all three share it. Starts rise, and the windows cover the strip.

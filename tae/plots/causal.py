@@ -328,9 +328,7 @@ def selected_box(selection: dict, shape: tuple[int, int]) -> tuple[int, int, int
 
 
 def _panel_title(one: PatchMap, letters: int) -> list[str]:
-    """Its lines, of about so many letters: what the map is, and below it, smaller, the rest and the range of its
-    colours.
-    """
+    """Lines of about so many letters: the map's title in bold, and smaller below it the range of its colours."""
     first, *more = textwrap.wrap(one.title, letters)
     values = np.asarray(one.values, np.float64)
     colours = f"0 to {_top(one):.3g} {one.unit}"

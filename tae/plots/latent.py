@@ -236,11 +236,10 @@ def plot_moments(steps: Sequence[int], psnr: Sequence[float], chosen: int | None
 def plot_lens_strip(
     images: np.ndarray, names: Sequence[str], psnr: Sequence[float], unusual: Sequence[bool] | None = None
 ) -> go.Figure:
-    """The images (K, H, W) of a lens in the order of depth, each under its name and PSNR; a frame marks those to
-    distrust.
+    """The images (K, H, W) of a lens in the order of depth, each under its name and PSNR.
 
-    They stand side by side, or below each other where they are wide, and are as large whatever their number. `unusual`
-    tells which are drawn from states out of distribution.
+    They stand side by side, or below each other where they are wide, and are as large whatever their number. A frame
+    marks those that are drawn from states out of distribution, which `unusual` tells.
     """
     num, height, width = images.shape
     across = in_a_row((height, width), MAX_ACROSS)

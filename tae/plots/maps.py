@@ -99,8 +99,7 @@ def plot_attention_map(
 
 
 def selected_region(selection: dict, shown: Region) -> Region | None:
-    """The part of a map that a box on `plot_attention_map` chose in what is shown, from the selection that Streamlit
-    reports.
+    """The part of the shown one that a box on `plot_attention_map` chose, from the selection that Streamlit reports.
 
     At least `MIN_REGION` patches a side; None where no box was drawn, and for anything that is no box.
     """

@@ -80,8 +80,7 @@ def autoencoder_digest(model: TransformerAutoencoder) -> str:
 
 
 def save_sequence(path: Path | str, model: SequenceModel, card: Card, autoencoder_name: str) -> Path:
-    """Write a checkpoint, whole or not at all; the autoencoder's weights only where it is fine-tuned, its name in any
-    case.
+    """Write a checkpoint, whole or not at all; with the autoencoder's weights only where it is fine-tuned.
 
     Raises:
         CheckpointError: If a number is NaN or infinite.

@@ -48,9 +48,7 @@ _PART_FILE = SealedFile(texts=("fingerprint", "part", "skipped"))
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
-    """One file of embeddings; every field is a flag of the command line. A value that leaves its range raises
-    ValueError.
-    """
+    """One file of embeddings; every field is a flag of the command line. ValueError if a value leaves its range."""
 
     data: Annotated[str, tyro.conf.Positional]
     """A folder of images, searched with its subfolders; one file: an image, a .npy stack (T, H, W) or a multi-page

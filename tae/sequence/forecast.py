@@ -123,9 +123,7 @@ def mean_errors(forecast: Forecast, seen: int = 0) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Influence:
-    """Mean squared change of the image predicted after the last frame, when frames are dropped or come in another
-    order.
-    """
+    """Mean squared change of the image predicted after the last frame, when earlier ones go or change places."""
 
     dropped: np.ndarray  # (T,) without frame t
     swapped: np.ndarray  # (T - 1,) with frames t and t + 1 exchanged

@@ -165,11 +165,7 @@ class SequenceModel(nn.Module):
         return self._run(latents, mask)[0]
 
     def forecast(self, latents: Tensor, steps: int, lengths: Tensor | None = None) -> Tensor:
-        """Go on from the last real frame of embeddings (B, T, latent_dim), each prediction taken for the truth by the
-        next.
-
-        Returns (B, steps, latent_dim).
-        """
+        """Predict (B, steps, latent_dim) on from embeddings (B, T, latent_dim), each taken for the truth by the next."""
         if self.config.head != "next":
             raise ValueError(f"head must be 'next' to go on with predictions, got {self.config.head!r}")
         if steps < 1:

@@ -126,9 +126,7 @@ def show(
 
 
 def _height(made: Payload) -> int:
-    """Height of a frame that shows all of an explorer, in pixels: notes take a line for each hundred characters or
-    less.
-    """
+    """Height of a frame for all of an explorer, in pixels: notes take a line for each hundred characters or less."""
     return 790 + sum(28 + 20 * math.ceil(len(note["text"]) / 90) for note in made["notes"])
 
 

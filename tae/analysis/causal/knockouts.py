@@ -75,10 +75,10 @@ def mean_baseline(
 
 @torch.no_grad()
 def resample_baseline(model: TransformerAutoencoder, images: Tensor) -> Baseline:
-    """The share that each head and MLP adds for other images, in an undisturbed pass (resample ablation: Chan 2022, "Causal
-    scrubbing").
+    """The share that each head and MLP adds for other images, in an undisturbed pass (resample ablation).
 
-    The images (M, 1, H, W) are one for all, or as many as will be reconstructed; at least as wide as those.
+    Chan 2022, "Causal scrubbing". The images (M, 1, H, W) are one for all, or as many as will be reconstructed; at
+    least as wide as those.
     """
     found = {}
     for place, heads, mlp in _branches(model, make_prefix(model, images)):

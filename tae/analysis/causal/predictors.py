@@ -148,19 +148,16 @@ def score(predicted: dict[str, Tensor], effect: Tensor, tokens: Tensor | Sequenc
 def agreement(
     predicted: dict[str, Tensor], effect: Tensor, tokens: Tensor | Sequence[int] | None = None
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """{predictor: Spearman} and {predictor: top overlap}: `score` without intervals, what `score_over` takes of each
-    image.
-    """
+    """{predictor: Spearman}, {predictor: top overlap}: `score` without intervals; `score_over` takes it of each image."""
     measured, values = _chosen(predicted, effect, tokens)
     spearmans = {name: spearman(one, measured) for name, one in values.items()}
     return spearmans, {name: top_overlap(one, measured) for name, one in values.items()}
 
 
 def score_over(spearmans: dict[str, np.ndarray], overlaps: dict[str, np.ndarray]) -> Scores:
-    """The mean over at least one image of {predictor: Spearman (B,)} and {predictor: top overlap (B,)}, with bootstrap
-    intervals.
+    """The mean over at least one image of {predictor: Spearman (B,)} and {predictor: top overlap (B,)}.
 
-    Images on which a figure is undefined are left out of its mean.
+    With bootstrap intervals. Images on which a figure is undefined are left out of its mean.
     """
     count = len(next(iter(spearmans.values()), []))
     if not count:

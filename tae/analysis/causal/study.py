@@ -33,8 +33,7 @@ _MEASURES = ("psnr_lost", "ssim_lost", "mse_gained")
 def study_images(
     model: TransformerAutoencoder, images: Sequence[np.ndarray], baseline: Baseline, first: int = 0
 ) -> Iterator[dict]:
-    """All interventions on one image after another, from number `first` on; whoever takes no more of them stops the
-    work.
+    """All interventions on one image after another, from number `first` on; a reader that stops ends the work.
 
     Args:
         images: uint8 (H, W) in [0, 255], at least two; each is computed alone, at its own width.

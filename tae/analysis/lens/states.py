@@ -47,8 +47,9 @@ def read_states(
 
 @torch.no_grad()
 def draw(model: TransformerAutoencoder, states: States, depth: int, translated: Tensor | None = None) -> Tensor:
-    """Draw the state after `depth` layers, or `translated` in its place, by the rest of the network: (B, 1, H, W), 0 beyond each
-    one's width.
+    """Draw the state after `depth` layers, or `translated` in its place, by the rest of the network.
+
+    (B, 1, H, W), 0 beyond each one's width.
     """
     state = states.at[depth] if translated is None else translated
     if states.part == "encoder":

@@ -92,12 +92,12 @@ class Note:
 
 
 def quantise(weights: np.ndarray) -> Quantised:
-    """Weights (M, M), finite and from 0 up, else ValueError, to 16-bit square roots, round(65535 * sqrt(weight /
-    largest)).
+    """Weights (M, M), finite and from 0 up, as 16-bit square roots, round(65535 * sqrt(weight / largest)).
 
     The error of a weight w is at most sqrt(w * largest) / 65535 + largest / (4 * 65535**2): the relative error grows
     only with the square root of 1 / w. So a weight inside a colour range that ends at T x uniform, T >= 1.5, is off by
     less than half of one of 256 colour steps, T / 512, whatever the map of up to `tae.model.config.MAX_TOKENS` tokens.
+    Other weights raise ValueError.
     """
     weights = np.asarray(weights, np.float32)
     smallest, largest = float(weights.min()), float(weights.max())
@@ -132,10 +132,9 @@ def map_bytes(grid: tuple[int, int]) -> int:
 
 
 def coarsen(weights: np.ndarray, grid: tuple[int, int], k: int) -> np.ndarray:
-    """Merge k x k patches of a map (N, N) into one cell, queries and keys alike: (M, M), with each pair's strongest
-    weight.
+    """Merge k x k patches of a map (N, N) into one cell, queries and keys alike: (M, M).
 
-    The maximum keeps a single strong weight visible, which a mean would thin out and a stride would miss.
+    Each pair of cells has its strongest pair of patches, which a mean would thin out and a stride would miss.
     """
     if k == 1:
         return weights
@@ -288,8 +287,7 @@ def first_maps(names: Sequence[str], view: View, grid: tuple[int, int], budget: 
 
 
 def read_view(state: object, default: View, names: Collection[str], num_tokens: int) -> View:
-    """The view that the browser told, which may hold anything: what is no view is replaced by the default's, which was
-    sent.
+    """The view that the browser told, which may hold anything; the default, which was sent, fills what is no view.
 
     `state` is None before the first change, `names` are all maps that there are.
     """
@@ -314,8 +312,7 @@ def read_view(state: object, default: View, names: Collection[str], num_tokens: 
 
 
 def maps_to_send(state: object, view: View, names: Sequence[str], digest: str, grid: tuple[int, int]) -> list[str]:
-    """The maps that go into the payload of this run: those of the first view, or those that the browser asked for
-    since.
+    """The maps for the payload of this run: those of the first view, or those that the browser asked for since.
 
     The answer stays the same from run to run until another question comes, so that nothing is sent twice.
 

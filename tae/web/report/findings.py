@@ -98,8 +98,7 @@ def explorable(
     status: dict[str, str],
     budget: int,
 ) -> tuple[Payload, list[str]]:
-    """The explorer's data with as many maps as fit, for a page that cannot ask for more, and the names of those left
-    out.
+    """The explorer's data with as many maps as fit, for a page that cannot ask for more, and the names of the others.
 
     Args:
         view: How it opens.
