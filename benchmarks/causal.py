@@ -23,9 +23,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from benchmarks.attention_maps import RESULTS, quartiles, words
-from tae.analysis import causal
-from tae.analysis.causal import Knockout
-from tae.analysis.causal.prefix import images_at_once
+from tae.analysis.causal import interventions
+from tae.analysis.causal.interventions import Knockout
+from tae.analysis.causal.knockouts import reconstruct_knocked_out
+from tae.analysis.causal.occlusion import occlusion_effect
+from tae.analysis.causal.prefix import images_at_once, make_prefix
 from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
 
 PATCH_SIZES = {169: 16, 676: 8}
@@ -53,7 +55,7 @@ def main(config: CausalConfig) -> None:
         model = create_autoencoder((201, 201), config.preset, patch_size=patch_size).eval()
         assert model.config.num_tokens == num_tokens
         image = torch.rand(1, 1, 201, 201)
-        row: dict = {"num_tokens": num_tokens, "knockouts": len(causal.all_knockouts(model.config))}
+        row: dict = {"num_tokens": num_tokens, "knockouts": len(interventions.all_knockouts(model.config))}
         row["one"] = in_turns(one_intervention(model, image), config.rounds)
         row["sweep"] = in_turns(sweeps(model, image), config.rounds)
         row["occlusion"] = in_turns(occlusions(model, image), config.slow_rounds)
@@ -80,19 +82,19 @@ Ways = dict[str, Callable[[], Tensor]]
 def one_intervention(model: TransformerAutoencoder, image: Tensor) -> Ways:
     """ "from the prefix", as a page does it when a switch is thrown, and a forward pass with a hook."""
     knockout = Knockout("encoder", model.config.encoder_layers - 1, 0)
-    prefix = causal.make_prefix(model, image)
+    prefix = make_prefix(model, image)
     return {
-        "ours": lambda: causal.reconstruct_knocked_out(model, prefix, [[knockout]]),
+        "ours": lambda: reconstruct_knocked_out(model, prefix, [[knockout]]),
         "separate": lambda: hooked(model, image, knockout),
     }
 
 
 def sweeps(model: TransformerAutoencoder, image: Tensor) -> Ways:
     """All single knock-outs; ours with the undisturbed pass that it needs."""
-    knockouts = causal.all_knockouts(model.config)
+    knockouts = interventions.all_knockouts(model.config)
     sets = [[one] for one in knockouts]
     return {
-        "ours": lambda: causal.reconstruct_knocked_out(model, image, sets),
+        "ours": lambda: reconstruct_knocked_out(model, image, sets),
         "separate": lambda: torch.cat([hooked(model, image, one) for one in knockouts]),
     }
 
@@ -100,8 +102,8 @@ def sweeps(model: TransformerAutoencoder, image: Tensor) -> Ways:
 def occlusions(model: TransformerAutoencoder, image: Tensor) -> Ways:
     """All patches covered with white; (N,) each."""
     ways: Ways = {
-        "ours": lambda: causal.occlusion_effect(model, image),
-        "separate": lambda: causal.occlusion_effect(model, image, batch_size=1),
+        "ours": lambda: occlusion_effect(model, image),
+        "separate": lambda: occlusion_effect(model, image, batch_size=1),
     }
     if find_spec("captum") is not None:
         ways["captum"] = lambda: with_captum(model, image)

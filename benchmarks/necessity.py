@@ -16,7 +16,10 @@ import numpy as np
 import torch
 import tyro
 
-from tae.analysis import attention, causal
+from tae.analysis import attention
+from tae.analysis.causal import occlusion
+from tae.analysis.causal.predictors import spearman, trivial_predictors
+from tae.analysis.causal.replacements import from_images, mean_map, reconstruct_with, uniform
 from tae.data.batches import to_batch
 from tae.data.demo import DemoSource
 from tae.store.checkpoint import load_checkpoint
@@ -68,13 +71,13 @@ def replacements(model, images: torch.Tensor) -> dict[str, dict[str, float]]:
         own = psnr(model(batch)[0], batch)
         others = images[(torch.arange(start, start + len(batch)) + len(images) // 2) % len(images)]
         by_name = {
-            "uniform weights": causal.uniform,
-            "another image's attention": causal.from_images(model, others),
-            "mean map of other images": causal.mean_map(model, others),
+            "uniform weights": uniform,
+            "another image's attention": from_images(model, others),
+            "mean map of other images": mean_map(model, others),
         }
         for name, replace in by_name.items():
             for place, layers in where.items():
-                recon = causal.reconstruct_with(model, batch, replace, layers=layers)
+                recon = reconstruct_with(model, batch, replace, layers=layers)
                 lost.setdefault(name, {}).setdefault(place, []).extend((own - psnr(recon, batch)).tolist())
     return {name: {place: float(np.mean(values)) for place, values in places.items()} for name, places in lost.items()}
 
@@ -93,17 +96,17 @@ def against_effect(model, images: torch.Tensor) -> dict[str, dict[str, float]]:
     rollouts = torch.cat([attention.received(attention.rollout([one[name] for name in layers])) for one in maps])
     scores: dict[str, list[float]] = {}
     for number, image in enumerate(images):
-        tokens = causal.foreground_tokens(image[None], model.config)
-        effect = causal.occlusion_effect(model, image[None], baseline=1.0, tokens=tokens)
+        tokens = occlusion.foreground_tokens(image[None], model.config)
+        effect = occlusion.occlusion_effect(model, image[None], baseline=1.0, tokens=tokens)
         others = torch.arange(len(images)) != number
         predictors = {
             "received attention, average": received[number],
             "rollout": rollouts[number],
             "received attention of other images": received[others].mean(dim=0),
-            **causal.trivial_predictors(image[None], model.config),
+            **trivial_predictors(image[None], model.config),
         }
         for name, predictor in predictors.items():
-            scores.setdefault(name, []).append(causal.spearman(predictor[tokens], effect))
+            scores.setdefault(name, []).append(spearman(predictor[tokens], effect))
     return {name: interval(np.array(values)) for name, values in scores.items()}
 
 

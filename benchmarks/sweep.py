@@ -20,7 +20,7 @@ import tyro
 
 from benchmarks.baselines import train_for
 from benchmarks.rails import HEIGHT, RESULTS, WIDE, count_parameters, mean_psnr
-from tae.analysis import causal
+from tae.analysis.causal import replacements
 from tae.analysis.evaluate import reconstruct
 from tae.data.batches import to_batch
 from tae.data.demo import DemoSource
@@ -149,8 +149,8 @@ def attention_losses(model: TransformerAutoencoder, images: Sequence[np.ndarray]
             mean_psnr(images, list(recon.clamp(0, 1)[:, 0].numpy()))
             for recon in (
                 model(batch)[0],
-                causal.reconstruct_with(model, batch, causal.uniform),
-                causal.reconstruct_with(model, batch, causal.from_images(model, batch.roll(1, dims=0))),
+                replacements.reconstruct_with(model, batch, replacements.uniform),
+                replacements.reconstruct_with(model, batch, replacements.from_images(model, batch.roll(1, dims=0))),
             )
         )
     return {"uniform": own - uniform, "swapped": own - swapped}

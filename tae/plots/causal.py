@@ -15,7 +15,8 @@ from tae.plots import style
 from tae.plots.quality import plot_signed_error
 
 if TYPE_CHECKING:  # they need PyTorch, which drawing does without
-    from tae.analysis.causal import Curves, Interval
+    from tae.analysis.causal.curves import Curves
+    from tae.analysis.causal.predictors import Interval
 
 PART_COLOURS = {"encoder": style.CURVE_COLOURS[0], "decoder": style.CURVE_COLOURS[1]}
 EDGE = f"rgba({style.GREY},0.5)"  # white images on a white page need one

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.analysis.causal import foreground_tokens
+from tae.analysis.causal.occlusion import foreground_tokens
 from tae.analysis.maps import MapChoice, colour_tops, compute
 from tae.data.decode import read_image
 from tae.data.fit import fit_image

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tae import ModelConfig, TransformerAutoencoder
 from tae.analysis import attention
-from tae.analysis.causal import Knockout
+from tae.analysis.causal.interventions import Knockout
 
 
 def fuse(heads: Tensor, fusion: str) -> Tensor:

@@ -14,9 +14,12 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from tae.analysis import causal
 from tae.analysis.attention import received
-from tae.analysis.causal import Edit, Knockout, from_text
+from tae.analysis.causal import predictors, prefix, replacements, sweeps
+from tae.analysis.causal.curves import deletion_insertion
+from tae.analysis.causal.interventions import Edit, Knockout, from_text
+from tae.analysis.causal.occlusion import Box, foreground_tokens, occlusion_effect, region_inputs
+from tae.analysis.causal.study import read_study
 from tae.analysis.maps import MapChoice, compute, compute_map
 from tae.data.demo import DemoSource
 from tae.data.fit import Fitted
@@ -58,12 +61,12 @@ def test_top_line_says_what_the_package_measures(model: TransformerAutoencoder) 
     app = open_page(PAGE, image="garment-30", other="garment-84")
     said = next(one.value for one in app.markdown if "Uniform attention costs" in one.value and "#####" in one.value)
     shown = image("garment-30")
-    plain = causal.psnr_each(shown, model(shown)[0].detach())
+    plain = sweeps.psnr_each(shown, model(shown)[0].detach())
     for words, replace in (
-        ("Uniform", causal.uniform),
-        ("another image's", causal.from_images(model, image("garment-84"))),
+        ("Uniform", replacements.uniform),
+        ("another image's", replacements.from_images(model, image("garment-84"))),
     ):
-        lost = float(plain - causal.psnr_each(shown, causal.reconstruct_with(model, shown, replace)))
+        lost = float(plain - sweeps.psnr_each(shown, replacements.reconstruct_with(model, shown, replace)))
         found = re.search(rf"{words} attention (?:costs )?([\d.]+) dB", said)
         assert found and abs(float(found[1]) - lost) < 0.06
     assert "alone costs" in said and "agrees with measured effect at" in said
@@ -81,7 +84,7 @@ def test_knocked_out_heads_lose_what_the_package_loses_and_the_link_restores_the
 ) -> None:
     text = "decoder/0/mlp,encoder/0/2"
     app = open_page(PAGE, image="garment-30", causal="knock", changes=text, baseline="zero")
-    _, quality, damage = causal.damage_of(model, image("garment-30"), from_text(text))
+    _, quality, damage = sweeps.damage_of(model, image("garment-30"), from_text(text))
     psnr, ssim, mse = app.metric
     assert psnr.value == f"{quality.psnr:.1f} dB" and psnr.delta == f"{-damage.psnr_lost:+.2f} dB"
     assert ssim.value == f"{quality.ssim:.3f}" and mse.value == f"{quality.mse:.4f}"
@@ -146,8 +149,8 @@ def test_a_link_keeps_the_last_edit_of_a_kind() -> None:
 
 def test_ranking_draws_every_head_with_its_damage_beside_the_test_median(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="ranking", image="garment-30", baseline="zero")
-    sweep = causal.head_sweep(model, image("garment-30"))
-    study = causal.read_study(ROOT / "checkpoints" / DEMO.replace(".safetensors", ".causal.json"), _digest())
+    sweep = sweeps.head_sweep(model, image("garment-30"))
+    study = read_study(ROOT / "checkpoints" / DEMO.replace(".safetensors", ".causal.json"), _digest())
     bars = {}
     medians = {}
     for trace in charts(app)[0]["data"]:
@@ -159,7 +162,7 @@ def test_ranking_draws_every_head_with_its_damage_beside_the_test_median(model: 
         assert medians[name] == pytest.approx(study.median_damage(one.name))
     page = texts(app, "markdown", "caption")
     assert "one at a time, which hides redundancy" in page and "Over these 24 heads" in page
-    curve = causal.removal_curve(model, image("garment-30"), sweep.ranking())
+    curve = sweeps.removal_curve(model, image("garment-30"), sweep.ranking())
     assert f"**{curve.spared()} of 24 heads** can go" in page
     table = app.dataframe[0].value
     assert len(table) == 36 and not np.isnan(table["PSNR lost (dB)"].to_numpy()).any()
@@ -170,12 +173,12 @@ def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_al
 ) -> None:
     app = open_page(PAGE, causal="effect", image="garment-30", cover="mean")
     shown = image("garment-30")
-    tokens = causal.foreground_tokens(shown, model.config)
-    effect = causal.occlusion_effect(model, shown, "mean", tokens)
-    scores = causal.score(
-        {**causal.predictors(model, shown), **causal.trivial_predictors(shown, model.config)}, effect, tokens
+    tokens = foreground_tokens(shown, model.config)
+    effect = occlusion_effect(model, shown, "mean", tokens)
+    scores = predictors.score(
+        {**predictors.predictors(model, shown), **predictors.trivial_predictors(shown, model.config)}, effect, tokens
     )
-    said = causal.which_wins(scores)
+    said = predictors.which_wins(scores)
     page = texts(app, "markdown", "caption")
     assert said.removeprefix("The trivial predictor wins") in page
     assert "The trivial predictor wins" in said and "**The trivial predictor wins**" in page
@@ -188,8 +191,8 @@ def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_al
 def test_the_effect_can_be_counted_inside_the_box_alone(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="effect", image="garment-30", box="40-90x60-120", boxed="on")
     shown = image("garment-30")
-    tokens = causal.foreground_tokens(shown, model.config)
-    effect = causal.occlusion_effect(model, shown, tokens=tokens, region=causal.Box(40, 60, 90, 120))
+    tokens = foreground_tokens(shown, model.config)
+    effect = occlusion_effect(model, shown, tokens=tokens, region=Box(40, 60, 90, 120))
     drawn = grid(charts(app)[0]["data"][0]["z"])
     np.testing.assert_allclose(drawn[tokens.numpy()], effect.numpy(), rtol=1e-3, atol=1e-9)
     assert "change counted over the box" in texts(app, "caption")
@@ -220,18 +223,18 @@ def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callab
     choice = MapChoice(**own)  # type: ignore[arg-type]
     name, shown = "one more map", image("garment-30")
     values = received(compute_map(model, shown, choice))
-    box, tokens = causal.Box(40, 60, 90, 120), causal.foreground_tokens(shown, model.config)
-    effect = causal.occlusion_effect(model, shown, tokens=tokens, region=box)
+    box, tokens = Box(40, 60, 90, 120), foreground_tokens(shown, model.config)
+    effect = occlusion_effect(model, shown, tokens=tokens, region=box)
     scores = app.dataframe[0].value.set_index("predictor")
-    expected = causal.score({name: values}, effect, tokens)
+    expected = predictors.score({name: values}, effect, tokens)
     assert scores["Spearman (95 %)"].to_dict()[name] == str(expected.spearman[name])
-    usual = {**causal.predictors(model, shown), **causal.trivial_predictors(shown, model.config)}
-    verdict = causal.which_wins(causal.score(usual, effect, tokens))  # the chosen map has no part in it
+    usual = {**predictors.predictors(model, shown), **predictors.trivial_predictors(shown, model.config)}
+    verdict = predictors.which_wins(predictors.score(usual, effect, tokens))  # the chosen map has no part in it
     assert verdict.removeprefix("The trivial predictor wins") in texts(app, "markdown")
     app.toggle("causal_curves").set_value(True)
     run(app)
     area = app.dataframe[-1].value.set_index("map")["area covered (small is good)"].to_dict()[name]
-    curves = causal.deletion_insertion(model, shown, {name: values}, region=box)
+    curves = deletion_insertion(model, shown, {name: values}, region=box)
     # Ties, which come in another order among more maps, are none here.
     assert area == pytest.approx(curves[name].deletion_area, abs=1e-3)
     assert "counted over the box" in texts(app, "caption")
@@ -279,8 +282,8 @@ def test_edits_reconstruct_as_the_package_does(model: TransformerAutoencoder) ->
     app.text_input("causal_edit_tokens").set_value("84, 97")
     run(app)
     assert app.session_state.changes == "decoder/1/tokens=84_97,encoder/0/temperature=3"
-    donor = causal.make_prefix(model, image("garment-84"))
-    _, quality, _ = causal.damage_of(model, image("garment-30"), from_text(app.session_state.changes), donor=donor)
+    donor = prefix.make_prefix(model, image("garment-84"))
+    _, quality, _ = sweeps.damage_of(model, image("garment-30"), from_text(app.session_state.changes), donor=donor)
     assert app.metric[0].value == f"{quality.psnr:.1f} dB"
     assert "another image's tokens 84, 97" in texts(app, "caption")
     app.button("causal_remove_encoder_0_temperature").click()
@@ -341,7 +344,7 @@ def test_patches_of_an_edit_are_the_same_in_link_image_and_field_and_every_choic
     app.text_input("causal_edit_mask").set_value(" 7, 20–22,8 ")
     run(app)
     assert app.session_state.changes == "decoder/2/mask=7_8_20-22" and patches_of(app)["chosen"] == [7, 8, 20, 21, 22]
-    _, quality, _ = causal.damage_of(model, image("garment-30"), from_text(app.session_state.changes))
+    _, quality, _ = sweeps.damage_of(model, image("garment-30"), from_text(app.session_state.changes))
     assert app.metric[0].value == f"{quality.psnr:.1f} dB"
     app.button("causal_edit_pinned").click()
     run(app)
@@ -398,18 +401,18 @@ def test_a_browser_s_count_of_its_choices_is_a_number(told: Any, edit: int) -> N
 
 def test_a_region_is_asked_by_gradient_and_by_occlusion(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="region", image="garment-30", box="40-90x60-120")
-    box = causal.Box(40, 60, 90, 120)
+    box = Box(40, 60, 90, 120)
     gradient, occlusion = charts(app)[1]["data"]
     for trace, how in ((gradient, "gradient"), (occlusion, "occlusion")):
-        expected = causal.region_inputs(model, image("garment-30"), box, how).numpy()
+        expected = region_inputs(model, image("garment-30"), box, how).numpy()
         np.testing.assert_allclose(grid(trace["z"]), expected, rtol=1e-3, atol=1e-8)
     page = texts(app, "markdown", "caption")
     assert "The 20 patches under the box" in page  # rows 2 to 5 and columns 3 to 7 of patches
     assert "rows 40 to 89, columns 60 to 119" in page
-    shown, box = image("garment-30"), causal.Box(40, 60, 90, 120)
-    tokens = causal.foreground_tokens(shown, model.config)
-    ways = [causal.region_inputs(model, shown, box, how)[tokens] for how in ("gradient", "occlusion")]
-    assert f"{len(tokens)} patches that are not blank, the two agree at {causal.spearman(*ways):.2f}" in page
+    shown, box = image("garment-30"), Box(40, 60, 90, 120)
+    tokens = foreground_tokens(shown, model.config)
+    ways = [region_inputs(model, shown, box, how)[tokens] for how in ("gradient", "occlusion")]
+    assert f"{len(tokens)} patches that are not blank, the two agree at {predictors.spearman(*ways):.2f}" in page
     app.slider("causal_rows").set_value((10, 30))
     run(app)
     assert app.query_params["box"] == "10-30x60-120"

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from tae import plots
-from tae.analysis.causal import Curves, Interval
+from tae.analysis.causal.curves import Curves
+from tae.analysis.causal.predictors import Interval
 
 
 def named(figure: go.Figure) -> dict[str, dict]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tae import load_checkpoint
 from tae.analysis.agreement import compare
-from tae.analysis.causal import reconstruct_with, uniform
+from tae.analysis.causal.replacements import reconstruct_with, uniform
 from tae.analysis.maps import MapChoice, compute_map
 from tae.data.fit import fit_image
 from tae.data.gallery import gallery

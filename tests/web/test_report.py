@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from tae import TransformerAutoencoder, create_autoencoder, load_checkpoint, save_checkpoint
-from tae.analysis.causal import Verdict
+from tae.analysis.causal.verdicts import Verdict
 from tae.analysis.heads import statistics_over
 from tae.analysis.maps import PARTS, MapChoice, all_choices, colour_tops, compute_map
 from tae.data.demo import compose_square

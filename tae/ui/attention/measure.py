@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from tae.analysis import attention, causal, heads, maps
+from tae.analysis import attention, heads, maps
+from tae.analysis.causal import occlusion
+from tae.analysis.causal.replacements import from_images, reconstruct_with, uniform
 from tae.analysis.heads import Spread
 from tae.analysis.maps import MapChoice, colour_tops
 from tae.data.demo import DemoSource
@@ -91,7 +93,7 @@ def side_digest(scene: Scene, weighting: str, discard: float) -> str:
 
 def foreground(scene: Scene) -> np.ndarray:
     """Token numbers (T,) of the patches that are not blank."""
-    return causal.foreground_tokens(scene.batch, scene.config).numpy()
+    return occlusion.foreground_tokens(scene.batch, scene.config).numpy()
 
 
 @kept(max_entries=64, show_spinner="Computing attention…")
@@ -192,6 +194,6 @@ def without_attention(scene: Scene, part: str, layers: list[int] | None) -> dict
 @kept(max_entries=64, show_spinner="Reconstructing without it…")
 def _without_attention(scene: Scene, other: Fitted, part: str, layers: tuple[int, ...] | None) -> list[Result]:
     with MODEL_LOCK:
-        replacements = (causal.uniform, causal.from_images(scene.model, as_batch(other), part))
-        recons = [causal.reconstruct_with(scene.model, scene.batch, one, part, layers) for one in replacements]
+        replacements = (uniform, from_images(scene.model, as_batch(other), part))
+        recons = [reconstruct_with(scene.model, scene.batch, one, part, layers) for one in replacements]
     return [Result.of(scene.fitted, recon) for recon in recons]

@@ -5,7 +5,9 @@ import streamlit as st
 
 from tae import plots
 from tae.analysis.attention import is_practically_uniform, received
-from tae.analysis.causal import GRADIENT, MAPS, TRIVIAL, Box, Study, which_wins
+from tae.analysis.causal.occlusion import Box
+from tae.analysis.causal.predictors import GRADIENT, MAPS, TRIVIAL, which_wins
+from tae.analysis.causal.study import Study
 from tae.analysis.facts import OTHER_WEIGHTS, PRACTICALLY_UNIFORM
 from tae.analysis.maps import MapChoice
 from tae.plots.export import tables

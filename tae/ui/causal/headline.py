@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from tae.analysis.causal import Necessity, Sweep, headline
+from tae.analysis.causal.sweeps import Sweep
+from tae.analysis.causal.verdicts import Necessity, headline
 from tae.analysis.facts import UNTRAINED
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure

@@ -7,8 +7,7 @@ import numpy as np
 import streamlit as st
 
 from tae import plots
-from tae.analysis.causal import to_text
-from tae.analysis.causal.interventions import Intervention, Knockout, from_name
+from tae.analysis.causal.interventions import Intervention, Knockout, from_name, to_text
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
 from tae.plots.export import figures, tables

@@ -8,8 +8,10 @@ import numpy as np
 import streamlit as st
 import torch
 
-from tae.analysis import causal
-from tae.analysis.causal import Baseline, Box, Curves, Damage, Intervention, Necessity, Scores, Sweep
+from tae.analysis.causal import curves, knockouts, occlusion, replacements, sweeps, verdicts
+from tae.analysis.causal.interventions import Edit, Intervention, all_knockouts
+from tae.analysis.causal.predictors import predictors
+from tae.analysis.causal.prefix import make_prefix
 from tae.data.fit import Fitted, background_of
 from tae.model.metrics import Quality
 from tae.ui.session import work
@@ -67,7 +69,7 @@ class Effect:
     tokens: np.ndarray
     effect: np.ndarray
     predicted: dict[str, np.ndarray]
-    scores: Scores
+    scores: predictors.Scores
 
     def over(self, num_tokens: int, unmeasured: float = math.nan) -> np.ndarray:
         """(N,) the effect of every patch; `unmeasured` where none was measured."""
@@ -90,21 +92,21 @@ class Changed:
     plain: Result
     recon: np.ndarray
     quality: Quality
-    damage: Damage
+    damage: sweeps.Damage
 
 
 # ------------------------------------------------------------------------------------------------ is the attention needed?
 
 
-def find_necessity(scene: PairScene) -> Necessity | None:
+def find_necessity(scene: PairScene) -> verdicts.Necessity | None:
     """PSNR lost when attention is replaced."""
     layers = scene.config.encoder_layers + scene.config.decoder_layers
 
-    def compute(progress: Progress) -> Necessity:
+    def compute(progress: Progress) -> verdicts.Necessity:
         images = scene.batch
-        return causal.necessity(scene.model, images, other_images(scene), progress=progress)
+        return verdicts.necessity(scene.model, images, other_images(scene), progress=progress)
 
-    passes = len(causal.REPLACED_BY) * (layers + 2) + 2 * OTHERS
+    passes = len(verdicts.REPLACED_BY) * (layers + 2) + 2 * OTHERS
     return measured("necessity", scene.key, "Replacing attention", lambda: scene.seconds(passes), compute)
 
 
@@ -115,14 +117,14 @@ def replaced(scene: PairScene, part: str, place: str) -> dict[str, Result]:
     with MODEL_LOCK:
         others = other_images(scene)
         by_name = {
-            "uniform": causal.uniform,
-            "identity": causal.identity,
-            "another": causal.from_images(model, others[:1], part),
-            "mean": causal.mean_map(model, others, part),
-            "random": causal.random_weights(),
+            "uniform": replacements.uniform,
+            "identity": replacements.identity,
+            "another": replacements.from_images(model, others[:1], part),
+            "mean": replacements.mean_map(model, others, part),
+            "random": replacements.random_weights(),
         }
         recons = {
-            name: causal.reconstruct_with(model, scene.batch, replace, part, layers)
+            name: replacements.reconstruct_with(model, scene.batch, replace, part, layers)
             for name, replace in by_name.items()
         }
     return {name: Result.of(scene.fitted, recon) for name, recon in recons.items()}
@@ -131,22 +133,22 @@ def replaced(scene: PairScene, part: str, place: str) -> dict[str, Result]:
 # ------------------------------------------------------------------------------------------------- heads, layers and MLPs
 
 
-def find_baseline(scene: PairScene, kind: str, widget: str = "baseline") -> Baseline | None:
+def find_baseline(scene: PairScene, kind: str, widget: str = "baseline") -> knockouts.Baseline | None:
     """The baseline for what is knocked out; kind: a key of `BASELINES`."""
     width = scene.width
     model = scene.model
     if kind == "zero":
-        return causal.ZERO
+        return knockouts.ZERO
     if kind == "resample":
         about = digest_of(scene.other)
 
-        def compute(progress: Progress) -> Baseline:
-            return causal.resample_baseline(model, as_batch(scene.other))
+        def compute(progress: Progress) -> knockouts.Baseline:
+            return knockouts.resample_baseline(model, as_batch(scene.other))
     else:
         about = str(width)
 
-        def compute(progress: Progress) -> Baseline:
-            return causal.mean_baseline(model, test_images(scene.config, width, MEAN_OVER), progress=progress)
+        def compute(progress: Progress) -> knockouts.Baseline:
+            return knockouts.mean_baseline(model, test_images(scene.config, width, MEAN_OVER), progress=progress)
 
     key = f"{scene.active.loaded.digest}|{kind}|{about}"
     words = "Taking the mean over test images" if kind == "mean" else "Running the other image"
@@ -159,7 +161,7 @@ def _baselines(key: str) -> dict:
     return {}  # `measured` fills it
 
 
-def find_sweep(scene: PairScene, kind: str) -> Sweep | None:
+def find_sweep(scene: PairScene, kind: str) -> sweeps.Sweep | None:
     """Each head, each layer's attention and each MLP knocked out, one at a time."""
     key = f"{scene.key}|{kind}"
     known = work.known("sweep", key)
@@ -168,15 +170,15 @@ def find_sweep(scene: PairScene, kind: str) -> Sweep | None:
     stand_in = find_baseline(scene, kind)
     if stand_in is None:
         return None
-    passes = len(causal.all_knockouts(scene.config))
+    passes = len(all_knockouts(scene.config))
 
-    def compute(progress: Progress) -> Sweep:
-        return causal.head_sweep(scene.model, scene.batch, stand_in, progress=progress)
+    def compute(progress: Progress) -> sweeps.Sweep:
+        return sweeps.head_sweep(scene.model, scene.batch, stand_in, progress=progress)
 
     return measured("sweep", key, "Knocking out heads", lambda: scene.seconds(passes), compute)
 
 
-def find_removal(scene: PairScene, kind: str, sweep: Sweep) -> causal.RemovalCurve | None:
+def find_removal(scene: PairScene, kind: str, sweep: sweeps.Sweep) -> sweeps.RemovalCurve | None:
     """Heads removed one after another, the least important first, against random orders."""
     key = f"{scene.key}|{kind}"
     known = work.known("removal", key)
@@ -186,9 +188,9 @@ def find_removal(scene: PairScene, kind: str, sweep: Sweep) -> causal.RemovalCur
     if stand_in is None:
         return None
 
-    def compute(progress: Progress) -> causal.RemovalCurve:
+    def compute(progress: Progress) -> sweeps.RemovalCurve:
         model = scene.model
-        return causal.removal_curve(model, scene.batch, order, stand_in, progress=progress)
+        return sweeps.removal_curve(model, scene.batch, order, stand_in, progress=progress)
 
     return measured("removal", key, "Removing head after head", lambda: scene.seconds(5 * len(order)), compute)
 
@@ -200,12 +202,14 @@ def changed(scene: PairScene, interventions: tuple[Intervention, ...], kind: str
 
 
 @kept(max_entries=256)
-def _changed(scene: PairScene, interventions: tuple[Intervention, ...], kind: str, _baseline: Baseline) -> Changed:
+def _changed(
+    scene: PairScene, interventions: tuple[Intervention, ...], kind: str, _baseline: knockouts.Baseline
+) -> Changed:
     with MODEL_LOCK:
-        prefix = causal.make_prefix(scene.model, scene.batch)
-        needs_donor = any(isinstance(one, causal.Edit) and one.needs_donor for one in interventions)
-        donor = causal.make_prefix(scene.model, as_batch(scene.other)) if needs_donor else None
-        recon, quality, damage = causal.damage_of(scene.model, prefix, interventions, _baseline, donor)
+        prefix = make_prefix(scene.model, scene.batch)
+        needs_donor = any(isinstance(one, Edit) and one.needs_donor for one in interventions)
+        donor = make_prefix(scene.model, as_batch(scene.other)) if needs_donor else None
+        recon, quality, damage = sweeps.damage_of(scene.model, prefix, interventions, _baseline, donor)
     plain = Result.of(scene.fitted, prefix.recon)
     return Changed(plain, read_only(recon.clamp(0, 1)[0, 0].numpy()), quality, damage)
 
@@ -221,19 +225,19 @@ def cover(scene: PairScene, name: str) -> float | str | torch.Tensor:
 
 
 def find_effect(
-    scene: PairScene, cover_name: str, with_blank: bool, region: Box | None, widget: str = "effect"
+    scene: PairScene, cover_name: str, with_blank: bool, region: occlusion.Box | None, widget: str = "effect"
 ) -> Effect | None:
     """Each patch covered, the change measured, and how well attention, gradients and trivial guesses tell it."""
     image = scene.batch
-    tokens = torch.arange(scene.num_tokens) if with_blank else causal.foreground_tokens(image, scene.config)
+    tokens = torch.arange(scene.num_tokens) if with_blank else occlusion.foreground_tokens(image, scene.config)
 
     def compute(progress: Progress) -> Effect:
         model = scene.model
-        predicted = {**causal.predictors(model, image), **causal.trivial_predictors(image, scene.config)}
-        found = causal.occlusion_effect(
+        predicted = {**predictors.predictors(model, image), **predictors.trivial_predictors(image, scene.config)}
+        found = occlusion.occlusion_effect(
             model, image, cover(scene, cover_name), tokens, region=region, progress=progress
         )
-        scores = causal.score(predicted, found, tokens)
+        scores = predictors.score(predicted, found, tokens)
         arrays = {name: read_only(one.numpy()) for name, one in predicted.items()}
         return Effect(read_only(tokens.numpy()), read_only(found.numpy()), arrays, scores)
 
@@ -246,7 +250,7 @@ def with_map(effect: Effect, values: np.ndarray) -> Effect:
     """An effect beside one more map that may tell it, (N,)."""
     predicted = {**effect.predicted, OWN: read_only(values)}
     tensors = {one: torch.from_numpy(np.array(values)) for one, values in predicted.items()}
-    scores = causal.score(tensors, torch.from_numpy(np.array(effect.effect)), effect.tokens.tolist())
+    scores = predictors.score(tensors, torch.from_numpy(np.array(effect.effect)), effect.tokens.tolist())
     return Effect(effect.tokens, effect.effect, predicted, scores)
 
 
@@ -254,7 +258,9 @@ def _digest(*arrays: np.ndarray) -> str:
     return hashlib.sha256(b"|".join(one.tobytes() for one in arrays)).hexdigest()
 
 
-def find_curves(scene: PairScene, cover_name: str, effect: Effect, region: Box | None) -> dict[str, Curves] | None:
+def find_curves(
+    scene: PairScene, cover_name: str, effect: Effect, region: occlusion.Box | None
+) -> dict[str, curves.Curves] | None:
     """Deletion and insertion curves of every predictor, and of the measured effect itself.
 
     Raises:
@@ -263,23 +269,23 @@ def find_curves(scene: PairScene, cover_name: str, effect: Effect, region: Box |
     maps = {name: torch.from_numpy(np.array(one)) for name, one in effect.predicted.items() if name != "random"}
     maps[MEASURED] = torch.from_numpy(effect.over(scene.num_tokens, 0))
 
-    def compute(progress: Progress) -> dict[str, Curves]:
+    def compute(progress: Progress) -> dict[str, curves.Curves]:
         model, image = scene.model, scene.batch
         covered_with = cover(scene, cover_name)
-        return causal.deletion_insertion(model, image, maps, covered_with, region=region, progress=progress)
+        return curves.deletion_insertion(model, image, maps, covered_with, region=region, progress=progress)
 
     passes = 2 * (len(maps) + 5) * 16  # maps and random orders, both ways, in steps
     key = f"{scene.key}|{cover_name}|{region}|{_digest(*(one.numpy() for one in maps.values()))}"
     return measured("curves", key, "Covering and uncovering in order", lambda: scene.seconds(passes), compute)
 
 
-def find_region(scene: PairScene, box: Box, cover_name: str) -> dict[str, np.ndarray] | None:
+def find_region(scene: PairScene, box: occlusion.Box, cover_name: str) -> dict[str, np.ndarray] | None:
     """{"gradient": (N,), "occlusion": (N,)}: which patches produce a region of the reconstruction."""
 
     def compute(progress: Progress) -> dict[str, np.ndarray]:
         model, image = scene.model, scene.batch
-        covered = causal.region_inputs(model, image, box, "occlusion", cover(scene, cover_name), progress)
-        gradient = causal.region_inputs(model, image, box)
+        covered = occlusion.region_inputs(model, image, box, "occlusion", cover(scene, cover_name), progress)
+        gradient = occlusion.region_inputs(model, image, box)
         return {"gradient": read_only(gradient.numpy()), "occlusion": read_only(covered.numpy())}
 
     key = f"{scene.key}|{cover_name}|{box}"

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from tae.analysis.causal import REPLACED_BY, Necessity, verdict
+from tae.analysis.causal.verdicts import REPLACED_BY, Necessity, verdict
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
 from tae.plots.export import tables

@@ -6,8 +6,8 @@ import numpy as np
 import streamlit as st
 
 from tae import plots
-from tae.analysis.causal import Sweep, spearman
-from tae.analysis.causal.predictors import MIN_COUNT
+from tae.analysis.causal.predictors import MIN_COUNT, spearman
+from tae.analysis.causal.sweeps import Sweep
 from tae.model.config import PARTS
 from tae.plots.export import tables
 from tae.store.names import escape_markdown

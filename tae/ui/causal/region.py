@@ -7,7 +7,8 @@ import numpy as np
 import streamlit as st
 
 from tae import plots
-from tae.analysis.causal import Box, foreground_tokens, spearman
+from tae.analysis.causal.occlusion import Box, foreground_tokens
+from tae.analysis.causal.predictors import spearman
 from tae.plots.export import tables
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import streamlit as st
 import torch
 
-from tae.analysis import causal
-from tae.analysis.causal import Necessity, Study, Verdict
+from tae.analysis.causal.study import Study, read_study
+from tae.analysis.causal.verdicts import Necessity, Verdict, quick_necessity, verdict
 from tae.data.demo import DemoSource
 from tae.model.config import ModelConfig
 from tae.store.names import escape_markdown
@@ -33,7 +33,7 @@ def study_of(active: Active) -> Study | None:
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def _study(path: str, mtime_ns: int, digest: str) -> Study:
-    return causal.read_study(path, digest)
+    return read_study(path, digest)
 
 
 def verdict_of(active: Active, part: str = "encoder") -> Verdict | None:
@@ -45,7 +45,7 @@ def verdict_of(active: Active, part: str = "encoder") -> Verdict | None:
     if study is not None:
         return study.verdict(part)
     found = work.known(_name_of_quick(active), active.loaded.digest)
-    return None if found is None else causal.verdict(found, part)
+    return None if found is None else verdict(found, part)
 
 
 def verdicts(active: Active, parts: Sequence[str]) -> None:
@@ -78,7 +78,7 @@ def _find_quick(active: Active) -> Necessity | None:
                 progress(number / OTHERS)
                 yield images[number : number + 1], images[number - 1 : number or None]
 
-        return causal.quick_necessity(model, pairs())
+        return quick_necessity(model, pairs())
 
     def seconds() -> float:
         return 8 * OTHERS * pass_seconds(config)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tae.analysis.attention import each_head, each_layer, recomputation_errors
-from tae.analysis.causal import Verdict, foreground_tokens, quick_necessity, verdict
+from tae.analysis.causal.occlusion import foreground_tokens
+from tae.analysis.causal.verdicts import Verdict, quick_necessity, verdict
 from tae.analysis.facts import UNIFORM_LIMIT
 from tae.analysis.heads import head_statistics, uniform_statistics
 from tae.analysis.maps import MapChoice, all_choices, colour_tops, compute, compute_map

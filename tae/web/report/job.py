@@ -11,7 +11,8 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from tae.analysis.causal import Verdict, read_study
+from tae.analysis.causal.study import read_study
+from tae.analysis.causal.verdicts import Verdict
 from tae.analysis.maps import MapChoice, all_choices, compute_map
 from tae.data.decode import ImageError
 from tae.data.fit import fit_image

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tae.analysis import facts
-from tae.analysis.causal import Verdict
+from tae.analysis.causal.verdicts import Verdict
 from tae.analysis.heads import Spread
 from tae.data.encode import encode_png
 from tae.data.fit import FIT_MODES

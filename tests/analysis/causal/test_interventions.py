@@ -4,9 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tae.analysis import causal
-from tae.analysis.causal import Edit, Knockout
-from tae.analysis.causal.interventions import EDITS
+from tae.analysis.causal.interventions import EDITS, Edit, Knockout, from_name, from_text, to_text
 from tae.analysis.maps import PARTS
 
 NAMES = {
@@ -27,11 +25,11 @@ NAMES = {
 def test_a_name_says_what_an_intervention_is():
     for name in NAMES:
         assert NAMES[name].name == name
-        assert causal.from_name(name) == NAMES[name]
+        assert from_name(name) == NAMES[name]
 
 
 def test_a_run_may_be_written_out():
-    assert causal.from_name("encoder/0/mask=7_5_6_6") == causal.from_name("encoder/0/mask=5-7")
+    assert from_name("encoder/0/mask=7_5_6_6") == from_name("encoder/0/mask=5-7")
 
 
 interventions = st.one_of(
@@ -52,9 +50,9 @@ interventions = st.one_of(
 
 @given(st.frozensets(interventions, max_size=6))
 def test_a_set_of_interventions_survives_its_text(some):
-    text = causal.to_text(some)
-    assert set(causal.from_text(text)) == some
-    assert causal.to_text(causal.from_text(text)) == text
+    text = to_text(some)
+    assert set(from_text(text)) == some
+    assert to_text(from_text(text)) == text
 
 
 def test_a_strangers_text_is_refused_in_words():
@@ -77,7 +75,7 @@ def test_a_strangers_text_is_refused_in_words():
         (",".join(["encoder/0/3"] * 1025), "interventions must be at most 1024, got 1025"),
     ]:
         with pytest.raises(ValueError, match=message):
-            causal.from_text(text)
+            from_text(text)
 
 
 def test_titles_are_in_words():

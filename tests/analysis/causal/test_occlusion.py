@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tae import TransformerAutoencoder
-from tae.analysis import causal
-from tae.analysis.causal import Box
+from tae.analysis.causal import occlusion
+from tae.analysis.causal.occlusion import Box
 from tests.analysis.reference import CONFIGS, SQUARE, build, draw, draw_images
 
 
@@ -28,40 +28,40 @@ def test_occlusion_agrees_with_covering_each_patch_by_hand(config, baseline):
             place = (..., slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width))
             covered[place] = cover[place]
             expected.append((model(covered)[0] - model(image)[0]).square().mean())
-    effect = causal.occlusion_effect(model, image, other if baseline == "image" else baseline, batch_size=3)
+    effect = occlusion.occlusion_effect(model, image, other if baseline == "image" else baseline, batch_size=3)
     assert_close(effect, torch.stack(expected))
     assert effect.min() > 0
 
 
 def test_occlusion_of_some_tokens_is_that_part_of_all_in_their_order():
     model, image = build(SQUARE), draw_images(SQUARE, 1)
-    everywhere = causal.occlusion_effect(model, image)
+    everywhere = occlusion.occlusion_effect(model, image)
     tokens = [9, 0, 9, 15]
     assert everywhere.shape == (16,)
     for chosen in (tokens, torch.tensor(tokens)):
-        assert_close(causal.occlusion_effect(model, image, tokens=chosen, batch_size=2), everywhere[tokens])
-    assert causal.occlusion_effect(model, image, tokens=[]).shape == (0,)
+        assert_close(occlusion.occlusion_effect(model, image, tokens=chosen, batch_size=2), everywhere[tokens])
+    assert occlusion.occlusion_effect(model, image, tokens=[]).shape == (0,)
 
 
 def test_covering_blank_with_blank_has_exactly_no_effect():
     model = TransformerAutoencoder(SQUARE).eval()  # float32, where rounding would show
     image = torch.ones(1, 1, 32, 32)
     image[..., 8:16, 16:24] = 0.3
-    effect = causal.occlusion_effect(model, image)
+    effect = occlusion.occlusion_effect(model, image)
     assert effect.nonzero().flatten().tolist() == [6]
-    assert causal.occlusion_effect(model, image, baseline=image).abs().max() == 0
+    assert occlusion.occlusion_effect(model, image, baseline=image).abs().max() == 0
 
 
 def test_occlusion_refuses_what_does_not_fit():
     model, image = build(SQUARE), draw_images(SQUARE, 1)
     with pytest.raises(ValueError, match=r"image must be \(1, 1, H, W\), got \(2, 1, 32, 32\)"):
-        causal.occlusion_effect(model, image.expand(2, -1, -1, -1))
+        occlusion.occlusion_effect(model, image.expand(2, -1, -1, -1))
     with pytest.raises(ValueError, match=r"tokens must be from 0 to 15, got \[3, 16\]"):
-        causal.occlusion_effect(model, image, tokens=[3, 16])
+        occlusion.occlusion_effect(model, image, tokens=[3, 16])
     with pytest.raises(ValueError, match="baseline must be a grey, 'mean', 'blur', or an image, got 'black'"):
-        causal.occlusion_effect(model, image, baseline="black")
+        occlusion.occlusion_effect(model, image, baseline="black")
     with pytest.raises(ValueError, match=r"baseline must be \(1, 1, 32, 32\) like the image, got \(1, 1, 8, 8\)"):
-        causal.occlusion_effect(model, image, baseline=torch.ones(1, 1, 8, 8))
+        occlusion.occlusion_effect(model, image, baseline=torch.ones(1, 1, 8, 8))
 
 
 def test_foreground_is_where_a_single_pixel_is_dark_enough():
@@ -69,8 +69,8 @@ def test_foreground_is_where_a_single_pixel_is_dark_enough():
     image[..., 18, 36] = 0.94
     image[..., 7, 8] = 0.0
     image[..., 12, 20] = 0.96
-    assert causal.foreground_tokens(image, CONFIGS["odd size"]).tolist() == [1, 14]
-    assert causal.foreground_tokens(torch.ones(1, 1, 19, 37), CONFIGS["odd size"]).tolist() == []
+    assert occlusion.foreground_tokens(image, CONFIGS["odd size"]).tolist() == [1, 14]
+    assert occlusion.foreground_tokens(torch.ones(1, 1, 19, 37), CONFIGS["odd size"]).tolist() == []
 
 
 @pytest.mark.parametrize("shape", [{}, {"input_size": (19, 37)}, {"input_size": (16, None), "max_width": 64}])
@@ -89,35 +89,35 @@ def test_occlusion_of_a_region_in_batches_is_that_of_one_patch_after_another(sma
             change = (model(covered)[0] - plain) ** 2
             expected.append(change[..., 3:14, 5:30].mean())
     for batch_size in (1, 5, 64):
-        effect = causal.occlusion_effect(model, image, batch_size=batch_size, region=region)
+        effect = occlusion.occlusion_effect(model, image, batch_size=batch_size, region=region)
         assert_close(effect, torch.stack(expected))
-    assert_close(causal.region_inputs(model, image, region, "occlusion"), torch.stack(expected))
+    assert_close(occlusion.region_inputs(model, image, region, "occlusion"), torch.stack(expected))
 
 
 def test_a_blurred_cover_keeps_the_mean_and_flattens_the_contrast(small_model):
     config, image = small_model().config, draw()
-    cover = causal.cover_of(image, "blur", config)
+    cover = occlusion.cover_of(image, "blur", config)
     assert cover.shape == image.shape and cover.dtype == image.dtype
     assert cover.std() < 0.2 * image.std()
     assert cover.mean() == pytest.approx(image.mean().item(), abs=0.02)
     flat = torch.full_like(image, 0.3)
-    assert_close(causal.cover_of(flat, "blur", config), flat)
+    assert_close(occlusion.cover_of(flat, "blur", config), flat)
 
 
 def test_progress_of_occlusion_counts_up(small_model):
     shares = []
-    causal.occlusion_effect(small_model(), draw(), batch_size=5, progress=shares.append)
+    occlusion.occlusion_effect(small_model(), draw(), batch_size=5, progress=shares.append)
     assert shares == pytest.approx([5 / 12, 10 / 12, 1])
 
 
 def test_regions_that_do_not_fit_are_refused(small_model):
     model, image = small_model(), draw()
     for region in (Box(0, 0, 25, 5), Box(5, 0, 5, 5), Box(0, -1, 5, 5)):
-        for call in (causal.occlusion_effect, causal.gradient_x_input):
+        for call in (occlusion.occlusion_effect, occlusion.gradient_x_input):
             with pytest.raises(ValueError, match="region must be .* inside 24 rows and 32 columns"):
                 call(model, image, region=region)
     with pytest.raises(ValueError, match="how must be gradient or occlusion, got 'guess'"):
-        causal.region_inputs(model, image, Box(0, 0, 5, 5), "guess")
+        occlusion.region_inputs(model, image, Box(0, 0, 5, 5), "guess")
 
 
 @pytest.mark.parametrize("region", [None, Box(3, 5, 14, 30)])
@@ -129,7 +129,7 @@ def test_gradient_x_input_is_the_slope_along_the_ink_of_each_patch(small_model, 
         with torch.no_grad():
             return (1 - model(images)[0][..., rows, columns]).mean().item()
 
-    found = causal.gradient_x_input(model, image, region)
+    found = occlusion.gradient_x_input(model, image, region)
     for token in (0, 6, 11):  # central differences, as the ink of one patch is scaled
         step, place = 1e-5, torch.zeros_like(image)
         top, left = token // 4 * 8, token % 4 * 8
@@ -138,14 +138,14 @@ def test_gradient_x_input_is_the_slope_along_the_ink_of_each_patch(small_model, 
         assert found.signed[token].item() == pytest.approx(slope, rel=1e-5)
     assert (found.absolute >= found.signed.abs()).all()
     if region is not None:
-        assert torch.equal(causal.region_inputs(model, image, region), found.absolute)
+        assert torch.equal(occlusion.region_inputs(model, image, region), found.absolute)
 
 
 def test_white_paper_has_no_gradient_x_input_and_nothing_is_left_in_the_model(small_model):
     model, image = small_model(), draw()
     image[..., :8, :8] = 1
     with torch.inference_mode():
-        found = causal.gradient_x_input(model, image)
+        found = occlusion.gradient_x_input(model, image)
     assert found.signed[0] == found.absolute[0] == 0
     assert (found.absolute[1:] > 0).all()
     assert all(parameter.grad is None for parameter in model.parameters())

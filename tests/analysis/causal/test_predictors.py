@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from tae.analysis import causal
 from tae.analysis.attention import received, rollout
+from tae.analysis.causal import occlusion, predictors
 from tae.analysis.causal.predictors import DRAWS, Interval, Scores, agreement, bootstrap_mean
 from tests.analysis.reference import SQUARE, draw, draw_images
 
@@ -21,29 +21,29 @@ NAN = float("nan")
 
 def test_predictors_are_what_each_patch_receives(small_model):
     model, image = small_model(), draw()
-    found = causal.predictors(model, image)
+    found = predictors.predictors(model, image)
     maps = model.get_attention_maps(image)
     assert_close(found["received attention, average"], received(maps["average"])[0])
     assert_close(found["rollout"], received(rollout([maps["layer_0"], maps["layer_1"]]))[0])
     assert found["value-weighted attention"].sum().item() == pytest.approx(1)
-    assert_close(found["gradient x input"], causal.gradient_x_input(model, image).absolute)
-    assert set(found) == {*causal.ATTENTION, causal.GRADIENT}
-    assert set(causal.trivial_predictors(image, model.config)) == set(causal.TRIVIAL)
+    assert_close(found["gradient x input"], occlusion.gradient_x_input(model, image).absolute)
+    assert set(found) == {*predictors.ATTENTION, predictors.GRADIENT}
+    assert set(predictors.trivial_predictors(image, model.config)) == set(predictors.TRIVIAL)
 
 
 def test_overlap_of_the_strongest_by_hand():
     a = np.arange(10.0)
-    assert causal.top_overlap(a, a, 0.2) == 1
-    assert causal.top_overlap(a, -a, 0.2) == 0
-    assert causal.top_overlap(a, np.array([0, 0, 0, 0, 0, 0, 0, 9, 0, 8]), 0.2) == 0.5  # 9 and 8 against 7 and 9
+    assert predictors.top_overlap(a, a, 0.2) == 1
+    assert predictors.top_overlap(a, -a, 0.2) == 0
+    assert predictors.top_overlap(a, np.array([0, 0, 0, 0, 0, 0, 0, 9, 0, 8]), 0.2) == 0.5  # 9 and 8 against 7 and 9
     # The last place is shared: 9 is in, 8 and 7 are in by half.
-    assert causal.top_overlap(a, np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 9]), 0.2) == 0.75
+    assert predictors.top_overlap(a, np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 9]), 0.2) == 0.75
     # A constant ranking knows nothing.
-    assert math.isnan(causal.top_overlap(a, np.ones(10), 0.2)) and math.isnan(
-        causal.top_overlap(np.ones(10), np.ones(10))
+    assert math.isnan(predictors.top_overlap(a, np.ones(10), 0.2)) and math.isnan(
+        predictors.top_overlap(np.ones(10), np.ones(10))
     )
-    assert causal.top_overlap(a, torch.from_numpy(a), 0.01) == 1  # at least one patch
-    assert math.isnan(causal.top_overlap(np.ones(0), np.ones(0)))
+    assert predictors.top_overlap(a, torch.from_numpy(a), 0.01) == 1  # at least one patch
+    assert math.isnan(predictors.top_overlap(np.ones(0), np.ones(0)))
 
 
 @given(
@@ -52,13 +52,13 @@ def test_overlap_of_the_strongest_by_hand():
 def test_overlap_is_symmetric_and_between_0_and_1(values, share, seed):
     a = np.array(values, float)
     b = np.random.default_rng(seed).permutation(a)
-    overlap = causal.top_overlap(a, b, share)
-    assert overlap == pytest.approx(causal.top_overlap(b, a, share), nan_ok=True)
+    overlap = predictors.top_overlap(a, b, share)
+    assert overlap == pytest.approx(predictors.top_overlap(b, a, share), nan_ok=True)
     assert math.isnan(overlap) == (len(set(values)) == 1)
     if math.isnan(overlap):
         return
     assert -1e-12 <= overlap <= 1 + 1e-12
-    assert causal.top_overlap(a, a, share) == pytest.approx(1)
+    assert predictors.top_overlap(a, a, share) == pytest.approx(1)
 
 
 def test_a_score_is_spearman_and_overlap_with_intervals_around_them():
@@ -69,10 +69,10 @@ def test_a_score_is_spearman_and_overlap_with_intervals_around_them():
         "ink in the patch": torch.from_numpy(random.random(60)),
         "random": torch.ones(60, dtype=torch.float64),
     }
-    scores = causal.score(predicted, effect)
+    scores = predictors.score(predicted, effect)
     for name, one in predicted.items():
-        assert scores.spearman[name].value == pytest.approx(causal.spearman(one, effect), nan_ok=True)
-        assert scores.overlap[name].value == pytest.approx(causal.top_overlap(one, effect), nan_ok=True)
+        assert scores.spearman[name].value == pytest.approx(predictors.spearman(one, effect), nan_ok=True)
+        assert scores.overlap[name].value == pytest.approx(predictors.top_overlap(one, effect), nan_ok=True)
     rank = scores.spearman["rollout"]
     assert 0.8 < rank.low < rank.value < rank.high <= 1
     chance = scores.spearman["ink in the patch"]
@@ -81,31 +81,31 @@ def test_a_score_is_spearman_and_overlap_with_intervals_around_them():
     assert (scores.count, scores.unit) == (60, "patches")
     assert scores.best_attention == "rollout" and scores.best_trivial == "ink in the patch"
     assert scores.lead.value == pytest.approx(rank.value - chance.value) and scores.lead.low > 0
-    assert str(causal.score(predicted, effect)) == str(causal.score(predicted, effect, range(60)))
+    assert str(predictors.score(predicted, effect)) == str(predictors.score(predicted, effect, range(60)))
 
 
 def test_a_score_of_some_patches_takes_their_predictions():
     values = torch.tensor([5.0, 1.0, 9.0, 3.0, 7.0])
-    scores = causal.score({"rollout": values}, torch.tensor([1.0, 2.0, 3.0]), [1, 3, 0])
+    scores = predictors.score({"rollout": values}, torch.tensor([1.0, 2.0, 3.0]), [1, 3, 0])
     assert scores.spearman["rollout"].value == pytest.approx(1)
     assert agreement({"rollout": values}, torch.tensor([1.0, 2.0, 3.0]), [1, 3, 0]) == (
         {"rollout": 1.0},
         {"rollout": 1.0},
     )
     with pytest.raises(ValueError, match="rollout must be of the 3 patches of the effect"):
-        causal.score({"rollout": values}, torch.tensor([1.0, 2.0, 3.0]))
+        predictors.score({"rollout": values}, torch.tensor([1.0, 2.0, 3.0]))
 
 
 def test_too_few_patches_have_no_score_and_no_winner():
     for count in [0, 1, 2, 4]:
         predicted = {"rollout": torch.arange(count), "ink in the patch": torch.arange(count)}
-        scores = causal.score(predicted, torch.arange(count))
+        scores = predictors.score(predicted, torch.arange(count))
         assert math.isnan(scores.spearman["rollout"].low)
-        assert f"cannot be said from {count} patches" in causal.which_wins(scores)
+        assert f"cannot be said from {count} patches" in predictors.which_wins(scores)
 
 
 def test_scores_over_images_are_means_of_those_where_they_are_defined():
-    scores = causal.score_over(
+    scores = predictors.score_over(
         {"rollout": np.array([0.5, NAN, 0.7] * 2), "ink in the patch": np.array([0.1, 0.2, 0.3] * 2)},
         {"rollout": np.array([0.5, 0.5, 0.2] * 2), "ink in the patch": np.zeros(6)},
     )
@@ -115,7 +115,7 @@ def test_scores_over_images_are_means_of_those_where_they_are_defined():
     assert 0.1 <= scores.spearman["ink in the patch"].low < 0.2 < scores.spearman["ink in the patch"].high <= 0.3
     assert (scores.count, scores.unit) == (6, "images")
     with pytest.raises(ValueError, match="images must be at least one"):
-        causal.score_over({}, {})
+        predictors.score_over({}, {})
 
 
 def test_a_bootstrap_interval_of_a_mean_is_that_of_theory():
@@ -138,11 +138,11 @@ def scores_with(attention: float, trivial: float, low: float, high: float) -> Sc
 
 
 def test_who_wins_is_said_with_the_numbers():
-    wins = causal.which_wins(scores_with(0.7, 0.5, 0.1, 0.3))
+    wins = predictors.which_wins(scores_with(0.7, 0.5, 0.1, 0.3))
     assert wins.startswith("Attention tells more than any trivial predictor: rollout 0.70 (0.60 to 0.80)")
-    loses = causal.which_wins(scores_with(0.5, 0.8, -0.4, -0.2))
+    loses = predictors.which_wins(scores_with(0.5, 0.8, -0.4, -0.2))
     assert loses.startswith("The trivial predictor wins: ink in the patch 0.80 (0.70 to 0.90)")
-    draws = causal.which_wins(scores_with(0.5, 0.5, -0.1, 0.1))
+    draws = predictors.which_wins(scores_with(0.5, 0.5, -0.1, 0.1))
     assert "cannot be told apart" in draws
     for said in (wins, loses, draws):
         assert "64 images" in said and "Gradient x input: 0.90" in said
@@ -152,7 +152,7 @@ def test_trivial_predictors_by_hand():
     config = replace(SQUARE, input_size=(8, 16))  # two patches
     image = torch.ones(1, 1, 8, 16)
     image[..., :4, 8:] = 0.2
-    found = causal.trivial_predictors(image, config)
+    found = predictors.trivial_predictors(image, config)
     assert_close(found["ink in the patch"], torch.tensor([0.0, 0.4]))
     assert_close(found["contrast in the patch"], torch.tensor([0.0, 0.4]))
     assert_close(found["nearness to the centre"], torch.tensor([-4.0, -4.0]))
@@ -160,40 +160,40 @@ def test_trivial_predictors_by_hand():
 
 def test_the_patch_in_the_middle_is_nearest_to_the_centre_of_the_image_not_of_the_padded_grid():
     config = replace(SQUARE, input_size=(24, 33))  # 3 x 5 patches, the last column one pixel wide
-    nearness = causal.trivial_predictors(torch.ones(1, 1, 24, 33), config)["nearness to the centre"]
+    nearness = predictors.trivial_predictors(torch.ones(1, 1, 24, 33), config)["nearness to the centre"]
     assert nearness.reshape(3, 5)[1].tolist() == [-12.5, -4.5, -3.5, -11.5, -19.5]
     assert nearness[0].item() == pytest.approx(-np.hypot(8, 12.5))
 
 
 def test_the_random_order_is_the_same_for_the_same_picture_and_new_for_another():
     one, other = draw_images(SQUARE, 2).split(1)
-    first = causal.trivial_predictors(one, SQUARE)["random"]
-    assert torch.equal(first, causal.trivial_predictors(one.clone(), SQUARE)["random"])
-    assert not torch.equal(first, causal.trivial_predictors(other, SQUARE)["random"])
-    assert not torch.equal(first, causal.trivial_predictors(one, SQUARE, seed=1)["random"])
+    first = predictors.trivial_predictors(one, SQUARE)["random"]
+    assert torch.equal(first, predictors.trivial_predictors(one.clone(), SQUARE)["random"])
+    assert not torch.equal(first, predictors.trivial_predictors(other, SQUARE)["random"])
+    assert not torch.equal(first, predictors.trivial_predictors(one, SQUARE, seed=1)["random"])
 
 
 def test_spearman_compares_orders():
     values = torch.tensor([0.1, 3.0, 2.0, 10.0])
-    assert causal.spearman(values, values.exp()) == pytest.approx(1)
-    assert causal.spearman(values, -values.numpy()) == pytest.approx(-1)
+    assert predictors.spearman(values, values.exp()) == pytest.approx(1)
+    assert predictors.spearman(values, -values.numpy()) == pytest.approx(-1)
     # Ranks 1 2 3 4 and 1.5 1.5 3 4: covariance 4.5, variances 5 and 4.5.
-    assert causal.spearman(torch.arange(4), torch.tensor([5, 5, 6, 7])) == pytest.approx(4.5 / (5 * 4.5) ** 0.5)
+    assert predictors.spearman(torch.arange(4), torch.tensor([5, 5, 6, 7])) == pytest.approx(4.5 / (5 * 4.5) ** 0.5)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=2, max_size=8), st.integers(0, 2**32 - 1))
 def test_spearman_is_symmetric_and_knows_only_ranks(values, seed):
     a = np.array(values, float)
     b = np.random.default_rng(seed).permutation(a)
-    score = causal.spearman(a, b)
-    assert score == pytest.approx(causal.spearman(b, a), nan_ok=True)
-    assert score == pytest.approx(causal.spearman(a**3 + 7, b), nan_ok=True)
+    score = predictors.spearman(a, b)
+    assert score == pytest.approx(predictors.spearman(b, a), nan_ok=True)
+    assert score == pytest.approx(predictors.spearman(a**3 + 7, b), nan_ok=True)
     assert np.isnan(score) == (len(set(values)) == 1)
 
 
 def test_spearman_is_undefined_for_a_constant_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert np.isnan(causal.spearman(torch.ones(3), torch.arange(3)))
-        assert np.isnan(causal.spearman(torch.ones(1), torch.ones(1)))
-        assert np.isnan(causal.spearman(torch.ones(0), torch.ones(0)))
+        assert np.isnan(predictors.spearman(torch.ones(3), torch.arange(3)))
+        assert np.isnan(predictors.spearman(torch.ones(1), torch.ones(1)))
+        assert np.isnan(predictors.spearman(torch.ones(0), torch.ones(0)))

@@ -12,8 +12,9 @@ from PIL import Image
 
 import tae.causal as door
 from tae import Card, load_checkpoint, save_checkpoint
-from tae.analysis import causal
-from tae.analysis.causal import job
+from tae.analysis.causal import interventions, job, knockouts, occlusion, sweeps, verdicts
+from tae.analysis.causal.predictors import ATTENTION, GRADIENT, TRIVIAL, spearman
+from tae.analysis.causal.predictors import predictors as attention_predictors
 from tae.analysis.causal.study import QUANTILES, fingerprint, read_study, study_images, summarise, to_json, to_markdown
 from tae.data.batches import to_batch
 
@@ -50,24 +51,24 @@ def folder(tmp_path):
 
 def test_a_record_holds_what_each_intervention_did_to_one_image(small_model):
     model, images = small_model(), draw(3)
-    records = list(study_images(model, images, causal.ZERO))
+    records = list(study_images(model, images, knockouts.ZERO))
     assert len(records) == 3
     image = to_batch(images[1:2])[0].double()
-    sweep = causal.head_sweep(model, image)
-    assert set(records[1]["damage"]) == {one.name for one in causal.all_knockouts(model.config)}
-    knockout = causal.Knockout("decoder", 1, 2)
+    sweep = sweeps.head_sweep(model, image)
+    assert set(records[1]["damage"]) == {one.name for one in interventions.all_knockouts(model.config)}
+    knockout = interventions.Knockout("decoder", 1, 2)
     assert records[1]["damage"]["decoder/1/2"] == pytest.approx(
         [sweep.damage[knockout].psnr_lost, sweep.damage[knockout].ssim_lost, sweep.damage[knockout].mse_gained],
         rel=1e-5,
     )
     others = to_batch([images[2], images[0]])[0].double()
-    lost = causal.necessity(model, image, others).lost
+    lost = verdicts.necessity(model, image, others).lost
     assert records[1]["lost"] == pytest.approx({"/".join(key): value[0] for key, value in lost.items()}, rel=1e-5)
-    tokens = causal.foreground_tokens(image, model.config)
-    effect = causal.occlusion_effect(model, image, tokens=tokens)
-    rollout = causal.predictors(model, image)["rollout"][tokens]
-    assert records[1]["spearman"]["rollout"] == pytest.approx(causal.spearman(rollout, effect), rel=1e-5)
-    assert list(study_images(model, images, causal.ZERO, first=2)) == records[2:]
+    tokens = occlusion.foreground_tokens(image, model.config)
+    effect = occlusion.occlusion_effect(model, image, tokens=tokens)
+    rollout = attention_predictors(model, image)["rollout"][tokens]
+    assert records[1]["spearman"]["rollout"] == pytest.approx(spearman(rollout, effect), rel=1e-5)
+    assert list(study_images(model, images, knockouts.ZERO, first=2)) == records[2:]
     json.dumps(records, allow_nan=False)
 
 
@@ -75,20 +76,20 @@ def test_a_study_of_any_width_takes_each_image_at_its_own(small_model):
     model = small_model(input_size=(24, None), max_width=64)
     images = [*draw(1, 32), *draw(1, 48), *draw(1, 21)]
     batch, widths = to_batch(images)
-    mean = causal.mean_baseline(model, batch.double(), widths)
+    mean = knockouts.mean_baseline(model, batch.double(), widths)
     records = list(study_images(model, images, mean))
     study = summarise(records, SHA, "three", mean.title)
     assert study.baseline == "mean over 3 images"
     image = to_batch(images[2:])[0].double()
-    sweep = causal.head_sweep(model, image, mean)
+    sweep = sweeps.head_sweep(model, image, mean)
     assert records[2]["damage"]["encoder/0/1"][0] == pytest.approx(
-        sweep.damage[causal.Knockout("encoder", 0, 1)].psnr_lost, rel=1e-5
+        sweep.damage[interventions.Knockout("encoder", 0, 1)].psnr_lost, rel=1e-5
     )
 
 
 def test_fewer_than_two_images_are_refused(small_model):
     with pytest.raises(ValueError, match="images must be at least 2"):
-        next(study_images(small_model(), draw(1), causal.ZERO))
+        next(study_images(small_model(), draw(1), knockouts.ZERO))
 
 
 def test_a_model_that_draws_no_numbers_is_refused(small_model):
@@ -97,14 +98,17 @@ def test_a_model_that_draws_no_numbers_is_refused(small_model):
         for parameter in model.decoder.parameters():
             parameter.fill_(math.inf)
     with pytest.raises(ValueError, match="the model draws no finite numbers from image 0"):
-        next(study_images(model, draw(2), causal.ZERO))
+        next(study_images(model, draw(2), knockouts.ZERO))
 
 
 def records_by_hand() -> list[dict]:
     names = [
-        f"{part}/{place}/{by}" for part in ("encoder", "decoder") for place in ("all", "0") for by in causal.REPLACED_BY
+        f"{part}/{place}/{by}"
+        for part in ("encoder", "decoder")
+        for place in ("all", "0")
+        for by in verdicts.REPLACED_BY
     ]
-    predictors = [*causal.ATTENTION, causal.GRADIENT, *causal.TRIVIAL]
+    predictors = [*ATTENTION, GRADIENT, *TRIVIAL]
     return [
         {
             "psnr": 20.0 + number,

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tae.analysis import causal
+from tae.analysis.causal import sweeps, verdicts
 from tae.analysis.causal.predictors import Interval, Scores
+from tae.analysis.causal.replacements import from_images, identity, mean_map, random_weights, reconstruct_with
+from tae.analysis.causal.replacements import uniform as uniform_weights
 from tae.analysis.causal.verdicts import Necessity
 from tae.data.batches import to_batch
 from tae.data.demo import DemoSource
@@ -19,24 +21,24 @@ from tests.analysis.reference import NEEDED, draw
 
 def test_attention_that_draws_the_same_for_every_image_is_wallpaper(one_picture):
     model, picture = one_picture()
-    found = causal.necessity(model, picture, draw(3, seed=2))
+    found = verdicts.necessity(model, picture, draw(3, seed=2))
     assert found.mean("decoder", "all", "uniform").value > 3
     for name in ("another", "mean"):
         assert found.mean("decoder", "all", name).value == pytest.approx(0, abs=1e-6)
     assert found.mean("decoder", "1", "uniform").value == pytest.approx(0, abs=1e-6)  # not connected
-    said = causal.verdict(found, "decoder")
+    said = verdicts.verdict(found, "decoder")
     assert (said.kind, said.part, said.place) == ("wallpaper", "decoder", "all")
     assert "wallpaper" in said.sentence and "this image" in said.sentence
-    assert causal.verdict(found, "decoder", "1").kind == "decorative"
+    assert verdicts.verdict(found, "decoder", "1").kind == "decorative"
 
 
 def test_attention_that_reads_the_same_from_everywhere_is_decorative(one_picture):
     model, picture = one_picture(same_values=True)
-    assert causal.head_sweep(model, picture).damage[NEEDED].psnr_lost > 3  # the head is needed, its weights are not
-    found = causal.necessity(model, picture, draw(2, seed=2))
-    for name in causal.REPLACED_BY:
+    assert sweeps.head_sweep(model, picture).damage[NEEDED].psnr_lost > 3  # the head is needed, its weights are not
+    found = verdicts.necessity(model, picture, draw(2, seed=2))
+    for name in verdicts.REPLACED_BY:
         assert found.mean("decoder", "all", name).value == pytest.approx(0, abs=1e-6)
-    said = causal.verdict(found, "decoder")
+    said = verdicts.verdict(found, "decoder")
     assert said.kind == "decorative"
     assert "attention of the decoder is decorative" in said.sentence
 
@@ -44,40 +46,40 @@ def test_attention_that_reads_the_same_from_everywhere_is_decorative(one_picture
 def test_the_demo_checkpoint_needs_its_attention():
     model = load_checkpoint("checkpoints/demo_tiny_201x201_p16.safetensors").model
     images, _ = to_batch(DemoSource((201, 201)).test(8))
-    found = causal.necessity(model, images[:4], images[4:], parts=["encoder"])
-    said = causal.verdict(found)
+    found = verdicts.necessity(model, images[:4], images[4:], parts=["encoder"])
+    said = verdicts.verdict(found)
     assert said.kind == "needed" and "mean of 4 images" in said.sentence
     assert found.mean("encoder", "all", "uniform").value > found.mean("encoder", "all", "another").value > 3
 
 
 def test_one_token_has_no_attention_to_judge(small_model):
     model = small_model(patch_size=None)
-    found = causal.necessity(model, draw(2), draw(2, seed=2))
+    found = verdicts.necessity(model, draw(2), draw(2, seed=2))
     assert max(np.abs(lost).max() for lost in found.lost.values()) < 1e-9
     for part in ("encoder", "decoder"):
-        assert causal.verdict(found, part).kind == "none"
-    assert causal.headline(found, causal.head_sweep(model, draw())) == causal.verdict(found).sentence
+        assert verdicts.verdict(found, part).kind == "none"
+    assert verdicts.headline(found, sweeps.head_sweep(model, draw())) == verdicts.verdict(found).sentence
 
 
 def test_necessity_is_the_loss_under_each_replacement(small_model):
     model, images, others = small_model(), draw(3), draw(2, seed=2)
-    found = causal.necessity(model, images, others, seed=4)
+    found = verdicts.necessity(model, images, others, seed=4)
     assert found.places("decoder") == ["all", "0", "1"]
     assert len(found.lost) == 2 * 3 * 5
-    plain = causal.psnr_each(images, model(images)[0].detach())
+    plain = sweeps.psnr_each(images, model(images)[0].detach())
     assert_close(torch.from_numpy(found.psnr), plain)
     for part in ("encoder", "decoder"):
         replacements = {
-            "uniform": causal.uniform,
-            "identity": causal.identity,
-            "another": causal.from_images(model, others[[0, 1, 0]], part),
-            "mean": causal.mean_map(model, others, part),
-            "random": causal.random_weights(4),
+            "uniform": uniform_weights,
+            "identity": identity,
+            "another": from_images(model, others[[0, 1, 0]], part),
+            "mean": mean_map(model, others, part),
+            "random": random_weights(4),
         }
         for place, layers in {"all": None, "0": [0], "1": [1]}.items():
             for name, replace in replacements.items():
-                recon = causal.reconstruct_with(model, images, replace, part, layers)
-                expected = (plain - causal.psnr_each(images, recon)).numpy()
+                recon = reconstruct_with(model, images, replace, part, layers)
+                expected = (plain - sweeps.psnr_each(images, recon)).numpy()
                 np.testing.assert_allclose(found.lost[part, place, name], expected, atol=1e-9)
     row = found.table("encoder")[2]
     assert row["replaced_by"] == "another image's attention"
@@ -86,18 +88,18 @@ def test_necessity_is_the_loss_under_each_replacement(small_model):
 
 def test_quick_necessity_is_what_a_verdict_needs_of_the_whole(small_model):
     model, images, others = small_model(), draw(3), draw(3, seed=2)
-    whole = causal.necessity(model, images, others)
-    quick = causal.quick_necessity(model, zip(images.split(1), others.split(1), strict=True))
+    whole = verdicts.necessity(model, images, others)
+    quick = verdicts.quick_necessity(model, zip(images.split(1), others.split(1), strict=True))
     np.testing.assert_allclose(quick.psnr, whole.psnr)
     assert {*quick.lost} == {(part, "all", name) for part in ("encoder", "decoder") for name in ("uniform", "another")}
     for key, lost in quick.lost.items():
         np.testing.assert_allclose(lost, whole.lost[key], atol=1e-9)
     for part in ("encoder", "decoder"):
-        assert causal.verdict(quick, part) == causal.verdict(whole, part)
+        assert verdicts.verdict(quick, part) == verdicts.verdict(whole, part)
     with pytest.raises(ValueError, match="replaced_by must be among uniform, identity"):
-        causal.necessity(model, images, others, replaced_by=["nothing"])
-    one_token = causal.quick_necessity(small_model(patch_size=None), [(images[:1], others[:1])])
-    assert causal.verdict(one_token).kind == "none"
+        verdicts.necessity(model, images, others, replaced_by=["nothing"])
+    one_token = verdicts.quick_necessity(small_model(patch_size=None), [(images[:1], others[:1])])
+    assert verdicts.verdict(one_token).kind == "none"
 
 
 def test_necessity_in_parts_and_with_widths_is_that_of_each_image(small_model, monkeypatch):
@@ -105,11 +107,13 @@ def test_necessity_in_parts_and_with_widths_is_that_of_each_image(small_model, m
     images, others, widths = draw(3, size=(16, 40)), draw(2, 2, (16, 40)), torch.tensor([40, 9, 25])
     monkeypatch.setattr("tae.analysis.causal.prefix.TOKENS_AT_ONCE", 20)  # two images of 10 tokens
     shares = []
-    together = causal.necessity(model, images, others, widths=widths, progress=shares.append)
+    together = verdicts.necessity(model, images, others, widths=widths, progress=shares.append)
     assert shares == pytest.approx([step / 12 for step in range(1, 13)])
     for number, width in enumerate(widths.tolist()):
         lenders = others.roll(-number, 0)
-        alone = causal.necessity(model, images[number : number + 1, :, :, :width].clone(), lenders[..., :width].clone())
+        alone = verdicts.necessity(
+            model, images[number : number + 1, :, :, :width].clone(), lenders[..., :width].clone()
+        )
         keys = [("encoder", "all", "uniform"), ("encoder", "0", "identity")]
         if width == 40:  # a wider image lends what it places on the tokens that are there; cut, it would be another
             keys += [("decoder", "1", "another"), ("encoder", "all", "mean")]
@@ -133,21 +137,21 @@ def test_a_verdict_needs_the_whole_interval():
         ([9.0, 9.1, 9.2] * 2, [0.6, 0.8, 0.7] * 2, "needed"),
         ([0.1, 0.9, 0.4] * 2, [0.6, 0.8, 0.7] * 2, "undecided"),
     ]:
-        said = causal.verdict(necessity_of(uniform, another))
+        said = verdicts.verdict(necessity_of(uniform, another))
         assert said.kind == kind
         assert f"{np.mean(another):.1f} dB" in said.sentence
 
 
 def test_what_is_no_number_has_a_verdict_without_numbers():
     for another in [[math.nan], [math.nan] * 6]:
-        said = causal.verdict(necessity_of([0.0] * len(another), another))
+        said = verdicts.verdict(necessity_of([0.0] * len(another), another))
         assert said.kind == "undecided" and not said.tells_little
         assert "cannot be told" in said.sentence and "nan" not in said.sentence
 
 
 def test_the_headline_holds_the_four_numbers(one_picture):
     model, picture = one_picture()
-    sweep = causal.head_sweep(model, picture)
+    sweep = sweeps.head_sweep(model, picture)
     scores = Scores(
         {
             "rollout": Interval(0.71, 0.6, 0.8),
@@ -159,7 +163,7 @@ def test_the_headline_holds_the_four_numbers(one_picture):
         64,
         "images",
     )
-    assert causal.headline(necessity_of([19.04], [10.42]), sweep, scores) == (
+    assert verdicts.headline(necessity_of([19.04], [10.42]), sweep, scores) == (
         "Uniform attention costs 19.0 dB, another image's attention 10.4 dB; head 2 of decoder layer 0 alone costs "
         f"{sweep.damage[NEEDED].psnr_lost:.1f} dB; rollout agrees with measured effect at 0.71 "
         "(ink in the patch alone: 0.55)."
@@ -168,7 +172,7 @@ def test_the_headline_holds_the_four_numbers(one_picture):
 
 def test_the_headline_says_what_gains_and_what_costs_nothing(one_picture):
     model, picture = one_picture()
-    sweep = causal.head_sweep(model, picture)
+    sweep = sweeps.head_sweep(model, picture)
     for uniform, another, said in [
         (3.0, 1.5, "Uniform attention costs 3.0 dB, another image's attention 1.5 dB; "),
         (0.01, -0.04, "Uniform attention costs nothing, another image's attention costs nothing; "),
@@ -176,17 +180,17 @@ def test_the_headline_says_what_gains_and_what_costs_nothing(one_picture):
         (-0.2, 0.3, "Uniform attention gains 0.2 dB, another image's attention costs 0.3 dB; "),
         (-0.2, -0.06, "Uniform attention gains 0.2 dB, another image's attention gains 0.1 dB; "),
     ]:
-        assert causal.headline(necessity_of([uniform], [another]), sweep).startswith(said)
+        assert verdicts.headline(necessity_of([uniform], [another]), sweep).startswith(said)
         idle = dataclasses.replace(
             sweep, damage={one: dataclasses.replace(lost, psnr_lost=-0.04) for one, lost in sweep.damage.items()}
         )
-        told = causal.headline(necessity_of([uniform], [another]), idle)
+        told = verdicts.headline(necessity_of([uniform], [another]), idle)
         assert told == f"{said}no head alone costs anything."
 
 
 def test_the_headline_does_not_call_a_disagreement_an_agreement(one_picture):
     model, picture = one_picture()
-    sweep = causal.head_sweep(model, picture)
+    sweep = sweeps.head_sweep(model, picture)
     for agreement, high, said in [
         (
             -0.4,
@@ -211,5 +215,5 @@ def test_the_headline_does_not_call_a_disagreement_an_agreement(one_picture):
             64,
             "images",
         )
-        told = causal.headline(necessity_of([1], [1]), sweep, scores)
+        told = verdicts.headline(necessity_of([1], [1]), sweep, scores)
         assert told.endswith(f"; {said}.")
