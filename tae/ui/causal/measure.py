@@ -8,9 +8,8 @@ import numpy as np
 import streamlit as st
 import torch
 
-from tae.analysis.causal import curves, knockouts, occlusion, replacements, sweeps, verdicts
+from tae.analysis.causal import curves, knockouts, occlusion, predictors, replacements, sweeps, verdicts
 from tae.analysis.causal.interventions import Edit, Intervention, all_knockouts
-from tae.analysis.causal.predictors import predictors
 from tae.analysis.causal.prefix import make_prefix
 from tae.data.fit import Fitted, background_of
 from tae.model.metrics import Quality
