@@ -171,7 +171,9 @@ def _inspect(sealed: Sealed) -> tuple[SequenceConfig, Belongs, Card]:
         raise ValueError(
             f"its latent_dim must be its autoencoder's {belongs.config.latent_dim}, got {config.latent_dim}"
         )
-    check_tensors(sealed.described, _expected_shapes(config, belongs))
+    with torch.device("meta"):
+        model = _model(TransformerAutoencoder(belongs.config), config, belongs.is_inside)
+    check_tensors(sealed.described, {name: tuple(tensor.shape) for name, tensor in model.own_state().items()})
     return config, belongs, card
 
 
@@ -183,9 +185,3 @@ def _belongs(sealed: Sealed) -> Belongs:
     if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
         raise ValueError("its autoencoder's sha256 must be 64 hexadecimal digits")
     return Belongs(clean_text(name, 80) or "unnamed", digest, config_from_dict(values["config"]), is_inside)
-
-
-def _expected_shapes(config: SequenceConfig, belongs: Belongs) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        model = _model(TransformerAutoencoder(belongs.config), config, belongs.is_inside)
-    return {name: tuple(tensor.shape) for name, tensor in model.own_state().items()}

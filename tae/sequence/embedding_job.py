@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -301,8 +301,40 @@ class _Job:
             with suppress(EmbedError):
                 self.is_finished = read_metadata(config.out).get("fingerprint") == self.fingerprint
 
-    def folder_taken(self) -> AbstractContextManager[None]:
-        return _taken(self.folder, self.config, self.settings, self.is_finished)
+    @contextmanager
+    def folder_taken(self) -> Iterator[None]:
+        """Keep other runs out of the folder of the parts, which is made; it goes when the result is there.
+
+        EmbedError if another result, another run's parts or another run are there.
+        """
+        out, folder, plan = self.config.out, self.folder, self.folder / "plan.json"
+        if out.exists() and not out.is_file():
+            raise EmbedError(f"out must be a new or a regular file, got {out}")
+        if out.exists() and not self.config.overwrite and not self.is_finished:
+            raise EmbedError(
+                f"{out} exists and holds something else; choose another --out, or replace it with --overwrite"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / "lock").acquire(timeout=0):
+                remove_leftovers(folder)
+                remove_leftovers(out.parent, out.name)
+                found = _plan_in(plan)
+                changed = [name for name, value in self.settings.items() if found and found.get(name) != value]
+                if changed and not self.config.overwrite:
+                    raise EmbedError(
+                        f"{folder} holds parts of a run that differs in {', '.join(changed)}; choose another --out, or start "
+                        "anew with --overwrite"
+                    )
+                if changed or not found:
+                    write_whole(plan, [json.dumps(self.settings, indent=1).encode()])
+                yield
+        except Timeout:
+            raise EmbedError(f"another process is writing {out}; wait for it, or choose another --out") from None
+        for path in [*folder.glob("part-*.safetensors"), plan, folder / "lock"]:
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # whatever else somebody put there stays
+            folder.rmdir()
 
     def run(self, progress: Callable[[int, int], None] | None) -> Written | None:
         """Do what `embed_to_file` says, once all processes are ready to begin."""
@@ -424,40 +456,6 @@ class _Job:
     def _written(self, metadata: dict, images_per_s: float | None) -> Written:
         skipped = [(name, frame, reason) for name, frame, reason in metadata["skipped"]]
         return Written(metadata["images"], metadata["unreadable"], skipped, images_per_s)
-
-
-@contextmanager
-def _taken(folder: Path, config: EmbedConfig, settings: dict[str, str], is_finished: bool) -> Iterator[None]:
-    """Keep other runs out of the folder of the parts, which is made; it goes when the result is there.
-
-    EmbedError if another result, another run's parts or another run are there.
-    """
-    out, plan = config.out, folder / "plan.json"
-    if out.exists() and not out.is_file():
-        raise EmbedError(f"out must be a new or a regular file, got {out}")
-    if out.exists() and not config.overwrite and not is_finished:
-        raise EmbedError(f"{out} exists and holds something else; choose another --out, or replace it with --overwrite")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / "lock").acquire(timeout=0):
-            remove_leftovers(folder)
-            remove_leftovers(out.parent, out.name)
-            found = _plan_in(plan)
-            changed = [name for name, value in settings.items() if found and found.get(name) != value]
-            if changed and not config.overwrite:
-                raise EmbedError(
-                    f"{folder} holds parts of a run that differs in {', '.join(changed)}; choose another --out, or start "
-                    "anew with --overwrite"
-                )
-            if changed or not found:
-                write_whole(plan, [json.dumps(settings, indent=1).encode()])
-            yield
-    except Timeout:
-        raise EmbedError(f"another process is writing {out}; wait for it, or choose another --out") from None
-    for path in [*folder.glob("part-*.safetensors"), plan, folder / "lock"]:
-        path.unlink(missing_ok=True)
-    with suppress(OSError):  # whatever else somebody put there stays
-        folder.rmdir()
 
 
 def _plan_in(path: Path) -> dict | None:
