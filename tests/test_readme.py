@@ -36,6 +36,7 @@ def test_two_commands_do_the_set_up() -> None:
     assert all(len(command.strip().replace("\\\n", "").splitlines()) == 1 for command in with_venv)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
 def test_code_of_the_readme_runs(code: str) -> None:
     result = subprocess.run(
@@ -64,6 +65,7 @@ def test_readme_can_be_read_in_one_go() -> None:
     assert len(lines) < 200 and max(map(len, lines)) <= 120
 
 
+@pytest.mark.slow
 def test_table_of_presets_is_counted_anew() -> None:
     table = (ROOT / "benchmarks" / "results" / "presets.md").read_text()
     assert table == presets.table()

@@ -75,23 +75,24 @@ def small_checkpoint(folder: Path, width: int | None) -> Path:
         encoder_layers=1,
         decoder_layers=1,
     )
-    training = {"steps": 3, "batch_size": 2, "cpu_seconds": 1, "curve": [{"step": 3, "held_out_psnr": 9.0}]}
+    training = {"steps": 3, "batch_size": 2, "cpu_seconds": 0.2, "curve": [{"step": 3, "held_out_psnr": 9.0}]}
     card = Card(name="rails", training=training, metrics={"psnr": 1.0})
     return save_checkpoint(folder / "rails.safetensors", TransformerAutoencoder(config), card)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [None, 1280])
 def test_figures_by_group_stand_in_the_card_and_are_those_of_the_file(width: int | None, tmp_path: Path) -> None:
     path = small_checkpoint(tmp_path, width)
     before = load_checkpoint(path).model.state_dict()
-    config = {"checkpoints": (path,), "results": tmp_path, "pca_images": 40, "test_images": 6, "group_images": 2}
-    rails.main(rails.RailsConfig(**config, baselines=True, conv_lrs=(1e-3, 2e-3), conv_sweep_seconds=0.5))
+    config = {"checkpoints": (path,), "results": tmp_path, "pca_images": 40, "test_images": 3, "group_images": 1}
+    rails.main(rails.RailsConfig(**config, baselines=True, conv_lrs=(1e-3, 2e-3), conv_sweep_seconds=0.1))
     rails.main(rails.RailsConfig(**config, write_card=True))
     loaded = load_checkpoint(path)
     metrics = loaded.card.metrics
     assert all(torch.equal(value, before[name]) for name, value in loaded.model.state_dict().items())
     assert loaded.card.training["curve"] == [{"step": 3, "held_out_psnr": 9.0}]
-    test = DemoSource(loaded.model.config.input_size, 620).test(6)
+    test = DemoSource(loaded.model.config.input_size, 620).test(3)
     assert metrics["psnr"] == pytest.approx(evaluate(loaded.model, test, "test")["psnr"], rel=1e-5)
     by_garments = {one["group"]: one for one in metrics["by_garments"]}
     if width:
@@ -102,7 +103,7 @@ def test_figures_by_group_stand_in_the_card_and_are_those_of_the_file(width: int
         bands = {one["group"]: one["unseen"] for one in metrics["by_width"]}
         assert [band for band, unseen in bands.items() if unseen] == ["500-599"]
         assert list(bands)[0] == "152-199" and list(bands)[-1] == "600-620"
-    assert all(one["count"] == 2 and np.isfinite(one["psnr"]) for one in by_garments.values())
+    assert all(one["count"] == 1 and np.isfinite(one["psnr"]) for one in by_garments.values())
     (result,) = json.loads((tmp_path / "rails.json").read_text())["checkpoints"]
     assert result["checkpoint_sha256"] == loaded.digest and result["rows"][0]["psnr"] == metrics["psnr"]
     table = (tmp_path / "rails.md").read_text()

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import sweep
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rails", "squares"])
 def test_a_candidate_is_trained_and_measured(kind: sweep.Kind, tmp_path: Path) -> None:
     shapes = {"rails": sweep.rail_model(76, 32, layers=1, width=None), "squares": sweep.square_model("tiny", 67)}
