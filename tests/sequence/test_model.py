@@ -313,6 +313,7 @@ def rounds(starts: list[int], ways: list[int], length: int) -> Tensor:
     return (torch.tensor(starts)[:, None] + torch.tensor(ways)[:, None] * torch.arange(length)) % PLACES
 
 
+@pytest.mark.slow
 def test_a_moving_square_is_learnt_and_gone_on_with_far_beyond_what_was_trained(
     autoencoder: TransformerAutoencoder,
 ) -> None:
@@ -343,6 +344,7 @@ def test_a_moving_square_is_learnt_and_gone_on_with_far_beyond_what_was_trained(
     assert errors[0] < 2e-3 and errors.max() < 1e-2, errors
 
 
+@pytest.mark.slow
 def test_classes_that_only_the_order_tells_apart_are_learnt(autoencoder: TransformerAutoencoder) -> None:
     latents = embed_sequence(autoencoder, squares())
     places = rounds([*range(PLACES)] * 2, [1] * PLACES + [-1] * PLACES, length=PLACES)  # once around: the same frames

@@ -59,6 +59,29 @@ def small(autoencoder: Path, out: Path, **fields: object) -> SequenceTrainConfig
     return SequenceTrainConfig(**{**values, **fields})  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def straight(autoencoder: Path, tmp_path_factory: pytest.TempPathFactory) -> SequenceTrainConfig:
+    """A run that was never left."""
+    config = small(autoencoder, tmp_path_factory.mktemp("straight") / "straight.safetensors")
+    list(train_sequence(config))
+    return config
+
+
+def leave_after(steps: int, config: SequenceTrainConfig) -> None:
+    """Nothing is said or saved any more."""
+    running = train_sequence(config)
+    for _ in range(steps):
+        next(running)
+    running.close()
+
+
+def resume(config: SequenceTrainConfig) -> list[str]:
+    """Go on to the end; returns what was said."""
+    said: list[str] = []
+    list(train_sequence(replace(config, resume=True), notify=said.append))
+    return said
+
+
 def state(config: SequenceTrainConfig) -> dict[str, torch.Tensor]:
     found, torn = load_newest(runs.folder_of(config.out_path))
     assert found is not None and not torn
@@ -121,24 +144,19 @@ def test_an_autoencoder_is_left_as_it_is(autoencoder: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "fields",
-    [{}, {"num_layers": 2, "dropout": 0.3, "seed": 3, "forecast_steps": 3, "loss": "decoded", "clip_frames": 5}],
-)
-def test_a_run_left_at_any_step_resumes_to_the_same_bits(fields: dict, autoencoder: Path, tmp_path: Path) -> None:
-    if fields:
-        fields = {**fields, "data": str(sequences(tmp_path / "squares"))}
-    straight = small(autoencoder, tmp_path / "straight.safetensors", **fields)
-    list(train_sequence(straight))
+@pytest.mark.parametrize("has_all_settings", [False, True])
+def test_a_run_left_at_any_step_resumes_to_the_same_bits(
+    has_all_settings: bool, straight: SequenceTrainConfig, autoencoder: Path, tmp_path: Path
+) -> None:
+    if has_all_settings:
+        fields = {"num_layers": 2, "dropout": 0.3, "seed": 3, "forecast_steps": 3, "loss": "decoded", "clip_frames": 5}
+        data = str(sequences(tmp_path / "squares"))
+        straight = small(autoencoder, tmp_path / "straight.safetensors", data=data, **fields)
+        list(train_sequence(straight))
     for steps in (1, 8):  # on the way, and before the checkpoint is written
         config = replace(straight, out=tmp_path / f"left-{steps}.safetensors")
-        running = train_sequence(config)
-        for _ in range(steps):
-            next(running)
-        running.close()  # nothing is said or saved any more
-        said: list[str] = []
-        list(train_sequence(replace(config, resume=True), notify=said.append))
-        assert f"resuming after step {steps} of 8" in said
+        leave_after(steps, config)
+        assert f"resuming after step {steps} of 8" in resume(config)
         assert same_bits(state(config), state(straight))
         assert [one["step"] for one in runs.read_log(runs.folder_of(config.out_path))] == [*range(1, 9)]
         model = load_checkpoint(autoencoder).model
@@ -147,9 +165,7 @@ def test_a_run_left_at_any_step_resumes_to_the_same_bits(fields: dict, autoencod
 
 
 @pytest.mark.slow
-def test_a_run_killed_from_outside_resumes_to_the_same_bits(autoencoder: Path, tmp_path: Path) -> None:
-    straight = small(autoencoder, tmp_path / "straight.safetensors")
-    list(train_sequence(straight))
+def test_a_run_killed_from_outside_resumes_to_the_same_bits(straight: SequenceTrainConfig, tmp_path: Path) -> None:
     config = replace(straight, out=tmp_path / "killed.safetensors")
     code = (
         "import os, signal, sys, tyro\n"
@@ -167,32 +183,20 @@ def test_a_run_killed_from_outside_resumes_to_the_same_bits(autoencoder: Path, t
     assert same_bits(state(config), state(straight))
 
 
-def test_a_torn_state_is_passed_over_for_the_one_before_it(autoencoder: Path, tmp_path: Path) -> None:
-    straight = small(autoencoder, tmp_path / "straight.safetensors")
-    list(train_sequence(straight))
+def test_a_torn_state_is_passed_over_for_the_one_before_it(straight: SequenceTrainConfig, tmp_path: Path) -> None:
     config = replace(straight, out=tmp_path / "torn.safetensors")
-    running = train_sequence(config)
-    for _ in range(5):
-        next(running)
-    running.close()
+    leave_after(5, config)
     newest = state_files(runs.folder_of(config.out_path))[0]
     newest.write_bytes(newest.read_bytes()[:-3])
-    said: list[str] = []
-    list(train_sequence(replace(config, resume=True), notify=said.append))
+    said = resume(config)
     assert "is passed over" in said[-2] and said[-1] == "resuming after step 4 of 8"
     assert same_bits(state(config), state(straight))
 
 
-def test_a_run_without_a_state_begins_again(autoencoder: Path, tmp_path: Path) -> None:
-    straight = small(autoencoder, tmp_path / "straight.safetensors")
-    list(train_sequence(straight))
+def test_a_run_without_a_state_begins_again(straight: SequenceTrainConfig, tmp_path: Path) -> None:
     config = replace(straight, out=tmp_path / "early.safetensors", save_every_s=1e6)
-    running = train_sequence(config)
-    next(running)
-    running.close()
-    said: list[str] = []
-    list(train_sequence(replace(config, resume=True), notify=said.append))
-    assert "found no whole state of this run: starting from the beginning" in said
+    leave_after(1, config)
+    assert "found no whole state of this run: starting from the beginning" in resume(config)
     assert same_bits(state(config), state(straight))
 
 
@@ -222,10 +226,7 @@ def test_a_stop_before_the_first_step_trains_nothing_and_saves_nothing(autoencod
 
 def test_a_stop_before_a_resumed_step_leaves_the_state_as_it_is(autoencoder: Path, tmp_path: Path) -> None:
     config, said = small(autoencoder, tmp_path / "x.safetensors"), []
-    running = train_sequence(config)
-    for _ in range(3):
-        next(running)
-    running.close()
+    leave_after(3, config)
     before = state(config)
     assert not list(train_sequence(replace(config, resume=True), should_stop=lambda: True, notify=said.append))
     assert said[-1] == "stopped before another step; step 3 is saved" and same_bits(state(config), before)
@@ -298,21 +299,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_step_before(autoen
     assert len(list(train_sequence(replace(config, resume=True)))) == 5
 
 
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
+def test_a_run_resumed_with_other_values_is_refused(straight: SequenceTrainConfig) -> None:
+    for changed, said in (
         ({"lr": 1e-4}, "lr: was 0.005, now 0.0001"),
         ({"hidden_dim": 9}, "hidden_dim: was 8, now 9"),
         ({"loss": "latent"}, "loss: was 'metric', now 'latent'"),
-    ],
-)
-def test_a_run_resumed_with_other_values_is_refused(
-    changed: dict, said: str, autoencoder: Path, tmp_path: Path
-) -> None:
-    config = small(autoencoder, tmp_path / "x.safetensors", steps=1)
-    list(train_sequence(config))
-    with pytest.raises(ValueError, match=said):
-        list(train_sequence(replace(config, resume=True, **changed)))
+    ):
+        with pytest.raises(ValueError, match=said):
+            list(train_sequence(replace(straight, resume=True, **changed)))
 
 
 def test_a_run_resumed_with_other_sequences_or_autoencoder_is_refused(autoencoder: Path, tmp_path: Path) -> None:

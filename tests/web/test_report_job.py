@@ -23,7 +23,6 @@ from tae.store.card import Card
 from tae.web.report.job import ExplainConfig, Explained, ExplainError, explain
 from tests.analysis.causal.test_study import records_by_hand
 
-
 pytestmark = pytest.mark.slow  # an image of a report has a dozen figures
 
 
