@@ -52,15 +52,14 @@ def keep(shelf: Path) -> Callable[..., TransformerAutoencoder]:
     def save(
         change: Callable[[TransformerAutoencoder], None] | None = None,
         file: str = "small.safetensors",
-        data: str = DemoSource.data,
-        training: dict | None = None,
+        about: dict | None = None,
         **fields: Any,
     ) -> TransformerAutoencoder:
         model = very_small(**fields)
         if change:
             with torch.no_grad():
                 change(model)
-        save_checkpoint(shelf / file, model, card(name="small", data=data, training=training or {"steps": 1}))
+        save_checkpoint(shelf / file, model, card(**{"name": "small", "data": DemoSource.data, **(about or {})}))
         return model
 
     return save

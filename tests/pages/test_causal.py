@@ -57,6 +57,7 @@ def model() -> TransformerAutoencoder:
     return load_checkpoint(ROOT / "checkpoints" / DEMO).model
 
 
+@pytest.mark.slow
 def test_top_line_says_what_the_package_measures(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, image="garment-30", other="garment-84")
     said = next(one.value for one in app.markdown if "Uniform attention costs" in one.value and "#####" in one.value)
@@ -147,6 +148,7 @@ def test_a_link_keeps_the_last_edit_of_a_kind() -> None:
     assert found == (Edit("encoder", 0, "temperature", 0.5), Knockout("encoder", 0, 1)) and refused == 0
 
 
+@pytest.mark.slow
 def test_ranking_draws_every_head_with_its_damage_beside_the_test_median(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="ranking", image="garment-30", baseline="zero")
     sweep = sweeps.head_sweep(model, image("garment-30"))
@@ -216,6 +218,7 @@ def test_deletion_and_insertion_come_on_demand() -> None:
     assert max(areas["measured effect"], areas["ink in the patch"]) < areas["random order"]
 
 
+@pytest.mark.slow
 def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callable[..., Path]) -> None:
     model = load_checkpoint(store("small.safetensors")).model
     own = {"part": "decoder", "layer": "0", "head": "2", "weighting": "values"}

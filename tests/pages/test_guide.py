@@ -1,22 +1,18 @@
 """The glossary, the tour and the demo without a browser: where a step leads, what it sets, and what it gives back."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import torch
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from tae import ui
 from tae.model.autoencoder import TransformerAutoencoder
-from tae.model.config import preset_config
-from tae.store.card import Card
-from tae.store.checkpoint import save_checkpoint
 from tae.ui.shell import sidebar
 from tae.ui.shell.glossary import TERMS
 from tae.ui.shell.tour import CHECKPOINT, STORY, TOUR, Step
-from tests import ROOT
+from tests.pages import PAGES, go, open_page, texts
 
 
 @pytest.fixture(autouse=True)
@@ -33,23 +29,9 @@ def pages_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PagesManager, "get_pages", get_pages)
 
 
-def open_page(page: str = "Reconstruct", **link: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
-    for name, value in link.items():
-        app.query_params[name] = value
-    app.run()
-    return go(app, page)
-
-
-def go(app: AppTest, page: str) -> AppTest:
-    app.switch_page(sidebar.PAGES[page][0]).run()
-    assert not app.exception
-    return app
-
-
 def stay(app: AppTest) -> AppTest:
     """AppTest goes back to the page before `st.switch_page`, unless it is told where the app is."""
-    return app.switch_page(sidebar.PAGES[app.title[0].value][0])
+    return app.switch_page(PAGES[app.title[0].value])
 
 
 def press(app: AppTest, key: str) -> AppTest:
@@ -62,10 +44,6 @@ def switch_demo(app: AppTest, on: bool) -> AppTest:
     stay(app).toggle("guide_demo").set_value(on).run()
     assert not app.exception and not app.error
     return app
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(element.value for kind in ("markdown", "caption") for element in getattr(app, kind))
 
 
 def html(app: AppTest) -> str:
@@ -100,6 +78,7 @@ def test_steps_set_only_fields_of_the_view_and_lead_to_pages_that_are_there() ->
         assert set(step.view) <= set(ui.DEFAULTS) and step.page in sidebar.PAGES
 
 
+@pytest.mark.slow
 def test_tour_leads_through_five_steps_and_ends_where_it_is() -> None:
     app = press(open_page(), "guide_accept")
     for number, step in enumerate(TOUR, 1):
@@ -120,6 +99,7 @@ def test_tour_steps_back_and_ends_at_once_where_asked() -> None:
     assert "guide_end" not in keys(app) and "Step 1" not in texts(app)
 
 
+@pytest.mark.slow
 def test_story_sets_each_view_and_gives_back_the_one_before() -> None:
     app = open_page("Attention", image="garment-30", layer="1", query="84", part="decoder", head="2")
     before = view(app)
@@ -187,13 +167,9 @@ def test_tour_leaves_out_a_page_that_is_not_there(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_the_demo_checkpoint_there_is_a_glossary_but_no_tour(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keep: Callable[..., TransformerAutoencoder],
 ) -> None:
-    torch.manual_seed(0)
-    model = TransformerAutoencoder(preset_config("tiny", encoder_layers=1, decoder_layers=1)).eval()
-    card = Card(name="A model", training={"steps": 1}, metrics={}, data="", licence="", notes="")
-    save_checkpoint(tmp_path / "own.safetensors", model, card)
-    monkeypatch.setenv("TAE_CHECKPOINTS", str(tmp_path))
+    keep()
     app = open_page()
     assert {"guide_tour", "guide_accept"}.isdisjoint(keys(app)) and not [
         toggle for toggle in app.toggle if toggle.key == "guide_demo"

@@ -41,6 +41,7 @@ from tests.pages import (
     run,
     said_plainly,
     texts,
+    very_small,
 )
 
 
@@ -333,6 +334,8 @@ def test_verdict_agrees_with_the_percentiles_of_the_card() -> None:
 
 def test_untrained_model_is_red_on_every_page_until_another_is_chosen() -> None:
     app = build_untrained(open_page())
+    (built,) = app.session_state.untrained
+    app.session_state.untrained = {built: very_small().config}  # every page draws it sooner
     for page in PAGES:
         go(app, page)
         assert "Untrained" in app.error[0].value
@@ -363,6 +366,7 @@ def test_wide_models_show_rails(size: str, rail: str, num_tokens: int) -> None:
     assert len(charts(app)) == 1
 
 
+@pytest.mark.slow
 def test_presets_table_holds_real_counts_beside_the_diagram_s_and_refuses_too_many_tokens_in_words() -> None:
     app = open_page("Models")
     app.segmented_control[0].set_value("Presets")
@@ -419,9 +423,9 @@ def test_without_any_checkpoint_the_app_says_what_to_do(shelf: Path) -> None:
 
 
 def test_broken_checkpoint_is_listed_with_its_reason_and_never_hides_the_others(
-    shelf: Path, store: Callable[..., Path]
+    shelf: Path, keep: Callable[..., TransformerAutoencoder]
 ) -> None:
-    store("good.safetensors")
+    keep(about={"name": "A model"})
     (shelf / "a broken.safetensors").write_bytes(b"nothing of the kind")
     for page in PAGES:
         app = open_page(page, checkpoint="a broken.safetensors")
@@ -438,9 +442,8 @@ def test_only_broken_checkpoints_are_named_one_by_one(shelf: Path) -> None:
     assert sorted(error.value.split("\\")[0] for error in app.error) == ["one", "two"]
 
 
-def test_names_from_strangers_show_as_they_stand(store: Callable[..., Path]) -> None:
-    card = {"name": HOSTILE, "data": HOSTILE, "licence": HOSTILE, "notes": HOSTILE}
-    store("hostile.safetensors", **card)
+def test_names_from_strangers_show_as_they_stand(keep: Callable[..., TransformerAutoencoder]) -> None:
+    keep(about={"name": HOSTILE, "data": HOSTILE, "licence": HOSTILE, "notes": HOSTILE})
     for page in PAGES:
         app = open_page(page)
         if page == "Reconstruct":

@@ -46,7 +46,7 @@ RUN = "0123456789abcdef"
 @pytest.fixture
 def path(keep: Callable[..., TransformerAutoencoder], shelf: Path) -> Path:
     """A very small model among the checkpoints."""
-    keep(**TWO_LAYERS, training={"steps": 1, "run": RUN})
+    keep(**TWO_LAYERS, about={"training": {"steps": 1, "run": RUN}})
     return shelf / "small.safetensors"
 
 
@@ -89,6 +89,7 @@ def test_status_says_which_states_these_are() -> None:
         assert said in page
 
 
+@pytest.mark.slow
 def test_checkpoint_without_a_lens_shows_raw_images_and_a_click_fits_one(path: Path) -> None:
     app = open_page(PAGE)
     assert "No lens has been fitted" in texts(app, "info") and not app.segmented_control
@@ -103,6 +104,7 @@ def test_checkpoint_without_a_lens_shows_raw_images_and_a_click_fits_one(path: P
     assert app.segmented_control("choose_lens").value == "tuned" and "No lens" not in texts(app, "info")
 
 
+@pytest.mark.slow
 def test_uploaded_checkpoint_gets_its_lens_without_a_file(
     path: Path, keep: Callable[..., TransformerAutoencoder]
 ) -> None:
@@ -122,7 +124,7 @@ def test_uploaded_checkpoint_gets_its_lens_without_a_file(
 def test_lens_is_fitted_on_the_images_of_the_run_or_the_page_says_that_it_is_not(
     keep: Callable[..., TransformerAutoencoder], path: Path, tmp_path: Path
 ) -> None:
-    keep(data="Photographs of trees", training={"steps": 1, "run": RUN})
+    keep(about={"data": "Photographs of trees", "training": {"steps": 1, "run": RUN}})
     said = texts(open_page(PAGE), "info")
     assert "Fitting takes the demo images" in said and "--data <your images>" in said
     folder = runs.folder_of(path)
@@ -195,7 +197,7 @@ def snapshot(
 @pytest.fixture
 def trained(keep: Callable[..., TransformerAutoencoder], path: Path) -> Path:
     """A checkpoint after 300 steps whose run kept snapshots after 0, 20 and 100."""
-    keep(**TWO_LAYERS, training={"steps": 300, "run": RUN})
+    keep(**TWO_LAYERS, about={"training": {"steps": 300, "run": RUN}})
     for step in (0, 20, 100):
         snapshot(path, step)
     return path
@@ -284,6 +286,6 @@ def test_a_layer_that_takes_away_is_not_said_to_add_nothing() -> None:
 
 
 def test_words_of_strangers_stay_words(keep: Callable[..., TransformerAutoencoder]) -> None:
-    keep(data=HOSTILE)
+    keep(about={"data": HOSTILE})
     app = open_page(PAGE)
     assert_harmless(texts(app))

@@ -53,7 +53,7 @@ def keep_both(keep: Callable[..., TransformerAutoencoder], save_lstm: SaveLstm) 
     """Saves a very small autoencoder, and a sequence model on it, among the checkpoints."""
 
     def save(**fields: object) -> Models:
-        autoencoder = keep(data=DemoSequences.data, **fields)
+        autoencoder = keep(about={"data": DemoSequences.data}, **fields)
         lstm = SequenceModel(autoencoder, 12, 1).eval()
         with torch.no_grad():
             for parameter in lstm.head.parameters():
@@ -106,6 +106,7 @@ def error_of(lstm: SequenceModel, frames: torch.Tensor, seen: int = SEEN) -> str
     return f"error {mean_errors(one_step(lstm, frames), seen)[LSTM]:.4f}"
 
 
+@pytest.mark.slow
 def test_the_verdict_says_what_the_package_measures_and_every_method_has_its_curve(both: Models) -> None:
     _, lstm = both
     frames = glide(2)
