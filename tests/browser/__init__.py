@@ -22,7 +22,17 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Download, Page, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Dialog,
+    Download,
+    Page,
+    Request,
+    Response,
+    expect,
+    sync_playwright,
+)
 
 from tae.training import runs
 from tae.training.config import TrainConfig
@@ -199,9 +209,21 @@ def drop(page: Page, *files: tuple[str, bytes]) -> None:
         listed,
     )
     zone = page.locator('[data-testid="stFileUploaderDropzone"]')
+    arrived: list[str] = []
+
+    def note_upload(response: Response) -> None:
+        if response.request.method == "PUT" and "/upload_file/" in response.url:
+            arrived.append(response.url)
+
+    page.on("response", note_upload)
     for event in ("dragenter", "dragover", "drop"):
         zone.dispatch_event(event, {"dataTransfer": transfer})
-    page.wait_for_timeout(1500)
+    for _ in range(100):
+        if len(arrived) == len(files):
+            break
+        page.wait_for_timeout(100)
+    page.remove_listener("response", note_upload)
+    page.wait_for_timeout(300)  # until the page runs for them
     settle(page)
 
 

@@ -14,6 +14,7 @@ from tae.web.component import read_script
 from tae.web.explorer.payload import Note, Payload, View, for_json, payload, side
 from tae.web.explorer.standalone import page as page_of
 from tests.browser import MARKS
+from tests.plots import contrast
 
 pytestmark = MARKS
 GRID, PATCH, N = (3, 4), 16, 12
@@ -325,17 +326,6 @@ def rgb_of(css: str, paper: tuple[int, int, int]) -> tuple[float, ...]:
     colour = [255 * value for value in numbers[:3]] if css.startswith("color(") else numbers[:3]
     alpha = numbers[3] if len(numbers) == 4 else 1
     return tuple(alpha * value + (1 - alpha) * back for value, back in zip(colour, paper, strict=True))
-
-
-def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
-    """WCAG 2.1: from 1 to 21."""
-
-    def luminance(colour: tuple[float, ...]) -> float:
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour)]
-        return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-    dark, light = sorted((luminance(first), luminance(second)))
-    return (light + 0.05) / (dark + 0.05)
 
 
 def test_two_sides_move_under_one_pointer_and_their_difference_is_right(open_file: Callable[..., Page]) -> None:

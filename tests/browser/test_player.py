@@ -42,7 +42,8 @@ def runs(page: Page) -> int:
 
 
 def run_by(page: Page, control: Locator) -> None:
-    """Click, and wait for a run of the page."""
+    """Click once the page is at rest, and wait for a run of it."""
+    settle(page)
     before = said(page).inner_text()
     control.click()
     expect(said(page)).not_to_have_text(before)
@@ -182,9 +183,19 @@ def test_keys_play_step_and_jump_and_stay_inside(open_page: Callable[..., Page])
     assert [key for key in page.evaluate("window.reached") if key != " "] == ["r"]
 
 
-def test_slider_scrubs_and_says_the_frame(open_page: Callable[..., Page]) -> None:
+def test_frame_rests_before_it_is_told_and_the_slider_scrubs_and_says_the_frame(open_page: Callable[..., Page]) -> None:
     page = open_page()
+    page.locator(f"{PLAYER} .tae-stage").focus()
+    before = runs(page)
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+    rested(page, 7)
+    assert runs(page) == before + 1
+    expect(page.locator(f"{PLAYER} [role=status]")).to_have_text(
+        "frame 7 of 10. True frames; Reconstruction: MSE 0.00700; LSTM: MSE 3.00×10⁻⁸"
+    )
     slider = page.get_by_role("slider", name="Frame")
+    slider.fill("8")
     slider.fill("7")
     assert_drawn(page, 1, 7)
     expect(slider).to_have_attribute("aria-valuetext", "frame 7 of 10")
@@ -235,7 +246,9 @@ def test_frames_that_a_row_does_not_have_stay_visibly_empty(open_page: Callable[
     expect(names.nth(2)).to_have_attribute("title", "Predicted.")
 
 
-def test_strip_marks_where_the_predictions_begin(open_page: Callable[..., Page]) -> None:
+def test_strip_marks_where_predictions_begin_and_small_images_are_not_smoothed(
+    open_page: Callable[..., Page],
+) -> None:
     page = open_page()
     parts = page.locator(f"{FILM} .tae-parts th")
     assert parts.all_inner_texts() == ["seen by the model", "to be predicted"]
@@ -246,6 +259,17 @@ def test_strip_marks_where_the_predictions_begin(open_page: Callable[..., Page])
     assert lefts[0][1] == "dashed"
     first = page.locator(f"{FILM} thead button").nth(LSTM_FIRST).bounding_box()
     assert first and 0 < first["x"] - lefts[0][0] < 12
+    canvas = screen(page, 0).locator("canvas")
+    assert canvas.evaluate("canvas => [canvas.width % 30, canvas.width > 300]") == [0, True]
+    edge = canvas.evaluate(
+        """canvas => {
+            const copy = new OffscreenCanvas(canvas.width, 1).getContext("2d");
+            copy.drawImage(canvas, 0, 0);
+            return [...new Set(copy.getImageData(0, 0, canvas.width, 1).data)].sort((a, b) => a - b);
+        }"""
+    )
+    assert edge == [0, 255]  # frame 1 is black and white, and nothing between
+    assert cells(page, 0).first.locator("img").evaluate("node => getComputedStyle(node).imageRendering") == "pixelated"
 
 
 def test_rows_are_chosen_and_one_always_stays(open_page: Callable[..., Page]) -> None:
@@ -295,19 +319,6 @@ def test_frame_that_the_page_means_arrives_and_another_sequence_opens_there(open
     rested(page, 7)
 
 
-def test_frame_rests_before_it_is_told(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    page.locator(f"{PLAYER} .tae-stage").focus()
-    before = runs(page)
-    for _ in range(6):
-        page.keyboard.press("ArrowRight")
-    rested(page, 7)
-    assert runs(page) == before + 1
-    expect(page.locator(f"{PLAYER} [role=status]")).to_have_text(
-        "frame 7 of 10. True frames; Reconstruction: MSE 0.00700; LSTM: MSE 3.00×10⁻⁸"
-    )
-
-
 def test_player_that_comes_back_is_where_it_was_left(open_page: Callable[..., Page]) -> None:
     page = open_page("/?follow=no")
     toggle(page, 1).click()
@@ -321,9 +332,20 @@ def test_player_that_comes_back_is_where_it_was_left(open_page: Callable[..., Pa
     rested(page, 6)
 
 
+def assert_wide_images_stand_below_each_other_and_square_ones_side_by_side(page: Page, size: str) -> None:
+    boxes = [screen(page, row).bounding_box() for row in range(3)]
+    tops, lefts = ({box[axis] for box in boxes if box} for axis in ("y", "x"))
+    is_wide = size == "152x1280"
+    assert (len(tops), len(lefts)) == ((3, 1) if is_wide else (1, 3))
+    sizes = {(box["width"], box["height"]) for box in boxes if box}
+    assert len(sizes) == 1 and all(width > (900 if is_wide else 390) for width, _ in sizes)
+
+
 @pytest.mark.parametrize("size", ["201x201", "152x1280", "20x30"])
 def test_it_fits_its_window_in_both_themes(open_page: Callable[..., Page], size: str) -> None:
     page = open_page(f"/?count=24&size={size}")
+    if size != "20x30":
+        assert_wide_images_stand_below_each_other_and_square_ones_side_by_side(page, size)
     toggle(page, 3).click()
     told(page, state="ready")
     for width, scheme in looks(page):
@@ -352,31 +374,6 @@ def test_it_fits_its_window_in_both_themes(open_page: Callable[..., Page], size:
         page.keyboard.press("Home")
         label, cell = page.locator(f"{FILM} tbody th").nth(3).bounding_box(), cells(page, 3).first.bounding_box()
         assert label and cell and label["x"] + label["width"] <= cell["x"] + 1
-
-
-def test_wide_images_stand_below_each_other_and_square_ones_side_by_side(open_page: Callable[..., Page]) -> None:
-    for size, is_wide in (("152x1280", True), ("201x201", False)):
-        page = open_page(f"/?size={size}")
-        boxes = [screen(page, row).bounding_box() for row in range(3)]
-        tops, lefts = ({box[axis] for box in boxes if box} for axis in ("y", "x"))
-        assert (len(tops), len(lefts)) == ((3, 1) if is_wide else (1, 3))
-        sizes = {(box["width"], box["height"]) for box in boxes if box}
-        assert len(sizes) == 1 and all(width > (900 if is_wide else 390) for width, _ in sizes)
-
-
-def test_small_images_are_enlarged_without_smoothing(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    canvas = screen(page, 0).locator("canvas")
-    assert canvas.evaluate("canvas => [canvas.width % 30, canvas.width > 300]") == [0, True]
-    edge = canvas.evaluate(
-        """canvas => {
-            const copy = new OffscreenCanvas(canvas.width, 1).getContext("2d");
-            copy.drawImage(canvas, 0, 0);
-            return [...new Set(copy.getImageData(0, 0, canvas.width, 1).data)].sort((a, b) => a - b);
-        }"""
-    )
-    assert edge == [0, 255]  # frame 1 is black and white, and nothing between
-    assert cells(page, 0).first.locator("img").evaluate("node => getComputedStyle(node).imageRendering") == "pixelated"
 
 
 def test_it_works_by_touch(open_page: Callable[..., Page]) -> None:
