@@ -23,6 +23,17 @@ def psnr(page: Page) -> str:
     return page.get_by_test_id("stMetricValue").first.inner_text()
 
 
+def table(page: Page, label: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(saved(page, label)[1].decode())))
+
+
+def press(page: Page, label: str, field: str) -> None:
+    """Choose one of several, and wait until the link holds it: field=value."""
+    page.get_by_role("radio", name=label, exact=True).click()
+    page.wait_for_url(f"**{field}*")
+    settle(page)
+
+
 def test_a_head_is_toggled_undone_and_restored_by_the_link(open_page) -> None:
     page = open_page("/causal?causal=knock")
     before = psnr(page)
@@ -56,8 +67,10 @@ def test_a_box_drawn_on_the_reconstruction_is_asked(open_page) -> None:
     left, right = map(int, columns.split("-"))
     assert abs(top - 60) < 6 and abs(bottom - 121) < 6 and abs(left - 40) < 6 and abs(right - 101) < 6
     expect(page.get_by_test_id("stMain")).to_contain_text(f"rows {top} to {bottom - 1}")
+    press(page, "The background's grey", "cover=background")
     arrays = np.load(io.BytesIO(saved(page, "Box and maps (NPZ)")[1]))
     assert arrays["box"].tolist() == [top, left, bottom, right] and arrays["occlusion"].shape == (169,)
+    assert "the background's grey" in str(arrays["caption"])
 
 
 def picker(page: Page) -> tuple[float, float, float]:
@@ -162,3 +175,49 @@ def test_figures_are_taken_along(open_page) -> None:
     np.testing.assert_array_equal(arrays["difference"], arrays["changed"] - arrays["reconstruction"])
     assert saved(page, "Side by side (PNG)")[1].startswith(b"\x89PNG")
     assert saved(page, "Changed (PNG)")[1].startswith(b"\x89PNG")
+
+
+def test_baseline_of_the_ranking_is_chosen_and_goes_along(open_page) -> None:
+    page = open_page("/causal?causal=ranking&image=garment-30")
+    main = page.get_by_test_id("stMain")
+    expect(main).to_contain_text("replaced by its mean over")
+    press(page, "The other image's", "baseline=resample")
+    expect(main).to_contain_text("replaced by what it adds for")
+    press(page, "Zero", "baseline=zero")
+    page.get_by_text("As a table, with layers and MLPs").click()
+    expect(page.get_by_role("button", name="Ranking (CSV)")).to_be_visible()
+    settle(page)
+    rows = table(page, "Ranking (CSV)")
+    assert len(rows) == 36 and {row["replaced_by"] for row in rows} == {"zero"}
+    (told,) = {row["test images replaced by"] for row in rows}  # the study's baseline is its own
+    assert told == "mean over 512 images"
+    lost = [float(row["MSE gained"]) for row in rows]
+    assert lost == sorted(lost, reverse=True)
+
+
+def test_cover_blank_patches_and_box_choose_what_is_measured(open_page) -> None:
+    page = open_page("/causal?causal=effect&image=garment-30&box=40-90x60-120")
+    main = page.get_by_test_id("stMain")
+    press(page, "The image's mean grey", "cover=mean")
+    expect(main).to_contain_text("covered with: the image's mean grey")
+    main.get_by_text("Cover blank patches, too").click()
+    page.wait_for_url("**blank=on*")
+    expect(main).to_contain_text("169 of 169 patches covered")
+    settle(page)
+    main.get_by_text("Only the box counts").click()
+    page.wait_for_url("**boxed=on*")
+    expect(main).to_contain_text("change counted over the box")
+    settle(page)
+    main.get_by_text("One more map, of any layer and head").click()
+    press(page, "2", "layer=2")
+    press(page, "Weighted by value norms", "weighting=values")
+    expect(main).to_contain_text("It joins the maps, the scores and the curves below")
+    rows = table(page, "Effect and maps (CSV)")
+    assert "one_more_map" in rows[0]
+    assert {row["one_more_map_is"] for row in rows} == {"Encoder, layer 2, mean of 4 heads, weighted by value norms"}
+    assert len(rows) == 169 and not any(np.isnan(float(row["measured_effect"])) for row in rows)
+    assert {row["covered_with"] for row in rows} == {"The image's mean grey"}
+    assert {row["counted_over"] for row in rows} == {"rows 40 to 89, columns 60 to 119"}
+    arrays = np.load(io.BytesIO(saved(page, "Effect and maps (NPZ)")[1]))
+    np.testing.assert_allclose(arrays["measured_effect"], [float(row["measured_effect"]) for row in rows], rtol=1e-4)
+    assert "the image's mean grey" in str(arrays["caption"])

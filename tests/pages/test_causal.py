@@ -80,6 +80,24 @@ def test_both_parts_get_their_verdict_beside_the_test_set() -> None:
     assert "Over the test set" in page and "mean of 512 images" in page
 
 
+def test_part_layer_and_other_image_choose_what_is_replaced() -> None:
+    app = open_page(PAGE, image="garment-30")
+    assert sum(len(one.proto.imgs) for one in app.get("image")) == 6  # its own attention, and five that stand in for it
+    before = [one.value for one in app.caption]
+    app.segmented_control("choose_part").set_value("decoder")
+    said = texts(run(app), "markdown", "subheader", "caption")
+    assert "PSNR lost when the attention of the decoder is replaced" in said
+    app.segmented_control("choose_place").set_value("1")
+    assert [one.value for one in run(app).caption] != before
+    app.selectbox("choose_other").set_value("garment-42")
+    run(app)
+    assert {name: app.query_params[name] for name in ("part", "place", "other")} == {
+        "part": "decoder",
+        "place": "1",
+        "other": "garment-42",
+    }
+
+
 def test_knocked_out_heads_lose_what_the_package_loses_and_the_link_restores_them(
     model: TransformerAutoencoder,
 ) -> None:
