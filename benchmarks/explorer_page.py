@@ -14,7 +14,7 @@ from tae.analysis.maps import MapChoice, colour_tops, compute_map
 from tae.data.demo import DemoSource
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, preset_config
-from tae.plots import plot_attention_map, plot_patch_attention, selected_token
+from tae.plots.maps import plot_attention_map, plot_patch_attention, selected_token
 from tae.web.component import read_script, read_style
 from tae.web.explorer.payload import View, for_streamlit, payload, side
 

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from tae import plots, ui
+from tae import ui
 from tae.model.config import PARTS
+from tae.plots.maps import Region
 from tae.ui.attention.cause import against_cause
 from tae.ui.attention.controls import STYLE, settings
 from tae.ui.attention.explore import Shown, badges, explorer_panel, has_maps, pinned
@@ -56,8 +57,8 @@ def explore(scene: ui.Scene) -> None:
 
 
 def look_closer(scene: ui.Scene, shown: Shown) -> None:
-    whole = plots.Region.whole(len(shown.weights))
-    region = plots.Region.from_text(st.session_state.region, len(shown.weights))
+    whole = Region.whole(len(shown.weights))
+    region = Region.from_text(st.session_state.region, len(shown.weights))
     st.session_state.region = "" if region == whole else region.to_text()
     section = ui.choose(
         "section",

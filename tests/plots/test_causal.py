@@ -13,9 +13,19 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
-from tae import plots
 from tae.analysis.causal.curves import Curves
 from tae.analysis.causal.predictors import Interval
+from tae.plots.causal import (
+    PatchMap,
+    plot_box,
+    plot_change,
+    plot_damage,
+    plot_deletion_insertion,
+    plot_patch_maps,
+    plot_removal,
+    plot_scores,
+    selected_box,
+)
 
 
 def named(figure: go.Figure) -> dict[str, dict]:
@@ -26,17 +36,17 @@ def named(figure: go.Figure) -> dict[str, dict]:
 def test_a_change_is_drawn_symmetric_about_zero_in_its_own_words() -> None:
     change = np.zeros((20, 30), np.float32)
     change[3, 4] = -0.25
-    (trace,) = plots.plot_change(change).data
+    (trace,) = plot_change(change).data
     assert (trace.zmin, trace.zmid, trace.zmax) == (-0.25, 0, 0.25)
     assert tuple(trace.colorbar.ticktext) == ("darker", "0", "lighter") and trace.colorbar.tickvals is not None
 
 
 def test_a_change_is_as_high_as_its_width_asks() -> None:
-    assert plots.plot_change(np.zeros((20, 30), np.float32)).layout.meta["per_width"] == pytest.approx(2 / 3)
+    assert plot_change(np.zeros((20, 30), np.float32)).layout.meta["per_width"] == pytest.approx(2 / 3)
 
 
 def test_damage_keeps_order_parts_and_intervals() -> None:
-    figure = plots.plot_damage(
+    figure = plot_damage(
         ["a", "b", "c"], ["decoder", "encoder", "decoder"], [3, 2, -1], [(1, 2, 4), (0, 1, 2), (0, 0, 0)]
     )
     traces = named(figure)
@@ -50,12 +60,12 @@ def test_damage_keeps_order_parts_and_intervals() -> None:
 
 
 def test_damage_without_test_images_draws_the_picture_alone() -> None:
-    assert len(plots.plot_damage(["a"], ["encoder"], [1.0]).data) == 2
+    assert len(plot_damage(["a"], ["encoder"], [1.0]).data) == 2
 
 
 def test_removal_shows_the_band_of_random_orders() -> None:
     psnr, random = np.array([20.0, 19, 10]), np.array([[20.0, 12, 10], [20, 16, 10]])
-    band, mean, own = plots.plot_removal(psnr, random, ["x", "y"]).data
+    band, mean, own = plot_removal(psnr, random, ["x", "y"]).data
     assert list(band.y) == [20, 12, 10, 10, 16, 20]
     assert list(mean.y) == [20, 14, 10] and list(own.y) == [20, 19, 10]
     assert list(own.text) == ["none", "x", "y"]
@@ -68,8 +78,8 @@ def test_patch_maps_keep_their_values_and_own_ranges() -> None:
         count = grid[0] * grid[1]
         effect = np.arange(count, dtype=float)
         effect[1] = math.nan
-        maps = [plots.PatchMap("effect", effect, "u"), plots.PatchMap("none", np.zeros(count), "v")]
-        figure = plots.plot_patch_maps(image, maps, grid, 16, (0, 1, 20, 30))
+        maps = [PatchMap("effect", effect, "u"), PatchMap("none", np.zeros(count), "v")]
+        figure = plot_patch_maps(image, maps, grid, 16, (0, 1, 20, 30))
         first, second = figure.data
         np.testing.assert_array_equal(first.z, effect.reshape(grid))
         assert (first.zmin, first.zmax) == (0, count - 1) and second.zmax == 1
@@ -85,8 +95,8 @@ def test_patch_maps_fill_their_figure_in_a_page_of_any_width() -> None:
     for count in [1, 2, 5, 6]:
         for shape, most in [((40, 50), 3), ((40, 120), 2), ((32, 320), 1)]:
             grid = (-(-shape[0] // 16), -(-shape[1] // 16))
-            maps = [plots.PatchMap(f"map {number}", np.zeros(grid[0] * grid[1]), "u") for number in range(count)]
-            layout = plots.plot_patch_maps(np.ones(shape), maps, grid, 16).layout
+            maps = [PatchMap(f"map {number}", np.zeros(grid[0] * grid[1]), "u") for number in range(count)]
+            layout = plot_patch_maps(np.ones(shape), maps, grid, 16).layout
             suffixes = ["", *map(str, range(2, count + 1))]
             places = [(layout[f"xaxis{one}"].domain, layout[f"yaxis{one}"].domain) for one in suffixes]
             assert len({left for (left, _), _ in places}) == min(count, most)
@@ -98,22 +108,22 @@ def test_patch_maps_fill_their_figure_in_a_page_of_any_width() -> None:
 
 def test_titles_of_patch_maps_are_broken_where_pictures_are_small() -> None:
     names = ["received attention, average", "Decoder, rollout over 3 layers, largest of 4 heads", "rollout"]
-    maps = [plots.PatchMap(name, np.ones(1), "x uniform") for name in names]
-    titles = [one.text for one in plots.plot_patch_maps(np.ones((16, 16)), maps, (1, 1), 16).layout.annotations]
+    maps = [PatchMap(name, np.ones(1), "x uniform") for name in names]
+    titles = [one.text for one in plot_patch_maps(np.ones((16, 16)), maps, (1, 1), 16).layout.annotations]
     plain = [re.sub("<[^>]*>", "", title.replace("<br>", "\n").replace("\xa0", " ")) for title in titles]
     lines = [title.split("\n") for title in plain]
     assert lines[0] == ["received attention", "average, 0 to 1 x uniform"]
     assert lines[2] == ["rollout", "0 to 1 x uniform"]
     assert lines[1] == ["Decoder, rollout over 3", "layers, largest of 4 heads,", "0 to 1 x uniform"]
-    wide = [plots.PatchMap(names[1], np.ones(10), "x uniform")]
-    (whole,) = plots.plot_patch_maps(np.ones((16, 160)), wide, (1, 10), 16).layout.annotations
+    wide = [PatchMap(names[1], np.ones(10), "x uniform")]
+    (whole,) = plot_patch_maps(np.ones((16, 160)), wide, (1, 10), 16).layout.annotations
     assert whole.text.startswith(f"<b>{names[1]}</b><br>")
 
 
 def test_scores_draw_intervals_where_there_are_any() -> None:
     scores = {"rollout": Interval(0.5, 0.4, 0.7), "random": Interval(0.1, math.nan, math.nan)}
     tests = {"rollout": {"value": 0.6, "low": 0.5, "high": 0.65}, "random": {"value": None, "low": None, "high": None}}
-    traces = named(plots.plot_scores(scores, {"rollout": "attention", "random": "trivial"}, tests))
+    traces = named(plot_scores(scores, {"rollout": "attention", "random": "trivial"}, tests))
     assert traces["attention"]["error_x"]["array"][0] == pytest.approx(0.2)
     assert traces["attention"]["error_x"]["arrayminus"][0] == pytest.approx(0.1)
     assert list(traces["needs no network"]["error_x"]["array"]) == [0]
@@ -122,16 +132,14 @@ def test_scores_draw_intervals_where_there_are_any() -> None:
 
 def test_scores_keep_room_for_their_intervals_beside_long_names() -> None:
     names = ["rollout", "Decoder, rollout over 3 layers, largest of 4 heads"]
-    axis = plots.plot_scores(
-        dict.fromkeys(names, Interval(0.5, 0.4, 0.7)), dict.fromkeys(names, "attention")
-    ).layout.yaxis
+    axis = plot_scores(dict.fromkeys(names, Interval(0.5, 0.4, 0.7)), dict.fromkeys(names, "attention")).layout.yaxis
     assert list(axis.tickvals) == names
     assert list(axis.ticktext) == ["rollout", "Decoder, rollout over 3<br>layers, largest of 4 heads"]
 
 
 def test_deletion_and_insertion_stand_side_by_side_under_one_name() -> None:
     curve = Curves(np.array([0, 0.5, 1]), np.array([1, 0.2, 0]), np.array([0, 0.9, 1]))
-    figure = plots.plot_deletion_insertion({"rollout": curve, "random order": curve}, {"rollout": "attention"})
+    figure = plot_deletion_insertion({"rollout": curve, "random order": curve}, {"rollout": "attention"})
     deletion, insertion = (trace for trace in figure.data if trace.name == "rollout")
     assert list(deletion.y) == [1, 0.2, 0] and list(insertion.y) == [0, 0.9, 1]
     assert "area 0.35" in deletion.hovertemplate and "area 0.70" in insertion.hovertemplate
@@ -140,9 +148,9 @@ def test_deletion_and_insertion_stand_side_by_side_under_one_name() -> None:
 
 def test_a_drawn_box_becomes_whole_pixels_inside_the_picture() -> None:
     drawn = {"box": [{"x": [10.2, 30.7], "y": [50.9, 5.1]}]}
-    assert plots.selected_box(drawn, (100, 200)) == (5, 10, 51, 31)
-    assert plots.selected_box({"box": [{"x": [-40, 900], "y": [-1, 999]}]}, (100, 200)) == (0, 0, 100, 200)
-    assert plots.selected_box({"box": [{"x": [7, 7], "y": [300, 400]}]}, (100, 200)) == (99, 7, 100, 8)
+    assert selected_box(drawn, (100, 200)) == (5, 10, 51, 31)
+    assert selected_box({"box": [{"x": [-40, 900], "y": [-1, 999]}]}, (100, 200)) == (0, 0, 100, 200)
+    assert selected_box({"box": [{"x": [7, 7], "y": [300, 400]}]}, (100, 200)) == (99, 7, 100, 8)
 
 
 def test_what_is_no_box_chooses_nothing() -> None:
@@ -154,11 +162,11 @@ def test_what_is_no_box_chooses_nothing() -> None:
         {"box": [{"x": ["a", 2], "y": [1, 2]}]},
         {"box": [{"x": [1, math.nan], "y": [1, 2]}]},
     ]:
-        assert plots.selected_box(selection, (100, 200)) is None
+        assert selected_box(selection, (100, 200)) is None
 
 
 def test_the_box_that_holds_is_outlined() -> None:
-    figure = plots.plot_box(np.ones((30, 40)), (1, 2, 10, 20))
+    figure = plot_box(np.ones((30, 40)), (1, 2, 10, 20))
     edge, shape = figure.layout.shapes
     assert (edge.x0, edge.y0, edge.x1, edge.y1) == (0, 0, 40, 30)
     assert (shape.y0, shape.x0, shape.y1, shape.x1) == (1, 2, 10, 20) and figure.layout.dragmode == "select"

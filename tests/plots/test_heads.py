@@ -12,9 +12,19 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.colors import sample_colorscale, unlabel_rgb
 
-from tae import plots
 from tae.analysis.heads import MEASURES
-from tae.plots.heads import COLOUR_STEPS, OVERVIEW_WIDTH, overview_image
+from tae.plots.heads import (
+    COLOUR_STEPS,
+    OVERVIEW_WIDTH,
+    overview_image,
+    plot_agreement_on_image,
+    plot_difference_map,
+    plot_measure_over_layers,
+    plot_overview,
+    selected_head,
+)
+from tae.plots.maps import Region, selected_token
+from tae.plots.style import ATTENTION_COLOURS
 
 LAST = COLOUR_STEPS - 1
 
@@ -96,14 +106,14 @@ def test_the_picture_has_the_house_s_colours_and_is_clear_between_the_maps():
     overview = overview_image(maps, by_layer(maps), 2, zmax=4)
     half = overview.side // 2
     for place, (x, y) in zip((0, 0.25, 0.5, 1), ((0, 0), (half, 0), (0, half), (half, half)), strict=True):
-        expected = unlabel_rgb(sample_colorscale(plots.ATTENTION_COLOURS, [round(place * LAST) / LAST])[0])
+        expected = unlabel_rgb(sample_colorscale(ATTENTION_COLOURS, [round(place * LAST) / LAST])[0])
         assert picture.getpixel((x, y)) == (*(round(channel) for channel in expected), 255)
     assert picture.getpixel((overview.side, 0))[3] == 0
 
 
 def test_an_overview_by_layer_names_rows_and_columns_at_the_maps_middles():
     maps = planted(3, 4, 12)
-    figure = plots.plot_overview(maps, 10.0)
+    figure = plot_overview(maps, 10.0)
     overview = overview_image(maps, by_layer(maps), 4, 10.0)
     assert list(figure.layout.xaxis.ticktext) == ["head 0", "head 1", "head 2", "head 3"]
     assert list(figure.layout.yaxis.ticktext) == ["layer 0", "layer 1", "layer 2"]
@@ -118,12 +128,12 @@ def test_an_overview_by_layer_names_rows_and_columns_at_the_maps_middles():
 
 
 def test_an_overview_says_when_its_cells_stand_for_several_pairs():
-    assert "each cell: maximum of 2 x 2 pairs" in note(plots.plot_overview(planted(1, 4, 85), 10.0, merged=2))
-    assert "each cell: maximum of 8 x 8 pairs" in note(plots.plot_overview(planted(1, 16, 380), 10.0, merged=2))
+    assert "each cell: maximum of 2 x 2 pairs" in note(plot_overview(planted(1, 4, 85), 10.0, merged=2))
+    assert "each cell: maximum of 8 x 8 pairs" in note(plot_overview(planted(1, 16, 380), 10.0, merged=2))
 
 
 def test_own_colours_are_written_on_the_figure_and_have_no_bar():
-    figure = plots.plot_overview(planted(2, 3, 5))
+    figure = plot_overview(planted(2, 3, 5))
     assert "own colours" in note(figure) and "not comparable between heads" in note(figure)
     assert not [trace for trace in figure.data if trace.marker.showscale]
 
@@ -131,7 +141,7 @@ def test_own_colours_are_written_on_the_figure_and_have_no_bar():
 def test_a_sorted_overview_flows_from_the_largest_and_says_each_value():
     maps = planted(2, 3, 6)
     values = np.array([[0.5, 0.9, 0.1], [0.7, 0.9, 0.2]])
-    figure = plots.plot_overview(maps, 10.0, values, "Entropy")
+    figure = plot_overview(maps, 10.0, values, "Entropy")
     targets = click_targets(figure)
     expected = [(0, 1), (1, 1), (1, 0), (0, 0), (1, 2), (0, 2)]  # equal ones by layer
     assert [tuple(one) for one in targets.customdata] == expected
@@ -153,13 +163,13 @@ def test_a_click_on_a_map_selects_its_layer_and_head():
     for as_dict in [False, True]:
         maps = planted(3, 4, 5)
         for values in (None, np.random.default_rng(0).random((3, 4))):
-            targets = click_targets(plots.plot_overview(maps, 10.0, values))
+            targets = click_targets(plot_overview(maps, 10.0, values))
             assert sorted(tuple(one) for one in targets.customdata) == by_layer(maps)
             for number, (layer, head) in enumerate(targets.customdata):
                 # The browser sends a typed array as an object with its indices as names.
                 sent = {"0": layer, "1": head} if as_dict else [layer, head]
                 point = {"curve_number": 0, "point_index": number, "customdata": sent}
-                assert plots.selected_head({"points": [point], "box": [], "lasso": []}) == (layer, head)
+                assert selected_head({"points": [point], "box": [], "lasso": []}) == (layer, head)
             assert targets.marker.opacity == targets.selected.marker.opacity == targets.unselected.marker.opacity == 0
 
 
@@ -178,14 +188,14 @@ def test_a_selection_that_is_no_head_selects_nothing():
         [0.5, 1],
         [None, 1],
     ]:
-        assert plots.selected_head({"points": [{"customdata": data}]}) is None
-        assert plots.selected_head({"points": None}) is None
-        assert plots.selected_head({}) is None
+        assert selected_head({"points": [{"customdata": data}]}) is None
+        assert selected_head({"points": None}) is None
+        assert selected_head({}) is None
 
 
 def test_192_heads_are_one_image_of_at_most_two_megabytes():
     maps = np.random.default_rng(0).random((12, 16, 96, 96), np.float32) * 3
-    figure = plots.plot_overview(maps, 3.0, np.zeros((12, 16)))
+    figure = plot_overview(maps, 3.0, np.zeros((12, 16)))
     assert len(figure.layout.images) == 1
     assert len(figure.to_json()) < 3e6  # noise: the most that 192 maps can need
 
@@ -196,7 +206,7 @@ def test_192_heads_are_one_image_of_at_most_two_megabytes():
 def test_a_measure_draws_each_head_their_mean_the_test_images_and_uniform_attention():
     own = np.array([[0.2, 0.4], [0.6, 1.0], [0.1, 0.3]])
     quantiles = np.arange(15.0).reshape(5, 3)
-    figure = plots.plot_measure_over_layers(own, quantiles, MEASURES["entropy"], 1.0)
+    figure = plot_measure_over_layers(own, quantiles, MEASURES["entropy"], 1.0)
     outer, inner, median, heads, mean, uniform = figure.data
     assert outer.x.tolist() == [0, 1, 2, 2, 1, 0]
     assert outer.y.tolist() == [*quantiles[0], *quantiles[4][::-1]]
@@ -216,11 +226,11 @@ def test_a_measure_draws_each_head_their_mean_the_test_images_and_uniform_attent
 
 
 def test_a_measure_of_one_layer_has_a_band_that_can_be_seen_and_none_without_test_images():
-    one = plots.plot_measure_over_layers(np.array([[0.5, 0.6]]), np.arange(5.0)[:, None], MEASURES["sinks"])
+    one = plot_measure_over_layers(np.array([[0.5, 0.6]]), np.arange(5.0)[:, None], MEASURES["sinks"])
     band = one.data[0]
     assert min(band.x) < 0 < max(band.x) and set(band.y) == {0.0, 4.0}
     assert len(one.data) == 5, "no dashed line without a value"
-    alone = plots.plot_measure_over_layers(np.array([[0.5, 0.6]]), None, MEASURES["sinks"], 0.0)
+    alone = plot_measure_over_layers(np.array([[0.5, 0.6]]), None, MEASURES["sinks"], 0.0)
     assert [trace.name for trace in alone.data] == ["one head each", "mean of heads", "uniform attention"]
 
 
@@ -229,28 +239,28 @@ def test_a_measure_of_one_layer_has_a_band_that_can_be_seen_and_none_without_tes
 
 def test_a_difference_is_drawn_as_it_is_on_colours_centred_on_zero():
     difference = np.random.default_rng(0).standard_normal((15, 15)).astype(np.float32)
-    (heatmap,) = plots.plot_difference_map(difference, (3, 5)).data
+    (heatmap,) = plot_difference_map(difference, (3, 5)).data
     np.testing.assert_array_equal(heatmap.z, difference)
     end = float(np.abs(difference).max())
     assert (heatmap.zmin, heatmap.zmid, heatmap.zmax) == (-end, 0, end)
     assert heatmap.x[7] == heatmap.y[7] == "7 (row 1, column 2)"
-    locked = plots.plot_difference_map(difference, (3, 5), limit=9.0).data[0]
+    locked = plot_difference_map(difference, (3, 5), limit=9.0).data[0]
     assert (locked.zmin, locked.zmax) == (-9, 9)
-    none = plots.plot_difference_map(np.zeros((15, 15)), (3, 5)).data[0]
+    none = plot_difference_map(np.zeros((15, 15)), (3, 5)).data[0]
     assert none.zmax == 0.5, "no difference is not blown up"
 
 
 def test_a_large_difference_keeps_its_extremes_of_either_sign_and_says_what_a_cell_is():
     difference = np.zeros((800, 800), np.float32)
     difference[10, 700], difference[11, 700], difference[799, 0] = 3, -5, 2
-    figure = plots.plot_difference_map(difference, (10, 80))
+    figure = plot_difference_map(difference, (10, 80))
     (heatmap,) = figure.data
     assert heatmap.z.shape == (400, 400)
     assert np.argwhere(heatmap.z).tolist() == [[5, 350], [399, 0]]
     assert (heatmap.z[5, 350], heatmap.z[399, 0]) == (-5, 2)
     assert "each cell: of 2 x 2 cells the one farthest from 0" in note(figure)
-    part = plots.Region(range(0, 100), range(650, 750))
-    closer = plots.plot_difference_map(difference, (10, 80), region=part)
+    part = Region(range(0, 100), range(650, 750))
+    closer = plot_difference_map(difference, (10, 80), region=part)
     np.testing.assert_array_equal(closer.data[0].z, difference[:100, 650:750])
     assert closer.data[0].zmax == 5 and not note(closer)
 
@@ -259,7 +269,7 @@ def test_distances_of_queries_lie_on_their_patches_from_zero_to_one_and_a_click_
     image = np.random.default_rng(1).random((40, 70)).astype(np.float32)
     distance = np.linspace(0, 1, 15)
     distance[4] = np.nan
-    figure = plots.plot_agreement_on_image(image, distance, (3, 5), 16)
+    figure = plot_agreement_on_image(image, distance, (3, 5), 16)
     heatmap, _, targets = figure.data
     np.testing.assert_array_equal(heatmap.z, distance.astype(np.float32).reshape(3, 5))
     assert (heatmap.zmin, heatmap.zmax) == (0, 1)
@@ -267,4 +277,4 @@ def test_distances_of_queries_lie_on_their_patches_from_zero_to_one_and_a_click_
     assert "no weight to compare" in targets.customdata[4][1]
     for token in range(15):
         assert (targets.x[token] // 16, targets.y[token] // 16) == (token % 5, token // 5)
-        assert plots.selected_token({"points": [{"customdata": targets.customdata[token].tolist()}]}) == token
+        assert selected_token({"points": [{"customdata": targets.customdata[token].tolist()}]}) == token

@@ -11,8 +11,15 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
-from tae import plots
 from tae.data.encode import to_uint8
+from tae.plots.maps import (
+    Region,
+    plot_attention_map,
+    plot_layer_grid,
+    plot_patch_attention,
+    selected_region,
+    selected_token,
+)
 from tests.plots import bar_marker, grey_image, hover, megabytes, random_map, single_weight, traces
 
 GRIDS = {"square": (3, 3), "wide": (2, 5), "high": (4, 2), "one row": (1, 6)}
@@ -30,14 +37,14 @@ def test_a_map_is_drawn_number_by_number_in_x_uniform():
     for grid in GRIDS.values():
         num_tokens = grid[0] * grid[1]
         attention_map = random_map(num_tokens)
-        (heatmap,) = traces(plots.plot_attention_map(attention_map, grid), go.Heatmap)
+        (heatmap,) = traces(plot_attention_map(attention_map, grid), go.Heatmap)
         np.testing.assert_array_equal(heatmap.z, attention_map * num_tokens)
         # x uniform and back again rounds once or twice in float32
         np.testing.assert_allclose(heatmap.customdata, attention_map, rtol=3e-7)
 
 
 def test_one_weight_lies_in_the_row_of_its_query_and_the_column_of_its_key():
-    figure = plots.plot_attention_map(single_weight(10, query=2, key=8), (2, 5))
+    figure = plot_attention_map(single_weight(10, query=2, key=8), (2, 5))
     (heatmap,) = traces(figure, go.Heatmap)
     assert np.argwhere(heatmap.z).tolist() == [[2, 8]]
     assert heatmap.y[2].startswith("2 ") and heatmap.x[8].startswith("8 ")
@@ -51,47 +58,47 @@ def test_the_hover_of_a_map_by_hand():
     # Ten patches in two rows of five: patch 2 is row 0, column 2; patch 8 is row 1, column 3; .5 is 5 x 1/10.
     spread = random_map(10)
     attention_map = single_weight(10, 2, 8)
-    (plain,) = traces(plots.plot_attention_map(attention_map, (2, 5)), go.Heatmap)
+    (plain,) = traces(plot_attention_map(attention_map, (2, 5)), go.Heatmap)
     said = "query 2 (row 0, column 2)<br>key 8 (row 1, column 3)<br>weight 0.5 = 5 x uniform"
     assert cell_hover(plain, 2, 8) == said
     assert cell_hover(plain, 8, 2) == ("query 8 (row 1, column 3)<br>key 2 (row 0, column 2)<br>weight 0 = 0 x uniform")
-    (spread_too,) = traces(plots.plot_attention_map(attention_map, (2, 5), spread=spread), go.Heatmap)
+    (spread_too,) = traces(plot_attention_map(attention_map, (2, 5), spread=spread), go.Heatmap)
     assert cell_hover(spread_too, 2, 8) == f"{said}<br>spread between heads {spread[2, 8]:.4g}"
-    (of_spread,) = traces(plots.plot_attention_map(attention_map, (2, 5), quantity="spread"), go.Heatmap)
+    (of_spread,) = traces(plot_attention_map(attention_map, (2, 5), quantity="spread"), go.Heatmap)
     assert "spread 0.5 = 5 x uniform" in cell_hover(of_spread, 2, 8)
     assert "weight" not in cell_hover(of_spread, 2, 8)
 
 
 def test_a_maps_colours_end_where_they_are_told_or_at_its_own_maximum():
     attention_map = random_map(9)
-    (told,) = traces(plots.plot_attention_map(attention_map, (3, 3), zmax=7.5), go.Heatmap)
+    (told,) = traces(plot_attention_map(attention_map, (3, 3), zmax=7.5), go.Heatmap)
     assert (told.zmin, told.zmax) == (0, 7.5)
-    (own,) = traces(plots.plot_attention_map(attention_map, (3, 3)), go.Heatmap)
+    (own,) = traces(plot_attention_map(attention_map, (3, 3)), go.Heatmap)
     assert (own.zmin, own.zmax) == (0, float((attention_map * 9).max()))
 
 
 def test_a_uniform_map_is_not_stretched_into_a_pattern():
     noise = np.random.default_rng(0).uniform(-1e-4, 1e-4, (9, 9)).astype(np.float32)
-    (heatmap,) = traces(plots.plot_attention_map(1 / 9 + noise, (3, 3)), go.Heatmap)
+    (heatmap,) = traces(plot_attention_map(1 / 9 + noise, (3, 3)), go.Heatmap)
     assert heatmap.zmax == 1.5
-    patch = plots.plot_patch_attention(grey_image(48, 48), (1 / 9 + noise)[0], (3, 3), 16, 0)
+    patch = plot_patch_attention(grey_image(48, 48), (1 / 9 + noise)[0], (3, 3), 16, 0)
     assert traces(patch, go.Heatmap)[0].zmax == 1.5
 
 
 def test_a_colour_bar_names_its_unit():
     for quantity, title in [("weight", "x uniform"), ("spread", "spread, x uniform")]:
-        (heatmap,) = traces(plots.plot_attention_map(random_map(9), (3, 3), quantity=quantity), go.Heatmap)
+        (heatmap,) = traces(plot_attention_map(random_map(9), (3, 3), quantity=quantity), go.Heatmap)
         assert heatmap.colorbar.title.text == title
-        figure = plots.plot_patch_attention(grey_image(48, 48), random_map(9)[0], (3, 3), 16, 0, quantity=quantity)
+        figure = plot_patch_attention(grey_image(48, 48), random_map(9)[0], (3, 3), 16, 0, quantity=quantity)
         assert bar_marker(figure).colorbar.title.text == title
-        layers = plots.plot_layer_grid({"layer_0": random_map(9)}, (3, 3), 2.0)
+        layers = plot_layer_grid({"layer_0": random_map(9)}, (3, 3), 2.0)
         assert layers.layout.coloraxis.colorbar.title.text == "x uniform"
 
 
 def test_tick_labels_name_the_row_of_patches_that_begins_in_their_cell():
     for grid in [(13, 13), (19, 160), (10, 152), (9, 100), (30, 30), (1, 1000)]:
         num_tokens = grid[0] * grid[1]
-        figure = plots.plot_attention_map(np.zeros((num_tokens, num_tokens), np.float32), grid)
+        figure = plot_attention_map(np.zeros((num_tokens, num_tokens), np.float32), grid)
         (heatmap,) = traces(figure, go.Heatmap)
         k = -(-num_tokens // len(heatmap.x))
         for axis, labels in ((figure.layout.xaxis, heatmap.x), (figure.layout.yaxis, heatmap.y)):
@@ -106,32 +113,32 @@ def test_tick_labels_name_the_row_of_patches_that_begins_in_their_cell():
 
 def test_a_region_is_drawn_from_the_exact_values():
     attention_map = random_map(1000)
-    region = plots.Region(range(130, 170), range(900, 1000))
-    (heatmap,) = traces(plots.plot_attention_map(attention_map, (20, 50), 9.0, region=region), go.Heatmap)
+    region = Region(range(130, 170), range(900, 1000))
+    (heatmap,) = traces(plot_attention_map(attention_map, (20, 50), 9.0, region=region), go.Heatmap)
     np.testing.assert_array_equal(heatmap.customdata, attention_map[130:170, 900:])
     assert heatmap.y[0] == "130 (row 2, column 30)" and heatmap.x[-1] == "999 (row 19, column 49)"
     assert (heatmap.zmin, heatmap.zmax) == (0, 9.0)
-    large = plots.Region(range(0, 600), range(0, 500))
-    (heatmap,) = traces(plots.plot_attention_map(attention_map, (20, 50), region=large), go.Heatmap)
+    large = Region(range(0, 600), range(0, 500))
+    (heatmap,) = traces(plot_attention_map(attention_map, (20, 50), region=large), go.Heatmap)
     assert heatmap.z.shape == (300, 250) and heatmap.z.max() == attention_map[:600, :500].max() * np.float32(1000)
 
 
 def test_a_box_chooses_the_cells_that_it_touches_and_a_box_in_that_again():
-    whole = plots.Region.whole(169)
+    whole = Region.whole(169)
     box = {"box": [{"x": [3.2, 9.9], "y": [20.6, 12.4]}]}  # cell 3 reaches from 2.5 to 3.5
-    region = plots.selected_region(box, whole)
-    assert region == plots.Region(range(12, 22), range(3, 11))
-    again = plots.selected_region({"box": [{"x": [0, 2], "y": [1, 1]}]}, region)
-    assert again == plots.Region(range(13, 15), range(3, 6))
-    corner = plots.selected_region({"box": [{"x": [500, 900], "y": [-40, -30]}]}, whole)
-    assert corner == plots.Region(range(0, 2), range(167, 169))
+    region = selected_region(box, whole)
+    assert region == Region(range(12, 22), range(3, 11))
+    again = selected_region({"box": [{"x": [0, 2], "y": [1, 1]}]}, region)
+    assert again == Region(range(13, 15), range(3, 6))
+    corner = selected_region({"box": [{"x": [500, 900], "y": [-40, -30]}]}, whole)
+    assert corner == Region(range(0, 2), range(167, 169))
 
 
 def test_a_box_on_blocks_chooses_all_their_patches():
-    whole = plots.Region.whole(3040)
+    whole = Region.whole(3040)
     assert whole.cell_side == 6
-    region = plots.selected_region({"box": [{"x": [10, 11], "y": [506, 506]}]}, whole)
-    assert region == plots.Region(range(3036, 3040), range(60, 72)) and region.cell_side == 1
+    region = selected_region({"box": [{"x": [10, 11], "y": [506, 506]}]}, whole)
+    assert region == Region(range(3036, 3040), range(60, 72)) and region.cell_side == 1
 
 
 def test_what_is_no_box_chooses_nothing():
@@ -142,18 +149,18 @@ def test_what_is_no_box_chooses_nothing():
         {"box": [{"x": [1, 2]}]},
         {"box": [{"x": ["a", 2], "y": [1, 2]}]},
     ]:
-        assert plots.selected_region(selection, plots.Region.whole(10)) is None
+        assert selected_region(selection, Region.whole(10)) is None
 
 
 def test_a_region_survives_a_link_and_foreign_texts_show_the_whole_map():
-    region = plots.Region(range(3, 9), range(10, 169))
-    assert plots.Region.from_text(region.to_text(), 169) == region
+    region = Region(range(3, 9), range(10, 169))
+    assert Region.from_text(region.to_text(), 169) == region
     for text in ("", "3-8x10-168x", "3-8x10-169", "8-3x10-168", "3-3x10-168", "9" * 30 + "-1x1-2"):
-        assert plots.Region.from_text(text, 169) == plots.Region.whole(169)
+        assert Region.from_text(text, 169) == Region.whole(169)
 
 
 def test_maps_of_up_to_400_tokens_are_drawn_cell_by_cell_and_say_nothing_of_blocks():
-    figure = plots.plot_attention_map(random_map(400), (20, 20))
+    figure = plot_attention_map(random_map(400), (20, 20))
     (heatmap,) = traces(figure, go.Heatmap)
     assert heatmap.z.shape == (400, 400)
     assert not figure.layout.annotations
@@ -162,7 +169,7 @@ def test_maps_of_up_to_400_tokens_are_drawn_cell_by_cell_and_say_nothing_of_bloc
 def test_a_large_map_shows_the_maximum_of_blocks_and_says_so():
     grid, num_tokens = (19, 160), 3040
     attention_map = single_weight(num_tokens, query=100, key=3039, weight=0.25)
-    figure = plots.plot_attention_map(attention_map, grid)
+    figure = plot_attention_map(attention_map, grid)
     (heatmap,) = traces(figure, go.Heatmap)
     assert heatmap.z.shape == (507, 507)  # 3040 / 6, rounded up
     assert np.argwhere(heatmap.z).tolist() == [[16, 506]]
@@ -176,9 +183,9 @@ def test_a_heatmap_stays_small_however_many_tokens_there_are():
     for grid, limit in [((13, 13), 0.5), ((10, 80), 2.5), ((19, 160), 4.0)]:
         num_tokens = grid[0] * grid[1]
         noise = np.random.default_rng(0).random((num_tokens, num_tokens), np.float32) / num_tokens
-        assert megabytes(plots.plot_attention_map(noise, grid)) < limit
+        assert megabytes(plot_attention_map(noise, grid)) < limit
         count = 4
-        layers = plots.plot_layer_grid({f"layer_{layer}": noise for layer in range(count)}, grid, 2.0)
+        layers = plot_layer_grid({f"layer_{layer}": noise for layer in range(count)}, grid, 2.0)
         assert megabytes(layers) < 0.6 * count
 
 
@@ -189,7 +196,7 @@ def test_the_layer_grid_draws_every_map_under_its_name_on_one_range():
     for num_layers in [1, 3, 4, 12]:
         names = [f"layer_{layer}" for layer in range(num_layers)] + ["average"]
         maps = {name: random_map(6, seed) for seed, name in enumerate(names)}
-        figure = plots.plot_layer_grid(maps, (2, 3), 3.25)
+        figure = plot_layer_grid(maps, (2, 3), 3.25)
         heatmaps = traces(figure, go.Heatmap)
         assert [note.text for note in figure.layout.annotations] == [f"Layer {n}" for n in range(num_layers)] + [
             "Average"
@@ -209,7 +216,7 @@ def test_the_layer_grid_draws_every_map_under_its_name_on_one_range():
 
 def test_the_hover_of_the_layer_grid_by_hand():
     maps = {"layer_0": single_weight(6, 1, 5, 0.75), "average": single_weight(6, 4, 0, 0.5)}
-    first, average = traces(plots.plot_layer_grid(maps, (2, 3), 3.0), go.Heatmap)
+    first, average = traces(plot_layer_grid(maps, (2, 3), 3.0), go.Heatmap)
     assert cell_hover(first, 1, 5) == (
         "query 1 (row 0, column 1)<br>key 5 (row 1, column 2)<br>weight 0.75 = 4.5 x uniform"
     )
@@ -220,7 +227,7 @@ def test_the_hover_of_the_layer_grid_by_hand():
 
 def test_the_layer_grid_says_when_its_cells_are_blocks():
     maps = {"layer_0": single_weight(300, 299, 0, 0.5), "average": single_weight(300, 0, 299, 0.5)}
-    figure = plots.plot_layer_grid(maps, (15, 20), 3.0)
+    figure = plot_layer_grid(maps, (15, 20), 3.0)
     first, average = traces(figure, go.Heatmap)
     assert np.argwhere(first.z).tolist() == [[149, 0]]
     assert np.argwhere(average.z).tolist() == [[0, 149]]
@@ -247,7 +254,7 @@ def test_weights_lie_on_their_patch_of_the_picture():
         rows, columns = grid
         weights = random_map(rows * columns)[0]
         query = rows * columns - 1
-        figure = plots.plot_patch_attention(grey_image(height, width), weights, grid, 16, query)
+        figure = plot_patch_attention(grey_image(height, width), weights, grid, 16, query)
         heatmap, targets = overlay(figure), click_targets(figure)
         assert (heatmap.x[0], heatmap.x[-1], heatmap.y[0], heatmap.y[-1]) == (0, width, 0, height)
         for token in range(rows * columns):
@@ -270,7 +277,7 @@ def test_weights_lie_on_their_patch_of_the_picture():
 
 def test_the_picture_under_the_weights_is_the_one_given_pixel_by_pixel():
     image = grey_image(40, 70)
-    figure = plots.plot_patch_attention(image, random_map(15)[0], (3, 5), 16, 0)
+    figure = plot_patch_attention(image, random_map(15)[0], (3, 5), 16, 0)
     (below,) = figure.layout.images
     data = base64.b64decode(below.source.removeprefix("data:image/png;base64,"))
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), to_uint8(image))
@@ -279,7 +286,7 @@ def test_the_picture_under_the_weights_is_the_one_given_pixel_by_pixel():
 
 def test_the_overlay_and_its_colour_bar_share_one_range():
     for zmax, top in ((4.5, 4.5), (None, float((random_map(15)[0] * 15).max()))):
-        figure = plots.plot_patch_attention(grey_image(48, 80), random_map(15)[0], (3, 5), 16, 0, zmax)
+        figure = plot_patch_attention(grey_image(48, 80), random_map(15)[0], (3, 5), 16, 0, zmax)
         bar = bar_marker(figure)
         assert (overlay(figure).zmin, overlay(figure).zmax) == (0, top)
         assert (bar.cmin, bar.cmax) == (0, top)
@@ -290,11 +297,11 @@ def test_the_hover_of_a_patch_by_hand():
     weights = np.zeros(15, np.float32)
     weights[7] = 0.5  # row 1, column 2 of 3 x 5; 7.5 x 1/15
     said = "patch 7: row 1, column 2<br>receives from the chosen patch: weight 0.5 = 7.5 x uniform"
-    targets = click_targets(plots.plot_patch_attention(grey_image(48, 80), weights, (3, 5), 16, 3))
+    targets = click_targets(plot_patch_attention(grey_image(48, 80), weights, (3, 5), 16, 3))
     assert hover(targets, None, None, customdata=targets.customdata[7]) == said
-    targets = click_targets(plots.plot_patch_attention(grey_image(48, 80), weights, (3, 5), 16, 3, incoming=True))
+    targets = click_targets(plot_patch_attention(grey_image(48, 80), weights, (3, 5), 16, 3, incoming=True))
     assert hover(targets, None, None, customdata=targets.customdata[7]) == said.replace("receives from", "placed on")
-    targets = click_targets(plots.plot_patch_attention(grey_image(48, 80), weights, (3, 5), 16, 3, quantity="spread"))
+    targets = click_targets(plot_patch_attention(grey_image(48, 80), weights, (3, 5), 16, 3, quantity="spread"))
     assert "spread 0.5" in hover(targets, None, None, customdata=targets.customdata[7])
 
 
@@ -303,20 +310,18 @@ def test_a_click_on_a_patch_selects_its_token():
         for as_dict in [False, True]:
             num_tokens = grid[0] * grid[1]
             image = grey_image(16 * grid[0] - 3, 16 * grid[1] - 5)
-            targets = click_targets(plots.plot_patch_attention(image, random_map(num_tokens)[0], grid, 16, 0))
+            targets = click_targets(plot_patch_attention(image, random_map(num_tokens)[0], grid, 16, 0))
             for token in range(num_tokens):
                 row, column = int(targets.y[token] // 16), int(targets.x[token] // 16)
                 data = targets.customdata[token].tolist()
                 # The browser sends a typed array as an object with its indices as names.
                 sent = {str(number): value for number, value in enumerate(data)} if as_dict else data
                 point = {"curve_number": 2, "point_index": token, "x": targets.x[token], "customdata": sent}
-                assert (
-                    plots.selected_token({"points": [point], "box": [], "lasso": []}) == row * grid[1] + column == token
-                )
+                assert selected_token({"points": [point], "box": [], "lasso": []}) == row * grid[1] + column == token
 
 
 def test_the_markers_that_take_the_clicks_stay_unseen():
-    targets = click_targets(plots.plot_patch_attention(grey_image(48, 80), random_map(15)[0], (3, 5), 16, 0))
+    targets = click_targets(plot_patch_attention(grey_image(48, 80), random_map(15)[0], (3, 5), 16, 0))
     assert targets.marker.opacity == targets.selected.marker.opacity == targets.unselected.marker.opacity == 0
     assert targets.hoverinfo != "skip", "what skips the hover gets no click"
 
@@ -341,4 +346,4 @@ def test_a_selection_without_a_token_number_selects_nothing():
         {"points": [[1, 2]]},
         {"points": ["x"]},
     ]:
-        assert plots.selected_token(selection) is None
+        assert selected_token(selection) is None

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from tae import plots
+from tae.plots.quality import percentile_rank, plot_by_group, plot_distribution, plot_signed_error, worse_than
 from tests.plots import grey_image, hover, megabytes, texts, traces
 
 GROUPS = [
@@ -22,7 +22,7 @@ GROUPS = [
 def test_errors_are_drawn_as_they_are_on_a_scale_centred_on_zero():
     for limit in [None, 0.3]:
         error = grey_image(30, 40) - np.float32(0.2)
-        figure = plots.plot_signed_error(error, limit)
+        figure = plot_signed_error(error, limit)
         (heatmap,) = traces(figure, go.Heatmap)
         np.testing.assert_array_equal(heatmap.z, error)
         np.testing.assert_array_equal(heatmap.x, np.arange(40))
@@ -37,7 +37,7 @@ def test_errors_are_drawn_as_they_are_on_a_scale_centred_on_zero():
 
 
 def test_no_error_at_all_is_not_blown_up():
-    (heatmap,) = traces(plots.plot_signed_error(np.zeros((8, 8), np.float32)), go.Heatmap)
+    (heatmap,) = traces(plot_signed_error(np.zeros((8, 8), np.float32)), go.Heatmap)
     assert (heatmap.zmin, heatmap.zmax) == (-0.05, 0.05)
 
 
@@ -45,7 +45,7 @@ def test_a_large_picture_shows_of_each_block_the_error_farthest_from_zero_and_sa
     error = np.zeros((152, 1280), np.float32)
     error[0, 0], error[0, 1] = 0.2, -0.6  # one block of 3 x 3
     error[151, 1279], error[150, 1278] = 0.5, -0.1
-    figure = plots.plot_signed_error(error)
+    figure = plot_signed_error(error)
     (heatmap,) = traces(figure, go.Heatmap)
     assert heatmap.z.shape == (51, 427)
     assert np.argwhere(heatmap.z).tolist() == [[0, 0], [50, 426]]
@@ -57,19 +57,19 @@ def test_a_large_picture_shows_of_each_block_the_error_farthest_from_zero_and_sa
 
 def test_percentile_rank_by_hand():
     percentiles = np.linspace(10, 30, 101)  # one fifth of a dB for each percent
-    assert plots.percentile_rank(percentiles, 20.0) == pytest.approx(50)
-    assert plots.percentile_rank(percentiles, 10.2) == pytest.approx(1)
-    assert plots.percentile_rank(percentiles, 5.0) == 0
-    assert plots.percentile_rank(percentiles, 99.0) == 100
-    assert plots.worse_than(percentiles, 10.6, higher_is_better=True) == pytest.approx(97)
-    assert plots.worse_than(percentiles, 29.4, higher_is_better=False) == pytest.approx(97)
+    assert percentile_rank(percentiles, 20.0) == pytest.approx(50)
+    assert percentile_rank(percentiles, 10.2) == pytest.approx(1)
+    assert percentile_rank(percentiles, 5.0) == 0
+    assert percentile_rank(percentiles, 99.0) == 100
+    assert worse_than(percentiles, 10.6, higher_is_better=True) == pytest.approx(97)
+    assert worse_than(percentiles, 29.4, higher_is_better=False) == pytest.approx(97)
 
 
 def test_a_distribution_shows_its_bars_median_and_the_picture():
     for value in [5.0, 12.3, 20.0, 44.0]:
         for higher_is_better, end in [(True, "right"), (False, "left")]:
             percentiles = np.linspace(10, 30, 101) ** 2
-            figure = plots.plot_distribution(percentiles, value**2, "SSIM", higher_is_better)
+            figure = plot_distribution(percentiles, value**2, "SSIM", higher_is_better)
             bar, box, median, picture = traces(figure, go.Scatter)
             assert tuple(bar.x) == (percentiles[5], percentiles[95])
             assert tuple(box.x) == (percentiles[25], percentiles[75])
@@ -83,13 +83,13 @@ def test_a_distribution_shows_its_bars_median_and_the_picture():
 
 
 def test_a_distribution_of_equal_values_can_be_drawn():
-    figure = plots.plot_distribution(np.full(101, 20.0), 20.0, "PSNR", True)
+    figure = plot_distribution(np.full(101, 20.0), 20.0, "PSNR", True)
     low, high = figure.layout.xaxis.range
     assert low < 20 < high
 
 
 def test_groups_are_drawn_in_their_order_with_open_points_for_what_training_never_showed():
-    figure = plots.plot_by_group(GROUPS, "Width (pixels)")
+    figure = plot_by_group(GROUPS, "Width (pixels)")
     points = figure.data[0]
     # "9" stays a name: on a numeric axis it would stand left of 1000.
     assert list(points.x) == ["1000-1099", "9"] and figure.layout.xaxis.type == "category"

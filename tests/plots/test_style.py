@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from plotly.colors import sample_colorscale, unlabel_rgb
 from skimage.color import rgb2lab
 
-from tae import plots
+from tae.plots.maps import plot_attention_map, plot_layer_grid, plot_patch_attention
+from tae.plots.quality import plot_by_group, plot_distribution, plot_signed_error
+from tae.plots.style import ATTENTION_COLOURS, CURVE_COLOURS, ERROR_COLOURS, QUERY_COLOUR, block_max
+from tae.plots.training import plot_training_curve
 from tests.plots import bar_marker, contrast, grey_image, random_map, texts
 from tests.plots.test_quality import GROUPS
 
@@ -56,13 +59,13 @@ def arrays() -> dict[str, np.ndarray]:
 def figures(given: dict[str, np.ndarray], curve: list[dict], groups: list[dict]) -> dict[str, go.Figure]:
     """One of each kind."""
     return {
-        "map": plots.plot_attention_map(given["map"], (3, 5), spread=given["spread"]),
-        "layers": plots.plot_layer_grid({"layer_0": given["map"], "average": given["spread"]}, (3, 5), 4.0),
-        "patch": plots.plot_patch_attention(given["image"], given["map"][4], (3, 5), 16, 3),
-        "error": plots.plot_signed_error(given["error"]),
-        "distribution": plots.plot_distribution(given["percentiles"], 17.0, "PSNR", True),
-        "curve": plots.plot_training_curve(curve),
-        "groups": plots.plot_by_group(groups, "Width (pixels)"),
+        "map": plot_attention_map(given["map"], (3, 5), spread=given["spread"]),
+        "layers": plot_layer_grid({"layer_0": given["map"], "average": given["spread"]}, (3, 5), 4.0),
+        "patch": plot_patch_attention(given["image"], given["map"][4], (3, 5), 16, 3),
+        "error": plot_signed_error(given["error"]),
+        "distribution": plot_distribution(given["percentiles"], 17.0, "PSNR", True),
+        "curve": plot_training_curve(curve),
+        "groups": plot_by_group(groups, "Width (pixels)"),
     }
 
 
@@ -89,14 +92,14 @@ def test_figures_leave_paper_and_writing_to_the_theme():
 
 
 def test_no_colour_is_one_that_streamlits_theme_replaces():
-    for colours in [plots.ATTENTION_COLOURS, plots.ERROR_COLOURS, [plots.QUERY_COLOUR]]:
+    for colours in [ATTENTION_COLOURS, ERROR_COLOURS, [QUERY_COLOUR]]:
         # Its template uses #000001 to #000020 as placeholders and rewrites them, as it does #000004 of Magma.
         assert not [colour for colour in colours if re.fullmatch(r"#0000[0-2][0-9a-f]", colour.lower())]
 
 
 def test_attention_is_drawn_dark_for_high_for_every_kind_of_colour_vision():
     for vision in COLOUR_VISION:
-        colours = sample_colorscale(plots.ATTENTION_COLOURS, np.linspace(0, 1, 41))
+        colours = sample_colorscale(ATTENTION_COLOURS, np.linspace(0, 1, 41))
         lightness = lab(colours, vision)[:, 0]
         assert np.all(np.diff(lightness) < 0)
         assert lightness[0] > 90 and lightness[-1] < 5
@@ -104,7 +107,7 @@ def test_attention_is_drawn_dark_for_high_for_every_kind_of_colour_vision():
 
 def test_the_overlays_colour_bar_runs_from_white_to_dark():
     for vision in COLOUR_VISION:
-        figure = plots.plot_patch_attention(grey_image(48, 80), random_map(15)[0], (3, 5), 16, 0)
+        figure = plot_patch_attention(grey_image(48, 80), random_map(15)[0], (3, 5), 16, 0)
         colours = [colour for _, colour in bar_marker(figure).colorscale]
         assert colours[0] == "rgb(255, 255, 255)", "no weight leaves the paper white"
         assert np.all(np.diff(lab(colours, vision)[:, 0]) < -5)
@@ -114,7 +117,7 @@ def test_the_sign_of_an_error_shows_for_every_kind_of_colour_vision():
     for strength in [0.4, 0.7, 1.0]:
         for vision in COLOUR_VISION:
             low, middle, high = lab(
-                sample_colorscale(plots.ERROR_COLOURS, [0.5 - strength / 2, 0.5, 0.5 + strength / 2]), vision
+                sample_colorscale(ERROR_COLOURS, [0.5 - strength / 2, 0.5, 0.5 + strength / 2]), vision
             )
             for one, other in ((low, high), (low, middle), (middle, high)):
                 assert np.linalg.norm(one - other) > 12  # CIE76; 2.3 is just noticeable
@@ -124,7 +127,7 @@ def test_the_sign_of_an_error_shows_for_every_kind_of_colour_vision():
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_block_max_is_the_maximum_of_each_block(rows, columns, max_cells, seed):
     array = np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
-    blocks, k = plots.block_max(array, max_cells)
+    blocks, k = block_max(array, max_cells)
     assert max(blocks.shape) <= max_cells
     assert k == 1 or -(-max(rows, columns) // (k - 1)) > max_cells, "no coarser than needed"
     for row in range(blocks.shape[0]):
@@ -134,7 +137,7 @@ def test_block_max_is_the_maximum_of_each_block(rows, columns, max_cells, seed):
 
 def test_block_max_leaves_alone_what_is_small_enough():
     array = random_map(7)
-    blocks, k = plots.block_max(array, 7)
+    blocks, k = block_max(array, 7)
     assert blocks is array and k == 1
 
 
@@ -144,7 +147,7 @@ def channels(colour: str) -> tuple[int, ...]:
 
 
 def test_curves_stand_out_from_the_page_in_both_themes_and_are_told_apart_with_every_kind_of_colour_vision():
-    colours = [channels(colour) for colour in plots.CURVE_COLOURS]
+    colours = [channels(colour) for colour in CURVE_COLOURS]
     for background in ["#ffffff", "#12151c"]:
         assert min(contrast(colour, channels(background)) for colour in colours) > 3
     for vision in COLOUR_VISION:

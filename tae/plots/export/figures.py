@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tae.analysis.facts import is_wide
-from tae.plots import MAX_CELLS_SMALL, QUERY_COLOUR, Quantity, layer_title, unit_of
 from tae.plots.export.render import Format, _coarser, draw_image, draw_map, draw_over_image, draw_signed, render
+from tae.plots.maps import MAX_CELLS_SMALL, layer_title
+from tae.plots.style import QUERY_COLOUR, Quantity, unit_of
 
 
 def attention_figure(

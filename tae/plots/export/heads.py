@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tae.analysis.heads import MEASURES, Spread
-from tae.plots import CURVE_COLOURS, QUERY_COLOUR
 from tae.plots.export.render import ATTENTION_MAP, Format, render
+from tae.plots.style import CURVE_COLOURS, QUERY_COLOUR
 
 MAX_SIDE = 1000  # cells of all maps together, a side: more than are drawn would only make the file heavier
 MEAN_COLOUR, UNIFORM_COLOUR = CURVE_COLOURS[1], "#5b6170"

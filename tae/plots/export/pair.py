@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tae.analysis.agreement import Agreement
-from tae.plots import MAX_CELLS
 from tae.plots.export.render import Format, draw_image, draw_map, draw_over_image, draw_signed, render
+from tae.plots.maps import MAX_CELLS
 from tae.plots.style import block_extreme
 
 

@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tae.analysis.facts import UNTRAINED
-from tae.plots import MAX_CELLS, block_max
+from tae.plots.maps import MAX_CELLS
+from tae.plots.style import block_max
 
 Format = Literal["png", "svg"]
 FORMATS: tuple[Format, ...] = ("png", "svg")  # of figures to take along

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from tae.plots import EXACT_TOKENS, Quantity
+from tae.plots.maps import EXACT_TOKENS
+from tae.plots.style import Quantity
 from tae.store.names import safe_name
 
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # the wide forms, too, start a formula in some spreadsheets

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from tae import plots
 from tae.analysis import facts
 from tae.analysis.attention import is_practically_uniform, sinks
 from tae.analysis.maps import MapChoice
 from tae.model.config import PARTS
+from tae.plots.style import Quantity
 from tae.ui.attention import explorer, measure
 from tae.ui.attention.controls import DISCARDS, WEIGHTINGS
 from tae.ui.session.models import Active
@@ -43,7 +43,7 @@ class Shown:
     status: str
 
     @property
-    def quantity(self) -> plots.Quantity:
+    def quantity(self) -> Quantity:
         return "spread" if self.choice.head == "spread" else "weight"
 
     @property

@@ -2,14 +2,14 @@
 
 import streamlit as st
 
-from tae import plots
 from tae.analysis.maps import MapChoice
+from tae.plots.maps import Region, plot_attention_map, plot_layer_grid, selected_region
 from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
 from tae.ui.session.scene import Scene
 
 
-def heatmap(scene: Scene, shown: Shown, region: plots.Region) -> None:
+def heatmap(scene: Scene, shown: Shown, region: Region) -> None:
     state = st.session_state
     st.markdown(f"**{shown.title}**")
     spread = None
@@ -17,14 +17,14 @@ def heatmap(scene: Scene, shown: Shown, region: plots.Region) -> None:
         name = f"{shown.choice.part}/{shown.choice.layer}/spread"
         spread = measure.one_map(scene, MapChoice.from_name(name)).weights
     event = st.plotly_chart(
-        plots.plot_attention_map(shown.weights, shown.grid, shown.zmax, shown.quantity, spread, region),
+        plot_attention_map(shown.weights, shown.grid, shown.zmax, shown.quantity, spread, region),
         key=f"attention_map_{state.get('attention_boxes', 0)}",
         on_select="rerun",
         selection_mode="box",
         config={"displaylogo": False},
         alt=f"Attention map: {shown.title}",
     )
-    box = plots.selected_region(event.get("selection", {}), region)
+    box = selected_region(event.get("selection", {}), region)
     if box is not None:
         set_region(box.to_text())
         st.rerun(scope="fragment")
@@ -44,7 +44,7 @@ def all_layers(scene: Scene, shown: Shown) -> None:
     top = measure.range_tops(scene, "weights")["shared"]
     st.markdown(f"**All layers of the {part} and their average**, heads averaged")
     st.plotly_chart(
-        plots.plot_layer_grid(measure.attention_maps(scene, part), shown.grid, top),
+        plot_layer_grid(measure.attention_maps(scene, part), shown.grid, top),
         key="attention_grid",
         config={"displaylogo": False},
         alt=f"Attention maps of all layers of the {part} and their average, side by side",

@@ -3,8 +3,8 @@
 import numpy as np
 import streamlit as st
 
-from tae import plots
 from tae.analysis.heads import MEASURES, locality
+from tae.plots.heads import plot_measure_over_layers
 from tae.ui.attention.explore import Shown
 from tae.ui.attention.measure import head_statistics, statistics_of_tests, uniform_statistics
 from tae.ui.session.scene import Scene
@@ -29,9 +29,7 @@ def in_numbers(scene: Scene, shown: Shown) -> None:
         with columns[number % 2]:
             st.markdown(f"**{measure.label}**", help=measure.help)
             st.plotly_chart(
-                plots.plot_measure_over_layers(
-                    own[name], spread.of_layers(name) if spread else None, measure, uniform[name]
-                ),
+                plot_measure_over_layers(own[name], spread.of_layers(name) if spread else None, measure, uniform[name]),
                 key=f"attention_measure_{name}",
                 config={"displayModeBar": False},
                 alt=f"{measure.label} of each head over the layers" + (", beside the test images" if spread else ""),

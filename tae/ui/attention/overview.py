@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from tae import plots
 from tae.analysis.heads import MEASURES
+from tae.plots.heads import plot_overview, selected_head
 from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
 from tae.ui.session.scene import Scene
@@ -37,7 +37,7 @@ def overview(scene: Scene, shown: Shown) -> None:
     elif order != "layer":
         values = measure.head_statistics(scene, part)[order]
         label = f"{MEASURES[order].label} ({MEASURES[order].unit})"
-    figure = plots.plot_overview(
+    figure = plot_overview(
         cells,
         None if own else measure.range_tops(scene, shown.choice.weighting)["shared"],
         values,
@@ -56,7 +56,7 @@ def overview(scene: Scene, shown: Shown) -> None:
         f"Every head of the {part} ({scene.config.num_heads} in each of {scene.config.num_layers(part)} layers), rows = query, "
         "columns = key, dark = high; click one to open it."
     )
-    picked = plots.selected_head(event.get("selection", {}))
+    picked = selected_head(event.get("selection", {}))
     if picked is not None:
         layer, head = picked
         st.session_state.layer, st.session_state.head = str(layer), str(head)

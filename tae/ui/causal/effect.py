@@ -3,13 +3,13 @@
 import numpy as np
 import streamlit as st
 
-from tae import plots
 from tae.analysis.attention import is_practically_uniform, received
 from tae.analysis.causal.occlusion import Box
 from tae.analysis.causal.predictors import GRADIENT, MAPS, TRIVIAL, which_wins
 from tae.analysis.causal.study import Study
 from tae.analysis.facts import OTHER_WEIGHTS, PRACTICALLY_UNIFORM
 from tae.analysis.maps import MapChoice
+from tae.plots.causal import PatchMap, plot_deletion_insertion, plot_patch_maps, plot_scores
 from tae.plots.export import tables
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.attention.controls import settings
@@ -62,7 +62,7 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
         effect = measure.with_map(effect, received_in(scene, own))
     maps = effect_maps(scene, effect, own)
     image_chart(
-        plots.plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
+        plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
         key="causal_effect",
         config={"displaylogo": False},
         alt="Measured effect of each patch beside received attention, rollout, value-weighted attention and gradient x input",
@@ -149,18 +149,18 @@ def status(scene: PairScene, own: MapChoice) -> str:
     return " · ".join(facts) + "."
 
 
-def effect_maps(scene: PairScene, effect: Effect, own: MapChoice) -> list[plots.PatchMap]:
+def effect_maps(scene: PairScene, effect: Effect, own: MapChoice) -> list[PatchMap]:
     """The measured effect, and what attention and gradients say of every patch."""
-    maps = [plots.PatchMap(MEASURED, effect.over(scene.num_tokens), "squared change")]
+    maps = [PatchMap(MEASURED, effect.over(scene.num_tokens), "squared change")]
     for name, values in effect.predicted.items():
         if name in TRIVIAL:
             continue
         if name == GRADIENT:
-            maps.append(plots.PatchMap(name, values, "ink"))
+            maps.append(PatchMap(name, values, "ink"))
         else:
             is_spread = name == OWN and own.head == "spread"
             unit = "x uniform, spread between heads" if is_spread else "x uniform"
-            maps.append(plots.PatchMap(name, values * scene.num_tokens, unit))
+            maps.append(PatchMap(name, values * scene.num_tokens, unit))
     return maps
 
 
@@ -176,7 +176,7 @@ def scores_of(scene: PairScene, effect: Effect) -> None:
     names = sorted(scores.spearman, key=lambda name: -np.nan_to_num(scores.spearman[name].value, nan=-2))
     kinds = {name: kind_of(name) for name in names}
     st.plotly_chart(
-        plots.plot_scores({name: scores.spearman[name] for name in names}, kinds, study and study.spearman),
+        plot_scores({name: scores.spearman[name] for name in names}, kinds, study and study.spearman),
         key="causal_scores",
         config={"displaylogo": False},
         alt="Rank correlation of each predictor with the measured effect, with 95 % intervals",
@@ -231,7 +231,7 @@ def deletion_insertion(scene: PairScene, name: str, effect: Effect, region: Box 
     if curves is None:
         return
     st.plotly_chart(
-        plots.plot_deletion_insertion(curves, {one: kind_of(one) for one in curves}),
+        plot_deletion_insertion(curves, {one: kind_of(one) for one in curves}),
         key="causal_deletion_insertion",
         config={"displaylogo": False},
         alt="Likeness of the reconstruction as patches are covered and as they are shown, in the order of each map",

@@ -6,10 +6,10 @@ import re
 import numpy as np
 import streamlit as st
 
-from tae import plots
 from tae.analysis.causal.interventions import Intervention, Knockout, from_name, to_text
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
+from tae.plots.causal import plot_change
 from tae.plots.export import figures, tables
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
@@ -95,7 +95,7 @@ def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> No
     with difference:
         st.markdown("**What changed**")
         image_chart(
-            plots.plot_change(change),
+            plot_change(change),
             key="causal_change",
             config={"displayModeBar": False},
             alt="Signed difference of the two reconstructions on colours centred on zero",

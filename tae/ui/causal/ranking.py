@@ -5,10 +5,10 @@ import math
 import numpy as np
 import streamlit as st
 
-from tae import plots
 from tae.analysis.causal.predictors import MIN_COUNT, spearman
 from tae.analysis.causal.sweeps import Sweep
 from tae.model.config import PARTS
+from tae.plots.causal import plot_damage, plot_removal, plot_sharpness
 from tae.plots.export import tables
 from tae.store.names import escape_markdown
 from tae.ui.attention.measure import head_statistics
@@ -54,7 +54,7 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
         st.markdown("**What each head costs**")
         shown = slice(0, MAX_BARS)
         st.plotly_chart(
-            plots.plot_damage(names[shown], parts[shown], lost[shown], tests and tests[shown]),
+            plot_damage(names[shown], parts[shown], lost[shown], tests and tests[shown]),
             key="causal_damage",
             config={"displaylogo": False},
             alt="PSNR lost without each head, the most important first, beside the test images",
@@ -71,7 +71,7 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
     with right:
         st.markdown("**How sharp it looks against what it costs**")
         st.plotly_chart(
-            plots.plot_sharpness(names, parts, sharpness, lost),
+            plot_sharpness(names, parts, sharpness, lost),
             key="causal_sharpness",
             config={"displaylogo": False},
             alt="Each head's sharpness of attention against the PSNR that is lost without it",
@@ -86,7 +86,7 @@ def removal(scene: PairScene, kind: str, sweep: Sweep) -> None:
     if curve is None:
         return
     st.plotly_chart(
-        plots.plot_removal(curve.psnr, curve.random_psnr, [one.title for one in curve.order]),
+        plot_removal(curve.psnr, curve.random_psnr, [one.title for one in curve.order]),
         key="causal_removal",
         config={"displaylogo": False},
         alt="PSNR as heads are removed, the least important first, against random orders",

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import streamlit as st
 
-from tae import plots
 from tae.analysis.causal.occlusion import Box, foreground_tokens
 from tae.analysis.causal.predictors import spearman
+from tae.plots.causal import PatchMap, plot_box, plot_patch_maps, selected_box
 from tae.plots.export import tables
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover
@@ -29,14 +29,14 @@ def ask_a_region(scene: PairScene) -> None:
     left, right = (st.container(), st.container()) if scene.is_wide else st.columns([1, 2])
     with left:
         event = st.plotly_chart(
-            plots.plot_box(recon, box),
+            plot_box(recon, box),
             key=f"causal_box_{st.session_state.get('causal_boxes', 0)}",
             on_select="rerun",
             selection_mode="box",
             config={"displayModeBar": False},
             alt="The reconstruction, with the box that is asked about",
         )
-        drawn = plots.selected_box(event.get("selection", {}), image.shape)
+        drawn = selected_box(event.get("selection", {}), image.shape)
         if drawn is not None:
             st.session_state.causal_boxes = st.session_state.get("causal_boxes", 0) + 1
             set_box(*drawn)
@@ -47,11 +47,11 @@ def ask_a_region(scene: PairScene) -> None:
         if found is None:
             return
         maps = [
-            plots.PatchMap("by gradient", found["gradient"], "ink"),
-            plots.PatchMap("by occlusion", found["occlusion"], "squared change"),
+            PatchMap("by gradient", found["gradient"], "ink"),
+            PatchMap("by occlusion", found["occlusion"], "squared change"),
         ]
         image_chart(
-            plots.plot_patch_maps(image, maps, scene.grid, scene.config.tile_size[0], box),
+            plot_patch_maps(image, maps, scene.grid, scene.config.tile_size[0], box),
             key="causal_region",
             config={"displaylogo": False},
             alt="How much each patch of the image adds to the box, by gradient and by occlusion",

@@ -5,9 +5,11 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from tae import plots, ui
+from tae import ui
 from tae.analysis.facts import UNTRAINED
 from tae.model.config import ModelConfig, patch_in_words, size_in_words
+from tae.plots.quality import plot_by_group
+from tae.plots.training import plot_training_curve
 from tae.store.card import Card
 from tae.store.names import escape_markdown
 from tae.ui.widgets.downloads import download
@@ -90,7 +92,7 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
         points = training.get("curve")
         if points:
             st.plotly_chart(
-                plots.plot_training_curve(points),
+                plot_training_curve(points),
                 key=f"curve_{key}",
                 config={"displayModeBar": False},
                 alt="Loss and held-out PSNR over the steps of the training",
@@ -99,7 +101,7 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
     if grouped:
         for column, (name, groups) in zip(st.columns(2), grouped.items(), strict=False):
             column.plotly_chart(
-                plots.plot_by_group(groups, GROUPS[name]),
+                plot_by_group(groups, GROUPS[name]),
                 key=f"{name}_{key}",
                 config={"displayModeBar": False},
                 alt=f"Test PSNR against: {GROUPS[name].lower()}",

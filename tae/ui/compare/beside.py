@@ -3,8 +3,8 @@
 import numpy as np
 import streamlit as st
 
-from tae import plots
 from tae.analysis import agreement, facts
+from tae.plots.heads import plot_agreement_on_image, plot_difference_map
 from tae.ui.attention import explorer, measure
 from tae.ui.compare.exports import exports
 from tae.ui.compare.halves import Half
@@ -55,7 +55,7 @@ def figures(a: Half, found: agreement.Agreement, query: int) -> None:
             "the square root of the divergence to base 2 (Endres & Schindelin 2003).",
         )
         st.plotly_chart(
-            plots.plot_agreement_on_image(a.fitted.pixels, found.distance, a.grid, a.active.config.tile_size[0]),
+            plot_agreement_on_image(a.fitted.pixels, found.distance, a.grid, a.active.config.tile_size[0]),
             key="compare_distance",
             config={"displayModeBar": False},
             alt="The image of A with the distance of each query's weights laid over it",
@@ -67,7 +67,7 @@ def figures(a: Half, found: agreement.Agreement, query: int) -> None:
     with on_map:
         st.markdown("**A − B**, rows = query, columns = key")
         st.plotly_chart(
-            plots.plot_difference_map(found.difference, a.grid),
+            plot_difference_map(found.difference, a.grid),
             key="compare_difference",
             config={"displaylogo": False},
             alt="Difference of the two maps on colours centred on zero",

@@ -3,10 +3,11 @@
 import numpy as np
 import streamlit as st
 
-from tae import plots, ui
+from tae import ui
 from tae.analysis import facts
 from tae.data.encode import encode_png
 from tae.plots.export import figures, render, tables
+from tae.plots.quality import METRICS, plot_distribution, plot_signed_error, worse_than
 from tae.store.names import escape_markdown
 from tae.ui.home import windows
 from tae.ui.widgets.charts import image_chart
@@ -32,7 +33,7 @@ def one_image(active: ui.Active, chosen: ui.Chosen) -> None:
     with error:
         st.markdown("**Error**, reconstruction − image")
         image_chart(
-            plots.plot_signed_error(result.recon - result.fitted.pixels),
+            plot_signed_error(result.recon - result.fitted.pixels),
             key="reconstruct_error",
             config={"displayModeBar": False},
             alt="Signed error of every pixel, on a colour scale centred on zero",
@@ -66,7 +67,7 @@ def verdict(active: ui.Active, result: ui.Result) -> None:
         st.info("This checkpoint's card has no test figures to compare with.", icon=":material/info:")
         return
     psnr = result.quality.psnr
-    worse = plots.worse_than(np.array(percentiles), psnr, True)
+    worse = worse_than(np.array(percentiles), psnr, True)
     share = "all" if worse > 99.5 else f"{worse:.0f} %"
     median = f"(median {percentiles[50]:.1f} dB)"
     if worse >= 95:
@@ -91,7 +92,7 @@ def verdict(active: ui.Active, result: ui.Result) -> None:
 
 def measures(active: ui.Active, result: ui.Result) -> None:
     for column, (metric, (label, pattern, higher_is_better, explanation)) in zip(
-        st.columns(4), plots.METRICS.items(), strict=True
+        st.columns(4), METRICS.items(), strict=True
     ):
         value = getattr(result.quality, metric)
         with column:
@@ -99,7 +100,7 @@ def measures(active: ui.Active, result: ui.Result) -> None:
             percentiles = active.test_percentiles.get(metric)
             if percentiles and np.isfinite(value):
                 st.plotly_chart(
-                    plots.plot_distribution(np.array(percentiles), value, label, higher_is_better),
+                    plot_distribution(np.array(percentiles), value, label, higher_is_better),
                     key=f"reconstruct_{metric}",
                     config={"displayModeBar": False},
                     alt=f"{label} of this image among the test images",

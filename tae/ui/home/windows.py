@@ -13,9 +13,9 @@ from tae.data.decode import ImageError
 from tae.data.encode import encode_png
 from tae.data.fit import Fitted, fit_image, padded_box
 from tae.model.config import ModelConfig, size_in_words
-from tae.plots import METRICS, worse_than
 from tae.plots.export import render, tables
 from tae.plots.export.strips import folded_figure
+from tae.plots.quality import METRICS, worse_than
 from tae.plots.strip import StripRow, strip_html
 from tae.store.names import escape_markdown
 from tae.ui.session.cache import kept

@@ -6,9 +6,9 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from tae import plots
 from tae.analysis.latent import Pca, dimensions_for
 from tae.data.encode import encode_png
+from tae.plots.causal import plot_change
 from tae.plots.export import tables
 from tae.plots.export.strips import strips_figure
 from tae.ui.latent import measure
@@ -56,7 +56,7 @@ def directions(scene: SpaceScene) -> None:
         with third:
             st.markdown("**What changed**")
             image_chart(
-                plots.plot_change(changed - plain),
+                plot_change(changed - plain),
                 key="latent_change",
                 config={"displayModeBar": False},
                 alt="Signed difference of the two images on colours centred on zero",

@@ -3,8 +3,8 @@
 import numpy as np
 import streamlit as st
 
-from tae.plots import plot_curves
 from tae.plots.sequence import plot_influence, plot_trajectory
+from tae.plots.training import plot_curves
 from tae.sequence.forecast import LINEAR, LSTM, METHODS, Forecast
 from tae.ui.sequences import measure
 from tae.ui.sequences.measure import SequenceScene

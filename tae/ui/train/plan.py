@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
-from tae import plots
 from tae.model.config import ModelConfig
+from tae.plots.training import plot_memory
 from tae.store.names import escape_markdown
 from tae.training.config import TrainConfig, snapshot_steps
 from tae.ui.session.results import training_pace
@@ -115,7 +115,7 @@ def show_memory(config: TrainConfig, needs: Needs) -> None:
     if needs.device == "cpu":
         kinds["Python and PyTorch"] = int(PYTORCH_BYTES)
     st.plotly_chart(
-        plots.plot_memory(kinds, memory, owner),
+        plot_memory(kinds, memory, owner),
         key="train_memory",
         config={"displayModeBar": False},
         alt="Memory at the peak of a step by kind, beside the memory of the device",

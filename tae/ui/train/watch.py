@@ -6,8 +6,8 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from tae import plots
 from tae.model.config import patch_in_words, size_in_words
+from tae.plots.training import plot_curves
 from tae.store.names import escape_markdown, plain_text
 from tae.training import runs
 from tae.training.config import TrainConfig
@@ -135,7 +135,7 @@ def show_curves(shown: dict[str, runs.Run], axis: str) -> None:
         left, right = st.columns(2)
     for place, curves, title, unit in ((left, psnr, "Held-out PSNR (dB)", " dB"), (right, loss, "Loss", "")):
         place.plotly_chart(
-            plots.plot_curves(curves, axis, title, unit, log=title == "Loss"),
+            plot_curves(curves, axis, title, unit, log=title == "Loss"),
             key=f"train_curve_{title.split()[0]}",
             config={"displayModeBar": False},
             alt=f"{title} over {'steps' if axis == 'Step' else 'minutes'}",

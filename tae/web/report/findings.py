@@ -19,8 +19,9 @@ from tae.data.encode import encode_png
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS, ModelConfig
 from tae.model.metrics import Quality, measure
-from tae.plots import METRICS, block_max, worse_than
 from tae.plots.export.heads import overview_cell
+from tae.plots.quality import METRICS, worse_than
+from tae.plots.style import block_max
 from tae.store.checkpoint import Loaded
 from tae.web.explorer.payload import Note, Payload, View, map_bytes, payload, side
 from tae.web.report.caveats import about_image, about_map

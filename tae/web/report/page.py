@@ -16,9 +16,10 @@ from tae.analysis.heads import Spread
 from tae.data.encode import encode_png
 from tae.data.fit import FIT_MODES
 from tae.model.config import size_in_words
-from tae.plots import ERROR_COLOURS, METRICS, Quantity
 from tae.plots.export import figures, render, tables
 from tae.plots.export.heads import measures_figure, overview_figure
+from tae.plots.quality import METRICS
+from tae.plots.style import ERROR_COLOURS, Quantity
 from tae.store.checkpoint import Loaded
 from tae.store.names import plain_text
 from tae.web.explorer import standalone

@@ -20,8 +20,8 @@ from matplotlib._pylab_helpers import Gcf
 from PIL import Image
 
 from tae.analysis.facts import UNTRAINED
-from tae.plots import ERROR_COLOURS
 from tae.plots.export import figures, render, tables
+from tae.plots.style import ERROR_COLOURS
 from tae.store.names import plain_text
 
 CAPTION = (
