@@ -82,10 +82,28 @@ def replacements(model, images: torch.Tensor) -> dict[str, dict[str, float]]:
     return {name: {place: float(np.mean(values)) for place, values in places.items()} for name, places in lost.items()}
 
 
+def map_correlation(maps: torch.Tensor) -> float:
+    """Mean Pearson correlation between the maps of two images, over all pairs of a batch (B, N, N) without padding.
+
+    Near 1: the map is a fixed layout, whatever the image. nan where a map is constant (one token).
+
+    Raises:
+        ValueError: If there are fewer than two images.
+    """
+    count = len(maps)
+    if count < 2:
+        raise ValueError(f"maps must be of at least 2 images, got {count}")
+    flat = maps.flatten(1).double()
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    flat = flat / flat.norm(dim=1, keepdim=True)
+    pairs = flat @ flat.T  # (B, B), 1 on the diagonal
+    return float((pairs.sum() - pairs.trace()) / (count * (count - 1)))
+
+
 def correlations(model, images: torch.Tensor) -> dict[str, float]:
     """{map name: mean Pearson correlation between the maps of two images}."""
     parts = [model.get_attention_maps(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-    return {name: attention.map_correlation(torch.cat([part[name] for part in parts])) for name in parts[0]}
+    return {name: map_correlation(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 
 def against_effect(model, images: torch.Tensor) -> dict[str, dict[str, float]]:

@@ -143,25 +143,6 @@ def rollout(maps: Iterable[Maps] | Maps) -> Tensor:
     return chained * is_real[..., None]
 
 
-def map_correlation(maps: Maps) -> float:
-    """Mean Pearson correlation between the maps of two images, over all pairs of a batch (B, N, N) without padding.
-
-    Near 1: the map is a fixed layout, whatever the image. nan where a map is constant (one token).
-
-    Raises:
-        ValueError: If there are fewer than two images.
-    """
-    maps = _tensor(maps)
-    count = len(maps)
-    if count < 2:
-        raise ValueError(f"maps must be of at least 2 images, got {count}")
-    flat = maps.flatten(1).double()
-    flat = flat - flat.mean(dim=1, keepdim=True)
-    flat = flat / flat.norm(dim=1, keepdim=True)
-    pairs = flat @ flat.T  # (B, B), 1 on the diagonal
-    return float((pairs.sum() - pairs.trace()) / (count * (count - 1)))
-
-
 @torch.no_grad()
 def each_layer(
     model: TransformerAutoencoder, images: Tensor, part: str = "encoder", widths: Tensor | None = None

@@ -4,7 +4,6 @@ import math
 import warnings
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -184,16 +183,6 @@ def test_sinks_are_the_keys_that_all_queries_feed():
     assert len(tokens) == 0 and mass == 0
 
 
-def test_map_correlation_is_the_mean_of_pearson_over_pairs():
-    maps = random_maps(3, 5, 6, 6)
-    matrix = np.corrcoef(maps.flatten(1).numpy())
-    assert attention.map_correlation(maps) == pytest.approx(matrix[np.triu_indices(5, 1)].mean())
-    assert attention.map_correlation(maps[:1].expand(4, 6, 6)) == pytest.approx(1)
-    assert attention.map_correlation(torch.stack([maps[0], 1 - maps[0]])) == pytest.approx(-1)
-    with pytest.raises(ValueError, match="at least 2 images, got 1"):
-        attention.map_correlation(maps[:1])
-
-
 def test_arrays_count_as_tensors_also_when_they_are_read_only():
     maps = random_maps(4, 2, 6, 6)
     array = maps.numpy().copy()
@@ -204,7 +193,6 @@ def test_arrays_count_as_tensors_also_when_they_are_read_only():
         assert torch.equal(attention.received(array), attention.received(maps))
         assert torch.equal(attention.distance(array, (2, 3), 8), attention.distance(maps, (2, 3), 8))
         assert torch.equal(attention.rollout([array, array]), attention.rollout([maps, maps]))
-        assert attention.map_correlation(array) == attention.map_correlation(maps)
         assert attention.is_practically_uniform(array) == attention.is_practically_uniform(maps)
         assert attention.sinks(array[0], 1.2)[0].tolist() == attention.sinks(maps[0], 1.2)[0].tolist()
 
