@@ -37,11 +37,6 @@ so that "x uniform" keeps its meaning: shares of the total length that a query r
 Maps = Tensor | np.ndarray
 
 
-def x_uniform(weights: Maps, num_tokens: int) -> Tensor:
-    """Weights of one image in multiples of the uniform weight 1 / num_tokens, its number of real tokens."""
-    return _tensor(weights) * num_tokens
-
-
 def is_practically_uniform(maps: Maps) -> bool:
     """Whether no weight of the maps (..., N, N) reaches 1.5 x uniform; each image counts its own real tokens."""
     maps = _tensor(maps)
@@ -85,7 +80,7 @@ def sinks(attention_map: Maps, threshold: float = SINK_THRESHOLD) -> tuple[Tenso
     attention_map = _tensor(attention_map)
     shares = received(attention_map)
     order = shares.argsort(descending=True)
-    tokens = order[x_uniform(shares, int(_num_real(attention_map)))[order] > threshold]
+    tokens = order[(shares * int(_num_real(attention_map)))[order] > threshold]
     return tokens, float(shares[tokens].sum())
 
 

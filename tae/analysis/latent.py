@@ -277,15 +277,11 @@ def interpolate(start: np.ndarray, end: np.ndarray, steps: int, path: str = "lin
     return points
 
 
-def interpolation_gif(frames: np.ndarray, frame_ms: int = 80, there_and_back: bool = True) -> bytes:
-    """Frames (n, H, W), uint8 or float in [0, 1], at least one, as an endless animation in 256 greys.
-
-    Each is shown for `frame_ms`, which GIF counts in hundredths of a second; it runs back to the first, or jumps.
-    """
+def interpolation_gif(frames: np.ndarray) -> bytes:
+    """Frames (n, H, W), uint8 or float in [0, 1], at least one, as an endless animation there and back, in 256 greys."""
     if len(frames) == 0:
         raise ValueError("frames must be at least one, got none")
-    images = list(frames)
-    return encode_gif([*images, *images[-2:0:-1]] if there_and_back else images, frame_ms)
+    return encode_gif([*frames, *frames[-2:0:-1]], 80)
 
 
 def _plane(pca: Pca, latents: np.ndarray) -> np.ndarray:

@@ -226,23 +226,21 @@ def plot_measure_over_layers(
     return style.finish(figure, height=230, top=8, bottom=40, left=54, dragmode=False, showlegend=False)
 
 
-def plot_difference_map(
-    difference: np.ndarray, grid: tuple[int, int], limit: float | None = None, region: Region | None = None
-) -> go.Figure:
+def plot_difference_map(difference: np.ndarray, grid: tuple[int, int]) -> go.Figure:
     """First map minus second (N, N) in x uniform, on colours centred on zero; rows = query from above, columns = key.
 
-    The colours end at `limit`, None the largest difference, at least .5. A box can be drawn: `selected_region`.
+    The colours end at the largest difference, at least .5.
     """
-    region = region or Region.whole(len(difference))
-    limit = max(0.5, float(np.abs(difference).max())) if limit is None else limit
-    values = np.asarray(difference[np.ix_(region.queries, region.keys)], np.float32)
-    k = region.cell_side
-    cells = style.block_extreme(values, -(-max(values.shape) // k))[0]
+    whole = Region.whole(len(difference))
+    limit = max(0.5, float(np.abs(difference).max()))
+    k = whole.cell_side
+    cells = style.block_extreme(np.asarray(difference, np.float32), -(-len(difference) // k))[0]
+    labels = token_labels(whole.keys, grid, k)
     prefix = "" if k == 1 else f"of {k}x{k} pairs the one farthest from 0<br>"
     figure = go.Figure().add_heatmap(
         z=cells,
-        x=token_labels(region.keys, grid, k),
-        y=token_labels(region.queries, grid, k),
+        x=labels,
+        y=labels,
         colorscale=style.ERROR_COLOURS,
         zmin=-limit,
         zmid=0,
@@ -250,7 +248,7 @@ def plot_difference_map(
         colorbar=style.colour_bar("first minus second, x uniform"),
         hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>%{{z:+.4g}} x uniform<extra></extra>",
     )
-    return finish_map(figure, region, grid, "of {k} x {k} cells the one farthest from 0")
+    return finish_map(figure, whole, grid, "of {k} x {k} cells the one farthest from 0")
 
 
 def plot_agreement_on_image(

@@ -21,7 +21,6 @@ MAX_ACROSS = 4  # images of a strip side by side
 def plot_latent_map(
     coordinates: np.ndarray,
     axes: tuple[str, str],
-    titles: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     values: np.ndarray | None = None,
     value_title: str = "",
@@ -36,7 +35,6 @@ def plot_latent_map(
     Args:
         coordinates: (n, 2) of the set.
         axes: Titles of x and y.
-        titles: Titles of the set's images, for the hover; None: their numbers.
         groups: The group of each, told apart by colour and symbol.
         values: (n,) in place of groups: colours from light to dark = high.
         value_title: What the values are, with their unit.
@@ -45,7 +43,6 @@ def plot_latent_map(
         ringed: Numbers around which a ring is drawn.
     """
     coordinates = np.asarray(coordinates, np.float64)
-    names = [f"test image {number}" for number in range(len(coordinates))] if titles is None else titles
     figure = go.Figure()
     kinds = [""] * len(coordinates) if groups is None else list(groups)
     for place, kind in enumerate(sorted(set(kinds), key=natural_order)):
@@ -77,7 +74,7 @@ def plot_latent_map(
             marker=marker,
             name=html.escape(kind) or "test images",
             customdata=numbers,
-            hovertext=[html.escape(names[number]) for number in numbers],
+            hovertext=[f"test image {number}" for number in numbers],
             hovertemplate=f"%{{hovertext}}{group}{told}<extra></extra>",
             unselected={"marker": {"opacity": 0.25}},
         )

@@ -64,15 +64,9 @@ def plot_signed_error(error: np.ndarray, limit: float | None = None) -> go.Figur
     return finish(figure, height=drawn + words, top=0, left=0, right=0, bottom=words, per_width=height / width)
 
 
-def percentile_rank(percentiles: np.ndarray, value: float) -> float:
-    """Share in percent of test images that lie below a value, from their 0th to 100th percentiles (101,)."""
-    ranks = np.linspace(0, 100, len(percentiles))
-    return float(np.interp(value, percentiles, ranks))
-
-
 def worse_than(percentiles: np.ndarray, value: float, higher_is_better: bool) -> float:
-    """Share in percent of test images that did better than a value."""
-    rank = percentile_rank(percentiles, value)
+    """Share in percent of test images that did better than a value, from their 0th to 100th percentiles (101,)."""
+    rank = float(np.interp(value, percentiles, np.linspace(0, 100, len(percentiles))))
     return 100 - rank if higher_is_better else rank
 
 

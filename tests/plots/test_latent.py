@@ -85,7 +85,6 @@ def test_strangers_texts_are_shown_as_they_stand():
     figure = plot_latent_map(
         places(2),
         AXES,
-        titles=[EVIL, "a"],
         groups=[EVIL, "b"],
         values=np.arange(2),
         value_title=EVIL,

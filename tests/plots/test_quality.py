@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from tae.plots.quality import percentile_rank, plot_by_group, plot_distribution, plot_signed_error, worse_than
+from tae.plots.quality import plot_by_group, plot_distribution, plot_signed_error, worse_than
 from tests.plots import grey_image, hover, megabytes, texts, traces
 
 GROUPS = [
@@ -55,12 +55,12 @@ def test_a_large_picture_shows_of_each_block_the_error_farthest_from_zero_and_sa
     assert megabytes(figure) < 0.2
 
 
-def test_percentile_rank_by_hand():
+def test_place_among_percentiles_by_hand():
     percentiles = np.linspace(10, 30, 101)  # one fifth of a dB for each percent
-    assert percentile_rank(percentiles, 20.0) == pytest.approx(50)
-    assert percentile_rank(percentiles, 10.2) == pytest.approx(1)
-    assert percentile_rank(percentiles, 5.0) == 0
-    assert percentile_rank(percentiles, 99.0) == 100
+    assert worse_than(percentiles, 20.0, higher_is_better=False) == pytest.approx(50)
+    assert worse_than(percentiles, 10.2, higher_is_better=False) == pytest.approx(1)
+    assert worse_than(percentiles, 5.0, higher_is_better=False) == 0
+    assert worse_than(percentiles, 99.0, higher_is_better=False) == 100
     assert worse_than(percentiles, 10.6, higher_is_better=True) == pytest.approx(97)
     assert worse_than(percentiles, 29.4, higher_is_better=False) == pytest.approx(97)
 
