@@ -1,7 +1,5 @@
 """The plain way of what the package does one head or layer at a time, for tests to compare with."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -37,16 +35,7 @@ def all_heads(
 
 NEEDED = Knockout("decoder", 0, 2)
 """The only head that counts in `one_picture`."""
-SQUARE = ModelConfig(input_size=(32, 32), patch_size=8, latent_dim=16, num_heads=2, encoder_layers=2, decoder_layers=2)
-CONFIGS = {
-    "square": SQUARE,
-    "odd size": replace(SQUARE, input_size=(19, 37)),
-    "one token": replace(SQUARE, patch_size=None),
-    "any width": replace(SQUARE, input_size=(16, None), max_width=64),
-    "explicit attention": replace(SQUARE, use_flash_attention=False),
-}
 PARTS = ["encoder", "decoder"]
-ANY_WIDTH = CONFIGS["any width"]
 
 
 def build(config: ModelConfig, seed: int = 0) -> TransformerAutoencoder:

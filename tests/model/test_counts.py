@@ -10,14 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tae import PRESETS, ModelConfig, TransformerAutoencoder
 from tae.model.config import preset_config
 from tae.model.counts import DIAGRAM_PARAMETERS, count
+from tests.configs import SHAPES, SQUARE
 
-SMALL = ModelConfig(input_size=(32, 32), patch_size=8, latent_dim=16, num_heads=2, encoder_layers=2, decoder_layers=1)
-CONFIGS = {
-    "square": SMALL,
-    "odd size": replace(SMALL, input_size=(19, 37)),
-    "one token": replace(SMALL, patch_size=None),
-    "any width": replace(SMALL, input_size=(24, None), max_width=64),
-    "explicit attention": replace(SMALL, use_flash_attention=False),
+SMALL = replace(SQUARE, decoder_layers=1)
+CONFIGS = {name: replace(SMALL, **fields) for name, fields in SHAPES.items()} | {
     "dropout": replace(SMALL, dropout=0.1),
     "explicit attention, dropout": replace(SMALL, use_flash_attention=False, dropout=0.1),
     "checkpointing": replace(SMALL, use_gradient_checkpointing=True),
@@ -121,8 +117,8 @@ def test_flops_of_one_token_by_hand():
 
 def test_tokens_and_map_bytes_follow_the_width():
     counts = count(CONFIGS["any width"], width=20)
-    assert counts.num_tokens == 3 * 3
-    assert counts.map_bytes == 4 * (2 + 1) * 9**2  # two encoder layers and their average
+    assert counts.num_tokens == 2 * 3
+    assert counts.map_bytes == 4 * (2 + 1) * 6**2  # two encoder layers and their average
     assert count(CONFIGS["any width"]) == count(CONFIGS["any width"], width=64)
     assert count(SMALL, width=32) == count(SMALL)
 

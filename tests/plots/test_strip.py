@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from tae.analysis.windows import window_starts
 from tae.plots.strip import PIECE, StripRow, error_png, lanes, shown_scale, strip_html
+from tests.analysis.test_windows import SIZES
 
 
 def opened(png: bytes) -> Image.Image:
@@ -44,11 +44,7 @@ def test_errors_are_drawn_on_colours_that_people_tell_apart_with_white_at_zero()
     np.testing.assert_array_equal(drawn[5], light)
 
 
-@given(
-    st.integers(1, 40).flatmap(
-        lambda window: st.tuples(st.just(window), st.integers(0, window - 1), st.integers(window, 400))
-    )
-)
+@given(SIZES)
 def test_no_window_covers_another_on_the_ruler(sizes: tuple[int, int, int]) -> None:
     window, overlap, width = sizes
     starts = window_starts(width, window, overlap)

@@ -29,18 +29,15 @@ from tae import (
 )
 from tae.store.checkpoint import read_checkpoint
 from tae.store.sealed import SealedFile
+from tests import configs
+from tests.configs import SHAPES
 from tests.store import reference
 from tests.store.reference import Raw, tensors_of, texts_of, unpack
 from tests.store.test_sealed import BAD_JSON, mutate
 
-SQUARE = ModelConfig(input_size=(32, 32), patch_size=8, latent_dim=16, num_heads=2, encoder_layers=1, decoder_layers=1)
-CONFIGS = {
-    "square": SQUARE,
-    "odd size": replace(SQUARE, input_size=(19, 37)),
-    "one token": replace(SQUARE, patch_size=None),
-    "any width": replace(SQUARE, input_size=(24, None), max_width=64),
-    "settings": replace(SQUARE, mlp_ratio=2.5, dropout=0.1, use_flash_attention=False, use_gradient_checkpointing=True),
-}
+SQUARE = replace(configs.SQUARE, encoder_layers=1, decoder_layers=1)
+MORE = {"mlp_ratio": 2.5, "dropout": 0.1, "use_flash_attention": False, "use_gradient_checkpointing": True}
+CONFIGS = {name: replace(SQUARE, **fields) for name, fields in {**SHAPES, "settings": MORE}.items()}
 CARD = Card(
     name="Kleiderbügel 衣架 🧥",
     training={

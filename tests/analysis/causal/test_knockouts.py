@@ -13,14 +13,7 @@ from tae.analysis.causal.interventions import Edit, Knockout, all_knockouts
 from tae.analysis.causal.prefix import make_prefix
 from tae.analysis.causal.replacements import from_images, identity, random_weights, reconstruct_with, uniform
 from tae.analysis.maps import PARTS
-
-SHAPES = {
-    "patches": {},
-    "odd size": {"input_size": (19, 37)},
-    "one token": {"patch_size": None},
-    "explicit attention": {"use_flash_attention": False},
-    "any width": {"input_size": (16, None), "max_width": 64},
-}
+from tests.configs import SHAPES
 
 
 def draw(model: TransformerAutoencoder, count: int = 1, seed: int = 1) -> Tensor:

@@ -8,7 +8,8 @@ from torch.testing import assert_close
 from tae import TransformerAutoencoder
 from tae.analysis.causal import occlusion
 from tae.analysis.causal.occlusion import Box
-from tests.analysis.reference import CONFIGS, SQUARE, build, draw, draw_images
+from tests.analysis.reference import build, draw, draw_images
+from tests.configs import CONFIGS, SQUARE
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

@@ -14,7 +14,8 @@ from torch.testing import assert_close
 from tae.analysis.attention import received, rollout
 from tae.analysis.causal import occlusion, predictors
 from tae.analysis.causal.predictors import DRAWS, Interval, Scores, agreement, bootstrap_mean
-from tests.analysis.reference import SQUARE, draw, draw_images
+from tests.analysis.reference import draw, draw_images
+from tests.configs import SQUARE
 
 NAN = float("nan")
 

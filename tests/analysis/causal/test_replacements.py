@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tae.analysis.causal import occlusion, replacements
-from tests.analysis.reference import ANY_WIDTH, CONFIGS, PARTS, SQUARE, build, draw_images
+from tests.analysis.reference import PARTS, build, draw_images
+from tests.configs import ANY_WIDTH, CONFIGS, SQUARE
 
 
 def keep(layer: int, weights: Tensor) -> Tensor:
