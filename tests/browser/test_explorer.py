@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tae.plots.style import ERROR_COLOURS, OVERLAY
 from tae.web.component import read_script
@@ -59,32 +59,16 @@ def two(second_grid: tuple[int, int] = GRID) -> Payload:
 
 
 @pytest.fixture
-def open_file(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Opens a payload's page from a file; at the end, whatever was fetched or went wrong fails."""
-    contexts: list[BrowserContext] = []
-    wrong = []
+def open_explorer(open_file: Callable[..., Page], tmp_path: Path) -> Callable[..., Page]:
+    """Opens a payload's page from a file."""
 
-    def note_request(request: Request) -> None:
-        if not request.url.startswith(("file:", "data:")):
-            wrong.append(f"foreign request: {request.url}")
-
-    def open_one(made: Payload, width: int = 1400, height: int = 900, **options: object) -> Page:
-        path = tmp_path / f"{len(contexts)}.html"
-        path.write_text(page_of(made, "Explorer"), encoding="utf-8")
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: wrong.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
-        page.on("request", note_request)
-        page.goto(path.as_uri())
+    def open_one(made: Payload, **options: object) -> Page:
+        (tmp_path / "x.html").write_text(page_of(made, "Explorer"), encoding="utf-8")
+        page = open_file(tmp_path / "x.html", **options)
         expect(page.locator(ROOT)).to_have_attribute("data-state", "ready")
         return page
 
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert not wrong
+    return open_one
 
 
 def centre(canvas: Locator, cell: int, grid: tuple[int, int] = GRID, size: tuple[int, int] = (40, 60)) -> dict:
@@ -126,8 +110,8 @@ def over_grey(colour: Sequence[float], opacity: float) -> list[float]:
     return [GREY + opacity * (channel - GREY) for channel in colour]
 
 
-def test_patch_under_the_pointer_shows_its_row(open_file: Callable[..., Page]) -> None:
-    page = open_file(one())
+def test_patch_under_the_pointer_shows_its_row(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(one())
     canvas = page.locator(MAIN)
     for query in (0, 5, 10, 11):  # 11 is cut on both sides
         hover(canvas, query)
@@ -146,8 +130,8 @@ def test_patch_under_the_pointer_shows_its_row(open_file: Callable[..., Page]) -
     told(page, query="5")  # the selected one comes back
 
 
-def test_weak_weights_have_the_colours_of_the_figures(open_file: Callable[..., Page]) -> None:
-    page = open_file(one())
+def test_weak_weights_have_the_colours_of_the_figures(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(one())
     canvas = page.locator(MAIN)
     hover(canvas, 0)
     told(page, query="0")
@@ -157,8 +141,8 @@ def test_weak_weights_have_the_colours_of_the_figures(open_file: Callable[..., P
     np.testing.assert_allclose(pixel(canvas, 7), over_grey(colour, weak + t * (strong - weak)), atol=2)
 
 
-def test_direction_turns_with_its_button_and_while_shift_is_held(open_file: Callable[..., Page]) -> None:
-    page = open_file(one())
+def test_direction_turns_with_its_button_and_while_shift_is_held(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(one())
     canvas = page.locator(MAIN)
     hover(canvas, 5)
     told(page, direction="from")
@@ -178,8 +162,8 @@ def test_direction_turns_with_its_button_and_while_shift_is_held(open_file: Call
     told(page, direction="to")
 
 
-def test_keys_move_patch_layer_and_head_and_stay_inside(open_file: Callable[..., Page]) -> None:
-    page = open_file(one())
+def test_keys_move_patch_layer_and_head_and_stay_inside(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(one())
     page.evaluate("window.reached = []; document.addEventListener('keydown', event => window.reached.push(event.key))")
     page.locator(MAIN).focus()
     for key, query in {"ArrowRight": "6", "ArrowDown": "10", "ArrowLeft": "9", "ArrowUp": "5"}.items():
@@ -202,8 +186,8 @@ def test_keys_move_patch_layer_and_head_and_stay_inside(open_file: Callable[...,
     assert page.evaluate("window.reached") == ["r", "c", "Escape"]
 
 
-def test_toolbar_chooses_maps_that_there_are(open_file: Callable[..., Page]) -> None:
-    page = open_file(one())
+def test_toolbar_chooses_maps_that_there_are(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(one())
     page.get_by_role("group", name="Layer").get_by_role("button", name="0", exact=True).click()
     head = page.get_by_role("combobox", name="Head")
     head.select_option("1")
@@ -223,8 +207,8 @@ def test_toolbar_chooses_maps_that_there_are(open_file: Callable[..., Page]) -> 
     )
 
 
-def test_click_pins_and_pinned_panels_read_pairs(open_file: Callable[..., Page]) -> None:
-    page = open_file(one())
+def test_click_pins_and_pinned_panels_read_pairs(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(one())
     canvas, pins = page.locator(MAIN), page.locator(PINS)
     click(canvas, 5)
     click(canvas, 2)
@@ -251,8 +235,8 @@ def test_click_pins_and_pinned_panels_read_pairs(open_file: Callable[..., Page])
     expect(pins).to_have_count(0)
 
 
-def test_six_patches_are_pinned_and_nothing_jumps(open_file: Callable[..., Page]) -> None:
-    page = open_file(one())
+def test_six_patches_are_pinned_and_nothing_jumps(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(one())
     canvas, status = page.locator(MAIN), page.locator(".tae-status")
     before = canvas.bounding_box(), status.bounding_box()
     for cell in range(7):
@@ -263,8 +247,8 @@ def test_six_patches_are_pinned_and_nothing_jumps(open_file: Callable[..., Page]
     assert (canvas.bounding_box(), status.bounding_box()) == before
 
 
-def test_finger_explores_and_a_tap_pins(open_file: Callable[..., Page]) -> None:
-    page = open_file(one(), width=390, height=800, has_touch=True)
+def test_finger_explores_and_a_tap_pins(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(one(), width=390, height=800, has_touch=True)
     canvas = page.locator(MAIN)
     box = canvas.bounding_box()
     assert box
@@ -288,9 +272,9 @@ def test_finger_explores_and_a_tap_pins(open_file: Callable[..., Page]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_words_can_be_read_in_light_and_dark(open_file: Callable[..., Page]) -> None:
+def test_words_can_be_read_in_light_and_dark(open_explorer: Callable[..., Page]) -> None:
     made = one(notes=[{"text": "UNTRAINED MODEL: random weights", "severity": "error"}])
-    page = open_file(made)
+    page = open_explorer(made)
     for width, scheme in itertools.product((1400, 800), ("light", "dark")):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
@@ -328,8 +312,8 @@ def rgb_of(css: str, paper: tuple[int, int, int]) -> tuple[float, ...]:
     return tuple(alpha * value + (1 - alpha) * back for value, back in zip(colour, paper, strict=True))
 
 
-def test_two_sides_move_under_one_pointer_and_their_difference_is_right(open_file: Callable[..., Page]) -> None:
-    page = open_file(two())
+def test_two_sides_move_under_one_pointer_and_their_difference_is_right(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(two())
     first, second, difference = page.locator(MAIN).all()
     readouts = page.locator(f"{ROOT} .tae-main .tae-readout")
     second.hover(position=centre(second, 5, size=(48, 64)))  # type: ignore[arg-type]
@@ -359,8 +343,8 @@ def test_two_sides_move_under_one_pointer_and_their_difference_is_right(open_fil
     told(page, pins="", query="11")
 
 
-def test_sides_of_other_shapes_share_the_place_and_have_no_difference(open_file: Callable[..., Page]) -> None:
-    page = open_file(two((6, 8)))
+def test_sides_of_other_shapes_share_the_place_and_have_no_difference(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(two((6, 8)))
     expect(page.locator(MAIN)).to_have_count(2)
     expect(page.locator(".tae-apart")).to_have_text(
         "There is no difference A − B: A has 4x3 patches, B has 8x6. The pointer marks the same place in both."
@@ -371,13 +355,13 @@ def test_sides_of_other_shapes_share_the_place_and_have_no_difference(open_file:
     expect(page.locator(f"{ROOT} .tae-main .tae-readout").nth(1)).to_contain_text("query patch 9 (row 1, column 1)")
 
 
-def test_merged_patches_say_so(open_file: Callable[..., Page]) -> None:
+def test_merged_patches_say_so(open_explorer: Callable[..., Page]) -> None:
     weights = np.full((1200, 1200), 1e-4, np.float32)
     weights[0, 1199] = 0.5
     made = payload(
         [side("", np.zeros((240, 320), np.float32), (30, 40), 8, {"encoder/0/mean": weights})], View(layer="0"), TOPS
     )
-    page = open_file(made)
+    page = open_explorer(made)
     expect(page.locator(".tae-unit")).to_contain_text("each cell: strongest of 2x2 patches, of pairs")
     start, end = "(rows 0 to 1, columns 0 to 1)", "(rows 28 to 29, columns 38 to 39)"
     told(page, readout=f"query patches {start} → strongest key patches {end}: 600 x uniform")
@@ -386,9 +370,9 @@ def test_merged_patches_say_so(open_file: Callable[..., Page]) -> None:
     told(page, query="2")
 
 
-def test_maps_that_are_not_in_the_file_cannot_be_chosen(open_file: Callable[..., Page]) -> None:
+def test_maps_that_are_not_in_the_file_cannot_be_chosen(open_explorer: Callable[..., Page]) -> None:
     made = payload([side("", IMAGE, GRID, PATCH, {"encoder/0/mean": peaks(1)}, NAMES, "digest")], View(), TOPS)
-    page = open_file(made)
+    page = open_explorer(made)
     told(page, map="encoder/0/mean")
     for button in ("Average", "1", "Decoder"):
         expect(page.get_by_role("button", name=button, exact=True)).to_be_disabled()
@@ -396,18 +380,18 @@ def test_maps_that_are_not_in_the_file_cannot_be_chosen(open_file: Callable[...,
     assert page.get_by_role("combobox", name="Head").locator("option[disabled]").count() == 2
 
 
-def test_strangers_texts_are_shown_as_they_are(open_file: Callable[..., Page]) -> None:
+def test_strangers_texts_are_shown_as_they_are(open_explorer: Callable[..., Page]) -> None:
     text = "</script><img src=x onerror=alert(1)> <b>bold</b> &amp;"
     made = payload([side(text, IMAGE, GRID, PATCH, MAPS)], View(), TOPS, [Note(text, "warning")], {"encoder": text})
-    page = open_file(made)
+    page = open_explorer(made)
     expect(page.locator("figcaption").first).to_have_text(text)
     expect(page.locator(".tae-note")).to_have_text(text)
     expect(page.locator(".tae-status")).to_contain_text(text)
     assert page.locator(f"{ROOT} img, {ROOT} b").count() == 0
 
 
-def test_painted_moves_are_measured_and_the_measures_do_not_pile_up(open_file: Callable[..., Page]) -> None:
-    page = open_file(one())
+def test_painted_moves_are_measured_and_the_measures_do_not_pile_up(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(one())
     entries = "performance.getEntriesByName('tae-explorer-paint')"
     for cell in (0, 1, 2):
         hover(page.locator(MAIN), cell)

@@ -1,12 +1,11 @@
 """The report and the notebook's frame in a real browser: opened from a file, nothing fetched, and the explorer answers."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, BrowserContext, Frame, Locator, Page, expect
+from playwright.sync_api import Frame, Locator, Page, expect
 
 import tae
 from tae import load_checkpoint
@@ -39,36 +38,6 @@ def on_boots(square: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_bytes(report(square, images, ReportMap(choice=MapChoice(layer="1"), query=84)))
     return path
-
-
-@pytest.fixture
-def open_file(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a file; at the end, whatever was asked for beyond it, or went wrong, fails."""
-    contexts: list[BrowserContext] = []
-    wrong = []
-
-    def open_one(path: Path, width: int = 1400, scheme: str = "light", **options: object) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: wrong.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
-        page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith(("data:", "about:srcdoc")) or request.url == path.as_uri()
-                else wrong.append(f"request: {request.url}")
-            ),
-        )
-        page.goto(path.as_uri())
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert not wrong
 
 
 def ready(page: Page | Frame, number: int = 0) -> Locator:

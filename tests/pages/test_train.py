@@ -188,6 +188,7 @@ def test_defaults_on_the_page_are_those_of_the_command_line() -> None:
     assert asked(demo(open_page())) == TrainConfig(out=ui.checkpoints_folder() / "demo_tiny_201x201_p16.safetensors")
 
 
+@pytest.mark.slow
 def test_minutes_and_any_width_can_be_asked_for() -> None:
     app = demo(open_page())
     app.selectbox("train_budget").set_value("Minutes")
@@ -247,6 +248,7 @@ def test_typed_name_never_leads_out_of_the_folder(name: str) -> None:
     assert out is not None and out.parent == ui.checkpoints_folder() and re.fullmatch(r"[A-Za-z0-9._-]+", out.name)
 
 
+@pytest.mark.slow
 def test_plan_is_that_of_the_planner_and_warns_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     app = demo(open_page())
     shown = metrics(app)

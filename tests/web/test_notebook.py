@@ -1,10 +1,7 @@
 """The explorer in a notebook: from whatever holds a picture, with what must be said, and the model left as it was."""
 
 import base64
-import json
-import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from tae.data.demo import compose_square
 from tae.store.card import Card
 from tae.web.notebook import Shown
 from tests import ROOT
+from tests.web import Elements, payloads
 
 BYTES = np.random.default_rng(0).integers(0, 256, (24, 32), np.uint8)
 
@@ -30,9 +28,8 @@ def model(small_model: Callable[..., TransformerAutoencoder]) -> TransformerAuto
 
 
 def payload(shown: Shown) -> dict:
-    found = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', shown.page)
-    assert len(found) == 1
-    return json.loads(found[0])
+    (found,) = payloads(Elements(shown.page))
+    return found
 
 
 def notes(shown: Shown) -> list[str]:
@@ -114,17 +111,6 @@ def test_one_token_gets_a_notice_and_no_heatmap(small_model: Callable[..., Trans
     assert "default-src 'none'" in shown.page
 
 
-class Frame(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-
 def test_the_frame_holds_the_page_to_the_letter_and_lets_nothing_out(
     model: TransformerAutoencoder, tmp_path: Path
 ) -> None:
@@ -133,10 +119,10 @@ def test_the_frame_holds_the_page_to_the_letter_and_lets_nothing_out(
     shown = tae.show(model, tmp_path / name, height=321)
     text = shown._repr_html_()
     assert text.isascii()
-    ((tag, attributes),) = Frame(text).found
+    ((tag, attributes),) = Elements(text).found
     assert tag == "iframe" and attributes["srcdoc"] == shown.page and attributes["title"] == name == shown.title
     assert attributes["sandbox"] == "allow-scripts", "with allow-same-origin the frame could reach the notebook"
-    assert "height: 321px" in (attributes["style"] or "")
+    assert "height: 321px" in attributes["style"]
     assert repr(shown) == f"<{name}; shows in a notebook, .save(path) writes it as HTML>"
 
 

@@ -3,12 +3,10 @@
 import base64
 import hashlib
 import io
-import json
 import platform
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -34,62 +32,17 @@ from tae.web.report.caveats import about_image, about_map
 from tae.web.report.findings import explorable, query_of
 from tests import ROOT
 from tests.conftest import SMALL
+from tests.web import Elements, payloads
 
 DEMO = ROOT / "checkpoints" / "demo_tiny_201x201_p16.safetensors"
 MADE = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"'> <!-- ]]> &amp; \u202e $x$"
-VOID = {"meta", "img", "br", "hr", "input", "link"}
-
-
-class Elements(HTMLParser):
-    """Every element of a page: (tag, attributes), the text inside each by its number, and whether all were closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str]]] = []
-        self.texts: dict[int, str] = {}
-        self.words: list[str] = []
-        self.open: list[tuple[str, int]] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append((tag, len(self.found) - 1))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open[-1][0] == tag, f"</{tag}> where {self.open[-1:]} is open"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if not {"script", "style"} & {tag for tag, _ in self.open}:
-            self.words.append(data)
-        for _, number in self.open:
-            self.texts[number] = self.texts.get(number, "") + data
-
-    def all(self, tag: str, **attributes: str) -> list[tuple[dict[str, str], str]]:
-        """(attributes, text) of the elements of this tag with these attributes."""
-        return [
-            (found, self.texts.get(number, ""))
-            for number, (name, found) in enumerate(self.found)
-            if name == tag and all(found.get(key.rstrip("_")) == value for key, value in attributes.items())
-        ]
-
-    @property
-    def text(self) -> str:
-        """All that is to be read, on one line."""
-        return " ".join(" ".join(self.words).split())
 
 
 def parsed(page: bytes) -> Elements:
     found = Elements(page.decode())
     assert not found.open
     return found
-
-
-def payloads(page: Elements) -> list[dict]:
-    return [json.loads(text) for _, text in page.all("script", type="application/json")]
 
 
 def png_of(uri: str) -> np.ndarray:
@@ -225,6 +178,7 @@ def test_weighting_and_discard_hold_for_the_maps_of_the_explorer(checkpoint) -> 
     assert "of all weight" in page.text and "Kobayashi 2020" in page.text
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_left_out_and_said(plain, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded, raw = plain
     monkeypatch.setattr("tae.web.report.page.IMAGE_BYTES", 1)

@@ -1,7 +1,6 @@
 """Reports from the command line: which images they hold, what is said of the others, and that no file is lost."""
 
 import html
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from tae.explain import main
 from tae.store.card import Card
 from tae.web.report.job import ExplainConfig, Explained, ExplainError, explain
 from tests.analysis.causal.test_study import records_by_hand
+from tests.web import Elements, payloads
 
 pytestmark = pytest.mark.slow  # an image of a report has a dozen figures
 
@@ -56,11 +56,6 @@ def titles(page: Path) -> list[str]:
     return re.findall(r"<h2[^>]*>(.*?)</h2>", page.read_text(encoding="utf-8"))
 
 
-def payloads(page: Path) -> list[dict]:
-    found = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page.read_text(encoding="utf-8"))
-    return [json.loads(text) for text in found]
-
-
 def test_every_frame_that_can_be_read_is_in_the_report_in_natural_order(
     checkpoint: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -73,7 +68,7 @@ def test_every_frame_that_can_be_read_is_in_the_report_in_natural_order(
     assert "<li>broken.png: the PNG file is damaged" in text
     assert "small.safetensors" in text and "fill the frame, cropped" in text
     assert str(tmp_path) not in text and "secret" not in text, "where files lie is nobody's business"
-    for made in payloads(out):
+    for made in payloads(Elements(out.read_text(encoding="utf-8"))):
         assert {name: made["view"][name] for name in ("part", "layer", "head", "query")} == {
             **{"part": "decoder", "layer": "0"},
             **{"head": "1", "query": 3},
