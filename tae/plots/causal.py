@@ -175,16 +175,16 @@ def plot_patch_maps(
         vertical_spacing=room / inside if down > 1 else 0,
     )
     png = encode_png(image)
-    patches = np.array([f"patch {row * grid[1] + c}: row {row}, column {c}" for row, c in np.ndindex(grid)]).reshape(
-        grid
-    )
+    patches = np.array([f"patch {row * grid[1] + c}: row {row}, column {c}" for row, c in np.ndindex(grid)])
     for number, one in enumerate(maps):
         row, col = number // across + 1, number % across + 1
         style.lay_under(figure, png, width, height, row=row, col=col)
-        hover = f"%{{customdata}}<br>%{{z:.4g}} {one.unit}<extra></extra>"
+        told = {
+            "customdata": patches.reshape(grid),
+            "hovertemplate": f"%{{customdata}}<br>%{{z:.4g}} {one.unit}<extra></extra>",
+        }
         values = np.asarray(one.values, np.float64)
-        laid = style.overlay(values, image.shape, grid, patch_size, _top(one), customdata=patches, hovertemplate=hover)
-        figure.add_trace(laid, row=row, col=col)
+        figure.add_trace(style.overlay(values, image.shape, grid, patch_size, _top(one), **told), row=row, col=col)
         style.outline(figure, (0, 0, height, width), EDGE, 1, row=row, col=col)
         if box is not None:
             style.outline(figure, box, row=row, col=col)
@@ -192,8 +192,8 @@ def plot_patch_maps(
         figure.update_xaxes(range=[0, width], **axis)
         figure.update_yaxes(range=[height, 0], scaleanchor=f"x{number + 1}", constraintoward="top", **axis)
     figure.update_annotations(font={"size": 12})
-    room = round(920 * inside) + words + 4
-    return style.finish(figure, room, top=words, bottom=4, left=0, right=0, dragmode=False, per_width=inside)
+    total = round(920 * inside) + words + 4
+    return style.finish(figure, total, top=words, bottom=4, left=0, right=0, dragmode=False, per_width=inside)
 
 
 def plot_scores(

@@ -74,8 +74,6 @@ def plot_attention_map(
     k = region.cell_side
     cells = style.block_max(values, -(-max(values.shape) // k))[0]
     top = max(UNIFORM_LIMIT, float(attention_map.max()) * num_tokens) if zmax is None else zmax
-    queries, keys = token_labels(region.queries, grid, k), token_labels(region.keys, grid, k)
-    unit = style.unit_of(quantity)
     prefix = "" if k == 1 else f"strongest of {k}x{k} pairs<br>"
     weights = np.asarray(attention_map[part], np.float32) if k == 1 else (cells / num_tokens).astype(np.float32)
     deviation = ""
@@ -85,13 +83,13 @@ def plot_attention_map(
     weight = "%{customdata[0]:.4g}" if deviation else "%{customdata:.4g}"
     figure = go.Figure().add_heatmap(
         z=cells,
-        x=keys,
-        y=queries,
+        x=token_labels(region.keys, grid, k),
+        y=token_labels(region.queries, grid, k),
         customdata=weights,
         colorscale=style.ATTENTION_COLOURS,
         zmin=0,
         zmax=top,
-        colorbar=style.colour_bar(unit),
+        colorbar=style.colour_bar(style.unit_of(quantity)),
         hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>{quantity} {weight} = %{{z:.4g}} x uniform{deviation}"
         "<extra></extra>",
     )
