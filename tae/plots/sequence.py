@@ -1,7 +1,5 @@
 """Sequences as figures: the way through latent space, and what each frame does to a prediction."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import plotly.graph_objects as go
 
@@ -92,7 +90,7 @@ def plot_influence(dropped: np.ndarray, swapped: np.ndarray, shuffled: float) ->
         mode="markers",
         name="two neighbours exchanged",
         marker={"size": 10, "symbol": "diamond", "color": MARKER_COLOUR},
-        customdata=_neighbours(len(swapped)),
+        customdata=[f"frames {number} and {number + 1}" for number in range(1, len(swapped) + 1)],
         hovertemplate="%{customdata} exchanged: %{y:.3g}<extra></extra>",
     )
     figure.add_hline(
@@ -104,7 +102,3 @@ def plot_influence(dropped: np.ndarray, swapped: np.ndarray, shuffled: float) ->
     highest = max(float(np.max(dropped)), float(np.max(swapped)), shuffled, 1e-12)
     figure.update_yaxes(title="Mean squared change", range=[0, 1.15 * highest], nticks=6)
     return finish(figure, height=320, top=30, bottom=48, left=64, bargap=0.3, legend=LEGEND)
-
-
-def _neighbours(count: int) -> Sequence[str]:
-    return [f"frames {number} and {number + 1}" for number in range(1, count + 1)]

@@ -37,15 +37,15 @@ def decoder_metric(model: TransformerAutoencoder, latents: Tensor, width: int | 
     weight = model.decoder.expand.weight
     directions = torch.eye(dim, device=weight.device, dtype=weight.dtype)
     total = torch.zeros(dim, dim, dtype=torch.float64)
+    # Attention's weights of so many images are held.
+    at_once = max(1, min(64, 2**22 // (model.config.num_tokens**2 * model.config.num_heads) or 1))
     chosen = latents[: min(MAX_LATENTS, max(4, DERIVATIVES // dim))].to(weight)
     was_training = model.training
     model.eval()
     try:
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward derivative
             for latent in chosen:
-                rows = [
-                    _derivatives(model, latent, some, width).double().cpu() for some in directions.split(_batch(model))
-                ]
+                rows = [_derivatives(model, latent, some, width).double().cpu() for some in directions.split(at_once)]
                 jacobian = torch.cat(rows)  # (D, pixels)
                 total += jacobian @ jacobian.T / jacobian.shape[1]
     finally:
@@ -69,8 +69,3 @@ def _derivatives(model: TransformerAutoencoder, latent: Tensor, directions: Tens
     """Change of the decoded image along each direction (n, D): (n, pixels)."""
     latents = latent.repeat(len(directions), 1)
     return torch.func.jvp(lambda some: model.decode(some, width), (latents,), (directions,))[1].flatten(1)
-
-
-def _batch(model: TransformerAutoencoder) -> int:
-    """Directions at once: attention's weights of so many images are held."""
-    return max(1, min(64, 2**22 // (model.config.num_tokens**2 * model.config.num_heads) or 1))

@@ -73,10 +73,10 @@ def deletion_insertion(
             raise ValueError(f"map {name} must be ({num_tokens},), got {tuple(one.shape)}")
     # Random orders, and each map's ties, are the same whatever other maps there are.
     random = np.random.default_rng([seed, 0])
-    orders = [
-        _order(one.numpy(force=True)[tokens], np.random.default_rng([seed, zlib.crc32(name.encode())]))
-        for name, one in maps.items()
-    ]
+    orders = []
+    for name, one in maps.items():
+        ties = np.random.default_rng([seed, zlib.crc32(name.encode())]).random(len(tokens))
+        orders.append(np.lexsort((ties, -one.numpy(force=True)[tokens])))  # from the largest value to the smallest
     orders += [random.permutation(len(tokens)) for _ in range(random_orders)]
     counts = np.unique(np.linspace(0, len(tokens), min(steps, len(tokens)) + 1).round().astype(int))
     is_covered = _covered_sets(orders, tokens, counts, num_tokens)
@@ -87,11 +87,6 @@ def deletion_insertion(
     if random_orders:
         found["random order"] = Curves(counts / len(tokens), *likeness[len(maps) :].mean(axis=0))
     return found
-
-
-def _order(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Places from the largest value to the smallest, ties in random order."""
-    return np.lexsort((random.random(len(values)), -values))
 
 
 def _covered_sets(

@@ -103,7 +103,8 @@ def run(config: StudyConfig) -> tuple[Path, Study]:
 def _images(config: StudyConfig, model: ModelConfig, card: Card) -> tuple[list[np.ndarray], str]:
     """uint8 (H, W) each, and what they are in words."""
     if config.images is None:
-        count = config.count or _held_out(card)
+        stated = card.metrics.get("count", 0)  # which may be a stranger's claim
+        count = config.count or (stated if 2 <= stated <= MAX_COUNT else MEAN_OVER)
         return DemoSource(model.input_size, model.max_width).test(count), "test split of the demo data"
     images = []
     for path in find_files(config.images):
@@ -115,12 +116,6 @@ def _images(config: StudyConfig, model: ModelConfig, card: Card) -> tuple[list[n
         if len(images) == (config.count or MAX_COUNT):
             break
     return images, f"images of {safe_name(Path(config.images).name)}"
-
-
-def _held_out(card: Card) -> int:
-    """The images that the card's quality is of, which may be a stranger's claim."""
-    count = card.metrics.get("count", 0)
-    return count if 2 <= count <= MAX_COUNT else MEAN_OVER
 
 
 def _records(path: Path, mark: str) -> list[dict]:
