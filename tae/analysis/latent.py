@@ -106,8 +106,7 @@ class Pca:
 def fit_pca(latents: np.ndarray) -> Pca:
     """The principal components of latents (n, D) (Pearson 1901), by a singular value decomposition in float64.
 
-    Raises:
-        ValueError: If there are fewer than 3 latents, not finite ones, or no two different ones.
+    ValueError if there are fewer than 3 latents, not finite ones, or no two different ones.
     """
     latents = _checked(latents, least=3)
     mean = latents.mean(axis=0)

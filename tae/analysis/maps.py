@@ -24,11 +24,7 @@ _HEADS_IN_WORDS = {"mean": "mean of", "max": "largest of", "min": "smallest of",
 
 @dataclass(frozen=True, kw_only=True)
 class MapChoice:
-    """One map of a model.
-
-    Raises:
-        ValueError: If a value is unknown, or two do not go together.
-    """
+    """One map of a model; ValueError if a value is unknown, or two do not go together."""
 
     part: str = "encoder"
     layer: str = "average"  # "average" (the mean over layers), "rollout", or a layer's number, "0" the first

@@ -114,10 +114,8 @@ def plot_sharpness(
 def plot_removal(psnr: np.ndarray, random_psnr: np.ndarray, removed: Sequence[str]) -> go.Figure:
     """Quality as heads are removed, the least important first, against random orders.
 
-    Args:
-        psnr: (K + 1,) in dB, after 0 to K removals.
-        random_psnr: (R, K + 1) of random orders.
-        removed: (K,) names of the heads in the order of their removal.
+    `psnr` (K + 1,) in dB is after 0 to K removals, `random_psnr` (R, K + 1) that of random orders; `removed` names the
+    heads.
     """
     steps = np.arange(len(psnr))
     figure = go.Figure()
@@ -203,10 +201,8 @@ def plot_scores(
 ) -> go.Figure:
     """How well predictors tell the measured effect: points with 95 % intervals, from above in the order given.
 
-    Args:
-        scores: {predictor: rank correlation}.
-        kinds: {predictor: a key of `KIND_COLOURS`}.
-        tests: {predictor: {"value", "low", "high"}} over test images; None: nothing beside.
+    By predictor: `scores`, its rank correlation; `kinds`, a key of `KIND_COLOURS`; `tests`, drawn beside, {"value",
+    "low", "high"} over test images.
     """
     names = list(scores)
     figure = go.Figure()

@@ -45,14 +45,9 @@ class Overview:
 def overview_image(
     maps: np.ndarray, order: Sequence[tuple[int, int]], columns: int, zmax: float | None = None, room: float = 0.0
 ) -> Overview:
-    """Lay heads out as one image, row by row: 192 of them cost a browser as much as one.
+    """Lay heads (layer, head) out as one image, so many in a row: 192 of them cost a browser as much as one.
 
-    Args:
-        maps: (L, heads, M, M) in x uniform: the maps, or what `block_max` left of each.
-        order: (layer, head) of those to show.
-        columns: How many stand in a row.
-        zmax: End of the colours in x uniform; None: each map's own maximum, at least 1.5.
-        room: Empty space below each map, as a share of its side.
+    `maps` and `zmax` are as for `plot_overview`; `room` is empty space below each map, as a share of its side.
     """
     side = max(1, min(THUMBNAIL, OVERVIEW_WIDTH // columns - 2))
     merged = max(1, -(-maps.shape[-1] // side))

@@ -139,11 +139,7 @@ def influence(
 ) -> Influence:
     """The change in the prediction of the next frame when frames are dropped, exchanged and shuffled.
 
-    Args:
-        model: In eval mode, with the head "next".
-        latents: (T, latent_dim) of the frames seen, at least two.
-        width: Width of the images in pixels, where the autoencoder takes any.
-        progress: Is called with the share that is done.
+    The model is in eval mode, with the head "next"; the latents (T, latent_dim) are of at least two frames seen.
     """
     count = len(latents)
     if count < 2:

@@ -58,10 +58,8 @@ def measures_figure(
 ) -> bytes:
     """Each measure over the layers: heads as points, their mean as a line, uniform attention dashed.
 
-    Args:
-        own: {name of `MEASURES`: (L, heads)} of the image.
-        uniform: {name: value} of uniform attention on it.
-        spread: The same measures of test images, drawn behind: median, middle 50 and 90 % of the layers' means.
+    By name of `MEASURES`: `own` (L, heads) of the image, `uniform` attention on it; `spread`, drawn behind, those of
+    test images: median, middle 50 and 90 % of the layers' means.
     """
     names = [name for name in MEASURES if name in own]
     figure = Figure(figsize=(11, 2.9 * -(-len(names) // 3) + 0.7), layout="constrained")

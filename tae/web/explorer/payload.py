@@ -314,13 +314,9 @@ def read_view(state: object, default: View, names: Collection[str], num_tokens: 
 def maps_to_send(state: object, view: View, names: Sequence[str], digest: str, grid: tuple[int, int]) -> list[str]:
     """The maps for the payload of this run: those of the first view, or those that the browser asked for since.
 
-    The answer stays the same from run to run until another question comes, so that nothing is sent twice.
-
-    Args:
-        state: What the browser asked for, which may hold anything; None before the first question.
-        view: The one that the server set last.
-        names: All maps that there are.
-        digest: Digest of the side that is shown now.
+    The answer stays the same from run to run until another question comes, so that nothing is sent twice. `state` is
+    what the browser asked for, which may hold anything, or None; `view` the one that the server set last; `digest` that
+    of the side that is shown now.
     """
     if not isinstance(state, Mapping) or state.get("digest") != digest or view.name not in names:
         return first_maps(names, view, grid)  # nothing was asked about this image

@@ -32,8 +32,7 @@ def fragment(made: Payload, element_id: str) -> str:
 def script_text(element_ids: Sequence[str]) -> str:
     """The script that mounts the fragments of these names, without its tag.
 
-    Raises:
-        ValueError: If the component's file has been changed so that it cannot stand inside a page.
+    ValueError if the component's file has been changed so that it cannot stand inside a page.
     """
     code = read_script("explorer")
     if not code.endswith(_EXPORT) or "</script" in code.lower() or "<!--" in code:

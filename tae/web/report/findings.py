@@ -102,13 +102,8 @@ def explorable(
 ) -> tuple[Payload, list[str]]:
     """The explorer's data with as many maps as fit, for a page that cannot ask for more, and the names of the others.
 
-    Args:
-        view: How it opens.
-        query: Token number.
-        tops: {"shared": ..., "full": ...} in x uniform.
-        notes: Stand above the image.
-        status: {"encoder": ..., "encoder/0": ...} texts below it.
-        budget: Bytes of the data as JSON. The map on display goes in any case.
+    It opens with the view at a query token; tops, notes and status are as for `tae.web.explorer.payload.payload`. The
+    budget is in bytes of the data as JSON; the map on display goes in any case.
     """
     pixels = image.fitted.pixels
     grid = model.config.grid_for(pixels.shape[1])
