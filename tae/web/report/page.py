@@ -83,20 +83,6 @@ def report(
         sections.append(before + explorer + after)
         if progress:
             progress(number + 1, len(images))
-    return _page(loaded, images, sections, explorers, view, checkpoint_file, left_out, verdicts, made).encode()
-
-
-def _page(
-    loaded: Loaded,
-    images: Sequence[ReportImage],
-    sections: Sequence[str],
-    explorers: Sequence[str],
-    view: ReportMap,
-    checkpoint_file: str,
-    left_out: Sequence[tuple[str, str]],
-    verdicts: Sequence[Verdict],
-    made: datetime | None,
-) -> str:
     script = standalone.script_text(explorers) if explorers else ""
     sources = f"script-src {standalone.script_hash(script)}; " if explorers else ""
     policy = (
@@ -132,7 +118,7 @@ def _page(
 </section>
 </main>
 {standalone.script_tag(script) if explorers else ""}"""
-    return standalone.html_page(title, policy, head, body)
+    return standalone.html_page(title, policy, head, body).encode()
 
 
 def _image(
