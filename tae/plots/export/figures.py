@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tae.analysis.facts import is_wide
-from tae.plots.export.render import Format, _coarser, draw_image, draw_map, draw_over_image, draw_signed, render
+from tae.plots.export.render import Format, coarser, draw_image, draw_map, draw_over_image, draw_signed, render
 from tae.plots.maps import MAX_CELLS_SMALL, layer_title
 from tae.plots.style import QUERY_COLOUR, Quantity, unit_of
 
@@ -34,7 +34,7 @@ def attention_figure(
     axes.set_xticks(starts * grid[1], [f"row {row}" for row in starts], rotation=90)
     axes.set_yticks(starts * grid[1], [f"row {row}" for row in starts])
     axes.set(xlabel="Key patch", ylabel="Query patch")
-    figure.colorbar(drawn, ax=axes, shrink=0.8, label=unit_of(quantity) + _coarser(len(attention_map)), extend="max")
+    figure.colorbar(drawn, ax=axes, shrink=0.8, label=unit_of(quantity) + coarser(len(attention_map)), extend="max")
     return render(figure, caption, fmt, untrained)
 
 
@@ -57,7 +57,7 @@ def layer_grid_figure(
         drawn = draw_map(each, attention_map, zmax, MAX_CELLS_SMALL)
         each.set_title(layer_title(name), fontsize=11)
         each.set(xticks=[], yticks=[])
-    label = "x uniform" + _coarser(max(map(len, maps.values())), MAX_CELLS_SMALL)
+    label = "x uniform" + coarser(max(map(len, maps.values())), MAX_CELLS_SMALL)
     figure.colorbar(drawn, ax=list(axes[: len(maps)]), shrink=0.8, label=label, extend="max")
     return render(figure, caption, fmt, untrained)
 

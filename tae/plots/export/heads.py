@@ -23,7 +23,7 @@ def overview_figure(
 ) -> bytes:
     """Every head of every layer on one colour range: rows = layers, columns = heads.
 
-    The cells (L, heads, n, n) in x uniform are the maps, or what `tae.plots.block_max` left of each; `merged` patches a
+    The cells (L, heads, n, n) in x uniform are the maps, or what `tae.plots.style.block_max` left of each; `merged` patches a
     side stand behind a cell.
     """
     layers, heads, side, _ = cells.shape

@@ -51,7 +51,7 @@ def draw_signed(axes: Axes, values: np.ndarray, limit: float, extent: tuple[floa
     return axes.imshow(values, cmap=ERROR_MAP, vmin=-limit, vmax=limit, interpolation="nearest", extent=extent)
 
 
-def _coarser(num_tokens: int, max_cells: int = MAX_CELLS) -> str:
+def coarser(num_tokens: int, max_cells: int = MAX_CELLS) -> str:
     k = -(-num_tokens // max_cells)
     return "" if k == 1 else f"; each cell: maximum of {k} x {k}"
 

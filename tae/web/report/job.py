@@ -219,7 +219,7 @@ def _write_maps(path: Path, loaded: Loaded, images: Sequence[ReportImage], choic
     with open_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
 
         def add(name: str, array: np.ndarray) -> None:
-            # Dated like the ZIP files of `tae.plots.export.maps`, so that the same maps give the same bytes.
+            # Dated like the ZIP files of `tae.plots.export.tables`, so that the same maps give the same bytes.
             member = zipfile.ZipInfo(f"{name}.npy", (2000, 1, 1, 0, 0, 0))
             member.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(member, "w", force_zip64=True) as target:
