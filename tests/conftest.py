@@ -1,5 +1,7 @@
 """What all tests share: one thread, a fixed seed, and small models none of whose weights has a special value."""
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,9 @@ from torch import nn
 from tae import TransformerAutoencoder, create_autoencoder
 
 torch.set_num_threads(1)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # one for all workers, and not the user's own
+    _cache = tempfile.TemporaryDirectory(prefix="tae-cache-")
+    os.environ["TAE_CACHE"] = _cache.name
 settings.register_profile("tae", deadline=None, max_examples=50)  # how long a test takes is no claim of it
 settings.load_profile("tae")
 

@@ -5,5 +5,5 @@
 - autoencoder: encoder, decoder, TransformerAutoencoder, create_autoencoder
 - counts: parameters, memory, FLOPs, counted without allocating
 - metrics: PSNR, SSIM, foreground MSE, seams
-- device: device and precision, chosen by capability
+- device: the device, and the types it computes in
 """

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.checkpoint import checkpoint
 
 from tae.model.config import PARTS, ModelConfig, config_from_dict, config_to_dict, preset_config
 from tae.model.layers import LowRankStart, PatchEmbed, PositionalEncoding, TransformerBlock, unpatchify
 
+SLACK = 1e-3
+"""How far a value of an image may leave [0, 1]: more is no rounding error."""
 AttentionInfo = dict[str, list[Tensor]]
 
 
@@ -49,23 +52,86 @@ class Blocks(nn.ModuleList):
         return x
 
 
-class Encoder(nn.Module):
-    """The diagram's Encoder_Transformer: pixels to latent; the mean of the tokens is the latent."""
+class _Part(nn.Module):
+    """What encoder and decoder share: the sizes that they take, and which tokens are real."""
+
+    config: ModelConfig
+    blocks: Blocks
+    norm: nn.LayerNorm
+
+    def check_width(self, width: int) -> None:
+        """Raises: ValueError: If images of this width do not fit the config."""
+        fixed = self.config.input_size[1]
+        if fixed is not None and width != fixed:
+            raise ValueError(f"images must be {fixed} pixels wide, got {width}")
+        if fixed is None and not 1 <= width <= self.config.max_width:
+            raise ValueError(
+                f"images must be at most {self.config.max_width} pixels wide (max_width), got {width}; "
+                "cut wider ones into windows"
+            )
+
+    def check_widths(self, widths: Tensor, batch: int, width: int) -> None:
+        """Raises: ValueError: If these are not the widths of so many images that are padded to `width`."""
+        if widths.shape != (batch,):
+            raise ValueError(f"widths must be (B,) = ({batch},), got {tuple(widths.shape)}")
+        if _has_values(widths) and not (int(widths.min()) >= 1 and int(widths.max()) <= width):
+            raise ValueError(f"widths must be from 1 to the images' {width}, got {widths.tolist()}")
+
+    def token_mask(self, widths: Tensor | None, columns: int) -> Tensor | None:
+        """(B, N), True where a token holds at least one pixel of its image; None when there is no padding."""
+        if widths is None:
+            return None
+        starts = torch.arange(columns, device=self.norm.weight.device) * self.config.tile_size[1]
+        real = starts < widths[:, None].to(starts.device)  # (B, columns)
+        return real[:, None, :].expand(-1, self.config.grid[0], -1).flatten(1)
+
+
+class Encoder(_Part):
+    """The diagram's Encoder_Transformer: images to latent; the mean of the tokens is the latent."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         self.patch_embed = PatchEmbed(config.tile_size, config.latent_dim)
         self.pos_embed = PositionalEncoding(config.grid, config.latent_dim)
         self.blocks = Blocks(config, config.encoder_layers)
         self.norm = nn.LayerNorm(config.latent_dim)
 
-    def embed_tokens(self, ink: Tensor, columns: int) -> Tensor:
-        """Padded ink (B, 1, H, W) -> tokens (B, N, D), before the first block."""
-        return self.patch_embed(ink) + self.pos_embed(columns)
+    def forward(self, x: Tensor, widths: Tensor | None = None, maps: list[Tensor] | None = None) -> Tensor:
+        """Images (B, 1, H, W) -> latent (B, D); where a list is given, each layer's (B, N, N) is appended to it.
 
-    def forward(self, ink: Tensor, columns: int, mask: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
-        """Padded ink (B, 1, H, W) -> latent (B, D)."""
-        return self.pool(self.blocks(self.embed_tokens(ink, columns), mask, maps), mask)
+        Raises:
+            ValueError: If the images or widths do not fit the config.
+        """
+        tokens, mask = self.embed_tokens(x, widths)
+        return self.pool(self.blocks(tokens, mask, maps), mask)
+
+    def embed_tokens(self, x: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Images (B, 1, H, W) -> tokens (B, N, D) before the first block, and their mask (B, N) or None.
+
+        Raises:
+            ValueError: If the images or widths do not fit the config.
+        """
+        height = self.config.input_size[0]
+        if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] != height or not x.is_floating_point():
+            raise ValueError(f"images must be float (B, 1, {height}, W), got {x.dtype} {tuple(x.shape)}")
+        width = x.shape[3]
+        self.check_width(width)
+        ink = 1 - x
+        if widths is not None:
+            self.check_widths(widths, x.shape[0], width)
+            beyond = torch.arange(width, device=x.device) >= widths[:, None].to(x.device)
+            ink = ink.masked_fill(beyond[:, None, None], 0)  # whatever stands there, NaN included
+        if _has_values(ink) and not (float(ink.min()) >= -SLACK and float(ink.max()) <= 1 + SLACK):
+            low, high = 1 - float(ink.max()), 1 - float(ink.min())
+            raise ValueError(
+                f"images must be in [0, 1], 0 black and 1 white, got {low:g} to {high:g}; divide 8-bit ones by 255, and "
+                "replace what is no number"
+            )
+        rows, columns = self.config.grid_for(width)
+        tile_height, tile_width = self.config.tile_size
+        ink = nn.functional.pad(ink, (0, columns * tile_width - width, 0, rows * tile_height - height))
+        return self.patch_embed(ink) + self.pos_embed(columns), self.token_mask(widths, columns)
 
     def pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Tokens (B, N, D) after the last block -> latent (B, D): the mean of the real ones."""
@@ -76,24 +142,48 @@ class Encoder(nn.Module):
         return (x * real).sum(dim=1) / real.sum(dim=1)
 
 
-class Decoder(nn.Module):
-    """The diagram's Decoder_Transformer: latent to pixels."""
+class Decoder(_Part):
+    """The diagram's Decoder_Transformer: latent to images."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim = config.latent_dim
-        self.tile_size = config.tile_size
-        self.overlap = config.overlap
+        self.config = config
         self.expand = nn.Linear(dim, dim)
         self.pos_embed = PositionalEncoding(config.grid, dim)
         rank = config.position_rank
         self.start = LowRankStart(config.grid, dim, rank) if rank else None
         self.blocks = Blocks(config, config.decoder_layers)
         self.norm = nn.LayerNorm(dim)
-        tile_height, tile_width = (side + 2 * self.overlap for side in config.tile_size)
+        tile_height, tile_width = (side + 2 * config.overlap for side in config.tile_size)
         self.proj = nn.Linear(dim, tile_height * tile_width)
         nn.init.trunc_normal_(self.proj.weight, std=0.02)
         nn.init.zeros_(self.proj.bias)
+
+    def forward(
+        self,
+        latent: Tensor,
+        width: int | None = None,
+        widths: Tensor | None = None,
+        maps: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Latent (B, D) -> images (B, 1, H, width); the width may be left out where the config fixes it, or `widths` tell.
+
+        Raises:
+            ValueError: If the latent or the width does not fit the config.
+        """
+        if latent.ndim != 2 or latent.shape[1] != self.config.latent_dim:
+            raise ValueError(f"latent must be (B, {self.config.latent_dim}), got {tuple(latent.shape)}")
+        if width is None:
+            width = self.config.input_size[1] if widths is None else int(widths.max())
+        if width is None:
+            raise ValueError("width must be given: this model decodes any width")
+        self.check_width(width)
+        if widths is not None:
+            self.check_widths(widths, latent.shape[0], width)
+        columns = self.config.grid_for(width)[1]
+        tokens = self.blocks(self.start_tokens(latent, columns), self.token_mask(widths, columns), maps)
+        return self.draw(tokens, width, widths)
 
     def start_tokens(self, latent: Tensor, columns: int) -> Tensor:
         """Latent (B, D) -> tokens (B, N, D), before the first block."""
@@ -101,15 +191,21 @@ class Decoder(nn.Module):
         x = expanded[:, None] + self.pos_embed(columns)
         return x if self.start is None else x + self.start(expanded, columns)
 
-    def forward(
-        self, latent: Tensor, grid: tuple[int, int], mask: Tensor | None, maps: list[Tensor] | None = None
-    ) -> Tensor:
-        """Latent (B, D) -> padded ink (B, 1, H, W)."""
-        return self.draw(self.blocks(self.start_tokens(latent, grid[1]), mask, maps), grid, mask)
+    def draw(self, x: Tensor, width: int, widths: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, D) after the last block -> images (B, 1, H, width), 0 beyond each one's own width."""
+        config, grid = self.config, self.config.grid_for(width)
+        mask = self.token_mask(widths, grid[1])
+        ink = unpatchify(self.proj(self.norm(x)), grid, config.tile_size, config.overlap, mask)
+        images = 1 - ink[..., : config.input_size[0], :width]
+        if widths is None:
+            return images
+        columns = torch.arange(width, device=images.device)
+        return images * (columns < widths[:, None].to(images.device))[:, None, None]
 
-    def draw(self, x: Tensor, grid: tuple[int, int], mask: Tensor | None) -> Tensor:
-        """Tokens (B, N, D) after the last block -> padded ink (B, 1, H, W)."""
-        return unpatchify(self.proj(self.norm(x)), grid, self.tile_size, self.overlap, mask)
+
+def _has_values(tensor: Tensor) -> bool:
+    """Whether values can be looked at: inside a compiled graph that would break it, and a plan's tensors have none."""
+    return not (torch.compiler.is_compiling() or tensor.is_meta or isinstance(tensor, FakeTensor))
 
 
 class TransformerAutoencoder(nn.Module):
@@ -139,8 +235,8 @@ class TransformerAutoencoder(nn.Module):
             ValueError: If the images or widths do not fit the config.
         """
         attention: AttentionInfo = {"encoder": [], "decoder": []}
-        latent = self._encode(x, widths, attention["encoder"] if return_attention else None)
-        recon = self._decode(latent, x.shape[-1], widths, attention["decoder"] if return_attention else None)
+        latent = self.encoder(x, widths, attention["encoder"] if return_attention else None)
+        recon = self.decoder(latent, x.shape[-1], widths, attention["decoder"] if return_attention else None)
         return recon, attention if return_attention else None
 
     def embed(self, x: Tensor, widths: Tensor | None = None) -> Tensor:
@@ -149,7 +245,7 @@ class TransformerAutoencoder(nn.Module):
         Raises:
             ValueError: If the images or widths do not fit the config.
         """
-        return self._encode(x, widths)
+        return self.encoder(x, widths)
 
     Embedding = embed  # the specification's spelling
 
@@ -164,16 +260,7 @@ class TransformerAutoencoder(nn.Module):
         Raises:
             ValueError: If the latent or the width does not fit the config.
         """
-        if latent.ndim != 2 or latent.shape[1] != self.config.latent_dim:
-            raise ValueError(f"latent must be (B, {self.config.latent_dim}), got {tuple(latent.shape)}")
-        if width is None:
-            width = self.config.input_size[1] if widths is None else int(widths.max())
-        if width is None:
-            raise ValueError("width must be given: this model decodes any width")
-        self._check_width(width)
-        if widths is not None:
-            self._check_widths(widths, latent.shape[0], width)
-        return self._decode(latent, width, widths)
+        return self.decoder(latent, width, widths)
 
     def get_attention_maps(self, x: Tensor, part: str = "encoder", widths: Tensor | None = None) -> dict[str, Tensor]:
         """Where weight was placed, layer by layer, averaged over heads.
@@ -194,9 +281,9 @@ class TransformerAutoencoder(nn.Module):
         with torch.no_grad():
             maps: list[Tensor] = []
             if part == "encoder":
-                self._encode(x, widths, maps)
+                self.encoder(x, widths, maps)
             else:
-                self._decode(self._encode(x, widths), x.shape[-1], widths, maps)
+                self.decoder(self.encoder(x, widths), x.shape[-1], widths, maps)
             named = {f"layer_{layer}": attention_map for layer, attention_map in enumerate(maps)}
             average = maps[0].clone()
             for attention_map in maps[1:]:
@@ -247,11 +334,10 @@ class TransformerAutoencoder(nn.Module):
         blocks = self.blocks(part)
         if not 0 <= layer < len(blocks):
             raise ValueError(f"layer must be from 0 to {len(blocks) - 1}, got {layer}")
-        ink, columns, mask = self._prepare(x, widths)
-        if part == "encoder":
-            tokens = self.encoder.embed_tokens(ink, columns)
-        else:
-            tokens = self.decoder.start_tokens(self.encoder(ink, columns, mask), columns)
+        tokens, mask = self.encoder.embed_tokens(x, widths)
+        if part == "decoder":
+            latent = self.encoder.pool(self.encoder.blocks(tokens, mask), mask)
+            tokens = self.decoder.start_tokens(latent, self.config.grid_for(x.shape[-1])[1])
         for block in islice(blocks, layer):
             tokens = block(tokens, mask)
         return tokens, mask
@@ -269,11 +355,10 @@ class TransformerAutoencoder(nn.Module):
             Images (B, 1, H, width).
         """
         self._part(part)
-        grid = self.config.grid_for(width)
-        mask = self._token_mask(widths, grid)
-        if part == "encoder":
-            return self._decode(self.encoder.pool(tokens, mask), width, widths)
-        return self._images(self.decoder.draw(tokens, grid, mask), width, widths)
+        if part == "decoder":
+            return self.decoder.draw(tokens, width, widths)
+        mask = self.encoder.token_mask(widths, self.config.grid_for(width)[1])
+        return self.decoder(self.encoder.pool(tokens, mask), width, widths)
 
     def get_config(self) -> dict:
         """Plain dict of the config's fields; `create_autoencoder(**config)` builds the same model."""
@@ -291,64 +376,6 @@ class TransformerAutoencoder(nn.Module):
         if part not in PARTS:
             raise ValueError(f"part must be 'encoder' or 'decoder', got {part!r}")
         return self.encoder if part == "encoder" else self.decoder
-
-    def _encode(self, x: Tensor, widths: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
-        ink, columns, mask = self._prepare(x, widths)
-        return self.encoder(ink, columns, mask, maps)
-
-    def _decode(self, latent: Tensor, width: int, widths: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
-        grid = self.config.grid_for(width)
-        return self._images(self.decoder(latent, grid, self._token_mask(widths, grid), maps), width, widths)
-
-    def _images(self, ink: Tensor, width: int, widths: Tensor | None) -> Tensor:
-        """Padded ink -> images cropped to their size, 0 beyond each one's width."""
-        images = 1 - ink[..., : self.config.input_size[0], :width]
-        if widths is None:
-            return images
-        columns = torch.arange(width, device=images.device)
-        return images * (columns < widths[:, None].to(images.device))[:, None, None]
-
-    def _prepare(self, x: Tensor, widths: Tensor | None) -> tuple[Tensor, int, Tensor | None]:
-        """Check images; return padded ink, the number of token columns, and the token mask."""
-        height = self.config.input_size[0]
-        if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] != height or not x.is_floating_point():
-            raise ValueError(f"images must be float (B, 1, {height}, W), got {x.dtype} {tuple(x.shape)}")
-        width = x.shape[3]
-        self._check_width(width)
-        ink = 1 - x
-        if widths is not None:
-            self._check_widths(widths, x.shape[0], width)
-            beyond = torch.arange(width, device=x.device) >= widths[:, None].to(x.device)
-            ink = ink.masked_fill(beyond[:, None, None], 0)  # whatever stands there, NaN included
-        rows, columns = grid = self.config.grid_for(width)
-        tile_height, tile_width = self.config.tile_size
-        ink = nn.functional.pad(ink, (0, columns * tile_width - width, 0, rows * tile_height - height))
-        return ink, columns, self._token_mask(widths, grid)
-
-    def _check_width(self, width: int) -> None:
-        fixed = self.config.input_size[1]
-        if fixed is not None and width != fixed:
-            raise ValueError(f"images must be {fixed} pixels wide, got {width}")
-        if fixed is None and not 1 <= width <= self.config.max_width:
-            raise ValueError(
-                f"images must be at most {self.config.max_width} pixels wide (max_width), got {width}; "
-                "cut wider ones into windows"
-            )
-
-    def _check_widths(self, widths: Tensor, batch: int, width: int) -> None:
-        if widths.shape != (batch,):
-            raise ValueError(f"widths must be (B,) = ({batch},), got {tuple(widths.shape)}")
-        # Values are not checked inside a compiled graph: that would break it.
-        if not torch.compiler.is_compiling() and not (int(widths.min()) >= 1 and int(widths.max()) <= width):
-            raise ValueError(f"widths must be from 1 to the images' {width}, got {widths.tolist()}")
-
-    def _token_mask(self, widths: Tensor | None, grid: tuple[int, int]) -> Tensor | None:
-        """(B, N), True where a token holds at least one pixel of its image; None when there is no padding."""
-        if widths is None:
-            return None
-        starts = torch.arange(grid[1], device=self.encoder.norm.weight.device) * self.config.tile_size[1]
-        real = starts < widths[:, None].to(starts.device)  # (B, columns)
-        return real[:, None, :].expand(-1, grid[0], -1).flatten(1)
 
 
 def create_autoencoder(

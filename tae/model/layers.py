@@ -196,17 +196,17 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D); `mask` (B, N) keeps every query away from padding keys."""
         q, k, v = self.qkv_heads(x)
-        dropout = self.dropout if self.training else 0.0
+        dtype, dropout = v.dtype, self.dropout if self.training else 0.0
         if self.use_flash_attention:
             key_mask = None if mask is None else mask[:, None, None, :]
             if q.requires_grad and q.dtype in (torch.bfloat16, torch.float16) and q.device.type == "cpu":
                 # The CPU's fused backward takes 2.7 times as long in bf16 as in float32 (benchmarks/attention_maps.py).
                 q, k, v = q.float(), k.float(), v.float()
             with torch.autocast("cpu", enabled=False):
-                y = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask, dropout_p=dropout)
+                y = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask, dropout_p=dropout).to(dtype)
         else:
             weights = attention_weights(q, k, mask)
-            y = F.dropout(weights, dropout).to(v.dtype) @ v
+            y = F.dropout(weights, dropout).to(dtype) @ v
         return self.proj(merge_heads(y))
 
     def forward_with_map(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:

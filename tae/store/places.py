@@ -1,6 +1,9 @@
 """Where the project's own files lie: in its repository, or, where it was installed, in the folder that `tae` is started in."""
 
+import os
 from pathlib import Path
+
+import platformdirs
 
 _PACKAGE = Path(__file__).parents[1]
 IS_INSTALLED = not (_PACKAGE.parent / "app.py").is_file()
@@ -8,3 +11,14 @@ ROOT = Path.cwd() if IS_INSTALLED else _PACKAGE.parent
 """What relative paths of runs and checkpoints start from."""
 APP = _PACKAGE / "_app" if IS_INSTALLED else ROOT
 """The folder of app.py, its pages and the demo checkpoints."""
+
+
+def cache_folder() -> Path:
+    """Where this machine's own measurements lie, the user's cache unless TAE_CACHE names another; made if need be.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    folder = Path(os.environ.get("TAE_CACHE") or platformdirs.user_cache_path("tae", appauthor=False))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

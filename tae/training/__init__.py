@@ -8,6 +8,8 @@
 - loop: the steps of a run, whichever trainer: folder, resume, stop, states, end
 - trainer: training an autoencoder
 - terminal: a training in a terminal
+- muon: the optimizer of the blocks' matrices
+- precision: bf16 or float32, as this machine is faster
 - optim: optimizers, schedule, averaged weights
 - state: the state that a resume needs
 - runs: the folder of a run, and processes that outlive the app

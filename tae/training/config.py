@@ -18,13 +18,13 @@ from tae.model.config import (
     preset_config,
     size_in_words,
 )
+from tae.model.device import MuonPrecision, Precision
 from tae.training.command import RunConfig
 
 Count = Annotated[int, Whole(1, 10**9)]
 Positive = Annotated[float, Number(1e-30, 1e30)]
 Seed = Annotated[int, Whole(0, 2**31 - 1)]
 Share = Annotated[float, Number(0, 1)]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 MODEL_FIELDS = ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio")
 """Fields of the model; None in a `TrainConfig` stands for the preset's value."""
 
@@ -94,9 +94,11 @@ class TrainConfig(RunConfig):
     contrast: Annotated[float, Number(0, 0.9)] = 0.1
     """Contrast and brightness are changed by up to this share."""
 
-    precision: Precision = "auto"
-    """Precision of the forward and backward pass; weights and updates are float32. auto: bf16 where the hardware
-    multiplies in it, else fp16 with a gradient scaler on CUDA, else fp32."""
+    precision: Literal["auto"] | Precision = "auto"
+    """Precision of the forward and backward pass; weights and updates are float32. auto: on a CPU bf16 where a
+    short measurement finds it faster than fp32; on a GPU bf16 where it has that, else fp16 with a gradient scaler."""
+    muon_precision: Literal["auto"] | MuonPrecision = "auto"
+    """Precision in which Muon makes a matrix orthogonal. auto: bf16 on a GPU, on a CPU the faster."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""
     threads: Threads = None

@@ -3,11 +3,11 @@
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -57,6 +57,11 @@ class World:
     def from_main(self, value: float) -> float:
         """Rank 0's value, on all."""
         return self.sum(value if self.is_main else 0.0)[0]
+
+    def agreed(self, choice: str, choices: Iterable[str]) -> Any:
+        """Rank 0's choice, one of these, on all."""
+        names = list(choices)
+        return names[int(self.from_main(names.index(choice)))]
 
     def gather(self, text: str) -> list[str]:
         """Every process's text, cut to `TEXT_BYTES`, in the order of ranks."""

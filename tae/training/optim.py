@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.device import DTYPES
 from tae.training.config import TrainConfig
 from tae.training.distributed import like, whole
+from tae.training.muon import Muon, is_block_matrix
+from tae.training.precision import MuonPrecision, pick_muon_precision
 
 
 def squared_errors(recon: Tensor, images: Tensor, widths: Tensor | None) -> Tensor:
@@ -20,20 +23,24 @@ def squared_errors(recon: Tensor, images: Tensor, widths: Tensor | None) -> Tens
     return squared.sum(dim=(1, 2, 3))
 
 
-def make_optimizers(model: TransformerAutoencoder, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan 2024) for the matrices of the blocks, AdamW for embeddings, positions, norms, biases, output."""
+def make_optimizers(
+    model: TransformerAutoencoder, config: TrainConfig, muon_precision: MuonPrecision | None = None
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for embeddings, positions, norms, biases, output.
+
+    Args:
+        model: On the device where it learns.
+        config: Learning rates and weight decay.
+        muon_precision: None: as the config asks, on this machine.
+    """
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         (matrices if is_block_matrix(name, parameter) else others).append(parameter)
+    dtype = DTYPES[muon_precision or pick_muon_precision(config.muon_precision, model)]
     return [
-        torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=0.95),
+        Muon(matrices, config.muon_lr, config.weight_decay, momentum=0.95, dtype=dtype),
         torch.optim.AdamW(others, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0),
     ]
-
-
-def is_block_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether Muon takes a parameter."""
-    return ".blocks." in name and parameter.ndim == 2
 
 
 def lr_schedule(step: int, steps: int, warmup_steps: int) -> float:

@@ -31,6 +31,7 @@ from tae.model.counts import flops_of
 from tae.model.device import DTYPES, Precision, pick_device
 from tae.model.layers import Attention, merge_heads
 from tae.training.config import TrainConfig
+from tae.training.muon import Muon
 from tae.training.optim import make_optimizers, squared_errors
 
 HEADROOM = 0.9
@@ -208,7 +209,6 @@ def _profile(config: ModelConfig, precision: Precision, accumulating: bool, widt
             model = TransformerAutoencoder(config)
         with FakeTensorMode(allow_non_fake_inputs=True):
             model.to_empty(device="cpu").train()
-            model._check_widths = lambda *_: None  # type: ignore[method-assign]  # fake widths have no values to check
             if device == "cuda":
                 _choose_as_a_gpu(model)
             with _Ledger(model) as ledger:
@@ -226,36 +226,36 @@ def _play(
 ) -> None:
     """The optimizer's step first, which makes its state; then the passes of both batch sizes."""
     parameters = list(model.parameters())
-    optimizers = muon, adamw = make_optimizers(model, TrainConfig())
+    optimizers = muon, adamw = make_optimizers(model, TrainConfig(), "bf16" if device == "cuda" else "fp32")
+    assert isinstance(muon, Muon)
     for group in adamw.param_groups:
         group["foreach"] = device == "cuda"  # PyTorch's choice by device, which fake tensors hide from it
     for parameter in parameters:
         parameter.grad = torch.empty_like(parameter)
     gradients = [parameter.grad for parameter in parameters]
     ledger.name("gradients", gradients)
-    # Muon takes matrix after matrix: one of each shape stands for all.
-    alike: dict[torch.Size, list[Tensor]] = {}
+    # Muon takes some matrices at a time: of those that look alike, one time stands for all.
+    alike: dict[tuple[torch.Size, int], list[list[nn.Parameter]]] = {}
+    for matrices in muon.batches(muon.param_groups[0]):
+        alike.setdefault((matrices[0].shape, len(matrices)), []).append(matrices)
     for matrix in muon.param_groups[0]["params"]:
-        alike.setdefault(matrix.shape, []).append(matrix)
+        muon.state[matrix]["momentum_buffer"] = torch.empty_like(matrix)
         matrix.grad = None
     adamw.step()
-    for matrices in alike.values():
-        matrices[0].grad = torch.empty_like(matrices[0])
-        muon.step()
-        matrices[0].grad = None
-        for matrix in matrices[1:]:
-            muon.state[matrix] = {name: torch.empty_like(value) for name, value in muon.state[matrices[0]].items()}
     ledger.name("optimizer", tree_leaves([list(optimizer.state.values()) for optimizer in optimizers]))
     ledger.begin("optimizer")
     adamw.step()
-    for matrices in alike.values():
-        matrices[0].grad = gradients[[id(one) for one in parameters].index(id(matrices[0]))]
-        with ledger.times(len(matrices)):
+    known = dict(zip(map(id, parameters), gradients, strict=True))
+    for first, *others in alike.values():
+        for matrix in first:
+            matrix.grad = known[id(matrix)]
+        with ledger.times(1 + len(others)):
             muon.step()
-        matrices[0].grad = None
+        for matrix in first:
+            matrix.grad = None
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
-    del gradients, gradient
+    del gradients, gradient, known
     for batch in BATCHES:
         if not accumulating:
             model.zero_grad()
@@ -478,8 +478,8 @@ def calibrate(
         pass_time, block_time = _median_seconds(passes, where, budget), _median_seconds(block, where, budget)
         others = _median_seconds(lambda: _clip_and_step(model, optimizers[1]), where, budget / 2)
         matrices = [blocks[0].attn.proj.weight] if whole.optimizer_flops > 2e12 else list(_block_matrices(blocks))
-        muon = torch.optim.Muon(matrices, lr=1e-3)
-        muon_time = _median_seconds(muon.step, where, budget)
+        optimizers[0].param_groups[0]["params"] = matrices
+        muon_time = _median_seconds(optimizers[0].step, where, budget)
     layers = model_config.encoder_layers + model_config.decoder_layers
     scale = part / images * whole.num_tokens / tokens.shape[1]
     block_scale = (

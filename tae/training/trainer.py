@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tae.analysis.evaluate import evaluate, reconstruct
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, size_in_words
-from tae.model.device import DTYPES, pick_precision
+from tae.model.device import DTYPES, MuonPrecision, Precision
 from tae.model.metrics import psnr_of
 from tae.store.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
 from tae.training import distributed, runs
@@ -36,6 +36,7 @@ from tae.training.optim import (
     squared_errors,
 )
 from tae.training.plan import HEADROOM, plan
+from tae.training.precision import pick_muon_precision, pick_precision
 from tae.training.sources import ImageSource, open_source
 from tae.training.state import TrainState
 
@@ -138,7 +139,8 @@ class Trainer(Loop[TrainRecord]):
     ) -> None:
         super().__init__(config, source, world, folder, notify)
         self.steps = 0 if config.minutes else config.steps
-        self.precision = pick_precision(config.precision, world.device)
+        kept = self.state.values if self.state else {}
+        self.precision: Precision = kept.get("precision") or world.agreed(precision_of(config, world), DTYPES)
         self.id = run_id(config, self.fingerprint)
         self.model = TransformerAutoencoder(model_config)
         self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
@@ -148,7 +150,10 @@ class Trainer(Loop[TrainRecord]):
         elif config.init_from is not None:
             self._start_from(config.init_from)
         self.network = self._spread()
-        self.optimizers = make_optimizers(self.model, config)
+        self.muon_precision: MuonPrecision = kept.get("muon_precision") or world.agreed(
+            pick_muon_precision(config.muon_precision, self.model), DTYPES
+        )
+        self.optimizers = make_optimizers(self.model, config, self.muon_precision)
         self.average = WeightAverage(self.model, config.ema_decay) if config.ema_decay else None
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")  # type: ignore[attr-defined]
         if self.state is not None:
@@ -341,6 +346,8 @@ class Trainer(Loop[TrainRecord]):
         return {
             "config": self.config.to_dict(),
             "history": self.history,
+            "precision": self.precision,
+            "muon_precision": self.muon_precision,
             "scaler": self.scaler.state_dict(),
         }
 
@@ -411,7 +418,7 @@ class Trainer(Loop[TrainRecord]):
             "seconds": round(self.history["seconds"] + self.seconds),
             "cpu_seconds": round(self.history["cpu_seconds"] + cpu_seconds),
             "hardware": _hardware(world),
-            "precision": "fp32" if self.precision == "fp32" else f"{self.precision} autocast",
+            "precision": f"{self.precision}{'' if self.precision == 'fp32' else ' autocast'}, Muon {self.muon_precision}",
             "torch": torch.__version__,
             "run": self.id,
             "finished": is_finished,
@@ -428,10 +435,16 @@ class Trainer(Loop[TrainRecord]):
         )
 
 
+def precision_of(config: TrainConfig, world: World) -> Precision:
+    """What a process computes in, unless another machine among them decides otherwise."""
+    images = config.batch_size // (world.size * config.accumulate)
+    return pick_precision(config.precision, world.device, config.model_config, images)
+
+
 def planned(config: TrainConfig, world: World) -> tuple[str, bool]:
     """What one process's step will take, in a sentence, and whether its device has so much."""
     device = world.device.type
-    precision = pick_precision(config.precision, world.device)
+    precision = precision_of(config, world)
     share = config.batch_size // world.size
     it = plan(config.model_config, share, precision, config.accumulate, device=device, average=config.ema_decay > 0)
     has = memory_bytes(device)

@@ -88,6 +88,8 @@ def latent_by_reference(model: TransformerAutoencoder, x: Tensor) -> Tensor:
 def test_encoder_equals_pytorch_s_layers_and_the_latent_is_the_mean_token(model: TransformerAutoencoder) -> None:
     x = images_for(model)
     assert_close(model.embed(x), latent_by_reference(model, x), atol=1e-11, rtol=1e-9)
+    assert torch.equal(model.encoder(x), model.embed(x))
+    assert torch.equal(model.decoder(model.embed(x), x.shape[-1]), model(x)[0])
 
 
 def test_decoder_equals_pytorch_s_layers(small_model) -> None:
@@ -277,6 +279,21 @@ def test_bf16_autocast_is_near_float32(small_model, fused: bool) -> None:
     assert_close(maps["average"].sum(dim=-1), torch.ones(3, model.config.num_tokens))
 
 
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_model_in_half_precision_runs_and_learns(small_model, fused: bool, dtype: torch.dtype) -> None:
+    model = small_model(use_flash_attention=fused).float()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    x = images_for(model).float()
+    exact = model(x)[0]
+    recon = model.to(dtype)(x.to(dtype))[0]
+    recon.float().square().mean().backward()
+    assert all(one.grad is not None and one.grad.dtype == dtype for one in model.parameters())
+    assert_close(recon.float(), exact, atol=0.1, rtol=0.1)
+
+
 def test_inference_mode_gives_the_same(model: TransformerAutoencoder) -> None:
     x = images_for(model)
     with torch.inference_mode():
@@ -352,6 +369,16 @@ def test_wrong_images_are_refused_with_what_was_expected(small_model, any_width:
             model(torch.rand(shape, dtype=torch.float64))
     with pytest.raises(ValueError, match="images must be float"):
         model(torch.zeros(1, 1, 24, 32, dtype=torch.uint8))
+    x = images_for(model)
+    for value in (float("nan"), float("inf"), -0.01, 1.01, 255.0):
+        x[1, 0, 2, 3] = value
+        with pytest.raises(
+            ValueError, match=r"images must be in \[0, 1\], 0 black and 1 white, got .*divide 8-bit ones"
+        ):
+            model(x)
+    for rounding in (-0.0005, 1.0005):
+        x[1, 0, 2, 3] = rounding
+        assert model(x)[0].isfinite().all()
     with pytest.raises(ValueError, match="at most 64 pixels wide .max_width., got 65; cut wider ones into windows"):
         any_width(images_for(any_width, 1, 65))
 

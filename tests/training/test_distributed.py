@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tae.model.device import pick_device, pick_precision
+from tae.model.device import pick_device
 from tae.training import runs
 from tae.training.config import TrainConfig
 from tae.training.distributed import World, like, whole
@@ -103,14 +103,3 @@ def test_hardware_is_chosen_by_what_there_is() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="got 'cuda' where there is none; choose 'auto' or 'cpu'"):
             pick_device("cuda")
-
-
-def test_precision_is_chosen_by_what_the_hardware_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [pick_precision(asked, cpu) for asked in ("bf16", "fp16", "fp32")] == ["bf16", "fp16", "fp32"]
-    for has_bf16 in (True, False):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has_bf16: has)
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has_bf16: has)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        assert pick_precision("auto", cuda) == ("bf16" if has_bf16 else "fp16")
-        assert pick_precision("auto", cpu) == ("bf16" if has_bf16 else "fp32")

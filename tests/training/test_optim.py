@@ -9,7 +9,9 @@ from torch.testing import assert_close
 
 from tae import TransformerAutoencoder
 from tae.model.config import preset_config
+from tae.training import muon
 from tae.training.config import TrainConfig
+from tae.training.muon import orthogonalised
 from tae.training.optim import (
     WeightAverage,
     lr_schedule,
@@ -33,19 +35,52 @@ def test_learning_rate_rises_then_falls_as_a_cosine() -> None:
 
 def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
     model = TransformerAutoencoder(preset_config("tiny", encoder_layers=1, decoder_layers=1))
-    muon, adamw = make_optimizers(model, TrainConfig(muon_lr=0.5, adamw_lr=0.25, weight_decay=0.125))
-    assert isinstance(muon, torch.optim.Muon) and isinstance(adamw, torch.optim.AdamW)
+    muon_part, adamw = make_optimizers(model, TrainConfig(muon_lr=0.5, adamw_lr=0.25, weight_decay=0.125))
+    assert isinstance(muon_part, muon.Muon) and isinstance(adamw, torch.optim.AdamW)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     taken = [
-        [names[id(parameter)] for group in one.param_groups for parameter in group["params"]] for one in (muon, adamw)
+        [names[id(parameter)] for group in one.param_groups for parameter in group["params"]]
+        for one in (muon_part, adamw)
     ]
     ends = ("attn.qkv.weight", "attn.proj.weight", "mlp.0.weight", "mlp.2.weight")
     assert sorted(taken[0]) == sorted(f"{part}.blocks.0.{end}" for part in ("encoder", "decoder") for end in ends)
     assert sorted(taken[0] + taken[1]) == sorted(names.values())
-    assert [(one.param_groups[0]["lr"], one.param_groups[0]["weight_decay"]) for one in (muon, adamw)] == [
+    assert [(one.param_groups[0]["lr"], one.param_groups[0]["weight_decay"]) for one in (muon_part, adamw)] == [
         (0.5, 0.125),
         (0.25, 0),
     ]
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (48, 16), (16, 48)])
+def test_a_matrix_is_made_orthogonal_with_the_vectors_of_its_svd(shape: tuple[int, int]) -> None:
+    matrices = torch.randn(5, *shape, dtype=torch.float64)
+    made = orthogonalised(matrices, torch.float64)
+    u, _, vt = torch.linalg.svd(matrices, full_matrices=False)
+    inside = u.mT @ made @ vt.mT
+    singular = inside.diagonal(dim1=1, dim2=2)
+    assert_close(inside, torch.diag_embed(singular), rtol=0, atol=1e-12)
+    assert singular.min() > 0.3 and singular.median() > 0.65 and singular.max() < 1.3  # the iteration's own range
+    assert_close(orthogonalised(matrices.float(), torch.float32).double(), made, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [1, 2**22])
+def test_muon_is_the_librarys_but_for_its_precision(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(muon, "NUMBERS_AT_ONCE", at_once)
+    shapes = [(16, 16), (48, 16), (16, 16), (16, 64)]
+    matrices, theirs = ([nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2))
+    settings = {"lr": 0.1, "weight_decay": 0.1, "momentum": 0.9}
+    ours, library = muon.Muon(matrices, **settings, dtype=torch.bfloat16), torch.optim.Muon(theirs, **settings)
+    assert [len(some) for some in ours.batches(ours.param_groups[0])] == []  # nothing without a gradient
+    for _ in range(3):
+        for one, other in zip(matrices, theirs, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        ours.step()
+        library.step()
+    for one, other in zip(matrices, theirs, strict=True):
+        assert_close(one, other, rtol=0, atol=0.01)  # a step is 0.1, its direction rounded to bf16
+        assert_close(ours.state[one], library.state[other])
+    assert len(list(ours.batches(ours.param_groups[0]))) == (4 if at_once == 1 else 3)
 
 
 def small() -> TransformerAutoencoder:

@@ -57,7 +57,7 @@ def draw(model: TransformerAutoencoder, states: States, depth: int, translated: 
     config = model.config
     tiles = model.decoder.proj(state)
     grid = config.grid_for(states.width)
-    ink = unpatchify(tiles, grid, config.tile_size, model.decoder.overlap, states.mask)
+    ink = unpatchify(tiles, grid, config.tile_size, config.overlap, states.mask)
     images = 1 - ink[..., : config.input_size[0], : states.width]
     return images if states.widths is None else images * real_pixels(states.widths, images)
 

@@ -81,11 +81,12 @@ def make_plan(
     device: str,
 ) -> "tuple[Plan, Precision, str]":
     """`tae.plan.plan`; also what precision and device come to here."""
-    from tae.model.device import pick_device, pick_precision
+    from tae.model.device import pick_device
     from tae.training.plan import plan
+    from tae.training.precision import pick_precision
 
     place = pick_device(device)
-    picked = pick_precision(precision, place)
+    picked = pick_precision(precision, place, model_config, batch_size // accumulate)
     made = plan(model_config, batch_size, picked, accumulate, device=place.type, average=average)
     return made, picked, place.type
 
