@@ -12,9 +12,6 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tae.model.autoencoder import TransformerAutoencoder
@@ -121,6 +118,9 @@ def memory_bytes(device: str) -> int:
 
 def shard(model: TransformerAutoencoder, world: World) -> None:
     """Spread weights, gradients and what the optimizer keeps over the processes (FSDP2), block by block, in place."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard  # a second to import, which a run of one process need not wait
+
     mesh = init_device_mesh(world.device.type, (world.size,))
     for blocks in (model.encoder.blocks, model.decoder.blocks):
         for block in blocks:
@@ -133,22 +133,29 @@ def replicate(model: nn.Module, world: World) -> nn.Module:
     return DistributedDataParallel(model, device_ids=[world.device] if world.device.type == "cuda" else None)
 
 
+def unsharded(tensor: Tensor) -> Tensor:
+    """The whole of a tensor that each process holds a part of; another one as it is. Every process must ask."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # type: ignore[operator]
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A copy of a tensor, sharded or not, on the CPU; every process must ask."""
-    full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return full.detach().to("cpu", copy=True).contiguous()
+    return unsharded(tensor).detach().to("cpu", copy=True).contiguous()
 
 
 def like(full: Tensor, other: Tensor) -> Tensor:
     """A whole tensor, laid out as another: on its device, sharded where that one is."""
-    if isinstance(other, DTensor) and full.ndim:  # the count of an optimizer's steps is never sharded
+    if hasattr(other, "full_tensor") and full.ndim:  # the count of an optimizer's steps is never sharded
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        assert isinstance(other, DTensor)
         return distribute_tensor(full.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
     return full.to(other.device) if full.ndim else full
 
 
 def norm_of(norm: Tensor) -> float:
     """A gradient's norm as a number; sharded ones are summed."""
-    value = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+    value = unsharded(norm).item()
     return value if math.isfinite(value) else math.nan
 
 

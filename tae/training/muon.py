@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from tae.training.distributed import like
+from tae.training.distributed import like, unsharded
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
@@ -65,7 +64,7 @@ class Muon(torch.optim.Muon):
             momentum = self.state[matrix]["momentum_buffer"]
             momentum.lerp_(matrix.grad, 1 - group["momentum"])
             update = matrix.grad.lerp(momentum, group["momentum"])
-            updates.append(update.full_tensor() if isinstance(update, DTensor) else update)
+            updates.append(unsharded(update))
         rows, columns = matrices[0].shape
         rate = group["lr"] * max(1, rows / columns) ** 0.5
         for matrix, direction in zip(matrices, orthogonalised(torch.stack(updates), self.dtype), strict=True):

@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from filelock import FileLock
 from torch import nn
-from torch.utils.benchmark import Timer
 
 from tae.model.config import ModelConfig
 from tae.model.device import DTYPES, MuonPrecision, Precision
@@ -121,6 +120,8 @@ def _read(path: Path) -> dict[str, dict[str, dict[str, float]]]:
 
 def _measured(makers: Mapping[str, Callable[[], Callable]]) -> dict[str, float]:
     """The lower of two medians each, taken in turns, so that a disturbance must meet both."""
+    from torch.utils.benchmark import Timer  # slow to import, and rarely asked
+
     took: dict[str, list[float]] = {name: [] for name in makers}
     with torch.random.fork_rng(devices=[]):  # a run draws the same numbers, whether it had to measure or not
         for _ in range(2):
