@@ -10,8 +10,10 @@ class RunConfig:
 
     COMMAND: ClassVar[str]
     """Module of the command."""
+    BUDGET: ClassVar[tuple[str, ...]] = ("steps", "minutes")
+    """What prolongs a run that is resumed."""
     FREE_TO_CHANGE: ClassVar[tuple[str, ...]] = ("resume", "overwrite", "log_every", "save_every_s", "name")
-    """What may differ when a run is resumed, because the weights do not depend on it, or are in its state already."""
+    """What else may differ when a run is resumed, because the weights do not depend on it, or are in its state already."""
     RENAMED: ClassVar[dict[str, str]] = {}
     """What older runs call a field: its name now."""
     NEW_RUN: ClassVar[str] = "start a new run"
@@ -97,7 +99,19 @@ class RunConfig:
         return [
             f"{field.name}: was {getattr(before, field.name)!r}, now {getattr(self, field.name)!r}"
             for field in fields(self)
-            if field.name not in self.FREE_TO_CHANGE and getattr(before, field.name) != getattr(self, field.name)
+            if field.name not in (*self.FREE_TO_CHANGE, *self.BUDGET)
+            and getattr(before, field.name) != getattr(self, field.name)
+        ]
+
+    def shortened(self, before: "RunConfig") -> list[str]:
+        """What of its budget this run, resumed, would lessen, a phrase each."""
+        told = {name: (getattr(before, name, None), getattr(self, name, None)) for name in self.BUDGET}
+        if all(told["minutes"]):
+            del told["steps"]  # which count where no time is given
+        return [
+            f"{name}: was {was:g}, now {now:g}, and a run can only be prolonged"
+            for name, (was, now) in told.items()
+            if was and now and now < was
         ]
 
 

@@ -64,7 +64,8 @@ class TrainConfig(RunConfig):
     steps: Count = 3000
     """Optimizer steps."""
     minutes: Annotated[float | None, Number(0.01, 10**6)] = None
-    """A time budget in place of --steps: the pace is measured at the start, and turned into a number of steps."""
+    """A time budget in place of --steps: the learning rate falls with the time that is gone, and the last step and what is
+    measured after it end when the time does."""
     batch_size: Count = 16
     """Images an optimizer step, over all processes."""
     accumulate: Count = 1
@@ -76,7 +77,7 @@ class TrainConfig(RunConfig):
     weight_decay: Annotated[float, Number(0, 10)] = 0.01
     """Weight decay of Muon; AdamW has none."""
     warmup_steps: Annotated[int, Whole(0, 2**31 - 1)] = 60
-    """Steps in which the learning rate rises; then it falls as a cosine to 2 %."""
+    """Steps in which the learning rate rises, a tenth of the run at most; then it falls as a cosine to 2 %."""
     clip_norm: Positive = 1.0
     """Ceiling of the gradient's norm."""
     ema_decay: Annotated[float, Number(0, 0.999999)] = 0.0
@@ -137,7 +138,8 @@ class TrainConfig(RunConfig):
     name: str | None = None
     """Name that the app shows."""
     resume: bool = False
-    """Go on from the newest whole state of this run."""
+    """Go on from the newest whole state of this run, or begin it where there is none; with more --steps or --minutes than
+    before it is prolonged."""
     overwrite: bool = False
     """Start anew where --out or an earlier run's state exists, and replace them."""
     init_from: Path | None = None

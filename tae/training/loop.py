@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -78,21 +77,25 @@ def own_folder(config: RunConfig, world: World, open_source: Callable[[], Source
 def _refuse_to_replace(config: RunConfig, folder: Path) -> None:
     if runs.is_running(folder):
         raise ValueError(f"another process is training in {folder}; wait for it, stop it, or choose another --out")
-    if config.resume:
+    is_begun = (folder / "log.jsonl").exists() or bool(state_files(folder))
+    if config.resume and (is_begun or (folder / "config.json").exists()):
         try:
             before = config.from_dict(json.loads((folder / "config.json").read_text()))
-        except (OSError, ValueError):
-            raise ValueError(f"there is no run to resume in {folder}; leave --resume out to begin it") from None
-        changed = config.differences(before)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"the run in {folder} cannot be resumed: its config.json cannot be read, {error}"
+            ) from None
+        changed = config.differences(before) + config.shortened(before)
         if changed:
             raise ValueError(
                 f"a resumed run must be what it was; {'; '.join(changed)}; give the same values, or {config.NEW_RUN}"
             )
     elif not config.overwrite:
-        if (folder / "log.jsonl").exists() or state_files(folder):
+        if is_begun:
             raise ValueError(f"{folder} holds a run already; --resume goes on with it, --overwrite starts anew")
         if config.out_path.exists():
-            raise ValueError(f"{config.out_path} exists already; choose another --out, or --overwrite it")
+            and_no_run = ", and no run of it to resume" if config.resume else ""
+            raise ValueError(f"{config.out_path} exists already{and_no_run}; choose another --out, or --overwrite it")
 
 
 def _clear(config: RunConfig, folder: Path) -> None:
@@ -120,12 +123,15 @@ class Loop(ABC, Generic[Record]):
     learn, look and write.
 
     Resuming is exact: what a step does is a function of (seed, step) and the state, so that a run that was killed ends with
-    the weights of one that was not (the same bits on a CPU with as many threads and processes).
+    the weights of one that was not (the same bits on a CPU with as many threads and processes). Only where the budget is one
+    of time does the learning rate follow the clock.
 
     Attributes:
         state: What it goes on from; None: it begins.
         step: Steps done.
-        steps: Steps in all; 0 while a time budget is not yet turned into steps.
+        steps: Steps in all; where the budget is one of time, an estimate, 0 while the pace is unknown.
+        limit_s: Seconds of steps that a time budget allows; None: the budget is one of steps.
+        leg: Step, and share of the run that was over, when it began or was prolonged.
         curve: A dict for each look at what is held out.
         seconds: Time trained, resumed or not; cpu_seconds: the processor's.
     """
@@ -136,6 +142,8 @@ class Loop(ABC, Generic[Record]):
         self.step, self.steps = 0, config.steps
         self.curve: list[dict] = []
         self.seconds, self.cpu_seconds = 0.0, 0.0
+        self.limit_s: float | None = None
+        self.leg = (0, 0.0)
         self.state = None
         if config.resume:
             changed = f"the {config.learns_from} must be those that the run began with, and they have changed"
@@ -182,9 +190,41 @@ class Loop(ABC, Generic[Record]):
     def _before_state(self) -> None:
         """Called after each step, and once before the first."""
 
-    def _decide_steps(self, paces: Iterable[float]) -> bool:
-        """Turn a time budget into steps, once the pace is known; returns whether it just did."""
-        raise NotImplementedError
+    @property
+    def budget(self) -> tuple[str, float]:
+        """("steps" or "minutes", how many are asked for)."""
+        minutes = getattr(self.config, "minutes", None)
+        return ("minutes", minutes) if minutes else ("steps", self.config.steps)
+
+    @property
+    def gone(self) -> float:
+        """Share of the run that is over, 0 to 1: of its time where the budget is one of time, else of its steps."""
+        return min(1.0, self.seconds / self.limit_s) if self.limit_s else self.step / self.steps
+
+    def _prolong(self) -> None:
+        """Begin another leg where the budget is another one than the state's.
+
+        Raises:
+            ValueError: If it is used up already.
+        """
+        if self.state is None:
+            return
+        values = self.state.values
+        kind, count = self.budget
+        before = values.get("budget") or (self.budget if kind == "minutes" else ("steps", values["steps"]))
+        if tuple(before) == (kind, count):
+            return
+        done = self.step if kind == "steps" else self.seconds / 60
+        if count <= done:
+            raise ValueError(
+                f"{done:.4g} {kind} of this run are done already; to prolong it, give --{kind} more than that"
+            )
+        self.steps = self.config.steps if kind == "steps" else 0
+        self.leg = (self.step, self.gone)
+        self.notify(
+            f"prolonged after step {self.step} to {count:g} {kind}: the learning rate rises to where it would be by now in a "
+            "run of that length"
+        )
 
     def _weights_in_state(self, names: Iterable[str]) -> dict[str, Tensor]:
         """The model's weights of these names.
@@ -203,6 +243,7 @@ class Loop(ABC, Generic[Record]):
         values = state.values
         self.step, self.steps, self.curve = state.step, values.get("steps", self.steps), values["curve"]
         self.seconds, self.cpu_seconds = values["seconds"], values["cpu_seconds"]
+        self.leg = tuple(values.get("leg", (0, 0.0)))
 
     def go(self, should_stop: Callable[[], bool]) -> Generator[Record]:
         """Take the steps that are left; yields a record for each, the last one once the checkpoint is written."""
@@ -213,6 +254,7 @@ class Loop(ABC, Generic[Record]):
                 runs.cut_log(self.folder, self.step)
                 self._write_status("running")
             self._begin(stack)
+            self._prolong()
             self._before_state()
             if self.step and self.step == self.steps:  # resumed after the last step
                 self._end_again(was_finished)
@@ -222,20 +264,22 @@ class Loop(ABC, Generic[Record]):
             is_last = False
             while not is_last:
                 began = time.monotonic()
-                share = lr_schedule(self.step, self.steps or sys.maxsize, config.warmup_steps)
+                (first, over), gone = self.leg, self.gone
+                share = lr_schedule(gone, self.step - first, (gone - over) / (1 - over), config.warmup_steps)
                 loss, grad_norm = self._learn_or_save(share)
                 self.step += 1
                 paces.append(time.monotonic() - began)
-                self.seconds, self.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
-                asked, save_due = world.any(
+                self.cpu_seconds = time.process_time() - cpu_started
+                asked, save_due, self.seconds = world.sum(
                     should_stop() or runs.stop_asked(self.folder),
                     # A large state takes long to write: never more than a twentieth of the time, unless asked.
                     time.monotonic() - last_save
                     >= (max(config.save_every_s, 20 * save_took) if config.save_every_s else 0),
+                    (time.monotonic() - started) * world.is_main,
                 )
-                if not self.steps:
-                    save_due = self._decide_steps(paces) or save_due
-                is_stopped = asked and self.step != self.steps
+                if self.limit_s:
+                    self._estimate_steps(float(np.mean(paces)))
+                is_stopped = bool(asked) and self.step != self.steps
                 is_last = is_stopped or self.step == self.steps
                 looked = self._look(loss) if is_last or self.step % config.eval_every == 0 else {}
                 record = self._record(loss, share, grad_norm, float(np.mean(paces)), looked)
@@ -252,6 +296,13 @@ class Loop(ABC, Generic[Record]):
                     record = replace(record, saved=self._finish(is_stopped))  # type: ignore[type-var]
                 yield record
 
+    def _estimate_steps(self, pace: float) -> None:
+        """Of a time budget: how many steps there will be at this many seconds a step; once the time is over, those done."""
+        assert self.limit_s
+        (pace,) = self.world.sum(pace / self.world.size)
+        left = self.limit_s - self.seconds
+        self.steps = self.step + max(1, round(left / pace)) if left > pace / 2 else self.step
+
     def _learn_or_save(self, share: float) -> tuple[float, float]:
         try:
             return self._learn(share)
@@ -263,7 +314,7 @@ class Loop(ABC, Generic[Record]):
             raise TrainingError(f"{error} at step {self.step + 1}; {error.advice}; {kept}") from None
 
     def _save_state(self) -> None:
-        told = ("fingerprint", "steps", "curve", "seconds", "cpu_seconds")
+        told = ("fingerprint", "steps", "curve", "seconds", "cpu_seconds", "leg", "budget")
         tensors, values = self._tensors(), {**{name: getattr(self, name) for name in told}, **self._values()}
         if self.world.is_main:
             save_state(self.folder, TrainState(self.step, tensors, values))

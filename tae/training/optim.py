@@ -43,10 +43,17 @@ def make_optimizers(
     ]
 
 
-def lr_schedule(step: int, steps: int, warmup_steps: int) -> float:
-    """Share of the peak learning rate: a linear rise, then a cosine down to 2 %; `step` counts from 0."""
-    rise = min(1.0, (step + 1) / max(1, warmup_steps))
-    return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+def lr_schedule(gone: float, step: int, risen: float, warmup_steps: int) -> float:
+    """Share of the peak learning rate: a cosine down to 2 % over the run, after a linear rise.
+
+    Args:
+        gone: Share of the whole run that is over, 0 to 1.
+        step: Steps since the run began or was prolonged, from 0.
+        risen: Share that is over of what then lay ahead; the rise takes a tenth of it at most.
+        warmup_steps: Steps of the rise.
+    """
+    rise = min(1.0, max((step + 1) / max(1, warmup_steps), risen / 0.1))
+    return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * gone)))
 
 
 def set_lr(optimizers: list[torch.optim.Optimizer], share: float) -> None:

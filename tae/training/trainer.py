@@ -4,7 +4,8 @@ import math
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Generator, Iterable
+import time
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,8 +41,12 @@ from tae.training.precision import pick_muon_precision, pick_precision
 from tae.training.sources import ImageSource, open_source
 from tae.training.state import TrainState
 
-PACE_STEPS, PACE_SECONDS = 10, 20
-"""A time budget becomes a number of steps after so many steps, or so much time if that is sooner."""
+FEW_STEPS = 300
+"""A run of fewer teaches little but the mean image."""
+PACE_STEPS = 10
+"""After so many steps, a time budget is told in steps."""
+TRIAL_IMAGES = 8
+"""How long the last measurements take is told by so many images."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class TrainRecord:
 
     Attributes:
         step: Steps done, from 1.
-        steps: Steps in all; 0 while a time budget is not yet turned into steps.
+        steps: Steps in all; of a time budget an estimate.
         loss: Mean squared error over the real pixels of the batch.
         lr: Muon's learning rate.
         grad_norm: Before clipping; nan where an fp16 gradient overflowed and the step was left out.
@@ -141,10 +146,10 @@ class Trainer(Loop[TrainRecord]):
         self.steps = 0 if config.minutes else config.steps
         kept = self.state.values if self.state else {}
         self.precision: Precision = kept.get("precision") or world.agreed(precision_of(config, world), DTYPES)
-        self.id = run_id(config, self.fingerprint)
+        self.id = kept.get("id") or run_id(config, self.fingerprint)
         self.model = TransformerAutoencoder(model_config)
         self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
-        self.last_snapshot = -1
+        self.last_snapshot, self.command = -1, ""
         if self.state is not None:
             self.model.load_state_dict(self._weights_in_state(self.model.state_dict()))  # strict: shapes too
         elif config.init_from is not None:
@@ -190,6 +195,10 @@ class Trainer(Loop[TrainRecord]):
         if state.values["scaler"]:
             self.scaler.load_state_dict(state.values["scaler"])
         self.history = state.values["history"]
+        kept = runs.snapshots(self.folder) if self.world.is_main else []
+        last = float(kept[-1].stem) if kept else -1.0
+        self.last_snapshot = state.values.get("snapshot_place", int(self.world.from_main(last)))
+        self.command = state.values.get("command", "")
 
     def _spread(self) -> torch.nn.Module:
         """Put the model where it computes; returns what the forward pass goes through."""
@@ -214,20 +223,49 @@ class Trainer(Loop[TrainRecord]):
 
     # ---- the steps
 
+    def _prolong(self) -> None:
+        before, leg = self.state, self.leg
+        super()._prolong()
+        if before is not None and self.leg != leg:
+            first = TrainConfig.from_dict(before.values["config"]).command_words(self.world.size)
+            self.command += f"{first}{' --resume' if self.command else ''} (to step {self.step}), then "
+            self.last_snapshot = int(1e6 * self.gone) if self.limit_s else self.step
+
     def _begin(self, stack: ExitStack) -> None:
         config, world = self.config, self.world
         self.log = TrainLog(self.folder, self.step) if world.is_main else None
         if self.log:
             stack.callback(self.log.close)
         self.held_out = self.source.held_out(config.held_out_images)
-        kept = runs.snapshots(self.folder) if world.is_main else []
-        self.last_snapshot = int(world.from_main(float(kept[-1].stem) if kept else -1.0))
+        if not config.minutes and few(config.steps):
+            self.notify(f"{config.steps} steps are asked for{few(config.steps)}")
+        if config.minutes:
+            self.limit_s = 60 * config.minutes - self._seconds_to_end(60 * config.minutes)
         first = self.history["images_seen"] // config.batch_size
-        last = first + self.steps if self.steps else sys.maxsize
+        last = sys.maxsize if config.minutes else first + config.steps
         self.loader = stack.enter_context(
             Loader(self.source, config.batch_size, first + self.step, last, world.rank, world.size, config.workers)
         )
         self.batches = iter(self.loader)
+
+    def _estimate_steps(self, pace: float) -> None:
+        super()._estimate_steps(pace)
+        if self.step in (self.leg[0] + PACE_STEPS, self.steps):
+            self.notify(f"{self.config.minutes:g} minutes are about {self.steps} steps here{few(self.steps)}")
+
+    def _seconds_to_end(self, budget: float) -> float:
+        """What measuring and saving after the last step will take, from a few images."""
+        config, began = self.config, time.monotonic()
+        images = self.source.test(min(TRIAL_IMAGES, config.test_images))
+        evaluate(self.model, images, "trial")
+        took = (time.monotonic() - began) * (config.test_images + len(self.held_out)) / max(1, len(images))
+        (took,) = self.world.sum(took / self.world.size)
+        if took > budget / 3:
+            self.notify(
+                f"measuring {config.test_images} test images takes about {took:.0f} of {budget:.0f} seconds, and a third at "
+                "most is kept for it; lower --test-images"
+            )
+        return min(took, budget / 3)
 
     def _record(
         self, loss: float, lr_share: float, grad_norm: float, pace: float, looked: dict[str, Any]
@@ -241,7 +279,7 @@ class Trainer(Loop[TrainRecord]):
             grad_norm,
             config.batch_size / pace,
             self.loader.images_per_s * self.world.size,
-            pace * (self.steps - self.step) if self.steps else (config.minutes or 0) * 60 - self.seconds,
+            self.limit_s - self.seconds if self.limit_s else pace * (self.steps - self.step),
             **looked,
         )
 
@@ -310,17 +348,6 @@ class Trainer(Loop[TrainRecord]):
         images = ", ".join(everyone)[:500] or "of this batch"
         return f"lower --muon-lr and --adamw-lr, or look at the images {images}"
 
-    def _decide_steps(self, paces: Iterable[float]) -> bool:
-        assert self.config.minutes is not None
-        known = list(paces)[2:] or list(paces)  # the first steps warm up
-        is_enough = self.step >= PACE_STEPS or (self.step >= 3 and self.seconds >= PACE_SECONDS)
-        if not self.world.from_main(float(is_enough)):
-            return False
-        left = max(0.0, self.config.minutes * 60 - self.seconds)
-        self.steps = self.step + max(1, int(self.world.from_main(left / float(np.mean(known)))))
-        self.notify(f"{self.config.minutes:g} minutes are about {self.steps} steps here")
-        return True
-
     # ---- looking and saving
 
     def _look(self, loss: float) -> dict[str, Any]:
@@ -346,6 +373,9 @@ class Trainer(Loop[TrainRecord]):
         return {
             "config": self.config.to_dict(),
             "history": self.history,
+            "id": self.id,
+            "command": self.command,
+            "snapshot_place": self.last_snapshot,
             "precision": self.precision,
             "muon_precision": self.muon_precision,
             "scaler": self.scaler.state_dict(),
@@ -359,13 +389,13 @@ class Trainer(Loop[TrainRecord]):
         return tensors
 
     def _before_state(self) -> None:
-        """Keep a snapshot where one is due; of several that became due while a time budget had no steps, the last alone."""
+        """Keep a snapshot where one is due; of several that became due within a step, the last alone."""
         if self.step and self.step == self.steps:
             return  # the checkpoint is the last of them
-        due = snapshot_steps(self.steps, self.config.snapshots) if self.steps else [0] * bool(self.config.snapshots)
-        if not any(self.last_snapshot < step <= self.step for step in due):
+        place, whole = (int(1e6 * self.gone), 10**6) if self.limit_s else (self.step, self.steps)
+        if not any(self.last_snapshot < due <= place for due in snapshot_steps(whole, self.config.snapshots)):
             return
-        self.last_snapshot = self.step
+        self.last_snapshot = place
         (cpu_seconds,) = self.world.sum(self.cpu_seconds)
         with self._weights_to_show():
             weights = self._whole_weights()
@@ -408,9 +438,10 @@ class Trainer(Loop[TrainRecord]):
     def _card(self, metrics: dict, cpu_seconds: float, is_finished: bool, notes: str = "") -> Card:
         """The model card after this step, of an untrained model before the first; cpu_seconds: of all processes."""
         config, source, world = self.config, self.source, self.world
+        resumed = " --resume" if self.command else ""
         training = {
             "data": source.data,
-            "command": self.history["command"] + config.command_words(world.size),
+            "command": self.history["command"] + self.command + config.command_words(world.size) + resumed,
             "seed": config.seed,
             "steps": self.history["steps"] + self.step,
             "batch_size": config.batch_size,
@@ -456,6 +487,16 @@ def planned(config: TrainConfig, world: World) -> tuple[str, bool]:
     if not fits:
         text += ": too much; lower --batch-size, raise --accumulate, or add --use-gradient-checkpointing"
     return text, fits
+
+
+def few(steps: int) -> str:
+    """A warning to append where a run is so short that it can teach little; else nothing."""
+    if steps >= FEW_STEPS:
+        return ""
+    return (
+        f": too few for more than a blur, which takes {FEW_STEPS} or more; give more --steps or --minutes, take a smaller "
+        "preset or larger patches, or begin with a trained model by --init-from"
+    )
 
 
 def check_compiler(device: torch.device) -> None:

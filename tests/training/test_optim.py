@@ -24,13 +24,14 @@ from tae.training.optim import (
 
 
 def test_learning_rate_rises_then_falls_as_a_cosine() -> None:
-    shares = [lr_schedule(step, 100, 10) for step in range(100)]
+    shares = [lr_schedule(step / 100, step, step / 100, 10) for step in range(100)]
     assert shares[0] == pytest.approx(0.1) and shares[4] == pytest.approx(
         0.5 * (0.02 + 0.49 * (1 + math.cos(0.04 * math.pi)))
     )
     assert shares[50] == pytest.approx(0.51)
     assert shares[10:] == sorted(shares[10:], reverse=True) and shares[-1] == pytest.approx(0.02, abs=1e-3)
-    assert lr_schedule(0, 1, 0) == 1
+    assert lr_schedule(0, 0, 0, 0) == 1
+    assert lr_schedule(0.1, 1, 0.1, 60) == pytest.approx(0.02 + 0.49 * (1 + math.cos(0.1 * math.pi)))  # a tenth at most
 
 
 def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:

@@ -1,16 +1,20 @@
 """Exact resume: runs killed by a real SIGKILL anywhere end with the bits of a run that nobody killed."""
 
+import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tae import load_checkpoint
 from tae.data.demo import compose_square
 from tae.training import runs
 from tae.training.config import TrainConfig
@@ -102,9 +106,7 @@ def test_a_kill_at_every_touch_of_a_file_is_survived(tmp_path: Path) -> None:
         if code == 0:
             break
         assert code == KILLED
-        # Killed before its folder said what it is, there is nothing to resume: the command is given again.
-        again = resumed(config) if (runs.folder_of(out) / "config.json").exists() else config
-        assert in_child(again) == 0
+        assert in_child(resumed(config)) == 0  # wherever it was, even where it had not begun
         folder = runs.folder_of(out)
         assert same_bits(state_tensors(folder), expected) and out.is_file()
         assert [record["step"] for record in runs.read_log(folder)] == [2]
@@ -136,7 +138,7 @@ def test_without_any_whole_state_it_begins_again_to_the_same_bits(tmp_path: Path
     assert in_child(config, kill_after_step=5) == KILLED
     said: list[str] = []
     list(train(resumed(config), notify=said.append))
-    assert said[1:] == ["found no whole state of this run: starting from the beginning"]
+    assert said[1] == "found no whole state of this run: starting from the beginning"
     folder = runs.folder_of(config.out_path)
     assert same_bits(state_tensors(folder), expected)
     assert [record["step"] for record in runs.read_log(folder)] == [1, 2, 3, 4, 5, 6]  # none of them twice
@@ -198,9 +200,62 @@ def test_what_does_not_touch_the_weights_may_change(tmp_path: Path) -> None:
     assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
 
 
-def test_resuming_what_never_began_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no run to resume in .*runs/x; leave --resume out"):
-        list(train(small_config(tmp_path / "x.safetensors", resume=True)))
+def test_resuming_what_never_began_begins_it_and_replaces_nothing(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", resume=True)
+    expected = straight(config, tmp_path / "straight.safetensors")
+    said: list[str] = []
+    list(train(config, notify=said.append))
+    assert "found no whole state of this run: starting from the beginning" in said
+    assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
+    shutil.rmtree(runs.folder_of(config.out_path))
+    before = config.out_path.read_bytes()
+    with pytest.raises(ValueError, match="x.safetensors exists already, and no run of it to resume"):
+        list(train(config))
+    assert config.out_path.read_bytes() == before
+    (folder := runs.folder_of(config.out_path)).mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot be resumed: its config.json cannot be read"):
+        list(train(config))
+
+
+def test_a_run_is_prolonged_and_its_schedule_planned_anew(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", steps=20, log_every=1, warmup_steps=2)
+    list(train(config))
+    longer = resumed(replace(config, steps=60))
+    said: list[str] = []
+    first = next(training := train(longer, notify=said.append))
+    training.close()
+    assert first.step == 21 and any(text.startswith("prolonged after step 20 to 60 steps") for text in said)
+    assert in_child(longer, kill_after_step=30) == KILLED
+    list(train(longer))
+    rates = [record["lr"] / config.muon_lr for record in runs.read_log(runs.folder_of(config.out_path))]
+    assert rates[19] < 0.03 and len(rates) == 60
+    cosine = [0.02 + 0.49 * (1 + math.cos(math.pi * step / 60)) for step in range(60)]
+    assert rates[20] == pytest.approx(cosine[20] / 2) and rates[21:] == pytest.approx(cosine[21:])
+    training = load_checkpoint(config.out_path).card.training
+    command = "python -m tae.train tiny"
+    assert training["steps"] == 60 and training["finished"]
+    assert training["command"].startswith(command) and "--steps 20 " in training["command"]
+    before, then = training["command"].split(" (to step 20), then ")
+    assert then == before.replace("--steps 20", "--steps 60") + " --resume"
+    straight_on = small_config(tmp_path / "y.safetensors", steps=20, log_every=1, warmup_steps=2)
+    list(train(straight_on))
+    list(train(resumed(replace(straight_on, steps=60))))
+    folders = [runs.folder_of(one.out_path) for one in (config, straight_on)]
+    assert same_bits(*(state_tensors(folder) for folder in folders))  # killed on the way or not
+
+
+def test_a_run_is_prolonged_by_time_and_never_shortened(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", steps=6)
+    list(train(config))
+    with pytest.raises(ValueError, match="steps: was 6, now 5, and a run can only be prolonged"):
+        list(train(resumed(replace(config, steps=5))))
+    assert runs.read_run(runs.folder_of(config.out_path)).status == "finished"
+    records = list(train(resumed(replace(config, minutes=0.05))))
+    assert records[0].step == 7 and records[-1].saved == config.out_path
+    with pytest.raises(ValueError, match="minutes: was 0.05, now 0.04, and a run can only be prolonged"):
+        list(train(resumed(replace(config, minutes=0.04))))
+    assert list(train(resumed(replace(config, minutes=0.05)))) == []  # it is finished
 
 
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,10 @@ from tae.data.demo import DemoSource, compose_square
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.train import main
 from tae.training import runs
-from tae.training.config import TrainConfig, snapshot_steps
+from tae.training.config import TrainConfig
 from tae.training.log import make_strip
 from tae.training.loop import TrainingError
-from tae.training.trainer import TrainRecord, check_compiler, train
+from tae.training.trainer import Trainer, TrainRecord, check_compiler, train
 from tests import ROOT
 from tests.training.small import same_bits, small_config, state_tensors, weights
 
@@ -151,19 +152,68 @@ def test_averaged_weights_are_what_is_saved(tmp_path: Path) -> None:
     assert not same_bits(saved, {name: state[f"model.{name}"] for name in saved})
 
 
-def test_a_time_budget_becomes_steps(tmp_path: Path) -> None:
+class Clock:
+    """Time that passes when it is told to, in place of the machine's."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def timed(config: TrainConfig, clock: Clock, monkeypatch: pytest.MonkeyPatch, took: Callable[[int], float]) -> list:
+    """The records of a run whose step number n takes so many seconds."""
+    monkeypatch.setattr("time.monotonic", clock)
+    learn = Trainer._learn
+
+    def slow(self: Trainer, share: float) -> tuple[float, float]:
+        clock.now += took(self.step)
+        return learn(self, share)
+
+    monkeypatch.setattr(Trainer, "_learn", slow)
+    return run(config)
+
+
+def test_a_time_budget_ends_on_time_however_the_pace_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    # The machine is busy at first: a pace taken then would end the run after 60 of its 120 seconds.
+    monkeypatch.setattr(Trainer, "_seconds_to_end", lambda *_: 20.0)
+    config = small_config(tmp_path / "x.safetensors", minutes=2, snapshots=4, log_every=1)
+    records = timed(config, clock, monkeypatch, lambda step: 4.0 if step < 10 else 0.5)
+    assert clock.now - 100 == pytest.approx(100, abs=0.5)  # 20 are kept for the end
+    assert records[-1].step == records[-1].steps == 10 + 120
+    assert load_checkpoint(config.out_path).card.training["steps"] == 130
+    assert records[9].steps == pytest.approx(25, abs=1) and records[60].steps == pytest.approx(130, abs=15)
+    shares = [record.lr / config.muon_lr for record in records]
+    assert max(shares[:4]) == max(shares) > 0.85  # the rise took a tenth of the time
+    for record, share in zip(records[10::20], shares[10::20], strict=True):
+        gone = (40 + 0.5 * (record.step - 11)) / 100
+        assert share == pytest.approx(0.02 + 0.49 * (1 + math.cos(math.pi * gone)))
+    assert shares[-1] < 0.03
+    assert snapshots(config) == [0, 2, 7, 43]  # at 0, 1/16, 4/16 and 9/16 of the time
+
+
+def test_a_time_budget_says_what_it_comes_to(tmp_path: Path) -> None:
     said: list[str] = []
-    config = small_config(tmp_path / "x.safetensors", minutes=0.05, snapshots=4)
+    config = small_config(tmp_path / "x.safetensors", minutes=0.05)
     records = run(config, notify=said.append)
-    assert records[0].steps == 0 and records[0].seconds_left > 0
-    assert records[-1].steps == records[-1].step > 10
-    assert said[1:] == [f"0.05 minutes are about {records[-1].steps} steps here"]
-    assert load_checkpoint(config.out_path).card.training["steps"] == records[-1].steps
-    # What became due before there was a number of steps is made good by one snapshot as soon as there is.
-    decided = next(record.step for record in records if record.steps)
-    due = snapshot_steps(records[-1].steps, 4)
-    expected = [0, *([decided] if due[1] <= decided else []), *(step for step in due if step > decided)]
-    assert snapshots(config) == expected
+    assert records[0].seconds_left > 0 and records[-1].step == records[-1].steps
+    assert [text for text in said if "0.05 minutes are about " in text and text.endswith("--init-from")] == said[-1:]
+
+
+def test_few_steps_are_told_before_they_are_taken(tmp_path: Path) -> None:
+    said: list[str] = []
+    training = train(small_config(tmp_path / "x.safetensors", steps=299), notify=said.append)
+    next(training)
+    training.close()
+    assert said[-1].startswith(
+        "299 steps are asked for: too few for more than a blur, which takes 300 or more; give more"
+    )
+    training = train(small_config(tmp_path / "y.safetensors", steps=300), notify=said.append)
+    next(training)
+    training.close()
+    assert "too few" not in said[-1]
 
 
 def snapshots(config: TrainConfig) -> list[int]:
@@ -407,7 +457,6 @@ def test_ctrl_c_saves_what_has_been_learnt(number: signal.Signals, tmp_path: Pat
         (["tiny", "--stepz", "3"], "stepz"),
         (["tiny", "--init-from", "missing.safetensors"], "missing.safetensors"),
         (["tiny", "--input-size", "0", "0"], "input_size"),
-        (["tiny", "--resume"], "there is no run to resume"),
     ],
 )
 def test_command_line_refuses_in_words(
