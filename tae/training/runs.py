@@ -185,20 +185,24 @@ def start(config: TrainConfig, images: Path | None = None) -> Run:
     return read_run(folder)
 
 
-def resume(run: Run) -> Run:
+def resume(run: Run, **budget: float) -> Run:
     """Go on with a run whose process has ended, from its newest state; without one, begin it again.
 
+    Args:
+        run: Stopped or broken off; finished too where a larger budget prolongs it.
+        budget: `steps` or `minutes` in place of the run's.
+
     Raises:
-        RunError: If it is at work or finished, or cannot be read.
+        RunError: If it is at work, is finished and not prolonged, or cannot be read.
         OSError: If its process cannot be started.
     """
     run = read_run(run.folder)
     if run.config is None:
         raise RunError(f"{run.name} must have a config that can be read to go on; {run.message}")
-    if run.is_active or run.status == "finished":
+    if run.is_active or (run.status == "finished" and not budget):
         raise RunError(f"{run.name} must have been stopped to go on, and it is {run.status}")
     begun = run.has_state or bool(read_log(run.folder))
-    config = replace(run.config, resume=begun, overwrite=False)
+    config = replace(run.config, resume=begun, overwrite=False, **budget)  # type: ignore[arg-type]
     _spawn(run.folder, config)
     return read_run(run.folder)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import streamlit as st
+import torch
 import tyro
 from streamlit.testing.v1 import AppTest
 
@@ -18,6 +19,7 @@ from tae.data.encode import encode_png
 from tae.model.counts import count
 from tae.training import runs
 from tae.training.config import TrainConfig, snapshot_steps
+from tae.training.state import TrainState, save_state
 from tests import ROOT
 from tests.pages import HOSTILE, assert_harmless, charts, metrics, run, said_plainly, texts
 from tests.pages import open_page as open_any
@@ -389,6 +391,25 @@ def test_run_shows_how_it_ended_and_what_can_be_done(shelf: Path, status: str, s
     assert "train_delete" in keys
     if status == "running":
         assert app.selectbox("choose_run").options == ["shoes · died"]
+
+
+@pytest.mark.parametrize(("fields", "so_far", "count"), [({}, "50", 500), ({"minutes": 2.0}, "2", 5.0)])
+def test_a_run_is_prolonged_by_a_larger_budget(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, fields: dict, so_far: str, count: float
+) -> None:
+    home = write_run(shelf, "shoes", "finished", **fields)
+    assert "train_longer" not in {one.key for one in open_page(task="runs").number_input}  # nothing to go on from
+    save_state(home, TrainState(3, {"model.weight": torch.zeros(1)}, {}))
+    spawned: list[TrainConfig] = []
+    monkeypatch.setattr(runs, "_spawn", lambda folder, config: spawned.append(config))
+    app = open_page(task="runs")
+    longer = app.number_input("train_longer")
+    kind = "minutes" if fields else "steps"
+    assert longer.label == f"{kind.capitalize()} in all ({so_far} so far)" and longer.min == float(so_far) + 1
+    longer.set_value(count)
+    app.button("train_go_on").click()
+    run(app)
+    assert [(getattr(config, kind), config.resume) for config in spawned] == [(count, True)]
 
 
 def test_run_at_work_can_be_stopped_and_not_deleted(shelf: Path) -> None:

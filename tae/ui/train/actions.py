@@ -5,6 +5,7 @@ import streamlit as st
 from tae.plots.export import tables
 from tae.store.names import escape_markdown, safe_name
 from tae.training import runs
+from tae.training.config import TrainConfig
 from tae.ui.train.words import in_bytes, reason
 from tae.ui.widgets.downloads import download
 
@@ -46,12 +47,10 @@ def run_actions(run: runs.Run) -> None:
         if run.status != "finished" and run.config is not None:
             label = "Resume" if run.has_state else "Try again"
             if st.button(label, key="train_resume", icon=":material/play_arrow:"):
-                try:
-                    runs.resume(run)
-                except (runs.RunError, OSError) as error:
-                    st.error(escape_markdown(reason(error)))
-                else:
-                    st.rerun()
+                go_on(run)
+        if run.has_state and run.config is not None:
+            with st.popover("Train longer", icon=":material/more_time:"):
+                prolong(run, run.config)
         if runs.read_log(run.folder):
             download(
                 "Log (CSV)",
@@ -61,6 +60,31 @@ def run_actions(run: runs.Run) -> None:
             )
         if st.button("Delete…", key="train_delete", icon=":material/delete:", type="tertiary"):
             delete_dialog(run)
+
+
+def prolong(run: runs.Run, config: TrainConfig) -> None:
+    """A larger budget, and the button to go on with it."""
+    st.markdown("What was learnt is kept. The learning rate rises again and falls over what is added.")
+    number = float if config.minutes else int
+    kind, before = ("minutes", config.minutes) if config.minutes else ("steps", max(config.steps, run.step))
+    count = st.number_input(
+        f"{kind.capitalize()} in all ({before:,g} so far)",
+        min_value=number(before + 1),
+        max_value=number(10**7),
+        value=number(2 * before),
+        key="train_longer",
+    )
+    if st.button("Go on", key="train_go_on", type="primary", icon=":material/play_arrow:"):
+        go_on(run, **{kind: count})
+
+
+def go_on(run: runs.Run, **budget: float) -> None:
+    try:
+        runs.resume(run, **budget)
+    except (runs.RunError, OSError) as error:
+        st.error(escape_markdown(reason(error)))
+    else:
+        st.rerun()
 
 
 @st.dialog("Delete this run?")
