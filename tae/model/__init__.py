@@ -4,6 +4,7 @@
 - layers: patches, positions, attention, blocks
 - autoencoder: encoder, decoder, TransformerAutoencoder, create_autoencoder
 - counts: parameters, memory, FLOPs, counted without allocating
+- transfer: what a new model takes over from a trained one
 - metrics: PSNR, SSIM, foreground MSE, seams
 - device: the device, and the types it computes in
 """

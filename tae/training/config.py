@@ -143,7 +143,8 @@ class TrainConfig(RunConfig):
     overwrite: bool = False
     """Start anew where --out or an earlier run's state exists, and replace them."""
     init_from: Path | None = None
-    """A new run that starts from this checkpoint's weights; with --resume only where the run has no state yet."""
+    """A new run that starts from the weights of this checkpoint, as far as they fit: positions are resampled to another size
+    or patch; with --resume only where the run has no state yet."""
 
     COMMAND: ClassVar = "tae.train"
     NEW_RUN: ClassVar = "start a new run, with --init-from to keep what was learnt"

@@ -21,6 +21,7 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, size_in_words
 from tae.model.device import DTYPES, MuonPrecision, Precision
 from tae.model.metrics import psnr_of
+from tae.model.transfer import transfer
 from tae.store.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
 from tae.training import distributed, runs
 from tae.training.config import TrainConfig, run_id, snapshot_steps
@@ -174,14 +175,9 @@ class Trainer(Loop[TrainRecord]):
         loaded = load_checkpoint(path)
         asked, found = asdict(self.model.config), asdict(loaded.model.config)
         free = ("use_flash_attention", "use_gradient_checkpointing", "dropout", "preset")
-        differing = [
-            f"{name}: asked {value!r}, found {found[name]!r}"
-            for name, value in asked.items()
-            if name not in free and found[name] != value
-        ]
-        if differing:
-            raise ValueError(f"--init-from must hold the same model: {'; '.join(differing)}")
-        self.model.load_state_dict(loaded.model.state_dict())
+        self.notify(f"begins with {path.name}: {transfer(self.model, loaded.model)}")
+        if any(found[name] != value for name, value in asked.items() if name not in free):
+            return  # another model: its steps are not this one's
         self.history = {name: loaded.card.training.get(name, start) for name, start in self.history.items()}
         if self.history["command"]:
             self.history["command"] += f" (to step {self.history['steps']}), then "

@@ -269,11 +269,15 @@ def test_a_new_run_from_a_checkpoint_keeps_its_history(pictures: Path, tmp_path:
     assert training["cpu_seconds"] >= before["cpu_seconds"]
 
 
-def test_a_new_run_from_another_model_is_refused(tmp_path: Path) -> None:
+def test_a_new_run_takes_from_another_model_what_fits(tmp_path: Path) -> None:
     first = tmp_path / "first.safetensors"
     run(small_config(first, steps=1))
-    with pytest.raises(ValueError, match="must hold the same model: patch_size: asked 16, found 8"):
-        run(small_config(tmp_path / "x.safetensors", init_from=first, patch_size=16))
+    said: list[str] = []
+    run(small_config(tmp_path / "x.safetensors", init_from=first, patch_size=4), notify=said.append)
+    assert any(text.startswith(f"begins with {first.name}: ") and "resampled" in text for text in said)
+    assert load_checkpoint(tmp_path / "x.safetensors").card.training["steps"] == 6  # another model: its own steps alone
+    with pytest.raises(ValueError, match="must have blocks of the same width: latent_dim, .* 32, 2, 4, got 16, 2, 4"):
+        run(small_config(tmp_path / "y.safetensors", init_from=first, latent_dim=32))
 
 
 def test_asked_to_stop_it_saves_says_so_and_can_go_on(tmp_path: Path) -> None:
