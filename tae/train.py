@@ -32,7 +32,10 @@ def _lines(records: Iterable[TrainRecord]) -> Iterator[tuple[str, bool, Path | N
     held_out = ""
     for record in records:
         if record.held_out_psnr is not None:
-            held_out = f"held-out {record.held_out_psnr:.2f} dB   "
+            best = max((one.psnr for one in record.yardsticks), default=record.held_out_psnr)
+            held_out = (
+                f"held-out {record.held_out_psnr:.2f} dB ({record.held_out_psnr - best:+.2f} to the best yardstick)   "
+            )
         line = (
             f"step {record.step}/{record.steps or '?'}   loss {record.loss:.5f}   {held_out}"
             f"{record.images_per_s:.1f} images/s (reading {record.loader_images_per_s:.0f})   "

@@ -8,6 +8,7 @@
 - latent: the latent space: maps, neighbours, ways between, directions
 - windows: strips wider than the model, window by window
 - evaluate: a checkpoint's held-out figures
+- yardsticks: what simple codes reach on the same images
 - causal: interventions: attention replaced, heads knocked out, patches covered
 - lens: what each layer's state looks like as an image
 

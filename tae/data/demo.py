@@ -5,7 +5,7 @@ in any order. Images are dark garments on a white page. `tae/data/samples/README
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -277,6 +277,10 @@ class DemoSource:
     def batch(self, step: int, batch_size: int) -> list[np.ndarray]:
         """The images of one training step, none of them seen before."""
         return [self.image(draw) for draw in self.draws(step, batch_size)]
+
+    def examples(self, count: int) -> Iterator[np.ndarray]:
+        """The first training images."""
+        return (self.compose("train", index) for index in range(count))
 
     def held_out(self, count: int) -> list[np.ndarray]:
         """Images to watch the training by: garments of the val split."""

@@ -1,7 +1,7 @@
 """Trainings as figures: their curves, and the memory of a step."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -34,6 +34,7 @@ def plot_curves(
     unit: str = "",
     log: bool = False,
     order: Sequence[str] = (),
+    levels: Mapping[str, float] | None = None,
 ) -> go.Figure:
     """Curves of one or more trainings, or of several methods, over each other.
 
@@ -42,6 +43,7 @@ def plot_curves(
         unit: Behind y in the hover.
         log: Whether the vertical axis is logarithmic; points that are not above 0 are left out then.
         order: Names that have the same colour whichever of them are there; else colours follow the curves.
+        levels: {name: height} of what the curves are compared with, dotted lines from side to side.
     """
     figure = go.Figure()
     drawn: list[np.ndarray] = []
@@ -64,6 +66,13 @@ def plot_curves(
                 "dash": DASHES[number // len(CURVE_COLOURS) % len(DASHES)],
             },
             hovertemplate=f"{x_title.lower()} %{{x:.4~g}}<br>%{{y:.4~g}}{unit}<extra>{label}</extra>",
+        )
+    for name, height in (levels or {}).items():
+        figure.add_hline(
+            y=height,
+            line={"width": 1.5, "dash": "dot", "color": MARKER_COLOUR},
+            annotation={"text": html.escape(name), "font": {"size": 11}},
+            annotation_position="top right",
         )
     figure.update_xaxes(title=x_title, rangemode="tozero")
     figure.update_yaxes(title=y_title, type="log" if log else "linear", nticks=6)

@@ -20,6 +20,7 @@ from tae.model.config import (
 )
 from tae.model.device import MuonPrecision, Precision
 from tae.training.command import RunConfig
+from tae.training.split import Grouping
 
 Count = Annotated[int, Whole(1, 10**9)]
 Positive = Annotated[float, Number(1e-30, 1e30)]
@@ -120,6 +121,9 @@ class TrainConfig(RunConfig):
     """Steps between looks at the held-out images."""
     held_out_images: Count = 64
     """Held-out images to watch the training by."""
+    hold_out_by: Grouping = "file"
+    """What stays together when files are held out. file: each by itself; stem: files whose names differ only in the last
+    number, such as crops of one photograph; folder: all files of a folder."""
     test_images: Count = 512
     """Images for the final figures on the card: of the demo's test split, or held-out ones of yours."""
     log_every: Count = 10

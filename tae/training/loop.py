@@ -344,5 +344,5 @@ def _plain(record: Any) -> dict:
     return {
         name: value
         for name, value in asdict(record).items()
-        if name not in ("saved", "steps") and value is not None and math.isfinite(value)
+        if name not in ("saved", "steps", "yardsticks") and value is not None and math.isfinite(value)
     }

@@ -133,8 +133,10 @@ def read_run(folder: Path) -> Run:
         is_told = last.startswith("error: ") or "Traceback (most recent call last)" in read_output(folder)
         word, message = ("failed", last.removeprefix("error: ")) if is_told else ("died", "")
     last_record = next(reversed(read_log(folder)), None)
-    if not steps and config.minutes is None:
-        steps = config.steps
+    if config.minutes is None:
+        steps = steps or config.steps
+    elif last_record and isinstance(last_record.get("steps"), int):
+        steps = last_record["steps"]
     return Run(folder, config, word, message, max(step, int(last_record["step"]) if last_record else 0), steps)
 
 

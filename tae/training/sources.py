@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -62,6 +62,10 @@ class ImageSource(Protocol):
         """The name of what that image comes from."""
         ...
 
+    def examples(self, count: int) -> Iterator[np.ndarray]:
+        """Up to `count` training images (H, W) uint8, not augmented."""
+        ...
+
     def held_out(self, count: int) -> list[np.ndarray]:
         """Up to `count` images (H, W) uint8 that are never trained on, to watch the training by."""
         ...
@@ -103,9 +107,9 @@ class FileSource:
     """Training and held-out images from the user's own files: an `ImageSource`.
 
     Each frame of each file is an image, fitted to the input size: the whole image, padded with its border's grey.
-    A file is held out when the hash of its name says so (one in ten, at least one), so the split stays as files come and
-    go; of a single stack the last tenth of the frames is held out. Each epoch is a new permutation of the others. What
-    has been read is kept in memory, up to 2 GiB for all processes of a machine; no file is kept open.
+    About one file in ten is held out, by `tae.training.split`; of a single stack the last tenth of the frames. Each epoch is
+    a new permutation of the others. What has been read is kept in memory, up to 2 GiB for all processes of a machine; no
+    file is kept open.
 
     Attributes:
         held_out_names: The held-out files, or frames of a single stack.
@@ -183,14 +187,17 @@ class FileSource:
         rng = np.random.default_rng([config.seed, draw, 2])
         return augment(self._load(self._item(draw)), rng, config.flip, config.shift, config.zoom, config.contrast)
 
+    def examples(self, count: int) -> Iterator[np.ndarray]:
+        """Up to `count` training images (H, W) uint8, spread evenly over all; not augmented."""
+        return (self._load(int(item)) for item in _spread(self._train, count))
+
     def describe(self, draw: int) -> str:
         """The file's name, and which frame of it where it has several."""
         return self._name_of(self._item(draw))
 
     def held_out(self, count: int) -> list[np.ndarray]:
         """Up to `count` images (H, W) uint8, spread evenly over those held out; not augmented."""
-        places = np.linspace(0, len(self._held_out) - 1, min(count, len(self._held_out))).round().astype(int)
-        return [self._load(int(item)) for item in self._held_out[places]]
+        return [self._load(int(item)) for item in _spread(self._held_out, count)]
 
     test = held_out
 
@@ -228,7 +235,7 @@ class FileSource:
             first_held_out = int(self._ends[-1]) - max(1, int(self._ends[-1]) // 10)
             return np.arange(first_held_out), np.arange(first_held_out, self._ends[-1])
         is_held_out = np.zeros(len(counts), bool)
-        is_held_out[readable] = held_out([self._names[number] for number in readable])
+        is_held_out[readable] = held_out([self._names[number] for number in readable], self._config.hold_out_by)
         is_held_out = np.repeat(is_held_out, counts)  # frame by frame
         return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
@@ -277,6 +284,11 @@ class FileSource:
                 self._cache_room -= image.nbytes
                 self._cache[number, frame] = image
         return image
+
+
+def _spread(items: np.ndarray, count: int) -> np.ndarray:
+    """Up to `count` of them, evenly."""
+    return items[np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)]
 
 
 def _in_words(data: str, folder: Path) -> tuple[str, str]:

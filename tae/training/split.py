@@ -1,21 +1,55 @@
-"""The held-out split: a function of the files' names alone, so that it stays as other files come and go."""
+"""The held-out split: a function of the files' names alone, so that it stays as other files come and go.
+
+Only where fewer than eight of forty or more would be held out do some change sides with what is added.
+"""
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Literal
 
 import numpy as np
 
+Grouping = Literal["file", "stem", "folder"]
 SHARE = 0.1
 """Share of the files that is held out, about."""
+LEAST, FROM = 8, 40
+"""So many files at least are held out where there are so many."""
 
 
-def held_out(names: Sequence[str]) -> np.ndarray:
-    """(n,) bool, which of two or more files are held out: one in ten by the hash of its name, at least one, never all."""
-    hashes = np.array([_share_of(name) for name in names])
-    count = min(max(int((hashes < SHARE).sum()), 1), len(names) - 1)
-    found = np.zeros(len(names), bool)
-    found[np.argsort(hashes, kind="stable")[:count]] = True
-    return found
+def held_out(names: Sequence[str], by: Grouping = "file") -> np.ndarray:
+    """Which of two or more files are held out: about one in ten, by the hash of its name or of its group's, never all.
+
+    Args:
+        names: Paths with forward slashes.
+        by: What stays together on one side: a file; files whose names differ only in their last number and ending, such as
+            crops of one photograph; the files of a folder.
+
+    Returns:
+        (n,) bool.
+
+    Raises:
+        ValueError: If all files are of one group.
+    """
+    groups = [_group_of(name, by) for name in names]
+    sizes, least = Counter(groups), LEAST if len(names) >= FROM else 1
+    if len(sizes) < 2:
+        raise ValueError(f"files must be of at least two groups to hold some out by {by}, got one; hold out by file")
+    chosen: set[str] = set()
+    for group in sorted(sizes, key=_share_of)[:-1]:
+        if _share_of(group) >= SHARE and sum(sizes[one] for one in chosen) >= least:
+            break
+        chosen.add(group)
+    return np.array([group in chosen for group in groups])
+
+
+def _group_of(name: str, by: Grouping) -> str:
+    path = PurePosixPath(name)
+    if by == "folder":
+        return str(path.parent)
+    return str(path.parent / (re.sub(r"[\W_]*\d+$", "", path.stem) or path.stem)) if by == "stem" else name
 
 
 def _share_of(name: str) -> float:

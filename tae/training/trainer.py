@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tae.analysis.evaluate import evaluate, reconstruct
+from tae.analysis.yardsticks import Yardstick, Yardsticks, mean_psnr, verdict
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, size_in_words
 from tae.model.device import DTYPES, MuonPrecision, Precision
-from tae.model.metrics import psnr_of
 from tae.model.transfer import transfer
 from tae.store.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
 from tae.training import distributed, runs
@@ -46,6 +46,9 @@ FEW_STEPS = 300
 """A run of fewer teaches little but the mean image."""
 PACE_STEPS = 10
 """After so many steps, a time budget is told in steps."""
+EXAMPLES = 2000
+EXAMPLE_BYTES = 2 * 10**8
+"""Training images that the yardsticks learn from, and the memory that these take, at most."""
 TRIAL_IMAGES = 8
 """How long the last measurements take is told by so many images."""
 
@@ -64,6 +67,7 @@ class TrainRecord:
         loader_images_per_s: What reading alone could deliver.
         seconds_left: Estimate from the pace so far.
         held_out_psnr: dB, where this step looked at the held-out images.
+        yardsticks: What simple codes reach on the same images, where it looked; on rank 0.
         saved: The checkpoint's path, where this step saved it.
     """
 
@@ -76,6 +80,7 @@ class TrainRecord:
     loader_images_per_s: float
     seconds_left: float
     held_out_psnr: float | None = None
+    yardsticks: tuple[Yardstick, ...] = ()
     saved: Path | None = None
 
 
@@ -232,11 +237,17 @@ class Trainer(Loop[TrainRecord]):
         self.log = TrainLog(self.folder, self.step) if world.is_main else None
         if self.log:
             stack.callback(self.log.close)
+        began = time.monotonic()
         self.held_out = self.source.held_out(config.held_out_images)
+        self.measured: list[Yardstick] = []
+        if world.is_main:
+            self._measure_yardsticks()
         if not config.minutes and few(config.steps):
             self.notify(f"{config.steps} steps are asked for{few(config.steps)}")
         if config.minutes:
-            self.limit_s = 60 * config.minutes - self._seconds_to_end(60 * config.minutes)
+            budget = 60 * config.minutes
+            until_now = min(budget / 3, time.monotonic() - began)
+            self.limit_s = budget - until_now - self._seconds_to_end(budget)
         first = self.history["images_seen"] // config.batch_size
         last = sys.maxsize if config.minutes else first + config.steps
         self.loader = stack.enter_context(
@@ -244,9 +255,22 @@ class Trainer(Loop[TrainRecord]):
         )
         self.batches = iter(self.loader)
 
+    def _measure_yardsticks(self) -> None:
+        """Fit them to as many images as the run will see, and tell what they reach on the held-out ones."""
+        config = self.config
+        pixels = config.input_size[0] * (config.input_size[1] or config.max_width)
+        count = min(EXAMPLES, max(2, EXAMPLE_BYTES // pixels))
+        if not config.minutes:
+            count = min(count, config.steps * config.batch_size)
+        self.yardsticks = Yardsticks(self.source.examples(count), self.model.config.latent_dim)
+        self.measured = self.yardsticks.measure(self.held_out)
+        told = ", ".join(f"{one.name} {one.psnr:.2f} dB" for one in self.measured)
+        self.notify(f"to be beaten on the {len(self.held_out)} held-out images: {told}")
+
     def _estimate_steps(self, pace: float) -> None:
         super()._estimate_steps(pace)
-        if self.step in (self.leg[0] + PACE_STEPS, self.steps):
+        taken = self.step - self.leg[0]
+        if taken == PACE_STEPS or taken < PACE_STEPS and self.step == self.steps:
             self.notify(f"{self.config.minutes:g} minutes are about {self.steps} steps here{few(self.steps)}")
 
     def _seconds_to_end(self, budget: float) -> float:
@@ -281,6 +305,9 @@ class Trainer(Loop[TrainRecord]):
 
     def _log(self, record: dict) -> None:
         assert self.log
+        record |= {one.key: one.psnr for one in self.measured} if "held_out_psnr" in record else {}
+        if self.limit_s:
+            record["steps"] = self.steps  # an estimate, which nothing else tells
         self.log.record(record)
 
     def _learn(self, lr_share: float) -> tuple[float, float]:
@@ -351,12 +378,11 @@ class Trainer(Loop[TrainRecord]):
         held_out = self.held_out
         with self._weights_to_show():
             recons = reconstruct(self.model, held_out)
-        errors = [float(((a / 255.0 - b) ** 2).mean()) for a, b in zip(held_out, recons, strict=True)]
-        psnr = float(np.mean([psnr_of(max(error, 1e-10)) for error in errors]))  # a perfect copy counts as 100 dB
+        psnr = mean_psnr([image / 255.0 for image in held_out], recons)
         self.curve.append({"step": self.history["steps"] + self.step, "loss": loss, "held_out_psnr": psnr})
         if self.log:
             self.log.strip(self.step, held_out, recons)
-        return {"held_out_psnr": psnr}
+        return {"held_out_psnr": psnr, "yardsticks": tuple(self.measured)}
 
     def _weights_to_show(self) -> ExitStack:
         stack = ExitStack()
@@ -411,13 +437,16 @@ class Trainer(Loop[TrainRecord]):
     def _write(self, is_stopped: bool) -> Path | None:
         config, source, world = self.config, self.source, self.world
         (cpu_seconds,) = world.sum(self.cpu_seconds)
+        images = source.test(config.test_images)
         with self._weights_to_show():
-            metrics = evaluate(
-                self.model, source.test(config.test_images), "test" if source.name == "demo" else "held out"
-            )
+            metrics = evaluate(self.model, images, "test" if source.name == "demo" else "held out")
             weights = self._whole_weights()
         if not world.is_main:
             return None
+        measured = self.yardsticks.measure(images)
+        metrics["yardsticks"] = {one.key: one.psnr for one in measured}
+        if "psnr" in metrics:
+            self.notify(f"on {len(images)} {metrics['split']} images: {verdict(metrics['psnr'], measured)[1]}")
         config.out_path.parent.mkdir(parents=True, exist_ok=True)
         return self._save(config.out_path, weights, self._card(metrics, cpu_seconds, not is_stopped))
 

@@ -157,16 +157,16 @@ def test_images_are_fitted_whole_and_padded_like_their_border(tmp_path: Path) ->
 
 
 def test_folder_is_split_by_name_alone(tmp_path: Path) -> None:
-    fill(tmp_path, 60)
+    fill(tmp_path, 120)
     source = source_of(tmp_path)
     held_out = set(source.held_out_names)
-    assert not held_out & train_names(source) and len(held_out | train_names(source)) == 60
-    assert 1 <= len(held_out) <= 15
-    fill(tmp_path, 40, start=60)
+    assert not held_out & train_names(source) and len(held_out | train_names(source)) == 120
+    assert 8 <= len(held_out) <= 25
+    fill(tmp_path, 40, start=120)
     assert held_out <= set(source_of(tmp_path, seed=7).held_out_names)
     moved = tmp_path / "elsewhere" / "photos"
     moved.parent.mkdir()
-    for path in tmp_path.glob("0[0-5]?.png"):
+    for path in [*tmp_path.glob("0??.png"), *tmp_path.glob("1[01]?.png")]:
         moved.mkdir(exist_ok=True)
         path.rename(moved / path.name)
     assert set(source_of(moved).held_out_names) == held_out

@@ -7,12 +7,14 @@ import streamlit as st
 
 from tae import ui
 from tae.analysis.facts import UNTRAINED
+from tae.analysis.yardsticks import yardsticks_in
 from tae.model.config import ModelConfig, patch_in_words, size_in_words
 from tae.plots.quality import plot_by_group
 from tae.plots.training import plot_training_curve
 from tae.store.card import Card
 from tae.store.names import escape_markdown
 from tae.ui.widgets.downloads import download
+from tae.ui.widgets.worth import say_worth
 
 FIGURES = {
     "psnr": ("Test PSNR", "{:.2f} dB"),
@@ -67,6 +69,7 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
     for column, (name, (label, pattern)) in zip(st.columns(4), FIGURES.items(), strict=True):
         value = metrics.get(name)
         column.metric(label, pattern.format(value) if isinstance(value, float) else "–")
+    say_worth(metrics.get("psnr"), yardsticks_in(metrics.get("yardsticks")))
     facts, curve = st.columns([3, 2])
     with facts:
         training = card.training

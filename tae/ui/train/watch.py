@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from tae.analysis.yardsticks import Yardstick, yardsticks_in
 from tae.model.config import patch_in_words, size_in_words
 from tae.plots.training import plot_curves
 from tae.store.names import escape_markdown, plain_text
@@ -15,6 +16,7 @@ from tae.ui.session.view import choose
 from tae.ui.train.actions import run_actions, stop_buttons
 from tae.ui.train.preview import in_page
 from tae.ui.train.words import BADGES, clock, figure, is_number, psnrs_of, show_command
+from tae.ui.widgets.worth import say_worth
 
 REFRESH_S = 3
 
@@ -58,7 +60,8 @@ def watch(run: runs.Run) -> None:
     last = records[-1] if records else {}
     if run.is_active or run.steps:
         left = last.get("seconds_left")
-        words = f"step {run.step:,} of {run.steps:,}" if run.steps else f"step {run.step:,}; measuring the pace"
+        about = "about " if run.is_active and run.config is not None and run.config.minutes else ""
+        words = f"step {run.step:,} of {about}{run.steps:,}" if run.steps else f"step {run.step:,}; measuring the pace"
         if run.status == "running" and is_number(left):
             words += f" · about {clock(left)} left"
         st.progress(min(1.0, run.step / run.steps) if run.steps else 0.0, words)
@@ -117,13 +120,21 @@ def show_figures(records: list[dict]) -> None:
     if last["step"] >= 50 and is_number(reading) and is_number(pace) and 0 < reading < 1.2 * pace:
         words += ", so reading holds the training back: raise **Reading threads** (Advanced)"
     st.caption(f"{words}.")
+    say_worth(psnrs[-1] if psnrs else None, yardsticks_of(records))
+
+
+def yardsticks_of(records: list[dict]) -> list[Yardstick]:
+    """What simple codes reach on the held-out images, from the newest record that looked at them."""
+    looked = [record for record in records if is_number(record.get("held_out_psnr"))]
+    return yardsticks_in(looked[-1]) if looked else []
 
 
 def show_curves(shown: dict[str, runs.Run], axis: str) -> None:
     """Loss and held-out PSNR of runs, over each other."""
-    loss, psnr = {}, {}
+    loss, psnr, sticks = {}, {}, []
     for name, run in shown.items():
         records = runs.read_log(run.folder)
+        sticks = yardsticks_of(records) if len(shown) == 1 else []
         batch_size = run.config.batch_size if run.config else 1
         x = runs.minutes(records, batch_size) if axis == "Minutes" else [record["step"] for record in records]
         for curves, field in ((loss, "loss"), (psnr, "held_out_psnr")):
@@ -134,8 +145,9 @@ def show_curves(shown: dict[str, runs.Run], axis: str) -> None:
     with st.container(key="train_wide_curves"):
         left, right = st.columns(2)
     for place, curves, title, unit in ((left, psnr, "Held-out PSNR (dB)", " dB"), (right, loss, "Loss", "")):
+        levels = {one.name: one.psnr for one in sticks} if title != "Loss" else {}
         place.plotly_chart(
-            plot_curves(curves, axis, title, unit, log=title == "Loss"),
+            plot_curves(curves, axis, title, unit, log=title == "Loss", levels=levels),
             key=f"train_curve_{title.split()[0]}",
             config={"displayModeBar": False},
             alt=f"{title} over {'steps' if axis == 'Step' else 'minutes'}",

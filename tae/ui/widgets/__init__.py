@@ -5,4 +5,5 @@
 - mapchoice: which map: part, layer, head
 - patches: patches chosen on an image
 - player: the player of sequences
+- worth: a figure in dB beside what simple codes reach
 """
