@@ -96,10 +96,10 @@ class TrainConfig(RunConfig):
     contrast: Annotated[float, Number(0, 0.9)] = 0.1
     """Contrast and brightness are changed by up to this share."""
 
-    precision: Literal["auto"] | Precision = "auto"
+    precision: Literal["auto", Precision] = "auto"
     """Precision of the forward and backward pass; weights and updates are float32. auto: on a CPU bf16 where a
     short measurement finds it faster than fp32; on a GPU bf16 where it has that, else fp16 with a gradient scaler."""
-    muon_precision: Literal["auto"] | MuonPrecision = "auto"
+    muon_precision: Literal["auto", MuonPrecision] = "auto"
     """Precision in which Muon makes a matrix orthogonal. auto: bf16 on a GPU, on a CPU the faster."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""

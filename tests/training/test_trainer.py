@@ -18,6 +18,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tae import load_checkpoint
+from tae.analysis.yardsticks import NAMES
 from tae.data.demo import DemoSource, compose_square
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.train import main
@@ -89,7 +90,15 @@ def test_a_run_s_folder_tells_all_of_it(tmp_path: Path) -> None:
     assert [record["step"] for record in log] == [2, 3, 4, 6]  # every second one, and where it looked
     assert log[1]["held_out_psnr"] == records[2].held_out_psnr and log[0]["loss"] == records[1].loss
     names = {"step", "loss", "lr", "grad_norm", "images_per_s", "loader_images_per_s", "seconds_left"}
-    assert set(log[0]) == names and set(log[1]) == names | {"held_out_psnr"}
+    assert set(log[0]) == names and set(log[1]) == names | {"held_out_psnr", *NAMES}
+    assert [{key: record[key] for key in NAMES} for record in (log[1], log[3])] == [
+        {one.key: one.psnr for one in records[2].yardsticks}
+    ] * 2
+    assert any(
+        text.startswith("to be beaten on the 4 held-out images: the mean of the training images ") for text in said
+    )
+    kept = load_checkpoint(config.out_path).card.metrics
+    assert set(kept["yardsticks"]) == {*NAMES} and said[-1].startswith(f"on 4 test images: {kept['psnr']:.2f} dB, ")
     assert [path.stem for path in runs.strips(folder)] == ["00000003", "00000006"]
     events = EventAccumulator(str(folder)).Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [
@@ -199,7 +208,7 @@ def test_a_time_budget_says_what_it_comes_to(tmp_path: Path) -> None:
     config = small_config(tmp_path / "x.safetensors", minutes=0.05)
     records = run(config, notify=said.append)
     assert records[0].seconds_left > 0 and records[-1].step == records[-1].steps
-    assert [text for text in said if "0.05 minutes are about " in text and text.endswith("--init-from")] == said[-1:]
+    assert sum(text.startswith("0.05 minutes are about ") for text in said) == 1
 
 
 def test_few_steps_are_told_before_they_are_taken(tmp_path: Path) -> None:

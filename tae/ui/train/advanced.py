@@ -15,6 +15,7 @@ ADVANCED = {
     "Model": ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio", "dropout"),
     "Computing": (
         "precision",
+        "muon_precision",
         "device",
         "threads",
         "workers",
@@ -25,6 +26,7 @@ ADVANCED = {
     "Watching and saving": (
         "seed",
         "held_out_images",
+        "hold_out_by",
         "eval_every",
         "log_every",
         "save_every_s",
@@ -40,6 +42,8 @@ LABELS = {
     "clip_norm": "Gradient clipping",
     "ema_decay": "Average of weights",
     "accumulate": "Accumulation",
+    "muon_precision": "Precision of Muon",
+    "hold_out_by": "Held out together",
     "latent_dim": "Latent",
     "num_heads": "Heads",
     "mlp_ratio": "MLP ratio",
