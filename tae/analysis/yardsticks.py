@@ -150,7 +150,10 @@ def verdict(psnr: float, yardsticks: Sequence[Yardstick]) -> tuple[bool, str]:
     behind = [one for one in yardsticks if one.psnr >= psnr]
     if not behind:
         return True, f"{psnr:.2f} dB, ahead of every yardstick: {psnr - best.psnr:.2f} dB ahead of {best.name}"
-    named = " and ".join(f"{one.psnr - psnr:.2f} dB behind {one.name}" for one in behind)
+    if len(behind) == len(yardsticks):
+        named = f"behind every yardstick, {best.psnr - psnr:.2f} dB behind {best.name}"
+    else:
+        named = " and ".join(f"{one.psnr - psnr:.2f} dB behind {one.name}" for one in behind)
     is_blank = any(one.key == "mean_image" for one in behind)
     return False, f"{psnr:.2f} dB, {named}" + (
         ": it shows nothing of an image that all do not share" if is_blank else ""

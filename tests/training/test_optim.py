@@ -69,8 +69,8 @@ def test_muon_is_the_librarys_but_for_its_precision(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(muon, "NUMBERS_AT_ONCE", at_once)
     shapes = [(16, 16), (48, 16), (16, 16), (16, 64)]
     matrices, theirs = ([nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2))
-    settings = {"lr": 0.1, "weight_decay": 0.1, "momentum": 0.9}
-    ours, library = muon.Muon(matrices, **settings, dtype=torch.bfloat16), torch.optim.Muon(theirs, **settings)
+    ours = muon.Muon(matrices, lr=0.1, weight_decay=0.1, momentum=0.9, dtype=torch.bfloat16)
+    library = torch.optim.Muon(theirs, lr=0.1, weight_decay=0.1, momentum=0.9)
     assert [len(some) for some in ours.batches(ours.param_groups[0])] == []  # nothing without a gradient
     for _ in range(3):
         for one, other in zip(matrices, theirs, strict=True):

@@ -1,6 +1,7 @@
 """Which precision a run takes: as asked, or what this machine measured once and keeps."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of this machine's answers, in a folder that is not yet there."""
     monkeypatch.setenv("TAE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "precision.json"
+
+
+def nothing() -> Callable[[], None]:
+    """What is measured where measurements are told what to say."""
+    return lambda: None
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float) -> list[int]:
@@ -42,7 +48,7 @@ def test_what_is_asked_is_taken_unmeasured(monkeypatch: pytest.MonkeyPatch, kept
 def test_bf16_is_taken_where_it_is_clearly_faster(monkeypatch: pytest.MonkeyPatch, kept: Path) -> None:
     for number, (bf16, expected) in enumerate([(0.5, "bf16"), (0.85, "bf16"), (0.86, "fp32"), (30.0, "fp32")]):
         answer(monkeypatch, 1.0, bf16)
-        assert faster(f"question {number}", list, list) == expected
+        assert faster(f"question {number}", nothing, nothing) == expected
 
 
 def test_answer_is_kept_for_this_machine_and_shape(monkeypatch: pytest.MonkeyPatch, kept: Path) -> None:
@@ -64,9 +70,9 @@ def test_a_file_of_something_else_is_written_anew(monkeypatch: pytest.MonkeyPatc
     kept.parent.mkdir()
     kept.write_text(text)
     answer(monkeypatch, 1.0, 0.5)
-    assert faster("question", list, list) == "bf16"
+    assert faster("question", nothing, nothing) == "bf16"
     answer(monkeypatch, 0.5, 1.0)
-    assert faster("question", list, list) == "bf16"
+    assert faster("question", nothing, nothing) == "bf16"
 
 
 def test_without_a_place_to_keep_it_the_answer_holds_for_this_process(
@@ -75,9 +81,9 @@ def test_without_a_place_to_keep_it_the_answer_holds_for_this_process(
     kept.parent.write_text("a file, where the folder would be")
     monkeypatch.setattr(precision, "_UNWRITTEN", {})
     answer(monkeypatch, 1.0, 0.5)
-    assert faster("question", list, list) == "bf16"
+    assert faster("question", nothing, nothing) == "bf16"
     answer(monkeypatch, 0.5, 1.0)
-    assert faster("question", list, list) == "bf16"
+    assert faster("question", nothing, nothing) == "bf16"
 
 
 def test_measuring_times_both_and_draws_no_numbers(monkeypatch: pytest.MonkeyPatch, kept: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_run_s_folder_tells_all_of_it(tmp_path: Path) -> None:
         {one.key: one.psnr for one in records[2].yardsticks}
     ] * 2
     assert any(
-        text.startswith("to be beaten on the 4 held-out images: the mean of the training images ") for text in said
+        text.startswith("to be beaten on the 2 held-out images: the mean of the training images ") for text in said
     )
     kept = load_checkpoint(config.out_path).card.metrics
     assert set(kept["yardsticks"]) == {*NAMES} and said[-1].startswith(f"on 4 test images: {kept['psnr']:.2f} dB, ")
