@@ -209,6 +209,7 @@ def drop(page: Page, *files: tuple[str, bytes]) -> None:
         listed,
     )
     zone = page.locator('[data-testid="stFileUploaderDropzone"]')
+    expect(zone).to_have_count(1)  # the one that took the last files is on its way out
     arrived: list[str] = []
 
     def note_upload(response: Response) -> None:

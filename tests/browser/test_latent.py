@@ -28,7 +28,12 @@ def window_height() -> int:
 
 
 def drawn(page: Page) -> dict[int, tuple[float, float]]:
-    """{number: place in the window} of the map's points."""
+    """{number: place in the window} of the map's points; on a slow machine, the page asks before it computes them."""
+    begin = page.locator("[class*='st-key-work_start'] button")
+    if begin.count():
+        begin.first.click()
+        page.locator(PLOT).wait_for(timeout=240_000)
+        settle(page)
     places = page.evaluate(
         """selector => {
             const plot = document.querySelector(selector), corner = plot.getBoundingClientRect();
