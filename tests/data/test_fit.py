@@ -19,51 +19,25 @@ def test_exact_size_is_untouched_bit_for_bit() -> None:
 
 
 def test_fit_says_what_it_did() -> None:
-    for old, size, mode, options, note in [
-        (
-            (480, 640),
-            (201, 201),
-            "pad",
-            {"background": 1.0},
-            "scaled from 640x480 to 201x151, padded with white to 201x201",
-        ),
-        (
-            (480, 640),
-            (201, 201),
-            "pad",
-            {"background": 0.0},
-            "scaled from 640x480 to 201x151, padded with black to 201x201",
-        ),
-        (
-            (480, 640),
-            (201, 201),
-            "pad",
-            {"background": 0.5},
-            "scaled from 640x480 to 201x151, padded with grey 0.50 to 201x201",
-        ),
-        (
-            (480, 640),
-            (201, 201),
-            "pad",
-            {},
-            "scaled from 640x480 to 201x151, padded with grey 0.25, like its border, to 201x201",
-        ),
-        ((100, 201), (201, 201), "pad", {"background": 1.0}, "padded with white to 201x201"),
-        ((402, 402), (201, 201), "pad", {}, "scaled from 402x402 to 201x201"),
-        (
-            (480, 640),
-            (201, 201),
-            "crop",
-            {},
-            "cropped in the middle from 640x480 to 480x480, scaled from 480x480 to 201x201",
-        ),
-        ((201, 300), (201, 201), "crop", {}, "cropped in the middle from 300x201 to 201x201"),
-        ((480, 640), (201, 201), "stretch", {}, "stretched from 640x480 to 201x201"),
-        ((402, 402), (201, 201), "stretch", {}, "scaled from 402x402 to 201x201"),
-        ((304, 800), (152, None), "pad", {}, "scaled from 800x304 to 400x152"),
-        ((152, 1300), (152, None), "stretch", {}, "stretched from 1300x152 to 1280x152"),
-        ((152, 1300), (152, None), "crop", {}, "cropped in the middle from 1300x152 to 1280x152"),
+    square, wide, photo = (201, 201), (152, None), (480, 640)
+    padded = "scaled from 640x480 to 201x151, padded with {} to 201x201"
+    cropped = "cropped in the middle from 640x480 to 480x480, scaled from 480x480 to 201x201"
+    for old, size, mode, background, note in [
+        (photo, square, "pad", 1.0, padded.format("white")),
+        (photo, square, "pad", 0.0, padded.format("black")),
+        (photo, square, "pad", 0.5, padded.format("grey 0.50")),
+        (photo, square, "pad", None, padded.format("grey 0.25, like its border,")),
+        ((100, 201), square, "pad", 1.0, "padded with white to 201x201"),
+        ((402, 402), square, "pad", None, "scaled from 402x402 to 201x201"),
+        (photo, square, "crop", None, cropped),
+        ((201, 300), square, "crop", None, "cropped in the middle from 300x201 to 201x201"),
+        (photo, square, "stretch", None, "stretched from 640x480 to 201x201"),
+        ((402, 402), square, "stretch", None, "scaled from 402x402 to 201x201"),
+        ((304, 800), wide, "pad", None, "scaled from 800x304 to 400x152"),
+        ((152, 1300), wide, "stretch", None, "stretched from 1300x152 to 1280x152"),
+        ((152, 1300), wide, "crop", None, "cropped in the middle from 1300x152 to 1280x152"),
     ]:
+        options = {} if background is None else {"background": background}
         fitted = fit_image(np.full(old, 0.25, np.float32), size, mode, **options)
         assert fitted.notes == (note,)
         assert note.endswith(f"{fitted.pixels.shape[1]}x{fitted.pixels.shape[0]}")

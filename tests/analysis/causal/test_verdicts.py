@@ -149,20 +149,15 @@ def test_what_is_no_number_has_a_verdict_without_numbers():
         assert "cannot be told" in said.sentence and "nan" not in said.sentence
 
 
+def scores_of(spearman: dict[str, Interval]) -> Scores:
+    return Scores(spearman, {}, Interval(0.16, 0.1, 0.2), 64, "images")
+
+
 def test_the_headline_holds_the_four_numbers(one_picture):
     model, picture = one_picture()
     sweep = sweeps.head_sweep(model, picture)
-    scores = Scores(
-        {
-            "rollout": Interval(0.71, 0.6, 0.8),
-            "ink in the patch": Interval(0.55, 0.4, 0.6),
-            "random": Interval(float("nan"), float("nan"), float("nan")),
-        },
-        {},
-        Interval(0.16, 0.1, 0.2),
-        64,
-        "images",
-    )
+    ink, chance = Interval(0.55, 0.4, 0.6), Interval(math.nan, math.nan, math.nan)
+    scores = scores_of({"rollout": Interval(0.71, 0.6, 0.8), "ink in the patch": ink, "random": chance})
     assert verdicts.headline(necessity_of([19.04], [10.42]), sweep, scores) == (
         "Uniform attention costs 19.0 dB, another image's attention 10.4 dB; head 2 of decoder layer 0 alone costs "
         f"{sweep.damage[NEEDED].psnr_lost:.1f} dB; rollout agrees with measured effect at 0.71 "
@@ -191,29 +186,18 @@ def test_the_headline_says_what_gains_and_what_costs_nothing(one_picture):
 def test_the_headline_does_not_call_a_disagreement_an_agreement(one_picture):
     model, picture = one_picture()
     sweep = sweeps.head_sweep(model, picture)
+    beside = "(at best -0.40, rollout; ink in the patch alone: 0.00)"
     for agreement, high, said in [
-        (
-            -0.4,
-            -0.1,
-            "every attention map disagrees with measured effect (at best -0.40, rollout; ink in the patch alone: 0.00)",
-        ),
-        (
-            -0.4,
-            0.1,
-            "no attention map tells the measured effect (at best -0.40, rollout; ink in the patch alone: 0.00)",
-        ),
+        (-0.4, -0.1, f"every attention map disagrees with measured effect {beside}"),
+        (-0.4, 0.1, f"no attention map tells the measured effect {beside}"),
         (-0.001, 0.1, "rollout agrees with measured effect at 0.00 (ink in the patch alone: 0.00)"),
     ]:
-        scores = Scores(
+        scores = scores_of(
             {
                 "rollout": Interval(agreement, -0.5, high),
                 "ink in the patch": Interval(-0.001, -0.4, 0.6),
                 "received attention, average": Interval(agreement - 0.1, -0.6, 0.1),
-            },
-            {},
-            Interval(0.16, 0.1, 0.2),
-            64,
-            "images",
+            }
         )
         told = verdicts.headline(necessity_of([1], [1]), sweep, scores)
         assert told.endswith(f"; {said}.")
