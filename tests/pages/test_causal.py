@@ -73,6 +73,7 @@ def test_top_line_says_what_the_package_measures(model: TransformerAutoencoder) 
     assert "alone costs" in said and "agrees with measured effect at" in said
 
 
+@pytest.mark.slow
 def test_both_parts_get_their_verdict_beside_the_test_set() -> None:
     page = texts(open_page(PAGE), "markdown", "caption")
     for part in ("encoder", "decoder"):
@@ -80,6 +81,7 @@ def test_both_parts_get_their_verdict_beside_the_test_set() -> None:
     assert "Over the test set" in page and "mean of 512 images" in page
 
 
+@pytest.mark.slow
 def test_part_layer_and_other_image_choose_what_is_replaced() -> None:
     app = open_page(PAGE, image="garment-30")
     assert sum(len(one.proto.imgs) for one in app.get("image")) == 6  # its own attention, and five that stand in for it
@@ -188,6 +190,7 @@ def test_ranking_draws_every_head_with_its_damage_beside_the_test_median(model: 
     assert len(table) == 36 and not np.isnan(table["PSNR lost (dB)"].to_numpy()).any()
 
 
+@pytest.mark.slow
 def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_aloud(
     model: TransformerAutoencoder,
 ) -> None:
@@ -208,6 +211,7 @@ def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_al
     assert np.isnan(drawn).sum() == 169 - len(tokens)
 
 
+@pytest.mark.slow
 def test_the_effect_can_be_counted_inside_the_box_alone(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="effect", image="garment-30", box="40-90x60-120", boxed="on")
     shown = image("garment-30")
@@ -218,12 +222,14 @@ def test_the_effect_can_be_counted_inside_the_box_alone(model: TransformerAutoen
     assert "change counted over the box" in texts(app, "caption")
 
 
+@pytest.mark.slow
 def test_blank_patches_are_covered_only_when_asked() -> None:
     app = open_page(PAGE, causal="effect", blank="on")
     assert "169 of 169 patches covered" in texts(app, "caption") and app.query_params["blank"] == "on"
     assert "nothing to cover" in texts(open_page(PAGE, causal="effect", image="blank"), "info")
 
 
+@pytest.mark.slow
 def test_deletion_and_insertion_come_on_demand() -> None:
     app = open_page(PAGE, causal="effect")
     before = len(charts(app))
@@ -420,6 +426,7 @@ def test_a_browser_s_count_of_its_choices_is_a_number(told: Any, edit: int) -> N
     assert read_edit(told) == edit
 
 
+@pytest.mark.slow
 def test_a_region_is_asked_by_gradient_and_by_occlusion(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="region", image="garment-30", box="40-90x60-120")
     box = Box(40, 60, 90, 120)

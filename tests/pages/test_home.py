@@ -332,6 +332,7 @@ def test_verdict_agrees_with_the_percentiles_of_the_card() -> None:
         assert abs(share - better) < 2.5  # the page shows one decimal of PSNR
 
 
+@pytest.mark.slow
 def test_untrained_model_is_red_on_every_page_until_another_is_chosen() -> None:
     app = build_untrained(open_page())
     (built,) = app.session_state.untrained
@@ -422,6 +423,7 @@ def test_without_any_checkpoint_the_app_says_what_to_do(shelf: Path) -> None:
     assert "python -m tae.train" in app.error[0].value
 
 
+@pytest.mark.slow
 def test_broken_checkpoint_is_listed_with_its_reason_and_never_hides_the_others(
     shelf: Path, keep: Callable[..., TransformerAutoencoder]
 ) -> None:
@@ -442,6 +444,7 @@ def test_only_broken_checkpoints_are_named_one_by_one(shelf: Path) -> None:
     assert sorted(error.value.split("\\")[0] for error in app.error) == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_names_from_strangers_show_as_they_stand(keep: Callable[..., TransformerAutoencoder]) -> None:
     keep(about={"name": HOSTILE, "data": HOSTILE, "licence": HOSTILE, "notes": HOSTILE})
     for page in PAGES:

@@ -113,32 +113,29 @@ def test_large_folder_is_sampled_and_says_so(folder: Path, monkeypatch: pytest.M
     assert len(app.get("image")) == 8 and not start_button(app).disabled
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("{home}/nowhere", "neither a folder nor a file"),
-        ("{home}/empty", "there is none in it"),
-        ("{home}/note.txt", "must hold images|at least two readable images"),
-        ("{home}/one", "at least two readable images"),
-        ("{home}/bad", "unreadable"),
-        ("{home}/*.jpg", "no image fits the pattern"),
-        ("/", "the whole disk"),
-        ("a\0b", "must be a path"),
-        ("x" * 5000, "must be a path"),
-        ("x" * 300, "neither a folder nor a file|name too long"),
-    ],
-)
-def test_folder_that_cannot_be_trained_on_is_refused_in_words(tmp_path: Path, text: str, said: str) -> None:
+def test_folder_that_cannot_be_trained_on_is_refused_in_words(tmp_path: Path) -> None:
     for name in ("empty", "one", "bad"):
         (tmp_path / name).mkdir()
     (tmp_path / "note.txt").write_text("no image")
     (tmp_path / "one" / "a.png").write_bytes(image(0))
     for number in range(9):
         (tmp_path / "bad" / f"{number}.png").write_bytes(image(number) if number % 2 else b"nothing")
-    app = type_folder(open_page(), text.format(home=tmp_path))
-    assert len(app.error) == 1
-    assert re.search(said, app.error[0].value.replace("\\", ""), re.IGNORECASE)
-    assert start_button(app).disabled
+    app = open_page()
+    for text, said in (
+        (tmp_path / "nowhere", "neither a folder nor a file"),
+        (tmp_path / "empty", "there is none in it"),
+        (tmp_path / "note.txt", "must hold images|at least two readable images"),
+        (tmp_path / "one", "at least two readable images"),
+        (tmp_path / "bad", "unreadable"),
+        (tmp_path / "*.jpg", "no image fits the pattern"),
+        ("/", "the whole disk"),
+        ("a\0b", "must be a path"),
+        ("x" * 5000, "must be a path"),
+        ("x" * 300, "neither a folder nor a file|name too long"),
+    ):
+        type_folder(app, text)
+        assert len(app.error) == 1 and start_button(app).disabled
+        assert re.search(said, said_plainly(app, "error"), re.IGNORECASE)
 
 
 def test_folders_can_be_typed_only_where_strangers_cannot_reach_the_app(
@@ -242,12 +239,12 @@ def test_taken_name_is_refused_and_a_free_one_is_offered(shelf: Path) -> None:
         assert start_button(app).disabled
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", HOSTILE, "..", "con", "ü" * 60])
-def test_typed_name_never_leads_out_of_the_folder(name: str) -> None:
+def test_typed_name_never_leads_out_of_the_folder() -> None:
     app = demo(open_page())
-    app.text_input("train_name").set_value(name)
-    out = asked(run(app)).out
-    assert out is not None and out.parent == ui.checkpoints_folder() and re.fullmatch(r"[A-Za-z0-9._-]+", out.name)
+    for name in ("../../etc/passwd", "a/b", HOSTILE, "..", "con", "ü" * 60):
+        app.text_input("train_name").set_value(name)
+        out = asked(run(app)).out
+        assert out is not None and out.parent == ui.checkpoints_folder() and re.fullmatch(r"[A-Za-z0-9._-]+", out.name)
 
 
 @pytest.mark.slow
@@ -343,23 +340,20 @@ def test_dropped_images_and_zips_wait_for_their_run(shelf: Path) -> None:
     assert not waiting.exists() and start_button(app).disabled
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
+def test_dropped_files_that_are_refused_leave_nothing_behind(shelf: Path) -> None:
+    app = open_page()
+    for name, content in (
         ("bomb.zip", packed(("a.png", bytes(200 * 1024**2)))),
         ("out.zip", packed(("../../a.png", image(0)), ("b.png", image(1)))),
         ("cut.zip", packed(("a.png", image(0)))[:50]),
         ("text.zip", b"no archive"),
         ("text.png", b"no image"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_dropped_files_that_are_refused_leave_nothing_behind(shelf: Path, name: str, content: bytes) -> None:
-    app = drop(open_page(), (name, content))
-    assert name in said_plainly(app) and "**0** images dropped" in texts(app)
-    assert start_button(app).disabled
-    assert [path for path in (shelf / "runs").rglob("*") if path.is_file()] == []
-    assert str(shelf) not in texts(app)
+    ):
+        drop(app, (name, content))
+        assert name in said_plainly(app) and "**0** images dropped" in texts(app)
+        assert start_button(app).disabled
+        assert [path for path in (shelf / "runs").rglob("*") if path.is_file()] == []
+        assert str(shelf) not in texts(app)
 
 
 # ------------------------------------------------------------------------------------------------------------------ runs

@@ -100,6 +100,7 @@ def said_of_one_latent(app: AppTest) -> list[str]:
     return [caption.value[12:] for caption in app.caption if caption.value.startswith("One latent: ")]
 
 
+@pytest.mark.slow
 def test_a_strip_wider_than_the_model_takes_is_shown_window_by_window_at_its_own_size() -> None:
     app = open_strip(ANY_WIDTH, rail(10_000))
     assert not app.error
@@ -209,6 +210,7 @@ def test_a_square_model_reads_a_strip_at_its_own_height() -> None:
     assert "shrunk to 201x24 and enlarged again" in texts(app, "caption")
 
 
+@pytest.mark.slow
 def test_a_image_little_wider_than_the_model_starts_with_one_latent() -> None:
     app = open_page(image="cat")
     assert offered(app) == ["One latent", "Window by window (2 latents)"] and not strip_html(app)
@@ -254,6 +256,7 @@ def test_one_grey_has_no_share_of_variance_to_tell() -> None:
     assert "nan" not in texts(app).lower().split() and not app.exception
 
 
+@pytest.mark.slow
 def test_an_untrained_model_is_red_and_gets_no_verdict() -> None:
     app = drop(go(build_untrained(open_page(), "1280x152"), "Reconstruct"), ("strip.png", encode_png(rail(6000))))
     assert strip_html(app) and "**Untrained.**" in app.error[0].value
