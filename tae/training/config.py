@@ -156,6 +156,14 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.out is not None and self.out.suffix != ".safetensors":
+            object.__setattr__(self, "out", self.out.with_name(f"{self.out.name}.safetensors"))
+        longest = max(self.input_size[0], self.input_size[1] or self.max_width)
+        if self.patch_size is not None and self.patch_size > longest:
+            raise ValueError(
+                f"patch_size must be at most the image's longer side, {longest}, got {self.patch_size}; None makes the whole "
+                "image one token"
+            )
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size must be a multiple of accumulate, got {self.batch_size} and {self.accumulate}"

@@ -2,12 +2,16 @@
 
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
 
 from tae.training.distributed import rank_asked
+
+TELL_EVERY_S = 30
+"""Where no terminal shows the line of progress, it is printed so often at least."""
 
 
 class Terminal:
@@ -59,11 +63,13 @@ class Terminal:
         Args:
             lines: (what to say of a step, whether it stays on the screen, the checkpoint if it was saved).
         """
+        told = time.monotonic()
         for line, is_news, saved in lines:
             if self.is_main and sys.stdout.isatty():
                 print(f"\r\x1b[K{line}", end="\n" if is_news else "", flush=True)
-            elif is_news:
+            elif is_news or time.monotonic() - told >= TELL_EVERY_S:
                 self.say(line)
+                told = time.monotonic()
             if saved:
                 self.say(f"saved {saved}")
         return 130 if self.is_stopped else 0

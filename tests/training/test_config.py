@@ -53,6 +53,22 @@ def test_what_excludes_each_other_is_refused() -> None:
         TrainConfig(resume=True, overwrite=True)
 
 
+def test_a_patch_larger_than_the_image_is_refused() -> None:
+    TrainConfig(input_size=(24, 32), patch_size=32)
+    with pytest.raises(
+        ValueError, match="at most the image's longer side, 32, got 33; None makes the whole image one token"
+    ):
+        TrainConfig(input_size=(24, 32), patch_size=33)
+
+
+def test_a_checkpoint_without_an_ending_gets_one() -> None:
+    assert [TrainConfig(out=Path(name)).out_path.name for name in ("shoes", "shoes.v2", "shoes.safetensors")] == [
+        "shoes.safetensors",
+        "shoes.v2.safetensors",
+        "shoes.safetensors",
+    ]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_is_its_model_until_a_field_says_otherwise(preset: str) -> None:
     assert TrainConfig(preset=preset).model_config == PRESETS[preset]  # type: ignore[arg-type]
