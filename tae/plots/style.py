@@ -99,6 +99,7 @@ def finish(
 
 
 def colour_bar(title: str) -> dict:
+    """A slim colour bar with its title along its side."""
     return {"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0, "len": 0.9}
 
 

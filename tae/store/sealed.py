@@ -228,6 +228,7 @@ def seal(texts: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
 
 
 def describe(tensors: Mapping[str, Tensor]) -> Described:
+    """Name, type and shape of each tensor, as a file's header has them."""
     return {name: (dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
@@ -260,6 +261,7 @@ def check_tensors(found: Described, expected: Mapping[str, tuple[int, ...]]) -> 
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where a tensor holds NaN or infinity; the message names it."""
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"the tensor {name} holds NaN or infinity as {dtype_name(tensor.dtype)}")

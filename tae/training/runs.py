@@ -322,6 +322,7 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
+    """Write what was asked for, from which a run is found and resumed."""
     write_whole(folder / "config.json", [json.dumps(config.to_dict(), indent=1).encode()])
 
 
@@ -346,6 +347,7 @@ def read_status(folder: Path) -> tuple[str, str, int, int]:
 
 
 def stop_asked(folder: Path) -> bool:
+    """Whether `ask_to_stop` was called since the run began or was resumed."""
     return (folder / "stop").exists()
 
 

@@ -52,6 +52,7 @@ def draw_signed(axes: Axes, values: np.ndarray, limit: float, extent: tuple[floa
 
 
 def coarser(num_tokens: int, max_cells: int = MAX_CELLS) -> str:
+    """Words for a caption where the cells of a map are merged; else nothing."""
     k = -(-num_tokens // max_cells)
     return "" if k == 1 else f"; each cell: maximum of {k} x {k}"
 

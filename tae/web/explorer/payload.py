@@ -123,6 +123,7 @@ def merged(grid: tuple[int, int]) -> int:
 
 
 def cell_grid(grid: tuple[int, int], k: int) -> tuple[int, int]:
+    """(rows, columns) of a map's cells where k x k patches are merged into one."""
     return -(-grid[0] // k), -(-grid[1] // k)
 
 

@@ -52,10 +52,12 @@ def script_hash(text: str) -> str:
 
 
 def script_tag(text: str) -> str:
+    """A module script for a page that opens offline."""
     return f'<script type="module">{text}</script>\n'
 
 
 def style_tag() -> str:
+    """The explorer's style sheet for a page that opens offline."""
     return f"<style>{read_style('explorer')}</style>\n"
 
 

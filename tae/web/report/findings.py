@@ -141,6 +141,7 @@ def statuses(config: ModelConfig, errors: dict[str, list[float]]) -> dict[str, s
 
 
 def differs(error: float) -> str:
+    """The sentence on how exactly the shown weights make the output."""
     return f"recomputed weights @ V differ from the fused output by at most {error:.1e}"
 
 

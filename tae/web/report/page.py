@@ -360,6 +360,7 @@ def notes_page(notes: Sequence[Note], title: str) -> str:
 
 
 def notes_html(notes: Sequence[Note]) -> str:
+    """Notes as paragraphs, each of the class of its severity."""
     return "".join(f'<p class="note {note.severity}">{_text(note.text, 2000)}</p>\n' for note in notes)
 
 
