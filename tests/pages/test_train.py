@@ -387,6 +387,23 @@ def test_run_shows_how_it_ended_and_what_can_be_done(shelf: Path, status: str, s
         assert app.selectbox("choose_run").options == ["shoes · died"]
 
 
+@pytest.mark.parametrize(
+    ("best", "said"),
+    [
+        (14.5, "15.00 dB, ahead of every yardstick: 0.50 dB ahead of a thumbnail of as many pixels"),
+        (16.0, "15.00 dB, 1.00 dB behind a thumbnail of as many pixels"),
+    ],
+)
+def test_a_run_s_figure_stands_beside_what_simple_codes_reach(shelf: Path, best: float, said: str) -> None:
+    home = write_run(shelf, "shoes", "finished")
+    record = {"step": 50, "held_out_psnr": 15.0, "mean_image": 11.0, "thumbnail": best, "pca": "a stranger's"}
+    runs.append_log(home, record)
+    app = open_page(task="runs")
+    assert [one.value for one in (app.success if best < 15 else app.warning)] == [said]
+    shapes = charts(app)[0]["layout"]["shapes"]
+    assert [shape["y0"] for shape in shapes] == [11.0, best]
+
+
 @pytest.mark.parametrize(("fields", "so_far", "count"), [({}, "50", 500), ({"minutes": 2.0}, "2", 5.0)])
 def test_a_run_is_prolonged_by_a_larger_budget(
     shelf: Path, monkeypatch: pytest.MonkeyPatch, fields: dict, so_far: str, count: float

@@ -65,3 +65,13 @@ def test_long_curve_keeps_its_spikes_and_its_ends():
     assert points[31_415] == 50 and points[70_000] == 0.001
     assert points[0] == y[0] and points[99_999] == y[-1]
     np.testing.assert_array_equal(trace.y, y[trace.x.astype(int)])
+
+
+def test_levels_are_dotted_lines_with_their_names_as_text() -> None:
+    x = np.arange(3.0)
+    figure = plot_curves({"run": (x, x + 10)}, "Step", "PSNR (dB)", levels={"PCA <b>": 12.5, "mean": 9.0})
+    assert [(shape.y0, shape.y1, shape.line.dash) for shape in figure.layout.shapes] == [
+        (12.5, 12.5, "dot"),
+        (9.0, 9.0, "dot"),
+    ]
+    assert [note.text for note in figure.layout.annotations] == ["PCA &lt;b&gt;", "mean"]

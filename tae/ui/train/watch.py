@@ -145,9 +145,10 @@ def show_curves(shown: dict[str, runs.Run], axis: str) -> None:
     with st.container(key="train_wide_curves"):
         left, right = st.columns(2)
     for place, curves, title, unit in ((left, psnr, "Held-out PSNR (dB)", " dB"), (right, loss, "Loss", "")):
-        levels = {one.name: one.psnr for one in sticks} if title != "Loss" else {}
+        # The weakest and the best: what lies between would be written over each other.
+        ends = [*sticks[:1], *sorted(sticks, key=lambda one: one.psnr)[-1:]] if title != "Loss" else []
         place.plotly_chart(
-            plot_curves(curves, axis, title, unit, log=title == "Loss", levels=levels),
+            plot_curves(curves, axis, title, unit, log=title == "Loss", levels={one.name: one.psnr for one in ends}),
             key=f"train_curve_{title.split()[0]}",
             config={"displayModeBar": False},
             alt=f"{title} over {'steps' if axis == 'Step' else 'minutes'}",
