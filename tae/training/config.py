@@ -114,6 +114,8 @@ class TrainConfig(RunConfig):
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     """With torchrun. ddp: each process holds the whole model; fsdp: weights, gradients and optimizer are spread over the
     processes; auto: ddp where a device can hold them."""
+    timeout_minutes: Annotated[float, Number(0.1, 10**4)] = 10
+    """With torchrun: how long a process waits for the others before it takes one of them for lost."""
     workers: Annotated[int, Whole(1, 64)] = 2
     """Threads that read and prepare images ahead of the model."""
 
@@ -152,7 +154,7 @@ class TrainConfig(RunConfig):
 
     COMMAND: ClassVar = "tae.train"
     NEW_RUN: ClassVar = "start a new run, with --init-from to keep what was learnt"
-    FREE_TO_CHANGE: ClassVar = (*RunConfig.FREE_TO_CHANGE, "workers", "snapshots", "parallel")
+    FREE_TO_CHANGE: ClassVar = (*RunConfig.FREE_TO_CHANGE, "workers", "snapshots", "parallel", "timeout_minutes")
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -2,10 +2,12 @@
 
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -72,14 +74,20 @@ class World:
         return [bytes(row.tolist()).rstrip(b"\0").decode(errors="replace") for row in rows]
 
 
+class LostProcessError(ConnectionError):
+    """Another process of the training is gone, or did not answer in time."""
+
+
 @contextmanager
-def joined(device: str) -> Iterator[World]:
+def joined(device: str, timeout_minutes: float = 10) -> Iterator[World]:
     """Join the processes that torchrun started, or be alone.
 
     Args:
         device: "auto" (cuda where there is one), "cpu" or "cuda"; with several GPUs each process takes its own.
+        timeout_minutes: How long a process waits for the others.
 
     Raises:
+        LostProcessError: If one of the others is lost, here or in the body.
         ValueError: If cuda is asked for and there is none, or there are more processes on this machine than GPUs.
     """
     picked = pick_device(device)
@@ -96,11 +104,27 @@ def joined(device: str) -> Iterator[World]:
             )
         picked = torch.device("cuda", local)
         torch.cuda.set_device(picked)
-    dist.init_process_group("nccl" if picked.type == "cuda" else "gloo")
+    patience = timedelta(minutes=timeout_minutes)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), picked)
+        # Each attempt under torchrun --max-restarts has its own names: addresses of dead processes stay in the store.
+        store, rank, size = next(dist.rendezvous("env://", timeout=patience))  # type: ignore[attr-defined]
+        name = f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        attempt = dist.PrefixStore(name, store)  # type: ignore[attr-defined]
+        backend = "nccl" if picked.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=patience)
+        yield World(rank, size, picked)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not re.search(
+            "gloo|nccl|store|socket|peer", str(error), re.IGNORECASE
+        ):
+            raise
+        raise LostProcessError(
+            f"another process of this training is lost, or did not answer within {timeout_minutes:g} minutes; torchrun "
+            f"--max-restarts=3 with --resume replaces it and goes on from the last state ({str(error).splitlines()[0][:200]})"
+        ) from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def memory_bytes(device: str) -> int:

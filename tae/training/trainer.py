@@ -109,7 +109,7 @@ def train(
     model_config = config.model_config  # refused before anything is read or written
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    with joined(config.device) as world:
+    with joined(config.device, config.timeout_minutes) as world:
 
         def images() -> ImageSource:
             if config.batch_size % (world.size * config.accumulate):

@@ -1,6 +1,7 @@
 """Several processes give what one gives: real processes under torchrun, exchanging over gloo."""
 
 import os
+import random
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from tae.model.device import pick_device
 from tae.training import runs
 from tae.training.config import TrainConfig
-from tae.training.distributed import World, like, whole
+from tae.training.distributed import LostProcessError, World, joined, like, whole
 from tae.training.state import state_files
 from tae.training.trainer import train
 from tests import ROOT
@@ -22,10 +24,26 @@ from tests.training.small import same_bits, small_config, state_tensors, weights
 CPU = torch.device("cpu")
 
 
-def torchrun(config: TrainConfig, cwd: Path) -> subprocess.CompletedProcess:
+KILLED_IN_STEP = """
+import os, signal, sys
+from tae.train import main
+from tae.training.trainer import Trainer
+
+learn = Trainer._learn
+def fatal(self, share):
+    if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and self.step == STEP:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return learn(self, share)
+
+Trainer._learn = fatal
+sys.exit(main())
+"""
+
+
+def torchrun(config: TrainConfig, cwd: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "tae.train"]
-        + config.command_line(),
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        + [*(words or ("-m", "tae.train")), *config.command_line()],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -40,7 +58,7 @@ def log(out: Path) -> list[dict]:
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path) -> None:
-    """And resume, where the weights are spread over both, to the same bits."""
+    """And to the same bits where they are resumed, or where one is lost in any step and replaced."""
     fields = {"input_size": (16, None), "max_width": 48, "batch_size": 8, "accumulate": 2}
     one, two = (tmp_path / f"{name}.safetensors" for name in ("one", "two"))
     list(train(small_config(one, **fields)))
@@ -67,7 +85,15 @@ def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path)
     assert [path.name for path in kept[0]] == [path.name for path in kept[1]] and len(kept[0]) > 3
     assert same_bits(weights(kept[1][0]), weights(kept[0][0]))  # the same untrained weights
     assert weights(kept[1][-1]).keys() == names
-    if parallel == "fsdp":
+    if parallel == "ddp":
+        broken = replace(config, out=tmp_path / "broken.safetensors", save_every_s=0, resume=True)
+        script = tmp_path / "killed.py"
+        script.write_text(KILLED_IN_STEP.replace("STEP", str(random.randrange(1, 6))))
+        result = torchrun(broken, tmp_path, "--max-restarts=1", str(script))
+        assert result.returncode == 0 and "resuming after step" in result.stdout, result.stderr
+        assert same_bits(state_tensors(runs.folder_of(broken.out_path)), tensors)
+        assert runs.read_run(runs.folder_of(broken.out_path)).status == "finished"
+    else:
         state_files(folder)[0].unlink()  # as if it had been killed in the last step
         two.unlink()
         runs.write_status(folder, "running", step=5, steps=6)
@@ -76,8 +102,19 @@ def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path)
         assert same_bits(state_tensors(folder), tensors) and two.is_file()
 
 
+def test_errors_of_the_exchange_are_told_as_a_lost_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.distributed.rendezvous", lambda *_, **__: iter([(HashStore(), 0, 2)]))
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda *_, **__: None)
+    said = "is lost, or did not answer within 3 minutes; torchrun --max-restarts=3 with --resume replaces it"
+    with pytest.raises(LostProcessError, match=said), joined("cpu", 3):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="^a shape does not fit$"), joined("cpu"):
+        raise RuntimeError("a shape does not fit")
+
+
 def test_batches_that_processes_cannot_share_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tae.training.trainer.joined", lambda _: nullcontext(World(1, 2, CPU)))
+    monkeypatch.setattr("tae.training.trainer.joined", lambda *_: nullcontext(World(1, 2, CPU)))
     said = "batch_size must be a multiple of processes times accumulate, got 3, 2 and 1"
     with pytest.raises(ValueError, match=said):
         list(train(small_config(tmp_path / "x.safetensors", batch_size=3)))
