@@ -83,7 +83,7 @@ def test_a_preset_is_its_model_until_a_field_says_otherwise(preset: str) -> None
         optional={
             "preset": st.sampled_from(list(PRESETS)),
             "data": st.sampled_from(["demo", "my photos", "a/**/*.png", "--odd", "-x"]),
-            "input_size": st.sampled_from([(201, 201), (152, None), (8, 9)]),
+            "input_size": st.sampled_from([(201, 201), (152, None), (16, 17)]),
             "patch_size": st.sampled_from([None, 8]),
             "latent_dim": st.sampled_from([None, 64]),
             "minutes": st.sampled_from([None, 1.5]),
