@@ -17,7 +17,7 @@ SECTIONS = {
     "overview": "All layers and heads",
     "heatmap": "Heatmap",
     "numbers": "In numbers",
-    "cause": "Take it away",
+    "cause": "Ablate it",
 }
 
 

@@ -27,7 +27,7 @@ def test_a_dropped_gif_shows_what_comes_next_beside_the_truth(open_page) -> None
     main = page.get_by_test_id("stMain")
     expect(main).to_contain_text("LSTM, one step ahead, frames 7 to 16: error 0.")
     expect(main).to_contain_text("What moves otherwise, it never saw.")
-    page.get_by_role("radio", name="Roll-out").click()
+    page.get_by_role("radio", name="Several steps ahead").click()
     page.wait_for_url("**forecast=roll*")
     settle(page)
     expect(main).to_contain_text("LSTM, rolled out over frames 7 to 16: error 0.")

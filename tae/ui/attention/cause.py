@@ -1,4 +1,4 @@
-"""Take it away: the reconstruction without the attention of the map on display."""
+"""Ablate it: the reconstruction without the attention of the map on display."""
 
 import streamlit as st
 
@@ -13,11 +13,11 @@ from tae.ui.shell.sidebar import panels
 
 
 def against_cause(scene: Scene, shown: Shown) -> None:
-    """The reconstruction with this view's attention taken away: weight placed is one thing, its effect another."""
+    """The reconstruction with this view's attention ablated: weight placed is one thing, its effect another."""
     part, layers = shown.choice.part, shown.layers
     where = f"every layer of the {part}" if layers is None else f"layer {layers[0]} of the {part}, all its heads,"
     st.markdown(
-        f"The attention of **{where}** is taken away, to see what the image loses. If nothing is lost, the maps above are "
+        f"The attention of **{where}** is ablated, to see what the image loses. If nothing is lost, the maps above are "
         "decoration."
     )
     own = reconstruct(scene.active, scene.chosen)

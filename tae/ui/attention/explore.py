@@ -148,7 +148,7 @@ def badges(active: Active, shown: Shown) -> None:
                 icon=":material/info:",
                 color="gray",
                 help="Abnar & Zuidema 2020: layers are chained as if weights alone moved information. What a patch is "
-                "good for shows only when it is taken away.",
+                "good for shows only when it is ablated.",
             )
         if shown.view.range == "own":
             st.badge("colour range of this map only", icon=":material/contrast:", color="orange")

@@ -125,7 +125,7 @@ def how_to_read() -> None:
   diagonal**: neighbours in the row or in the rows above and below.
 - **Mean of heads** hides that heads differ. Look at the spread, then at single heads.
 - **Where weight was placed is not why.** Two layers can undo each other, values can be near zero, and other weights can give
-  the same output. What a patch or a head is good for shows only when it is taken away and the reconstruction is measured.
+  the same output. What a patch or a head is good for shows only when it is ablated and the reconstruction is measured.
 - **Padding** beside an image that does not fill whole patches takes part only as far as its patch holds real pixels.
             """
         )

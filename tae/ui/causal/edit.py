@@ -28,7 +28,7 @@ PATCHES = {
 
 
 def edits(scene: PairScene, active: tuple[Intervention, ...]) -> None:
-    """Changes of a layer's attention that take nothing away as a whole."""
+    """Changes of a layer's attention that ablate nothing as a whole."""
     state = st.session_state
     places = [f"{part}/{layer}" for part in PARTS for layer in range(scene.config.num_layers(part))]
     # Once open it stays so: it would close under the pointer that takes the last patch out.

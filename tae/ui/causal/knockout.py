@@ -1,4 +1,4 @@
-"""Knock out: heads, a layer's attention or its MLP taken away, edits, and the reconstruction that follows."""
+"""Knock out: heads, a layer's attention or its MLP ablated, edits, and the reconstruction that follows."""
 
 import math
 import re

@@ -42,7 +42,7 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
     )
     st.markdown(
         f"{said} Heads are knocked out **one at a time, which hides redundancy**: two heads that stand in for each other look "
-        "dispensable, each alone. The curve below takes them away together."
+        "dispensable, each alone. The curve below ablates them together."
     )
     tests = None
     if study is not None:

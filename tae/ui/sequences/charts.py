@@ -65,7 +65,7 @@ def order_matters(scene: SequenceScene) -> None:
     assert scene.lstm is not None
     frames_seen = scene.frames_seen or scene.count
     if frames_seen < 2:
-        st.caption("One frame has no order: let the roll-out begin later.")
+        st.caption("One frame has no order: let the forecast begin later.")
         return
     found = measure.influences(scene.active, scene.lstm, scene.film, scene.embedded, frames_seen)
     if found is None:

@@ -10,7 +10,7 @@ from tae.ui.sequences.clips import Clip
 from tae.ui.session.models import Active
 from tae.ui.session.view import choose
 
-FORECASTS = {"step": "One step ahead", "roll": "Roll-out"}
+FORECASTS = {"step": "One step ahead", "roll": "Several steps ahead"}
 EVERY = ["1", "2", "3", "4", "5", "8", "10", "15", "30"]
 
 
@@ -73,13 +73,13 @@ def choose_clip() -> tuple[Clip, int]:
 
 
 def choose_forecast(count: int) -> int | None:
-    """How many frames come before a roll-out; None: one step ahead."""
+    """How many frames come before a forecast of several steps; None: one step ahead."""
     way = choose(
         "forecast",
         st.segmented_control,
         "What is predicted",
         FORECASTS,
-        help=f"One step ahead: each frame from the true ones before it. Roll-out: {STEPS} frames in a row, each prediction "
+        help=f"One step ahead: each frame from the true ones before it. Several: {STEPS} frames in a row, each prediction "
         "taken for the truth by the next.",
     )
     if way == "step":

@@ -80,7 +80,7 @@ def embed(active: Active, one: Film) -> Embedded | None:
 def forecast(
     active: Active, lstm: LoadedSequence | None, one: Film, embedded: Embedded, frames_seen: int | None
 ) -> Forecast | None:
-    """The forecast: each frame from those before it, or a roll-out after `frames_seen`; None while not computed.
+    """The forecast: each frame from those before it, or several after `frames_seen`; None while not computed.
 
     Raises:
         ValueError: If what is predicted is no number.
@@ -140,7 +140,7 @@ class SequenceScene:
         clip: The sequence.
         film: Its frames.
         embedded: What the autoencoder makes of them.
-        frames_seen: Before the first frame that is predicted in a roll-out; None: one step ahead, all the way.
+        frames_seen: Before the first frame that is predicted several steps ahead; None: one step ahead, all the way.
     """
 
     active: Active
@@ -167,6 +167,6 @@ class SequenceScene:
     @property
     def about(self) -> str:
         """Caption of an export; a stranger's text."""
-        told = "one step ahead" if self.frames_seen is None else f"roll-out after {self.frames_seen} frames"
+        told = "one step ahead" if self.frames_seen is None else f"several steps ahead after {self.frames_seen} frames"
         model = f" · {self.lstm.card.name}, {told}" if self.lstm else ""
         return facts.marked(f"{self.clip.title} · {self.active.title}{model}", self.is_trained)

@@ -83,7 +83,7 @@ TOUR: tuple[Step, ...] = (
     ),
     Step(
         "Does it matter?",
-        "Where weight was placed is not yet what mattered. So the [[attention]] is taken away, and the image drawn once "
+        "Where weight was placed is not yet what mattered. So the [[attention]] is ablated, and the image drawn once "
         "more: what is lost, in decibels of [[PSNR]], is what these weights were good for here.",
         "Attention",
         {"image": _GARMENT, "section": "cause"},
@@ -124,7 +124,7 @@ STORY: tuple[Step, ...] = (
         hides=("choose_part", "choose_b_part"),
     ),
     Step(
-        "Taken away",
+        "Ablated",
         "Take the attention away, and the image is lost: these weights are used.",
         "Attention",
         {"image": _GARMENT, "section": "cause"},

@@ -17,7 +17,7 @@ UNKNOWN = Note(
 NOT_EXPLANATION = Note(
     "The maps say where weight was placed. They do not say why, nor what it was good for: layers can undo each other, "
     "values can be near zero, and other weights can give the same output. What a patch or a head is worth shows only "
-    "when it is taken away and the reconstruction is measured."
+    "when it is ablated and the reconstruction is measured."
 )
 ONE_TOKEN = Note(f"{facts.ONE_TOKEN}: there is nothing to see, so no heatmap is shown.", "warning")
 
