@@ -22,12 +22,9 @@ from tae.store.names import natural_order, plain_text
 MAX_ARCHIVE_BYTES = 2 * 1024**3
 MAX_ENTRIES = 10_000
 MAX_INFLATED_BYTES = 4 * 1024**3
-MAX_RATIO = 100
-"""Inflated to packed bytes of all members together; blank images alone come near it."""
-RATIO_FREE_BYTES = 64 * 1024**2
-"""Archives that inflate to less than this may have any ratio."""
-MAX_DIRECTORY_BYTES = 16 * 1024**2
-"""Largest list of members at the archive's end, which is read whole."""
+MAX_RATIO = 100  # inflated to packed bytes of all members together; blank images alone come near it
+RATIO_FREE_BYTES = 64 * 1024**2  # archives that inflate to less than this may have any ratio
+MAX_DIRECTORY_BYTES = 16 * 1024**2  # largest list of members at the archive's end, which is read whole
 MAX_NAME = 1000
 NAMES_FILE = "names.json"
 
@@ -41,15 +38,11 @@ class ArchiveError(ValueError):
 
 @dataclass(frozen=True)
 class Unpacked:
-    """The result of unpacking an archive.
+    """The result of unpacking an archive."""
 
-    Attributes:
-        count: Images in the folder.
-        skipped: (name, reason) of each member that is no image that can be read; names are made harmless to show.
-    """
-
-    count: int
+    count: int  # images in the folder
     skipped: list[tuple[str, str]]
+    """(name, reason) of each member that is no image that can be read; names are made harmless to show."""
 
 
 def unpack_images(

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WINDOW = 32
-"""Batches that are sorted by width together."""
+WINDOW = 32  # batches that are sorted by width together
 
 
 def bucketed_draws(

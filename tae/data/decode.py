@@ -26,8 +26,7 @@ MAX_FILE_BYTES = 20 * 1024**2
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 20_000
 MAX_SHOWN_SIDE = 1280
-MAX_PIECES = 400_000
-"""Reads, chunks or strips of one file: Pillow makes Python objects of each."""
+MAX_PIECES = 400_000  # reads, chunks or strips of one file: Pillow makes Python objects of each
 MAX_SCANNED_PIXELS = 100 * MAX_PIXELS
 """Pixels times scans of a JPEG: at 40 bytes a scan, a progressive file could keep its decoder busy for hours."""
 
@@ -69,12 +68,9 @@ class ImageError(ValueError):
 class DecodedImage:
     """An image as it came."""
 
-    pixels: np.ndarray
-    """(H, W) float32 in [0, 1], 0 black."""
-    notes: tuple[str, ...]
-    """What was converted on the way, a phrase each."""
-    format: str
-    """PNG, JPEG, WEBP, BMP, GIF, TIFF or NPY."""
+    pixels: np.ndarray  # (H, W) float32 in [0, 1], 0 black
+    notes: tuple[str, ...]  # what was converted on the way, a phrase each
+    format: str  # PNG, JPEG, WEBP, BMP, GIF, TIFF or NPY
     original: np.ndarray
     """Upright and in its own colours, for showing: uint8 (h, w) or (h, w, 3), at most `shown_side` pixels a side."""
     limits: tuple[float, float] | None = None

@@ -26,17 +26,11 @@ UNSEEN_WIDTHS = range(500, 600)
 
 @dataclass(frozen=True)
 class Garments:
-    """One split of the photographs.
+    """One split of the photographs."""
 
-    Attributes:
-        ink: uint8 (n, 28, 28), 0 = white page, 255 = black.
-        labels: (n,) indices into `class_names()`.
-        source_index: (n,) row in the upstream data set.
-    """
-
-    ink: np.ndarray
-    labels: np.ndarray
-    source_index: np.ndarray
+    ink: np.ndarray  # uint8 (n, 28, 28), 0 = white page, 255 = black
+    labels: np.ndarray  # (n,) indices into `class_names()`
+    source_index: np.ndarray  # (n,) row in the upstream data set
 
 
 @cache

@@ -22,10 +22,8 @@ FIT_MODES = {
 class Fitted:
     """An image as a model sees it."""
 
-    pixels: np.ndarray
-    """(H, W) float32 in [0, 1], of exactly the size asked for."""
-    notes: tuple[str, ...]
-    """What was done to its size; empty if nothing."""
+    pixels: np.ndarray  # (H, W) float32 in [0, 1], of exactly the size asked for
+    notes: tuple[str, ...]  # what was done to its size; empty if nothing
 
 
 def fit_image(

@@ -13,21 +13,13 @@ OTHERS = "Unlike the training images"
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of the gallery.
+    """One image of the gallery."""
 
-    Attributes:
-        key: Its name in links.
-        title: Its name on the page.
-        kind: `GARMENTS` or `OTHERS`.
-        note: Where it comes from, and whether it is composed.
-        load: Makes it: (H, W) or (H, W, 3) uint8 in [0, 255].
-    """
-
-    key: str
-    title: str
-    kind: str
-    note: str
-    load: Callable[[], np.ndarray]
+    key: str  # its name in links
+    title: str  # its name on the page
+    kind: str  # `GARMENTS` or `OTHERS`
+    note: str  # where it comes from, and whether it is composed
+    load: Callable[[], np.ndarray]  # makes it: (H, W) or (H, W, 3) uint8 in [0, 255]
 
 
 def gallery(input_size: tuple[int, int | None], max_width: int = 1280) -> dict[str, Sample]:
@@ -65,8 +57,7 @@ _SQUARES = {
     34: "Flowered dress",
 }
 _RAILS = (1, 2, 3, 5, 7)
-_MOST_GARMENTS = 7
-"""On a rail of any width in the gallery."""
+_MOST_GARMENTS = 7  # on a rail of any width in the gallery
 
 
 def _squares() -> list[Sample]:

@@ -16,8 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from tae.model.config import PARTS, ModelConfig, config_from_dict, config_to_dict, preset_config
 from tae.model.layers import LowRankStart, PatchEmbed, PositionalEncoding, TransformerBlock, unpatchify
 
-SLACK = 1e-3
-"""How far a value of an image may leave [0, 1]: more is no rounding error."""
+SLACK = 1e-3  # how far a value of an image may leave [0, 1]: more is no rounding error
 AttentionInfo = dict[str, list[Tensor]]
 
 

@@ -23,30 +23,20 @@ DIAGRAM_PARAMETERS = {
     "xlarge": 128_000_000,
 }
 """What the architecture diagram says; the structure it draws cannot have so few."""
-DIAGRAM_TRAINING_BYTES = 630_000_000
-"""What it says of training medium at 201x201 in batches of 16, in float32."""
+DIAGRAM_TRAINING_BYTES = 630_000_000  # what it says of training medium at 201x201 in batches of 16, in float32
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The size and cost of one model.
+    """The size and cost of one model."""
 
-    Attributes:
-        num_tokens: N.
-        parameters: Numbers that are learnt.
-        weight_bytes: Bytes of the parameters in float32.
-        activation_bytes: Bytes that the forward pass of one image keeps for the backward pass, in float32.
-        forward_flops: Operations of the matrix products for one image, encoder and decoder; a multiplication and an
-            addition are two.
-        map_bytes: Bytes of the attention maps of one image, all encoder layers and their average, in float32.
-    """
-
-    num_tokens: int
-    parameters: int
-    weight_bytes: int
-    activation_bytes: int
+    num_tokens: int  # N
+    parameters: int  # numbers that are learnt
+    weight_bytes: int  # bytes of the parameters in float32
+    activation_bytes: int  # bytes that the forward pass of one image keeps for the backward pass, in float32
     forward_flops: int
-    map_bytes: int
+    """Operations of the matrix products for one image, encoder and decoder; a multiplication and an addition are two."""
+    map_bytes: int  # bytes of the attention maps of one image, all encoder layers and their average, in float32
 
 
 def count(config: ModelConfig, width: int | None = None) -> Counts:

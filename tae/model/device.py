@@ -4,8 +4,7 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["fp32", "bf16", "fp16"]
-"""Type of the forward and backward pass; weights and updates are float32."""
+Precision = Literal["fp32", "bf16", "fp16"]  # type of the forward and backward pass; weights and updates are float32
 MuonPrecision = Literal["fp32", "bf16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -9,25 +9,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from skimage.metrics import structural_similarity
 
-INK_THRESHOLD = 0.05
-"""A pixel is foreground where it is darker than white by more than this."""
+INK_THRESHOLD = 0.05  # a pixel is foreground where it is darker than white by more than this
 
 
 @dataclass(frozen=True)
 class Quality:
-    """One reconstruction against its image.
+    """One reconstruction against its image."""
 
-    Attributes:
-        psnr: Peak signal-to-noise ratio in dB, peak 1; infinite for a perfect copy.
-        ssim: Structural similarity (Wang 2004) in [-1, 1], 7x7 windows. High on blank pages whatever the object.
-        mse: Mean squared error over all pixels.
-        foreground_mse: Mean squared error over pixels darker than .95; nan where there is none.
-    """
-
-    psnr: float
-    ssim: float
-    mse: float
-    foreground_mse: float
+    psnr: float  # peak signal-to-noise ratio in dB, peak 1; infinite for a perfect copy
+    ssim: float  # structural similarity (Wang 2004) in [-1, 1], 7x7 windows. High on blank pages whatever the object
+    mse: float  # mean squared error over all pixels
+    foreground_mse: float  # mean squared error over pixels darker than .95; nan where there is none
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)

@@ -14,17 +14,11 @@ ON_THE_GRID = ("pos_embed.weight", "start.down")
 
 @dataclass(frozen=True)
 class Transfer:
-    """Names of a model's tensors, by where their values are from.
+    """Names of a model's tensors, by where their values are from."""
 
-    Attributes:
-        taken: As they were.
-        resampled: From another grid of patches.
-        left: As the new model began, because the trained one has none of this shape.
-    """
-
-    taken: list[str]
-    resampled: list[str]
-    left: list[str]
+    taken: list[str]  # as they were
+    resampled: list[str]  # from another grid of patches
+    left: list[str]  # as the new model began, because the trained one has none of this shape
 
     def __str__(self) -> str:
         """One sentence."""

@@ -20,8 +20,7 @@ class Card:
         ValueError: If a value has the wrong type, is not finite, or all of it is larger than `MAX_CARD_BYTES`.
     """
 
-    name: str
-    """Display name, one line."""
+    name: str  # display name, one line
     training: dict = field(default_factory=dict)
     """Where the weights come from: data, command, seed, steps, seconds, hardware, curve; empty: untrained."""
     metrics: dict = field(default_factory=dict)

@@ -27,8 +27,7 @@ from tae.store.card import Card, clean_text
 from tae.store.names import natural_order
 from tae.store.sealed import Sealed, SealedFile, check_tensors, describe, dtype_name, to_json
 
-WRAPPERS = ("_orig_mod", "module")
-"""What torch.compile and DistributedDataParallel add to the names of tensors."""
+WRAPPERS = ("_orig_mod", "module")  # what torch.compile and DistributedDataParallel add to the names of tensors
 COMPANIONS = (".lens.safetensors",)
 """Endings of files that belong to a checkpoint, lie beside it, and are none themselves: `tae.lens`."""
 
@@ -48,40 +47,24 @@ FILE = SealedFile(
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint in memory, independent of its file from here on.
+    """A checkpoint in memory, independent of its file from here on."""
 
-    Attributes:
-        model: In eval mode, on the CPU, float32.
-        card: Its model card.
-        digest: SHA-256 of the file's bytes, in hex: what caches should go by.
-        size_bytes: Size of the file.
-    """
-
-    model: TransformerAutoencoder
-    card: Card
-    digest: str
-    size_bytes: int
+    model: TransformerAutoencoder  # in eval mode, on the CPU, float32
+    card: Card  # its model card
+    digest: str  # SHA-256 of the file's bytes, in hex: what caches should go by
+    size_bytes: int  # size of the file
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A checkpoint file as its header describes it.
+    """A checkpoint file as its header describes it."""
 
-    Attributes:
-        path: The file.
-        name: The card's name; the file's, where it is broken.
-        card: Its model card; None where it is broken.
-        config: Its model's config; None where it is broken.
-        error: Why it would not load, as far as the header tells; None where it would.
-        size_bytes: Size of the file.
-    """
-
-    path: Path
-    name: str
-    card: Card | None
-    config: ModelConfig | None
-    error: str | None
-    size_bytes: int
+    path: Path  # the file
+    name: str  # the card's name; the file's, where it is broken
+    card: Card | None  # its model card; None where it is broken
+    config: ModelConfig | None  # its model's config; None where it is broken
+    error: str | None  # why it would not load, as far as the header tells; None where it would
+    size_bytes: int  # size of the file
 
 
 def save_checkpoint(path: Path | str, model: nn.Module, card: Card, dtype: torch.dtype = torch.float32) -> Path:

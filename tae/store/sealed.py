@@ -28,8 +28,7 @@ from torch import Tensor
 from tae.store.atomic import write_whole
 from tae.store.card import clean_text
 
-Described = Mapping[str, tuple[str, tuple[int, ...]]]
-"""Tensors by name: dtype as safetensors spells it, shape."""
+Described = Mapping[str, tuple[str, tuple[int, ...]]]  # tensors by name: dtype as safetensors spells it, shape
 
 MAX_FILE_BYTES = 8 * 1024**3
 MAX_HEADER_BYTES = 1024**2
@@ -53,20 +52,15 @@ class SealedFile:
     the `seal` of the tensors and of all texts but the program.
     """
 
-    texts: tuple[str, ...]
-    """Names of its texts, in the order in which they are sealed."""
+    texts: tuple[str, ...]  # names of its texts, in the order in which they are sealed
     program: str | None = None
     """None: for files that are found by their content alone, with neither program nor version."""
-    version: int = 1
-    """Format that is written, and the newest that is read."""
-    what: str = "a file of this program"
-    """In refusals."""
+    version: int = 1  # format that is written, and the newest that is read
+    what: str = "a file of this program"  # in refusals
     error: type[ValueError] | None = None
     """The error that a refusal becomes, with the file's name before it; None: a plain ValueError or OSError, without it."""
-    is_finite: bool = False
-    """Whether NaN and infinity are refused, when written and when read."""
-    max_bytes: int = MAX_FILE_BYTES
-    """Ceiling of a file's size."""
+    is_finite: bool = False  # whether NaN and infinity are refused, when written and when read
+    max_bytes: int = MAX_FILE_BYTES  # ceiling of a file's size
 
     def write(self, path: Path, texts: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
         """Write a file, whole or not at all.
@@ -149,15 +143,10 @@ class SealedFile:
 
 
 class Contents(NamedTuple):
-    """The tensors of a file, and its digest.
+    """The tensors of a file, and its digest."""
 
-    Attributes:
-        tensors: By name, on the CPU, in the types that the file has.
-        digest: SHA-256 of the whole file, in hex.
-    """
-
-    tensors: dict[str, Tensor]
-    digest: str
+    tensors: dict[str, Tensor]  # by name, on the CPU, in the types that the file has
+    digest: str  # SHA-256 of the whole file, in hex
 
 
 class Sealed:

@@ -22,25 +22,15 @@ from tae.web.report.request import ReportMap
 
 @dataclass(frozen=True)
 class Shown:
-    """The map on display.
+    """The map on display."""
 
-    Attributes:
-        view: What the explorer shows.
-        choice: Which map that is.
-        weights: (N, N).
-        grid: (rows, columns) of patches.
-        zmax: End of the colour range in x uniform.
-        title: The choice in words.
-        status: The choice, its range and its check in one line.
-    """
-
-    view: View
-    choice: MapChoice
-    weights: np.ndarray
-    grid: tuple[int, int]
-    zmax: float
-    title: str
-    status: str
+    view: View  # what the explorer shows
+    choice: MapChoice  # which map that is
+    weights: np.ndarray  # (N, N)
+    grid: tuple[int, int]  # (rows, columns) of patches
+    zmax: float  # end of the colour range in x uniform
+    title: str  # the choice in words
+    status: str  # the choice, its range and its check in one line
 
     @property
     def quantity(self) -> Quantity:

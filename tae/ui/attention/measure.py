@@ -26,29 +26,19 @@ from tae.web.explorer.payload import Side, View, side
 from tae.web.report import ReportImage, ReportMap, report
 from tae.web.report.findings import small_heads
 
-MAX_MAP_BYTES = 2 * 10**9
-"""Bytes of attention maps that are held at once for one view."""
-TEST_IMAGES = 64
-"""Demo test images behind the measures of an image."""
-PASSES = 2
-"""Runs through the whole model that measuring the heads of one part takes."""
-HEADS = "heads"
-"""Names the measures of test images in caches."""
-THUMBNAIL = 96
-"""Cells a side, at most, of one head in the overview."""
+MAX_MAP_BYTES = 2 * 10**9  # bytes of attention maps that are held at once for one view
+TEST_IMAGES = 64  # demo test images behind the measures of an image
+PASSES = 2  # runs through the whole model that measuring the heads of one part takes
+HEADS = "heads"  # names the measures of test images in caches
+THUMBNAIL = 96  # cells a side, at most, of one head in the overview
 
 
 @dataclass(frozen=True)
 class ShownMap:
-    """One map.
+    """One map."""
 
-    Attributes:
-        weights: (N, N) float32, rows = query; read only.
-        hidden_mass: Share of all weight that was discarded.
-    """
-
-    weights: np.ndarray
-    hidden_mass: float
+    weights: np.ndarray  # (N, N) float32, rows = query; read only
+    hidden_mass: float  # share of all weight that was discarded
 
 
 @kept(max_entries=12, show_spinner="Computing attention…")

@@ -20,17 +20,11 @@ PLAIN_EFFECT = ("white", False, None)
 
 @dataclass(frozen=True)
 class Top:
-    """The measurements behind the top line; None: it was not asked for, or stopped.
+    """The measurements behind the top line; None: it was not asked for, or stopped."""
 
-    Attributes:
-        necessity: Attention replaced.
-        sweep: Heads, layers and MLPs knocked out, with the link's baseline.
-        effect: Patches that are not blank covered with white.
-    """
-
-    necessity: Necessity | None
-    sweep: Sweep | None
-    effect: Effect | None
+    necessity: Necessity | None  # attention replaced
+    sweep: Sweep | None  # heads, layers and MLPs knocked out, with the link's baseline
+    effect: Effect | None  # patches that are not blank covered with white
 
 
 def top_line(scene: PairScene) -> Top:

@@ -20,8 +20,7 @@ from tae.ui.session.scene import Scene
 from tae.ui.session.verdicts import OTHERS, test_images
 from tae.ui.session.work import Progress, measured
 
-MEAN_OVER = 64
-"""Demo test images behind the baseline "mean"."""
+MEAN_OVER = 64  # demo test images behind the baseline "mean"
 COVERS = {
     "white": "White",
     "background": "The background's grey",
@@ -29,24 +28,17 @@ COVERS = {
     "blur": "The image, blurred",
     "another": "The other image",
 }
-MEASURED = "measured effect"
-"""Stands beside the maps that would tell it."""
-OWN = "one more map"
-"""The map that somebody chose to stand beside the others."""
+MEASURED = "measured effect"  # stands beside the maps that would tell it
+OWN = "one more map"  # the map that somebody chose to stand beside the others
 BASELINES = {"mean": "Mean over test images", "zero": "Zero", "resample": "The other image's"}
 
 
 @dataclass(frozen=True)
 class PairScene(Scene):
-    """A model, an image, and another image that lends attention, heads, rows and patches.
+    """A model, an image, and another image that lends attention, heads, rows and patches."""
 
-    Attributes:
-        other_title: Title of the other image; a stranger's text.
-        other: That image, at the same size.
-    """
-
-    other_title: str
-    other: Fitted
+    other_title: str  # title of the other image; a stranger's text
+    other: Fitted  # that image, at the same size
 
     @property
     def key(self) -> str:
@@ -56,19 +48,12 @@ class PairScene(Scene):
 
 @dataclass(frozen=True)
 class Effect:
-    """The effect of covering patches, beside the maps that may predict it.
+    """The effect of covering patches, beside the maps that may predict it."""
 
-    Attributes:
-        tokens: (T,) the patches that were covered.
-        effect: (T,) mean squared change.
-        predicted: {name: (N,)}, of attention, gradient and the trivial ones.
-        scores: How well each tells the effect.
-    """
-
-    tokens: np.ndarray
-    effect: np.ndarray
-    predicted: dict[str, np.ndarray]
-    scores: predictors.Scores
+    tokens: np.ndarray  # (T,) the patches that were covered
+    effect: np.ndarray  # (T,) mean squared change
+    predicted: dict[str, np.ndarray]  # {name: (N,)}, of attention, gradient and the trivial ones
+    scores: predictors.Scores  # how well each tells the effect
 
     def over(self, num_tokens: int, unmeasured: float = math.nan) -> np.ndarray:
         """(N,) the effect of every patch; `unmeasured` where none was measured."""
@@ -79,19 +64,12 @@ class Effect:
 
 @dataclass(frozen=True)
 class Changed:
-    """A reconstruction with interventions.
+    """A reconstruction with interventions."""
 
-    Attributes:
-        plain: The undisturbed result.
-        recon: (H, W) in [0, 1].
-        quality: Its distance from the image.
-        damage: What was lost.
-    """
-
-    plain: Result
-    recon: np.ndarray
-    quality: Quality
-    damage: sweeps.Damage
+    plain: Result  # the undisturbed result
+    recon: np.ndarray  # (H, W) in [0, 1]
+    quality: Quality  # its distance from the image
+    damage: sweeps.Damage  # what was lost
 
 
 # ------------------------------------------------------------------------------------------------ is the attention needed?

@@ -18,8 +18,7 @@ from tae.ui.causal.measure import PairScene
 from tae.ui.session import verdicts
 from tae.ui.widgets.downloads import download
 
-MAX_BARS = 48
-"""Heads that the ranking draws; its table holds all."""
+MAX_BARS = 48  # heads that the ranking draws; its table holds all
 
 
 def ranking(scene: PairScene, sweep: Sweep | None) -> None:

@@ -24,15 +24,10 @@ SAME, TWIN = "same", "twin"
 
 @dataclass(frozen=True)
 class Half(Scene):
-    """One of the two maps.
+    """One of the two maps."""
 
-    Attributes:
-        choice: Which map.
-        weights: (N, N).
-    """
-
-    choice: MapChoice
-    weights: np.ndarray
+    choice: MapChoice  # which map
+    weights: np.ndarray  # (N, N)
 
     @property
     def title(self) -> str:

@@ -35,50 +35,31 @@ SHRUNK = 4
 """A strip that is wider than this many of a fixed-size model's frames is shown window by window, unless asked otherwise: in
 one latent it would be less than a quarter as high as the model reads."""
 FAILED_R2 = 0.5
-UNUSUAL = 95
-"""In percent of the test images: what is worse than these is unlike them."""
+UNUSUAL = 95  # in percent of the test images: what is worse than these is unlike them
 
 
 @dataclass(frozen=True)
 class OneLatent:
-    """The same strip by way of a single latent.
+    """The same strip by way of a single latent."""
 
-    Attributes:
-        recon: (H, W) in [0, 1], of the strip's size.
-        quality: On the strip's pixels.
-        r2: Share of the strip's variance that it explains.
-        how: What the model needed done to the strip; empty if nothing.
-    """
-
-    recon: np.ndarray
-    quality: "Quality"
-    r2: float
-    how: str
+    recon: np.ndarray  # (H, W) in [0, 1], of the strip's size
+    quality: "Quality"  # on the strip's pixels
+    r2: float  # share of the strip's variance that it explains
+    how: str  # what the model needed done to the strip; empty if nothing
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A strip window by window.
+    """A strip window by window."""
 
-    Attributes:
-        fitted: The strip at the model's height, (H, W).
-        windows: Its latents, and where they lie.
-        recon: (H, W) float32 in [0, 1], blended.
-        quality: Of the whole strip.
-        r2: Share of the strip's variance that the reconstruction explains; nan where it is one grey.
-        psnr: (n,) of the reconstruction in each window's columns, in dB.
-        alone: (n,) of each window's own image, before it is blended.
-        one: The same by way of one latent; None where that is not possible.
-    """
-
-    fitted: Fitted
-    windows: "Windows"
-    recon: np.ndarray
-    quality: "Quality"
-    r2: float
-    psnr: np.ndarray
-    alone: np.ndarray
-    one: OneLatent | None
+    fitted: Fitted  # the strip at the model's height, (H, W)
+    windows: "Windows"  # its latents, and where they lie
+    recon: np.ndarray  # (H, W) float32 in [0, 1], blended
+    quality: "Quality"  # of the whole strip
+    r2: float  # share of the strip's variance that the reconstruction explains; nan where it is one grey
+    psnr: np.ndarray  # (n,) of the reconstruction in each window's columns, in dB
+    alone: np.ndarray  # (n,) of each window's own image, before it is blended
+    one: OneLatent | None  # the same by way of one latent; None where that is not possible
 
 
 def is_possible(active: Active, chosen: Chosen) -> bool:

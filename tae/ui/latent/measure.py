@@ -19,34 +19,23 @@ from tae.ui.session.results import as_batch, pass_seconds
 from tae.ui.session.scene import Scene
 from tae.ui.session.work import Progress, measured
 
-TEST_IMAGES = 1000
-"""Demo test images of the map; as many as the figures in the README are of."""
-COLUMNS = 25
-"""Cells across in a sheet of thumbnails."""
+TEST_IMAGES = 1000  # demo test images of the map; as many as the figures in the README are of
+COLUMNS = 25  # cells across in a sheet of thumbnails
 BATCH = 16
-FRAMES = 21
-"""Images on the way from one to another."""
+FRAMES = 21  # images on the way from one to another
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """The demo test images of a model's size.
-
-    Attributes:
-        latents: (n, D) float32; read only.
-        kinds: What each shows.
-        ink: (n,) share of black in each.
-        sheet: Small copies, `COLUMNS` across; read only.
-        cell: (height, width) of a small copy.
-    """
+    """The demo test images of a model's size."""
 
     __test__ = False  # no class of tests, whatever its name
 
-    latents: np.ndarray
-    kinds: list[str]
-    ink: np.ndarray
-    sheet: np.ndarray
-    cell: tuple[int, int]
+    latents: np.ndarray  # (n, D) float32; read only
+    kinds: list[str]  # what each shows
+    ink: np.ndarray  # (n,) share of black in each
+    sheet: np.ndarray  # small copies, `COLUMNS` across; read only
+    cell: tuple[int, int]  # (height, width) of a small copy
 
     def __len__(self) -> int:
         return len(self.latents)

@@ -23,50 +23,31 @@ from tae.ui.session.results import as_batch, pass_seconds
 from tae.ui.session.scene import Scene
 from tae.ui.session.work import Progress, measured
 
-PASSES = 2.5
-"""Runs of an image through the whole model that fitting takes."""
-BYTES_PER_S = 2e8
-"""About how fast a checkpoint is read and checked."""
+PASSES = 2.5  # runs of an image through the whole model that fitting takes
+BYTES_PER_S = 2e8  # about how fast a checkpoint is read and checked
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One part of the model, for one image, through the lens.
+    """One part of the model, for one image, through the lens."""
 
-    Attributes:
-        part: "encoder" or "decoder".
-        names: Of the depths, 0 to L.
-        images: (L + 1, H, W) float32 in [0, 1]; read only.
-        psnr: In dB.
-        distance: See `tae.analysis.lens.LensImages`; None without a lens.
-        unusual: Which states are out of distribution; all False without a lens.
-    """
-
-    part: str
-    names: list[str]
-    images: np.ndarray
-    psnr: list[float]
-    distance: list[float] | None
-    unusual: list[bool]
+    part: str  # "encoder" or "decoder"
+    names: list[str]  # of the depths, 0 to L
+    images: np.ndarray  # (L + 1, H, W) float32 in [0, 1]; read only
+    psnr: list[float]  # in dB
+    distance: list[float] | None  # see `tae.analysis.lens.LensImages`; None without a lens
+    unusual: list[bool]  # which states are out of distribution; all False without a lens
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The weights of a run after some of its steps.
+    """The weights of a run after some of its steps."""
 
-    Attributes:
-        key: What the link calls it: the steps that its file is named by, or "end" for the checkpoint itself.
-        step: Steps that the weights have learnt, as its card says.
-        path: Its file; None for the checkpoint itself.
-        error: Why it cannot be shown, as far as its header tells; a stranger's text.
-        size_bytes: Of the file.
-    """
-
-    key: str
-    step: int
-    path: Path | None
-    error: str | None
-    size_bytes: int
+    key: str  # what the link calls it: the steps that its file is named by, or "end" for the checkpoint itself
+    step: int  # steps that the weights have learnt, as its card says
+    path: Path | None  # its file; None for the checkpoint itself
+    error: str | None  # why it cannot be shown, as far as its header tells; a stranger's text
+    size_bytes: int  # of the file
 
 
 def seen(active: Active, fitted: Fitted, part: str, found: Lens | None, tuned: bool) -> Seen:

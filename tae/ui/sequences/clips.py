@@ -24,29 +24,19 @@ from tae.ui.session.models import Active
 
 GLIDES = 6
 """Demo sequences to choose from: the first of the test split, whose garments no demo checkpoint was trained on."""
-ENDINGS = (*SUFFIXES, *VIDEO_SUFFIXES)
-"""Endings of the files that can be dropped."""
+ENDINGS = (*SUFFIXES, *VIDEO_SUFFIXES)  # endings of the files that can be dropped
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A sequence that the page can show.
+    """A sequence that the page can show."""
 
-    Attributes:
-        key: What the link calls it.
-        title: What the page calls it; a stranger's text, to be escaped.
-        digest: SHA-256 of its files, or what names a demo glide.
-        found: Its files; None for a demo glide.
-        glide: Number of a demo glide.
-        names: {name of a file on disk: as it was dropped}.
-    """
-
-    key: str
-    title: str
-    digest: str
-    found: Found | None = None
-    glide: int = 0
-    names: Mapping[str, str] = field(default_factory=dict)
+    key: str  # what the link calls it
+    title: str  # what the page calls it; a stranger's text, to be escaped
+    digest: str  # SHA-256 of its files, or what names a demo glide
+    found: Found | None = None  # its files; None for a demo glide
+    glide: int = 0  # number of a demo glide
+    names: Mapping[str, str] = field(default_factory=dict)  # {name of a file on disk: as it was dropped}
 
 
 def clips() -> dict[str, Clip]:

@@ -16,17 +16,13 @@ from tae.ui.session.view import choose
 
 @dataclass(frozen=True)
 class OfferedModels:
-    """Checkpoints of sequence models.
-
-    Attributes:
-        fitting: {file name: as its header tells} of those that predict the next embedding of the model that is shown.
-        others: {file name: name of the autoencoder that it belongs to}, of those that predict embeddings.
-        problems: One sentence for each that cannot be read, or cannot be shown.
-    """
+    """Checkpoints of sequence models."""
 
     fitting: Mapping[str, ListedSequence]
+    """{file name: as its header tells} of those that predict the next embedding of the model that is shown."""
     others: Mapping[str, str]
-    problems: Sequence[str]
+    """{file name: name of the autoencoder that it belongs to}, of those that predict embeddings."""
+    problems: Sequence[str]  # one sentence for each that cannot be read, or cannot be shown
 
 
 def sequence_models(active: Active) -> OfferedModels:

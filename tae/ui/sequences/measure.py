@@ -18,23 +18,16 @@ from tae.ui.session.models import Active
 from tae.ui.session.results import pass_seconds
 from tae.ui.session.work import Progress, measured
 
-CHUNK = 8
-"""Frames that go through the model at once."""
+CHUNK = 8  # frames that go through the model at once
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A film through the autoencoder.
+    """A film through the autoencoder."""
 
-    Attributes:
-        latents: (T, D) float32; read only.
-        recons: (T, H, W) float32 in [0, 1]; read only.
-        mse: (T,) of each reconstruction.
-    """
-
-    latents: np.ndarray
-    recons: np.ndarray
-    mse: np.ndarray
+    latents: np.ndarray  # (T, D) float32; read only
+    recons: np.ndarray  # (T, H, W) float32 in [0, 1]; read only
+    mse: np.ndarray  # (T,) of each reconstruction
 
 
 def key_of(active: Active, one: Film) -> str:
@@ -132,23 +125,15 @@ def plane(embedded: Embedded) -> Pca | None:
 
 @dataclass(frozen=True)
 class SequenceScene:
-    """The scene of the page: models, sequence, and its forecast's start.
+    """The scene of the page: models, sequence, and its forecast's start."""
 
-    Attributes:
-        active: The autoencoder.
-        lstm: The sequence model, where one belongs to it.
-        clip: The sequence.
-        film: Its frames.
-        embedded: What the autoencoder makes of them.
-        frames_seen: Before the first frame that is predicted several steps ahead; None: one step ahead, all the way.
-    """
-
-    active: Active
-    lstm: LoadedSequence | None
-    clip: Clip
-    film: Film
-    embedded: Embedded
+    active: Active  # the autoencoder
+    lstm: LoadedSequence | None  # the sequence model, where one belongs to it
+    clip: Clip  # the sequence
+    film: Film  # its frames
+    embedded: Embedded  # what the autoencoder makes of them
     frames_seen: int | None
+    """Before the first frame that is predicted several steps ahead; None: one step ahead, all the way."""
 
     @property
     def count(self) -> int:

@@ -19,21 +19,13 @@ MAX_UPLOAD_BYTES = 300 * 1024**2
 
 @dataclass(frozen=True)
 class Chosen:
-    """The image that the pages show.
+    """The image that the pages show."""
 
-    Attributes:
-        key: What the link calls it: a sample's key or "upload-...".
-        title: What the page calls it; a stranger's text, to be escaped.
-        digest: SHA-256 of its pixels or file.
-        image: As it came.
-        sample: Where it is from, if it is of the gallery.
-    """
-
-    key: str
-    title: str
-    digest: str
-    image: DecodedImage
-    sample: Sample | None = None
+    key: str  # what the link calls it: a sample's key or "upload-..."
+    title: str  # what the page calls it; a stranger's text, to be escaped
+    digest: str  # SHA-256 of its pixels or file
+    image: DecodedImage  # as it came
+    sample: Sample | None = None  # where it is from, if it is of the gallery
 
 
 def add_images(files: Sequence[Any]) -> list[str]:

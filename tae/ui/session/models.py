@@ -27,17 +27,11 @@ def checkpoints_folder() -> Path:
 
 @dataclass(frozen=True)
 class Active:
-    """The model that the pages show.
+    """The model that the pages show."""
 
-    Attributes:
-        key: What the link calls it: a file name, "upload-..." or "untrained-...".
-        title: What the page calls it; a stranger's text, to be escaped.
-        loaded: Model, card and digest.
-    """
-
-    key: str
-    title: str
-    loaded: "Loaded"
+    key: str  # what the link calls it: a file name, "upload-..." or "untrained-..."
+    title: str  # what the page calls it; a stranger's text, to be escaped
+    loaded: "Loaded"  # model, card and digest
 
     @property
     def config(self) -> ModelConfig:

@@ -25,17 +25,11 @@ NO_NUMBERS = "the model draws no finite numbers, as after a training that ran aw
 
 @dataclass(frozen=True)
 class Result:
-    """One image through one model.
+    """One image through one model."""
 
-    Attributes:
-        fitted: What the model saw, and notes on how it came about.
-        recon: (H, W) float32 in [0, 1].
-        quality: How far the two are apart.
-    """
-
-    fitted: Fitted
-    recon: np.ndarray
-    quality: "Quality"
+    fitted: Fitted  # what the model saw, and notes on how it came about
+    recon: np.ndarray  # (H, W) float32 in [0, 1]
+    quality: "Quality"  # how far the two are apart
 
     @classmethod
     def of(cls, fitted: Fitted, recon: "Tensor") -> "Result":

@@ -19,17 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scene:
-    """A model and an image.
+    """A model and an image."""
 
-    Attributes:
-        active: The model.
-        chosen: The image as it came.
-        fitted: The image as the model sees it.
-    """
-
-    active: Active
-    chosen: Chosen
-    fitted: Fitted
+    active: Active  # the model
+    chosen: Chosen  # the image as it came
+    fitted: Fitted  # the image as the model sees it
 
     @property
     def key(self) -> str:

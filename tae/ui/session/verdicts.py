@@ -15,8 +15,7 @@ from tae.ui.session.models import Active, checkpoint_files
 from tae.ui.session.results import pass_seconds
 from tae.ui.session.work import Progress, measured
 
-OTHERS = 8
-"""Other images whose attention makes the mean map; the first of them lends its own."""
+OTHERS = 8  # other images whose attention makes the mean map; the first of them lends its own
 
 
 def study_of(active: Active) -> Study | None:

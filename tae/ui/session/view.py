@@ -60,8 +60,7 @@ DEFAULTS: dict[str, str] = {
     "run": "",
 }
 """The view's fields and what they are until somebody chooses; all are texts, as in a link."""
-MAX_LENGTH = {"changes": 8000, "points": 5000}
-"""Characters of a field that a link may hold, where that is not 200."""
+MAX_LENGTH = {"changes": 8000, "points": 5000}  # characters of a field that a link may hold, where that is not 200
 
 
 def init_state() -> None:

@@ -14,8 +14,7 @@ from tae.ui.session.cache import MODEL_LOCK
 T = TypeVar("T")
 Progress = Callable[[float], None]
 
-LONG_S = 20.0
-"""Work that is expected to take longer begins with a click only."""
+LONG_S = 20.0  # work that is expected to take longer begins with a click only
 
 
 def measured(

@@ -9,17 +9,11 @@ from tae.store.names import escape_markdown
 
 @dataclass(frozen=True)
 class Term:
-    """One word and what it means here.
+    """One word and what it means here."""
 
-    Attributes:
-        name: As the pages spell it.
-        text: One or two plain sentences.
-        also: Other forms and names of the same thing.
-    """
-
-    name: str
-    text: str
-    also: tuple[str, ...] = ()
+    name: str  # as the pages spell it
+    text: str  # one or two plain sentences
+    also: tuple[str, ...] = ()  # other forms and names of the same thing
 
 
 TERMS: tuple[Term, ...] = (

@@ -14,11 +14,9 @@ from tae.ui.session.view import DEFAULTS, link
 from tae.ui.shell import glossary
 from tae.ui.shell.tour import CHECKPOINT, STORY, TOUR, Step
 
-Pages = Mapping[str, tuple[str, str]]
-"""{title: (file, icon)}."""
+Pages = Mapping[str, tuple[str, str]]  # {title: (file, icon)}
 
-_KEPT = ("task", "run")
-"""Fields of the page Train, which no step is about."""
+_KEPT = ("task", "run")  # fields of the page Train, which no step is about
 _GUIDES = {"tour": TOUR, "demo": STORY}
 
 _STYLE = """

@@ -6,30 +6,22 @@ What they say of the demo checkpoint's heads and images is measured by `tests/ui
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-CHECKPOINT = "demo_tiny_201x201_p16.safetensors"
-"""Both are about this one."""
+CHECKPOINT = "demo_tiny_201x201_p16.safetensors"  # both are about this one
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stop.
+    """One stop."""
 
-    Attributes:
-        title: A few words.
-        text: Markdown in which [[terms]] of `tae.ui.shell.glossary` explain themselves; {latent_dim} is the model's. In the story
-            one sentence, drawn large.
-        page: Its title.
-        view: Fields of the link that differ from their defaults.
-        invitation: What to try there, in the same Markdown.
-        hides: Keys of what would push the point off the screen; the columns that it stands in go with it.
-    """
-
-    title: str
+    title: str  # a few words
     text: str
-    page: str
-    view: Mapping[str, str] = field(default_factory=dict)
-    invitation: str = ""
+    """Markdown in which [[terms]] of `tae.ui.shell.glossary` explain themselves; {latent_dim} is the model's. In the
+    story one sentence, drawn large."""
+    page: str  # its title
+    view: Mapping[str, str] = field(default_factory=dict)  # fields of the link that differ from their defaults
+    invitation: str = ""  # what to try there, in the same Markdown
     hides: tuple[str, ...] = ()
+    """Keys of what would push the point off the screen; the columns that it stands in go with it."""
 
 
 _GARMENT = "garment-84"

@@ -56,8 +56,7 @@ LABELS = {
     "max_unreadable": "Unreadable files allowed",
 }
 """Where a field's own name does not say it."""
-AUTOMATIC = ("eval_every", "log_every")
-"""Left empty, they follow the number of steps."""
+AUTOMATIC = ("eval_every", "log_every")  # left empty, they follow the number of steps
 STEPS_OF = {"muon_lr": 0.001, "adamw_lr": 0.0001, "ema_decay": 0.001, "weight_decay": 0.01, "save_every_s": 10.0}
 """Step of one click on a number; 0.05 otherwise."""
 

@@ -18,25 +18,17 @@ if TYPE_CHECKING:
 
 KINDS = {"folder": "Folder", "dropped": "Images or ZIP", "demo": "Demo garments"}
 MAX_ZIP_MB = 500
-LOCAL = ("127.0.0.1", "localhost", "::1")
-"""Addresses at which nobody but this machine's user reaches the app."""
+LOCAL = ("127.0.0.1", "localhost", "::1")  # addresses at which nobody but this machine's user reaches the app
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where a new run's images come from.
+    """Where a new run's images come from."""
 
-    Attributes:
-        data: As `TrainConfig.data`; for dropped images the folder in which they wait.
-        stem: What default names begin with.
-        found: The files; None for the demo data.
-        dropped: Where they were dropped.
-    """
-
-    data: str
-    stem: str
-    found: "Found | None" = None
-    dropped: Dropped | None = None
+    data: str  # as `TrainConfig.data`; for dropped images the folder in which they wait
+    stem: str  # what default names begin with
+    found: "Found | None" = None  # the files; None for the demo data
+    dropped: Dropped | None = None  # where they were dropped
 
 
 def choose_data() -> Data | None:

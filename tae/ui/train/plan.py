@@ -16,25 +16,17 @@ if TYPE_CHECKING:
     from tae.model.device import Precision
     from tae.training.plan import Pace, Plan
 
-PYTORCH_BYTES = 0.5e9
-"""Bytes that Python and PyTorch take besides, roughly."""
+PYTORCH_BYTES = 0.5e9  # bytes that Python and PyTorch take besides, roughly
 
 
 @dataclass(frozen=True)
 class Needs:
-    """The needs of a run, and what the machine has.
+    """The needs of a run, and what the machine has."""
 
-    Attributes:
-        plan: As `tae.plan` counts it.
-        precision: That the hardware gets.
-        device: "cpu" or "cuda".
-        memory: Of the device, in bytes; 0 where that cannot be told.
-    """
-
-    plan: "Plan"
-    precision: "Precision"
-    device: str
-    memory: int
+    plan: "Plan"  # as `tae.plan` counts it
+    precision: "Precision"  # that the hardware gets
+    device: str  # "cpu" or "cuda"
+    memory: int  # of the device, in bytes; 0 where that cannot be told
 
     @property
     def besides(self) -> float:
