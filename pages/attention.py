@@ -13,12 +13,7 @@ from tae.ui.attention.heatmap import heatmap
 from tae.ui.attention.numbers import in_numbers
 from tae.ui.attention.overview import overview
 
-SECTIONS = {
-    "overview": "All layers and heads",
-    "heatmap": "Heatmap",
-    "numbers": "In numbers",
-    "cause": "Ablate it",
-}
+SECTIONS = {"overview": "All layers and heads", "heatmap": "Heatmap", "numbers": "In numbers", "cause": "Ablate it"}
 
 
 def main() -> None:
@@ -60,13 +55,7 @@ def look_closer(scene: ui.Scene, shown: Shown) -> None:
     whole = Region.whole(len(shown.weights))
     region = Region.from_text(st.session_state.region, len(shown.weights))
     st.session_state.region = "" if region == whole else region.to_text()
-    section = ui.choose(
-        "section",
-        st.segmented_control,
-        "Look closer",
-        SECTIONS,
-        label_visibility="collapsed",
-    )
+    section = ui.choose("section", st.segmented_control, "Look closer", SECTIONS, label_visibility="collapsed")
     if section == "overview":
         overview(scene, shown)
     elif section == "heatmap":

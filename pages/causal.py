@@ -40,20 +40,13 @@ def main() -> None:
 
 def one_token_notice() -> None:
     st.info(
-        f"{facts.ONE_TOKEN}: nothing can be put in its place. Choose a checkpoint with patches.",
-        icon=":material/info:",
+        f"{facts.ONE_TOKEN}: nothing can be put in its place. Choose a checkpoint with patches.", icon=":material/info:"
     )
     st.page_link("app.py", label="Go to Reconstruct", icon=":material/compare:", query_params=ui.link())
 
 
 def section(scene: PairScene, top: Top) -> None:
-    name = ui.choose(
-        "causal",
-        st.segmented_control,
-        "Section",
-        SECTIONS,
-        label_visibility="collapsed",
-    )
+    name = ui.choose("causal", st.segmented_control, "Section", SECTIONS, label_visibility="collapsed")
     if name == "needed":
         if top.necessity is not None:
             is_it_needed(scene, top.necessity)

@@ -50,13 +50,7 @@ def section(scene: SpaceScene) -> None:
             "the map may look quite different.",
             icon=":material/info:",
         )
-    name = ui.choose(
-        "latent",
-        st.segmented_control,
-        "Section",
-        SECTIONS,
-        label_visibility="collapsed",
-    )
+    name = ui.choose("latent", st.segmented_control, "Section", SECTIONS, label_visibility="collapsed")
     {"map": map_section, "between": between, "directions": directions, "spectrum": spectrum}[name](scene)
 
 

@@ -26,13 +26,7 @@ def main() -> None:
     found = find_lens(active)
     way = "raw"
     if found is not None:
-        way = ui.choose(
-            "lens",
-            st.segmented_control,
-            "State of a layer",
-            WAYS,
-            label_visibility="collapsed",
-        )
+        way = ui.choose("lens", st.segmented_control, "State of a layer", WAYS, label_visibility="collapsed")
     ways = ("raw",) if found is None else tuple(WAYS)
     seen = {
         (part, one): measure.seen(active, scene.fitted, part, found, one == "tuned") for part in PARTS for one in ways

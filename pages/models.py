@@ -16,12 +16,7 @@ def main() -> None:
     view = st.segmented_control(
         "View", VIEWS, default=VIEWS[0], required=True, key="models_view", label_visibility="collapsed"
     )
-    {
-        VIEWS[0]: lambda: checkpoints(active),
-        VIEWS[1]: presets,
-        VIEWS[2]: bring,
-        VIEWS[3]: untrained,
-    }[view]()
+    {VIEWS[0]: lambda: checkpoints(active), VIEWS[1]: presets, VIEWS[2]: bring, VIEWS[3]: untrained}[view]()
     ui.write_link()
 
 

@@ -40,14 +40,7 @@ def choose_task(num_runs: int, is_active: bool) -> str:
     if state.task not in TASKS:
         state.task = "runs" if is_active else "new"
     titles = TASKS | {"runs": f"Runs ({num_runs})"}
-    return ui.choose(
-        "task",
-        st.segmented_control,
-        "Task",
-        titles,
-        required=True,
-        label_visibility="collapsed",
-    )
+    return ui.choose("task", st.segmented_control, "Task", titles, required=True, label_visibility="collapsed")
 
 
 main()

@@ -10,11 +10,7 @@ from PIL import Image
 
 from tae.data.decode import ImageError
 
-FIT_MODES = {
-    "pad": "Whole image, padded",
-    "crop": "Fill the frame, cropped",
-    "stretch": "Stretch to the frame",
-}
+FIT_MODES = {"pad": "Whole image, padded", "crop": "Fill the frame, cropped", "stretch": "Stretch to the frame"}
 """How an image comes to the model's size."""
 
 

@@ -160,11 +160,7 @@ class Decoder(_Part):
         nn.init.zeros_(self.proj.bias)
 
     def forward(
-        self,
-        latent: Tensor,
-        width: int | None = None,
-        widths: Tensor | None = None,
-        maps: list[Tensor] | None = None,
+        self, latent: Tensor, width: int | None = None, widths: Tensor | None = None, maps: list[Tensor] | None = None
     ) -> Tensor:
         """Latent (B, D) -> images (B, 1, H, width); the width may be left out where the config fixes it, or `widths` tell.
 

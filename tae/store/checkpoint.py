@@ -37,11 +37,7 @@ class CheckpointError(ValueError):
 
 
 FILE = SealedFile(
-    program="tae",
-    texts=("config", "card"),
-    what="a checkpoint of this program",
-    error=CheckpointError,
-    is_finite=True,
+    program="tae", texts=("config", "card"), what="a checkpoint of this program", error=CheckpointError, is_finite=True
 )
 
 

@@ -53,13 +53,7 @@ def between(scene: SpaceScene) -> None:
 
 @st.fragment
 def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarray, path: str) -> None:
-    place = choose(
-        "at",
-        st.select_slider,
-        "Where on the way",
-        POSITIONS,
-        format_func=lambda share: f"{share} %",
-    )
+    place = choose("at", st.select_slider, "Where on the way", POSITIONS, format_func=lambda share: f"{share} %")
     at = POSITIONS.index(place)
     titles = (f"{scene.chosen.title}, reconstructed", f"{place} % of the way", f"{other.title}, reconstructed")
     for cell, title, number in zip(three(scene), titles, (0, at, FRAMES - 1), strict=True):

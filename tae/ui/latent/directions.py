@@ -91,11 +91,7 @@ def directions(scene: SpaceScene) -> None:
 
 
 def sliders(
-    pca: Pca,
-    own: np.ndarray,
-    wanted: dict[int, float],
-    ranges: list[tuple[float, float]],
-    places: list[DeltaGenerator],
+    pca: Pca, own: np.ndarray, wanted: dict[int, float], ranges: list[tuple[float, float]], places: list[DeltaGenerator]
 ) -> None:
     """One in each place, for the strongest directions; one that nobody moved stands at the image's own score."""
     state = st.session_state

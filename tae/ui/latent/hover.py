@@ -18,11 +18,7 @@ _hover = component("tae_latent_hover", css=read_style("hover"), js=read_script("
 
 
 def hover(
-    active: Active,
-    tests: TestSet,
-    own: Sequence[np.ndarray],
-    beside: str,
-    on_click: Callable[[int | None], None],
+    active: Active, tests: TestSet, own: Sequence[np.ndarray], beside: str, on_click: Callable[[int | None], None]
 ) -> None:
     """Show the image of the point under the pointer, and tell of clicks.
 

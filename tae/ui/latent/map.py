@@ -225,13 +225,7 @@ def nearest(scene: SpaceScene) -> None:
     tests = scene.tests
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.markdown(f"**Nearest to {escape_markdown(scene.chosen.title)}**", width="content")
-        metric = choose(
-            "metric",
-            st.segmented_control,
-            "Distance",
-            METRIC_NAMES,
-            label_visibility="collapsed",
-        )
+        metric = choose("metric", st.segmented_control, "Distance", METRIC_NAMES, label_visibility="collapsed")
     numbers, distances = (one[0] for one in neighbours(scene.latent[None], tests.latents, NEAREST, metric))
     with st.container(horizontal=True):
         for number, distance in zip(numbers.tolist(), distances.tolist(), strict=True):

@@ -15,12 +15,7 @@ from tae.ui.session.scene import Scene
 from tae.ui.widgets.downloads import download
 
 
-def exports(
-    scene: Scene,
-    seen: dict[tuple[str, str], Seen],
-    found: Lens | None,
-    way: str,
-) -> None:
+def exports(scene: Scene, seen: dict[tuple[str, str], Seen], found: Lens | None, way: str) -> None:
     shown = {part: seen[part, way] for part in PARTS}
     untrained = not scene.active.is_trained
     stem = f"{scene.stem}_layers_{way}"

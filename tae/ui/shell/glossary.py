@@ -88,11 +88,7 @@ TERMS: tuple[Term, ...] = (
         "How many directions a set of latents really uses: 1 where all its variance lies along one, k where k share it "
         "evenly. It is the squared sum of the variances over the sum of their squares.",
     ),
-    Term(
-        "patch",
-        "A small square cut from the image. The model works on patches, not on pixels.",
-        ("patches",),
-    ),
+    Term("patch", "A small square cut from the image. The model works on patches, not on pixels.", ("patches",)),
     Term(
         "principal component",
         "The direction along which a set of latents varies most; the second is the one along which what is left varies "
@@ -105,11 +101,7 @@ TERMS: tuple[Term, ...] = (
         "6 dB more is half the error.",
     ),
     Term("query", "The patch that asks: one row of an attention map.", ("queries",)),
-    Term(
-        "reconstruction",
-        "The image that the decoder draws from the latent.",
-        ("reconstructions",),
-    ),
+    Term("reconstruction", "The image that the decoder draws from the latent.", ("reconstructions",)),
     Term(
         "rollout",
         "The maps of all layers multiplied together, counting what passes each layer unchanged: a rough account of "

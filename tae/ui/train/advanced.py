@@ -75,11 +75,7 @@ def choose_advanced() -> dict[str, Any]:
 def choose_field(name: str) -> Any:
     """A widget for one field of `TrainConfig`, by its type; texts are those of the command line."""
     kind, default = get_type_hints(TrainConfig)[name], getattr(STANDARD, name)
-    settings: dict[str, Any] = {
-        "key": f"train_{name}",
-        "persist_state": "session",
-        "help": help_texts()[name],
-    }
+    settings: dict[str, Any] = {"key": f"train_{name}", "persist_state": "session", "help": help_texts()[name]}
     label = LABELS.get(name, name.replace("_", " ").capitalize())
     options = get_args(kind) if get_origin(kind) is Literal else ()
     is_open = default is None or name in AUTOMATIC

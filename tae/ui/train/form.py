@@ -77,13 +77,7 @@ def choose_model_and_budget() -> dict[str, Any]:
 def select(name: str, label: str, options: list, width: int, help: str, format_func: Any = str) -> Any:
     st.session_state.setdefault(f"train_{name}", getattr(STANDARD, name))
     return st.selectbox(
-        label,
-        options,
-        format_func=format_func,
-        key=f"train_{name}",
-        persist_state="session",
-        width=width,
-        help=help,
+        label, options, format_func=format_func, key=f"train_{name}", persist_state="session", width=width, help=help
     )
 
 

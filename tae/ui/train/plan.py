@@ -136,10 +136,7 @@ def show_memory(config: TrainConfig, needs: Needs) -> None:
         if needs.total > memory
         else f"**This may not fit.** It takes {takes} of the {has} that {owner} has, and {spare} should stay free"
     )
-    st.warning(
-        f"{said}; {remedy}.",
-        icon=":material/memory_alt:",
-    )
+    st.warning(f"{said}; {remedy}.", icon=":material/memory_alt:")
 
 
 def show_pace(config: TrainConfig, needs: Needs, pace: "Pace | None", kept: str) -> None:

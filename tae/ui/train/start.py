@@ -37,7 +37,7 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[r
     if typed and runs.free_name(checkpoints_folder(), name) != name:
         st.error(
             f"There is a run or a checkpoint named {escape_markdown(name)} already; "
-            f"{escape_markdown(runs.free_name(checkpoints_folder(), name))} is free.",
+            f"{escape_markdown(runs.free_name(checkpoints_folder(), name))} is free."
         )
         data = None
     elif typed and name != typed:
