@@ -7,6 +7,7 @@ from tae.plots.maps import Region, plot_attention_map, plot_layer_grid, selected
 from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
 from tae.ui.session.scene import Scene
+from tae.ui.widgets.charts import chart
 
 
 def heatmap(scene: Scene, shown: Shown, region: Region) -> None:
@@ -16,13 +17,13 @@ def heatmap(scene: Scene, shown: Shown, region: Region) -> None:
     if shown.choice.head == "mean" and shown.layers is not None and shown.choice.weighting == "weights":
         name = f"{shown.choice.part}/{shown.choice.layer}/spread"
         spread = measure.one_map(scene, MapChoice.from_name(name)).weights
-    event = st.plotly_chart(
+    event = chart(
         plot_attention_map(shown.weights, shown.grid, shown.zmax, shown.quantity, spread, region),
-        key=f"attention_map_{state.get('attention_boxes', 0)}",
+        f"attention_map_{state.get('attention_boxes', 0)}",
+        f"Attention map: {shown.title}",
+        tools=True,
         on_select="rerun",
         selection_mode="box",
-        config={"displaylogo": False},
-        alt=f"Attention map: {shown.title}",
     )
     box = selected_region(event.get("selection", {}), region)
     if box is not None:
@@ -43,11 +44,11 @@ def all_layers(scene: Scene, shown: Shown) -> None:
     part = shown.choice.part
     top = measure.range_tops(scene, "weights")["shared"]
     st.markdown(f"**All layers of the {part} and their average**, heads averaged")
-    st.plotly_chart(
+    chart(
         plot_layer_grid(measure.attention_maps(scene, part), shown.grid, top),
-        key="attention_grid",
-        config={"displaylogo": False},
-        alt=f"Attention maps of all layers of the {part} and their average, side by side",
+        "attention_grid",
+        f"Attention maps of all layers of the {part} and their average, side by side",
+        tools=True,
     )
     st.caption(f"Weights, on one colour range: 0 to {top:.3g} x uniform.")
 

@@ -115,11 +115,9 @@ def statistics_of_tests(active: Active, part: str) -> Spread | None:
         images = DemoSource(config.input_size, config.max_width).test(TEST_IMAGES)
         return heads.statistics_over(active.loaded.model, images, part, progress)
 
-    def seconds() -> float:
-        return TEST_IMAGES * PASSES * pass_seconds(config)
-
     words = f"Measuring {TEST_IMAGES} test images"
-    return measured(HEADS, f"{active.loaded.digest}|{part}", words, seconds, compute)
+    key = f"{active.loaded.digest}|{part}"
+    return measured(HEADS, key, words, lambda: TEST_IMAGES * PASSES * pass_seconds(config), compute)
 
 
 def report_maker(scene: Scene, choice: MapChoice, view: View) -> Callable[[], bytes]:

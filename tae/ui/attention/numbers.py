@@ -8,6 +8,7 @@ from tae.plots.heads import plot_measure_over_layers
 from tae.ui.attention.explore import Shown
 from tae.ui.attention.measure import head_statistics, statistics_of_tests, uniform_statistics
 from tae.ui.session.scene import Scene
+from tae.ui.widgets.charts import chart
 
 
 def in_numbers(scene: Scene, shown: Shown) -> None:
@@ -28,11 +29,10 @@ def in_numbers(scene: Scene, shown: Shown) -> None:
     for number, (name, measure) in enumerate(MEASURES.items()):
         with columns[number % 2]:
             st.markdown(f"**{measure.label}**", help=measure.help)
-            st.plotly_chart(
+            chart(
                 plot_measure_over_layers(own[name], spread.of_layers(name) if spread else None, measure, uniform[name]),
-                key=f"attention_measure_{name}",
-                config={"displayModeBar": False},
-                alt=f"{measure.label} of each head over the layers" + (", beside the test images" if spread else ""),
+                f"attention_measure_{name}",
+                f"{measure.label} of each head over the layers" + (", beside the test images" if spread else ""),
             )
     with st.expander("As a table", icon=":material/table:"):
         st.dataframe(rows_of(own), hide_index=True)

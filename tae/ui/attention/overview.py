@@ -7,6 +7,7 @@ from tae.plots.heads import plot_overview, selected_head
 from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
 from tae.ui.session.scene import Scene
+from tae.ui.widgets.charts import chart
 
 
 def overview(scene: Scene, shown: Shown) -> None:
@@ -44,13 +45,12 @@ def overview(scene: Scene, shown: Shown) -> None:
         label,
         merged=-(-len(shown.weights) // measure.THUMBNAIL),
     )
-    event = st.plotly_chart(
+    event = chart(
         figure,
-        key=f"attention_overview_{st.session_state.get('attention_clicks', 0)}",
+        f"attention_overview_{st.session_state.get('attention_clicks', 0)}",
+        f"All heads of the {part}, one small map each; click one to open it",
         on_select="rerun",
         selection_mode="points",
-        config={"displayModeBar": False},
-        alt=f"All heads of the {part}, one small map each; click one to open it",
     )
     st.caption(
         f"Every head of the {part} ({scene.config.num_heads} in each of {scene.config.num_layers(part)} layers), rows = query, "

@@ -20,7 +20,7 @@ from tae.ui.causal.headline import PLAIN_EFFECT
 from tae.ui.causal.measure import COVERS, MEASURED, OWN, Effect, PairScene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.session import verdicts
-from tae.ui.widgets.charts import image_chart
+from tae.ui.widgets.charts import chart, image_chart
 from tae.ui.widgets.downloads import download
 from tae.ui.widgets.mapchoice import choose_map
 from tae.web.report.findings import differs
@@ -63,9 +63,9 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
     maps = effect_maps(scene, effect, own)
     image_chart(
         plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
-        key="causal_effect",
-        config={"displaylogo": False},
-        alt="Measured effect of each patch beside received attention, rollout, value-weighted attention and gradient x input",
+        "causal_effect",
+        "Measured effect of each patch beside received attention, rollout, value-weighted attention and gradient x input",
+        tools=True,
     )
     where = "the box" if region else "the whole reconstruction"
     told = (
@@ -175,11 +175,11 @@ def scores_of(scene: PairScene, effect: Effect) -> None:
     scores = effect.scores
     names = sorted(scores.spearman, key=lambda name: -np.nan_to_num(scores.spearman[name].value, nan=-2))
     kinds = {name: kind_of(name) for name in names}
-    st.plotly_chart(
+    chart(
         plot_scores({name: scores.spearman[name] for name in names}, kinds, study and study.spearman),
-        key="causal_scores",
-        config={"displaylogo": False},
-        alt="Rank correlation of each predictor with the measured effect, with 95 % intervals",
+        "causal_scores",
+        "Rank correlation of each predictor with the measured effect, with 95 % intervals",
+        tools=True,
     )
     rows = [
         {
@@ -230,11 +230,11 @@ def deletion_insertion(scene: PairScene, name: str, effect: Effect, region: Box 
         return
     if curves is None:
         return
-    st.plotly_chart(
+    chart(
         plot_deletion_insertion(curves, {one: kind_of(one) for one in curves}),
-        key="causal_deletion_insertion",
-        config={"displaylogo": False},
-        alt="Likeness of the reconstruction as patches are covered and as they are shown, in the order of each map",
+        "causal_deletion_insertion",
+        "Likeness of the reconstruction as patches are covered and as they are shown, in the order of each map",
+        tools=True,
     )
     rows = [
         {

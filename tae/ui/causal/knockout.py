@@ -94,12 +94,8 @@ def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> No
         st.image(encode_png(found.recon), width="stretch", alt="Reconstruction with the changes")
     with difference:
         st.markdown("**What changed**")
-        image_chart(
-            plot_change(change),
-            key="causal_change",
-            config={"displayModeBar": False},
-            alt="Signed difference of the two reconstructions on colours centred on zero",
-        )
+        figure = plot_change(change)
+        image_chart(figure, "causal_change", "Signed difference of the two reconstructions on colours centred on zero")
     lost = found.damage
     psnr, ssim, mse = st.columns(3)
     psnr.metric("PSNR", f"{found.quality.psnr:.1f} dB", delta_of(-lost.psnr_lost, "{:+.2f} dB"))

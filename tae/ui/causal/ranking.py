@@ -16,6 +16,7 @@ from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_baseline, no_study, words_of
 from tae.ui.causal.measure import PairScene
 from tae.ui.session import verdicts
+from tae.ui.widgets.charts import chart
 from tae.ui.widgets.downloads import download
 
 MAX_BARS = 48  # heads that the ranking draws; its table holds all
@@ -52,11 +53,11 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
     with left:
         st.markdown("**What each head costs**")
         shown = slice(0, MAX_BARS)
-        st.plotly_chart(
+        chart(
             plot_damage(names[shown], parts[shown], lost[shown], tests and tests[shown]),
-            key="causal_damage",
-            config={"displaylogo": False},
-            alt="PSNR lost without each head, the most important first, beside the test images",
+            "causal_damage",
+            "PSNR lost without each head, the most important first, beside the test images",
+            tools=True,
         )
         if len(heads) > MAX_BARS:
             st.caption(f"The {MAX_BARS} most important of {len(heads)} heads; the table holds all.")
@@ -69,11 +70,11 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
             no_study(scene)
     with right:
         st.markdown("**How sharp it looks against what it costs**")
-        st.plotly_chart(
+        chart(
             plot_sharpness(names, parts, sharpness, lost),
-            key="causal_sharpness",
-            config={"displaylogo": False},
-            alt="Each head's sharpness of attention against the PSNR that is lost without it",
+            "causal_sharpness",
+            "Each head's sharpness of attention against the PSNR that is lost without it",
+            tools=True,
         )
         removal(scene, kind, sweep)
     ranking_table(scene, sweep, kind, sharpness)
@@ -84,11 +85,11 @@ def removal(scene: PairScene, kind: str, sweep: Sweep) -> None:
     curve = measure.find_removal(scene, kind, sweep)
     if curve is None:
         return
-    st.plotly_chart(
+    chart(
         plot_removal(curve.psnr, curve.random_psnr, [one.title for one in curve.order]),
-        key="causal_removal",
-        config={"displaylogo": False},
-        alt="PSNR as heads are removed, the least important first, against random orders",
+        "causal_removal",
+        "PSNR as heads are removed, the least important first, against random orders",
+        tools=True,
     )
     spared = curve.spared()
     st.caption(

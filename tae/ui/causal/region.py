@@ -14,7 +14,7 @@ from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover
 from tae.ui.causal.measure import COVERS, PairScene
 from tae.ui.session.results import as_batch, reconstruct
-from tae.ui.widgets.charts import image_chart
+from tae.ui.widgets.charts import chart, image_chart
 from tae.ui.widgets.downloads import download
 
 
@@ -28,13 +28,12 @@ def ask_a_region(scene: PairScene) -> None:
     box = box_of(scene) or first_box(scene)
     left, right = (st.container(), st.container()) if scene.is_wide else st.columns([1, 2])
     with left:
-        event = st.plotly_chart(
+        event = chart(
             plot_box(recon, box),
-            key=f"causal_box_{st.session_state.get('causal_boxes', 0)}",
+            f"causal_box_{st.session_state.get('causal_boxes', 0)}",
+            "The reconstruction, with the box that is asked about",
             on_select="rerun",
             selection_mode="box",
-            config={"displayModeBar": False},
-            alt="The reconstruction, with the box that is asked about",
         )
         drawn = selected_box(event.get("selection", {}), image.shape)
         if drawn is not None:
@@ -52,9 +51,9 @@ def ask_a_region(scene: PairScene) -> None:
         ]
         image_chart(
             plot_patch_maps(image, maps, scene.grid, scene.config.tile_size[0], box),
-            key="causal_region",
-            config={"displaylogo": False},
-            alt="How much each patch of the image adds to the box, by gradient and by occlusion",
+            "causal_region",
+            "How much each patch of the image adds to the box, by gradient and by occlusion",
+            tools=True,
         )
     inside = under_box(scene, box)
     shares = {how: float(one[inside].sum() / one.sum()) if one.sum() > 0 else math.nan for how, one in found.items()}

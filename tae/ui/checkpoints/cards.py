@@ -13,6 +13,7 @@ from tae.plots.quality import plot_by_group
 from tae.plots.training import plot_training_curve
 from tae.store.card import Card
 from tae.store.names import escape_markdown
+from tae.ui.widgets.charts import chart
 from tae.ui.widgets.downloads import download
 from tae.ui.widgets.worth import say_worth
 
@@ -94,12 +95,7 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
     with curve:
         points = training.get("curve")
         if points:
-            st.plotly_chart(
-                plot_training_curve(points),
-                key=f"curve_{key}",
-                config={"displayModeBar": False},
-                alt="Loss and held-out PSNR over the steps of the training",
-            )
+            chart(plot_training_curve(points), f"curve_{key}", "Loss and held-out PSNR over the steps of the training")
     grouped = {name: metrics[name] for name in GROUPS if metrics.get(name)}
     if grouped:
         for column, (name, groups) in zip(st.columns(2), grouped.items(), strict=False):

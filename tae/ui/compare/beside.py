@@ -10,6 +10,7 @@ from tae.ui.compare.exports import exports
 from tae.ui.compare.halves import Half
 from tae.ui.session.view import write_link
 from tae.ui.shell.sidebar import panels
+from tae.ui.widgets.charts import chart
 from tae.web.explorer.payload import Note, Side
 
 
@@ -54,21 +55,13 @@ def figures(a: Half, found: agreement.Agreement, query: int) -> None:
             help="0: the patch places its weight the same way in A and B; 1: on patches that have none in common. It is "
             "the square root of the divergence to base 2 (Endres & Schindelin 2003).",
         )
-        st.plotly_chart(
-            plot_agreement_on_image(a.fitted.pixels, found.distance, a.grid, a.active.config.tile_size[0]),
-            key="compare_distance",
-            config={"displayModeBar": False},
-            alt="The image of A with the distance of each query's weights laid over it",
-        )
+        figure = plot_agreement_on_image(a.fitted.pixels, found.distance, a.grid, a.active.config.tile_size[0])
+        chart(figure, "compare_distance", "The image of A with the distance of each query's weights laid over it")
         distance = found.distance[query]
         st.caption(
             f"Query patch {query}: {distance:.3f}" if np.isfinite(distance) else f"Query patch {query}: no weight"
         )
     with on_map:
         st.markdown("**A − B**, rows = query, columns = key")
-        st.plotly_chart(
-            plot_difference_map(found.difference, a.grid),
-            key="compare_difference",
-            config={"displaylogo": False},
-            alt="Difference of the two maps on colours centred on zero",
-        )
+        figure = plot_difference_map(found.difference, a.grid)
+        chart(figure, "compare_difference", "Difference of the two maps on colours centred on zero", tools=True)

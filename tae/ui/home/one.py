@@ -10,7 +10,7 @@ from tae.plots.export import figures, render, tables
 from tae.plots.quality import METRICS, plot_distribution, plot_signed_error, worse_than
 from tae.store.names import escape_markdown
 from tae.ui.home import windows
-from tae.ui.widgets.charts import image_chart
+from tae.ui.widgets.charts import chart, image_chart
 from tae.ui.widgets.downloads import download
 
 
@@ -32,12 +32,8 @@ def one_image(active: ui.Active, chosen: ui.Chosen) -> None:
         st.caption(f"Drawn from {active.config.latent_dim} numbers by {escape_markdown(active.title)}.")
     with error:
         st.markdown("**Error**, reconstruction − image")
-        image_chart(
-            plot_signed_error(result.recon - result.fitted.pixels),
-            key="reconstruct_error",
-            config={"displayModeBar": False},
-            alt="Signed error of every pixel, on a colour scale centred on zero",
-        )
+        figure = plot_signed_error(result.recon - result.fitted.pixels)
+        image_chart(figure, "reconstruct_error", "Signed error of every pixel, on a colour scale centred on zero")
     verdict(active, result)
     measures(active, result)
     downloads(active, chosen, result)
@@ -99,12 +95,8 @@ def measures(active: ui.Active, result: ui.Result) -> None:
             st.metric(label, pattern.format(value) if np.isfinite(value) else "–", help=explanation)
             percentiles = active.test_percentiles.get(metric)
             if percentiles and np.isfinite(value):
-                st.plotly_chart(
-                    plot_distribution(np.array(percentiles), value, label, higher_is_better),
-                    key=f"reconstruct_{metric}",
-                    config={"displayModeBar": False},
-                    alt=f"{label} of this image among the test images",
-                )
+                figure = plot_distribution(np.array(percentiles), value, label, higher_is_better)
+                chart(figure, f"reconstruct_{metric}", f"{label} of this image among the test images")
 
 
 def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:

@@ -158,14 +158,11 @@ def strip_of(active: Active, chosen: Chosen) -> Strip | None:
     fitted = _fitted(chosen, config)
     count = len(window_starts(fitted.pixels.shape[1], window, window // 2))
 
-    def seconds() -> float:
-        return count * pass_seconds(replace(config, max_width=window)) + fitted.pixels.size / 1e6
-
     return measured(
         "windows",
         _key(active, chosen),
         f"Embedding and drawing {count:,} windows",
-        seconds,
+        lambda: count * pass_seconds(replace(config, max_width=window)) + fitted.pixels.size / 1e6,
         lambda step: compute(active, chosen.image.pixels, fitted, step),
         shelf=_shelf,
     )

@@ -55,12 +55,8 @@ def directions(scene: SpaceScene) -> None:
                 st.image(encode_png(pixels), width="stretch", alt=title)
         with third:
             st.markdown("**What changed**")
-            image_chart(
-                plot_change(changed - plain),
-                key="latent_change",
-                config={"displayModeBar": False},
-                alt="Signed difference of the two images on colours centred on zero",
-            )
+            figure = plot_change(changed - plain)
+            image_chart(figure, "latent_change", "Signed difference of the two images on colours centred on zero")
         moved_to = [one for one in pca.beyond(pca.scores(moved[None], count)[0]) if one in wanted]
         warn_outside(moved_to, pca.beyond(own[: dimensions_for(pca.variances, 0.95)]))
         st.caption(

@@ -81,10 +81,10 @@ def find_tests(active: Active) -> TestSet | None:
         ink = np.array([1 - image.mean() / 255 for image in images])
         return TestSet(read_only(found), kinds, read_only(ink), read_only(sheet), cell)
 
-    def seconds() -> float:
-        return TEST_IMAGES * pass_seconds(active.config) / 2
-
-    return measured("latents", active.loaded.digest, f"Embedding {TEST_IMAGES} test images", seconds, compute)
+    words = f"Embedding {TEST_IMAGES} test images"
+    return measured(
+        "latents", active.loaded.digest, words, lambda: TEST_IMAGES * pass_seconds(active.config) / 2, compute
+    )
 
 
 def find_psnrs(active: Active) -> np.ndarray | None:
@@ -102,10 +102,8 @@ def find_psnrs(active: Active) -> np.ndarray | None:
             progress((start + len(numbers)) / len(order))
         return read_only(psnrs)
 
-    def seconds() -> float:
-        return TEST_IMAGES * pass_seconds(active.config)
-
-    return measured("psnrs", active.loaded.digest, f"Reconstructing {TEST_IMAGES} test images", seconds, compute)
+    words = f"Reconstructing {TEST_IMAGES} test images"
+    return measured("psnrs", active.loaded.digest, words, lambda: TEST_IMAGES * pass_seconds(active.config), compute)
 
 
 def test_image(active: Active, number: int) -> np.ndarray:

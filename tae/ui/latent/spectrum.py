@@ -9,6 +9,7 @@ from tae.plots.latent import plot_spectrum
 from tae.ui.latent import measure
 from tae.ui.latent.measure import SpaceScene
 from tae.ui.shell.guide import prose
+from tae.ui.widgets.charts import chart
 from tae.ui.widgets.downloads import download
 
 
@@ -41,11 +42,11 @@ def spectrum(scene: SpaceScene) -> None:
         help="The exponential of the entropy of the variances' shares (Roy & Vetterli 2007).",
     )
     third.metric("Directions for 95 %", f"{most}", help="The fewest principal directions with 95 % of the variance.")
-    st.plotly_chart(
+    chart(
         plot_spectrum(pca.variances, ratio, pca.num_images),
-        key="latent_spectrum",
-        config={"displaylogo": False},
-        alt="Share of the variance of each principal direction, and of all up to it",
+        "latent_spectrum",
+        "Share of the variance of each principal direction, and of all up to it",
+        tools=True,
     )
     st.caption(
         f"From {pca.num_images} demo test images: few images make these numbers too low. They count variance in the latent, not "

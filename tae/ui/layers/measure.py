@@ -106,9 +106,6 @@ def fitted_lens(active: Active) -> Lens | None:
     path = checkpoint_files().get(active.key)
     config = LensConfig(checkpoint=path or Path("model.safetensors"), data=training_data(active))
 
-    def seconds() -> float:
-        return PASSES * (config.train_images + config.test_images) * pass_seconds(active.config)
-
     def compute(progress: Progress) -> Lens:
         def tell(done: int, total: int) -> None:
             progress(done / total)
@@ -120,7 +117,11 @@ def fitted_lens(active: Active) -> Lens | None:
             copy.write_bytes(st.session_state.uploaded_models[active.key][1])
             return fit_to_file(replace(config, checkpoint=copy), tell)[1]
 
-    return measured("lens", active.loaded.digest, "Fit a lens", seconds, compute, ask=True)  # it may write a file
+    # It waits for a click, since it may write a file.
+    passes = PASSES * (config.train_images + config.test_images)
+    return measured(
+        "lens", active.loaded.digest, "Fit a lens", lambda: passes * pass_seconds(active.config), compute, ask=True
+    )
 
 
 def training_data(active: Active) -> str:
@@ -209,10 +210,10 @@ def over_training(scene: Scene, moments: list[Moment]) -> dict[str, float] | Non
     names = "|".join(f"{moment.key}:{_mark(moment)}" for moment in moments)
     key = f"{scene.key}|{names}"
 
-    def seconds() -> float:
-        return len(moments) * pass_seconds(scene.config) + size / BYTES_PER_S
-
-    return measured("moments", key, "Drawing the image with every snapshot", seconds, compute)
+    words = "Drawing the image with every snapshot"
+    return measured(
+        "moments", key, words, lambda: len(moments) * pass_seconds(scene.config) + size / BYTES_PER_S, compute
+    )
 
 
 def _mark(moment: Moment) -> str:

@@ -11,7 +11,7 @@ from tae.plots.latent import plot_lens_psnr, plot_lens_strip
 from tae.store.names import escape_markdown
 from tae.ui.layers.measure import Seen
 from tae.ui.session.models import Active
-from tae.ui.widgets.charts import image_chart
+from tae.ui.widgets.charts import chart, image_chart
 
 WAYS = {"tuned": "Tuned", "raw": "Raw"}
 
@@ -31,9 +31,8 @@ def strip(active: Active, seen: Seen, found: Lens | None, way: str, key: str = "
     st.markdown(f"**{seen.part.capitalize()}**: {words(seen)}")
     image_chart(
         plot_lens_strip(seen.images, seen.names, seen.psnr, seen.unusual),
-        key=f"layers_{key}_{seen.part}",
-        config={"displayModeBar": False},
-        alt=f"The image after each layer of the {seen.part}, {way}: "
+        f"layers_{key}_{seen.part}",
+        f"The image after each layer of the {seen.part}, {way}: "
         + ", ".join(f"{name} {psnr:.1f} dB" for name, psnr in zip(seen.names, seen.psnr, strict=True)),
     )
     st.caption(escape_markdown(status(active, seen, found, way)))
@@ -72,18 +71,14 @@ def status(active: Active, seen: Seen, found: Lens | None, way: str) -> str:
 def by_depth(raw: Seen, tuned: Seen | None, found: Lens | None) -> None:
     of_tests = None if found is None else found.parts[raw.part]
     st.markdown(f"**PSNR by depth, {raw.part}**")
-    st.plotly_chart(
-        plot_lens_psnr(
-            raw.names,
-            raw.psnr,
-            None if tuned is None else tuned.psnr,
-            None if of_tests is None else of_tests.psnr_raw,
-            None if of_tests is None else of_tests.psnr_tuned,
-            raw.unusual,
-        ),
-        key=f"layers_psnr_{raw.part}",
-        config={"displayModeBar": False},
-        alt=f"PSNR after each layer of the {raw.part}",
+    figure = plot_lens_psnr(
+        raw.names,
+        raw.psnr,
+        None if tuned is None else tuned.psnr,
+        None if of_tests is None else of_tests.psnr_raw,
+        None if of_tests is None else of_tests.psnr_tuned,
+        raw.unusual,
     )
+    chart(figure, f"layers_psnr_{raw.part}", f"PSNR after each layer of the {raw.part}")
     if any(raw.unusual):
         st.caption("Open points: raw states out of distribution.")

@@ -8,6 +8,7 @@ from tae.plots.training import plot_curves
 from tae.sequence.forecast import LINEAR, LSTM, METHODS, Forecast
 from tae.ui.sequences import measure
 from tae.ui.sequences.measure import SequenceScene
+from tae.ui.widgets.charts import chart
 
 
 def errors(scene: SequenceScene, forecast: Forecast) -> None:
@@ -16,12 +17,8 @@ def errors(scene: SequenceScene, forecast: Forecast) -> None:
     if not curves:
         st.caption("There is no true frame to compare with.")
         return
-    st.plotly_chart(
-        plot_curves(curves, "Frame", "Mean squared error", order=METHODS),
-        key="sequences_errors",
-        config={"displayModeBar": False},
-        alt="Mean squared error of each method, frame by frame",
-    )
+    figure = plot_curves(curves, "Frame", "Mean squared error", order=METHODS)
+    chart(figure, "sequences_errors", "Mean squared error of each method, frame by frame")
     st.caption(
         "Lower is better; 0 is the true frame to the pixel. "
         + (
@@ -40,7 +37,7 @@ def trajectory(scene: SequenceScene, forecast: Forecast) -> None:
         return
     shares = pca.variances[:2] / pca.variances.sum()
     name = LSTM if scene.lstm else LINEAR
-    st.plotly_chart(
+    chart(
         plot_trajectory(
             pca.project(scene.embedded.latents, 2),
             pca.project(forecast.latents[name], 2),
@@ -49,9 +46,9 @@ def trajectory(scene: SequenceScene, forecast: Forecast) -> None:
             scene.frames_seen is None,
             name,
         ),
-        key="sequences_trajectory",
-        config={"displaylogo": False},
-        alt="Latents of the frames on the plane in which they vary most, with those predicted",
+        "sequences_trajectory",
+        "Latents of the frames on the plane in which they vary most, with those predicted",
+        tools=True,
     )
     st.caption(
         f"Each point is a frame's latent, by number; crosses are predicted latents. Two of "
@@ -70,12 +67,8 @@ def order_matters(scene: SequenceScene) -> None:
     found = measure.influences(scene.active, scene.lstm, scene.film, scene.embedded, frames_seen)
     if found is None:
         return
-    st.plotly_chart(
-        plot_influence(found.dropped, found.swapped, found.shuffled),
-        key="sequences_influence",
-        config={"displayModeBar": False},
-        alt="Change of the predicted frame when a frame is dropped, or two are exchanged",
-    )
+    figure = plot_influence(found.dropped, found.swapped, found.shuffled)
+    chart(figure, "sequences_influence", "Change of the predicted frame when a frame is dropped, or two are exchanged")
     most = int(found.dropped.argmax()) + 1
     early = float(found.dropped[: max(1, frames_seen - 4)].max())
     st.caption(

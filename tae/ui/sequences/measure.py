@@ -62,12 +62,8 @@ def embed(active: Active, one: Film) -> Embedded | None:
         mse = ((drawn.astype(np.float64) - one.frames) ** 2).mean(axis=(1, 2))
         return Embedded(read_only(np.concatenate(latents)), read_only(drawn), mse)
 
-    def seconds() -> float:
-        return count * pass_seconds(active.config)
-
-    return measured(
-        "sequence_embedded", key_of(active, one), f"Embedding {count} frames", seconds, compute, shelf=_shelf
-    )
+    key, words = key_of(active, one), f"Embedding {count} frames"
+    return measured("sequence_embedded", key, words, lambda: count * pass_seconds(active.config), compute, shelf=_shelf)
 
 
 def forecast(
@@ -90,12 +86,12 @@ def forecast(
             return one_step(model, frames[:, None], **known)
         return forecast_frames(model, frames[:, None], frames_seen, STEPS, **known)
 
-    def seconds() -> float:
-        return (2 if lstm else 1) * (count if frames_seen is None else STEPS) * pass_seconds(active.config) / 2
-
     key = f"{key_of(active, one)}|{lstm.digest if lstm else ''}|{frames_seen}"
     words = "Predicting frames" if lstm else "Guessing frames without a model"
-    return measured("sequence_forecast", key, words, seconds, compute, shelf=_shelf)
+    passes = (1 if lstm else 0.5) * (count if frames_seen is None else STEPS)
+    return measured(
+        "sequence_forecast", key, words, lambda: passes * pass_seconds(active.config), compute, shelf=_shelf
+    )
 
 
 def influences(
@@ -107,11 +103,9 @@ def influences(
         latents = torch.from_numpy(np.array(embedded.latents[:frames_seen]))
         return influence(lstm.model, latents, one.frames.shape[2], progress=progress)
 
-    def seconds() -> float:
-        return (2 * frames_seen + 16) * pass_seconds(active.config) / 2
-
     key = f"{key_of(active, one)}|{lstm.digest}|{frames_seen}"
-    return measured("sequence_influence", key, "Dropping and shuffling frames", seconds, compute)
+    words = "Dropping and shuffling frames"
+    return measured("sequence_influence", key, words, lambda: (frames_seen + 8) * pass_seconds(active.config), compute)
 
 
 def plane(embedded: Embedded) -> Pca | None:

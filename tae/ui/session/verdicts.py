@@ -79,11 +79,9 @@ def _find_quick(active: Active) -> Necessity | None:
 
         return quick_necessity(model, pairs())
 
-    def seconds() -> float:
-        return 8 * OTHERS * pass_seconds(config)
-
     words = f"Is the attention of {escape_markdown(active.title)} needed? Measuring {OTHERS} test images"
-    return measured(_name_of_quick(active), active.loaded.digest, words, seconds, compute)
+    name, key = _name_of_quick(active), active.loaded.digest
+    return measured(name, key, words, lambda: 8 * OTHERS * pass_seconds(config), compute)
 
 
 def test_images(

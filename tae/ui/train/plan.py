@@ -11,6 +11,7 @@ from tae.store.names import escape_markdown
 from tae.training.config import TrainConfig, snapshot_steps
 from tae.ui.session.results import training_pace
 from tae.ui.train.words import clock, in_bytes
+from tae.ui.widgets.charts import chart
 
 if TYPE_CHECKING:
     from tae.model.device import Precision
@@ -107,12 +108,8 @@ def show_memory(config: TrainConfig, needs: Needs) -> None:
     kinds = {WORDS[kind]: plan.at_peak[kind] for kind in KINDS if plan.at_peak[kind]}
     if needs.device == "cpu":
         kinds["Python and PyTorch"] = int(PYTORCH_BYTES)
-    st.plotly_chart(
-        plot_memory(kinds, memory, owner),
-        key="train_memory",
-        config={"displayModeBar": False},
-        alt="Memory at the peak of a step by kind, beside the memory of the device",
-    )
+    figure = plot_memory(kinds, memory, owner)
+    chart(figure, "train_memory", "Memory at the peak of a step by kind, beside the memory of the device")
     if not memory or needs.total <= HEADROOM * memory:
         return
     most = largest_batch(

@@ -1,4 +1,4 @@
-"""Charts of images, which are as high as their width asks."""
+"""Charts: with a name for those who do not see them; those of images as high as their width asks."""
 
 from typing import Any
 
@@ -6,20 +6,23 @@ import plotly.graph_objects as go
 import streamlit as st
 
 
-def image_chart(figure: go.Figure, key: str, **settings: Any) -> None:
-    """A figure that `plots` made of images, without blank bands in any window: Plotly itself stretches only the width.
+def chart(figure: go.Figure, key: str, alt: str, tools: bool = False, **settings: Any) -> Any:
+    """`st.plotly_chart`, with Plotly's tools, such as those for zooming, only where they are asked for."""
+    config = {"displaylogo": False} if tools else {"displayModeBar": False}
+    return st.plotly_chart(figure, key=key, config=config, alt=alt, **settings)
 
-    Args:
-        figure: With `per_width`.
-        key: Of the chart, letters, digits and _ only.
-        settings: Handed on to `st.plotly_chart`.
+
+def image_chart(figure: go.Figure, key: str, alt: str, tools: bool = False) -> None:
+    """A figure with `per_width`, without blank bands in any window: Plotly itself stretches only the width.
+
+    The key holds letters, digits and _ only.
     """
     layout = figure.layout
     per_width, words = layout.meta["per_width"], layout.margin.t + layout.margin.b  # type: ignore[attr-defined]
     # Where somebody looks at it full screen, the window says how high it is.
-    chart = f".stMain .st-key-{key}:not(:has([data-title='Close fullscreen']))"
+    box = f".stMain .st-key-{key}:not(:has([data-title='Close fullscreen']))"
     st.html(
-        f"<style>{chart} {{container-type: inline-size}} {chart}, {chart} > div {{height: auto; flex-basis: auto}}"
-        f" {chart} .stPlotlyChart {{height: calc({100 * per_width:.3f}cqw + {words}px)}}</style>"
+        f"<style>{box} {{container-type: inline-size}} {box}, {box} > div {{height: auto; flex-basis: auto}}"
+        f" {box} .stPlotlyChart {{height: calc({100 * per_width:.3f}cqw + {words}px)}}</style>"
     )
-    st.plotly_chart(figure, key=key, **settings)
+    chart(figure, key, alt, tools)
