@@ -129,8 +129,7 @@ def _unpack(
 def _opened(file: _Careful) -> zipfile.ZipFile:
     """Read the list of members, once it is known to be short: the parser makes an object of each entry that it finds.
 
-    Raises:
-        ArchiveError: If it is no ZIP, or passes a limit.
+    Raises ArchiveError if it is no ZIP, or passes a limit.
     """
     size = file.seek(0, os.SEEK_END)
     if size > MAX_ARCHIVE_BYTES:
@@ -206,9 +205,8 @@ class _Inflater:
     def __call__(self, member: zipfile.ZipInfo) -> bytes:
         """One member's content.
 
-        Raises:
-            ImageError: If it cannot be read, or is larger than an image may be.
-            ArchiveError: If all so far became larger than `max_bytes`.
+        Raises ImageError if it cannot be read, or is larger than an image may be; ArchiveError if all so far became
+        larger than `max_bytes`.
         """
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ImageError("packed in a way that is not read; pack it with the usual method, deflate")

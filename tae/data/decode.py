@@ -193,9 +193,8 @@ def _read_npy(data: bytes, limits: tuple[float, float] | None, shown_side: int) 
 def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether the order is Fortran's, and type of an array file, which is left where the numbers begin.
 
-    Raises:
-        ImageError: If they are no real numbers.
-        ValueError: If it is no such header, or one of more than 10,000 characters.
+    Raises ImageError if they are no real numbers, ValueError if it is no such header, or one of more than 10,000
+    characters.
     """
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -317,8 +316,7 @@ def laid_on_white(image: Image.Image) -> Image.Image:
 def value_range(values: np.ndarray) -> tuple[float, float] | None:
     """Smallest and largest number; None where the type alone says which number is white.
 
-    Raises:
-        ImageError: If they are not finite.
+    Raises ImageError if they are not finite.
     """
     if is_narrow(values.dtype):
         return None
@@ -354,9 +352,8 @@ def is_narrow(dtype: np.dtype) -> bool:
 def _bare_png(data: bytes) -> tuple[bytes, bool]:
     """The chunks of a PNG's first image, and whether it has more. Text, profiles and later frames can hide bombs.
 
-    Raises:
-        ImageError: If it is too large or has too many chunks.
-        ValueError, struct.error: If it is cut short or a checksum is wrong.
+    Raises ImageError if it is too large or has too many chunks, ValueError or struct.error if it is cut short or a
+    checksum is wrong.
     """
     check_size(*struct.unpack_from(">II", data, 16))
     kept, start, is_animated = [data[:8]], 8, False
@@ -379,9 +376,7 @@ def _bare_png(data: bytes) -> tuple[bytes, bool]:
 def _check_tiff(data: bytes) -> None:
     """Refuse a directory that would become millions of objects.
 
-    Raises:
-        ImageError: If it has too many tags, strips or tiles.
-        struct.error: If it does not lie inside the file.
+    Raises ImageError if it has too many tags, strips or tiles; struct.error if it does not lie inside the file.
     """
     order, is_big = "<" if data[:2] == b"II" else ">", data[2] == 43
     (start,) = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)

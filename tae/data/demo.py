@@ -35,11 +35,7 @@ class Garments:
 
 @cache
 def load_garments(split: str) -> Garments:
-    """One split of the photographs, read once; nobody changes the arrays.
-
-    Raises:
-        ValueError: If the split is unknown.
-    """
+    """One split of the photographs, read once; nobody changes the arrays. Raises ValueError if the split is unknown."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
     with np.load(SAMPLES / "wardrobe28.npz", allow_pickle=False) as data:

@@ -10,8 +10,7 @@ from PIL import Image
 def encode_gif(frames: Iterable[np.ndarray], frame_ms: int = 120) -> bytes:
     """Frames (H, W) of one size, float in [0, 1] or uint8 -> a GIF file that runs for ever; all 256 greys are kept.
 
-    Raises:
-        ValueError: If there is no frame, or they differ in size.
+    Raises ValueError if there is no frame, or they differ in size.
     """
     images = [Image.fromarray(to_uint8(np.asarray(frame))) for frame in frames]
     if not images or any(image.size != images[0].size for image in images):

@@ -111,9 +111,8 @@ def base_folder(data: str) -> Path:
 def count_frames(path: Path) -> int:
     """1 for an image, T for a stack; headers only.
 
-    Raises:
-        ImageError: If the file cannot be read, or is a stack whose header is wrong. Whether an image can be decoded,
-            only `read_frame` finds out.
+    Raises ImageError if the file cannot be read, or is a stack whose header is wrong. Whether an image can be decoded,
+    only `read_frame` finds out.
     """
     stack = _stack_of(path)
     return stack.num_frames if stack else 1
@@ -122,8 +121,7 @@ def count_frames(path: Path) -> int:
 def frames_are_alike(path: Path) -> bool:
     """Whether one frame that can be read means that all can, and have its size: so in array files.
 
-    Raises:
-        ImageError: As `count_frames`.
+    Raises ImageError as `count_frames` does.
     """
     return isinstance(_stack_of(path), _ArrayStack)
 
@@ -175,8 +173,7 @@ def common_limits(paths: Sequence[Path]) -> tuple[float, float] | None:
 def content_digest(path: Path) -> bytes:
     """A digest that tells a file from others: SHA-256 of its bytes or, above 20 MB, of its size, first and last MiB.
 
-    Raises:
-        ImageError: If it cannot be read.
+    Raises ImageError if it cannot be read.
     """
     with opened(path) as (file, size):
         if size <= MAX_FILE_BYTES:
@@ -297,8 +294,7 @@ def _numbers(file: BinaryIO, dtype: np.dtype, count: int) -> np.ndarray:
 def opened(path: Path) -> Iterator[tuple[io.BufferedReader, int]]:
     """A regular file for reading, with its size.
 
-    Raises:
-        ImageError: If it is none, or the system cannot open or read it.
+    Raises ImageError if it is none, or the system cannot open or read it.
     """
     try:
         with open_regular(path) as (file, size):

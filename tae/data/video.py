@@ -55,8 +55,7 @@ def is_animation(path: Path) -> bool:
 def file_frames(path: Path) -> Iterator[np.ndarray]:
     """The frames of a file, in order.
 
-    Raises:
-        ImageError: Where the file or a frame cannot be read, or passes a limit; the message does not name the file.
+    Raises ImageError where the file or a frame cannot be read, or passes a limit; the message does not name the file.
     """
     with opened(path) as (file, size):
         start = file.read(64)
@@ -77,8 +76,7 @@ def file_frames(path: Path) -> Iterator[np.ndarray]:
 def animation_frames(data: bytes, kind: str | None = None) -> Iterator[np.ndarray]:
     """The frames of a GIF or WebP file's bytes, each as it is seen: drawn over those before.
 
-    Raises:
-        ImageError: Where it is none, is damaged, or passes a limit.
+    Raises ImageError where it is none, is damaged, or passes a limit.
     """
     kind = kind or format_of(data)
     if kind not in ANIMATIONS:

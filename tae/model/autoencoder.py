@@ -99,8 +99,7 @@ class Encoder(_Part):
     def forward(self, x: Tensor, widths: Tensor | None = None, maps: list[Tensor] | None = None) -> Tensor:
         """Images (B, 1, H, W) -> latent (B, D); where a list is given, each layer's (B, N, N) is appended to it.
 
-        Raises:
-            ValueError: If the images or widths do not fit the config.
+        Raises ValueError if the images or widths do not fit the config.
         """
         tokens, mask = self.embed_tokens(x, widths)
         return self.pool(self.blocks(tokens, mask, maps), mask)
@@ -108,8 +107,7 @@ class Encoder(_Part):
     def embed_tokens(self, x: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Images (B, 1, H, W) -> tokens (B, N, D) before the first block, and their mask (B, N) or None.
 
-        Raises:
-            ValueError: If the images or widths do not fit the config.
+        Raises ValueError if the images or widths do not fit the config.
         """
         height = self.config.input_size[0]
         if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] != height or not x.is_floating_point():
@@ -164,8 +162,7 @@ class Decoder(_Part):
     ) -> Tensor:
         """Latent (B, D) -> images (B, 1, H, width); the width may be left out where the config fixes it, or `widths` tell.
 
-        Raises:
-            ValueError: If the latent or the width does not fit the config.
+        Raises ValueError if the latent or the width does not fit the config.
         """
         if latent.ndim != 2 or latent.shape[1] != self.config.latent_dim:
             raise ValueError(f"latent must be (B, {self.config.latent_dim}), got {tuple(latent.shape)}")
@@ -237,8 +234,7 @@ class TransformerAutoencoder(nn.Module):
     def embed(self, x: Tensor, widths: Tensor | None = None) -> Tensor:
         """Images -> latent (B, latent_dim): everything the decoder will know.
 
-        Raises:
-            ValueError: If the images or widths do not fit the config.
+        Raises ValueError if the images or widths do not fit the config.
         """
         return self.encoder(x, widths)
 
@@ -323,8 +319,7 @@ class TransformerAutoencoder(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, N, D) as they enter one layer, and the mask (B, N) or None; layers above are not run.
 
-        Raises:
-            ValueError: If an argument does not fit.
+        Raises ValueError if an argument does not fit.
         """
         blocks = self.blocks(part)
         if not 0 <= layer < len(blocks):
@@ -360,11 +355,7 @@ class TransformerAutoencoder(nn.Module):
         return config_to_dict(self.config)
 
     def blocks(self, part: str) -> Blocks:
-        """The layers of a part.
-
-        Raises:
-            ValueError: If the part is unknown.
-        """
+        """The layers of a part. Raises ValueError if the part is unknown."""
         return self._part(part).blocks
 
     def _part(self, part: str) -> Encoder | Decoder:

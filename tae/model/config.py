@@ -54,8 +54,7 @@ def _rules(kind: type) -> list[tuple[str, bool, Whole | Number]]:
 def check_fields(config: object) -> None:
     """Hold a config's fields against the rules beside their types.
 
-    Raises:
-        ValueError: If a value has the wrong type or leaves its range.
+    Raises ValueError if a value has the wrong type or leaves its range.
     """
     for name, is_optional, rule in _rules(type(config)):
         value = getattr(config, name)
@@ -73,8 +72,7 @@ def _shown(value: object) -> str:
 class ModelConfig:
     """The shape of one transformer autoencoder; checked when it is made.
 
-    Raises:
-        ValueError: If a value has the wrong type, leaves its range, or does not fit the others.
+    Raises ValueError if a value has the wrong type, leaves its range, or does not fit the others.
     """
 
     input_size: tuple[int, int | None] = (201, 201)
@@ -187,8 +185,7 @@ PRESETS: dict[str, ModelConfig] = {
 def config_from_dict(values: object) -> ModelConfig:
     """The config that `asdict` and JSON made plain; the inverse of `config_to_dict`.
 
-    Raises:
-        ValueError: If it is no dict, names an unknown field, or `ModelConfig` refuses a value.
+    Raises ValueError if it is no dict, names an unknown field, or `ModelConfig` refuses a value.
     """
     if not isinstance(values, dict):
         raise ValueError(f"a model config must be a dict of fields, got {type(values).__name__}")
@@ -207,8 +204,7 @@ def config_to_dict(config: ModelConfig) -> dict:
 def preset_config(preset: str, **overrides: object) -> ModelConfig:
     """A preset with some fields replaced.
 
-    Raises:
-        ValueError: If the preset or a field is unknown, or a value is refused.
+    Raises ValueError if the preset or a field is unknown, or a value is refused.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; choose from: {', '.join(PRESETS)}")

@@ -10,11 +10,7 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 
 
 def pick_device(device: str) -> torch.device:
-    """cuda where there is one and "auto" is asked.
-
-    Raises:
-        ValueError: If cuda is asked for and there is none.
-    """
+    """cuda where there is one and "auto" is asked. Raises ValueError if cuda is asked for and there is none."""
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
         raise ValueError("device must be available, got 'cuda' where there is none; choose 'auto' or 'cpu'")

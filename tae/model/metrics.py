@@ -26,11 +26,7 @@ class Quality:
 
 
 def measure(image: np.ndarray, recon: np.ndarray) -> Quality:
-    """Compare one reconstruction (H, W) with its image (H, W).
-
-    Raises:
-        ValueError: If the shapes differ.
-    """
+    """Compare one reconstruction (H, W) with its image (H, W). Raises ValueError if the shapes differ."""
     if image.shape != recon.shape or image.ndim != 2:
         raise ValueError(f"image and recon must be (H, W) of one shape, got {image.shape} and {recon.shape}")
     image = np.asarray(image, np.float64)

@@ -35,8 +35,7 @@ class Transfer:
 def transfer(model: TransformerAutoencoder, trained: TransformerAutoencoder) -> Transfer:
     """Put every tensor of a trained model that fits into another one, in place; positions are resampled to its grid.
 
-    Raises:
-        ValueError: If nothing of a block fits: then nothing that matters would be taken over.
+    Raises ValueError if nothing of a block fits: then nothing that matters would be taken over.
     """
     found, state = trained.state_dict(), model.state_dict()
     result = Transfer([], [], [])

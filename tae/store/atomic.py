@@ -14,8 +14,7 @@ Part = bytes | memoryview
 def write_whole(path: Path, parts: Iterable[Part]) -> None:
     """Write beside, make it durable, rename.
 
-    Raises:
-        OSError: If the file cannot be written; the old one stays, and nothing is left behind.
+    Raises OSError if the file cannot be written; the old one stays, and nothing is left behind.
     """
     with open_whole(path) as file:
         for part in parts:
@@ -26,8 +25,7 @@ def write_whole(path: Path, parts: Iterable[Part]) -> None:
 def open_whole(path: Path) -> Iterator[BinaryIO]:
     """`write_whole` for what writes into an open file; whatever is raised inside leaves the old file.
 
-    Raises:
-        OSError: If the file cannot be written; the old one stays, and nothing is left behind.
+    Raises OSError if the file cannot be written; the old one stays, and nothing is left behind.
     """
     temp = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.tmp")
     try:

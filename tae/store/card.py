@@ -16,8 +16,7 @@ GROUPS = ("by_garments", "by_width")
 class Card:
     """What a checkpoint tells about its model: checked, copied, and its texts cleaned, when it is made.
 
-    Raises:
-        ValueError: If a value has the wrong type, is not finite, or all of it is larger than `MAX_CARD_BYTES`.
+    Raises ValueError if a value has the wrong type, is not finite, or all of it is larger than `MAX_CARD_BYTES`.
     """
 
     name: str  # display name, one line

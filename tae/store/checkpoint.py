@@ -95,8 +95,7 @@ def save_checkpoint(path: Path | str, model: nn.Module, card: Card, dtype: torch
 def load_checkpoint(path: Path | str) -> Loaded:
     """Read a checkpoint file, once.
 
-    Raises:
-        CheckpointError: If it cannot be read, or is not a whole and sound checkpoint of this program.
+    Raises CheckpointError if it cannot be read, or is not a whole and sound checkpoint of this program.
     """
     return _load(Path(path))
 
@@ -104,8 +103,7 @@ def load_checkpoint(path: Path | str) -> Loaded:
 def read_checkpoint(data: bytes, name: str = "checkpoint") -> Loaded:
     """`load_checkpoint` for bytes, an upload for example; `name` is only shown.
 
-    Raises:
-        CheckpointError: If they are not a whole and sound checkpoint of this program.
+    Raises CheckpointError if they are not a whole and sound checkpoint of this program.
     """
     return _load(data, name)
 

@@ -14,8 +14,7 @@ APP = _PACKAGE / "_app" if IS_INSTALLED else ROOT  # the folder of app.py, its p
 def cache_folder() -> Path:
     """Where this machine's own measurements lie, the user's cache unless TAE_CACHE names another; made if need be.
 
-    Raises:
-        OSError: If it cannot be made.
+    Raises OSError if it cannot be made.
     """
     folder = Path(os.environ.get("TAE_CACHE") or platformdirs.user_cache_path("tae", appauthor=False))
     folder.mkdir(parents=True, exist_ok=True)

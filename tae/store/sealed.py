@@ -170,8 +170,7 @@ class Sealed:
     def fields(self, name: str, kind: Any, needed: Iterable[str]) -> dict[str, Any]:
         """A JSON text as keyword arguments of a dataclass.
 
-        Raises:
-            ValueError: If it lacks a needed one, or has one that the dataclass has not.
+        Raises ValueError if it lacks a needed one, or has one that the dataclass has not.
         """
         values, known = self.json(name), [field.name for field in fields(kind)]
         if not isinstance(values, dict) or not set(needed) <= values.keys() <= set(known):
@@ -183,9 +182,8 @@ class Sealed:
     def read(self) -> Contents:
         """Read the tensors, once, into memory of their own.
 
-        Raises:
-            ValueError: If one is of another type than `DTYPES`, the file became shorter meanwhile, the seal is not that of
-                its content, or a number must be finite and is not.
+        Raises ValueError if one is of another type than `DTYPES`, the file became shorter meanwhile, the seal is not
+        that of its content, or a number must be finite and is not.
         """
         foreign = [dtype for dtype, _ in self.described.values() if dtype not in DTYPES]
         if foreign:
@@ -224,8 +222,7 @@ def describe(tensors: Mapping[str, Tensor]) -> Described:
 def check_tensors(found: Described, expected: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse tensors that are not exactly the model's; the first five differences of each kind are named.
 
-    Raises:
-        ValueError: If a name or shape differs, or a type is none of the `DTYPES`.
+    Raises ValueError if a name or shape differs, or a type is none of the `DTYPES`.
     """
     shared = [name for name in expected if name in found]
     kinds = {
@@ -260,9 +257,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     """Open a regular file for reading, with its size; anything else is refused without waiting for it.
 
-    Raises:
-        ValueError: If it is a folder, pipe, socket or device.
-        OSError: If it cannot be opened.
+    Raises ValueError if it is a folder, pipe, socket or device; OSError if it cannot be opened.
     """
     not_regular = ValueError("it is a folder, pipe or device, and only regular files are read")
     if not stat.S_ISREG(os.stat(path).st_mode):  # opening a device can already do something
@@ -276,11 +271,7 @@ def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """Safetensors' name of a type.
-
-    Raises:
-        ValueError: If it is none of the `DTYPES`.
-    """
+    """Safetensors' name of a type. Raises ValueError if it is none of the `DTYPES`."""
     for name, known in DTYPES.items():
         if known == dtype:
             return name
@@ -288,19 +279,14 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def to_json(value: object) -> str:
-    """Compact JSON that `parse_json` reads: neither NaN nor infinity.
-
-    Raises:
-        ValueError: If there is one.
-    """
+    """Compact JSON that `parse_json` reads: neither NaN nor infinity. Raises ValueError if there is one."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def parse_json(text: bytes | str, what: str) -> Any:
     """Strict JSON: UTF-8, no key twice, no NaN, no endless numbers, no bottomless nesting.
 
-    Raises:
-        ValueError: If it is anything else; the message starts with `what`.
+    Raises ValueError if it is anything else; the message starts with `what`.
     """
 
     def without_repeats(pairs: list[tuple[str, object]]) -> dict:

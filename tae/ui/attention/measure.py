@@ -43,11 +43,7 @@ class ShownMap:
 
 @kept(max_entries=12, show_spinner="Computing attention…")
 def one_map(scene: Scene, choice: MapChoice) -> ShownMap:
-    """The map that is meant.
-
-    Raises:
-        ValueError: If the model has no such map.
-    """
+    """The map that is meant. Raises ValueError if the model has no such map."""
     with MODEL_LOCK:
         computed = maps.compute(scene.model, scene.batch, choice)
     return ShownMap(read_only(computed.weights.numpy()), computed.hidden_mass)

@@ -240,8 +240,7 @@ def find_curves(
 ) -> dict[str, curves.Curves] | None:
     """Deletion and insertion curves of every predictor, and of the measured effect itself.
 
-    Raises:
-        ValueError: If the cover changes nothing.
+    Raises ValueError if the cover changes nothing.
     """
     maps = {name: torch.from_numpy(np.array(one)) for name, one in effect.predicted.items() if name != "random"}
     maps[MEASURED] = torch.from_numpy(effect.over(scene.num_tokens, 0))

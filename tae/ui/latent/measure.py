@@ -119,11 +119,7 @@ def cell_of(config: ModelConfig) -> tuple[int, int]:
 
 
 def layout(active: Active, tests: TestSet, method: str) -> LatentMap:
-    """The test set on a plane, by "pca" or "tsne".
-
-    Raises:
-        ValueError: If all latents are the same.
-    """
+    """The test set on a plane, by "pca" or "tsne". Raises ValueError if all latents are the same."""
     return (_tsne if method == "tsne" else _pca)(active, tests.latents)
 
 
@@ -156,8 +152,7 @@ def draw(active: Active, latents: np.ndarray, width: int) -> np.ndarray:
 def way(active: Active, start: Fitted, end: Fitted, path: str) -> tuple[np.ndarray, np.ndarray]:
     """Latents (`FRAMES`, D) from one image to another of the same size, and what is drawn from them; read only.
 
-    Raises:
-        ValueError: If the way is spherical and the two lie in opposite directions.
+    Raises ValueError if the way is spherical and the two lie in opposite directions.
     """
     ends = [latent_of(active.loaded, one) for one in (start, end)]
     points = latent.interpolate(ends[0], ends[1], FRAMES, path)

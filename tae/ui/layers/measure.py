@@ -74,8 +74,7 @@ def _seen(loaded: Loaded, fitted: Fitted, part: str, tuned: bool, mark: str, _le
 def stored_lens(active: Active) -> Lens | None:
     """The lens that lies beside the checkpoint; None where there is none.
 
-    Raises:
-        LensError: If there is one that does not fit, or is damaged.
+    Raises LensError if there is one that does not fit, or is damaged.
     """
     path = checkpoint_files().get(active.key)
     if path is None:
@@ -173,11 +172,7 @@ def _steps(training: dict, default: int) -> int:
 
 
 def at_moment(active: Active, moment: Moment) -> Active:
-    """The model with the weights of a moment.
-
-    Raises:
-        CheckpointError: If its file is refused.
-    """
+    """The model with the weights of a moment. Raises CheckpointError if its file is refused."""
     if moment.error is not None:
         raise CheckpointError(moment.error)
     if moment.path is None:

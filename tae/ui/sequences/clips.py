@@ -117,11 +117,7 @@ def forget_sequences() -> None:
 
 
 def film(active: Active, clip: Clip, every: int = 1) -> Film:
-    """Its frames at the model's size.
-
-    Raises:
-        ImageError: If they cannot be read, or there are fewer than two.
-    """
+    """Its frames at the model's size. Raises ImageError if they cannot be read, or there are fewer than two."""
     return _film(clip, active.config, st.session_state.fit, every)
 
 

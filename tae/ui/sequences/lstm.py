@@ -51,11 +51,7 @@ def _autoencoder_digest(active: Active) -> str:
 
 
 def load_lstm(active: Active, listed: ListedSequence) -> LoadedSequence:
-    """A sequence model with the autoencoder that is shown.
-
-    Raises:
-        CheckpointError: If its file is refused.
-    """
+    """A sequence model with the autoencoder that is shown. Raises CheckpointError if its file is refused."""
     try:
         info = listed.path.stat()
     except OSError as error:

@@ -43,8 +43,7 @@ def _shelf(name: str, key: str) -> dict:
 def embed(active: Active, one: Film) -> Embedded | None:
     """Every frame embedded and drawn again; None while that is not computed.
 
-    Raises:
-        ValueError: If the model draws what is no number.
+    Raises ValueError if the model draws what is no number.
     """
     count, _, width = one.frames.shape
 
@@ -71,8 +70,7 @@ def forecast(
 ) -> Forecast | None:
     """The forecast: each frame from those before it, or several after `frames_seen`; None while not computed.
 
-    Raises:
-        ValueError: If what is predicted is no number.
+    Raises ValueError if what is predicted is no number.
     """
     count = len(one.frames)
 

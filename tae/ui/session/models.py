@@ -94,8 +94,7 @@ def checkpoint_files() -> dict[str, Path]:
 def add_model(data: bytes, name: str) -> str:
     """Check an uploaded checkpoint and keep it for the session; returns its key.
 
-    Raises:
-        CheckpointError: If it is refused.
+    Raises CheckpointError if it is refused.
     """
     digest = hashlib.sha256(data).hexdigest()
     _load_bytes(digest, data, name)
@@ -118,12 +117,7 @@ def add_untrained(config: ModelConfig) -> str:
 
 
 def load_model(key: str) -> Active:
-    """The model that a key names.
-
-    Raises:
-        CheckpointError: If its file is refused.
-        KeyError: If there is no such model.
-    """
+    """The model that a key names. Raises CheckpointError if its file is refused, KeyError if there is no such model."""
     state = st.session_state
     if key in state.untrained:
         config = state.untrained[key]

@@ -41,11 +41,7 @@ class Result:
 
 
 def fit(active: Active, chosen: Chosen) -> Fitted:
-    """The image as the model sees it.
-
-    Raises:
-        ImageError: If it cannot be brought to the model's size.
-    """
+    """The image as the model sees it. Raises ImageError if it cannot be brought to the model's size."""
     config = active.config
     return _fit(config.input_size, config.max_width, st.session_state.fit, chosen)
 
@@ -58,8 +54,7 @@ def _fit(input_size: tuple[int, int | None], max_width: int, mode: str, chosen: 
 def reconstruct(active: Active, chosen: Chosen) -> Result:
     """The image through the model, measured.
 
-    Raises:
-        ImageError: If it cannot be brought to the model's size, or the model draws no finite numbers from it.
+    Raises ImageError if it cannot be brought to the model's size, or the model draws no finite numbers from it.
     """
     return _reconstruct(active.loaded, fit(active, chosen))
 
@@ -102,11 +97,7 @@ def pass_seconds(config: ModelConfig) -> float:
 
 @st.cache_data(max_entries=64, show_spinner="Timing a piece of a step…")
 def training_pace(config: ModelConfig, batch_size: int, precision: str, accumulate: int, device: str) -> "Pace":
-    """How long a training step takes here.
-
-    Raises:
-        ValueError: If a value does not fit.
-    """
+    """How long a training step takes here. Raises ValueError if a value does not fit."""
     from tae.training.plan import calibrate
 
     with MODEL_LOCK:

@@ -174,11 +174,7 @@ STYLE = """
 
 
 def find(form: str) -> Term:
-    """The term with this name or other form, in small letters or large.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """The term with this name or other form, in small letters or large. Raises ValueError if there is none."""
     term = _BY_FORM.get(form.casefold())
     if term is None:
         raise ValueError(f"unknown term {form!r}; choose from: {', '.join(term.name for term in TERMS)}")
