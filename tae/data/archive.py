@@ -55,18 +55,12 @@ def unpack_images(
 
     The bytes of an image stay as they are; its ending is that of its content, and the numbers follow the natural
     order of the members' names. The file names.json says which member each came from. Folders, hidden members and
-    what macOS adds are passed over.
-
-    Args:
-        archive: The ZIP, or where it is.
-        folder: Where the images go; must be missing or empty.
-        progress: Called with (members looked at, members in all).
-        max_inflated_bytes: Ceiling of what all members together may become.
+    what macOS adds are passed over. `progress` is called with (members looked at, members in all).
 
     Raises:
         ArchiveError: If it is no sound ZIP, passes a limit, is encrypted, holds a link, a name that leads out of the
             folder or members that overlap, or if no member is an image that can be read.
-        ValueError: If the folder holds something.
+        ValueError: If the folder is neither missing nor empty.
         OSError: If a file cannot be read or written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -155,15 +149,9 @@ def _opened(file: _Careful) -> zipfile.ZipFile:
 
 
 def _check_members(members: list[zipfile.ZipInfo], directory: int, max_inflated_bytes: int) -> None:
-    """Refuse an archive for what its list of members says.
+    """Refuse an archive, by an ArchiveError, for what its list of members says of their names, kinds, sizes and places.
 
-    Args:
-        members: The members of one archive.
-        directory: Where its list begins: the end of the last member.
-        max_inflated_bytes: Ceiling of the sum of the sizes.
-
-    Raises:
-        ArchiveError: If a member's name, kind, size or place is not acceptable.
+    The list begins at `directory`, which is the end of the last member.
     """
     for member in members:
         path, name = member.orig_filename, plain_text(member.orig_filename)

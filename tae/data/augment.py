@@ -15,22 +15,19 @@ def augment(
     contrast: float = 0.0,
     background: int | None = None,
 ) -> np.ndarray:
-    """One changed copy of an image, of the same size; with every share 0 the image itself, bit for bit.
+    """One changed copy of an image (H, W) uint8, of the same size; with every share 0 the image itself, bit for bit.
 
     The image is zoomed about its middle (antialiased), then moved by whole pixels; what this uncovers takes the
     background's grey. Brightness multiplies all values, contrast spreads them about middle grey; both are clipped.
 
     Args:
-        image: (H, W) uint8.
+        image: Is returned itself where nothing is to be changed.
         rng: Asked for six numbers, whatever the shares are.
         flip: Probability, in [0, 1], to be mirrored left to right.
         shift: Largest move, as a share of the sides.
         zoom: The scale is drawn from [1 - zoom, 1 + zoom]; below 1.
         contrast: Factors of brightness and of contrast are drawn from [1 - contrast, 1 + contrast].
         background: Grey in [0, 255]; None: the median of the image's border.
-
-    Returns:
-        (H, W) uint8; the array given where nothing is to be changed.
     """
     chance = rng.random()
     down, right, size, bright, spread = rng.uniform(-1, 1, 5)

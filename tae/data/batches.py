@@ -12,22 +12,12 @@ WINDOW = 32  # batches that are sorted by width together
 def bucketed_draws(
     step: int, batch_size: int, seed: int, width_of: Callable[[int], int], num_images: int | None = None
 ) -> list[int]:
-    """The running numbers of one step's images where widths vary.
+    """The `batch_size` running numbers of the images of a step, counted from 0, where widths vary; by about rising width.
 
-    The running numbers 0, 1, 2, ... are cut into windows of 32 batches, and of no more than an epoch, so that no image
-    meets itself. Those of a window are sorted by width and cut into batches, which come in random order. Widths count
-    with up to 5 % more or less, by chance, or the same images would meet in every epoch. Each number comes once; the
-    order is a function of the seed, the batch size and the widths.
-
-    Args:
-        step: From 0.
-        batch_size: Images a step.
-        seed: Seed of the random order.
-        width_of: Width of the image of a running number.
-        num_images: Images in an epoch; None: no image comes twice.
-
-    Returns:
-        `batch_size` numbers, by about rising width.
+    The running numbers 0, 1, 2, ... are cut into windows of 32 batches, and of no more than an epoch of `num_images`, so that
+    no image meets itself; without an epoch no image comes twice. Those of a window are sorted by width and cut into batches,
+    which come in random order. Widths count with up to 5 % more or less, by chance, or the same images would meet in every
+    epoch. Each number comes once; the order is a function of the seed, the batch size and the widths.
     """
     batches = WINDOW if num_images is None else min(WINDOW, max(1, num_images // batch_size))
     window, position = divmod(step, batches)

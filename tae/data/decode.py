@@ -207,15 +207,9 @@ def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 def image_of(
     values: np.ndarray, limits: tuple[float, float] | None = None, shown_side: int = MAX_SHOWN_SIDE
 ) -> DecodedImage:
-    """An array's numbers as an image, by the rules of `read_image`.
+    """An array's real numbers, (H, W) or (H, W, 1, 3 or 4), as an image, by the rules of `read_image`.
 
-    Args:
-        values: (H, W) or (H, W, 1, 3 or 4) of real numbers.
-        limits: As in `read_image`.
-        shown_side: As in `read_image`.
-
-    Raises:
-        ImageError: If it is too large, or its numbers are not finite, or its opacity is out of range.
+    Raises ImageError if it is too large, or its numbers are not finite, or its opacity is out of range.
     """
     check_size(values.shape[1], values.shape[0])
     notes: list[str] = []

@@ -50,13 +50,10 @@ def class_names() -> tuple[str, ...]:
 
 
 def compose_square(split: str, index: int, seed: int = 0, side: int = 201) -> np.ndarray:
-    """One garment, sometimes two, anywhere in a square frame.
+    """One garment, sometimes two, anywhere in a square frame: (side, side) uint8, 255 white.
 
     One in five squares has two garments. A garment's side is .45 to 1 of the frame (.45 to .7 where there are two),
     half of them are mirrored, and they lie fully inside.
-
-    Returns:
-        (side, side) uint8 in [0, 255], 255 white.
     """
     garments = load_garments(split).ink
     ink = np.zeros((side, side), np.uint8)
@@ -73,11 +70,7 @@ def square_names(split: str, index: int, seed: int = 0, side: int = 201) -> list
 
 
 def compose_centred(split: str, index: int, side: int = 201, share: float = 0.9) -> np.ndarray:
-    """Garment number `index` of a split alone, in the middle, over `share` of the frame.
-
-    Returns:
-        (side, side) uint8 in [0, 255], 255 white.
-    """
+    """Garment number `index` of a split alone, in the middle, over `share` of the frame: (side, side) uint8, 255 white."""
     ink = np.zeros((side, side), np.uint8)
     size = round(side * share)
     _lay(ink, _enlarge(load_garments(split).ink[index], size), (side - size) // 2, (side - size) // 2)
@@ -89,16 +82,7 @@ def compose_rail(
 ) -> np.ndarray:
     """Garments side by side on a rail: as many as fit, in slots a little narrower than the rail is high.
 
-    Args:
-        split: The split of the photographs.
-        index: Number of the rail.
-        seed: Another one gives other rails.
-        width: In pixels.
-        height: In pixels.
-        hung: Only the first so many garments are hung, from the left; None: all.
-
-    Returns:
-        (height, width) uint8 in [0, 255], 255 white.
+    (height, width) uint8, 255 white. Only the first `hung` garments are hung, from the left; None: all.
     """
     return 255 - _rail_ink(load_garments(split).ink, _random(split, index, seed), width, height, hung)
 
@@ -108,10 +92,7 @@ def compose_rail_any_width(
 ) -> np.ndarray:
     """A rail whose width is drawn too, evenly from those of the range that are not in `UNSEEN_WIDTHS`.
 
-    `compose_rail` makes one of any width, those included.
-
-    Returns:
-        (height, width) uint8 in [0, 255], min_width <= width <= max_width.
+    (height, width) uint8, 255 white, min_width <= width <= max_width. `compose_rail` makes one of any width, those included.
     """
     random = _random(split, index, seed)
     return 255 - _rail_ink(load_garments(split).ink, random, _any_width(random, min_width, max_width), height)
@@ -132,8 +113,7 @@ def compose_glide(
 ) -> np.ndarray:
     """A camera that moves evenly along a rail: 4 to 14 pixels a frame, to the right or to the left.
 
-    Returns:
-        (num_frames, height, width) uint8 in [0, 255], 255 white.
+    (num_frames, height, width) uint8, 255 white.
     """
     random = _random(split, index, seed)
     height, width = size
@@ -283,10 +263,7 @@ class DemoSource:
     def test_at(self, width: int, count: int, besides: Sequence[Tensor] | Tensor = ()) -> Tensor:
         """The first of them at one width, (count, 1, H, width) in [0, 1]: cut, or filled up with their white.
 
-        Args:
-            width: In pixels.
-            count: How many.
-            besides: (1, H, width) each; whatever of them is a test image is passed over.
+        A test image that is one of `besides`, (1, H, width) each, is passed over.
         """
         images = to_batch(
             [

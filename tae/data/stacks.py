@@ -54,11 +54,8 @@ _limits_lock = threading.Lock()
 def find_files(data: str) -> list[Path]:
     """Image files by their endings, in natural order (img2 before img10).
 
-    Args:
-        data: A folder, searched with its subfolders; one file; or a pattern such as "photos/**/*.png".
-
-    Raises:
-        FileNotFoundError: If there is no such file or folder, or nothing fits the pattern.
+    `data` is a folder, searched with its subfolders; one file; or a pattern such as "photos/**/*.png". Raises
+    FileNotFoundError if there is no such file or folder, or nothing fits the pattern.
     """
     path = Path(data).expanduser()
     if path.is_dir():
@@ -130,16 +127,10 @@ def read_frame(path: Path, frame: int = 0, limits: tuple[float, float] | None = 
     """One frame of a file, from 0; the same rules for the values hold as in `read_image`.
 
     Nobody looks at thousands of files: the image's `original` is one pixel, which saves most of the time that a large
-    photograph takes.
+    photograph takes. `limits` are those of several files, as in `read_image`; None: those of this file.
 
-    Args:
-        path: The file.
-        frame: Number of the frame, from 0.
-        limits: As in `read_image`, where the file is one of several; else those of the file.
-
-    Raises:
-        ImageError: If the file cannot be read or the frame is no image; the message does not name the file.
-        ValueError: If there is no such frame.
+    Raises ImageError if the file cannot be read or the frame is no image, without the file's name; ValueError if there is no
+    such frame.
     """
     stack = _stack_of(path)
     count = stack.num_frames if stack else 1

@@ -11,16 +11,11 @@ Result = TypeVar("Result")
 
 
 def in_order(call: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int = 1) -> Generator[Result]:
-    """`map(call, items)`, by threads that run ahead of whoever takes the results.
+    """`map(call, items)`, by threads that run ahead of whoever takes the results; items are taken in the consumer's thread.
 
-    At most `workers + ahead` results are made and not yet taken. What a call raises comes up where its result would
-    have. When the consumer stops early (`close`), calls that began are waited for, the rest never begin.
-
-    Args:
-        call: Run in the threads, several at once.
-        items: Taken in the consumer's thread.
-        workers: Threads.
-        ahead: Results that may lie ready while every thread is at work.
+    At most `workers + ahead` results are made and not yet taken: `ahead` of them may lie ready while every thread is at work.
+    What a call raises comes up where its result would have. When the consumer stops early (`close`), calls that began are
+    waited for, the rest never begin.
     """
     rest = iter(items)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ahead")

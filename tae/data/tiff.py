@@ -57,15 +57,10 @@ class PageStack:
 
 
 def page_stack(file: BinaryIO, start: bytes) -> PageStack | None:
-    """Find the pages of an open file; None: it has one, and is an image like any other.
+    """Find the pages of an open TIFF file that begins with `start`; None: it has one, and is an image like any other.
 
-    Args:
-        file: A TIFF file.
-        start: Its first bytes.
-
-    Raises:
-        ImageError: If the pages are too many, lie in a circle, or none is a full one.
-        struct.error, EOFError: If the file is cut short.
+    Raises ImageError if the pages are too many, lie in a circle, or none is a full one; struct.error or EOFError if the file is
+    cut short.
     """
     order, is_big = "<" if start[:2] == b"II" else ">", start[2 if start[:2] == b"II" else 3] == 43
     place = struct.unpack_from(order + ("Q" if is_big else "I"), start, 8 if is_big else 4)[0]

@@ -59,7 +59,7 @@ class _Part(nn.Module):
     norm: nn.LayerNorm
 
     def check_width(self, width: int) -> None:
-        """Raises: ValueError: If images of this width do not fit the config."""
+        """Raises ValueError if images of this width do not fit the config."""
         fixed = self.config.input_size[1]
         if fixed is not None and width != fixed:
             raise ValueError(f"images must be {fixed} pixels wide, got {width}")
@@ -70,7 +70,7 @@ class _Part(nn.Module):
             )
 
     def check_widths(self, widths: Tensor, batch: int, width: int) -> None:
-        """Raises: ValueError: If these are not the widths of so many images that are padded to `width`."""
+        """Raises ValueError if these are not the widths of so many images that are padded to `width`."""
         if widths.shape != (batch,):
             raise ValueError(f"widths must be (B,) = ({batch},), got {tuple(widths.shape)}")
         if _has_values(widths) and not (int(widths.min()) >= 1 and int(widths.max()) <= width):
@@ -243,13 +243,8 @@ class TransformerAutoencoder(nn.Module):
     def decode(self, latent: Tensor, width: int | None = None, widths: Tensor | None = None) -> Tensor:
         """Latent (B, latent_dim) -> images (B, 1, H, width).
 
-        Args:
-            latent: (B, latent_dim).
-            width: Pixels; may be left out where the config fixes it, or taken from the widest of `widths`.
-            widths: (B,) each image's own width.
-
-        Raises:
-            ValueError: If the latent or the width does not fit the config.
+        The width may be left out where the config fixes it, or taken from the widest of `widths` (B,), each image's own width in
+        pixels. Raises ValueError if the latent or the width does not fit the config.
         """
         return self.decoder(latent, width, widths)
 
@@ -333,16 +328,9 @@ class TransformerAutoencoder(nn.Module):
         return tokens, mask
 
     def finish(self, tokens: Tensor, part: str, width: int, widths: Tensor | None = None) -> Tensor:
-        """The rest of the way for tokens that leave a part's last block, the counterpart of `layer_input`.
+        """The rest of the way for tokens (B, N, D) that leave a part's last block, the counterpart of `layer_input`.
 
-        Args:
-            tokens: (B, N, D).
-            part: "encoder" or "decoder".
-            width: The images' width in pixels.
-            widths: (B,) or None.
-
-        Returns:
-            Images (B, 1, H, width).
+        Images (B, 1, H, width).
         """
         self._part(part)
         if part == "decoder":

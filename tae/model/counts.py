@@ -40,14 +40,9 @@ class Counts:
 
 
 def count(config: ModelConfig, width: int | None = None) -> Counts:
-    """Count for one image.
+    """Count for one image `width` pixels wide, or as wide as the config allows.
 
-    Args:
-        config: The model's config.
-        width: The image's width in pixels, where the config takes any width; None: the widest.
-
-    Raises:
-        ValueError: If the model does not take this width.
+    Raises ValueError if the model does not take this width.
     """
     if width is None:
         width = config.input_size[1] or config.max_width

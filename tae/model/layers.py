@@ -16,17 +16,10 @@ ROWS_AT_ONCE = 512
 
 
 def patchify(images: Tensor, tile_size: tuple[int, int]) -> Tensor:
-    """Cut images into flat patches, row by row.
+    """Cut images into flat patches, row by row: (B, 1, H, W) -> (B, N, height * width), N in row order.
 
-    Args:
-        images: (B, 1, H, W), already padded: H and W are multiples of the tile's sides.
-        tile_size: (height, width) of a patch in pixels.
-
-    Returns:
-        (B, N, height * width), N in row order.
-
-    Raises:
-        ValueError: If the size does not divide.
+    `tile_size` is (height, width) of a patch in pixels. Raises ValueError if it does not divide H and W: images are padded
+    before.
     """
     batch, channels, height, width = images.shape
     tile_height, tile_width = tile_size
@@ -86,13 +79,10 @@ def blend_window(side: int, overlap: int, like: Tensor) -> Tensor:
 
 
 def sinusoids_2d(rows: int, columns: int, dim: int, base: float = 100.0) -> Tensor:
-    """Two-dimensional sinusoids: half of the numbers tell the row, half the column.
+    """Two-dimensional sinusoids (rows, columns, dim): half of the numbers tell the row, half the column.
 
     Vaswani 2017 in each direction, `sin` and `cos` of position / base^(i / n) in turn for i < n = dim / 4. The
     base is 100 instead of 10,000 because patch grids are small.
-
-    Returns:
-        (rows, columns, dim).
     """
     count = dim // 4
     frequencies = base ** -(torch.arange(count) / count)
@@ -210,11 +200,9 @@ class Attention(nn.Module):
         return self.proj(merge_heads(y))
 
     def forward_with_map(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same output (without dropout), and the map that made it.
+        """The same output (B, N, D), without dropout, and the map (B, N, N) that made it.
 
-        Returns:
-            (B, N, D), and (B, N, N): the mean over heads, a running sum that holds one block of one head at a time.
-            Rows and columns of padding are 0.
+        The map is the mean over heads, a running sum that holds one block of one head at a time; padding has 0 in it.
         """
         q, k, v = self.qkv_heads(x)
         num_tokens = x.shape[1]
@@ -254,15 +242,9 @@ class Attention(nn.Module):
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim)), in float32 at least.
+    """softmax(q k^T / sqrt(head_dim)), in float32 at least; rows sum to 1.
 
-    Args:
-        q: (B, ..., Q, head_dim).
-        k: (B, ..., N, head_dim).
-        mask: (B, N), True = real; padding keys get weight 0.
-
-    Returns:
-        (B, ..., Q, N), rows sum to 1.
+    q (B, ..., Q, head_dim) and k (B, ..., N, head_dim) -> (B, ..., Q, N); keys that are padding in `mask` (B, N) get weight 0.
     """
     dtype = torch.promote_types(q.dtype, torch.float32)
     scores = ((q * q.shape[-1] ** -0.5) @ k.mT).to(dtype)

@@ -64,15 +64,9 @@ def r2(images: np.ndarray, recons: np.ndarray) -> float:
 
 
 def seam_ratio(images: np.ndarray, recons: np.ndarray, patch_size: int) -> float:
-    """How much more the error jumps across patch borders than between neighbours inside patches.
+    """How much more the error jumps across patch borders than between neighbours inside patches, for images (n, H, W).
 
-    Args:
-        images: (n, H, W).
-        recons: (n, H, W).
-        patch_size: Side of a patch in pixels.
-
-    Returns:
-        Mean absolute step of the error across borders over that inside patches: 1 where no seam shows.
+    Mean absolute step of the error across borders over that inside patches: 1 where no seam shows.
     """
     error = np.asarray(recons, np.float64) - np.asarray(images, np.float64)
     across, inside = [], []

@@ -48,9 +48,7 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
     """Remove what processes that were killed in the middle of `write_whole` left in a folder.
 
-    Args:
-        folder: Nobody else may be writing there, unless a name is given.
-        name: The one file whose leftovers are meant; None: all files.
+    Only the leftovers of the file with this name; without a name, those of all files, and nobody else may be writing there.
     """
     start = "." if name is None else f".{name[:40]}."
     for path in list(folder.iterdir()) if folder.is_dir() else []:

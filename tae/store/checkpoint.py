@@ -111,9 +111,7 @@ def read_checkpoint(data: bytes, name: str = "checkpoint") -> Loaded:
 def list_checkpoints(folder: Path | str) -> list[Listed]:
     """The checkpoint files of a folder, by their headers alone, in the natural order of their names.
 
-    Returns:
-        Regular files named *.safetensors, and links to such in the same folder, without `COMPANIONS`; [] where there is
-        no folder.
+    Regular files named *.safetensors, and links to such in the same folder, without `COMPANIONS`; [] where there is no folder.
     """
     try:
         paths = sorted(Path(folder).iterdir(), key=lambda path: natural_order(path.name))

@@ -87,14 +87,10 @@ class SealedFile:
 
     @contextmanager
     def open(self, source: Path | bytes, name: str | None = None) -> Iterator["Sealed"]:
-        """Check a file's header; what is raised inside, too, is a refusal of this file.
+        """Check the header of a file, or of its content; what is raised inside, too, is a refusal of this file.
 
-        Args:
-            source: The file or its content.
-            name: Its name in refusals; the file's name by default.
-
-        Raises:
-            self.error: If it cannot be read, is not a safetensors file of this kind, is not whole, or passes a limit.
+        Refusals name the file, or what `name` says. Raises `self.error` if it cannot be read, is not a safetensors file of this
+        kind, is not whole, or passes a limit.
         """
         is_path = isinstance(source, Path)
         with (
@@ -323,8 +319,7 @@ def shown(word: str) -> str:
 def _read_header(file: BufferedIOBase, size: int, max_bytes: int) -> tuple[bytes, dict[str, str], Described]:
     """Check all that can be checked before a tensor is read; the file then stands at the first one.
 
-    Returns:
-        The file up to there; the metadata; the tensors in the file's order, without gap or overlap, to its very end.
+    Returns the file up to there; the metadata; the tensors in the file's order, without gap or overlap, to its very end.
     """
     if size > max_bytes:
         raise ValueError(f"the file must be at most {max_bytes // 1024**3} GiB, got {size} bytes")

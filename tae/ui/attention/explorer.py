@@ -29,16 +29,10 @@ def map_names(active: Active, weighting: str) -> tuple[str, ...]:
 
 
 def explore(scene: Scene, default_query: int, notes: Sequence[Note], status: Mapping[str, str]) -> View:
-    """Draw the explorer of one image; the link's fields follow what a person does in it.
+    """Draw the explorer of one image, and return what is on display; the link's fields follow what a person does in it.
 
-    Args:
-        scene: Model and image.
-        default_query: Patch to open with, where the link names none.
-        notes: Stand above the image.
-        status: As for `tae.web.explorer.payload.payload`.
-
-    Returns:
-        What is on display.
+    `default_query` is the patch to open with where the link names none; notes stand above the image; `status` is as for
+    `tae.web.explorer.payload.payload`.
     """
     key = "explorer"
     weighting, discard = st.session_state.weighting, float(st.session_state.discard)
@@ -55,16 +49,10 @@ def explore(scene: Scene, default_query: int, notes: Sequence[Note], status: Map
 
 
 def compare(sides: tuple[Side, Side], default_query: int, tops: Mapping[str, float], notes: Sequence[Note]) -> View:
-    """Draw two images under one pointer; patch, pins, direction and range in the link's fields follow.
+    """Draw two images, A and B, under one pointer; patch, pins, direction and range in the link's fields follow.
 
-    Args:
-        sides: A and B, with one map each; the link's part, layer and head are those of A.
-        default_query: Patch of A to open with, where the link names none.
-        tops: {"shared": ..., "full": ...} in x uniform, for both.
-        notes: Stand above the images.
-
-    Returns:
-        What is on display.
+    Each side has one map; the link's part, layer and head are those of A. `default_query` is the patch of A to open with where
+    the link names none; `tops` are {"shared": ..., "full": ...} in x uniform, for both. Returns what is on display.
     """
     key = "explorer_pair"
     names, num_tokens = sides[0].names, sides[0].num_tokens

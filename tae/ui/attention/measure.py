@@ -53,15 +53,9 @@ def one_map(scene: Scene, choice: MapChoice) -> ShownMap:
 def explorer_side(
     scene: Scene, title: str, names: tuple[str, ...], every: tuple[str, ...], weighting: str, discard: float
 ) -> Side:
-    """What the explorer gets of an image.
+    """The side of an image in the explorer; maps in `names` go now, those in `every` can be asked for.
 
-    Args:
-        scene: Model and image.
-        title: Stands above it.
-        names: Maps that go now.
-        every: All maps that can be asked for.
-        weighting: As in `MapChoice`.
-        discard: As in `MapChoice`, for rollout only.
+    Weighting and discard are as in `MapChoice`, the latter for rollout only.
     """
     with MODEL_LOCK:
         computed = {

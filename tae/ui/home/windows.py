@@ -117,13 +117,7 @@ def by_window(active: Active, chosen: Chosen) -> bool:
 
 
 def show(active: Active, chosen: Chosen, origin: str) -> None:
-    """The image window by window, beside what one latent makes of it.
-
-    Args:
-        active: The model.
-        chosen: An image that is wider than a window.
-        origin: Where the image is from, as Markdown.
-    """
+    """An image wider than a window, window by window, beside what one latent makes of it; its origin is Markdown."""
     try:
         strip = strip_of(active, chosen)
     except ImageError as error:
@@ -145,11 +139,7 @@ def show(active: Active, chosen: Chosen, origin: str) -> None:
 def strip_of(active: Active, chosen: Chosen) -> Strip | None:
     """The image through the model window by window, measured; with progress, kept for all sessions.
 
-    Returns:
-        None while it waits for a click, and when it was stopped.
-
-    Raises:
-        ImageError: If the strip becomes too large.
+    None while it waits for a click, and when it was stopped. Raises ImageError if the strip becomes too large.
     """
     from tae.analysis.windows import window_starts, window_width
 

@@ -128,11 +128,9 @@ def write_scores(scores: dict[int, float]) -> str:
 
 
 def warn_outside(moved_to: list[int], own: list[int]) -> None:
-    """Where the decoder draws what no test image has.
+    """Warn where the decoder draws what no test image has: directions in which it was moved beyond every test image.
 
-    Args:
-        moved_to: Directions moved beyond every test image.
-        own: Directions in which the image itself lies beyond them, of those that hold most of the variance.
+    `own` are those, of the ones that hold most of the variance, in which the image itself lies beyond them.
     """
     if moved_to:
         st.warning(

@@ -20,14 +20,10 @@ _hover = component("tae_latent_hover", css=read_style("hover"), js=read_script("
 def hover(
     active: Active, tests: TestSet, own: Sequence[np.ndarray], beside: str, on_click: Callable[[int | None], None]
 ) -> None:
-    """Show the image of the point under the pointer, and tell of clicks.
+    """Show the image of the point under the pointer, beside the plot in the container with this key, and tell of clicks.
 
-    Args:
-        active: The model.
-        tests: Points 0 to n - 1.
-        own: (H, W) in [0, 1], points n, n + 1 ...
-        beside: Key of the container that holds the plot.
-        on_click: Gets the number of a point that was clicked, None after a double click.
+    Points 0 to n - 1 are the tests, the next ones `own`, (H, W) in [0, 1]. `on_click` gets the number of a point that was
+    clicked, None after a double click.
     """
     key = "latent_hover"
 

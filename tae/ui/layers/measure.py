@@ -95,12 +95,8 @@ def _load(path: str, mtime_ns: int, size: int, digest: str, _config: ModelConfig
 def fitted_lens(active: Active) -> Lens | None:
     """Draws a button that fits a lens, then its progress; it is kept beside the checkpoint, or with one that was uploaded.
 
-    Returns:
-        None as long as there is none.
-
-    Raises:
-        ValueError: If it cannot be fitted.
-        OSError: If its images cannot be read, or it cannot be written.
+    None as long as there is none. Raises ValueError if it cannot be fitted, OSError if its images cannot be read, or it
+    cannot be written.
     """
     path = checkpoint_files().get(active.key)
     config = LensConfig(checkpoint=path or Path("model.safetensors"), data=training_data(active))

@@ -54,10 +54,8 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
     """Read dropped files and keep them for the session; shows the first sequence among them.
 
     Animations, stacks and videos are a sequence each; images are the frames of one, in the natural order of their names;
-    a single wide one is a strip. They lie in a temporary folder, which goes when the session does.
-
-    Returns:
-        One sentence for each that could not be read; the others are kept.
+    a single wide one is a strip. They lie in a temporary folder, which goes when the session does. Returns one sentence for
+    each that could not be read; the others are kept.
     """
     state = st.session_state
     own: dict[str, Clip] = state.setdefault("sequence_clips", {})
@@ -139,11 +137,7 @@ def _film(clip: Clip, config: ModelConfig, fit: str, every: int) -> Film:
 
 
 def add_frame(clip: Clip, one: Film, frame: int) -> str | None:
-    """Keep one frame among the session's images, and show it there.
-
-    Returns:
-        Why it is not kept; None where it is.
-    """
+    """Keep one frame among the session's images, and show it there; returns why it is not kept, None where it is."""
     pixels = one.frames[frame]
     refused = no_room(pixels.nbytes)
     if refused is not None:

@@ -38,9 +38,7 @@ KNOWN_BY: dict[str | type, Callable[[Any], Any]] = {
 def kept(max_entries: int, show_spinner: bool | str = False) -> Callable[[T], T]:
     """Keep what a function finds for all sessions; nobody may change what it returns, so arrays are `read_only`.
 
-    Args:
-        max_entries: How many results are held; the one not used for longest goes first.
-        show_spinner: What the page says meanwhile.
+    Of `max_entries` results, the one not used for longest goes first; the spinner is what the page says meanwhile.
     """
     return st.cache_resource(max_entries=max_entries, show_spinner=show_spinner, hash_funcs=KNOWN_BY)  # type: ignore[return-value]
 

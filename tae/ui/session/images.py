@@ -31,8 +31,7 @@ class Chosen:
 def add_images(files: Sequence[Any]) -> list[str]:
     """Read dropped files and keep them for the session; shows the first of them.
 
-    Returns:
-        One sentence for each file that could not be read; the others are kept.
+    Returns one sentence for each file that could not be read; the others are kept.
     """
     uploads = st.session_state.uploads
     problems, added = [], []

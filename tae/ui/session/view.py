@@ -107,18 +107,11 @@ def choose(
     instead: str | None = None,
     **settings: Any,
 ) -> str:
-    """A selection widget that is bound to one field of the view.
+    """A selection widget, such as `st.selectbox` or a column's, that is bound to one field of the view; its chosen option.
 
-    Args:
-        field: Of `DEFAULTS`; a value that is not among the options becomes the first option.
-        widget: `st.selectbox`, `st.segmented_control` or a column's.
-        label: Shown above it.
-        options: Texts, and how each is shown; without that, `format_func` in `settings` makes them readable.
-        instead: An option that stands for a value that is not among them, which the field keeps, until another is chosen.
-        settings: Handed on to the widget.
-
-    Returns:
-        The chosen option.
+    A value of the field that is not among the options becomes the first of them. With `instead`, an option that stands for such
+    a value, the field keeps it until another option is chosen. Options that are no mapping to how each is shown are made
+    readable by `format_func` in `settings`, which are handed on to the widget.
     """
     state = st.session_state
     key = f"choose_{field}"

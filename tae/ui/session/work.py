@@ -28,17 +28,16 @@ def measured(
 ) -> T | None:
     """The result of a computation, kept by its key; where it is not known yet, it is drawn with progress and a stop button.
 
+    None while it has not been asked for, and when it was stopped.
+
     Args:
         name: Of the computation, for widgets.
         key: Names all that it depends on.
-        words: What is being done, such as "Covering patches".
+        words: The work, such as "Covering patches".
         seconds: Tells about how long it takes, asked where it is not known yet; if long, it waits for a click.
         compute: Gets a function to call with the share that is done, and holds the models meanwhile.
         ask: Whether it waits for a click however short it is.
         shelf: A cached function that makes an empty dict, where results are too large to keep 256 of them.
-
-    Returns:
-        None while it has not been asked for, and when it was stopped.
     """
     kept = (shelf or _kept)(name, key)
     if "value" in kept:

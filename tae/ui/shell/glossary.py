@@ -184,17 +184,9 @@ def find(form: str) -> Term:
 def marked(text: str) -> str:
     """Markdown in which [[term]] and [[what is shown|term]] explain themselves, drawn with `STYLE` on the page.
 
-    A term can be reached by pointer, by the Tab key and by touch, and is read out together with its explanation. Other HTML
-    in the text is made to show as text.
-
-    Args:
-        text: Markdown; what comes from strangers has gone through `escape_markdown`, as everywhere.
-
-    Returns:
-        Markdown for a renderer that lets HTML through.
-
-    Raises:
-        ValueError: If a term is unknown.
+    A term can be reached by pointer, by the Tab key and by touch, and is read out together with its explanation. The renderer
+    has to let HTML through; other HTML in the text is made to show as text, and what comes from strangers has gone through
+    `escape_markdown`, as everywhere. Raises ValueError if a term is unknown.
     """
     # A backslash and what follows it are one: an escaped bracket begins no term, an escaped < no tag.
     pieces = re.compile(r"\\.|\[\[(?P<shown>[^\[\]|]+)(?:\|(?P<name>[^\[\]|]+))?\]\]|<", re.DOTALL)

@@ -56,11 +56,9 @@ html {font-size: clamp(17px, 1.3vw, 26px)}
 
 
 def prose(text: str, caption: bool = False) -> None:
-    """Draw a paragraph of Markdown in which [[term]] and [[what is shown|term]] explain themselves.
+    """Draw a paragraph, or a caption, of Markdown in which [[term]] and [[what is shown|term]] explain themselves.
 
-    Args:
-        text: As for `tae.ui.shell.glossary.marked`: names from strangers have gone through `escape_markdown`.
-        caption: Small and grey, as `st.caption`.
+    Names from strangers have gone through `escape_markdown`.
     """
     (st.caption if caption else st.markdown)(glossary.marked(text), unsafe_allow_html=True)
 

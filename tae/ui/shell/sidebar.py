@@ -45,9 +45,7 @@ STYLE = """
 def setup(page: str, style: str = "") -> tuple[Active, Chosen]:
     """Page settings, state, sidebar, before anything else on a page; ends it with a sentence if nothing loads.
 
-    Args:
-        page: Its title, a key of `PAGES`.
-        style: CSS of its own.
+    The page is its title, a key of `PAGES`; the style is CSS of its own.
     """
     return _setup(page, _choose_image, style)
 

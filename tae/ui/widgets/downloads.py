@@ -8,13 +8,9 @@ import streamlit as st
 
 
 def download(label: str, data: str | Callable[[], bytes], file_name: str, **settings: Any) -> None:
-    """A download button; the page is not drawn anew for it.
+    """A download button for a file, or for what makes it; the page is not drawn anew for it.
 
-    Args:
-        label: On the button.
-        data: The file, or what makes it.
-        file_name: Its ending says of what kind it is.
-        settings: Handed on to `st.download_button`.
+    The ending of `file_name` says of what kind it is; settings are handed on to `st.download_button`.
     """
     mime = mimetypes.guess_type(file_name)[0] or "application/octet-stream"
     settings = {"icon": ":material/download:", **settings}

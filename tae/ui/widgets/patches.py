@@ -24,16 +24,11 @@ def choose_patches(
     label: str,
     on_choose: Callable[[tuple[int, ...]], None],
 ) -> None:
-    """Draw an image with its patches, the chosen ones hatched; more are chosen, or some no longer, by pointer and keys.
+    """Draw an image (H, W) in [0, 1] with its patches, the chosen ones hatched; pointer and keys choose others.
 
-    Args:
-        pixels: (H, W) in [0, 1].
-        grid: (rows, columns) of patches.
-        tile_size: (height, width) of a patch in pixels; the last ones may reach beyond the image.
-        chosen: Numbers of the patches that are chosen now, row by row from 0.
-        key: Of the component.
-        label: What it is, for those who do not see it.
-        on_choose: Gets all that are chosen after a change, rising; called before the next run.
+    Patches are numbered row by row from 0; those of `tile_size`, in pixels, may reach beyond the image in the last row and
+    column. The label is for those who do not see the image. `on_choose` gets all that are chosen after a change, rising; it is
+    called before the next run.
     """
     count = grid[0] * grid[1]
 

@@ -29,20 +29,15 @@ def player(
     notes: Sequence[tuple[str, str]] = (),
     error_name: str = "MSE",
 ) -> int:
-    """Draw the player of a sequence.
+    """Draw the player of a sequence, whose arguments are those of `tae.web.player.payload.payload`, as is its ValueError.
 
     Args:
-        rows: As for `tae.web.player.payload.payload`, like all below.
         key: Of the component; `<key>_sent` in the session state belongs to it too.
         frame: Where it opens, from 0; a number beyond the sequence, as an old link may hold, is its nearest end. Give
             what came back, or always the same: the browser moves only when this changes to what it does not show.
-        seen, frame_ms, notes, error_name: As there.
 
     Returns:
         The frame that the user looks at now, from 0; while it plays, the one at which it was started.
-
-    Raises:
-        ValueError: As there.
     """
     state = st.session_state
     count = length(rows)
