@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tae.data.batches import to_batch
+from tae.model.autoencoder import eval_mode
 from tae.model.metrics import measure, r2
 
 PERCENTILES = 101
@@ -20,15 +21,13 @@ def reconstruct(model: nn.Module, images: Sequence[np.ndarray], batch_size: int 
     `model(images, widths=...)[0]`.
     """
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     recons: list[np.ndarray] = []
-    for start in range(0, len(images), batch_size):
-        chunk = list(images[start : start + batch_size])
-        batch, widths = to_batch(chunk)
-        recon = model(batch.to(device), widths=widths)[0].clamp(0, 1).float().cpu().numpy()
-        recons += [recon[number, 0, :, : image.shape[1]] for number, image in enumerate(chunk)]
-    model.train(was_training)
+    with eval_mode(model):
+        for start in range(0, len(images), batch_size):
+            chunk = list(images[start : start + batch_size])
+            batch, widths = to_batch(chunk)
+            recon = model(batch.to(device), widths=widths)[0].clamp(0, 1).float().cpu().numpy()
+            recons += [recon[number, 0, :, : image.shape[1]] for number, image in enumerate(chunk)]
     return recons
 
 

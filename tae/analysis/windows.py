@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tae.data.decode import ImageError
 from tae.data.fit import Fitted, fit_image
-from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.autoencoder import TransformerAutoencoder, eval_mode
 from tae.model.config import ModelConfig
 
 CHUNK = 16  # windows embedded or decoded at once
@@ -101,15 +101,11 @@ def embed_windows(
         raise ValueError(f"image must be (H, W) or (1, H, W), got {tuple(strip.shape)}")
     window = window or window_width(model.config)
     starts = window_starts(strip.shape[1], window, overlap)
-    was_training = model.training
-    model.eval()
-    try:
+    with eval_mode(model):
         latents = []
         for some in _chunks(starts, chunk):
             latents += model.embed(torch.stack([strip[None, :, start : start + window] for start in some])).cpu()
             embedded(len(latents))
-    finally:
-        model.train(was_training)
     return Windows(torch.stack(latents), starts, window, strip.shape[1])
 
 
@@ -128,17 +124,13 @@ def decode_windows(
     weight = model.decoder.expand.weight
     strip = torch.zeros(model.config.input_size[0], windows.width, dtype=weight.dtype)
     shares = blend_weights(windows.starts, windows.window, windows.width).to(weight.dtype)
-    was_training = model.training
-    model.eval()
-    try:
+    with eval_mode(model):
         for some in _chunks(range(len(windows.starts)), chunk):
             images = model.decode(windows.latents[some[0] : some[-1] + 1].to(weight), windows.window).cpu()
             for number, image in zip(some, images[:, 0], strict=True):
                 start = windows.starts[number]
                 strip[:, start : start + windows.window] += image * shares[number]
                 drawn(number, image)
-    finally:
-        model.train(was_training)
     return strip
 
 

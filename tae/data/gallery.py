@@ -126,11 +126,17 @@ def _others() -> list[Sample]:
             "Negative",
             OTHERS,
             "The raglan shirt of the test split, composed in the middle of the frame, as a negative.",
-            _negative,
+            lambda: 255 - compose_centred("test", 84),
         ),
         Sample("chessboard", "Chessboard", OTHERS, "Drawn: squares of 25 pixels.", _chessboard),
-        Sample("noise", "Noise", OTHERS, "Drawn: random greys, each pixel on its own.", _noise),
-        Sample("blank", "Blank page", OTHERS, "Drawn: white only.", _blank),
+        Sample(
+            "noise",
+            "Noise",
+            OTHERS,
+            "Drawn: random greys, each pixel on its own.",
+            lambda: np.random.default_rng(0).integers(0, 256, (201, 201), dtype=np.uint8),
+        ),
+        Sample("blank", "Blank page", OTHERS, "Drawn: white only.", lambda: np.full((201, 201), 255, np.uint8)),
     ]
 
 
@@ -143,18 +149,6 @@ def _photograph(name: str) -> Callable[[], np.ndarray]:
     return load
 
 
-def _negative() -> np.ndarray:
-    return 255 - compose_centred("test", 84)
-
-
 def _chessboard() -> np.ndarray:
     rows, columns = np.indices((201, 201)) // 25
     return np.where((rows + columns) % 2, 255, 40).astype(np.uint8)
-
-
-def _noise() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (201, 201), dtype=np.uint8)
-
-
-def _blank() -> np.ndarray:
-    return np.full((201, 201), 255, np.uint8)

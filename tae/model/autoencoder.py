@@ -5,6 +5,7 @@ diagram; with `patch_size=None` the image is one token and every linear layer of
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -350,6 +351,17 @@ class TransformerAutoencoder(nn.Module):
         if part not in PARTS:
             raise ValueError(f"part must be 'encoder' or 'decoder', got {part!r}")
         return self.encoder if part == "encoder" else self.decoder
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """A model without dropout inside, and afterwards as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def create_autoencoder(

@@ -22,7 +22,7 @@ from tae.data.decode import ImageError
 from tae.data.fit import FIT_MODES, fit_image
 from tae.data.stacks import base_folder, count_frames, find_files, read_frame
 from tae.data.threads import in_order
-from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.autoencoder import TransformerAutoencoder, eval_mode
 from tae.model.config import ModelConfig, Number, Threads, Whole, check_fields
 from tae.model.device import pick_device
 from tae.sequence.embeddings import (
@@ -235,22 +235,20 @@ def _embed_parts(
     """
     device = next(model.parameters()).device
     window_size = WINDOW * batch_size
-    was_training = model.training
-    model.eval()
-    try:
-        with closing(in_order(images.load, chain.from_iterable(parts), workers, ahead=window_size)) as loaded:
-            for part in parts:
-                latents, skipped = [torch.empty(0, model.config.latent_dim)], []
-                for start in range(0, len(part), window_size):
-                    numbers = part[start : start + window_size]
-                    found = list(zip(numbers, islice(loaded, len(numbers)), strict=True))
-                    skipped += [(number, image) for number, image in found if isinstance(image, str)]
-                    pixels = [image for _, image in found if not isinstance(image, str)]
-                    latents.append(_embed_window(model, pixels, batch_size, device))
-                    progress(len(numbers))
-                yield _Part(part, torch.cat(latents), skipped)
-    finally:
-        model.train(was_training)
+    with (
+        eval_mode(model),
+        closing(in_order(images.load, chain.from_iterable(parts), workers, ahead=window_size)) as loaded,
+    ):
+        for part in parts:
+            latents, skipped = [torch.empty(0, model.config.latent_dim)], []
+            for start in range(0, len(part), window_size):
+                numbers = part[start : start + window_size]
+                found = list(zip(numbers, islice(loaded, len(numbers)), strict=True))
+                skipped += [(number, image) for number, image in found if isinstance(image, str)]
+                pixels = [image for _, image in found if not isinstance(image, str)]
+                latents.append(_embed_window(model, pixels, batch_size, device))
+                progress(len(numbers))
+            yield _Part(part, torch.cat(latents), skipped)
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.autoencoder import TransformerAutoencoder, eval_mode
 
 DERIVATIVES = 4096  # a metric is made of about so many derivatives, each of one image by one number of its latent
 MAX_LATENTS = 64
@@ -40,16 +40,11 @@ def decoder_metric(model: TransformerAutoencoder, latents: Tensor, width: int | 
     # Attention's weights of so many images are held.
     at_once = max(1, min(64, 2**22 // (model.config.num_tokens**2 * model.config.num_heads) or 1))
     chosen = latents[: min(MAX_LATENTS, max(4, DERIVATIVES // dim))].to(weight)
-    was_training = model.training
-    model.eval()
-    try:
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward derivative
-            for latent in chosen:
-                rows = [_derivatives(model, latent, some, width).double().cpu() for some in directions.split(at_once)]
-                jacobian = torch.cat(rows)  # (D, pixels)
-                total += jacobian @ jacobian.T / jacobian.shape[1]
-    finally:
-        model.train(was_training)
+    with eval_mode(model), sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward derivative
+        for latent in chosen:
+            rows = [_derivatives(model, latent, some, width).double().cpu() for some in directions.split(at_once)]
+            jacobian = torch.cat(rows)  # (D, pixels)
+            total += jacobian @ jacobian.T / jacobian.shape[1]
     return total / len(chosen)
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.autoencoder import TransformerAutoencoder, eval_mode
 from tae.model.config import Number, Whole, check_fields
 from tae.sequence.metric import metric_factor
 
@@ -229,13 +229,8 @@ def embed_sequence(
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     weight = model.encoder.norm.weight
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            latents = [model.embed(part.to(weight)).cpu() for part in _chunks(frames, chunk)]
-    finally:
-        model.train(was_training)
+    with eval_mode(model), torch.no_grad():
+        latents = [model.embed(part.to(weight)).cpu() for part in _chunks(frames, chunk)]
     if not latents:
         raise ValueError("frames must hold at least one frame, got none")
     return torch.cat(latents)

@@ -15,17 +15,11 @@ from streamlit.components.v2 import component
 from tae.analysis.maps import all_choices
 from tae.model.config import PARTS
 from tae.ui.attention import measure
-from tae.ui.session.models import Active
 from tae.ui.session.scene import Scene
 from tae.web.component import read_script, read_style
 from tae.web.explorer.payload import Note, Side, View, for_streamlit, maps_to_send, payload, read_view
 
 _mount = component("tae_explorer", css=read_style("explorer"), js=read_script("explorer"))
-
-
-def map_names(active: Active, weighting: str) -> tuple[str, ...]:
-    """All maps of encoder and decoder."""
-    return tuple(choice.name for part in PARTS for choice in all_choices(active.config, part, weighting))
 
 
 def explore(scene: Scene, default_query: int, notes: Sequence[Note], status: Mapping[str, str]) -> View:
@@ -36,7 +30,7 @@ def explore(scene: Scene, default_query: int, notes: Sequence[Note], status: Map
     """
     key = "explorer"
     weighting, discard = st.session_state.weighting, float(st.session_state.discard)
-    names = map_names(scene.active, weighting)
+    names = tuple(choice.name for part in PARTS for choice in all_choices(scene.config, part, weighting))
     sent = _settle(key, names, scene.num_tokens, default_query)
     state = st.session_state.get(key)
     digest = measure.side_digest(scene, weighting, discard)

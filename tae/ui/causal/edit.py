@@ -31,10 +31,10 @@ def edits(scene: PairScene, active: tuple[Intervention, ...]) -> None:
     """Changes of a layer's attention that ablate nothing as a whole."""
     state = st.session_state
     places = [f"{part}/{layer}" for part in PARTS for layer in range(scene.config.num_layers(part))]
+    first = next((one for one in active if isinstance(one, Edit)), None)
     # Once open it stays so: it would close under the pointer that takes the last patch out.
-    state.causal_edit_open = state.get("causal_edit_open", False) or has_edits(active)
+    state.causal_edit_open = state.get("causal_edit_open", False) or first is not None
     with st.expander("Edit a layer's attention", icon=":material/tune:", expanded=state.causal_edit_open):
-        first = next((one for one in active if isinstance(one, Edit)), None)
         if state.get("causal_edit_place") not in places:  # of a model with more layers
             state.pop("causal_edit_place", None)
         if first is not None:  # a link's edit is on display
@@ -145,10 +145,6 @@ def pins(scene: PairScene) -> tuple[int, ...]:
 def in_words(found: Edit | None) -> str:
     """An edit's patches as its text field has them: "84, 97, 100-112", or "all"."""
     return "" if found is None else runs_to_text(found.tokens, ", ") or "all"
-
-
-def has_edits(active: tuple[Intervention, ...]) -> bool:
-    return any(isinstance(one, Edit) for one in active)
 
 
 def layer_title(place: str) -> str:

@@ -59,7 +59,7 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
     else:
         st.markdown(said)
     if own not in MAPS.values():
-        effect = measure.with_map(effect, received_in(scene, own))
+        effect = measure.with_map(effect, received(one_map(scene, own).weights).numpy().astype(np.float32))
     maps = effect_maps(scene, effect, own)
     image_chart(
         plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
@@ -118,11 +118,6 @@ def choose_own_map(scene: PairScene) -> MapChoice:
             "chance."
         )
     return choice
-
-
-def received_in(scene: PairScene, choice: MapChoice) -> np.ndarray:
-    """(N,) what each patch receives in a map, as a mean over queries."""
-    return received(one_map(scene, choice).weights).numpy().astype(np.float32)
 
 
 def status(scene: PairScene, own: MapChoice) -> str:

@@ -80,8 +80,7 @@ def find_necessity(scene: PairScene) -> verdicts.Necessity | None:
     layers = scene.config.encoder_layers + scene.config.decoder_layers
 
     def compute(progress: Progress) -> verdicts.Necessity:
-        images = scene.batch
-        return verdicts.necessity(scene.model, images, other_images(scene), progress=progress)
+        return verdicts.necessity(scene.model, scene.batch, other_images(scene), progress=progress)
 
     passes = len(verdicts.REPLACED_BY) * (layers + 2) + 2 * OTHERS
     return measured("necessity", scene.key, "Replacing attention", lambda: scene.seconds(passes), compute)
@@ -112,20 +111,19 @@ def replaced(scene: PairScene, part: str, place: str) -> dict[str, Result]:
 
 def find_baseline(scene: PairScene, kind: str, widget: str = "baseline") -> knockouts.Baseline | None:
     """The baseline for what is knocked out; kind: a key of `BASELINES`."""
-    width = scene.width
-    model = scene.model
     if kind == "zero":
         return knockouts.ZERO
     if kind == "resample":
         about = digest_of(scene.other)
 
         def compute(progress: Progress) -> knockouts.Baseline:
-            return knockouts.resample_baseline(model, as_batch(scene.other))
+            return knockouts.resample_baseline(scene.model, as_batch(scene.other))
     else:
-        about = str(width)
+        about = str(scene.width)
 
         def compute(progress: Progress) -> knockouts.Baseline:
-            return knockouts.mean_baseline(model, test_images(scene.config, width, MEAN_OVER), progress=progress)
+            images = test_images(scene.config, scene.width, MEAN_OVER)
+            return knockouts.mean_baseline(scene.model, images, progress=progress)
 
     key = f"{scene.active.loaded.digest}|{kind}|{about}"
     words = "Taking the mean over test images" if kind == "mean" else "Running the other image"
@@ -166,8 +164,7 @@ def find_removal(scene: PairScene, kind: str, sweep: sweeps.Sweep) -> sweeps.Rem
         return None
 
     def compute(progress: Progress) -> sweeps.RemovalCurve:
-        model = scene.model
-        return sweeps.removal_curve(model, scene.batch, order, stand_in, progress=progress)
+        return sweeps.removal_curve(scene.model, scene.batch, order, stand_in, progress=progress)
 
     return measured("removal", key, "Removing head after head", lambda: scene.seconds(5 * len(order)), compute)
 
@@ -231,10 +228,6 @@ def with_map(effect: Effect, values: np.ndarray) -> Effect:
     return Effect(effect.tokens, effect.effect, predicted, scores)
 
 
-def _digest(*arrays: np.ndarray) -> str:
-    return hashlib.sha256(b"|".join(one.tobytes() for one in arrays)).hexdigest()
-
-
 def find_curves(
     scene: PairScene, cover_name: str, effect: Effect, region: occlusion.Box | None
 ) -> dict[str, curves.Curves] | None:
@@ -246,12 +239,12 @@ def find_curves(
     maps[MEASURED] = torch.from_numpy(effect.over(scene.num_tokens, 0))
 
     def compute(progress: Progress) -> dict[str, curves.Curves]:
-        model, image = scene.model, scene.batch
         covered_with = cover(scene, cover_name)
-        return curves.deletion_insertion(model, image, maps, covered_with, region=region, progress=progress)
+        return curves.deletion_insertion(scene.model, scene.batch, maps, covered_with, region=region, progress=progress)
 
     passes = 2 * (len(maps) + 5) * 16  # maps and random orders, both ways, in steps
-    key = f"{scene.key}|{cover_name}|{region}|{_digest(*(one.numpy() for one in maps.values()))}"
+    digest = hashlib.sha256(b"|".join(one.numpy().tobytes() for one in maps.values())).hexdigest()
+    key = f"{scene.key}|{cover_name}|{region}|{digest}"
     return measured("curves", key, "Covering and uncovering in order", lambda: scene.seconds(passes), compute)
 
 

@@ -47,7 +47,8 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
     tests = None
     if study is not None:
         quantiles = [study.damage.get(one.name, {}).get("psnr_lost") for one in heads]
-        tests = [[math.nan] * 3 if not one else [as_number(one[place]) for place in (0, 2, 4)] for one in quantiles]
+        found = [[one[place] for place in (0, 2, 4)] if one else [None] * 3 for one in quantiles]
+        tests = [[math.nan if value is None else value for value in one] for one in found]
     with st.container(key="causal_ranking_columns"):
         left, right = st.columns(2)
     with left:
@@ -133,7 +134,3 @@ def ranking_table(scene: PairScene, sweep: Sweep, kind: str, sharpness: list[flo
             ),
             f"{scene.stem}_heads_ranked.csv",
         )
-
-
-def as_number(value: float | None) -> float:
-    return math.nan if value is None else value

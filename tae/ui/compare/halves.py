@@ -41,21 +41,17 @@ def shortcuts(active: Active) -> None:
     last = str(active.config.encoder_layers - 1)
     plain = {"part": "encoder", "layer": "average", "head": "mean"}
     same = {"b_checkpoint": SAME, "b_image": SAME, "b_part": "encoder", "b_layer": "average", "b_head": "mean"}
+    other = next(key for key in offered(active.config).samples if key != st.session_state.image)
     questions = {
         "First and last layer": {**plain, **same, "layer": "0", "b_layer": last},
         "Encoder and decoder": {**plain, **same, "b_part": "decoder"},
-        "Another image": {**plain, **same, "b_image": another_image(active)},
+        "Another image": {**plain, **same, "b_image": other},
         "Before and after training": {**plain, **same, "b_checkpoint": TWIN},
         "Mean and largest of heads": {**plain, **same, "layer": last, "b_layer": last, "b_head": "max"},
     }
     with st.container(horizontal=True, key="expert_questions"):
         for label, view in questions.items():
             st.button(label, on_click=st.session_state.update, args=(view,), key=f"compare_{safe_name(label)}")
-
-
-def another_image(active: Active) -> str:
-    """The first sample that is not on display."""
-    return next(key for key in offered(active.config).samples if key != st.session_state.image)
 
 
 def half_a(active: Active, chosen: Chosen) -> Half | None:

@@ -11,7 +11,7 @@ from tae.plots.quality import METRICS, plot_distribution, plot_signed_error, wor
 from tae.store.names import escape_markdown
 from tae.ui.home import windows
 from tae.ui.widgets.charts import chart, image_chart
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download_files
 
 
 def one_image(active: ui.Active, chosen: ui.Chosen) -> None:
@@ -101,38 +101,22 @@ def measures(active: ui.Active, result: ui.Result) -> None:
 
 def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
     name = facts.file_stem(chosen.title, active.is_trained)
-    image, recon = result.fitted.pixels, result.recon
+    image, recon, untrained = result.fitted.pixels, result.recon, not active.is_trained
     caption = facts.marked(f"{chosen.title} · {active.title} · PSNR {result.quality.psnr:.2f} dB", active.is_trained)
 
     def comparison(fmt: render.Format) -> bytes:
-        return figures.comparison_figure(image, recon, caption, fmt, untrained=not active.is_trained)
+        return figures.comparison_figure(image, recon, caption, fmt, untrained=untrained)
 
-    def error() -> bytes:
-        return figures.error_figure(image, recon, caption, "png", untrained=not active.is_trained)
-
-    def everything() -> bytes:
-        row = {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()}
-        return tables.zip_files(
-            {
-                f"{name}_image.png": encode_png(image),
-                f"{name}_reconstruction.png": encode_png(recon),
-                f"{name}_error.png": error(),
-                f"{name}_comparison.png": comparison("png"),
-                f"{name}_comparison.svg": comparison("svg"),
-                f"{name}_arrays.npz": tables.maps_npz(
-                    {"image": image, "reconstruction": recon, "error": recon - image}, caption=caption
-                ),
-                f"{name}_metrics.csv": tables.metrics_csv([row]),
-            }
-        )
-
+    arrays = {"image": image, "reconstruction": recon, "error": recon - image}
+    row = {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()}
+    files = {
+        "image.png": ("", lambda: encode_png(image)),
+        "reconstruction.png": ("Reconstruction (PNG)", lambda: encode_png(recon)),
+        "error.png": ("Error (PNG)", lambda: figures.error_figure(image, recon, caption, "png", untrained=untrained)),
+        "comparison.png": ("Side by side (PNG)", lambda: comparison("png")),
+        "comparison.svg": ("Side by side (SVG)", lambda: comparison("svg")),
+        "arrays.npz": ("", lambda: tables.maps_npz(arrays, caption=caption)),
+        "metrics.csv": ("", lambda: tables.metrics_csv([row])),
+    }
     with st.container(horizontal=True, key="expert_downloads"):
-        files = [
-            ("Reconstruction (PNG)", "reconstruction.png", lambda: encode_png(recon)),
-            ("Error (PNG)", "error.png", error),
-            ("Side by side (PNG)", "comparison.png", lambda: comparison("png")),
-            ("Side by side (SVG)", "comparison.svg", lambda: comparison("svg")),
-            ("Everything (ZIP)", "everything.zip", everything),
-        ]
-        for label, suffix, make in files:
-            download(label, make, f"{name}_{suffix}")
+        download_files(name, files)

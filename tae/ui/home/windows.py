@@ -24,7 +24,7 @@ from tae.ui.session.models import Active
 from tae.ui.session.results import NO_NUMBERS, pass_seconds
 from tae.ui.session.view import choose
 from tae.ui.session.work import Progress, measured
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download_files
 
 if TYPE_CHECKING:
     from tae.analysis.windows import Windows
@@ -340,44 +340,29 @@ def downloads(active: Active, chosen: Chosen, strip: Strip) -> None:
         return folded_figure(image, recon, caption, fmt, not active.is_trained, error_only)
 
     def arrays() -> bytes:
-        return tables.maps_npz(
-            {
-                "image": image,
-                "reconstruction": recon,
-                "error": recon - image,
-                "latents": windows.latents.numpy(),
-                "starts": np.array(windows.starts),
-                "window": np.array(windows.window),
-                "psnr": strip.psnr,
-                "psnr_alone": strip.alone,
-            },
-            caption=caption,
-        )
+        found = {
+            "image": image,
+            "reconstruction": recon,
+            "error": recon - image,
+            "latents": windows.latents.numpy(),
+            "starts": np.array(windows.starts),
+            "window": np.array(windows.window),
+            "psnr": strip.psnr,
+            "psnr_alone": strip.alone,
+        }
+        return tables.maps_npz(found, caption=caption)
 
-    def everything() -> bytes:
-        return tables.zip_files(
-            {
-                f"{name}_image.png": encode_png(image),
-                f"{name}_reconstruction.png": encode_png(recon),
-                f"{name}_error.png": figure("png", error_only=True),
-                f"{name}_comparison.png": figure("png"),
-                f"{name}_comparison.svg": figure("svg"),
-                f"{name}_arrays.npz": arrays(),
-                f"{name}_metrics.csv": tables.metrics_csv(table(active, chosen, strip)),
-            }
-        )
-
+    files = {
+        "image.png": ("", lambda: encode_png(image)),
+        "reconstruction.png": ("Reconstruction (PNG)", lambda: encode_png(recon)),
+        "error.png": ("Error (PNG)", lambda: figure("png", error_only=True)),
+        "comparison.png": ("Below each other (PNG)", lambda: figure("png")),
+        "comparison.svg": ("Below each other (SVG)", lambda: figure("svg")),
+        "arrays.npz": ("Arrays and latents (NPZ)", arrays),
+        "metrics.csv": ("", lambda: tables.metrics_csv(table(active, chosen, strip))),
+    }
     with st.container(horizontal=True, key="expert_downloads"):
-        files = [
-            ("Reconstruction (PNG)", "reconstruction.png", lambda: encode_png(recon)),
-            ("Error (PNG)", "error.png", lambda: figure("png", error_only=True)),
-            ("Below each other (PNG)", "comparison.png", lambda: figure("png")),
-            ("Below each other (SVG)", "comparison.svg", lambda: figure("svg")),
-            ("Arrays and latents (NPZ)", "arrays.npz", arrays),
-            ("Everything (ZIP)", "everything.zip", everything),
-        ]
-        for label, suffix, make in files:
-            download(label, make, f"{name}_{suffix}")
+        download_files(name, files)
 
 
 def table(active: Active, chosen: Chosen, strip: Strip) -> list[dict[str, object]]:

@@ -159,14 +159,10 @@ def way(active: Active, start: Fitted, end: Fitted, path: str) -> tuple[np.ndarr
     return read_only(points), read_only(draw(active, points, start.pixels.shape[1]))
 
 
-def usual_distance(active: Active, tests: TestSet, metric: str) -> float:
-    """Median distance of a test image to the nearest other one."""
-    return _usual_distance(active, metric, tests.latents)
-
-
 @kept(max_entries=32)
-def _usual_distance(active: Active, metric: str, _latents: np.ndarray) -> float:
-    return float(np.median(latent.neighbours(_latents, _latents, 2, metric)[1][:, 1]))
+def usual_distance(active: Active, _tests: TestSet, metric: str) -> float:
+    """Median distance of a test image to the nearest other one."""
+    return float(np.median(latent.neighbours(_tests.latents, _tests.latents, 2, metric)[1][:, 1]))
 
 
 def _source(config: ModelConfig) -> DemoSource:
