@@ -3,7 +3,7 @@
 import streamlit as st
 
 from tae import ui
-from tae.analysis import facts
+from tae.ui.attention.explore import one_token_notice
 from tae.ui.causal.controls import STYLE, pair_of
 from tae.ui.causal.effect import against_effect
 from tae.ui.causal.headline import Top, top_line
@@ -31,18 +31,11 @@ def main() -> None:
     )
     scene = ui.scene_or_stop(active, chosen)
     if scene.num_tokens == 1:
-        one_token_notice()
+        one_token_notice("nothing can be put in its place. Choose a checkpoint with patches.")
     else:
         pair = pair_of(scene)
         section(pair, top_line(pair))
     ui.write_link()
-
-
-def one_token_notice() -> None:
-    st.info(
-        f"{facts.ONE_TOKEN}: nothing can be put in its place. Choose a checkpoint with patches.", icon=":material/info:"
-    )
-    st.page_link("app.py", label="Go to Reconstruct", icon=":material/compare:", query_params=ui.link())
 
 
 def section(scene: PairScene, top: Top) -> None:

@@ -69,11 +69,10 @@ def square_names(split: str, index: int, seed: int = 0, side: int = 201) -> list
     return [class_names()[labels[number]] for number, *_ in _square_layout(split, index, seed, side)]
 
 
-def compose_centred(split: str, index: int, side: int = 201, share: float = 0.9) -> np.ndarray:
-    """Garment number `index` of a split alone, in the middle, over `share` of the frame: (side, side) uint8, 255 white."""
-    ink = np.zeros((side, side), np.uint8)
-    size = round(side * share)
-    _lay(ink, _enlarge(load_garments(split).ink[index], size), (side - size) // 2, (side - size) // 2)
+def compose_centred(split: str, index: int) -> np.ndarray:
+    """Garment number `index` of a split alone, in the middle, over .9 of the frame: (201, 201) uint8, 255 white."""
+    ink = np.zeros((201, 201), np.uint8)
+    _lay(ink, _enlarge(load_garments(split).ink[index], 181), 10, 10)
     return 255 - ink
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -61,28 +62,15 @@ _MOST_GARMENTS = 7  # on a rail of any width in the gallery
 
 
 def _squares() -> list[Sample]:
-    composed = "Fashion-MNIST photograph of the test split, enlarged from 28x28 and composed {how}"
-    centred = [
-        Sample(
-            f"garment-{index}",
-            title,
-            GARMENTS,
-            composed.format(how="in the middle of the frame."),
-            lambda index=index: compose_centred("test", index),
-        )
+    composed = "Fashion-MNIST photograph of the test split, enlarged from 28x28 and composed"
+    centred, free = f"{composed} in the middle of the frame.", f"{composed} freely in the frame, as in training."
+    return [
+        Sample(f"garment-{index}", title, GARMENTS, centred, partial(compose_centred, "test", index))
         for index, title in _CENTRED.items()
-    ]
-    free = [
-        Sample(
-            f"square-{index}",
-            title,
-            GARMENTS,
-            composed.format(how="freely in the frame, as in training."),
-            lambda index=index: compose_square("test", index),
-        )
+    ] + [
+        Sample(f"square-{index}", title, GARMENTS, free, partial(compose_square, "test", index))
         for index, title in _SQUARES.items()
     ]
-    return centred + free
 
 
 def _rails(height: int, width: int) -> list[Sample]:
@@ -111,15 +99,15 @@ def _rail(key: str, title: str, index: int, width: int, height: int, more: str =
 
 
 def _others() -> list[Sample]:
+    photographs = (
+        ("camera", "Cameraman", "Lav Varshney", "camera"),
+        ("cat", "Cat", "Stefan van der Walt", "chelsea"),
+        ("coffee", "Coffee", "Rachel Michetti", "coffee"),
+    )
     return [
-        Sample(
-            "camera", "Cameraman", OTHERS, "Photograph by Lav Varshney, CC0, from scikit-image.", _photograph("camera")
-        ),
-        Sample(
-            "cat", "Cat", OTHERS, "Photograph by Stefan van der Walt, CC0, from scikit-image.", _photograph("chelsea")
-        ),
-        Sample(
-            "coffee", "Coffee", OTHERS, "Photograph by Rachel Michetti, CC0, from scikit-image.", _photograph("coffee")
+        *(
+            Sample(key, title, OTHERS, f"Photograph by {by}, CC0, from scikit-image.", partial(_photograph, name))
+            for key, title, by, name in photographs
         ),
         Sample(
             "negative",
@@ -129,24 +117,19 @@ def _others() -> list[Sample]:
             lambda: 255 - compose_centred("test", 84),
         ),
         Sample("chessboard", "Chessboard", OTHERS, "Drawn: squares of 25 pixels.", _chessboard),
-        Sample(
-            "noise",
-            "Noise",
-            OTHERS,
-            "Drawn: random greys, each pixel on its own.",
-            lambda: np.random.default_rng(0).integers(0, 256, (201, 201), dtype=np.uint8),
-        ),
+        Sample("noise", "Noise", OTHERS, "Drawn: random greys, each pixel on its own.", _noise),
         Sample("blank", "Blank page", OTHERS, "Drawn: white only.", lambda: np.full((201, 201), 255, np.uint8)),
     ]
 
 
-def _photograph(name: str) -> Callable[[], np.ndarray]:
-    def load() -> np.ndarray:
-        from skimage import data  # these files come with the package; nothing is downloaded
+def _photograph(name: str) -> np.ndarray:
+    from skimage import data  # these files come with the package; nothing is downloaded
 
-        return np.asarray(getattr(data, name)())
+    return np.asarray(getattr(data, name)())
 
-    return load
+
+def _noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (201, 201), dtype=np.uint8)
 
 
 def _chessboard() -> np.ndarray:

@@ -250,19 +250,10 @@ class TransformerAutoencoder(nn.Module):
         return self.decoder(latent, width, widths)
 
     def get_attention_maps(self, x: Tensor, part: str = "encoder", widths: Tensor | None = None) -> dict[str, Tensor]:
-        """Where weight was placed, layer by layer, averaged over heads.
+        """Where the encoder or decoder placed weight, layer by layer, averaged over heads; no gradients.
 
-        Args:
-            x: Images (B, 1, H, W).
-            part: "encoder" or "decoder".
-            widths: (B,) or None.
-
-        Returns:
-            {"layer_0": (B, N, N), ..., "average": (B, N, N)}: rows = query, columns = key, rows sum to 1; rows and
-            columns of padding are 0. `average` is the mean over layers. No gradients.
-
-        Raises:
-            ValueError: If the images, widths or part do not fit.
+        {"layer_0": (B, N, N), ..., "average": (B, N, N)}: rows = query, columns = key, rows sum to 1; rows and columns of padding
+        are 0. `average` is the mean over layers. Raises ValueError if the images, widths or part do not fit.
         """
         self._part(part)
         with torch.no_grad():
@@ -287,20 +278,10 @@ class TransformerAutoencoder(nn.Module):
         part: str = "encoder",
         widths: Tensor | None = None,
     ) -> Tensor:
-        """The weights of every head in one layer, for all queries or only for some; layers above are not run.
+        """The weights (B, heads, Q, N) of every head in one layer, from 0; rows sum to 1, those and columns of padding are 0.
 
-        Args:
-            x: Images (B, 1, H, W).
-            layer: 0 is the first.
-            queries: (Q,) token numbers in row order; None: all N.
-            part: "encoder" or "decoder".
-            widths: (B,) or None.
-
-        Returns:
-            (B, heads, Q, N), rows sum to 1; rows and columns of padding are 0.
-
-        Raises:
-            ValueError: If an argument does not fit.
+        Queries are token numbers (Q,) in row order; None: all N. Layers above are not run. Raises ValueError if an argument does
+        not fit.
         """
         tokens, mask = self.layer_input(x, layer, part, widths)
         last = tokens.shape[1] - 1
@@ -369,13 +350,8 @@ def create_autoencoder(
 ) -> TransformerAutoencoder:
     """Build a model from a preset; any `ModelConfig` field may be given as keyword.
 
-    Args:
-        input_size: (height, width) in pixels; width None: any width up to `max_width`.
-        preset: One of `PRESETS`; None: `ModelConfig`'s own defaults.
-        fields: Values that replace the preset's.
-
-    Raises:
-        ValueError: If the preset or a field is unknown, or a value is refused.
+    `input_size` is (height, width) in pixels; width None: any width up to `max_width`. Without a preset, `ModelConfig`'s own
+    defaults hold. Raises ValueError if the preset or a field is unknown, or a value is refused.
     """
     if preset is None:
         return TransformerAutoencoder(config_from_dict({"input_size": input_size, **fields}))

@@ -37,18 +37,10 @@ def unpatchify(
 ) -> Tensor:
     """Lay tiles back on the image; where they overlap they blend smoothly, so that no seam shows.
 
-    Each tile covers its patch and `overlap` pixels more on every side. Within that band a tile's weight runs from
-    0 to 1 as sin^2, its neighbour's from 1 to 0. With overlap 0 this is the inverse of `patchify`.
-
-    Args:
-        tiles: (B, N, (height + 2 overlap) * (width + 2 overlap)).
-        grid: (rows, columns) of tiles.
-        tile_size: (height, width) of a patch in pixels.
-        overlap: Pixels, at most half a patch.
-        mask: (B, N), True = real; what a padding tile says is left out of the blend.
-
-    Returns:
-        (B, 1, H, W) with H, W = rows * height, columns * width.
+    Tiles (B, N, (height + 2 overlap) * (width + 2 overlap)) on a grid of (rows, columns), for patches of `tile_size` (height,
+    width) in pixels, become (B, 1, rows * height, columns * width). Each tile covers its patch and `overlap` pixels, at most
+    half a patch, more on every side. Within that band a tile's weight runs from 0 to 1 as sin^2, its neighbour's from 1 to 0.
+    With overlap 0 this is the inverse of `patchify`. What a padding tile says, False in `mask` (B, N), is left out of the blend.
     """
     (rows, columns), (tile_height, tile_width) = grid, tile_size
     if overlap == 0:
@@ -222,15 +214,9 @@ class Attention(nn.Module):
         return self.proj(torch.cat(parts, dim=-1)), total
 
     def head_weights(self, x: Tensor, mask: Tensor | None = None, queries: Tensor | None = None) -> Tensor:
-        """Weights of every head, for all queries or only for some.
+        """Weights (B, heads, Q, N) of every head, for all queries or only for some; rows of padding are 0.
 
-        Args:
-            x: (B, N, D), after the block's first norm.
-            mask: (B, N), True = real.
-            queries: (Q,) token numbers; None: all N.
-
-        Returns:
-            (B, heads, Q, N); rows of padding are 0.
+        x (B, N, D) comes from the block's first norm; mask (B, N), True = real; queries are token numbers (Q,), None: all N.
         """
         q, k, _ = self.qkv_heads(x)
         real = mask

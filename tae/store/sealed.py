@@ -63,12 +63,9 @@ class SealedFile:
     max_bytes: int = MAX_FILE_BYTES  # ceiling of a file's size
 
     def write(self, path: Path, texts: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
-        """Write a file, whole or not at all.
+        """Write a file, whole or not at all; path: a new file, or a regular one.
 
-        Args:
-            path: Where it goes: a new file, or a regular one.
-            texts: As `self.texts` names them.
-            tensors: Contiguous, on the CPU, of one of the `DTYPES`.
+        Texts are as `self.texts` names them; tensors are contiguous, on the CPU, of one of the `DTYPES`.
 
         Raises:
             ValueError: If the path is something else, a tensor has another dtype, or the header would be too large.

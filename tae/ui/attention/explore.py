@@ -46,7 +46,10 @@ def has_maps(scene: Scene) -> bool:
     """Whether there are maps to show; says why where there are none."""
     rows, columns = scene.grid
     if (rows, columns) == (1, 1):
-        one_token_notice()
+        one_token_notice(
+            "there is nothing to see, so no heatmap is shown. Choose a checkpoint with patches, or look at what this one "
+            "still tells: its reconstruction and its errors."
+        )
         return False
     needed = (max(map(scene.config.num_layers, PARTS)) + 1) * (rows * columns) ** 2 * 4
     if needed > measure.MAX_MAP_BYTES:
@@ -58,12 +61,8 @@ def has_maps(scene: Scene) -> bool:
     return True
 
 
-def one_token_notice() -> None:
-    st.info(
-        f"{facts.ONE_TOKEN}: there is nothing to see, so no heatmap is shown. Choose a checkpoint with patches, or look "
-        "at what this one still tells: its reconstruction and its errors.",
-        icon=":material/info:",
-    )
+def one_token_notice(said: str) -> None:
+    st.info(f"{facts.ONE_TOKEN}: {said}", icon=":material/info:")
     st.page_link("app.py", label="Go to Reconstruct", icon=":material/compare:", query_params=link())
 
 
