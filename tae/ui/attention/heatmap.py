@@ -44,12 +44,9 @@ def all_layers(scene: Scene, shown: Shown) -> None:
     part = shown.choice.part
     top = measure.range_tops(scene, "weights")["shared"]
     st.markdown(f"**All layers of the {part} and their average**, heads averaged")
-    chart(
-        plot_layer_grid(measure.attention_maps(scene, part), shown.grid, top),
-        "attention_grid",
-        f"Attention maps of all layers of the {part} and their average, side by side",
-        tools=True,
-    )
+    figure = plot_layer_grid(measure.attention_maps(scene, part), shown.grid, top)
+    alt = f"Attention maps of all layers of the {part} and their average, side by side"
+    chart(figure, "attention_grid", alt, tools=True)
     st.caption(f"Weights, on one colour range: 0 to {top:.3g} x uniform.")
 
 

@@ -29,11 +29,11 @@ def in_numbers(scene: Scene, shown: Shown) -> None:
     for number, (name, measure) in enumerate(MEASURES.items()):
         with columns[number % 2]:
             st.markdown(f"**{measure.label}**", help=measure.help)
-            chart(
-                plot_measure_over_layers(own[name], spread.of_layers(name) if spread else None, measure, uniform[name]),
-                f"attention_measure_{name}",
-                f"{measure.label} of each head over the layers" + (", beside the test images" if spread else ""),
+            figure = plot_measure_over_layers(
+                own[name], spread.of_layers(name) if spread else None, measure, uniform[name]
             )
+            alt = f"{measure.label} of each head over the layers" + (", beside the test images" if spread else "")
+            chart(figure, f"attention_measure_{name}", alt)
     with st.expander("As a table", icon=":material/table:"):
         st.dataframe(rows_of(own), hide_index=True)
 

@@ -10,7 +10,6 @@ from tae.analysis.causal.study import Study
 from tae.analysis.facts import OTHER_WEIGHTS, PRACTICALLY_UNIFORM
 from tae.analysis.maps import MapChoice
 from tae.plots.causal import PatchMap, plot_deletion_insertion, plot_patch_maps, plot_scores
-from tae.plots.export import tables
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.attention.controls import settings
 from tae.ui.attention.measure import one_map, recomputation_errors
@@ -21,7 +20,7 @@ from tae.ui.causal.measure import COVERS, MEASURED, OWN, Effect, PairScene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.session import verdicts
 from tae.ui.widgets.charts import chart, image_chart
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download_arrays, download_table
 from tae.ui.widgets.mapchoice import choose_map
 from tae.web.report.findings import differs
 
@@ -61,12 +60,9 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
     if own not in MAPS.values():
         effect = measure.with_map(effect, received(one_map(scene, own).weights).numpy().astype(np.float32))
     maps = effect_maps(scene, effect, own)
-    image_chart(
-        plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region),
-        "causal_effect",
-        "Measured effect of each patch beside received attention, rollout, value-weighted attention and gradient x input",
-        tools=True,
-    )
+    figure = plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], region)
+    alt = "Measured effect of each patch beside received attention, rollout, value-weighted attention and gradient x input"
+    image_chart(figure, "causal_effect", alt, tools=True)
     where = "the box" if region else "the whole reconstruction"
     told = (
         f"{len(effect.tokens)} of {scene.num_tokens} patches covered with: {COVERS[name].lower()}; change counted over {where}. "
@@ -96,12 +92,8 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
         for token in range(scene.num_tokens)
     ]
     with st.container(horizontal=True):
-        download("Effect and maps (CSV)", lambda: tables.metrics_csv(rows), f"{scene.stem}_effect.csv")
-        download(
-            "Effect and maps (NPZ)",
-            lambda: tables.maps_npz(arrays, caption=f"{scene.about} · {told}"),
-            f"{scene.stem}_effect.npz",
-        )
+        download_table("Effect and maps (CSV)", rows, f"{scene.stem}_effect")
+        download_arrays("Effect and maps (NPZ)", arrays, f"{scene.stem}_effect", f"{scene.about} · {told}")
 
 
 def choose_own_map(scene: PairScene) -> MapChoice:
@@ -170,12 +162,9 @@ def scores_of(scene: PairScene, effect: Effect) -> None:
     scores = effect.scores
     names = sorted(scores.spearman, key=lambda name: -np.nan_to_num(scores.spearman[name].value, nan=-2))
     kinds = {name: kind_of(name) for name in names}
-    chart(
-        plot_scores({name: scores.spearman[name] for name in names}, kinds, study and study.spearman),
-        "causal_scores",
-        "Rank correlation of each predictor with the measured effect, with 95 % intervals",
-        tools=True,
-    )
+    figure = plot_scores({name: scores.spearman[name] for name in names}, kinds, study and study.spearman)
+    alt = "Rank correlation of each predictor with the measured effect, with 95 % intervals"
+    chart(figure, "causal_scores", alt, tools=True)
     rows = [
         {
             "predictor": name,
@@ -225,12 +214,9 @@ def deletion_insertion(scene: PairScene, name: str, effect: Effect, region: Box 
         return
     if curves is None:
         return
-    chart(
-        plot_deletion_insertion(curves, {one: kind_of(one) for one in curves}),
-        "causal_deletion_insertion",
-        "Likeness of the reconstruction as patches are covered and as they are shown, in the order of each map",
-        tools=True,
-    )
+    figure = plot_deletion_insertion(curves, {one: kind_of(one) for one in curves})
+    alt = "Likeness of the reconstruction as patches are covered and as they are shown, in the order of each map"
+    chart(figure, "causal_deletion_insertion", alt, tools=True)
     rows = [
         {
             "map": one,

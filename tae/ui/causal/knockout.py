@@ -10,7 +10,7 @@ from tae.analysis.causal.interventions import Intervention, Knockout, from_name,
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
 from tae.plots.causal import plot_change
-from tae.plots.export import figures, tables
+from tae.plots.export import figures
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_baseline, words_of
@@ -20,7 +20,7 @@ from tae.ui.causal.measure import PairScene
 from tae.ui.session.view import write_link
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.charts import image_chart
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download, download_arrays
 
 TARGETS = {"attention": "all", "mlp": "MLP"}
 
@@ -121,11 +121,8 @@ def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> No
             ),
             f"{scene.stem}_changed_comparison.png",
         )
-        download(
-            "All arrays (NPZ)",
-            lambda: tables.maps_npz(arrays, caption=caption, interventions=to_text(active)),
-            f"{scene.stem}_changed.npz",
-        )
+        stem = f"{scene.stem}_changed"
+        download_arrays("All arrays (NPZ)", arrays, stem, caption, interventions=to_text(active))
 
 
 def delta_of(value: float, pattern: str) -> str | None:

@@ -5,7 +5,6 @@ import streamlit as st
 from tae.analysis.causal.verdicts import REPLACED_BY, Necessity, verdict
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
-from tae.plots.export import tables
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import no_study
@@ -14,7 +13,7 @@ from tae.ui.session import verdicts
 from tae.ui.session.results import reconstruct
 from tae.ui.session.view import choose
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download_table
 
 ICONS = {
     "needed": ":material/check_circle:",
@@ -51,20 +50,15 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
     else:
         sentences = " ".join(study.verdicts[one]["sentence"] for one in PARTS)
         st.caption(f"Over the test set ({escape_markdown(study.data)}): {escape_markdown(sentences)}")
+    about = {"image": scene.chosen.title, "checkpoint": scene.active.title}
     whole = [
-        {"part": one, "replaced by": row["replaced by"], "layers": name, "psnr_lost_db": value}
+        {**about, "part": one, "replaced by": row["replaced by"], "layers": name, "psnr_lost_db": value}
         for one in PARTS
         for row in table(found, one)
         for name, value in row.items()
         if name != "replaced by"
     ]
-    download(
-        "Losses (CSV)",
-        lambda: tables.metrics_csv(
-            [{"image": scene.chosen.title, "checkpoint": scene.active.title, **row} for row in whole]
-        ),
-        f"{scene.stem}_necessity.csv",
-    )
+    download_table("Losses (CSV)", whole, f"{scene.stem}_necessity")
 
 
 def table(found: Necessity, part: str) -> list[dict[str, str | float]]:

@@ -54,12 +54,9 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
     with left:
         st.markdown("**What each head costs**")
         shown = slice(0, MAX_BARS)
-        chart(
-            plot_damage(names[shown], parts[shown], lost[shown], tests and tests[shown]),
-            "causal_damage",
-            "PSNR lost without each head, the most important first, beside the test images",
-            tools=True,
-        )
+        figure = plot_damage(names[shown], parts[shown], lost[shown], tests and tests[shown])
+        alt = "PSNR lost without each head, the most important first, beside the test images"
+        chart(figure, "causal_damage", alt, tools=True)
         if len(heads) > MAX_BARS:
             st.caption(f"The {MAX_BARS} most important of {len(heads)} heads; the table holds all.")
         if study is not None:
@@ -71,12 +68,9 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
             no_study(scene)
     with right:
         st.markdown("**How sharp it looks against what it costs**")
-        chart(
-            plot_sharpness(names, parts, sharpness, lost),
-            "causal_sharpness",
-            "Each head's sharpness of attention against the PSNR that is lost without it",
-            tools=True,
-        )
+        figure = plot_sharpness(names, parts, sharpness, lost)
+        alt = "Each head's sharpness of attention against the PSNR that is lost without it"
+        chart(figure, "causal_sharpness", alt, tools=True)
         removal(scene, kind, sweep)
     ranking_table(scene, sweep, kind, sharpness)
 
@@ -86,12 +80,9 @@ def removal(scene: PairScene, kind: str, sweep: Sweep) -> None:
     curve = measure.find_removal(scene, kind, sweep)
     if curve is None:
         return
-    chart(
-        plot_removal(curve.psnr, curve.random_psnr, [one.title for one in curve.order]),
-        "causal_removal",
-        "PSNR as heads are removed, the least important first, against random orders",
-        tools=True,
-    )
+    figure = plot_removal(curve.psnr, curve.random_psnr, [one.title for one in curve.order])
+    alt = "PSNR as heads are removed, the least important first, against random orders"
+    chart(figure, "causal_removal", alt, tools=True)
     spared = curve.spared()
     st.caption(
         f"**{spared} of {len(curve.order)} heads** can go, the least important first, before more than 1 dB is lost; in random "

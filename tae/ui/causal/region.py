@@ -9,13 +9,12 @@ import streamlit as st
 from tae.analysis.causal.occlusion import Box, foreground_tokens
 from tae.analysis.causal.predictors import spearman
 from tae.plots.causal import PatchMap, plot_box, plot_patch_maps, selected_box
-from tae.plots.export import tables
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover
 from tae.ui.causal.measure import COVERS, PairScene
 from tae.ui.session.results import as_batch, reconstruct
 from tae.ui.widgets.charts import chart, image_chart
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download_arrays
 
 
 def ask_a_region(scene: PairScene) -> None:
@@ -49,12 +48,9 @@ def ask_a_region(scene: PairScene) -> None:
             PatchMap("by gradient", found["gradient"], "ink"),
             PatchMap("by occlusion", found["occlusion"], "squared change"),
         ]
-        image_chart(
-            plot_patch_maps(image, maps, scene.grid, scene.config.tile_size[0], box),
-            "causal_region",
-            "How much each patch of the image adds to the box, by gradient and by occlusion",
-            tools=True,
-        )
+        figure = plot_patch_maps(image, maps, scene.grid, scene.config.tile_size[0], box)
+        alt = "How much each patch of the image adds to the box, by gradient and by occlusion"
+        image_chart(figure, "causal_region", alt, tools=True)
     inside = under_box(scene, box)
     shares = {how: float(one[inside].sum() / one.sum()) if one.sum() > 0 else math.nan for how, one in found.items()}
     if all(math.isfinite(share) for share in shares.values()):
@@ -77,13 +73,8 @@ def ask_a_region(scene: PairScene) -> None:
         "not add up exactly. Each map has its own colours, from 0 to its largest value."
     )
     st.caption(told)
-    download(
-        "Box and maps (NPZ)",
-        lambda: tables.maps_npz(
-            {**found, "box": np.array(box), "reconstruction": recon}, caption=f"{scene.about} · {told}"
-        ),
-        f"{scene.stem}_region.npz",
-    )
+    arrays = {**found, "box": np.array(box), "reconstruction": recon}
+    download_arrays("Box and maps (NPZ)", arrays, f"{scene.stem}_region", f"{scene.about} · {told}")
 
 
 def box_title(box: Box) -> str:

@@ -5,10 +5,10 @@ from functools import partial
 import streamlit as st
 
 from tae.analysis import agreement, facts
-from tae.plots.export import render, tables
+from tae.plots.export import render
 from tae.plots.export.pair import pair_figure
 from tae.ui.compare.halves import Half
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download, download_arrays, download_table
 
 
 def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) -> None:
@@ -28,11 +28,11 @@ def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) ->
         with st.container(horizontal=True):
             for fmt in render.FORMATS:
                 download(f"Side by side ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
-        download("Both maps (NPZ)", lambda: tables.maps_npz(arrays, caption=about), f"{stem}.npz")
+        download_arrays("Both maps (NPZ)", arrays, stem, about)
         if found is None:
             return
         rows = [
             {"query": query, "row": query // a.grid[1], "column": query % a.grid[1], "jensen_shannon_distance": value}
             for query, value in enumerate(found.distance.tolist())
         ]
-        download("Distance of each query (CSV)", lambda: tables.metrics_csv(rows), f"{stem}.csv")
+        download_table("Distance of each query (CSV)", rows, stem)

@@ -10,7 +10,7 @@ from tae.plots.export import tables
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.home import windows
 from tae.ui.home.samples import pick
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download, download_table
 
 PER_PAGE = 24
 
@@ -41,7 +41,7 @@ def all_images(active: ui.Active, own: list[ui.Chosen]) -> None:
             {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()}
             for chosen, result in results
         ]
-        download("Metrics (CSV)", lambda: tables.metrics_csv(rows), "metrics.csv")
+        download_table("Metrics (CSV)", rows, "metrics")
         download(
             "All reconstructions (ZIP)",
             lambda: tables.zip_files(

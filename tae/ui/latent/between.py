@@ -7,7 +7,7 @@ from streamlit.delta_generator import DeltaGenerator
 from tae.analysis.latent import interpolation_gif, neighbours
 from tae.data.encode import encode_png
 from tae.data.fit import fit_image
-from tae.plots.export import render, tables
+from tae.plots.export import render
 from tae.plots.export.strips import strips_figure
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.latent import measure
@@ -15,7 +15,7 @@ from tae.ui.latent.measure import FRAMES, SpaceScene
 from tae.ui.session.images import Chosen, offered
 from tae.ui.session.view import choose, write_link
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download, download_arrays
 
 PATH_NAMES = {"linear": "Straight", "spherical": "Along the sphere"}
 POSITIONS = [str(round(100 * number / (FRAMES - 1))) for number in range(FRAMES)]
@@ -86,11 +86,7 @@ def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarra
                 lambda fmt=fmt: strips_figure([row], about, fmt, not scene.active.is_trained),
                 f"{stem}.{fmt}",
             )
-        download(
-            "Images and latents (NPZ)",
-            lambda: tables.maps_npz({"frames": frames, "latents": points}, caption=about),
-            f"{stem}.npz",
-        )
+        download_arrays("Images and latents (NPZ)", {"frames": frames, "latents": points}, stem, about)
     write_link()
 
 

@@ -9,7 +9,6 @@ from streamlit.delta_generator import DeltaGenerator
 from tae.analysis.latent import Pca, dimensions_for
 from tae.data.encode import encode_png
 from tae.plots.causal import plot_change
-from tae.plots.export import tables
 from tae.plots.export.strips import strips_figure
 from tae.ui.latent import measure
 from tae.ui.latent.between import three
@@ -17,7 +16,7 @@ from tae.ui.latent.measure import SpaceScene
 from tae.ui.session.view import write_link
 from tae.ui.shell.guide import prose
 from tae.ui.widgets.charts import image_chart
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download, download_arrays
 
 SLIDERS = 8
 
@@ -78,11 +77,7 @@ def directions(scene: SpaceScene) -> None:
                 ),
                 f"{scene.stem}_directions.png",
             )
-            download(
-                "Images and latents (NPZ)",
-                lambda: tables.maps_npz(arrays, caption=about),
-                f"{scene.stem}_directions.npz",
-            )
+            download_arrays("Images and latents (NPZ)", arrays, f"{scene.stem}_directions", about)
     write_link()
 
 

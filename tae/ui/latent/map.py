@@ -12,7 +12,6 @@ from tae.analysis.latent import LatentMap, neighbours
 from tae.data.decode import ImageError
 from tae.data.encode import encode_png
 from tae.data.fit import Fitted
-from tae.plots.export import tables
 from tae.plots.latent import contact_sheet, plot_latent_map, selected_points
 from tae.store.names import escape_markdown
 from tae.ui.latent import measure
@@ -23,7 +22,7 @@ from tae.ui.session.results import fit
 from tae.ui.session.view import choose, write_link
 from tae.ui.shell.guide import prose
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download_arrays, download_table
 
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE"}
 COLOURS = {"kind": "Kind", "ink": "Ink", "psnr": "PSNR"}
@@ -191,16 +190,9 @@ def selection(
         ]
     )
     with st.container(horizontal=True, key="expert_latent_selection"):
-        download(
-            "Table (CSV)",
-            lambda: tables.metrics_csv(rows),
-            facts.file_stem("latent_selection", scene.active.is_trained) + ".csv",
-        )
-        download(
-            "Latents (NPZ)",
-            lambda: tables.maps_npz({"numbers": np.array(points), "latents": latents}, caption=scene.about),
-            facts.file_stem("latent_selection", scene.active.is_trained) + ".npz",
-        )
+        stem = facts.file_stem("latent_selection", scene.active.is_trained)
+        download_table("Table (CSV)", rows, stem)
+        download_arrays("Latents (NPZ)", {"numbers": np.array(points), "latents": latents}, stem, scene.about)
 
 
 def one_point(scene: SpaceScene, number: int, own: list[tuple[str, Fitted]]) -> None:

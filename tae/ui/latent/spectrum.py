@@ -4,13 +4,12 @@ import streamlit as st
 
 from tae.analysis import facts
 from tae.analysis.latent import dimensions_for, effective_rank, participation_ratio
-from tae.plots.export import tables
 from tae.plots.latent import plot_spectrum
 from tae.ui.latent import measure
 from tae.ui.latent.measure import SpaceScene
 from tae.ui.shell.guide import prose
 from tae.ui.widgets.charts import chart
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download_table
 
 
 def spectrum(scene: SpaceScene) -> None:
@@ -42,12 +41,9 @@ def spectrum(scene: SpaceScene) -> None:
         help="The exponential of the entropy of the variances' shares (Roy & Vetterli 2007).",
     )
     third.metric("Directions for 95 %", f"{most}", help="The fewest principal directions with 95 % of the variance.")
-    chart(
-        plot_spectrum(pca.variances, ratio, pca.num_images),
-        "latent_spectrum",
-        "Share of the variance of each principal direction, and of all up to it",
-        tools=True,
-    )
+    figure = plot_spectrum(pca.variances, ratio, pca.num_images)
+    alt = "Share of the variance of each principal direction, and of all up to it"
+    chart(figure, "latent_spectrum", alt, tools=True)
     st.caption(
         f"From {pca.num_images} demo test images: few images make these numbers too low. They count variance in the latent, not "
         "what the decoder makes of it: a direction of small variance can still matter in the image."
@@ -57,8 +53,4 @@ def spectrum(scene: SpaceScene) -> None:
         for one, value in enumerate(pca.variances)
     ]
     with st.container(key="expert_latent_spectrum"):
-        download(
-            "Spectrum (CSV)",
-            lambda: tables.metrics_csv(rows),
-            facts.file_stem("latent_spectrum", scene.active.is_trained) + ".csv",
-        )
+        download_table("Spectrum (CSV)", rows, facts.file_stem("latent_spectrum", scene.active.is_trained))

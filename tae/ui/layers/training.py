@@ -9,7 +9,6 @@ from PIL import Image
 
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
-from tae.plots.export import tables
 from tae.plots.latent import plot_moments
 from tae.store.checkpoint import CheckpointError
 from tae.store.names import escape_markdown, safe_name
@@ -19,7 +18,7 @@ from tae.ui.layers.strips import strip
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import choose, write_link
 from tae.ui.widgets.charts import chart
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download_table
 
 
 @st.fragment
@@ -83,11 +82,7 @@ def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
         for step, value in zip(steps, values, strict=True)
     ]
     with st.container(key="expert_moments"):
-        download(
-            "PSNR over the training (CSV)",
-            lambda: tables.metrics_csv(rows),
-            f"{safe_name(scene.chosen.title)}_training.csv",
-        )
+        download_table("PSNR over the training (CSV)", rows, f"{safe_name(scene.chosen.title)}_training")
 
 
 def moment_title(moment: Moment) -> str:

@@ -37,19 +37,16 @@ def trajectory(scene: SequenceScene, forecast: Forecast) -> None:
         return
     shares = pca.variances[:2] / pca.variances.sum()
     name = LSTM if scene.lstm else LINEAR
-    chart(
-        plot_trajectory(
-            pca.project(scene.embedded.latents, 2),
-            pca.project(forecast.latents[name], 2),
-            forecast.first,
-            (f"Component 1 ({shares[0]:.0%} of the variance)", f"Component 2 ({shares[1]:.0%})"),
-            scene.frames_seen is None,
-            name,
-        ),
-        "sequences_trajectory",
-        "Latents of the frames on the plane in which they vary most, with those predicted",
-        tools=True,
+    figure = plot_trajectory(
+        pca.project(scene.embedded.latents, 2),
+        pca.project(forecast.latents[name], 2),
+        forecast.first,
+        (f"Component 1 ({shares[0]:.0%} of the variance)", f"Component 2 ({shares[1]:.0%})"),
+        scene.frames_seen is None,
+        name,
     )
+    alt = "Latents of the frames on the plane in which they vary most, with those predicted"
+    chart(figure, "sequences_trajectory", alt, tools=True)
     st.caption(
         f"Each point is a frame's latent, by number; crosses are predicted latents. Two of "
         f"{scene.active.config.latent_dim} dimensions, those in which this sequence varies most: {shares.sum():.0%} of its "
