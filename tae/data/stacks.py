@@ -26,19 +26,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tae.data.decode import (
-    MAX_FILE_BYTES,
-    DecodedImage,
-    ImageError,
-    check_bytes,
-    check_size,
-    format_of,
-    image_of,
-    is_narrow,
-    npy_header,
-    read_image,
-    value_range,
-)
+from tae.data import decode
+from tae.data.decode import MAX_FILE_BYTES, DecodedImage, ImageError
 from tae.data.tiff import PageStack, page_stack
 from tae.store.names import natural_order
 from tae.store.sealed import open_regular
@@ -138,8 +127,8 @@ def read_frame(path: Path, frame: int = 0, limits: tuple[float, float] | None = 
         raise ValueError(f"frame must be from 0 to {count - 1}, got {frame}")
     with opened(path) as (file, size):
         if stack is None:
-            check_bytes(size)
-            return read_image(file.read(size), path.name, limits, shown_side=1)
+            decode.check_bytes(size)
+            return decode.read_image(file.read(size), path.name, limits, shown_side=1)
         return stack.read(file, frame, limits or _limits(path, stack))
 
 
@@ -186,10 +175,10 @@ class _ArrayStack:
     def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None) -> DecodedImage:
         count = math.prod(self.shape)
         file.seek(self.start + frame * count * self.dtype.itemsize)
-        return image_of(_numbers(file, self.dtype, count).reshape(self.shape), limits, shown_side=1)
+        return decode.image_of(_numbers(file, self.dtype, count).reshape(self.shape), limits, shown_side=1)
 
     def limits(self, file: BinaryIO) -> tuple[float, float] | None:
-        if is_narrow(self.dtype):
+        if decode.is_narrow(self.dtype):
             return None
         file.seek(self.start)
         rest = self.num_frames * math.prod(self.shape)
@@ -197,7 +186,7 @@ class _ArrayStack:
         while rest:
             values = _numbers(file, self.dtype, min(rest, _CHUNK_NUMBERS))
             rest -= values.size
-            low, high = value_range(values) or (0, 0)
+            low, high = decode.value_range(values) or (0, 0)
             lows.append(low)
             highs.append(high)
         return min(lows), max(highs)
@@ -209,7 +198,7 @@ def _stack_of(path: Path) -> _ArrayStack | PageStack | None:
 
 
 def _limits(path: Path, stack: _ArrayStack | PageStack) -> tuple[float, float] | None:
-    if isinstance(stack, _ArrayStack) and is_narrow(stack.dtype):
+    if isinstance(stack, _ArrayStack) and decode.is_narrow(stack.dtype):
         return None
     with _limits_lock:  # one thread reads the whole file, the others wait for what it finds
         return _find_limits(path, *_version(path))
@@ -236,7 +225,7 @@ def _find_limits(path: Path, size: int, changed_ns: int) -> tuple[float, float] 
 def _open_stack(path: Path, size: int, changed_ns: int) -> _ArrayStack | PageStack | None:
     with opened(path) as (file, _):
         start = file.read(64 * 1024)
-        kind = format_of(start)
+        kind = decode.format_of(start)
         if kind not in ("NPY", "TIFF"):
             return None
         if size > MAX_STACK_BYTES:
@@ -251,7 +240,7 @@ def _open_stack(path: Path, size: int, changed_ns: int) -> _ArrayStack | PageSta
 
 def _array_stack(start: bytes, size: int) -> _ArrayStack | None:
     header = io.BytesIO(start)
-    shape, is_fortran, dtype = npy_header(header)
+    shape, is_fortran, dtype = decode.npy_header(header)
     if len(shape) < 3 or (len(shape) == 3 and (shape[0] == 1 or shape[2] in (1, 3, 4))):
         return None
     frame = shape[1:]
@@ -263,10 +252,10 @@ def _array_stack(start: bytes, size: int) -> _ArrayStack | None:
         )
     if shape[0] < 1:
         raise ImageError("the stack must have at least one frame, got none")
-    check_size(frame[1], frame[0])
+    decode.check_size(frame[1], frame[0])
     if is_fortran:
         raise ImageError("the stack is stored in Fortran's order; save it in C's, with numpy.ascontiguousarray")
-    if len(frame) == 3 and frame[2] == 4 and not is_narrow(dtype):
+    if len(frame) == 3 and frame[2] == 4 and not decode.is_narrow(dtype):
         raise ImageError(f"a stack with opacity must be of 8 or 16 unsigned bits, got {dtype.name}; convert it")
     promised = header.tell() + math.prod(shape) * dtype.itemsize
     if promised > size:

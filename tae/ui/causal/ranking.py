@@ -9,7 +9,6 @@ from tae.analysis.causal.predictors import MIN_COUNT, spearman
 from tae.analysis.causal.sweeps import Sweep
 from tae.model.config import PARTS
 from tae.plots.causal import plot_damage, plot_removal, plot_sharpness
-from tae.plots.export import tables
 from tae.store.names import escape_markdown
 from tae.ui.attention.measure import head_statistics
 from tae.ui.causal import measure
@@ -17,7 +16,7 @@ from tae.ui.causal.controls import choose_baseline, no_study, words_of
 from tae.ui.causal.measure import PairScene
 from tae.ui.session import verdicts
 from tae.ui.widgets.charts import chart
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download_table
 
 MAX_BARS = 48  # heads that the ranking draws; its table holds all
 
@@ -108,20 +107,7 @@ def ranking_table(scene: PairScene, sweep: Sweep, kind: str, sharpness: list[flo
     ]
     with st.expander("As a table, with layers and MLPs", icon=":material/table:"):
         st.dataframe(rows, hide_index=True)
-        download(
-            "Ranking (CSV)",
-            lambda: tables.metrics_csv(
-                [
-                    {
-                        "image": scene.chosen.title,
-                        "checkpoint": scene.active.title,
-                        "replaced_by": words_of(scene, kind),
-                        **row,
-                        # The study has a baseline of its own.
-                        **({} if study is None else {"test images replaced by": study.baseline}),
-                    }
-                    for row in rows
-                ]
-            ),
-            f"{scene.stem}_heads_ranked.csv",
-        )
+        about = {"image": scene.chosen.title, "checkpoint": scene.active.title, "replaced_by": words_of(scene, kind)}
+        # The study has a baseline of its own.
+        own = {} if study is None else {"test images replaced by": study.baseline}
+        download_table("Ranking (CSV)", [{**about, **row, **own} for row in rows], f"{scene.stem}_heads_ranked")
