@@ -45,7 +45,7 @@ def door(if_stopped: str, is_told_once: bool = False) -> Callable[[Door], Callab
 
     Args:
         if_stopped: What is printed after Ctrl-C.
-        is_told_once: Of several processes, all of which fail alike, the first alone says why.
+        is_told_once: Where several processes all fail alike, the first alone says why.
     """
 
     def decorate(main: Door) -> Callable[..., int]:

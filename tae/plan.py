@@ -1,4 +1,4 @@
-"""What a training will take before it starts: memory by kind, operations, the largest batch, and the time of a step.
+"""The needs of a training before it starts: memory by kind, operations, the largest batch, and the time of a step.
 
     python -m tae.plan small --input-size 201 201 --patch-size 16 --batch-size 16 --precision bf16 --memory-gb 8
 

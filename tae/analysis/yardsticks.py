@@ -27,7 +27,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What one simple code reaches.
+    """One simple code's figure.
 
     Attributes:
         key: One of `NAMES`.
@@ -72,7 +72,7 @@ class Yardsticks:
             self.components = principal_components(flat, min(latent_dim, len(flat) - 1))
 
     def measure(self, images: Sequence[np.ndarray]) -> list[Yardstick]:
-        """What each reaches on images (H, W) uint8, the weakest kind first."""
+        """The figure of each on images (H, W) uint8, the weakest kind first."""
         shown = [image / 255.0 for image in images]
         recons = {
             "mean_image": [self._mean_for(image.shape[1]) for image in shown],
@@ -143,7 +143,7 @@ def verdict(psnr: float, yardsticks: Sequence[Yardstick]) -> tuple[bool, str]:
     """Whether a model is ahead of all of them, and a sentence that says of which, by how much.
 
     Args:
-        psnr: Of the model, on the same images, in dB.
+        psnr: The model's, on the same images, in dB.
         yardsticks: At least one.
     """
     best = max(yardsticks, key=lambda one: one.psnr)

@@ -53,7 +53,7 @@ class Blocks(nn.ModuleList):
 
 
 class _Part(nn.Module):
-    """What encoder and decoder share: the sizes that they take, and which tokens are real."""
+    """Base of encoder and decoder: the sizes that they take, and which tokens are real."""
 
     config: ModelConfig
     blocks: Blocks

@@ -22,7 +22,7 @@ DIAGRAM_PARAMETERS = {
     "large": 32_000_000,
     "xlarge": 128_000_000,
 }
-"""What the architecture diagram says; the structure it draws cannot have so few."""
+"""The architecture diagram's figures; the structure it draws cannot have so few."""
 DIAGRAM_TRAINING_BYTES = 630_000_000  # what it says of training medium at 201x201 in batches of 16, in float32
 
 

@@ -118,7 +118,7 @@ class PositionalEncoding(nn.Module):
 
 
 class LowRankStart(nn.Module):
-    """What the latent says at each position, through a bottleneck of rank r: U(V_i y).
+    """The latent's share at each position, through a bottleneck of rank r: U(V_i y).
 
     Lets the decoder start from a coarse image instead of the same token everywhere, which doubles the speed of
     learning without touching the encoder's attention.

@@ -1,4 +1,4 @@
-"""What a new model can take over from a trained one of other sizes."""
+"""Weights of a trained model put into a new one of other sizes."""
 
 from dataclasses import dataclass
 

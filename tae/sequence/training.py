@@ -52,7 +52,7 @@ class SequenceTrainConfig(RunConfig):
     """Between its layers."""
 
     loss: Literal["metric", "latent", "decoded"] = "metric"
-    """What an error of a predicted latent costs. metric: about its error in pixels, by the decoder's derivative; latent: its
+    """The cost of an error of a predicted latent. metric: about its error in pixels, by the decoder's derivative; latent: its
     squared distance; decoded: its error in pixels, which takes far longer."""
     forecast_steps: Annotated[int, Whole(0, 10_000), tyro.conf.arg(aliases=["--rollout-steps"])] = 0
     """Besides the next frame, this many are predicted in a row, from a random frame on, and learnt from. On the demo glides

@@ -14,7 +14,7 @@ GROUPS = ("by_garments", "by_width")
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a checkpoint tells about its model: checked, copied, and its texts cleaned, when it is made.
+    """A checkpoint's account of its model: checked, copied, and its texts cleaned, when it is made.
 
     Raises ValueError if a value has the wrong type, is not finite, or all of it is larger than `MAX_CARD_BYTES`.
     """

@@ -11,13 +11,13 @@ class RunConfig:
     COMMAND: ClassVar[str]
     """Module of the command."""
     BUDGET: ClassVar[tuple[str, ...]] = ("steps", "minutes")
-    """What prolongs a run that is resumed."""
+    """Fields that prolong a run that is resumed."""
     FREE_TO_CHANGE: ClassVar[tuple[str, ...]] = ("resume", "overwrite", "log_every", "save_every_s", "name")
-    """What else may differ when a run is resumed, because the weights do not depend on it, or are in its state already."""
+    """Other fields that may differ in a resumed run: the weights do not depend on them, or are in its state already."""
     RENAMED: ClassVar[dict[str, str]] = {}
-    """What older runs call a field: its name now."""
+    """Names that older runs give a field: its name now."""
     NEW_RUN: ClassVar[str] = "start a new run"
-    """What to do in place of resuming another run."""
+    """Advice where another run was to be resumed."""
 
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict]
@@ -29,7 +29,7 @@ class RunConfig:
 
     @property
     def learns_from(self) -> str:
-        """What must stay the same from step to step."""
+        """The data, in words, which must stay the same from step to step."""
         raise NotImplementedError
 
     @property
@@ -95,7 +95,7 @@ class RunConfig:
         return " ".join([start, self.COMMAND, *words])
 
     def differences(self, before: "RunConfig") -> list[str]:
-        """What this run, resumed, may not change and does, a phrase each."""
+        """Changes that this run, resumed, may not make and does, a phrase each."""
         return [
             f"{field.name}: was {getattr(before, field.name)!r}, now {getattr(self, field.name)!r}"
             for field in fields(self)
@@ -104,7 +104,7 @@ class RunConfig:
         ]
 
     def shortened(self, before: "RunConfig") -> list[str]:
-        """What of its budget this run, resumed, would lessen, a phrase each."""
+        """Parts of its budget that this run, resumed, would lessen, a phrase each."""
         told = {name: (getattr(before, name, None), getattr(self, name, None)) for name in self.BUDGET}
         if all(told["minutes"]):
             del told["steps"]  # which count where no time is given

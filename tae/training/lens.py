@@ -51,7 +51,7 @@ class LensConfig:
 
 
 def fit_to_file(config: LensConfig, progress: Callable[[int, int], None] | None = None) -> tuple[Path, Lens]:
-    """What the command line does.
+    """The command line's task.
 
     Args:
         config: The fit.

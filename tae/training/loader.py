@@ -93,7 +93,7 @@ class Loader:
 
     @property
     def images_per_s(self) -> float:
-        """What the reading alone can do: images a second while all threads are at work; 0 before the first batch."""
+        """Pace of reading alone: images a second while all threads are at work; 0 before the first batch."""
         with self._lock:
             return self._workers * self._num_images / self._busy_s if self._busy_s else 0.0
 

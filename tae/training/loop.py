@@ -170,7 +170,7 @@ class Loop(ABC, Generic[Record]):
 
     @abstractmethod
     def _record(self, loss: float, lr_share: float, grad_norm: float, pace: float, looked: dict[str, Any]) -> Record:
-        """What is told of a step; pace: seconds a step, of late."""
+        """The record of a step; pace: seconds a step, of late."""
 
     @abstractmethod
     def _tensors(self) -> dict[str, Tensor]:
@@ -181,7 +181,7 @@ class Loop(ABC, Generic[Record]):
         """Measure and write the checkpoint; returns its path, on rank 0."""
 
     def _values(self) -> dict[str, Any]:
-        """What else the state holds."""
+        """Other values of the state."""
         return {}
 
     def _log(self, record: dict) -> None:
@@ -297,7 +297,7 @@ class Loop(ABC, Generic[Record]):
                 yield record
 
     def _estimate_steps(self, pace: float) -> None:
-        """Of a time budget: how many steps there will be at this many seconds a step; once the time is over, those done."""
+        """How many steps a time budget allows at this many seconds a step; once the time is over, those done."""
         assert self.limit_s
         (pace,) = self.world.sum(pace / self.world.size)
         left = self.limit_s - self.seconds
@@ -340,7 +340,7 @@ class Loop(ABC, Generic[Record]):
 
 
 def _plain(record: Any) -> dict:
-    """What the log keeps of a record: numbers that are numbers."""
+    """The fields of a record that the log keeps: numbers that are numbers."""
     return {
         name: value
         for name, value in asdict(record).items()

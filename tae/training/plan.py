@@ -1,4 +1,4 @@
-"""What a training will take before it starts: memory by kind, operations, the largest batch, and the time of a step.
+"""The needs of a training before it starts: memory by kind, operations, the largest batch, and the time of a step.
 
 One training step is played through on fake tensors: PyTorch works out every shape and computes nothing, and what is
 alive at each moment is added up. So the plan knows where the peak lies, and nothing but the calibration, which times
@@ -47,7 +47,7 @@ FEW_TOKENS = 128
 
 @dataclass(frozen=True)
 class Plan:
-    """What training a model takes. All memory in bytes.
+    """The needs of training a model. All memory in bytes.
 
     Attributes:
         num_tokens: N of an image.
@@ -102,7 +102,7 @@ def plan(
     device: str = "cpu",
     average: bool = False,
 ) -> Plan:
-    """What one training takes; nothing is allocated.
+    """The needs of one training; nothing is allocated.
 
     Args:
         model_config: The model; its `use_gradient_checkpointing` and `use_flash_attention` count.
@@ -313,7 +313,7 @@ class _Ledger(TorchDispatchMode):
                 self.kinds[self.numbers[self._address(tensor)]] = kind
 
     def keep_all_but(self, *outputs: Tensor) -> None:
-        """What this phase has made and is still alive is kept for the backward pass."""
+        """Keep for the backward pass all that this phase has made and that is still alive."""
         first = self.phases[-1][1]
         born = {number for number, sign in self.events[first:] if sign > 0} & set(self.numbers.values())
         for number in born - {self.numbers[self._address(output)] for output in outputs}:

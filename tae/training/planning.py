@@ -14,7 +14,7 @@ from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """What to plan; every field is a flag of the command line.
+    """A training to plan; every field is a flag of the command line.
 
     Raises:
         ValueError: If a value leaves its range.

@@ -250,7 +250,7 @@ def free_name(checkpoints: Path, name: str) -> str:
 
 
 def size_bytes(folder: Path) -> int:
-    """What a run's files take on the disk."""
+    """Bytes that a run's files take on the disk."""
     return sum(os.lstat(os.path.join(root, name)).st_size for root, _, names in os.walk(folder) for name in names)
 
 
@@ -333,7 +333,7 @@ def write_status(folder: Path, status: str, message: str = "", step: int = 0, st
 
 
 def read_status(folder: Path) -> tuple[str, str, int, int]:
-    """What `write_status` wrote last: status, message, step, steps; "running" where there is nothing yet."""
+    """The last of `write_status`: status, message, step, steps; "running" where there is nothing yet."""
     try:
         status = json.loads((folder / "status.json").read_text())
         return (

@@ -94,7 +94,7 @@ def open_source(config: TrainConfig, progress: Callable[[int, int], None] | None
 
 
 class _Scan(NamedTuple):
-    """What reading a file once showed."""
+    """A file as one reading showed it."""
 
     num_frames: int  # 0: it cannot be read
     widths: list[int]  # of the frames once fitted; a single one where all are equal

@@ -27,7 +27,7 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class TrainState:
-    """What a run is after a step.
+    """A run after a step.
 
     Attributes:
         step: Steps done.

@@ -274,7 +274,7 @@ class Trainer(Loop[TrainRecord]):
             self.notify(f"{self.config.minutes:g} minutes are about {self.steps} steps here{few(self.steps)}")
 
     def _seconds_to_end(self, budget: float) -> float:
-        """What measuring and saving after the last step will take, from a few images."""
+        """Time that measuring after the last step will take, from a few images."""
         config, began = self.config, time.monotonic()
         images = self.source.test(min(TRIAL_IMAGES, config.test_images))
         evaluate(self.model, images, "trial")
@@ -492,13 +492,13 @@ class Trainer(Loop[TrainRecord]):
 
 
 def precision_of(config: TrainConfig, world: World) -> Precision:
-    """What a process computes in, unless another machine among them decides otherwise."""
+    """The precision of a process, unless another machine among them decides otherwise."""
     images = config.batch_size // (world.size * config.accumulate)
     return pick_precision(config.precision, world.device, config.model_config, images)
 
 
 def planned(config: TrainConfig, world: World) -> tuple[str, bool]:
-    """What one process's step will take, in a sentence, and whether its device has so much."""
+    """A sentence on the needs of one process's step, and whether its device has so much."""
     device = world.device.type
     precision = precision_of(config, world)
     share = config.batch_size // world.size

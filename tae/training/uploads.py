@@ -26,7 +26,7 @@ _START = ".dropped-"
 
 @dataclass
 class Dropped:
-    """What a session has dropped so far.
+    """The files that a session has dropped so far.
 
     Attributes:
         folder: Where it lies, beside the runs.

@@ -31,7 +31,7 @@ def measured(
     None while it has not been asked for, and when it was stopped.
 
     Args:
-        name: Of the computation, for widgets.
+        name: The computation's, for widgets.
         key: Names all that it depends on.
         words: The work, such as "Covering patches".
         seconds: Tells about how long it takes, asked where it is not known yet; if long, it waits for a click.

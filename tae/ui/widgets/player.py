@@ -32,7 +32,7 @@ def player(
     """Draw the player of a sequence, whose arguments are those of `tae.web.player.payload.payload`, as is its ValueError.
 
     Args:
-        key: Of the component; `<key>_sent` in the session state belongs to it too.
+        key: The component's; `<key>_sent` in the session state belongs to it too.
         frame: Where it opens, from 0; a number beyond the sequence, as an old link may hold, is its nearest end. Give
             what came back, or always the same: the browser moves only when this changes to what it does not show.
 

@@ -1,4 +1,4 @@
-"""What a figure in dB is worth: beside what simple codes reach on the same images."""
+"""A figure in dB beside what simple codes reach on the same images."""
 
 from collections.abc import Sequence
 

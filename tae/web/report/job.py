@@ -44,7 +44,7 @@ class ExplainConfig:
     out: Path
     """Where the report goes: a file that ends in .html."""
     part: Literal["encoder", "decoder"] = "encoder"
-    """Of the map that is shown first and as figures; the others are there to choose."""
+    """Part of the map that is shown first and as figures; the others are there to choose."""
     layer: str = "average"
     """average, rollout, or a layer's number, 0 the first."""
     head: str = "mean"
