@@ -33,6 +33,7 @@ from tae.model.layers import Attention, merge_heads
 from tae.training.config import TrainConfig
 from tae.training.muon import Muon
 from tae.training.optim import make_optimizers, squared_errors
+from tae.training.precision import median_seconds
 
 HEADROOM = 0.9
 """Share of a device's memory to plan with; the rest is for its context, kernels' scratch space and fragments."""
@@ -475,11 +476,11 @@ def calibrate(
             y.float().sum().backward()
 
         budget = seconds / 4
-        pass_time, block_time = _median_seconds(passes, where, budget), _median_seconds(block, where, budget)
-        others = _median_seconds(lambda: _clip_and_step(model, optimizers[1]), where, budget / 2)
+        pass_time, block_time = median_seconds(passes, where, budget), median_seconds(block, where, budget)
+        others = median_seconds(lambda: _clip_and_step(model, optimizers[1]), where, budget / 2)
         matrices = [blocks[0].attn.proj.weight] if whole.optimizer_flops > 2e12 else list(_block_matrices(blocks))
         optimizers[0].param_groups[0]["params"] = matrices
-        muon_time = _median_seconds(optimizers[0].step, where, budget)
+        muon_time = median_seconds(optimizers[0].step, where, budget)
     layers = model_config.encoder_layers + model_config.decoder_layers
     scale = part / images * whole.num_tokens / tokens.shape[1]
     block_scale = (
@@ -500,7 +501,7 @@ def calibrate(
 def _allowance(device: torch.device, precision: Precision, seconds: float) -> float:
     """Operations that one timed pass may take."""
     a, b = (torch.randn(512, 512, device=device, dtype=DTYPES[precision]) for _ in range(2))
-    return seconds / 4 * 2 * 512**3 / _median_seconds(lambda: a @ b, device, 0.1)
+    return seconds / 4 * 2 * 512**3 / median_seconds(lambda: a @ b, device, 0.1)
 
 
 def _piece(config: ModelConfig, part: int, width: int, allowance: float) -> tuple[int, int | None]:
@@ -510,18 +511,6 @@ def _piece(config: ModelConfig, part: int, width: int, allowance: float) -> tupl
     rows, columns = config.grid_for(width)
     enough = max(math.ceil(FEW_TOKENS / columns), int(rows * allowance / profile.train_flops))
     return images, enough if enough < rows and profile.train_flops > allowance else None
-
-
-def _median_seconds(call: Callable[[], object], device: torch.device, budget: float) -> float:
-    """Median of two to nine runs, by the budget; the first run warms up, unless it alone takes four times the budget."""
-    times: list[float] = []
-    while len(times) < 10 and (sum(times) <= budget or (len(times) < 3 and sum(times) <= 4 * budget)):
-        started = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return float(np.median(times[1:] or times))
 
 
 def _clip_and_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

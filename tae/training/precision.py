@@ -2,11 +2,13 @@
 
 import json
 import platform
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from filelock import FileLock
 from torch import nn
@@ -20,8 +22,9 @@ from tae.training.muon import is_block_matrix, orthogonalised
 
 SHARE = 0.85
 """bf16 is chosen where it takes at most this share of float32's time: below that, its rounding buys nothing."""
-TOKENS = 2704
-"""A block is measured on at most so many tokens: 16 squares of 169."""
+OPERATIONS, WIDTH = 1e9, 512
+"""A block is measured on images for about so many operations, and a wider one at this width: on a processor that lacks bf16
+units, bf16 takes a hundred times as long as it should."""
 SECONDS = 0.1
 """A candidate is run for at least so long."""
 
@@ -41,12 +44,15 @@ def pick_precision(
         return asked
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    tokens = config.num_tokens
-    images = max(1, min(batch_size, TOKENS // tokens))
+    width = min(config.latent_dim, max(1, WIDTH // config.head_dim) * config.head_dim)
+    rows = int(OPERATIONS / (6 * (4 + 2 * config.mlp_ratio) * width**2))
+    tokens = min(config.num_tokens, max(64, rows))
+    images = max(1, min(batch_size, rows // tokens))
+    heads = width // config.head_dim
 
     def learn(precision: Precision) -> Callable[[], object]:
-        block = TransformerBlock(config.latent_dim, config.num_heads, config.mlp_ratio, 0.0, config.use_flash_attention)
-        x = torch.zeros(images, tokens, config.latent_dim, requires_grad=True)
+        block = TransformerBlock(width, heads, config.mlp_ratio, 0.0, config.use_flash_attention)
+        x = torch.zeros(images, tokens, width, requires_grad=True)
 
         def run() -> None:
             with torch.autocast("cpu", DTYPES[precision], enabled=precision != "fp32"):
@@ -55,18 +61,19 @@ def pick_precision(
 
         return run
 
-    shape = f"{images} x {tokens} tokens of {config.latent_dim}, {config.num_heads} heads, MLP {config.mlp_ratio:g}"
+    shape = f"{images} x {tokens} tokens of {width}, {heads} heads, MLP {config.mlp_ratio:g}"
     return faster(f"block, {shape}", lambda: learn("fp32"), lambda: learn("bf16"))
 
 
 def pick_muon_precision(asked: Literal["auto"] | MuonPrecision, model: nn.Module) -> MuonPrecision:
-    """As asked; "auto": bf16 on a GPU; on a CPU the one in which the model's largest matrix is orthogonalised faster."""
+    """As asked; "auto": bf16 on a GPU; on a CPU the one in which the model's largest matrix is made orthogonal faster."""
     if asked != "auto":
         return asked
     matrices = [one for name, one in model.named_parameters() if is_block_matrix(name, one)]
     if matrices[0].device.type == "cuda":
         return "bf16"
-    rows, columns = max((one.shape for one in matrices), key=lambda shape: shape[0] * shape[1] * min(shape))
+    largest = max((one.shape for one in matrices), key=lambda shape: shape[0] * shape[1] * min(shape))
+    rows, columns = (min(side, WIDTH // 2 if side == min(largest) else 2 * WIDTH) for side in largest)
 
     def turn(dtype: torch.dtype) -> Callable[[], object]:
         x = torch.eye(rows, columns)[None]
@@ -120,15 +127,24 @@ def _read(path: Path) -> dict[str, dict[str, dict[str, float]]]:
 
 def _measured(makers: Mapping[str, Callable[[], Callable]]) -> dict[str, float]:
     """The lower of two medians each, taken in turns, so that a disturbance must meet both."""
-    from torch.utils.benchmark import Timer  # slow to import, and rarely asked
-
     took: dict[str, list[float]] = {name: [] for name in makers}
     with torch.random.fork_rng(devices=[]):  # a run draws the same numbers, whether it had to measure or not
         for _ in range(2):
             for name, make in makers.items():
-                timer = Timer("run()", globals={"run": make()}, num_threads=torch.get_num_threads())
-                took[name].append(timer.blocked_autorange(min_run_time=SECONDS / 2).median)
+                took[name].append(median_seconds(make(), torch.device("cpu"), SECONDS / 2))
     return {name: min(medians) for name, medians in took.items()}
+
+
+def median_seconds(call: Callable[[], object], device: torch.device, budget: float) -> float:
+    """Median of two to nine runs, by the budget; the first run warms up, unless it alone takes four times the budget."""
+    times: list[float] = []
+    while len(times) < 10 and (sum(times) <= budget or (len(times) < 3 and sum(times) <= 4 * budget)):
+        started = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[1:] or times))
 
 
 @cache

@@ -217,6 +217,14 @@ def drop(page: Page, *files: tuple[str, bytes]) -> None:
             arrived.append(response.url)
 
     page.on("response", note_upload)
+    page.evaluate(
+        """() => {
+            const app = document.querySelector('[data-testid="stApp"]');
+            window.hasRun = false;
+            new MutationObserver(() => { window.hasRun = true; })
+                .observe(app, {attributeFilter: ['data-test-script-state']});
+        }"""
+    )
     for event in ("dragenter", "dragover", "drop"):
         zone.dispatch_event(event, {"dataTransfer": transfer})
     for _ in range(100):
@@ -224,7 +232,9 @@ def drop(page: Page, *files: tuple[str, bytes]) -> None:
             break
         page.wait_for_timeout(100)
     page.remove_listener("response", note_upload)
-    page.wait_for_timeout(300)  # until the page runs for them
+    page.wait_for_function("window.hasRun", timeout=30_000)
+    settle(page)
+    page.wait_for_timeout(500)  # the run that takes the files asks for another, with an empty drop zone
     settle(page)
 
 
