@@ -1,6 +1,7 @@
 """The page Sequences without a browser: its sentences are the package's figures; drops of every kind, whole and broken."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,7 +131,8 @@ def test_a_model_that_says_what_a_guess_says_is_neither_better_nor_worse(
 ) -> None:
     save_lstm(SequenceModel(keep(), 12, 1))  # as it is made, it predicts the latent that it saw last
     app = drop(open_page(PAGE), ("blink.npy", npy(np.stack([np.zeros((32, 32)), np.full((32, 32), 255)]))))
-    assert "no better and no worse than last latent decoded" in verdict(app)
+    # After a single frame, going on in a line is staying where one is: which of the two comes first is a matter of rounding.
+    assert re.search("no better and no worse than (last latent decoded|linear extrapolation of latents)", verdict(app))
     assert not app.success and not app.warning
 
 
