@@ -100,6 +100,7 @@ def test_part_layer_and_other_image_choose_what_is_replaced() -> None:
     }
 
 
+@pytest.mark.slow
 def test_knocked_out_heads_lose_what_the_package_loses_and_the_link_restores_them(
     model: TransformerAutoencoder,
 ) -> None:
@@ -114,6 +115,7 @@ def test_knocked_out_heads_lose_what_the_package_loses_and_the_link_restores_the
     assert app.pills("causal_off_encoder_0").value == ["2"] and app.pills("causal_off_decoder_0").value == ["mlp"]
 
 
+@pytest.mark.slow
 def test_rows_of_the_grid_toggle_and_can_be_undone() -> None:
     app = open_page(PAGE, causal="knock")
     before = app.metric[0].value
@@ -298,6 +300,7 @@ def test_a_white_image_has_no_scores(shelf: Path) -> None:
     assert "nan" not in texts(app, "markdown", "caption")
 
 
+@pytest.mark.slow
 def test_edits_reconstruct_as_the_package_does(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="knock", image="garment-30", other="garment-84")
     app.slider("causal_edit_temperature").set_value(3.0)
@@ -456,6 +459,7 @@ def test_a_box_of_white_paper_says_that_nothing_changes_it() -> None:
     assert "Nothing in the image changes this box" in texts(open_page(PAGE, causal="region", image="blank"), "info")
 
 
+@pytest.mark.slow
 def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "LONG_S", 0.0)
     app = open_page(PAGE, image="garment-77")
@@ -475,6 +479,7 @@ def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.Monk
     assert "Uniform attention" in texts(app, "markdown")
 
 
+@pytest.mark.slow
 def test_random_weights_are_one_switch_away_say_so_and_lose_nothing() -> None:
     app = open_page(PAGE)
     next(toggle for toggle in app.toggle if toggle.label == "Random weights instead").set_value(True)
@@ -498,6 +503,7 @@ def test_one_token_gets_a_notice(store: Callable[..., Path]) -> None:
     assert "one token" in texts(app, "info") and not app.error and len(app.metric) == 0
 
 
+@pytest.mark.slow
 def test_attention_that_does_not_matter_is_called_so_and_attention_that_does_is_not(store: Callable[..., Path]) -> None:
     path = store("flat.safetensors", flatten)
     shutil.copy(ROOT / "checkpoints" / DEMO, path.with_name("demo.safetensors"))  # without its study
@@ -523,6 +529,7 @@ def test_a_large_model_without_a_study_asks_before_it_measures_whether_its_atten
     assert "is decorative" in texts(app, "warning")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["blank", "noise", "chessboard"])
 def test_images_unlike_the_training_break_nothing(key: str) -> None:
     app = open_page(PAGE, image=key)

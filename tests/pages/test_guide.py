@@ -133,6 +133,7 @@ def test_demo_hides_what_the_story_does_not_need_and_then_shows_it_again() -> No
     assert "st-key-expert_" not in html(press(app, "guide_end"))
 
 
+@pytest.mark.slow
 def test_who_wanders_off_is_told_the_way_back() -> None:
     app = press(open_page(), "guide_accept")
     press(app, "guide_next")

@@ -45,6 +45,7 @@ from tests.pages import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_opens_on_the_demo_checkpoint(page: str) -> None:
     app = open_page(page)
@@ -150,6 +151,7 @@ def test_a_head_belongs_to_one_layer(layer: str) -> None:
     assert (app.session_state.layer, app.session_state.head) == ("average", "mean")
 
 
+@pytest.mark.slow
 def test_rollout_says_how_much_weight_it_hides() -> None:
     app = open_page("Attention", layer="rollout", discard="0.9")
     hidden = re.search(r"([\d.]+)% of all weight hidden", caption(app))
@@ -192,6 +194,7 @@ def test_no_effect_is_offered_that_nobody_measured(store: Callable[..., Path]) -
     assert "effect" not in " ".join(app.selectbox("attention_order").options).lower()
 
 
+@pytest.mark.slow
 def test_numbers_say_what_holds_of_local_and_global() -> None:
     app = open_page("Attention", section="numbers")
     said = next(one for one in texts(app, "markdown").splitlines() if "Mean attention distance in the encoder" in one)

@@ -148,6 +148,7 @@ def test_folders_can_be_typed_only_where_strangers_cannot_reach_the_app(
     assert "drop the images instead" in app.info[0].value
 
 
+@pytest.mark.slow
 def test_settings_on_the_page_are_those_of_the_command(folder: Path) -> None:
     app = type_folder(open_page(), folder)
     app.selectbox("train_preset").set_value("small")
@@ -271,6 +272,7 @@ def test_plan_is_that_of_the_planner_and_warns_where_it_does_not_fit(monkeypatch
     assert "not even one image fits" in run(app).warning[0].value
 
 
+@pytest.mark.slow
 def test_room_on_the_disk_grows_with_the_snapshots() -> None:
     app = demo(open_page())
     app.number_input("train_latent_dim").set_value(64)
@@ -294,6 +296,7 @@ def test_room_on_the_disk_grows_with_the_snapshots() -> None:
     assert with_none > 4 * weights_mb  # the checkpoint and states
 
 
+@pytest.mark.slow
 def test_time_is_estimated_on_request() -> None:
     app = demo(open_page())
     app.number_input("train_height").set_value(32)

@@ -221,6 +221,7 @@ def test_a_image_little_wider_than_the_model_starts_with_one_latent() -> None:
     assert not offered(open_page(checkpoint=WIDE))  # its rails are as wide as its windows
 
 
+@pytest.mark.slow
 def test_help_says_in_numbers_what_is_chosen() -> None:
     told = open_strip(WIDE, rail(10_000)).segmented_control("choose_strip").help
     assert "**One latent**: 128 numbers. The whole image has to fit into 1280x152 pixels." in told

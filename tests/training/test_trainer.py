@@ -145,6 +145,7 @@ def test_checkpointed_and_explicit_attention_learn_the_same(tmp_path: Path) -> N
     assert explicit[0].grad_norm == pytest.approx(plain[0].grad_norm, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_learns_the_same_and_is_saved_under_plain_names(tmp_path: Path) -> None:
     plain = run(small_config(tmp_path / "a.safetensors", steps=2))
     compiled = run(small_config(tmp_path / "b.safetensors", steps=2, use_compile=True))
@@ -184,6 +185,7 @@ def timed(config: TrainConfig, clock: Clock, monkeypatch: pytest.MonkeyPatch, to
     return run(config)
 
 
+@pytest.mark.slow
 def test_a_time_budget_ends_on_time_however_the_pace_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     # The machine is busy at first: a pace taken then would end the run after 60 of its 120 seconds.
@@ -203,6 +205,7 @@ def test_a_time_budget_ends_on_time_however_the_pace_changes(tmp_path: Path, mon
     assert snapshots(config) == [0, 2, 7, 43]  # at 0, 1/16, 4/16 and 9/16 of the time
 
 
+@pytest.mark.slow
 def test_a_time_budget_says_what_it_comes_to(tmp_path: Path) -> None:
     said: list[str] = []
     config = small_config(tmp_path / "x.safetensors", minutes=0.05)

@@ -34,6 +34,8 @@ from tests import ROOT
 from tests.conftest import SMALL
 from tests.web import Elements, payloads
 
+pytestmark = pytest.mark.slow
+
 DEMO = ROOT / "checkpoints" / "demo_tiny_201x201_p16.safetensors"
 MADE = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"'> <!-- ]]> &amp; \u202e $x$"

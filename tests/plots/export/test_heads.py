@@ -60,6 +60,7 @@ def test_a_single_strong_weight_of_a_large_map_is_drawn():
         assert abs(columns.mean() / found.shape[1] - 903 / 3000) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 2])
 def test_measures_are_drawn_with_and_without_test_images(
     layers: int, small_model: Callable[..., TransformerAutoencoder]
