@@ -65,7 +65,7 @@ class Yardsticks:
         self.latent_dim = latent_dim
         columns = sum(image.shape[1] for image in images)
         self.row_means = np.sum([image.sum(axis=1) for image in images], axis=0) / columns / 255
-        self.mean_image = self.components = None
+        self.mean_image, self.components = None, np.zeros((0, 0))
         if len({image.shape for image in images}) == 1:
             flat = np.stack([image.ravel() for image in images])
             self.mean_image = flat.mean(axis=0).reshape(images[0].shape) / 255
@@ -74,22 +74,20 @@ class Yardsticks:
     def measure(self, images: Sequence[np.ndarray]) -> list[Yardstick]:
         """The figure of each on images (H, W) uint8, the weakest kind first."""
         shown = [image / 255.0 for image in images]
+        mean = self.mean_image
+        if mean is not None and {image.shape for image in shown} != {mean.shape}:
+            mean = None
+        rows = self.row_means[:, None]
         recons = {
-            "mean_image": [self._mean_for(image.shape[1]) for image in shown],
+            "mean_image": [np.repeat(rows, image.shape[1], axis=1) if mean is None else mean for image in shown],
             "mean_grey": [np.full_like(image, image.mean()) for image in shown],
             "thumbnail": [thumbnail(image, self.latent_dim) for image in shown],
         }
-        if self.components is not None and len(self.components):
-            assert self.mean_image is not None
-            centred = np.stack([(image - self.mean_image).ravel() for image in shown])
-            drawn = self.mean_image.ravel() + centred @ self.components.T @ self.components
+        if mean is not None and len(self.components):
+            centred = np.stack([(image - mean).ravel() for image in shown])
+            drawn = mean.ravel() + centred @ self.components.T @ self.components
             recons["pca"] = [*drawn.clip(0, 1).reshape(-1, *shown[0].shape)]
         return [Yardstick(key, mean_psnr(shown, recons[key])) for key in NAMES if key in recons]
-
-    def _mean_for(self, width: int) -> np.ndarray:
-        if self.mean_image is not None:
-            return self.mean_image
-        return np.repeat(self.row_means[:, None], width, axis=1)
 
 
 def principal_components(images: np.ndarray, count: int) -> np.ndarray:
@@ -104,11 +102,8 @@ def principal_components(images: np.ndarray, count: int) -> np.ndarray:
         centred = torch.from_numpy((images[:, some] - mean[some]).astype(np.float32))
         gram += centred @ centred.T
     values, vectors = torch.linalg.eigh(gram)
-    weights = (
-        (vectors / values.clamp_min(max(1e-9, 1e-9 * float(values[-1]))).sqrt())[:, -count:]
-        if count
-        else vectors[:, :0]
-    )
+    scale = values.clamp_min(max(1e-9, 1e-9 * float(values[-1]))).sqrt()
+    weights = (vectors / scale)[:, len(images) - count :]
     parts = [weights.T.numpy() @ (images[:, some] - mean[some]) for some in slices]
     return np.concatenate(parts, axis=1).astype(np.float32)
 
@@ -155,6 +150,4 @@ def verdict(psnr: float, yardsticks: Sequence[Yardstick]) -> tuple[bool, str]:
     else:
         named = " and ".join(f"{one.psnr - psnr:.2f} dB behind {one.name}" for one in behind)
     is_blank = any(one.key == "mean_image" for one in behind)
-    return False, f"{psnr:.2f} dB, {named}" + (
-        ": it shows nothing of an image that all do not share" if is_blank else ""
-    )
+    return False, f"{psnr:.2f} dB, {named}" + (": worse than one average shown for every image" if is_blank else "")

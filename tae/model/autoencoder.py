@@ -120,12 +120,13 @@ class Encoder(_Part):
             self.check_widths(widths, x.shape[0], width)
             beyond = torch.arange(width, device=x.device) >= widths[:, None].to(x.device)
             ink = ink.masked_fill(beyond[:, None, None], 0)  # whatever stands there, NaN included
-        if _has_values(ink) and not (float(ink.min()) >= -SLACK and float(ink.max()) <= 1 + SLACK):
-            low, high = 1 - float(ink.max()), 1 - float(ink.min())
-            raise ValueError(
-                f"images must be in [0, 1], 0 black and 1 white, got {low:g} to {high:g}; divide 8-bit ones by 255, and "
-                "replace what is no number"
-            )
+        if _has_values(ink):
+            least, most = torch.stack(ink.aminmax()).tolist()
+            if not (least >= -SLACK and most <= 1 + SLACK):
+                raise ValueError(
+                    f"images must be in [0, 1], 0 black and 1 white, got {1 - most:g} to {1 - least:g}; divide 8-bit ones by "
+                    "255, and replace what is no number"
+                )
         rows, columns = self.config.grid_for(width)
         tile_height, tile_width = self.config.tile_size
         ink = nn.functional.pad(ink, (0, columns * tile_width - width, 0, rows * tile_height - height))
@@ -186,9 +187,13 @@ class Decoder(_Part):
 
     def draw(self, x: Tensor, width: int, widths: Tensor | None = None) -> Tensor:
         """Tokens (B, N, D) after the last block -> images (B, 1, H, width), 0 beyond each one's own width."""
+        return self.draw_normed(self.norm(x), width, widths)
+
+    def draw_normed(self, x: Tensor, width: int, widths: Tensor | None = None) -> Tensor:
+        """`draw` for tokens that have been through the norm."""
         config, grid = self.config, self.config.grid_for(width)
         mask = self.token_mask(widths, grid[1])
-        ink = unpatchify(self.proj(self.norm(x)), grid, config.tile_size, config.overlap, mask)
+        ink = unpatchify(self.proj(x), grid, config.tile_size, config.overlap, mask)
         images = 1 - ink[..., : config.input_size[0], :width]
         if widths is None:
             return images

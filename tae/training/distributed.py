@@ -115,7 +115,7 @@ def joined(device: str, timeout_minutes: float = 10) -> Iterator[World]:
         yield World(rank, size, picked)
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not re.search(
-            "gloo|nccl|store|socket|peer", str(error), re.IGNORECASE
+            r"\b(gloo|nccl|store|tcpstore|socket|peer)\b", str(error), re.IGNORECASE
         ):
             raise
         raise LostProcessError(

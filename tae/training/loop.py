@@ -265,7 +265,8 @@ class Loop(ABC, Generic[Record]):
             while not is_last:
                 began = time.monotonic()
                 (first, over), gone = self.leg, self.gone
-                share = lr_schedule(gone, self.step - first, (gone - over) / (1 - over), config.warmup_steps)
+                risen = (gone - over) / (1 - over) if over < 1 else 1.0  # prolonged by less than measuring takes
+                share = lr_schedule(gone, self.step - first, risen, config.warmup_steps)
                 loss, grad_norm = self._learn_or_save(share)
                 self.step += 1
                 paces.append(time.monotonic() - began)

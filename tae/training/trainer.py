@@ -247,7 +247,8 @@ class Trainer(Loop[TrainRecord]):
         if config.minutes:
             budget = 60 * config.minutes
             until_now = min(budget / 3, time.monotonic() - began)
-            self.limit_s = budget - until_now - self._seconds_to_end(budget)
+            # Rank 0's on all: it alone measures yardsticks, and a limit of its own would give each rank another schedule.
+            self.limit_s = world.from_main(budget - until_now - self._seconds_to_end(budget))
         first = self.history["images_seen"] // config.batch_size
         last = sys.maxsize if config.minutes else first + config.steps
         self.loader = stack.enter_context(

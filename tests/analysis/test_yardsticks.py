@@ -59,6 +59,16 @@ def test_where_widths_differ_rows_have_means_and_there_is_no_pca() -> None:
     assert [one.key for one in measured.measure(test)] == ["mean_image", "mean_grey", "thumbnail"]
 
 
+def test_images_of_other_widths_than_all_that_were_trained_on_are_measured_by_rows() -> None:
+    train = photographs(5)
+    measured = Yardsticks(train, 4)
+    found = measured.measure([train[0], train[1][:, :9]])
+    assert [one.key for one in found] == ["mean_image", "mean_grey", "thumbnail"]
+    rows = np.mean([image.mean(axis=1) for image in train], axis=0)[:, None] / 255
+    shown = [train[0] / 255, train[1][:, :9] / 255]
+    assert found[0].psnr == pytest.approx(mean_psnr(shown, [rows, rows]))
+
+
 @pytest.mark.parametrize(
     ("size", "numbers", "pixels"),
     [((201, 201), 128, (11, 11)), ((152, 1280), 128, (4, 32)), ((16, 3), 128, (16, 3)), ((8, 9), 1, (1, 1))],
@@ -101,7 +111,7 @@ def test_verdict_says_of_which_and_by_how_much() -> None:
     )
     assert verdict(21.05, sticks) == (False, "21.05 dB, 0.00 dB behind a thumbnail of as many pixels")
     said = "dB behind the mean of the training images and 10.05 dB behind a thumbnail of as many pixels"
-    blank = ": it shows nothing of an image that all do not share"
+    blank = ": worse than one average shown for every image"
     assert verdict(11.0, sticks) == (False, f"11.00 dB, 1.00 {said}{blank}")
     said = "8.00 dB, behind every yardstick, 13.05 dB behind a thumbnail of as many pixels"
     assert verdict(8.0, sticks) == (False, said + blank)

@@ -24,6 +24,7 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.train import main
 from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.training.distributed import World
 from tae.training.log import make_strip
 from tae.training.loop import TrainingError
 from tae.training.trainer import Trainer, TrainRecord, check_compiler, train
@@ -203,6 +204,31 @@ def test_a_time_budget_ends_on_time_however_the_pace_changes(tmp_path: Path, mon
         assert share == pytest.approx(0.02 + 0.49 * (1 + math.cos(math.pi * gone)))
     assert shares[-1] < 0.03
     assert snapshots(config) == [0, 2, 7, 43]  # at 0, 1/16, 4/16 and 9/16 of the time
+
+
+@pytest.mark.slow
+def test_the_time_that_is_left_is_rank_0_s_on_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(Trainer, "_seconds_to_end", lambda *_: 20.0)
+    monkeypatch.setattr(
+        World, "from_main", lambda self, value: 50.0 if value == 100.0 else value
+    )  # as if it were another
+    timed(small_config(tmp_path / "x.safetensors", minutes=2), clock, monkeypatch, lambda step: 1.0)
+    assert clock.now - 100 == 50
+
+
+@pytest.mark.slow
+def test_a_run_prolonged_by_less_time_than_measuring_takes_ends_with_one_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, reserve = Clock(), [20.0]
+    monkeypatch.setattr(Trainer, "_seconds_to_end", lambda *_: reserve[0])
+    config = small_config(tmp_path / "x.safetensors", minutes=2)
+    timed(config, clock, monkeypatch, lambda step: 10.0)
+    reserve[0] = 40.0  # of 2.2 minutes, 92 seconds are left for steps, and 100 are gone
+    longer = TrainConfig(**{**vars(config), "minutes": 2.2, "resume": True})
+    (record,) = run(longer)
+    assert record.step == record.steps == 11 and record.saved == config.out_path
 
 
 @pytest.mark.slow

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tae.analysis.evaluate import real_pixels
 from tae.model.autoencoder import TransformerAutoencoder
-from tae.model.layers import unpatchify
 
 
 @dataclass(frozen=True)
@@ -54,12 +52,7 @@ def draw(model: TransformerAutoencoder, states: States, depth: int, translated: 
     state = states.at[depth] if translated is None else translated
     if states.part == "encoder":
         return model.decode(state, states.width, states.widths)
-    config = model.config
-    tiles = model.decoder.proj(state)
-    grid = config.grid_for(states.width)
-    ink = unpatchify(tiles, grid, config.tile_size, config.overlap, states.mask)
-    images = 1 - ink[..., : config.input_size[0], : states.width]
-    return images if states.widths is None else images * real_pixels(states.widths, images)
+    return model.decoder.draw_normed(state, states.width, states.widths)
 
 
 def depth_names(num_layers: int) -> list[str]:
