@@ -26,8 +26,8 @@ def main() -> None:
     active, chosen = ui.setup("Does it matter?", STYLE)
     st.title("Does it matter?")
     ui.prose(
-        "Maps say where [[weight|attention weight]] was placed, not what it was good for. Here parts of the model are taken "
-        "away, without training it again, and the [[reconstruction]] shows what is lost."
+        "Maps say where [[weight|attention weight]] was placed, not what it was good for. Here parts of the model are ablated, "
+        "without training it again, and the [[reconstruction]] shows what is lost."
     )
     scene = ui.scene_or_stop(active, chosen)
     if scene.num_tokens == 1:

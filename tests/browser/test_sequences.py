@@ -30,7 +30,7 @@ def test_a_dropped_gif_shows_what_comes_next_beside_the_truth(open_page) -> None
     page.get_by_role("radio", name="Several steps ahead").click()
     page.wait_for_url("**forecast=roll*")
     settle(page)
-    expect(main).to_contain_text("LSTM, rolled out over frames 7 to 16: error 0.")
+    expect(main).to_contain_text("LSTM, several steps ahead, frames 7 to 16: error 0.")
     for name in ("True frames", "Reconstruction", LSTM, "Last frame copied"):
         expect(page.locator(PLAYER).get_by_text(name, exact=True).first).to_be_visible()
     name, data = saved(page, "Animation (GIF)")

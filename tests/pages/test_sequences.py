@@ -120,7 +120,7 @@ def test_the_verdict_says_what_the_package_measures_and_every_method_has_its_cur
         assert f"error {means[LSTM]:.4f}" in said and f"error {means[CEILING]:.4f}" in said
         assert best in said and f"error {means[best]:.4f}" in said
         assert ("better than" in said) == (means[LSTM] < means[best])
-        where = "one step ahead, frames 7 to 16" if forecast == "step" else "rolled out over frames 7 to 16"
+        where = "one step ahead, frames 7 to 16" if forecast == "step" else "several steps ahead, frames 7 to 16"
         assert where in said
         assert [trace["name"] for trace in charts(app)[0]["data"]] == [LSTM, *BASELINES, CEILING]
         assert len(charts(app)) == 3

@@ -42,7 +42,7 @@ def verdict(scene: SequenceScene, forecast: Forecast) -> None:
     where = (
         f"one step ahead, frames {max(seen, 1) + 1} to {scene.count}"
         if scene.frames_seen is None
-        else f"rolled out over frames {seen + 1} to {min(scene.count, seen + STEPS)}"
+        else f"several steps ahead, frames {seen + 1} to {min(scene.count, seen + STEPS)}"
     )
     ceiling = f"The autoencoder of the true frames, a ceiling and no prediction: {told(means[CEILING])}."
     if LSTM not in means:
