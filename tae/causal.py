@@ -12,16 +12,14 @@ command.
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from tae.analysis.causal.job import StudyConfig, run
-from tae.cli import door
+from tae.cli import door, read
 
 
 @door("stopped; the same command goes on from here")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    out, study = run(tyro.cli(StudyConfig, args=arguments, description=__doc__))
+    out, study = run(read(StudyConfig, arguments, __doc__))
     for part in study.verdicts.values():
         print(part["sentence"])
     print(study.agreement)

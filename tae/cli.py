@@ -7,8 +7,12 @@ tae plan --help
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import field, fields, make_dataclass
 from functools import wraps
 from importlib import import_module
+from typing import Annotated, TypeVar, get_type_hints
+
+from tae.training.command import field_texts, refuse_both
 
 DOORS = {
     "app": "open the pages in a browser",
@@ -35,6 +39,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     sys.argv = [f"tae {name}", *rest]  # so that its help shows what was typed
     return import_module(f"tae.{name.replace('-', '_')}").main(rest)
+
+
+Config = TypeVar("Config")
+
+
+def read(config: type[Config], arguments: Sequence[str] | None, description: str | None) -> Config:
+    """The config that a command line asks for.
+
+    Args:
+        config: A dataclass, each field of which is a flag; its GROUPS, where it has them, are the headings of the help, and
+            its INSTEAD the flags that exclude others, as `RunConfig` says.
+        arguments: None: those of the process.
+        description: Stands at the head of the help.
+
+    Raises:
+        ValueError: If the config refuses a value, or flags exclude each other.
+    """
+    import tyro
+
+    hints, texts = get_type_hints(config, include_extras=True), field_texts(config)
+    groups: dict[str, list] = {}
+    title = ""
+    for one in fields(config):  # type: ignore[arg-type]
+        title = getattr(config, "GROUPS", {}).get(one.name, title)
+        default = field(default=one.default, default_factory=one.default_factory)  # type: ignore[call-overload]
+        flag = Annotated[hints[one.name], tyro.conf.arg(help=texts.get(one.name))]
+        groups.setdefault(title, []).append((one.name, flag, default))
+    parts = [
+        (title or "flags", Annotated[make_dataclass("Flags", flags, kw_only=True), tyro.conf.arg(name=title, help="")])
+        for title, flags in groups.items()
+    ]
+    words = [*(sys.argv[1:] if arguments is None else arguments)]
+    read = tyro.cli(tyro.conf.OmitArgPrefixes[make_dataclass("Parts", parts)], args=words, description=description)
+    given = {word.split("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")}
+    refuse_both(getattr(config, "INSTEAD", {}), given.__contains__)
+    return config(**{name: value for part in vars(read).values() for name, value in vars(part).items()})
 
 
 Door = Callable[[Sequence[str] | None], int]

@@ -12,10 +12,9 @@ alone, not on the number of processes. At the end the parts become one file, and
 from collections.abc import Sequence
 from pathlib import Path
 
-import tyro
 from tqdm import tqdm
 
-from tae.cli import door
+from tae.cli import door, read
 from tae.sequence.embedding_job import EmbedConfig, Written, embed_to_file
 from tae.store.names import plain_text
 from tae.training.distributed import joined, leave
@@ -24,7 +23,7 @@ from tae.training.distributed import joined, leave
 @door("stopped; the same command goes on from here")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    config = tyro.cli(EmbedConfig, args=arguments, description=__doc__)
+    config = read(EmbedConfig, arguments, __doc__)
     # The processes exchange a few words only.
     with joined("cpu") as world, tqdm(unit=" images", disable=None if world.is_main else True) as bar:
 

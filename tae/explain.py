@@ -9,9 +9,7 @@ The images come in natural order (img2 before img10), frame by frame; those that
 import sys
 from collections.abc import Sequence
 
-import tyro
-
-from tae.cli import door
+from tae.cli import door, read
 from tae.store.names import plain_text
 from tae.web.report import MAX_IMAGES
 from tae.web.report.job import ExplainConfig, Explained, explain
@@ -20,7 +18,7 @@ from tae.web.report.job import ExplainConfig, Explained, explain
 @door("stopped; no file is left half written")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    config = tyro.cli(ExplainConfig, args=arguments, description=__doc__)
+    config = read(ExplainConfig, arguments, __doc__)
     _tell(config, explain(config, is_quiet=False))
     return 0
 

@@ -6,18 +6,17 @@ python -m tae.lens --checkpoint checkpoints/demo_tiny_201x201_p16.safetensors
 import sys
 from collections.abc import Sequence
 
-import tyro
 from tqdm import tqdm
 
 from tae.analysis.lens.states import depth_names
-from tae.cli import door
+from tae.cli import door, read
 from tae.training.lens import LensConfig, fit_to_file
 
 
 @door("stopped; no lens is written")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    config = tyro.cli(LensConfig, args=arguments, description=__doc__)
+    config = read(LensConfig, arguments, __doc__)
     with tqdm(unit=" images", disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:

@@ -10,9 +10,7 @@ Ctrl-C stops after the current step and saves. The same command with --resume go
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import tyro
-
-from tae.cli import door
+from tae.cli import door, read
 from tae.training.config import TrainConfig
 from tae.training.distributed import leave
 from tae.training.terminal import Terminal, clock
@@ -22,7 +20,7 @@ from tae.training.trainer import TrainRecord, train
 @door("left without saving; --resume goes on from the last state", is_told_once=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    config = tyro.cli(TrainConfig, args=arguments, description=__doc__)
+    config = read(TrainConfig, arguments, __doc__)
     terminal = Terminal("reading", " files", "read {} of {} files")
     records = train(config, None, terminal.should_stop, terminal.say, terminal.progress)
     return terminal.follow(_lines(records))

@@ -12,9 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import tyro
-
-from tae.cli import door
+from tae.cli import door, read
 from tae.sequence.training import SequenceRecord, SequenceTrainConfig, train_sequence
 from tae.training.terminal import Terminal
 
@@ -22,7 +20,7 @@ from tae.training.terminal import Terminal
 @door("left without saving; --resume goes on from the last state")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    config = tyro.cli(SequenceTrainConfig, args=arguments, description=__doc__)
+    config = read(SequenceTrainConfig, arguments, __doc__)
     terminal = Terminal("embedding", " sequences")
     records = train_sequence(config, None, None, terminal.should_stop, terminal.say, terminal.progress)
     return terminal.follow(_lines(records))

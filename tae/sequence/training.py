@@ -43,6 +43,18 @@ class SequenceTrainConfig(RunConfig):
     """The autoencoder; it stays as it is."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How frames come to the autoencoder's size."""
+    clip_frames: Annotated[int, Whole(2, 100_000)] = 16
+    """Longest clip of a file; demo glides have 16 frames."""
+    sequences: Count = 16_000
+    """Demo glides to train on; they are embedded as they are needed."""
+    held_out_sequences: Count = 128
+    """Held-out sequences to watch the training by."""
+    test_sequences: Count = 256
+    """Sequences for the final figures on the card: of the demo's test split, or held-out ones of yours."""
+    max_unreadable: Share = 0.1
+    """Share of unreadable sequences at which the run refuses to start."""
+    cache: Path | None = None
+    """Folder of embeddings, by content; None: .embeddings beside the run."""
 
     hidden_dim: Annotated[int, Whole(1, 8192)] = 256
     """Width of the LSTM."""
@@ -57,14 +69,8 @@ class SequenceTrainConfig(RunConfig):
     forecast_steps: Annotated[int, Whole(0, 10_000), tyro.conf.arg(aliases=["--rollout-steps"])] = 0
     """Besides the next frame, this many are predicted in a row, from a random frame on, and learnt from. On the demo glides
     that slows the learning of both."""
-    steps: Count = 4000
-    """Optimizer steps."""
     batch_size: Count = 64
     """Clips a step."""
-    clip_frames: Annotated[int, Whole(2, 100_000)] = 16
-    """Longest clip of a file; demo glides have 16 frames."""
-    sequences: Count = 16_000
-    """Demo glides to train on; they are embedded as they are needed."""
     lr: Annotated[float, Number(1e-12, 1e3)] = 5e-3
     """Peak learning rate of AdamW."""
     weight_decay: Annotated[float, Number(0, 10)] = 0.01
@@ -75,25 +81,9 @@ class SequenceTrainConfig(RunConfig):
     """Ceiling of the gradient's norm."""
     seed: Seed = 0
     """Seed of the weights, the order of the data, dropout."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where there is one."""
-    threads: Threads = None
-    """CPU threads; None: PyTorch's choice. The weights are the same to the bit only for the same number."""
 
-    eval_every: Count = 200
-    """Steps between looks at the held-out sequences."""
-    held_out_sequences: Count = 128
-    """Held-out sequences to watch the training by."""
-    test_sequences: Count = 256
-    """Sequences for the final figures on the card: of the demo's test split, or held-out ones of yours."""
-    log_every: Count = 20
-    """Steps between lines of the log."""
-    save_every_s: Annotated[float, Number(0, 1e9)] = 60
-    """Seconds between saves of the whole state, from which --resume goes on; 0: after each step."""
-    max_unreadable: Share = 0.1
-    """Share of unreadable sequences at which the run refuses to start."""
-    cache: Path | None = None
-    """Folder of embeddings, by content; None: .embeddings beside the run."""
+    steps: Count = 4000
+    """Optimizer steps."""
 
     out: Path | None = None
     """Where the checkpoint goes; None: checkpoints/sequences/<data>_<autoencoder>.safetensors. State and logs go to runs/
@@ -104,8 +94,27 @@ class SequenceTrainConfig(RunConfig):
     """Go on from the newest whole state of this run."""
     overwrite: bool = False
     """Start anew where --out or an earlier run's state exists, and replace them."""
+    eval_every: Count = 200
+    """Steps between looks at the held-out sequences."""
+    log_every: Count = 20
+    """Steps between lines of the log."""
+    save_every_s: Annotated[float, Number(0, 1e9)] = 60
+    """Seconds between saves of the whole state, from which --resume goes on; 0: after each step."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where there is one."""
+    threads: Threads = None
+    """CPU threads; None: PyTorch's choice. The weights are the same to the bit only for the same number."""
 
     COMMAND: ClassVar = "tae.train_sequence"
+    GROUPS: ClassVar = {
+        "data": "data",
+        "hidden_dim": "model",
+        "loss": "optimisation",
+        "steps": "budget",
+        "out": "logging",
+        "device": "machine",
+    }
     RENAMED: ClassVar = {"rollout_steps": "forecast_steps"}
     FREE_TO_CHANGE: ClassVar = (*RunConfig.FREE_TO_CHANGE, "cache", "test_sequences")
 

@@ -1,6 +1,10 @@
 """A run's config as JSON and as a command line, and back: exact inverses, for whichever trainer's config."""
 
+import ast
+import inspect
+from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
@@ -14,6 +18,10 @@ class RunConfig:
     """Fields that prolong a run that is resumed."""
     FREE_TO_CHANGE: ClassVar[tuple[str, ...]] = ("resume", "overwrite", "log_every", "save_every_s", "name")
     """Other fields that may differ in a resumed run: the weights do not depend on them, or are in its state already."""
+    GROUPS: ClassVar[dict[str, str]] = {}
+    """Headings of the help: {first field below it: heading}."""
+    INSTEAD: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Fields that stand in place of others, and exclude them."""
     RENAMED: ClassVar[dict[str, str]] = {}
     """Names that older runs give a field: its name now."""
     NEW_RUN: ClassVar[str] = "start a new run"
@@ -22,6 +30,7 @@ class RunConfig:
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict]
         data: Any
+        steps: Any
         resume: Any
         overwrite: Any
         threads: Any
@@ -36,6 +45,23 @@ class RunConfig:
     def out_path(self) -> Path:
         """Where the checkpoint goes."""
         raise NotImplementedError
+
+    @property
+    def budget(self) -> tuple[str, float]:
+        """The one of `BUDGET` that counts, and how many: steps where nothing else is given."""
+        given = [name for name in self.BUDGET if name != "steps" and getattr(self, name, None)]
+        return (given[0], getattr(self, given[0])) if given else ("steps", self.steps)
+
+    def steps_on(self, num_images: int | None) -> int:
+        """Steps that are asked for, where the budget is not one of time.
+
+        Args:
+            num_images: Images to train on; None: composed without end, or nothing that is counted.
+
+        Raises:
+            ValueError: If they follow from the number of images, and there is none.
+        """
+        return self.steps
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can carry."""
@@ -104,15 +130,40 @@ class RunConfig:
         ]
 
     def shortened(self, before: "RunConfig") -> list[str]:
-        """Parts of its budget that this run, resumed, would lessen, a phrase each."""
-        told = {name: (getattr(before, name, None), getattr(self, name, None)) for name in self.BUDGET}
-        if all(told["minutes"]):
-            del told["steps"]  # which count where no time is given
-        return [
-            f"{name}: was {was:g}, now {now:g}, and a run can only be prolonged"
-            for name, (was, now) in told.items()
-            if was and now and now < was
-        ]
+        """A phrase where this run, resumed, would lessen its budget."""
+        (kind, now), (kind_before, was) = self.budget, before.budget
+        return [shortened(kind, was, now)] if kind == kind_before and now < was else []
+
+
+def shortened(kind: str, was: float, now: float) -> str:
+    """A phrase on a budget that is less than it was."""
+    return f"{kind}: was {was:g}, now {now:g}, and a run can only be prolonged"
+
+
+def refuse_both(instead: dict[str, tuple[str, ...]], is_given: Callable[[str], bool]) -> None:
+    """Raise ValueError where a field is given beside one that it stands in place of; instead: as `RunConfig.INSTEAD`."""
+    for name, others in instead.items():
+        both = [other for other in others if is_given(other)] if is_given(name) else []
+        if both:
+            raise ValueError(f"{name} stands in place of {' and '.join(others)}, got {name} with {' and '.join(both)}")
+
+
+@cache
+def field_texts(config: type) -> dict[str, str]:
+    """{field of a dataclass: the text below it in its source}, its bases' fields among them."""
+    texts = {}
+    for kind in reversed(config.__mro__[:-1]):
+        body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
+        texts |= {
+            before.target.id: " ".join(after.value.value.split())
+            for before, after in zip(body, body[1:], strict=False)
+            if isinstance(before, ast.AnnAssign)
+            and isinstance(before.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        }
+    return texts
 
 
 def _typed(value: Any, hint: Any) -> Any:

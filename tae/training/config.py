@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -19,7 +20,7 @@ from tae.model.config import (
     size_in_words,
 )
 from tae.model.device import MuonPrecision, Precision
-from tae.training.command import RunConfig
+from tae.training.command import RunConfig, refuse_both
 from tae.training.split import Grouping
 
 Count = Annotated[int, Whole(1, 10**9)]
@@ -40,9 +41,6 @@ class TrainConfig(RunConfig):
 
     preset: Annotated[Literal["tiny", "small", "medium", "large", "xlarge"], tyro.conf.Positional] = "tiny"
     """Size of the model."""
-    data: str = "demo"
-    """"demo": composed garment photographs; else a folder of images, searched with its subfolders; one file: a .npy
-    stack (T, H, W) or a multi-page TIFF; or a pattern in quotes, such as "photos/**/*.png"."""
     input_size: tuple[int, int | None] = (201, 201)
     """Height and width in pixels; width None: any width."""
     patch_size: int | None = 16
@@ -62,15 +60,34 @@ class TrainConfig(RunConfig):
     dropout: float = 0.0
     """Share of activations dropped in training."""
 
-    steps: Count = 3000
-    """Optimizer steps."""
-    minutes: Annotated[float | None, Number(0.01, 10**6)] = None
-    """A time budget in place of --steps: the learning rate falls with the time that is gone, and the last step and what is
-    measured after it end when the time does."""
+    data: str = "demo"
+    """"demo": composed garment photographs; else a folder of images, searched with its subfolders; one file: a .npy
+    stack (T, H, W) or a multi-page TIFF; or a pattern in quotes, such as "photos/**/*.png"."""
+    flip: Share = 0.5
+    """Share of your images that are mirrored left to right. This and the next three leave the demo data alone: those
+    are composed anew for every step."""
+    shift: Annotated[float, Number(0, 0.9)] = 0.05
+    """Images are moved by up to this share of their sides."""
+    zoom: Annotated[float, Number(0, 0.9)] = 0.1
+    """Images are enlarged or shrunk by up to this share."""
+    contrast: Annotated[float, Number(0, 0.9)] = 0.1
+    """Contrast and brightness are changed by up to this share."""
+    hold_out_by: Grouping = "file"
+    """What stays together when files are held out. file: each by itself; stem: files whose names differ only in the last
+    number, such as crops of one photograph; folder: all files of a folder."""
+    held_out_images: Count = 64
+    """Held-out images to watch the training by."""
+    test_images: Count = 512
+    """Images for the final figures on the card: of the demo's test split, or held-out ones of yours."""
+    max_unreadable: Share = 0.1
+    """Share of unreadable files at which the run refuses to start."""
+
     batch_size: Count = 16
     """Images an optimizer step, over all processes."""
     accumulate: Count = 1
     """Parts that a batch is cut into, one after the other: less memory, the same gradient."""
+    lr: Annotated[float | None, Number(1e-30, 1e30)] = None
+    """Both learning rates at once: Muon's, and a tenth of it for AdamW, the ratio of their defaults."""
     muon_lr: Positive = 0.02
     """Learning rate of Muon, for the matrices of the blocks."""
     adamw_lr: Positive = 2e-3
@@ -85,58 +102,23 @@ class TrainConfig(RunConfig):
     """Keep a running average of the weights, and save and measure that one; 0: no average; .999 is usual."""
     seed: Seed = 0
     """Seed of the weights, the order of the data, augmentation and dropout."""
+    init_from: Path | None = None
+    """A new run that starts from the weights of this checkpoint, as far as they fit: positions are resampled to another size
+    or patch; with --resume only where the run has no state yet."""
 
-    flip: Share = 0.5
-    """Share of your images that are mirrored left to right. This and the next three leave the demo data alone: those
-    are composed anew for every step."""
-    shift: Annotated[float, Number(0, 0.9)] = 0.05
-    """Images are moved by up to this share of their sides."""
-    zoom: Annotated[float, Number(0, 0.9)] = 0.1
-    """Images are enlarged or shrunk by up to this share."""
-    contrast: Annotated[float, Number(0, 0.9)] = 0.1
-    """Contrast and brightness are changed by up to this share."""
+    steps: Count = 3000
+    """Optimizer steps."""
+    epochs: Annotated[int | None, Whole(1, 10**9)] = None
+    """A budget in place of --steps: how often each image of yours is seen."""
+    minutes: Annotated[float | None, Number(0.01, 10**6)] = None
+    """A time budget in place of --steps: the learning rate falls with the time that is gone, and the last step and what is
+    measured after it end when the time does."""
 
     precision: Literal["auto", Precision] = "auto"
     """Precision of the forward and backward pass; weights and updates are float32. auto: on a CPU bf16 where a
     short measurement finds it faster than fp32; on a GPU bf16 where it has that, else fp16 with a gradient scaler."""
     muon_precision: Literal["auto", MuonPrecision] = "auto"
     """Precision in which Muon makes a matrix orthogonal. auto: bf16 on a GPU, on a CPU the faster."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where there is one."""
-    threads: Threads = None
-    """CPU threads; None: PyTorch's choice. The weights are the same to the bit only for the same number."""
-    use_flash_attention: bool = True
-    """Fused attention; off: explicit softmax."""
-    use_gradient_checkpointing: bool = False
-    """Compute activations a second time in the backward pass: less memory, more time."""
-    use_compile: bool = False
-    """torch.compile: minutes at the start, for faster steps on a GPU. Needs a C++ compiler."""
-    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
-    """With torchrun. ddp: each process holds the whole model; fsdp: weights, gradients and optimizer are spread over the
-    processes; auto: ddp where a device can hold them."""
-    timeout_minutes: Annotated[float, Number(0.1, 10**4)] = 10
-    """With torchrun: how long a process waits for the others before it takes one of them for lost."""
-    workers: Annotated[int, Whole(1, 64)] = 2
-    """Threads that read and prepare images ahead of the model."""
-
-    eval_every: Count = 200
-    """Steps between looks at the held-out images."""
-    held_out_images: Count = 64
-    """Held-out images to watch the training by."""
-    hold_out_by: Grouping = "file"
-    """What stays together when files are held out. file: each by itself; stem: files whose names differ only in the last
-    number, such as crops of one photograph; folder: all files of a folder."""
-    test_images: Count = 512
-    """Images for the final figures on the card: of the demo's test split, or held-out ones of yours."""
-    log_every: Count = 10
-    """Steps between lines of the log."""
-    save_every_s: Annotated[float, Number(0, 10**9)] = 60
-    """Seconds between saves of the whole state, from which --resume goes on; 0: after each step."""
-    snapshots: Annotated[int, Whole(0, 1000)] = 8
-    """Copies of the weights kept on the way, from the untrained ones on, denser at the start, where most happens; the page
-    Layers looks at an image through them. 0: none."""
-    max_unreadable: Share = 0.1
-    """Share of unreadable files at which the run refuses to start."""
 
     out: Path | None = None
     """Where the checkpoint goes; None: checkpoints/<data>_<preset>_<size>_p<patch>.safetensors. State and logs go to
@@ -148,16 +130,58 @@ class TrainConfig(RunConfig):
     before it is prolonged."""
     overwrite: bool = False
     """Start anew where --out or an earlier run's state exists, and replace them."""
-    init_from: Path | None = None
-    """A new run that starts from the weights of this checkpoint, as far as they fit: positions are resampled to another size
-    or patch; with --resume only where the run has no state yet."""
+    eval_every: Count = 200
+    """Steps between looks at the held-out images."""
+    log_every: Count = 10
+    """Steps between lines of the log."""
+    save_every_s: Annotated[float, Number(0, 10**9)] = 60
+    """Seconds between saves of the whole state, from which --resume goes on; 0: after each step."""
+    snapshots: Annotated[int, Whole(0, 1000)] = 8
+    """Copies of the weights kept on the way, from the untrained ones on, denser at the start, where most happens; the page
+    Layers looks at an image through them. 0: none."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where there is one."""
+    threads: Threads = None
+    """CPU threads; None: PyTorch's choice. The weights are the same to the bit only for the same number."""
+    workers: Annotated[int, Whole(1, 64)] = 2
+    """Threads that read and prepare images ahead of the model."""
+    use_flash_attention: bool = True
+    """Fused attention; off: explicit softmax."""
+    use_gradient_checkpointing: bool = False
+    """Compute activations a second time in the backward pass: less memory, more time."""
+    use_compile: bool = False
+    """torch.compile: minutes at the start, for faster steps on a GPU. Needs a C++ compiler."""
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """With torchrun. ddp: each process holds the whole model; fsdp: weights, gradients and optimizer are spread over the
+    processes; auto: ddp where a device can hold them."""
+    timeout_minutes: Annotated[float, Number(0.1, 10**4)] = 10
+    """With torchrun: how long a process waits for the others before it takes one of them for lost."""
 
     COMMAND: ClassVar = "tae.train"
+    GROUPS: ClassVar = {
+        "preset": "model",
+        "data": "data",
+        "batch_size": "optimisation",
+        "steps": "budget",
+        "precision": "precision",
+        "out": "logging",
+        "device": "machine",
+    }
+    INSTEAD: ClassVar = {"lr": ("muon_lr", "adamw_lr"), "epochs": ("steps", "minutes")}
+    BUDGET: ClassVar = ("steps", "minutes", "epochs")
     NEW_RUN: ClassVar = "start a new run, with --init-from to keep what was learnt"
-    FREE_TO_CHANGE: ClassVar = (*RunConfig.FREE_TO_CHANGE, "workers", "snapshots", "parallel", "timeout_minutes")
+    FREE_TO_CHANGE: ClassVar = (*RunConfig.FREE_TO_CHANGE, "lr", "workers", "snapshots", "parallel", "timeout_minutes")
 
     def __post_init__(self) -> None:
         check_fields(self)
+        refuse_both(self.INSTEAD, lambda name: getattr(self, name) != getattr(TrainConfig, name))
+        if self.lr is not None:  # from here on, the two that it stands for tell it
+            ratio = self.adamw_lr / self.muon_lr
+            for name, rate in (("muon_lr", self.lr), ("adamw_lr", self.lr * ratio), ("lr", None)):
+                object.__setattr__(self, name, rate)
+        if self.epochs and self.data == "demo":
+            self.steps_on(None)
         if self.out is not None and self.out.suffix != ".safetensors":
             object.__setattr__(self, "out", self.out.with_name(f"{self.out.name}.safetensors"))
         longest = max(self.input_size[0], self.input_size[1] or self.max_width)
@@ -191,6 +215,16 @@ class TrainConfig(RunConfig):
             use_gradient_checkpointing=self.use_gradient_checkpointing,
             **own,
         )
+
+    def steps_on(self, num_images: int | None) -> int:
+        if self.epochs is None:
+            return self.steps
+        if num_images is None:
+            raise ValueError(
+                f"epochs must count images of which there is an end, got {self.epochs} of {self.data}, which are composed "
+                "without end; give --steps or --minutes"
+            )
+        return self.epochs * math.ceil(num_images / self.batch_size)
 
     @property
     def learns_from(self) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tae.store.atomic import remove_leftovers
 from tae.training import runs
-from tae.training.command import RunConfig
+from tae.training.command import RunConfig, shortened
 from tae.training.distributed import World
 from tae.training.optim import lr_schedule
 from tae.training.state import TrainState, find_state, save_state, state_files
@@ -129,6 +129,7 @@ class Loop(ABC, Generic[Record]):
     Attributes:
         state: What it goes on from; None: it begins.
         step: Steps done.
+        asked: Steps that the budget comes to, where it is not one of time.
         steps: Steps in all; where the budget is one of time, an estimate, 0 while the pace is unknown.
         limit_s: Seconds of steps that a time budget allows; None: the budget is one of steps.
         leg: Step, and share of the run that was over, when it began or was prolonged.
@@ -139,7 +140,8 @@ class Loop(ABC, Generic[Record]):
     def __init__(self, config: Any, source: Any, world: World, folder: Path, notify: Callable[[str], None]) -> None:
         self.config, self.source, self.world, self.folder, self.notify = config, source, world, folder, notify
         self.fingerprint: str = source.fingerprint
-        self.step, self.steps = 0, config.steps
+        self.asked: int = config.steps_on(getattr(source, "num_images", None))
+        self.step, self.steps = 0, self.asked
         self.curve: list[dict] = []
         self.seconds, self.cpu_seconds = 0.0, 0.0
         self.limit_s: float | None = None
@@ -193,8 +195,8 @@ class Loop(ABC, Generic[Record]):
     @property
     def budget(self) -> tuple[str, float]:
         """("steps" or "minutes", how many are asked for)."""
-        minutes = getattr(self.config, "minutes", None)
-        return ("minutes", minutes) if minutes else ("steps", self.config.steps)
+        kind, count = self.config.budget
+        return (kind, count) if kind == "minutes" else ("steps", self.asked)
 
     @property
     def gone(self) -> float:
@@ -205,7 +207,7 @@ class Loop(ABC, Generic[Record]):
         """Begin another leg where the budget is another one than the state's.
 
         Raises:
-            ValueError: If it is used up already.
+            ValueError: If it is used up already, or is less.
         """
         if self.state is None:
             return
@@ -219,7 +221,9 @@ class Loop(ABC, Generic[Record]):
             raise ValueError(
                 f"{done:.4g} {kind} of this run are done already; to prolong it, give --{kind} more than that"
             )
-        self.steps = self.config.steps if kind == "steps" else 0
+        if before[0] == kind and count < before[1]:
+            raise ValueError(shortened(kind, before[1], count))
+        self.steps = self.asked if kind == "steps" else 0
         self.leg = (self.step, self.gone)
         self.notify(
             f"prolonged after step {self.step} to {count:g} {kind}: the learning rate rises to where it would be by now in a "

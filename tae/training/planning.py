@@ -1,70 +1,35 @@
 """A plan in words: what `python -m tae.plan` takes and prints."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
 import torch
-import tyro
 
-from tae.model.config import ModelConfig, Threads, check_fields, preset_config, size_in_words
-from tae.model.device import Precision, pick_device
-from tae.training.config import Count
+from tae.model.config import Number, size_in_words
+from tae.model.device import pick_device
+from tae.training.config import TrainConfig
 from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
+from tae.training.precision import pick_precision
+from tae.training.sources import open_source
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanConfig:
-    """A training to plan; every field is a flag of the command line.
+class PlanConfig(TrainConfig):
+    """A training to plan, told as `tae.train` is told it; every field is a flag of the command line.
 
     Raises:
         ValueError: If a value leaves its range.
     """
 
-    preset: Annotated[Literal["tiny", "small", "medium", "large", "xlarge"], tyro.conf.Positional] = "tiny"
-    """Size of the model."""
-    input_size: tuple[int, int | None] = (201, 201)
-    """Height and width in pixels; width None: any width."""
-    patch_size: int | None = 16
-    """Side of a patch in pixels; None: one token for the whole image, as in the diagram."""
-    max_width: int = 1280
-    """Widest image where the width is None."""
     width: int | None = None
     """Plan for images of this width where any is taken; None: the widest."""
-    latent_dim: int | None = None
-    """Numbers in the latent; None: the preset's."""
-    batch_size: int = 16
-    """Images an optimizer step."""
-    accumulate: int = 1
-    """Parts that a batch is cut into, one after the other."""
-    precision: Precision = "fp32"
-    """Precision of the forward and backward pass; weights and updates are float32."""
-    use_flash_attention: bool = True
-    """Fused attention; off: explicit softmax."""
-    use_gradient_checkpointing: bool = False
-    """Compute activations a second time in the backward pass: less memory, more time."""
-    average: bool = False
-    """Keep a running average of the weights (EMA)."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Whose memory is planned; a GPU that is not there can be planned for, but not timed."""
-    memory_gb: float | None = None
+    memory_gb: Annotated[float | None, Number(0.001, 10**6)] = None
     """Say the largest batch for a device with so many GB (10^9 bytes)."""
-    steps: Count = 3000
-    """Optimizer steps of the whole training."""
     calibrate: bool = True
     """Time a small piece of the step on this machine, a few seconds."""
-    threads: Threads = None
-    """CPU threads; None: PyTorch's choice."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.memory_gb is not None and not 0 < self.memory_gb < 1e6:
-            raise ValueError(f"memory_gb must be a positive number of GB, got {self.memory_gb}")
-
-    @property
-    def model_config(self) -> ModelConfig:
-        own = {} if self.latent_dim is None else {"latent_dim": self.latent_dim}
-        names = ("input_size", "patch_size", "max_width", "use_flash_attention", "use_gradient_checkpointing")
-        return preset_config(self.preset, **{name: getattr(self, name) for name in names}, **own)
+    COMMAND: ClassVar = "tae.plan"
+    GROUPS: ClassVar = TrainConfig.GROUPS | {"width": "plan"}
 
 
 WORDS = {
@@ -86,13 +51,16 @@ def report(config: PlanConfig) -> str:
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    model_config = config.model_config
-    device = pick_device("auto").type if config.device == "auto" else config.device
-    shared = (config.precision, config.accumulate, config.width)
-    it = plan(model_config, config.batch_size, *shared, device, config.average)
+    model_config, average = config.model_config, config.ema_decay > 0
+    device = torch.device(config.device) if config.device == "cuda" else pick_device(config.device)
+    is_here = device.type == "cpu" or torch.cuda.is_available()
+    asked = "bf16" if config.precision == "auto" and not is_here else config.precision
+    precision = pick_precision(asked, device, model_config, config.batch_size // config.accumulate)
+    shared = (precision, config.accumulate, config.width, device.type)
+    it = plan(model_config, config.batch_size, *shared, average)
     lines = [
         f"{config.preset}, {size_in_words(config.input_size)}, {it.num_tokens} token{'s' * (it.num_tokens > 1)} an image, "
-        f"{it.parameters / 1e6:.1f} M parameters, batches of {config.batch_size}, {config.precision} on {device}",
+        f"{it.parameters / 1e6:.1f} M parameters, batches of {config.batch_size}, {precision} on {device.type}",
         "",
         f"{'memory (MB)':28}{'in all':>12}{'at the peak':>14}",
     ]
@@ -104,7 +72,7 @@ def report(config: PlanConfig) -> str:
     place = {"optimizer": "in the optimizer's step"}.get(it.peak_phase, f"in the {it.peak_phase} pass")
     lines += [f"{'peak, ' + place:40}{it.peak / 1e6:14,.1f}", ""]
     if config.memory_gb is not None:
-        most = largest_batch(model_config, config.memory_gb * 1e9, *shared, device, config.average)
+        most = largest_batch(model_config, config.memory_gb * 1e9, *shared, average)
         reserve = f"with {1 - HEADROOM:.0%} left free"
         fits = f"largest batch for {config.memory_gb:g} GB, {reserve}: {most}"
         lines += [fits if most else f"not even one image fits into {config.memory_gb:g} GB, {reserve}", ""]
@@ -113,16 +81,24 @@ def report(config: PlanConfig) -> str:
         f"operations: {it.forward_flops / 1e9:,.2f} GFLOP an image forward, {it.train_flops / 1e9:,.2f} in training; "
         f"{step_flops / 1e9:,.0f} a step, of which the optimizer's {it.optimizer_flops / 1e9:,.0f}"
     ]
-    if config.calibrate and (device == "cpu" or torch.cuda.is_available()):
-        pace = calibrate(model_config, config.batch_size, *shared, device)
+    if config.calibrate and is_here:
+        pace = calibrate(model_config, config.batch_size, *shared)
         lines += [
             f"time: {pace.seconds_per_step:.3g} s a step ({config.batch_size / pace.seconds_per_step:.3g} images/s), "
-            f"{_duration(pace.seconds_per_step * config.steps)} for {config.steps} steps",
+            f"{_whole(config, pace.seconds_per_step)}",
             f"  {pace.how} ({pace.took:.1f} s)",
         ]
     elif config.calibrate:
         lines.append("time: not measured, there is no CUDA device here")
     return "\n".join(lines)
+
+
+def _whole(config: PlanConfig, seconds: float) -> str:
+    """The whole training, at so many seconds a step."""
+    if config.minutes:
+        return f"about {60 * config.minutes / seconds:,.0f} steps in {config.minutes:g} minutes"
+    steps = config.steps_on(open_source(config).num_images) if config.epochs else config.steps
+    return f"{_duration(seconds * steps)} for {steps} steps"
 
 
 def _duration(seconds: float) -> str:

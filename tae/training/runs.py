@@ -134,7 +134,7 @@ def read_run(folder: Path) -> Run:
         word, message = ("failed", last.removeprefix("error: ")) if is_told else ("died", "")
     last_record = next(reversed(read_log(folder)), None)
     if config.minutes is None:
-        steps = steps or config.steps
+        steps = steps or (0 if config.epochs else config.steps)
     elif last_record and isinstance(last_record.get("steps"), int):
         steps = last_record["steps"]
     return Run(folder, config, word, message, max(step, int(last_record["step"]) if last_record else 0), steps)

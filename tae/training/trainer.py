@@ -149,7 +149,7 @@ class Trainer(Loop[TrainRecord]):
         notify: Callable[[str], None],
     ) -> None:
         super().__init__(config, source, world, folder, notify)
-        self.steps = 0 if config.minutes else config.steps
+        self.steps = 0 if config.minutes else self.asked
         kept = self.state.values if self.state else {}
         self.precision: Precision = kept.get("precision") or world.agreed(precision_of(config, world), DTYPES)
         self.id = kept.get("id") or run_id(config, self.fingerprint)
@@ -242,15 +242,17 @@ class Trainer(Loop[TrainRecord]):
         self.measured: list[Yardstick] = []
         if world.is_main:
             self._measure_yardsticks()
-        if not config.minutes and few(config.steps):
-            self.notify(f"{config.steps} steps are asked for{few(config.steps)}")
+        if config.epochs:
+            self.notify(f"{config.epochs} epochs of {self.source.num_images} images are {self.asked} steps")
+        if not config.minutes and few(self.asked):
+            self.notify(f"{self.asked} steps are asked for{few(self.asked)}")
         if config.minutes:
             budget = 60 * config.minutes
             until_now = min(budget / 3, time.monotonic() - began)
             # Rank 0's on all: it alone measures yardsticks, and a limit of its own would give each rank another schedule.
             self.limit_s = world.from_main(budget - until_now - self._seconds_to_end(budget))
         first = self.history["images_seen"] // config.batch_size
-        last = sys.maxsize if config.minutes else first + config.steps
+        last = sys.maxsize if config.minutes else first + self.asked
         self.loader = stack.enter_context(
             Loader(self.source, config.batch_size, first + self.step, last, world.rank, world.size, config.workers)
         )
@@ -262,7 +264,7 @@ class Trainer(Loop[TrainRecord]):
         pixels = config.input_size[0] * (config.input_size[1] or config.max_width)
         count = min(EXAMPLES, max(2, EXAMPLE_BYTES // pixels))
         if not config.minutes:
-            count = min(count, config.steps * config.batch_size)
+            count = min(count, self.asked * config.batch_size)
         self.yardsticks = Yardsticks(self.source.examples(count), self.model.config.latent_dim)
         self.measured = self.yardsticks.measure(self.held_out)
         told = ", ".join(f"{one.name} {one.psnr:.2f} dB" for one in self.measured)

@@ -10,12 +10,17 @@ import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tae.cli import read
 from tae.model.config import PRESETS
+from tae.sequence.training import SequenceTrainConfig
+from tae.training.command import field_texts
 from tae.training.config import (
     TrainConfig,
     run_id,
     snapshot_steps,
 )
+from tae.training.planning import PlanConfig
+from tae.web.report.job import ExplainConfig
 
 
 @pytest.mark.parametrize(
@@ -87,6 +92,7 @@ def test_a_preset_is_its_model_until_a_field_says_otherwise(preset: str) -> None
             "patch_size": st.sampled_from([None, 8]),
             "latent_dim": st.sampled_from([None, 64]),
             "minutes": st.sampled_from([None, 1.5]),
+            "lr": st.sampled_from([None, 0.3]),
             "muon_lr": st.sampled_from([1e-5, 0.02]),
             "precision": st.sampled_from(["fp16", "bf16"]),
             "use_flash_attention": st.booleans(),
@@ -98,8 +104,11 @@ def test_a_preset_is_its_model_until_a_field_says_otherwise(preset: str) -> None
     )
 )
 def test_command_line_and_json_give_back_the_same_config(values: dict) -> None:
+    if "lr" in values:
+        values.pop("muon_lr", None)
     config = TrainConfig(**values)
     assert tyro.cli(TrainConfig, args=config.command_line()) == config
+    assert read(TrainConfig, config.command_line(), None) == config
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -112,8 +121,47 @@ def test_a_config_from_a_damaged_file_is_refused(values: object) -> None:
 def test_differences_name_what_the_weights_depend_on() -> None:
     before = TrainConfig()
     assert replace(before, workers=5, resume=True, name="x").differences(before) == []
-    assert replace(before, seed=1, flip=0).differences(before) == ["seed: was 0, now 1", "flip: was 0.5, now 0"]
+    assert replace(before, seed=1, flip=0).differences(before) == ["flip: was 0.5, now 0", "seed: was 0, now 1"]
     assert set(TrainConfig.FREE_TO_CHANGE) <= {field.name for field in fields(TrainConfig)}
+
+
+def test_one_learning_rate_stands_for_both() -> None:
+    config = TrainConfig(lr=0.3)
+    assert (config.muon_lr, config.adamw_lr) == (0.3, pytest.approx(0.03))
+    assert config.differences(TrainConfig(muon_lr=0.3, adamw_lr=config.adamw_lr)) == []
+    assert replace(config, seed=1).muon_lr == 0.3
+    with pytest.raises(ValueError, match="lr stands in place of muon_lr and adamw_lr, got lr with adamw_lr"):
+        TrainConfig(lr=0.3, adamw_lr=0.1)
+    with pytest.raises(ValueError, match="got lr with muon_lr"):  # the default is a word of its own on a command line
+        read(TrainConfig, ["--lr", "0.3", "--muon-lr=0.02"], None)
+
+
+def test_epochs_are_counted_in_steps() -> None:
+    config = TrainConfig(epochs=3, data="photographs", batch_size=4)
+    assert config.steps_on(8) == 6 and config.steps_on(9) == 9
+    assert config.budget == ("epochs", 3) and TrainConfig(minutes=2).budget == ("minutes", 2)
+    assert replace(config, epochs=2).shortened(config) == ["epochs: was 3, now 2, and a run can only be prolonged"]
+    assert replace(config, epochs=4).shortened(config) == [] and replace(config, epochs=4).differences(config) == []
+    assert read(TrainConfig, config.command_line(), None) == config
+    with pytest.raises(ValueError, match="of demo, which are composed without end; give --steps or --minutes"):
+        TrainConfig(epochs=3)
+    for words, other in ((["--steps", "3000"], "steps"), (["--minutes", "5"], "minutes")):
+        with pytest.raises(ValueError, match=f"got epochs with {other}"):
+            read(TrainConfig, ["--epochs", "3", "--data", "x", *words], None)
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, PlanConfig, SequenceTrainConfig, ExplainConfig])
+def test_help_tells_every_flag_under_its_heading(
+    kind: type, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        read(kind, ["--help"], None)
+    *_, told = capsys.readouterr().out.partition("usage")
+    texts, headings = field_texts(kind), re.findall(r"\W (\w+) options\b", told)
+    assert headings == list(dict.fromkeys(kind.GROUPS.values()))
+    for name, text in ((one.name, texts[one.name]) for one in fields(kind)):
+        assert text[:60] in told and (f"--{name.replace('_', '-')}" in told or name in ("preset", "data", "images"))
 
 
 def test_snapshots_begin_before_the_first_step_and_are_denser_at_the_start() -> None:

@@ -1,21 +1,27 @@
 """The plan equals real training steps: what they keep, their peak, their operations; its benchmark's committed figures do too."""
 
 import json
+import math
+import re
 import resource
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import planner, training
 from benchmarks.planner import Case, Step, peak_of, run_twice, saved_bytes
 from tae import ModelConfig, TransformerAutoencoder
+from tae.cli import read
 from tae.model.config import preset_config
 from tae.plan import main
 from tae.training.optim import is_block_matrix
 from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
 from tae.training.planning import PlanConfig, report
+from tae.training.sources import FileSource
 from tests import ROOT
 
 SMALL = ModelConfig(input_size=(32, 32), patch_size=8, latent_dim=16, num_heads=2, encoder_layers=2, decoder_layers=1)
@@ -232,6 +238,19 @@ def test_calibration_of_much_work_times_a_small_piece_of_it():
     assert "1 image of 128 tokens" in pace.how  # one row of patches in place of 64 images of 128 rows
 
 
+def test_whatever_train_takes_is_planned(tmp_path: Path):
+    for number in range(9):
+        Image.new("L", (32, 32), 20 * number).save(tmp_path / f"{number}.png")
+    words = ["tiny", "--data", str(tmp_path), "--input-size", "32", "32", "--patch-size", "8", "--ema-decay", ".9"]
+    words += ["--encoder-layers", "1", "--batch-size", "3", "--lr", ".1", "--out", "x", "--resume", "--threads", "1"]
+    config = read(PlanConfig, [*words, "--epochs", "4"], None)
+    text = report(config)
+    assert "averaged weights" in text and re.search(r"(fp32|bf16) on cpu", text)  # measured, as the training does it
+    assert f"for {4 * math.ceil((FileSource(config).num_images or 0) / 3)} steps" in text
+    assert "steps in 2 minutes" in report(read(PlanConfig, [*words, "--minutes", "2"], None))
+    assert "bf16 on cuda" in report(replace(config, device="cuda", precision="auto", calibrate=False))
+
+
 def test_report_says_what_the_plan_says():
     config = PlanConfig(preset="tiny", batch_size=8, precision="bf16", device="cpu", memory_gb=2, calibrate=False)
     planned = plan(preset_config("tiny"), 8, "bf16")
@@ -251,7 +270,7 @@ def test_report_says_what_the_plan_says():
     [
         (["tiny", "--input-size", "32", "32", "--patch-size", "8", "--batch-size", "4"], True, "s a step"),
         (["tiny", "--input-size", "0", "0"], False, "error: input_size height must be a whole number from 1 to 8192"),
-        (["tiny", "--memory-gb", "-1"], False, "memory_gb must be a positive number of GB"),
+        (["tiny", "--memory-gb", "-1"], False, "memory_gb must be a number from 0.001 to 1e+06, got -1"),
     ],
 )
 def test_command_line_prints_a_plan_or_says_what_is_wrong(arguments, is_fine, said, capsys, monkeypatch):

@@ -18,6 +18,7 @@ from tae import load_checkpoint
 from tae.data.demo import compose_square
 from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.training.sources import FileSource
 from tae.training.state import state_files
 from tae.training.trainer import train
 from tests import ROOT
@@ -256,6 +257,29 @@ def test_a_run_is_prolonged_by_time_and_never_shortened(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="minutes: was 0.05, now 0.04, and a run can only be prolonged"):
         list(train(resumed(replace(config, minutes=0.04))))
     assert list(train(resumed(replace(config, minutes=0.05)))) == []  # it is finished
+
+
+def test_epochs_are_a_budget_that_is_prolonged_like_steps(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(7):
+        Image.new("L", (16, 16), 30 * number).save(folder / f"{number}.png")
+    config = replace(small_config(tmp_path / "x.safetensors", data=str(folder), batch_size=2), steps=3000, epochs=2)
+    said: list[str] = []
+    done = list(train(config, notify=said.append))[-1].step
+    each = done // 2
+    assert f"2 epochs of {FileSource(config).num_images} images are {done} steps" in said and each in (2, 3)
+    longer = replace(config, epochs=3)
+    assert [record.step for record in train(resumed(longer))] == list(range(done + 1, 3 * each + 1))
+    told = load_checkpoint(config.out_path).card.training["command"]
+    assert "--epochs 2 " in told and f"(to step {done}), then " in told and "--epochs 3 " in told
+    assert "--steps" not in told
+    with pytest.raises(ValueError, match="epochs: was 3, now 2"):
+        list(train(resumed(config)))
+    in_steps = replace(config, epochs=None, steps=done)
+    with pytest.raises(ValueError, match="steps of this run are done already"):
+        list(train(resumed(in_steps)))
+    assert list(train(resumed(replace(in_steps, steps=3 * each)))) == []  # the same budget in other words
 
 
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:

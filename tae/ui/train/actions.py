@@ -65,8 +65,9 @@ def run_actions(run: runs.Run) -> None:
 def prolong(run: runs.Run, config: TrainConfig) -> None:
     """A larger budget, and the button to go on with it."""
     st.markdown("What was learnt is kept. The learning rate rises again and falls over what is added.")
-    number = float if config.minutes else int
-    kind, before = ("minutes", config.minutes) if config.minutes else ("steps", max(config.steps, run.step))
+    kind, before = config.budget
+    before = max(before, run.step) if kind == "steps" else before
+    number = float if kind == "minutes" else int
     count = st.number_input(
         f"{kind.capitalize()} in all ({before:,g} so far)",
         min_value=number(before + 1),

@@ -1,11 +1,10 @@
 """The fields of a new run that most people leave alone: a widget each, explained as on the command line."""
 
-import ast
-import inspect
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import streamlit as st
 
+from tae.training.command import field_texts
 from tae.training.config import TrainConfig
 
 STANDARD = TrainConfig()
@@ -75,7 +74,11 @@ def choose_advanced() -> dict[str, Any]:
 def choose_field(name: str) -> Any:
     """A widget for one field of `TrainConfig`, by its type; texts are those of the command line."""
     kind, default = get_type_hints(TrainConfig)[name], getattr(STANDARD, name)
-    settings: dict[str, Any] = {"key": f"train_{name}", "persist_state": "session", "help": help_texts()[name]}
+    settings: dict[str, Any] = {
+        "key": f"train_{name}",
+        "persist_state": "session",
+        "help": field_texts(TrainConfig)[name],
+    }
     label = LABELS.get(name, name.replace("_", " ").capitalize())
     options = get_args(kind) if get_origin(kind) is Literal else ()
     is_open = default is None or name in AUTOMATIC
@@ -101,18 +104,3 @@ def choose_field(name: str) -> Any:
     else:
         value = st.number_input(label, 0, None, step=1, width=150, **settings)
     return default if value is None and not is_open else value
-
-
-@st.cache_data(max_entries=1, show_spinner=False)
-def help_texts() -> dict[str, str]:
-    """{field of `TrainConfig`: the text below it}."""
-    body = ast.parse(inspect.getsource(TrainConfig)).body[0].body  # type: ignore[attr-defined]
-    return {
-        before.target.id: " ".join(after.value.value.split())
-        for before, after in zip(body, body[1:], strict=False)
-        if isinstance(before, ast.AnnAssign)
-        and isinstance(before.target, ast.Name)
-        and isinstance(after, ast.Expr)
-        and isinstance(after.value, ast.Constant)
-        and isinstance(after.value.value, str)
-    }

@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -43,6 +43,17 @@ class ExplainConfig:
     """The model."""
     out: Path
     """Where the report goes: a file that ends in .html."""
+    maps: Path | None = None
+    """Also write all maps of these images, unrounded, into this file, which ends in .npz."""
+    fit: Literal["pad", "crop", "stretch"] = "pad"
+    """How images come to the model's size."""
+    max_images: Annotated[int, Whole(1, MAX_IMAGES)] = 20
+    """At most so many images go into the report, the first ones."""
+    threads: Threads = None
+    """CPU threads; None: PyTorch's choice."""
+    overwrite: bool = False
+    """Replace what stands at --out and --maps."""
+
     part: Literal["encoder", "decoder"] = "encoder"
     """Part of the map that is shown first and as figures; the others are there to choose."""
     layer: str = "average"
@@ -61,16 +72,8 @@ class ExplainConfig:
     range: Range = "shared"
     """Where the colours end: shared by all maps, at 99.5 % of the weights; full: at the largest of all; own: at the
     largest of the map on display."""
-    fit: Literal["pad", "crop", "stretch"] = "pad"
-    """How images come to the model's size."""
-    max_images: Annotated[int, Whole(1, MAX_IMAGES)] = 20
-    """At most so many images go into the report, the first ones."""
-    maps: Path | None = None
-    """Also write all maps of these images, unrounded, into this file, which ends in .npz."""
-    threads: Threads = None
-    """CPU threads; None: PyTorch's choice."""
-    overwrite: bool = False
-    """Replace what stands at --out and --maps."""
+
+    GROUPS: ClassVar = {"part": "map"}
 
     def __post_init__(self) -> None:
         if not self.images:
