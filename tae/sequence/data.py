@@ -148,9 +148,18 @@ def reading_notes(file: Path, limits: tuple[float, float] | None = None) -> tupl
 class Embedder:
     """An autoencoder's embeddings of sequences, each made once and then read from the disk."""
 
-    def __init__(self, model: TransformerAutoencoder, cache: Path | None, fit: str = "pad") -> None:
-        """Keeps nothing where `cache` is None; else it is a folder, made when first needed."""
-        self.model, self.cache, self.fit = model, cache, fit
+    def __init__(
+        self,
+        model: TransformerAutoencoder,
+        cache: Path | None,
+        fit: str = "pad",
+        go_on: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Keeps nothing where `cache` is None; else it is a folder, made when first needed.
+
+        `go_on` is called before each frame; what it raises ends the work.
+        """
+        self.model, self.cache, self.fit, self.go_on = model, cache, fit, go_on
         self.digest = autoencoder_digest(model)
 
     def embed(self, found: Found) -> Embedded:
@@ -168,6 +177,7 @@ class Embedder:
             nonlocal width
             for frame in load_frames(found, self.model.config, self.fit, skipped):
                 width = frame.shape[1]
+                self.go_on()
                 yield frame
 
         try:
@@ -187,7 +197,11 @@ class Embedder:
         if kept is not None:
             return kept[0].unflatten(0, (PART, GLIDE_FRAMES))
         glides = (glide_frames(split, number, seed, size) for number in range(part * PART, (part + 1) * PART))
-        latents = torch.stack([embed_sequence(self.model, glide) for glide in glides])
+        latents = []
+        for glide in glides:
+            self.go_on()
+            latents.append(embed_sequence(self.model, glide))
+        latents = torch.stack(latents)
         _check_finite(latents, "a demo glide")
         self._write(key, latents.flatten(0, 1), {})
         return latents
@@ -257,7 +271,15 @@ class DemoSequences:
     data = "Fashion-MNIST garment photographs (Xiao, Rasul, Vollgraf 2017), composed into glides along a rail"
     licence = "MIT, Zalando SE 2017"
 
-    def __init__(self, embedder: Embedder, num_sequences: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        num_sequences: int,
+        seed: int = 0,
+        progress: Callable[[int, int], object] = lambda done, total: None,
+    ) -> None:
+        """`progress` is called with (glides embedded, glides in all), for those that are needed before the first step."""
+        self.progress = progress
         height, width = embedder.model.config.input_size
         self.size = (height, width or height)
         self.width: int | None = self.size[1]
@@ -283,16 +305,20 @@ class DemoSequences:
         return clips
 
     def sample(self) -> Tensor:
-        parts = range(min(4, -(-self.num_sequences // PART)))
-        return _spread(torch.cat([self._part("train", part)[:, ::3].flatten(0, 1) for part in parts]))
+        parts = min(4, -(-self.num_sequences // PART))
+        return _spread(torch.cat([part[:, ::3].flatten(0, 1) for part in self._first("train", parts)]))
 
     def held_out(self, count: int) -> list[Tensor]:
-        parts = range(-(-count // PART))
-        return [*torch.cat([self._part("val", part) for part in parts])[:count]]
+        return [*torch.cat([*self._first("val", -(-count // PART))])[:count]]
 
     def test_frames(self, count: int) -> Iterator[Tensor]:
         glides = (glide_frames("test", number, self.seed, self.size) for number in range(count))
         return (torch.from_numpy(np.stack([*glide]))[:, None] for glide in glides)
+
+    def _first(self, split: str, parts: int) -> Iterator[Tensor]:
+        for part in range(parts):
+            yield self._part(split, part)
+            self.progress((part + 1) * PART, parts * PART)
 
     def _load(self, split: str, part: int) -> Tensor:
         return self.embedder.glides(split, part, self.seed, self.size)

@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,10 @@ from tae.training.config import Count, Positive, Seed, Share
 from tae.training.distributed import World
 from tae.training.loop import Loop, NotFiniteError, own_folder, tell_skipped
 from tae.training.optim import optimizer_tensors, restore_optimizers, set_lr
+from tae.training.state import state_files, step_of
+
+STOPPED_TEST_SEQUENCES = 16
+"""A run that was asked to stop measures no more than so many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,21 +156,32 @@ class SequenceRecord:
     saved: Path | None = None  # the checkpoint, where this step saved it
 
 
+class Stopped(Exception):
+    """Asked to stop before a step was taken."""
+
+
 def open_sequences(
-    config: SequenceTrainConfig, loaded: Loaded, progress: Callable[[int, int], object] = lambda done, total: None
+    config: SequenceTrainConfig,
+    loaded: Loaded,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+    go_on: Callable[[], object] = lambda: None,
 ) -> SequenceSource:
     """The sequences that `config.data` names, embedded by the autoencoder, on the device where it is.
 
-    `progress` is called with (sequences embedded, sequences in all).
+    Args:
+        config: The run.
+        loaded: The autoencoder.
+        progress: Called with (sequences embedded, sequences in all).
+        go_on: Called before each frame; what it raises ends the work.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
         ValueError: If too few sequences can be read.
     """
     cache = config.cache or config.out_path.parent / runs.FOLDER / ".embeddings"
-    embedder = Embedder(loaded.model, cache, config.fit)
+    embedder = Embedder(loaded.model, cache, config.fit, go_on)
     if config.data == "demo":
-        return DemoSequences(embedder, config.sequences, config.seed)
+        return DemoSequences(embedder, config.sequences, config.seed, progress)
     return FileSequences(embedder, config.data, config.clip_frames, config.seed, config.max_unreadable, progress)
 
 
@@ -176,17 +191,18 @@ def train_sequence(
     source: SequenceSource | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     notify: Callable[[str], None] = lambda text: None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Callable[[int, int, str], object] = lambda done, total, doing: None,
 ) -> Generator[SequenceRecord]:
     """Train and save; yields a record for each step.
 
     Args:
         loaded: The autoencoder; None: it is read from `config.checkpoint`.
         source: Sequences; None: those that `config.data` names.
-        should_stop: Asked before the first step, where true ends the run as it is, and after each; once true there, the run
-            looks at the held-out sequences, saves, and ends.
+        should_stop: Asked while all is made ready, where true ends the run as it is, and after each step; once true there,
+            the run looks at the held-out sequences, measures a few of the final ones, saves, and ends. True in the last
+            measurement ends that. A file `stop` in the run's folder is asked for as well.
         notify: Called with a sentence about what was found or decided.
-        progress: Called with (sequences embedded, sequences in all).
+        progress: Called before the first step and after the last with (done, in all, what is done, in words).
 
     Raises:
         ValueError: If the autoencoder, the data or the state does not fit, or the run would replace another's files.
@@ -195,21 +211,46 @@ def train_sequence(
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    device = pick_device(config.device)
+    device, folder = pick_device(config.device), runs.folder_of(config.out_path)
+    training: _Training | None = None
+
+    def asked() -> bool:
+        return should_stop() or runs.stop_asked(folder)
+
+    def go_on() -> None:
+        if not (training and training.is_under_way) and asked():
+            raise Stopped
+
+    def tell(doing: str) -> Callable[[int, int], None]:
+        def told(done: int, total: int) -> None:
+            progress(done, total, doing)
+            go_on()
+
+        return told
 
     def opened() -> tuple[Loaded, SequenceSource]:
+        (folder / "stop").unlink(missing_ok=True)  # an earlier run's
         autoencoder = loaded or load_checkpoint(config.checkpoint)
         autoencoder.model.to(device)
         if source is not None:
             return autoencoder, source
-        found = open_sequences(config, autoencoder, progress)
+        found = open_sequences(config, autoencoder, tell("embedding sequences"), go_on)
         tell_skipped(found.skipped, notify)
         notify(f"{found.num_sequences} {'glides' if config.data == 'demo' else 'clips an epoch'} to train on")
         return autoencoder, found
 
     world = World(0, 1, device)
-    with own_folder(config, world, opened) as (folder, (autoencoder, found)):
-        yield from _Training(config, autoencoder, found, world, folder, notify).go(should_stop)
+    try:
+        with own_folder(config, world, opened) as (_, (autoencoder, found)):
+            training = _Training(config, autoencoder, found, world, folder, notify, tell)
+            if training.step != training.steps:
+                go_on()
+            yield from training.go(asked)
+    except Stopped:
+        step = next(map(step_of, state_files(folder)), 0)
+        if folder.exists():
+            runs.write_status(folder, "stopped", "", step, config.steps)
+        notify(f"stopped before another step; {f'step {step} is saved' if step else 'nothing is learnt yet'}")
 
 
 class _Training(Loop[SequenceRecord]):
@@ -223,16 +264,19 @@ class _Training(Loop[SequenceRecord]):
         world: World,
         folder: Path,
         notify: Callable[[str], None],
+        tell: Callable[[str], Callable[[int, int], None]],
     ) -> None:
         super().__init__(config, source, world, folder, notify)
-        self.loaded = loaded
+        self.loaded, self.tell, self.asked_to_stop = loaded, tell, lambda: False
+        self.is_under_way = False  # from then on, a stop is one after a step
         self.model = SequenceModel(loaded.model, config.hidden_dim, config.num_layers, dropout=config.dropout)
         if self.state is None:
             sample = source.sample()
             metric = None
             if config.loss != "latent":
-                notify("measuring what a change of the latent does to the image; this is done once")
-                metric = decoder_metric(loaded.model, sample, source.width)
+                measured = decoder_metric(loaded.model, sample, source.width, progress=tell("measuring the decoder"))
+                metric = measured.matrix
+                notify(f"an error in latents tells its error in pixels to about {measured.error:.0%}, measured once")
             self.model.set_coordinates(sample, metric)
         else:
             self.model.load_state_dict(self._weights_in_state(self.model.own_state()), strict=False)
@@ -246,11 +290,7 @@ class _Training(Loop[SequenceRecord]):
             restore_optimizers(_own(self.model), [self.optimizer], self.state.tensors)
 
     def go(self, should_stop: Callable[[], bool]) -> Generator[SequenceRecord]:
-        if self.step != self.steps and (should_stop() or runs.stop_asked(self.folder)):  # while all was made ready
-            self._write_status("stopped")
-            kept = f"step {self.step} is saved" if self.step else "nothing is learnt yet"
-            self.notify(f"stopped before another step; {kept}")
-            return
+        self.asked_to_stop = should_stop
         yield from super().go(should_stop)
 
     def _begin(self, stack: ExitStack) -> None:
@@ -267,6 +307,7 @@ class _Training(Loop[SequenceRecord]):
         seed = int(np.random.SeedSequence([config.seed, self.step]).generate_state(1)[0])
         torch.manual_seed(seed)
         latents, lengths = pad_sequences(self.source.batch(self.step, config.batch_size))
+        self.is_under_way = True
         self.model.train()
         loss = self._loss(latents.to(self.world.device), lengths, np.random.default_rng(seed))
         self.optimizer.zero_grad()
@@ -331,18 +372,31 @@ class _Training(Loop[SequenceRecord]):
             f"{last['held_out_copy']:.5f}{was}): {remedy}"
         )
 
+    def _test_frames(self, is_stopped: bool) -> Iterator[Tensor]:
+        """Sequences for the final figures, with the progress: few where the run was stopped, and none any more once it is."""
+        count, tell = self.config.test_sequences, self.tell("measuring test sequences")
+        if is_stopped:
+            count = min(STOPPED_TEST_SEQUENCES, count)
+        for done, frames in enumerate(self.source.test_frames(count), start=1):
+            yield frames
+            tell(done, count)
+            if done < count and not is_stopped and self.asked_to_stop():
+                self.notify(f"stopped: the final figures are those of {done} sequences")
+                return
+
     def _tensors(self) -> dict[str, Tensor]:
         own = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in self.model.own_state().items()}
         return own | optimizer_tensors(_own(self.model), [self.optimizer])
 
     def _write(self, is_stopped: bool) -> Path:
-        config, source = self.config, self.source
+        config, source, self.is_under_way = self.config, self.source, True
         if not is_stopped:
             self._say_what_it_is_worth()
         self.model.eval()
         try:
-            frames = source.test_frames(config.test_sequences)
-            metrics = evaluate_forecasts(self.model, frames, split="test" if source.name == "demo" else "held out")
+            metrics = evaluate_forecasts(
+                self.model, self._test_frames(is_stopped), split="test" if source.name == "demo" else "held out"
+            )
         except ValueError as error:
             self.notify(f"the card has no figures of predictions: {error}")
             metrics = {}
@@ -350,7 +404,7 @@ class _Training(Loop[SequenceRecord]):
         hardware = f"{platform.machine()} CPU" if on_cpu else torch.cuda.get_device_name()
         training = {
             "data": source.data,
-            "command": config.command_words(),
+            "command": self.commands,
             "seed": config.seed,
             "steps": self.step,
             "batch_size": config.batch_size,

@@ -133,6 +133,7 @@ class Loop(ABC, Generic[Record]):
         steps: Steps in all; where the budget is one of time, an estimate, 0 while the pace is unknown.
         limit_s: Seconds of steps that a time budget allows; None: the budget is one of steps.
         leg: Step, and share of the run that was over, when it began or was prolonged.
+        command: Words on the legs before this one, for the card.
         curve: A dict for each look at what is held out.
         seconds: Time trained, resumed or not; cpu_seconds: the processor's.
     """
@@ -146,6 +147,7 @@ class Loop(ABC, Generic[Record]):
         self.seconds, self.cpu_seconds = 0.0, 0.0
         self.limit_s: float | None = None
         self.leg = (0, 0.0)
+        self.command = ""
         self.state = None
         if config.resume:
             changed = f"the {config.learns_from} must be those that the run began with, and they have changed"
@@ -199,6 +201,11 @@ class Loop(ABC, Generic[Record]):
         return (kind, count) if kind == "minutes" else ("steps", self.asked)
 
     @property
+    def commands(self) -> str:
+        """What was typed, leg after leg, as a card tells it."""
+        return self.command + self.config.command_words(self.world.size) + (" --resume" if self.command else "")
+
+    @property
     def gone(self) -> float:
         """Share of the run that is over, 0 to 1: of its time where the budget is one of time, else of its steps."""
         return min(1.0, self.seconds / self.limit_s) if self.limit_s else self.step / self.steps
@@ -224,6 +231,9 @@ class Loop(ABC, Generic[Record]):
         if before[0] == kind and count < before[1]:
             raise ValueError(shortened(kind, before[1], count))
         self.steps = self.asked if kind == "steps" else 0
+        if "config" in values:  # a state of before that was kept has none
+            first = type(self.config).from_dict(values["config"]).command_words(self.world.size)
+            self.command += f"{first}{' --resume' if self.command else ''} (to step {self.step}), then "
         self.leg = (self.step, self.gone)
         self.notify(
             f"prolonged after step {self.step} to {count:g} {kind}: the learning rate rises to where it would be by now in a "
@@ -248,6 +258,7 @@ class Loop(ABC, Generic[Record]):
         self.step, self.steps, self.curve = state.step, values.get("steps", self.steps), values["curve"]
         self.seconds, self.cpu_seconds = values["seconds"], values["cpu_seconds"]
         self.leg = tuple(values.get("leg", (0, 0.0)))
+        self.command = values.get("command", "")
 
     def go(self, should_stop: Callable[[], bool]) -> Generator[Record]:
         """Take the steps that are left; yields a record for each, the last one once the checkpoint is written."""
@@ -319,8 +330,9 @@ class Loop(ABC, Generic[Record]):
             raise TrainingError(f"{error} at step {self.step + 1}; {error.advice}; {kept}") from None
 
     def _save_state(self) -> None:
-        told = ("fingerprint", "steps", "curve", "seconds", "cpu_seconds", "leg", "budget")
-        tensors, values = self._tensors(), {**{name: getattr(self, name) for name in told}, **self._values()}
+        told = ("fingerprint", "steps", "curve", "seconds", "cpu_seconds", "leg", "budget", "command")
+        values = {name: getattr(self, name) for name in told} | {"config": self.config.to_dict()} | self._values()
+        tensors = self._tensors()
         if self.world.is_main:
             save_state(self.folder, TrainState(self.step, tensors, values))
 

@@ -99,10 +99,11 @@ def find_state(folder: Path, fingerprint: str, notify: Callable[[str], None], if
 def state_files(folder: Path) -> list[Path]:
     """The state files of a run, the newest first, torn or not."""
     files = folder.iterdir() if folder.is_dir() else []
-    return sorted((path for path in files if re.fullmatch(r"state-\d{8,}\.safetensors", path.name)), key=_step_of)[::-1]
+    return sorted((path for path in files if re.fullmatch(r"state-\d{8,}\.safetensors", path.name)), key=step_of)[::-1]
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The step after which a state file was written."""
     return int(path.stem.removeprefix("state-"))
 
 
@@ -110,6 +111,6 @@ def _load(path: Path) -> TrainState:
     with FILE.open(path) as sealed:
         tensors = sealed.read().tensors
     values = sealed.json("state")
-    if not isinstance(values, dict) or values.get("step") != _step_of(path):
+    if not isinstance(values, dict) or values.get("step") != step_of(path):
         raise ValueError("it is not of the step that its name says")
     return TrainState(values.pop("step"), tensors, values)

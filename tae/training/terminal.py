@@ -29,6 +29,7 @@ class Terminal:
         self.is_main = rank_asked() == 0
         self.is_stopped = False
         self._bar: tqdm | None = None
+        self._doing, self._began, self._told = "", 0.0, 0.0
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask_to_stop)
 
@@ -45,17 +46,37 @@ class Terminal:
         if self.is_main:
             print(text, flush=True)
 
-    def progress(self, done: int, total: int) -> None:
-        """Show what is done before the first step."""
-        if self._bar is None:
-            is_shown = self.is_main and sys.stderr.isatty()
-            self._bar = tqdm(unit=self.unit, desc=self.doing, disable=not is_shown)
+    def progress(self, done: int, total: int, doing: str = "") -> None:
+        """Show what is done besides steps: a bar, or where there is no terminal a line now and then.
+
+        Args:
+            done: How many are done.
+            total: Of how many.
+            doing: What is done, in words; "": as the terminal was made with.
+        """
+        if self._bar is None or doing != self._doing:
+            self._end_bar()
+            is_shown, self._doing = self.is_main and sys.stderr.isatty(), doing
+            self._bar = tqdm(unit="" if doing else self.unit, desc=doing or self.doing, disable=not is_shown)
+            self._began = self._told = time.monotonic()
         self._bar.total = total
         self._bar.update(done - self._bar.n)
-        if self._bar.disable and self.said and (done == total or done % max(1, total // 10) == 0):
+        now = time.monotonic()
+        if not self._bar.disable:
+            pass
+        elif doing and (done == total or now - self._told >= TELL_EVERY_S):
+            left = (now - self._began) * (total - done) / max(1, done)
+            self.say(f"{doing}: {done} of {total}" + (f", about {clock(left)} left" if done < total else ""))
+            self._told = now
+        elif not doing and self.said and (done == total or done % max(1, total // 10) == 0):
             self.say(self.said.format(done, total))
         if done == total:
+            self._end_bar()
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
             self._bar.close()
+        self._bar = None
 
     def follow(self, lines: Iterable[tuple[str, bool, Path | None]]) -> int:
         """Print the lines of a training as its steps are done; returns the exit code.

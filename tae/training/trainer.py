@@ -155,7 +155,7 @@ class Trainer(Loop[TrainRecord]):
         self.id = kept.get("id") or run_id(config, self.fingerprint)
         self.model = TransformerAutoencoder(model_config)
         self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
-        self.last_snapshot, self.command = -1, ""
+        self.last_snapshot = -1
         if self.state is not None:
             self.model.load_state_dict(self._weights_in_state(self.model.state_dict()))  # strict: shapes too
         elif config.init_from is not None:
@@ -199,7 +199,6 @@ class Trainer(Loop[TrainRecord]):
         kept = runs.snapshots(self.folder) if self.world.is_main else []
         last = float(kept[-1].stem) if kept else -1.0
         self.last_snapshot = state.values.get("snapshot_place", int(self.world.from_main(last)))
-        self.command = state.values.get("command", "")
 
     def _spread(self) -> torch.nn.Module:
         """Put the model where it computes; returns what the forward pass goes through."""
@@ -225,11 +224,9 @@ class Trainer(Loop[TrainRecord]):
     # ---- the steps
 
     def _prolong(self) -> None:
-        before, leg = self.state, self.leg
+        leg = self.leg
         super()._prolong()
-        if before is not None and self.leg != leg:
-            first = TrainConfig.from_dict(before.values["config"]).command_words(self.world.size)
-            self.command += f"{first}{' --resume' if self.command else ''} (to step {self.step}), then "
+        if self.leg != leg:
             self.last_snapshot = int(1e6 * self.gone) if self.limit_s else self.step
 
     def _begin(self, stack: ExitStack) -> None:
@@ -396,10 +393,8 @@ class Trainer(Loop[TrainRecord]):
 
     def _values(self) -> dict:
         return {
-            "config": self.config.to_dict(),
             "history": self.history,
             "id": self.id,
-            "command": self.command,
             "snapshot_place": self.last_snapshot,
             "precision": self.precision,
             "muon_precision": self.muon_precision,
@@ -466,10 +461,9 @@ class Trainer(Loop[TrainRecord]):
     def _card(self, metrics: dict, cpu_seconds: float, is_finished: bool, notes: str = "") -> Card:
         """The model card after this step, of an untrained model before the first; cpu_seconds: of all processes."""
         config, source, world = self.config, self.source, self.world
-        resumed = " --resume" if self.command else ""
         training = {
             "data": source.data,
-            "command": self.history["command"] + self.command + config.command_words(world.size) + resumed,
+            "command": self.history["command"] + self.commands,
             "seed": config.seed,
             "steps": self.history["steps"] + self.step,
             "batch_size": config.batch_size,

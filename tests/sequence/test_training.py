@@ -202,11 +202,14 @@ def test_a_run_without_a_state_begins_again(straight: SequenceTrainConfig, tmp_p
 
 def test_a_stopped_run_saves_and_a_finished_one_has_nothing_left(autoencoder: Path, tmp_path: Path) -> None:
     config = small(autoencoder, tmp_path / "x.safetensors")
-    asked = iter([False, True])  # before the first step, and after it
-    records = list(train_sequence(config, should_stop=lambda: next(asked)))
+    said: list[str] = []
+    running = train_sequence(config, should_stop=lambda: "step 1" in said)
+    assert next(running).saved is None
+    said.append("step 1")
+    records = list(running)
     assert len(records) == 1 and records[0].saved == config.out_path
     assert runs.read_status(runs.folder_of(config.out_path))[0] == "stopped"
-    assert len(list(train_sequence(replace(config, resume=True)))) == 7
+    assert len(list(train_sequence(replace(config, resume=True)))) == 6
     before, said = config.out_path.read_bytes(), []
     assert list(train_sequence(replace(config, resume=True), notify=said.append)) == []
     assert "nothing is left to do" in said[-1] and config.out_path.read_bytes() == before
@@ -222,6 +225,61 @@ def test_a_stop_before_the_first_step_trains_nothing_and_saves_nothing(autoencod
     assert runs.read_status(runs.folder_of(config.out_path))[0] == "stopped"
     assert said[-1] == "stopped before another step; nothing is learnt yet"
     assert len(list(train_sequence(replace(config, resume=True)))) == 8
+
+
+@pytest.mark.parametrize("data", ["demo", "files"])
+def test_every_phase_before_the_first_step_is_told_and_can_be_stopped(
+    data: str, autoencoder: Path, tmp_path: Path
+) -> None:
+    source = "demo" if data == "demo" else str(sequences(tmp_path / "squares"))
+    config = small(autoencoder, tmp_path / "x.safetensors", data=source, cache=tmp_path / "empty", steps=2)
+    phases: dict[str, int] = {}
+
+    def told(done: int, total: int, doing: str) -> None:
+        assert 0 < done <= total
+        phases[doing] = done
+
+    assert list(train_sequence(config, progress=told))[-1].saved
+    assert list(phases) == ["embedding sequences", "measuring the decoder", "measuring test sequences"]
+    for doing in list(phases)[:2]:
+        out = tmp_path / f"{doing}.safetensors"
+        phases.clear()
+        assert not list(train_sequence(replace(config, out=out), progress=told, should_stop=lambda: doing in phases))  # noqa: B023
+        assert list(phases)[-1] == doing and not out.exists()
+    folder = runs.folder_of(tmp_path / "by file.safetensors")  # as the app asks
+    said: list[str] = []
+
+    def ask(done: int, total: int, doing: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        runs.ask_to_stop(folder)
+
+    asked = replace(config, out=tmp_path / "by file.safetensors")
+    assert not list(train_sequence(asked, progress=ask, notify=said.append))
+    assert said[-1] == "stopped before another step; nothing is learnt yet"
+    assert len(list(train_sequence(asked))) == 2  # what was asked then is not asked now
+
+
+def test_the_last_measurement_ends_when_asked_and_keeps_what_was_learnt(autoencoder: Path, tmp_path: Path) -> None:
+    config = small(autoencoder, tmp_path / "x.safetensors", steps=1, test_sequences=6)
+    phases, said = [], []
+    *_, last = train_sequence(
+        config,
+        should_stop=lambda: phases.count("measuring test sequences") == 2,
+        notify=said.append,
+        progress=lambda done, total, doing: phases.append(doing),
+    )
+    card = load_sequence(config.out_path, load_checkpoint(autoencoder).model).card
+    assert last.saved == config.out_path and card.training["finished"] and card.metrics["count"] == 2
+    assert "stopped: the final figures are those of 2 sequences" in said
+
+
+def test_a_prolonged_run_tells_its_earlier_legs(autoencoder: Path, tmp_path: Path) -> None:
+    config = small(autoencoder, tmp_path / "x.safetensors", steps=2)
+    list(train_sequence(config))
+    list(train_sequence(replace(config, resume=True, steps=4)))
+    told = load_sequence(config.out_path, load_checkpoint(autoencoder).model).card.training["command"]
+    first, then = told.split(" (to step 2), then ")
+    assert "--steps 2 " in first and then == first.replace("--steps 2 ", "--steps 4 ") + " --resume"
 
 
 def test_a_stop_before_a_resumed_step_leaves_the_state_as_it_is(autoencoder: Path, tmp_path: Path) -> None:

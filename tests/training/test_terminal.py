@@ -20,3 +20,23 @@ def test_without_a_terminal_it_says_how_far_it_is_every_half_minute(
     assert terminal.Terminal("reading", " files").follow(lines()) == 0
     # at 32 seconds, then what is news at 64, and 32 seconds after that nothing is left
     assert capsys.readouterr().out.split("\n") == ["step 3", "step 7", ""]
+
+
+def test_without_a_terminal_a_phase_tells_how_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    shown = terminal.Terminal("embedding", "")
+    for done in range(11):
+        shown.progress(done, 10, "measuring")
+        now[0] += 8
+    shown.progress(1, 1, "another thing")
+    assert capsys.readouterr().out.split("\n") == [
+        "measuring: 4 of 10, about 0:48 left",
+        "measuring: 8 of 10, about 0:16 left",
+        "measuring: 10 of 10",
+        "another thing: 1 of 1",
+        "",
+    ]
