@@ -23,12 +23,13 @@ from tae.sequence.model import SequenceModel, pad_sequences
 from tae.store.card import Card
 from tae.store.checkpoint import Loaded, load_checkpoint
 from tae.training import runs
-from tae.training.command import RunConfig
+from tae.training.command import RunConfig, TrackerName
 from tae.training.config import Count, Positive, Seed, Share
 from tae.training.distributed import World
 from tae.training.loop import Loop, NotFiniteError, own_folder, tell_skipped
 from tae.training.optim import optimizer_tensors, restore_optimizers, set_lr
 from tae.training.state import state_files, step_of
+from tae.training.tracker import check_tracker
 
 STOPPED_TEST_SEQUENCES = 16
 """A run that was asked to stop measures no more than so many."""
@@ -104,6 +105,9 @@ class SequenceTrainConfig(RunConfig):
     """Steps between lines of the log."""
     save_every_s: Annotated[float, Number(0, 1e9)] = 60
     """Seconds between saves of the whole state, from which --resume goes on; 0: after each step."""
+    tracker: TrackerName | None = None
+    """Tell the figures elsewhere, too. csv: metrics.csv in the run's folder; wandb, mlflow: these services, whose packages
+    must be installed."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""
@@ -209,6 +213,7 @@ def train_sequence(
         TrainingError: If the loss or gradient is no longer a number; the state before that step is saved.
         OSError: If something cannot be written; what was saved before stays.
     """
+    check_tracker(config.tracker)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device, folder = pick_device(config.device), runs.folder_of(config.out_path)
@@ -400,6 +405,7 @@ class _Training(Loop[SequenceRecord]):
         except ValueError as error:
             self.notify(f"the card has no figures of predictions: {error}")
             metrics = {}
+        self._tell_figures(metrics)
         on_cpu = self.world.device.type == "cpu"
         hardware = f"{platform.machine()} CPU" if on_cpu else torch.cuda.get_device_name()
         training = {

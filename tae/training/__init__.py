@@ -7,6 +7,7 @@
 - command: a run's config as JSON and as a command line
 - loop: the steps of a run, whichever trainer: folder, resume, stop, states, end
 - trainer: training an autoencoder
+- tracker: the figures told elsewhere, too: a table, Weights & Biases, MLflow
 - terminal: a training in a terminal
 - muon: the optimizer of the blocks' matrices
 - precision: bf16 or float32, as this machine is faster

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+
+TrackerName = Literal["csv", "wandb", "mlflow"]
+"""Where figures may go besides a run's log; see `tae.training.tracker`."""
 
 
 class RunConfig:
@@ -16,7 +19,7 @@ class RunConfig:
     """Module of the command."""
     BUDGET: ClassVar[tuple[str, ...]] = ("steps", "minutes")
     """Fields that prolong a run that is resumed."""
-    FREE_TO_CHANGE: ClassVar[tuple[str, ...]] = ("resume", "overwrite", "log_every", "save_every_s", "name")
+    FREE_TO_CHANGE: ClassVar[tuple[str, ...]] = ("resume", "overwrite", "log_every", "save_every_s", "name", "tracker")
     """Other fields that may differ in a resumed run: the weights do not depend on them, or are in its state already."""
     GROUPS: ClassVar[dict[str, str]] = {}
     """Headings of the help: {first field below it: heading}."""
@@ -31,6 +34,8 @@ class RunConfig:
         __dataclass_fields__: ClassVar[dict]
         data: Any
         steps: Any
+        name: Any
+        tracker: Any
         resume: Any
         overwrite: Any
         threads: Any
@@ -107,8 +112,8 @@ class RunConfig:
             words += [f"{flag}={texts[0]}"] if texts[0].startswith("-") and len(texts) == 1 else [flag, *texts]
         return words
 
-    def command_words(self, processes: int = 1) -> str:
-        """The command as a card shows it; files and folders by name alone, since a card travels."""
+    def to_travel(self) -> dict[str, Any]:
+        """As `to_dict`, for others to read: files and folders by name alone, and without what concerns one machine."""
         told = {
             name: Path(value).name if isinstance(getattr(self, name), Path) else value
             for name, value in self.to_dict().items()
@@ -116,7 +121,12 @@ class RunConfig:
         }
         if self.data != "demo":
             told["data"] = Path(self.data).name or self.data
-        words = [f"'{word}'" if set(word) & set(" *?[") else word for word in self.from_dict(told).command_line()]
+        return told
+
+    def command_words(self, processes: int = 1) -> str:
+        """The command as a card shows it, which travels."""
+        words = self.from_dict(self.to_travel()).command_line()
+        words = [f"'{word}'" if set(word) & set(" *?[") else word for word in words]
         start = "python -m" if processes == 1 else f"torchrun --nproc_per_node={processes} -m"
         return " ".join([start, self.COMMAND, *words])
 

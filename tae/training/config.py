@@ -20,7 +20,7 @@ from tae.model.config import (
     size_in_words,
 )
 from tae.model.device import MuonPrecision, Precision
-from tae.training.command import RunConfig, refuse_both
+from tae.training.command import RunConfig, TrackerName, refuse_both
 from tae.training.split import Grouping
 
 Count = Annotated[int, Whole(1, 10**9)]
@@ -136,6 +136,9 @@ class TrainConfig(RunConfig):
     """Steps between lines of the log."""
     save_every_s: Annotated[float, Number(0, 10**9)] = 60
     """Seconds between saves of the whole state, from which --resume goes on; 0: after each step."""
+    tracker: TrackerName | None = None
+    """Tell the figures elsewhere, too. csv: metrics.csv in the run's folder; wandb, mlflow: these services, whose packages
+    must be installed."""
     snapshots: Annotated[int, Whole(0, 1000)] = 8
     """Copies of the weights kept on the way, from the untrained ones on, denser at the start, where most happens; the page
     Layers looks at an image through them. 0: none."""

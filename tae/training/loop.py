@@ -19,6 +19,7 @@ from tae.store.atomic import remove_leftovers
 from tae.training import runs
 from tae.training.command import RunConfig, shortened
 from tae.training.distributed import World
+from tae.training.log import TrainLog
 from tae.training.optim import lr_schedule
 from tae.training.state import TrainState, find_state, save_state, state_files
 
@@ -106,7 +107,8 @@ def _clear(config: RunConfig, folder: Path) -> None:
     remove_leftovers(config.out_path.parent, config.out_path.name)
     if not config.resume:
         told = [*runs.strips(folder), *runs.snapshots(folder), *folder.glob("events.out.tfevents.*")]
-        for path in (*state_files(folder), *told, folder / "log.jsonl"):
+        told += [folder / name for name in ("log.jsonl", "metrics.csv", "tracker.json")]
+        for path in (*state_files(folder), *told):
             path.unlink(missing_ok=True)
 
 
@@ -133,6 +135,7 @@ class Loop(ABC, Generic[Record]):
         steps: Steps in all; where the budget is one of time, an estimate, 0 while the pace is unknown.
         limit_s: Seconds of steps that a time budget allows; None: the budget is one of steps.
         leg: Step, and share of the run that was over, when it began or was prolonged.
+        log: On rank 0, while it takes steps.
         command: Words on the legs before this one, for the card.
         curve: A dict for each look at what is held out.
         seconds: Time trained, resumed or not; cpu_seconds: the processor's.
@@ -148,6 +151,7 @@ class Loop(ABC, Generic[Record]):
         self.limit_s: float | None = None
         self.leg = (0, 0.0)
         self.command = ""
+        self.log: TrainLog | None = None
         self.state = None
         if config.resume:
             changed = f"the {config.learns_from} must be those that the run began with, and they have changed"
@@ -189,7 +193,13 @@ class Loop(ABC, Generic[Record]):
         return {}
 
     def _log(self, record: dict) -> None:
-        runs.append_log(self.folder, record)
+        assert self.log
+        self.log.record(record)
+
+    def _tell_figures(self, metrics: dict) -> None:
+        """The final figures, for the log; before the first step there is none."""
+        if self.log:
+            self.log.end(self.step, metrics)
 
     def _before_state(self) -> None:
         """Called after each step, and once before the first."""
@@ -268,6 +278,8 @@ class Loop(ABC, Generic[Record]):
             if world.is_main:
                 runs.cut_log(self.folder, self.step)
                 self._write_status("running")
+                self.log = TrainLog(self.folder, self.step, config, self.notify)
+                stack.callback(self.log.close)
             self._begin(stack)
             self._prolong()
             self._before_state()

@@ -9,6 +9,8 @@ A run belongs to a checkpoint file: that of `checkpoints/shoes.safetensors` lies
     snapshots/00000200.safetensors  the weights after that step, a checkpoint like any other
     state-00000200.safetensors      all that `--resume` needs, the newest two; see `tae.training.state`
     events.out.tfevents.*           the same for TensorBoard
+    metrics.csv                     the same as a table, where --tracker csv asked for it
+    tracker.json                    by which name another tracker knows the run
     output.txt                      what the process printed, where `start` began it; held by it as long as it lives
     pid                             its number
     images/                         the images, where they were dropped onto the app

@@ -27,7 +27,6 @@ from tae.training import distributed, runs
 from tae.training.config import TrainConfig, run_id, snapshot_steps
 from tae.training.distributed import World, joined, memory_bytes
 from tae.training.loader import Batch, Loader
-from tae.training.log import TrainLog
 from tae.training.loop import Loop, NotFiniteError, TrainingError, own_folder, tell_skipped
 from tae.training.optim import (
     WeightAverage,
@@ -41,6 +40,7 @@ from tae.training.plan import HEADROOM, plan
 from tae.training.precision import pick_muon_precision, pick_precision
 from tae.training.sources import ImageSource, open_source
 from tae.training.state import TrainState
+from tae.training.tracker import check_tracker
 
 FEW_STEPS = 300
 """A run of fewer teaches little but the mean image."""
@@ -107,6 +107,7 @@ def train(
         OSError: If something cannot be written; what was saved before stays.
     """
     model_config = config.model_config  # refused before anything is read or written
+    check_tracker(config.tracker)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with joined(config.device, config.timeout_minutes) as world:
@@ -231,9 +232,6 @@ class Trainer(Loop[TrainRecord]):
 
     def _begin(self, stack: ExitStack) -> None:
         config, world = self.config, self.world
-        self.log = TrainLog(self.folder, self.step) if world.is_main else None
-        if self.log:
-            stack.callback(self.log.close)
         began = time.monotonic()
         self.held_out = self.source.held_out(config.held_out_images)
         self.measured: list[Yardstick] = []
@@ -304,11 +302,10 @@ class Trainer(Loop[TrainRecord]):
         )
 
     def _log(self, record: dict) -> None:
-        assert self.log
         record |= {one.key: one.psnr for one in self.measured} if "held_out_psnr" in record else {}
         if self.limit_s:
             record["steps"] = self.steps  # an estimate, which nothing else tells
-        self.log.record(record)
+        super()._log(record)
 
     def _learn(self, lr_share: float) -> tuple[float, float]:
         batch = next(self.batches)
@@ -443,6 +440,7 @@ class Trainer(Loop[TrainRecord]):
             return None
         measured = self.yardsticks.measure(images)
         metrics["yardsticks"] = {one.key: one.psnr for one in measured}
+        self._tell_figures(metrics)
         if "psnr" in metrics:
             self.notify(f"on {len(images)} {metrics['split']} images: {verdict(metrics['psnr'], measured)[1]}")
         config.out_path.parent.mkdir(parents=True, exist_ok=True)

@@ -274,10 +274,12 @@ def test_the_last_measurement_ends_when_asked_and_keeps_what_was_learnt(autoenco
 
 
 def test_a_prolonged_run_tells_its_earlier_legs(autoencoder: Path, tmp_path: Path) -> None:
-    config = small(autoencoder, tmp_path / "x.safetensors", steps=2)
+    config = small(autoencoder, tmp_path / "x.safetensors", steps=2, tracker="csv")
     list(train_sequence(config))
     list(train_sequence(replace(config, resume=True, steps=4)))
     told = load_sequence(config.out_path, load_checkpoint(autoencoder).model).card.training["command"]
+    folder = runs.folder_of(config.out_path)
+    assert (folder / "metrics.csv").read_text().count("\n") == 5 and list(folder.glob("events.out.tfevents.*"))
     first, then = told.split(" (to step 2), then ")
     assert "--steps 2 " in first and then == first.replace("--steps 2 ", "--steps 4 ") + " --resume"
 
