@@ -97,8 +97,9 @@ def door(if_stopped: str, is_told_once: bool = False) -> Callable[[Door], Callab
                 print(f"\n{if_stopped}", file=sys.stderr)
                 return 130
             except (ValueError, OSError) as error:
-                if not is_told_once or os.environ.get("RANK", "0") == "0":
-                    print(f"error: {error}", file=sys.stderr)
+                whose = " ".join(getattr(error, "__notes__", ()))  # of one process alone
+                if whose or not is_told_once or os.environ.get("RANK", "0") == "0":
+                    print(f"error{f' ({whose})' if whose else ''}: {error}", file=sys.stderr)
                 return 1
 
         return guarded

@@ -155,9 +155,9 @@ class TrainConfig(RunConfig):
     """Compute activations a second time in the backward pass: less memory, more time."""
     use_compile: bool = False
     """torch.compile: minutes at the start, for faster steps on a GPU. Needs a C++ compiler."""
-    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = "auto"
     """With torchrun. ddp: each process holds the whole model; fsdp: weights, gradients and optimizer are spread over the
-    processes; auto: ddp where a device can hold them."""
+    processes; hsdp: over those of each machine; auto: ddp where a device can hold them, else fsdp."""
     timeout_minutes: Annotated[float, Number(0.1, 10**4)] = 10
     """With torchrun: how long a process waits for the others before it takes one of them for lost."""
 

@@ -1,10 +1,12 @@
 """Where a training computes: the device and its precision; one process, or several that torchrun started and that agree."""
 
+import json
 import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +23,8 @@ from tae.model.device import pick_device
 
 TEXT_BYTES = 500
 """Longest text that a process tells the others."""
+ALIVE_EVERY_S = 2
+"""Seconds between the signs of life of a process that the others wait for; they obey a signal to end as often."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,62 @@ class World:
         names = list(choices)
         return names[int(self.from_main(names.index(choice)))]
 
+    def shared(self, make: Callable[[Callable[[], None]], bytes]) -> bytes:
+        """Rank 0's bytes, on all, however long it takes to make them.
+
+        Args:
+            make: Makes them, on rank 0 alone. The function that it is given is to be called at least every few seconds: it
+                keeps the others from taking this process for lost.
+        """
+        if self.size == 1:
+            return make(lambda: None)
+        told = time.monotonic()
+
+        def tell_alive() -> None:
+            nonlocal told
+            if time.monotonic() - told >= ALIVE_EVERY_S:
+                self.sum(0)
+                told = time.monotonic()
+
+        raw = make(tell_alive) if self.is_main else b""
+        length = 0.0
+        while not length:
+            (length,) = self.sum(len(raw) + 1 if self.is_main else 0)
+        sent = torch.zeros(int(length) - 1, dtype=torch.uint8)
+        if self.is_main:
+            sent = torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else sent
+        sent = sent.to(self.device)
+        dist.broadcast(sent, 0)
+        return sent.cpu().numpy().tobytes()
+
+    def must_agree(self, on: str, facts: Mapping[str, str]) -> None:
+        """Go on only where all processes have the same facts.
+
+        Args:
+            on: What they are, in words.
+            facts: By name; the same names in all.
+
+        Raises:
+            ValueError: On all, if one of them has another fact than rank 0; the message names both.
+        """
+        of_main = json.loads(self.shared(lambda _: json.dumps(facts).encode()))
+        self.must_be_fine(
+            f"all processes must have the same {on}",
+            "; ".join(
+                f"{name} {fact}, and {of_main[name]} on rank 0" for name, fact in facts.items() if fact != of_main[name]
+            ),
+        )
+
+    def must_be_fine(self, what: str, fault: str) -> None:
+        """Go on only where no process has found a fault; what: the rule; fault: how it is broken here, or "".
+
+        Raises:
+            ValueError: On all; the message names the ranks and what they found.
+        """
+        told = [f"rank {rank} has {text}" for rank, text in enumerate(self.gather(fault)) if text]
+        if told:
+            raise ValueError(f"{what}; {'; '.join(told)}")
+
     def gather(self, text: str) -> list[str]:
         """Every process's text, cut to `TEXT_BYTES`, in the order of ranks."""
         if self.size == 1:
@@ -72,6 +132,10 @@ class World:
         rows = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(rows, padded)
         return [bytes(row.tolist()).rstrip(b"\0").decode(errors="replace") for row in rows]
+
+
+ALONE = World(0, 1, torch.device("cpu"))
+"""One process, for what can be asked without a training."""
 
 
 class LostProcessError(ConnectionError):
@@ -140,12 +204,17 @@ def memory_bytes(device: str) -> int:
         return total
 
 
-def shard(model: TransformerAutoencoder, world: World) -> None:
-    """Spread weights, gradients and what the optimizer keeps over the processes (FSDP2), block by block, in place."""
+def shard(model: TransformerAutoencoder, world: World, by_machine: bool = False) -> None:
+    """Spread weights, gradients and what the optimizer keeps over the processes (FSDP2), block by block, in place.
+
+    by_machine: over those of one machine only, each machine holding all (HSDP): less goes over the network between them.
+    """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard  # a second to import, which a run of one process need not wait
 
-    mesh = init_device_mesh(world.device.type, (world.size,))
+    local = int(os.environ["LOCAL_WORLD_SIZE"]) if by_machine else world.size
+    shape = (world.size // local, local) if by_machine else (local,)
+    mesh = init_device_mesh(world.device.type, shape, mesh_dim_names=("machines", "shards")[-len(shape) :])
     for blocks in (model.encoder.blocks, model.decoder.blocks):
         for block in blocks:
             fully_shard(block, mesh=mesh)
@@ -157,9 +226,14 @@ def replicate(model: nn.Module, world: World) -> nn.Module:
     return DistributedDataParallel(model, device_ids=[world.device] if world.device.type == "cuda" else None)
 
 
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether each process holds a part of it alone."""
+    return hasattr(tensor, "full_tensor")
+
+
 def unsharded(tensor: Tensor) -> Tensor:
     """The whole of a tensor that each process holds a part of; another one as it is. Every process must ask."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # type: ignore[operator]
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[operator]
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -169,7 +243,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 def like(full: Tensor, other: Tensor) -> Tensor:
     """A whole tensor, laid out as another: on its device, sharded where that one is."""
-    if hasattr(other, "full_tensor") and full.ndim:  # the count of an optimizer's steps is never sharded
+    if is_sharded(other) and full.ndim:  # the count of an optimizer's steps is never sharded
         from torch.distributed.tensor import DTensor, distribute_tensor
 
         assert isinstance(other, DTensor)

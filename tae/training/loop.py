@@ -3,6 +3,7 @@
 import json
 import math
 import time
+import uuid
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from torch import Tensor
 from tae.store.atomic import remove_leftovers
 from tae.training import runs
 from tae.training.command import RunConfig, shortened
-from tae.training.distributed import World
+from tae.training.distributed import LostProcessError, World, is_sharded
 from tae.training.log import TrainLog
 from tae.training.optim import lr_schedule
 from tae.training.state import TrainState, find_state, save_state, state_files
@@ -52,7 +53,16 @@ def own_folder(config: RunConfig, world: World, open_source: Callable[[], Source
     Raises:
         ValueError: If the run would replace another's files, or is not the one that it would go on with.
     """
-    folder, is_held = runs.folder_of(config.out_path), False
+    folder, is_held, is_training = runs.folder_of(config.out_path), False, False
+
+    def tell(status: str, message: str = "") -> None:
+        # The app may have begun this run, and waits: then its config lies there, and nothing else.
+        is_awaited = (folder / "config.json").is_file() and not (folder / "status.json").exists()
+        if world.is_main and (is_held or is_awaited):
+            with suppress(OSError):  # the disk is full: the first error is the one to tell
+                _, _, step, steps = runs.read_status(folder)
+                runs.write_status(folder, status, message, step, steps)
+
     with ExitStack() as stack:
         try:
             if world.is_main:
@@ -63,16 +73,40 @@ def own_folder(config: RunConfig, world: World, open_source: Callable[[], Source
                 is_held = True
                 _clear(config, folder)
                 runs.write_config(folder, config)
-            world.sum(0.0)  # the others wait for what rank 0 prepares
+            _must_share(folder, world)  # and the others wait for what rank 0 prepares
+            is_training = True
             yield folder, source
         except (ValueError, OSError) as error:
-            # The app may have begun this run, and waits: then its config lies there, and nothing else.
-            is_awaited = (folder / "config.json").is_file() and not (folder / "status.json").exists()
-            if world.is_main and (is_held or is_awaited):
-                with suppress(OSError):  # the disk is full: the first error is the one to tell
-                    _, _, step, steps = runs.read_status(folder)
-                    runs.write_status(folder, "failed", str(error), step, steps)
+            tell("failed", str(error))
+            if is_training and not world.is_main and not isinstance(error, (TrainingError, LostProcessError)):
+                error.add_note(f"rank {world.rank}")  # which the others know nothing of
             raise
+        except BaseException as error:
+            is_stopped = isinstance(error, (KeyboardInterrupt, GeneratorExit))
+            if runs.read_status(folder)[0] == "running":
+                tell(
+                    "stopped" if is_stopped else "failed",
+                    "" if is_stopped else f"{type(error).__name__}: {error}"[:500],
+                )
+            raise
+
+
+def _must_share(folder: Path, world: World) -> None:
+    """Refuse processes that do not all see rank 0's folder."""
+    if world.size == 1:
+        return
+    mark = folder / world.shared(lambda _: f".shared-{uuid.uuid4().hex}".encode()).decode()
+    if world.is_main:
+        mark.touch()
+    world.sum(0)
+    fault = "" if mark.exists() else f"another {folder} than rank 0"
+    try:
+        world.must_be_fine(
+            "all machines must share the folder of the run, as on a network disk; name it by --out", fault
+        )
+    finally:
+        if world.is_main:
+            mark.unlink(missing_ok=True)
 
 
 def _refuse_to_replace(config: RunConfig, folder: Path) -> None:
@@ -155,7 +189,7 @@ class Loop(ABC, Generic[Record]):
         self.state = None
         if config.resume:
             changed = f"the {config.learns_from} must be those that the run began with, and they have changed"
-            self.state = find_state(folder, self.fingerprint, notify, f"{changed}; {config.NEW_RUN}")
+            self.state = find_state(folder, self.fingerprint, notify, f"{changed}; {config.NEW_RUN}", world)
         if self.state is not None:
             notify(f"resuming after step {self.state.step} of {self.state.values.get('steps', self.steps) or '?'}")
         torch.manual_seed(config.seed)
@@ -182,7 +216,7 @@ class Loop(ABC, Generic[Record]):
 
     @abstractmethod
     def _tensors(self) -> dict[str, Tensor]:
-        """Tensors of the state; every process must ask."""
+        """Tensors of the state, as they are."""
 
     @abstractmethod
     def _write(self, is_stopped: bool) -> Path | None:
@@ -270,8 +304,12 @@ class Loop(ABC, Generic[Record]):
         self.leg = tuple(values.get("leg", (0, 0.0)))
         self.command = values.get("command", "")
 
-    def go(self, should_stop: Callable[[], bool]) -> Generator[Record]:
-        """Take the steps that are left; yields a record for each, the last one once the checkpoint is written."""
+    def go(self, should_stop: Callable[[], int]) -> Generator[Record]:
+        """Take the steps that are left; yields a record for each, the last one once the checkpoint is written.
+
+        Args:
+            should_stop: A `tae.training.terminal.Stop`, or whether to stop after the step.
+        """
         config, world = self.config, self.world
         was_finished = bool(world.from_main(float(runs.read_status(self.folder)[0] == "finished")))
         with ExitStack() as stack:
@@ -298,8 +336,10 @@ class Loop(ABC, Generic[Record]):
                 self.step += 1
                 paces.append(time.monotonic() - began)
                 self.cpu_seconds = time.process_time() - cpu_started
-                asked, save_due, self.seconds = world.sum(
-                    should_stop() or runs.stop_asked(self.folder),
+                wish = int(should_stop()) or int(runs.stop_asked(self.folder))
+                asked, at_once, save_due, self.seconds = world.sum(
+                    wish > 0,
+                    wish > 1,
                     # A large state takes long to write: never more than a twentieth of the time, unless asked.
                     time.monotonic() - last_save
                     >= (max(config.save_every_s, 20 * save_took) if config.save_every_s else 0),
@@ -309,7 +349,8 @@ class Loop(ABC, Generic[Record]):
                     self._estimate_steps(float(np.mean(paces)))
                 is_stopped = bool(asked) and self.step != self.steps
                 is_last = is_stopped or self.step == self.steps
-                looked = self._look(loss) if is_last or self.step % config.eval_every == 0 else {}
+                is_looked_at = not at_once and (is_last or self.step % config.eval_every == 0)
+                looked = self._look(loss) if is_looked_at else {}
                 record = self._record(loss, share, grad_norm, float(np.mean(paces)), looked)
                 # Log and snapshots come before the state: a kill in between is made good, since a resumed run says again
                 # what lies after its state, and nothing else.
@@ -320,7 +361,11 @@ class Loop(ABC, Generic[Record]):
                     last_save = time.monotonic()
                     self._save_state()
                     save_took, last_save = time.monotonic() - last_save, time.monotonic()
-                if is_last:
+                if is_last and at_once:
+                    if world.is_main:
+                        self._write_status("stopped")
+                    self.notify(f"the state after step {self.step} is saved; --resume goes on from it")
+                elif is_last:
                     record = replace(record, saved=self._finish(is_stopped))  # type: ignore[type-var]
                 yield record
 
@@ -344,9 +389,11 @@ class Loop(ABC, Generic[Record]):
     def _save_state(self) -> None:
         told = ("fingerprint", "steps", "curve", "seconds", "cpu_seconds", "leg", "budget", "command")
         values = {name: getattr(self, name) for name in told} | {"config": self.config.to_dict()} | self._values()
-        tensors = self._tensors()
-        if self.world.is_main:
-            save_state(self.folder, TrainState(self.step, tensors, values))
+        tensors = {
+            name: tensor if is_sharded(tensor) else tensor.detach().cpu().contiguous()
+            for name, tensor in self._tensors().items()
+        }
+        save_state(self.folder, TrainState(self.step, tensors, values), self.world)
 
     def _finish(self, is_stopped: bool) -> Path | None:
         path = self._write(is_stopped)

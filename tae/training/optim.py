@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.device import DTYPES
 from tae.training.config import TrainConfig
-from tae.training.distributed import like, whole
+from tae.training.distributed import like
 from tae.training.muon import Muon, is_block_matrix
 from tae.training.precision import MuonPrecision, pick_muon_precision
 
@@ -64,12 +64,12 @@ def set_lr(optimizers: list[torch.optim.Optimizer], share: float) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """{"optim.<parameter>.<what>": whole tensor}; every process must ask."""
+    """{"optim.<parameter>.<what>": tensor, as the optimizer has it}."""
     tensors = {}
     for name, parameter in model.named_parameters():
         for optimizer in optimizers:
             for what, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"optim.{name}.{what}"] = whole(value)
+                tensors[f"optim.{name}.{what}"] = value
     return tensors
 
 

@@ -4,14 +4,12 @@ A source gives each training image a running number, a draw. Which draws make up
 functions of the seed and the number alone, whatever the number of threads or processes that ask.
 """
 
-import hashlib
 import os
 import threading
-from array import array
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -21,10 +19,11 @@ from tae.data.decode import ImageError
 from tae.data.demo import DemoSource
 from tae.data.encode import to_uint8
 from tae.data.fit import fit_image
-from tae.data.stacks import base_folder, content_digest, count_frames, find_files, frames_are_alike, read_frame
-from tae.data.threads import in_order
+from tae.data.stacks import base_folder, find_files, read_frame
 from tae.store.names import plain_text
 from tae.training.config import TrainConfig
+from tae.training.distributed import World
+from tae.training.index import FileIndex, index_files, read_index
 from tae.training.split import held_out
 
 
@@ -75,12 +74,15 @@ class ImageSource(Protocol):
         ...
 
 
-def open_source(config: TrainConfig, progress: Callable[[int, int], None] | None = None) -> ImageSource:
+def open_source(
+    config: TrainConfig, progress: Callable[[int, int], None] | None = None, known: FileIndex | None = None
+) -> ImageSource:
     """The images that `config.data` names.
 
     Args:
         config: The run.
         progress: Called with (files read, files in all) as a folder is read.
+        known: An index that its files had earlier, if any.
 
     Raises:
         FileNotFoundError: If there are no such files.
@@ -89,18 +91,49 @@ def open_source(config: TrainConfig, progress: Callable[[int, int], None] | None
     return (
         DemoSource(config.input_size, config.max_width, config.seed)
         if config.data == "demo"
-        else FileSource(config, progress)
+        else FileSource(config, progress, known)
     )
 
 
-class _Scan(NamedTuple):
-    """A file as one reading showed it."""
+def open_for_all(
+    config: TrainConfig, world: World, folder: Path, progress: Callable[[int, int], None] | None = None
+) -> ImageSource:
+    """`open_source` for the processes of a training: rank 0 reads the files, and the others look whether theirs are the same.
 
-    num_frames: int  # 0: it cannot be read
-    widths: list[int]  # of the frames once fitted; a single one where all are equal
-    version: tuple[int, int]
-    digest: bytes
-    fault: str  # why it cannot be read
+    Args:
+        config: The run; resumed, it reads only files that are not in the index of its folder, or have changed since.
+        world: Its processes.
+        folder: The run's folder, which may not be there yet.
+        progress: As for `open_source`; on rank 0.
+
+    Raises:
+        FileNotFoundError, ValueError: As `open_source` does, and if a process has other files; the message names one.
+    """
+    source: ImageSource | None = None
+
+    def read(tell_alive: Callable[[], None]) -> bytes:
+        nonlocal source
+
+        def tell(done: int, total: int) -> None:
+            tell_alive()
+            if progress:
+                progress(done, total)
+
+        source = open_source(config, tell, read_index(folder) if config.resume else None)
+        return source.index.to_bytes() if isinstance(source, FileSource) else b""
+
+    raw, fault = world.shared(read), ""
+    if source is None and raw:
+        local = [int(os.environ.get(name, "0")) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE")]
+        index, changed = FileIndex.from_bytes(raw).at(base_folder(config.data), (local[0], max(1, local[1])))
+        source = FileSource(config, index=index)
+        fault = f"{changed.count} that differ, such as {_shown(changed.first)}" if changed.count else ""
+    world.must_be_fine("all processes must find the same files", fault)
+    if source is None:
+        source = open_source(config)
+    if not raw:
+        world.must_agree("images", {"fingerprint": source.fingerprint[:16]})
+    return source
 
 
 class FileSource:
@@ -114,17 +147,26 @@ class FileSource:
     Attributes:
         held_out_names: The held-out files, or frames of a single stack.
         num_files: Files found, readable or not.
+        index: What reading them showed.
     """
 
     licence = "the user's own"
     CACHE_BYTES = 2 * 1024**3
 
-    def __init__(self, config: TrainConfig, progress: Callable[[int, int], None] | None = None) -> None:
-        """Read every file once, by as many threads as there are processors; of an array stack, one frame.
+    def __init__(
+        self,
+        config: TrainConfig,
+        progress: Callable[[int, int], None] | None = None,
+        known: FileIndex | None = None,
+        index: FileIndex | None = None,
+    ) -> None:
+        """Read every file once, unless there is an index of them.
 
         Args:
             config: Its data, sizes, seed, shares of augmentation and of unreadable files.
             progress: Called with (files read, files in all).
+            known: An index that the files had earlier: those that are as they were are not read again.
+            index: That of these very files; none is read.
 
         Raises:
             FileNotFoundError: If there is no such folder or file, or nothing fits the pattern.
@@ -133,34 +175,20 @@ class FileSource:
         self._config = config
         self._folder = base_folder(config.data)
         self.name, self.data = _in_words(config.data, self._folder)
-        self.skipped: list[tuple[str, str]] = []
-        self._names = [path.relative_to(self._folder).as_posix() for path in find_files(config.data)]
         self._cache: dict[tuple[int, int], np.ndarray] = {}
         self._cache_room = self.CACHE_BYTES // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._lock = threading.Lock()
         self._order = lru_cache(maxsize=2)(self._permutation)
-
-        self._versions = np.zeros((len(self._names), 2), np.int64)
-        counts = np.zeros(len(self._names), np.int64)
-        self._widths = array("i")  # of all frames; left empty where the width is fixed
-        digest = hashlib.sha256()
-        scans = in_order(self._scan, range(len(self._names)), workers=os.cpu_count() or 1, ahead=64)
-        for number, scan in enumerate(scans):
-            name = self._names[number]
-            if scan.fault:
-                self.skipped.append((_shown(name), scan.fault))
-            else:
-                counts[number], self._versions[number] = scan.num_frames, scan.version
-                digest.update(f"{name}\0{scan.num_frames}\0".encode(errors="surrogateescape") + scan.digest)
-                if config.input_size[1] is None:
-                    widths = array("i", scan.widths)
-                    self._widths += widths if len(widths) == scan.num_frames else widths * scan.num_frames
-            if progress:
-                progress(number + 1, len(self._names))
-        self.fingerprint = digest.hexdigest()
-        self._ends = np.cumsum(counts)  # frames of all files up to each, itself included
+        if index is None:
+            self._names = [path.relative_to(self._folder).as_posix() for path in find_files(config.data)]
+            fitted_to = (*config.input_size, config.max_width)
+            index = index_files(self._folder, self._names, self._read, fitted_to, known, progress)
+        self.index, self._names = index, index.names
+        self.fingerprint = index.fingerprint
+        self.skipped: list[tuple[str, str]] = [(_shown(self._names[n]), fault) for n, fault in index.faults.items()]
+        self._ends = np.cumsum(index.counts)  # frames of all files up to each, itself included
         self._refuse_too_few()
-        self._train, self._held_out = self._split(counts)
+        self._train, self._held_out = self._split(index.counts)
         self.num_images: int | None = len(self._train)
 
     @property
@@ -200,22 +228,6 @@ class FileSource:
         return [self._load(int(item)) for item in _spread(self._held_out, count)]
 
     test = held_out
-
-    def _scan(self, number: int) -> _Scan:
-        path = self._folder / self._names[number]
-        try:
-            found = path.stat()
-            digest, count = content_digest(path), count_frames(path)
-            tried = 1 if frames_are_alike(path) else count
-            widths = []
-            for frame in range(tried):
-                try:
-                    widths.append(self._read(number, frame).shape[1])
-                except ImageError as error:
-                    raise ImageError(f"frame {frame}: {error}" if count > 1 else str(error)) from None
-        except (ImageError, OSError) as error:
-            return _Scan(0, [], (0, 0), b"", str(error) if isinstance(error, ImageError) else str(error.strerror))
-        return _Scan(count, widths, (found.st_size, found.st_mtime_ns), digest, "")
 
     def _refuse_too_few(self) -> None:
         num_images, num_bad = int(self._ends[-1]) if len(self._ends) else 0, len(self.skipped)
@@ -257,7 +269,7 @@ class FileSource:
         return _shown(self._names[number]) + (f", frame {frame}" if has_more else "")
 
     def _width_of(self, draw: int) -> int:
-        return self._widths[self._item(draw)]
+        return int(self.index.widths[self._item(draw)])
 
     def _load(self, item: int) -> np.ndarray:
         number, frame = self._place(item)
@@ -266,7 +278,7 @@ class FileSource:
             return image
         try:
             found = (self._folder / self._names[number]).stat()
-            if (found.st_size, found.st_mtime_ns) != tuple(self._versions[number]):
+            if (found.st_size, found.st_mtime_ns) != tuple(self.index.versions[number]):
                 raise ImageError("the file has changed since the run began; put it back, or start a new run")
             return self._read(number, frame)
         except OSError as error:

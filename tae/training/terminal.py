@@ -4,18 +4,35 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from enum import IntEnum
 from pathlib import Path
 
 from tqdm import tqdm
 
 from tae.training.distributed import rank_asked
 
+PATIENCE_S = 8
+"""After the signal to end, a training that does not come to the end of its step is left after so many seconds."""
 TELL_EVERY_S = 30
 """Where no terminal shows the line of progress, it is printed so often at least."""
 
 
+class Stop(IntEnum):
+    """Whether a training is asked to stop, and how."""
+
+    NO = 0
+    AFTER_STEP = 1
+    """Then it measures, writes the checkpoint, and ends."""
+    AT_ONCE = 2
+    """The signal to end, as queues send it shortly before they kill: only the state is saved."""
+
+
 class Terminal:
-    """Rank 0 alone prints; the first Ctrl-C asks the training to stop after its step, the second leaves at once."""
+    """Rank 0 alone prints; the first Ctrl-C asks the training to stop after its step, the second leaves at once.
+
+    Before the first step, where there is nothing to save, the first one leaves at once too. So does the signal to end where
+    the step, or what is measured then, takes longer than `PATIENCE_S`.
+    """
 
     def __init__(self, doing: str, unit: str, said: str | None = None) -> None:
         """Ctrl-C and the signal to end are caught from here on.
@@ -27,20 +44,27 @@ class Terminal:
         """
         self.doing, self.unit, self.said = doing, unit, said
         self.is_main = rank_asked() == 0
-        self.is_stopped = False
+        self.stop = Stop.NO
+        self.has_begun = False
         self._bar: tqdm | None = None
         self._doing, self._began, self._told = "", 0.0, 0.0
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask_to_stop)
 
-    def _ask_to_stop(self, *_: object) -> None:
-        if self.is_stopped:
+    def _ask_to_stop(self, number: int, *_: object) -> None:
+        if self.stop or not self.has_begun:
             raise KeyboardInterrupt
-        self.is_stopped = True
-        self.say("\nstopping after this step; Ctrl-C again to leave without saving")
+        self.stop = Stop.AFTER_STEP if number == signal.SIGINT else Stop.AT_ONCE
+        if self.stop == Stop.AFTER_STEP:
+            self.say("\nstopping after this step; Ctrl-C again to leave without saving")
+        elif hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, self._ask_to_stop)
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
 
-    def should_stop(self) -> bool:
-        return self.is_stopped
+    def should_stop(self) -> Stop:
+        if self.stop == Stop.AT_ONCE and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)  # saving the state may take its time
+        return self.stop
 
     def say(self, text: str) -> None:
         if self.is_main:
@@ -86,6 +110,7 @@ class Terminal:
         """
         told = time.monotonic()
         for line, is_news, saved in lines:
+            self.has_begun = True
             if self.is_main and sys.stdout.isatty():
                 print(f"\r\x1b[K{line}", end="\n" if is_news else "", flush=True)
             elif is_news or time.monotonic() - told >= TELL_EVERY_S:
@@ -93,7 +118,7 @@ class Terminal:
                 told = time.monotonic()
             if saved:
                 self.say(f"saved {saved}")
-        return 130 if self.is_stopped else 0
+        return 130 if self.stop else 0
 
 
 def clock(seconds: float) -> str:

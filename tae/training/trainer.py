@@ -1,5 +1,6 @@
 """Training an autoencoder: its parts, its steps, what it looks at and saves."""
 
+import hashlib
 import math
 import platform
 import shutil
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from tae.store.checkpoint import Card, CheckpointError, load_checkpoint, save_ch
 from tae.training import distributed, runs
 from tae.training.config import TrainConfig, run_id, snapshot_steps
 from tae.training.distributed import World, joined, memory_bytes
+from tae.training.index import write_index
 from tae.training.loader import Batch, Loader
 from tae.training.loop import Loop, NotFiniteError, TrainingError, own_folder, tell_skipped
 from tae.training.optim import (
@@ -38,8 +41,8 @@ from tae.training.optim import (
 )
 from tae.training.plan import HEADROOM, plan
 from tae.training.precision import pick_muon_precision, pick_precision
-from tae.training.sources import ImageSource, open_source
-from tae.training.state import TrainState
+from tae.training.sources import FileSource, ImageSource, open_for_all
+from tae.training.state import TrainState, read_shards, shapes_in
 from tae.training.tracker import check_tracker
 
 FEW_STEPS = 300
@@ -49,6 +52,8 @@ PACE_STEPS = 10
 EXAMPLES = 2000
 EXAMPLE_BYTES = 2 * 10**8
 """Training images that the yardsticks learn from, and the memory that these take, at most."""
+MAY_DIFFER = ("workers", "threads", "device")
+"""Settings that suit each machine."""
 TRIAL_IMAGES = 8
 """How long the last measurements take is told by so many images."""
 
@@ -87,7 +92,7 @@ class TrainRecord:
 def train(
     config: TrainConfig,
     source: ImageSource | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], int] = lambda: False,
     notify: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Generator[TrainRecord]:
@@ -96,7 +101,8 @@ def train(
     Args:
         config: What to train, on what, for how long.
         source: Images; None: those that `config.data` names.
-        should_stop: Asked after each step; once true, the run looks at the held-out images, saves, and ends.
+        should_stop: Asked after each step; once true, the run looks at the held-out images, saves, and ends; where it is
+            `Stop.AT_ONCE`, it saves its state alone.
         notify: Called with a sentence about what was found or decided.
         progress: Called with (files read, files in all) while they are opened.
 
@@ -111,16 +117,18 @@ def train(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with joined(config.device, config.timeout_minutes) as world:
+        if config.batch_size % (world.size * config.accumulate):
+            raise ValueError(
+                "batch_size must be a multiple of processes times accumulate, got "
+                f"{config.batch_size}, {world.size} and {config.accumulate}"
+            )
+        asked = {name: str(value) for name, value in config.to_dict().items() if name not in MAY_DIFFER}
+        world.must_agree("code and settings", {"tae": code_digest(), "torch": torch.__version__.split("+")[0], **asked})
 
         def images() -> ImageSource:
-            if config.batch_size % (world.size * config.accumulate):
-                raise ValueError(
-                    "batch_size must be a multiple of processes times accumulate, got "
-                    f"{config.batch_size}, {world.size} and {config.accumulate}"
-                )
             if source is not None:
                 return source
-            opened = open_source(config, progress)
+            opened = open_for_all(config, world, runs.folder_of(config.out_path), progress)
             tell_skipped(opened.skipped, notify)
             if opened.num_images is not None:
                 notify(f"{opened.num_images} images to train on, {len(opened.skipped)} files skipped")
@@ -128,6 +136,8 @@ def train(
 
         with own_folder(config, world, images) as (folder, found):
             try:
+                if isinstance(found, FileSource) and world.is_main:
+                    write_index(folder, found.index)
                 notify(planned(config, world)[0])
                 yield from Trainer(config, model_config, found, world, folder, notify).go(should_stop)
             except torch.OutOfMemoryError as error:
@@ -157,9 +167,9 @@ class Trainer(Loop[TrainRecord]):
         self.model = TransformerAutoencoder(model_config)
         self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
         self.last_snapshot = -1
-        if self.state is not None:
+        if self.state is not None and self.state.shards is None:
             self.model.load_state_dict(self._weights_in_state(self.model.state_dict()))  # strict: shapes too
-        elif config.init_from is not None:
+        elif self.state is None and config.init_from is not None:
             self._start_from(config.init_from)
         self.network = self._spread()
         self.muon_precision: MuonPrecision = kept.get("muon_precision") or world.agreed(
@@ -190,16 +200,31 @@ class Trainer(Loop[TrainRecord]):
 
     def _restore(self, state: TrainState) -> None:
         super()._restore(state)
-        restore_optimizers(self.model, self.optimizers, state.tensors)
-        if self.average is not None:
-            for name, parameter in self.model.named_parameters():
-                self.average.weights[name] = distributed.like(state.tensors[f"ema.{name}"], parameter)
+        if state.shards is not None:
+            self._read_shards(state.shards)
+        else:
+            restore_optimizers(self.model, self.optimizers, state.tensors)
+            if self.average is not None:
+                for name, parameter in self.model.named_parameters():
+                    self.average.weights[name] = distributed.like(state.tensors[f"ema.{name}"], parameter)
         if state.values["scaler"]:
             self.scaler.load_state_dict(state.values["scaler"])
         self.history = state.values["history"]
         kept = runs.snapshots(self.folder) if self.world.is_main else []
         last = float(kept[-1].stem) if kept else -1.0
         self.last_snapshot = state.values.get("snapshot_place", int(self.world.from_main(last)))
+
+    def _read_shards(self, shards: Path) -> None:
+        """Fill what is there from the parts of a state; what the optimizers keep is made for it first."""
+        shapes = shapes_in(shards)
+        kept: dict[str, Tensor] = {}
+        for name, parameter in self.model.named_parameters():
+            start = f"optim.{name}."
+            for whole_name in (one for one in shapes if one.startswith(start)):
+                alike = shapes[whole_name] == tuple(parameter.shape)
+                kept[whole_name] = torch.zeros_like(parameter) if alike else torch.zeros(shapes[whole_name])
+        restore_optimizers(self.model, self.optimizers, kept)
+        read_shards(shards, self._tensors())
 
     def _spread(self) -> torch.nn.Module:
         """Put the model where it computes; returns what the forward pass goes through."""
@@ -210,14 +235,14 @@ class Trainer(Loop[TrainRecord]):
                 raise ValueError(
                     "parallel 'fsdp' must have precision bf16 or fp32, got fp16; choose one of these, or ddp"
                 )
-            distributed.shard(self.model, world)
+            distributed.shard(self.model, world, self.config.parallel == "hsdp")
             return self.model
         self.model.to(world.device)
         return distributed.replicate(self.model, world) if world.size > 1 else self.model
 
     def _is_sharded(self) -> bool:
         if self.config.parallel != "auto":
-            return self.config.parallel == "fsdp"
+            return self.config.parallel in ("fsdp", "hsdp")
         if self.world.device.type != "cuda":
             return False
         return self.world.any(not planned(self.config, self.world)[1])[0]
@@ -399,10 +424,10 @@ class Trainer(Loop[TrainRecord]):
         }
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"model.{name}": tensor for name, tensor in self._whole_weights().items()}
+        tensors = {f"model.{name}": tensor.detach() for name, tensor in self.model.state_dict().items()}
         tensors |= optimizer_tensors(self.model, self.optimizers)
         if self.average is not None:
-            tensors |= {f"ema.{name}": distributed.whole(tensor) for name, tensor in self.average.weights.items()}
+            tensors |= {f"ema.{name}": tensor for name, tensor in self.average.weights.items()}
         return tensors
 
     def _before_state(self) -> None:
@@ -447,8 +472,13 @@ class Trainer(Loop[TrainRecord]):
         return self._save(config.out_path, weights, self._card(metrics, cpu_seconds, not is_stopped))
 
     def _whole_weights(self) -> dict[str, Tensor]:
-        """Weights of the model as it is, on the CPU; every process must ask."""
-        return {name: distributed.whole(tensor) for name, tensor in self.model.state_dict().items()}
+        """Weights of the model as it is, on the CPU of rank 0 alone; every process must ask."""
+        weights = {}
+        for name, tensor in self.model.state_dict().items():
+            full = distributed.unsharded(tensor)
+            if self.world.is_main:
+                weights[name] = distributed.whole(full)
+        return weights
 
     def _save(self, path: Path, weights: dict[str, Tensor], card: Card) -> Path:
         with torch.device("meta"):  # names and shapes: the memory is that of the weights
@@ -484,6 +514,15 @@ class Trainer(Loop[TrainRecord]):
             licence=source.licence,
             notes=notes,
         )
+
+
+@cache
+def code_digest() -> str:
+    """Tells this version of the package from others: the start of the SHA-256 of its Python files."""
+    home, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(home.rglob("*.py")):
+        digest.update(path.relative_to(home).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def precision_of(config: TrainConfig, world: World) -> Precision:

@@ -8,8 +8,9 @@ import builtins
 import multiprocessing
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,9 +20,10 @@ import torch
 
 from tae import load_checkpoint
 from tae.data.demo import SPLITS, load_garments
+from tae.train import main
 from tae.training.config import TrainConfig
-from tae.training.distributed import World
-from tae.training.state import load_newest
+from tae.training.distributed import World, leave
+from tae.training.state import load_newest, read_shards, shapes_in
 from tae.training.trainer import planned
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -70,7 +72,11 @@ def state_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Of the newest state of a run: weights, optimizer, average."""
     state, torn = load_newest(folder)
     assert state is not None and not torn
-    return state.tensors
+    if state.shards is None:
+        return state.tensors
+    tensors = {name: torch.empty(shape) for name, shape in shapes_in(state.shards).items()}
+    read_shards(state.shards, tensors)
+    return tensors
 
 
 def same_bits(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -88,13 +94,65 @@ def in_child(config: TrainConfig, kill_after_step: int | None = None, kill_at_ev
     Returns:
         Its exit code: 0, or -SIGKILL.
     """
-    child = _CONTEXT.Process(target=_train, args=(config, kill_after_step, kill_at_event))
-    # Streamlit's AppTest leaves a page behind as the main module, which every child would run first.
-    with patch.dict(sys.modules, {"__main__": ModuleType("__main__")}):
-        child.start()
+    child = begun(_train, config, kill_after_step, kill_at_event)
     child.join()
     assert child.exitcode is not None
     return child.exitcode
+
+
+def in_ranks(
+    processes: Sequence[tuple[Path, TrainConfig]], per_machine: int = 1, differs: Callable[[], object] = bool
+) -> list[tuple[int, str]]:
+    """Train by several processes, as torchrun would start them on machines that can reach each other.
+
+    Args:
+        processes: Where each one stands, and what it is to train, by rank.
+        per_machine: Processes of a machine.
+        differs: Called in the last process before it begins.
+
+    Returns:
+        Exit code and what was printed, by rank.
+    """
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        port = found.getsockname()[1]
+    shared = {
+        "WORLD_SIZE": len(processes),
+        "LOCAL_WORLD_SIZE": per_machine,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": port,
+    }
+    children = []
+    for rank, (folder, config) in enumerate(processes):
+        own = {"RANK": rank, "LOCAL_RANK": rank % per_machine}
+        words = {name: str(value) for name, value in (shared | own).items()}
+        before = differs if rank == len(processes) - 1 else bool
+        children.append(begun(run_command, config, folder, folder / f"printed-{rank}.txt", words, before))
+    for child in children:
+        child.join()
+    printed = [(folder / f"printed-{rank}.txt").read_text() for rank, (folder, _) in enumerate(processes)]
+    return [(child.exitcode or 0, text) for child, text in zip(children, printed, strict=True)]
+
+
+def begun(work: Callable[..., None], *args: Any) -> multiprocessing.process.BaseProcess:
+    """A process of its own that does this, started."""
+    child = _CONTEXT.Process(target=work, args=args)
+    # Streamlit's AppTest leaves a page behind as the main module, which every child would run first.
+    with patch.dict(sys.modules, {"__main__": ModuleType("__main__")}):
+        child.start()
+    return child
+
+
+def run_command(
+    config: TrainConfig, folder: Path, printed: Path, environment: Mapping[str, str], before: Callable[[], object]
+) -> None:
+    """In a child: the command in this folder, which prints into a file."""
+    os.environ.update(environment)
+    os.chdir(folder)
+    with open(printed, "w") as sys.stdout:
+        sys.stderr = sys.stdout
+        before()
+        leave(main(config.command_line()))
 
 
 def _train(config: TrainConfig, kill_after_step: int | None, kill_at_event: int | None) -> None:

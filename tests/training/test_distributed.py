@@ -10,16 +10,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
+from tae.data.demo import compose_square
 from tae.model.device import pick_device
-from tae.training import runs
+from tae.training import runs, trainer
 from tae.training.config import TrainConfig
 from tae.training.distributed import LostProcessError, World, joined, like, whole
-from tae.training.state import state_files
+from tae.training.state import load_newest, state_files
 from tae.training.trainer import train
 from tests import ROOT
-from tests.training.small import same_bits, small_config, state_tensors, weights
+from tests.training.small import in_ranks, same_bits, small_config, state_tensors, weights
 
 CPU = torch.device("cpu")
 
@@ -100,6 +103,67 @@ def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path)
         result = torchrun(replace(config, resume=True), tmp_path)
         assert result.returncode == 0 and "resuming after step 5 of 6" in result.stdout, result.stderr
         assert same_bits(state_tensors(folder), tensors) and two.is_file()
+
+
+@pytest.mark.slow
+def test_two_machines_of_two_processes_each_give_what_one_gives(tmp_path: Path) -> None:
+    """HSDP: each process writes a part of the state, and one process goes on from them."""
+    fields = {"input_size": (16, None), "max_width": 48, "batch_size": 8}
+    one, four = (tmp_path / f"{name}.safetensors" for name in ("one", "four"))
+    list(train(small_config(one, **fields)))
+    config = small_config(four, parallel="hsdp", **fields)
+    told = in_ranks([(tmp_path, config)] * 4, per_machine=2)
+    assert [code for code, _ in told] == [0] * 4, told
+    for first, second in zip(log(one), log(four), strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-6 if first["step"] == 1 else 1e-2)
+    shards = state_files(runs.folder_of(four))[0].with_suffix(".shards")
+    tensors = state_tensors(runs.folder_of(four))
+    written = [tensor for part in shards.iterdir() for tensor in load_file(part).values()]
+    assert sum(map(torch.numel, written)) == sum(map(torch.numel, tensors.values()))  # each number once, by one process
+    assert tensors.keys() == state_tensors(runs.folder_of(one)).keys()
+    alone = replace(config, steps=7, resume=True)
+    *_, last = train(alone)
+    assert last.step == 7 and last.saved == four
+    part = next(shards.iterdir())
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    state_files(runs.folder_of(four))[0].unlink()
+    said = ["state-00000006.safetensors is passed over: its parts are damaged"]
+    assert load_newest(runs.folder_of(four)) == (None, said)
+
+
+def use_other_code() -> None:
+    trainer.code_digest = lambda: "another"  # type: ignore[assignment]
+
+
+SAID = {
+    "files": "all processes must find the same files; rank 1 has 1 that differ, such as 3.png: No such file",
+    "content": "the same files; rank 1 has 1 that differ, such as 3.png: its content is another than where it was read",
+    "code": f"all processes must have the same code and settings; rank 1 has tae another, and {trainer.code_digest()} on",
+    "settings": "all processes must have the same code and settings; rank 1 has steps 3, and 2 on rank 0",
+    "folder": "all machines must share the folder of the run, as on a network disk; name it by --out; rank 1 has another",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("differs", SAID)
+def test_processes_that_differ_are_told_in_what_before_the_first_step(differs: str, tmp_path: Path) -> None:
+    here, there = tmp_path / "a", tmp_path / "b"
+    for machine in (here, there):
+        (machine / "images").mkdir(parents=True)
+        for index in range(6):
+            Image.fromarray(compose_square("train", index, side=16)).save(machine / "images" / f"{index}.png")
+    out = Path("x.safetensors") if differs == "folder" else tmp_path / "x.safetensors"
+    config = small_config(out, data="images", steps=2)
+    if differs == "files":
+        (there / "images" / "3.png").unlink()
+    elif differs == "content":  # of the same size
+        raw = (there / "images" / "3.png").read_bytes()
+        (there / "images" / "3.png").write_bytes(raw[:-1] + b"?")
+    other = replace(config, steps=3) if differs == "settings" else config
+    told = in_ranks([(here, config), (there, other)], differs=use_other_code if differs == "code" else bool)
+    assert [code for code, _ in told] == [1, 1] and SAID[differs] in told[0][1], told
+    assert "error" not in told[1][1]  # one of them says it
+    assert not (tmp_path / "x.safetensors").exists()
 
 
 def test_errors_of_the_exchange_are_told_as_a_lost_process(monkeypatch: pytest.MonkeyPatch) -> None:

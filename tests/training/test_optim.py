@@ -113,7 +113,7 @@ def test_optimizers_put_back_go_on_to_the_same_bits() -> None:
     for seed in range(3):
         learn(model, optimizers, seed)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    kept = optimizer_tensors(model, optimizers)
+    kept = {name: tensor.clone() for name, tensor in optimizer_tensors(model, optimizers).items()}
     assert {name.split(".")[-1] for name in kept} == {"momentum_buffer", "exp_avg", "exp_avg_sq", "step"}
     learn(model, optimizers, 3)  # what was taken out is a copy
     other = small()

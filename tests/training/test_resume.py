@@ -289,7 +289,7 @@ def test_a_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="another process is training in"):
         list(train(resumed(config)))
     running.close()
-    assert runs.read_run(runs.folder_of(config.out_path)).status == "died"
+    assert runs.read_run(runs.folder_of(config.out_path)).status == "stopped"
     list(train(resumed(config)))
     assert runs.read_run(runs.folder_of(config.out_path)).status == "finished"
 
