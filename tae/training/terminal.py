@@ -13,6 +13,8 @@ from tae.training.distributed import rank_asked
 
 PATIENCE_S = 8
 """After the signal to end, a training that does not come to the end of its step is left after so many seconds."""
+ECHO_S = 0.5
+"""A second Ctrl-C so soon is the first one: torchrun passes on what the terminal has sent to its processes already."""
 TELL_EVERY_S = 30
 """Where no terminal shows the line of progress, it is printed so often at least."""
 
@@ -44,7 +46,7 @@ class Terminal:
         """
         self.doing, self.unit, self.said = doing, unit, said
         self.is_main = rank_asked() == 0
-        self.stop = Stop.NO
+        self.stop, self.asked = Stop.NO, 0.0
         self.has_begun = False
         self._bar: tqdm | None = None
         self._doing, self._began, self._told = "", 0.0, 0.0
@@ -52,14 +54,18 @@ class Terminal:
             signal.signal(number, self._ask_to_stop)
 
     def _ask_to_stop(self, number: int, *_: object) -> None:
-        if self.stop or not self.has_begun:
+        if not self.has_begun or number == getattr(signal, "SIGALRM", None):
             raise KeyboardInterrupt
-        self.stop = Stop.AFTER_STEP if number == signal.SIGINT else Stop.AT_ONCE
-        if self.stop == Stop.AFTER_STEP:
+        if number == signal.SIGTERM:
+            if self.stop < Stop.AT_ONCE and hasattr(signal, "setitimer"):
+                signal.signal(signal.SIGALRM, self._ask_to_stop)
+                signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+            self.stop = Stop.AT_ONCE
+        elif not self.stop:
+            self.stop, self.asked = Stop.AFTER_STEP, time.monotonic()
             self.say("\nstopping after this step; Ctrl-C again to leave without saving")
-        elif hasattr(signal, "setitimer"):
-            signal.signal(signal.SIGALRM, self._ask_to_stop)
-            signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+        elif time.monotonic() - self.asked >= ECHO_S:
+            raise KeyboardInterrupt
 
     def should_stop(self) -> Stop:
         if self.stop == Stop.AT_ONCE and hasattr(signal, "setitimer"):

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -134,7 +135,7 @@ def in_ranks(
     return [(child.exitcode or 0, text) for child, text in zip(children, printed, strict=True)]
 
 
-def begun(work: Callable[..., None], *args: Any) -> multiprocessing.process.BaseProcess:
+def begun(work: Callable[..., None], *args: Any) -> BaseProcess:
     """A process of its own that does this, started."""
     child = _CONTEXT.Process(target=work, args=args)
     # Streamlit's AppTest leaves a page behind as the main module, which every child would run first.

@@ -2,8 +2,12 @@
 
 import os
 import random
+import re
+import shlex
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +18,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
+from tae import load_checkpoint
 from tae.data.demo import compose_square
 from tae.model.device import pick_device
 from tae.training import runs, trainer
-from tae.training.config import TrainConfig
 from tae.training.distributed import LostProcessError, World, joined, like, whole
 from tae.training.state import load_newest, state_files
 from tae.training.trainer import train
@@ -43,15 +47,12 @@ sys.exit(main())
 """
 
 
-def torchrun(config: TrainConfig, cwd: Path, *words: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-        + [*(words or ("-m", "tae.train")), *config.command_line()],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-    )
+def started(words: Sequence[str], cwd: Path, **env: str) -> subprocess.Popen:
+    """A command of this environment, which knows this package wherever it stands."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shared = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200", "PATH": path}
+    everything = {**os.environ, **shared, **env}
+    return subprocess.Popen(words, cwd=cwd, env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def log(out: Path) -> list[dict]:
@@ -66,8 +67,8 @@ def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path)
     one, two = (tmp_path / f"{name}.safetensors" for name in ("one", "two"))
     list(train(small_config(one, **fields)))
     config = small_config(two, parallel=parallel, **fields)
-    result = torchrun(config, tmp_path)
-    assert result.returncode == 0, result.stderr
+    told = in_ranks([(tmp_path, config)] * 2, per_machine=2)
+    assert [code for code, _ in told] == [0, 0], told
     alone, together = log(one), log(two)
     assert [record["step"] for record in together] == list(range(1, 7))
     # Before the first update, only the order of sums in float32 differs.
@@ -78,7 +79,7 @@ def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path)
         assert second["loss"] == pytest.approx(first["loss"], rel=1e-2)
     assert together[-1]["held_out_psnr"] == pytest.approx(alone[-1]["held_out_psnr"], abs=0.05)
     # Rank 0 alone prints and writes.
-    assert result.stdout.count("saved ") == 1 and result.stdout.count("step 6/6") == 1
+    assert told[0][1].count("saved ") == 1 and told[0][1].count("step 6/6") == 1 and not told[1][1]
     # What is saved is whole: one process can go on with it.
     names = weights(one).keys()
     folder = runs.folder_of(two)
@@ -92,16 +93,18 @@ def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path)
         broken = replace(config, out=tmp_path / "broken.safetensors", save_every_s=0, resume=True)
         script = tmp_path / "killed.py"
         script.write_text(KILLED_IN_STEP.replace("STEP", str(random.randrange(1, 6))))
-        result = torchrun(broken, tmp_path, "--max-restarts=1", str(script))
-        assert result.returncode == 0 and "resuming after step" in result.stdout, result.stderr
+        words = ["torchrun", "--standalone", "--nproc_per_node=2", "--max-restarts=1", str(script)]
+        process = started([*words, *broken.command_line()], tmp_path)
+        printed, _ = process.communicate()
+        assert process.returncode == 0 and "resuming after step" in printed, printed
         assert same_bits(state_tensors(runs.folder_of(broken.out_path)), tensors)
         assert runs.read_run(runs.folder_of(broken.out_path)).status == "finished"
     else:
         state_files(folder)[0].unlink()  # as if it had been killed in the last step
         two.unlink()
         runs.write_status(folder, "running", step=5, steps=6)
-        result = torchrun(replace(config, resume=True), tmp_path)
-        assert result.returncode == 0 and "resuming after step 5 of 6" in result.stdout, result.stderr
+        told = in_ranks([(tmp_path, replace(config, resume=True))] * 2, per_machine=2)
+        assert told[0][0] == 0 and "resuming after step 5 of 6" in told[0][1], told
         assert same_bits(state_tensors(folder), tensors) and two.is_file()
 
 
@@ -129,6 +132,49 @@ def test_two_machines_of_two_processes_each_give_what_one_gives(tmp_path: Path) 
     state_files(runs.folder_of(four))[0].unlink()
     said = ["state-00000006.safetensors is passed over: its parts are damaged"]
     assert load_newest(runs.folder_of(four)) == (None, said)
+
+
+SRUN = """#!/bin/sh
+"$@" & first=$!
+"$@"; second=$?
+wait $first && exit $second
+"""  # as on two machines
+
+
+@pytest.mark.slow
+def test_the_readme_s_commands_train_on_two_machines_and_go_on_under_slurm(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for index in range(6):
+        Image.fromarray(compose_square("train", index, side=16)).save(tmp_path / "images" / f"{index}.png")
+    section = (ROOT / "README.md").read_text().split("<!-- several machines -->")[1]
+    by_hand, by_slurm = re.findall(r"^(torchrun .*?)(?=^sbatch)|^(sbatch .*?')$", section, re.DOTALL | re.MULTILINE)
+    config = small_config(tmp_path / "shared" / "small.safetensors", data="images", resume=True)
+
+    def here(command: str, steps: int) -> str:
+        with socket.socket() as found:
+            found.bind(("localhost", 0))
+            port = found.getsockname()[1]
+        ours = shlex.join(replace(config, steps=steps).command_line())
+        command = re.sub(r"small --data.*--resume", ours, command)
+        return command.replace("nproc_per_node=4", "nproc_per_node=1").replace(":29400", f":{port}")
+
+    words = here(by_hand[0], 6).replace("HOST", "localhost")
+    machines = [started(["sh", "-c", words], tmp_path) for _ in range(2)]
+    printed = [machine.communicate()[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], printed
+    assert runs.read_run(runs.folder_of(config.out_path)).status == "finished" and "".join(printed).count("saved ") == 1
+
+    scripts = {"srun": SRUN, "scontrol": "#!/bin/sh\necho localhost; echo other\n"}
+    scripts["sbatch"] = '#!/bin/sh\nwhile [ "$1" != --wrap ]; do shift; done\nexec sh -c "$2"\n'
+    for name, text in scripts.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "localhost,other"}
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    job = started(["sh", "-c", here(by_slurm[1], 8)], tmp_path, PATH=path, **slurm)
+    printed, _ = job.communicate()
+    assert job.returncode == 0 and "prolonged after step 6 to 8 steps" in printed, printed
+    assert load_checkpoint(config.out_path).card.training["steps"] == 8
 
 
 def use_other_code() -> None:

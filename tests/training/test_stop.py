@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from tae.data.demo import compose_square
 from tae.training import runs, sources, terminal, trainer
 from tae.training.config import TrainConfig
 from tae.training.trainer import train
@@ -35,7 +37,7 @@ def _signalled(function: Callable, calls: int, hangs: bool) -> Callable:
 
 
 def while_files_are_read() -> None:
-    sources.read_frame = _signalled(sources.read_frame, 3, True)
+    sources.read_frame = _signalled(sources.read_frame, 3, False)  # by a thread
 
 
 def before_the_first_step() -> None:
@@ -63,10 +65,6 @@ def while_test_images_are_measured() -> None:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from PIL import Image
-
-    from tae.data.demo import compose_square
-
     folder = tmp_path_factory.mktemp("images")
     for index in range(8):
         Image.fromarray(compose_square("train", index, side=16)).save(folder / f"{index}.png")
@@ -100,7 +98,7 @@ def test_signal_to_end_is_obeyed_and_resume_goes_on_to_the_same_bits(
     child.join(FOR_EVER_S / 2)
     assert child.exitcode == 130, (tmp_path / "printed.txt").read_text()
     folder = runs.folder_of(config.out_path)
-    assert not config.out_path.exists() and folder.exists() == (kept is not None)
+    assert not config.out_path.exists() and (folder / "config.json").exists() == (kept is not None)
     if kept is not None:
         run = runs.read_run(folder)
         assert (run.status, run.has_state) == ("stopped", kept > 0)

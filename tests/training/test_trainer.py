@@ -473,14 +473,14 @@ def test_command_line_trains_and_prints_its_progress(pictures: Path, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_what_has_been_learnt(number: signal.Signals, tmp_path: Path) -> None:
+def test_ctrl_c_saves_what_has_been_learnt(tmp_path: Path) -> None:
     process = command(*SMALL, "--steps", "100000", "--eval-every", "1", cwd=tmp_path)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("step 3/"):
             break
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)  # torchrun sends it a second time
     out, errors = process.communicate()
     assert process.returncode == 130 and not errors
     assert "stopping after this step" in out and "saved checkpoints/" in out
