@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     config = read(SequenceTrainConfig, arguments, __doc__)
     terminal = Terminal("embedding", " sequences")
+    terminal.has_begun = True  # it asks in every phase
     records = train_sequence(config, None, None, terminal.should_stop, terminal.say, terminal.progress)
     return terminal.follow(_lines(records))
 

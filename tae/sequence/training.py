@@ -193,7 +193,7 @@ def train_sequence(
     config: SequenceTrainConfig,
     loaded: Loaded | None = None,
     source: SequenceSource | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], int] = lambda: False,
     notify: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int, str], object] = lambda done, total, doing: None,
 ) -> Generator[SequenceRecord]:
@@ -219,7 +219,7 @@ def train_sequence(
     device, folder = pick_device(config.device), runs.folder_of(config.out_path)
     training: _Training | None = None
 
-    def asked() -> bool:
+    def asked() -> int:
         return should_stop() or runs.stop_asked(folder)
 
     def go_on() -> None:
@@ -272,7 +272,8 @@ class _Training(Loop[SequenceRecord]):
         tell: Callable[[str], Callable[[int, int], None]],
     ) -> None:
         super().__init__(config, source, world, folder, notify)
-        self.loaded, self.tell, self.asked_to_stop = loaded, tell, lambda: False
+        self.loaded, self.tell = loaded, tell
+        self.asked_to_stop: Callable[[], int] = lambda: False
         self.is_under_way = False  # from then on, a stop is one after a step
         self.model = SequenceModel(loaded.model, config.hidden_dim, config.num_layers, dropout=config.dropout)
         if self.state is None:
@@ -294,7 +295,7 @@ class _Training(Loop[SequenceRecord]):
             self._restore(self.state)
             restore_optimizers(_own(self.model), [self.optimizer], self.state.tensors)
 
-    def go(self, should_stop: Callable[[], bool]) -> Generator[SequenceRecord]:
+    def go(self, should_stop: Callable[[], int]) -> Generator[SequenceRecord]:
         self.asked_to_stop = should_stop
         yield from super().go(should_stop)
 

@@ -2,6 +2,7 @@
 
 - config: what a run is: every flag of the command line
 - sources: images to train on
+- index: what reading the files showed, kept
 - split: the held-out files
 - loader: batches read ahead in threads
 - command: a run's config as JSON and as a command line
