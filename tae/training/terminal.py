@@ -1,5 +1,6 @@
 """A training in a terminal: what it says, a line of progress, Ctrl-C."""
 
+import os
 import signal
 import sys
 import time
@@ -63,7 +64,11 @@ class Terminal:
             self.stop = Stop.AT_ONCE
         elif not self.stop:
             self.stop, self.asked = Stop.AFTER_STEP, time.monotonic()
-            self.say("\nstopping after this step; Ctrl-C again to leave without saving")
+            told = "\nstopping after this step; Ctrl-C again to leave without saving"
+            try:
+                self.say(told)
+            except RuntimeError:  # it came in the middle of another line, whose buffer lets nobody in
+                os.write(sys.stdout.fileno(), f"{told}\n".encode())
         elif time.monotonic() - self.asked >= ECHO_S:
             raise KeyboardInterrupt
 

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from streamlit.components.v2 import manifest_scanner
 
 from tae.data.demo import DemoSource
 from tae.model.autoencoder import TransformerAutoencoder
@@ -14,6 +16,9 @@ from tae.model.config import preset_config
 from tae.store.checkpoint import save_checkpoint
 from tae.ui.session import work
 from tests.pages import card, very_small
+
+# Each page opened here would read the description of every package installed, in search of components.
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import tracemalloc
 import zipfile
@@ -29,6 +28,7 @@ from tae.sequence.embedding_job import PART, WINDOW, EmbedConfig, Written, _Imag
 from tae.sequence.embeddings import EmbedError, read_embeddings, read_metadata
 from tae.store.card import Card
 from tests import ROOT
+from tests.forked import run, run_two
 
 FORMATS = ["parquet", "npz"]
 
@@ -175,9 +175,9 @@ def test_image_wider_than_the_model_takes_is_left_out_with_the_remedy(
 def test_same_command_gives_the_same_bytes(strips: tuple[Path, Path], tmp_path: Path) -> None:
     for ending in FORMATS:
         results = []
-        for run, workers in (("one", 1), ("two", 5)):
-            embed(*strips, tmp_path / f"{run}.{ending}", batch_size=2, workers=workers)
-            results.append((tmp_path / f"{run}.{ending}").read_bytes())
+        for name, workers in (("one", 1), ("two", 5)):
+            embed(*strips, tmp_path / f"{name}.{ending}", batch_size=2, workers=workers)
+            results.append((tmp_path / f"{name}.{ending}").read_bytes())
         assert results[0] == results[1]
 
 
@@ -324,11 +324,6 @@ def command(strips: tuple[Path, Path], out: Path) -> list[str]:
     return [str(folder), *(str(word) for flag in flags.items() for word in flag)]
 
 
-def python(*words: str, **variables: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("ending", "kills"), [("parquet", "33"), ("npz", "5")])
 def test_killed_at_any_write_and_started_again_ends_with_the_same_bytes(
@@ -343,7 +338,7 @@ def test_killed_at_any_write_and_started_again_ends_with_the_same_bytes(
     embed(*strips, tmp_path / f"whole.{ending}", batch_size=1)
     out = tmp_path / f"x.{ending}"
     for left in kills:
-        result = python("-c", KILLED, *command(strips, out), KILL_AT=left)
+        result = run("-c", KILLED, *command(strips, out), KILL_AT=left)
         assert result.returncode == -signal.SIGKILL, result.stderr
         assert not out.exists()
     assert len(list(tmp_path.glob("x.*.parts/part-*"))) == 3
@@ -353,26 +348,23 @@ def test_killed_at_any_write_and_started_again_ends_with_the_same_bytes(
     assert not list(tmp_path.glob("x.*.parts")) and not list(tmp_path.glob(".*.tmp"))
 
 
-def torchrun(*words: str) -> subprocess.CompletedProcess:
-    return python("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "tae.embed", *words)
-
-
 @pytest.mark.slow
 def test_two_processes_write_what_one_writes(strips: tuple[Path, Path], tmp_path: Path) -> None:
     (strips[0] / "5.png").write_bytes(b"no picture")
     embed(*strips, tmp_path / "one.parquet", batch_size=1)
-    result = torchrun(*command(strips, tmp_path / "two.parquet"))
-    assert result.returncode == 0, result.stderr
+    result, other = run_two("-m", "tae.embed", *command(strips, tmp_path / "two.parquet"))
+    assert (result.returncode, other.returncode) == (0, 0), result.stderr + other.stderr
     assert (tmp_path / "two.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
     assert result.stdout.count("39 images, 1 unreadable") == 1 and result.stdout.count("skipped 5.png") == 1
+    assert not other.stdout
     assert not (tmp_path / "two.parquet.parts").exists()
 
 
 @pytest.mark.slow
 def test_error_in_the_beginning_ends_both_processes(strips: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"in the way")
-    result = torchrun(*command(strips, tmp_path / "x.npz"))
-    assert result.returncode != 0
+    result, other = run_two("-m", "tae.embed", *command(strips, tmp_path / "x.npz"))
+    assert result.returncode != 0 and other.returncode != 0
     assert "error: " in result.stderr and "exists and holds something else" in result.stderr
     assert (tmp_path / "x.npz").read_bytes() == b"in the way"
 
@@ -420,7 +412,7 @@ def test_config_refuses_what_leaves_its_range(fields: dict, message: str) -> Non
 @pytest.mark.slow
 def test_interrupt_ends_with_its_own_code_and_keeps_what_is_done(strips: tuple[Path, Path], tmp_path: Path) -> None:
     code = KILLED.replace("SIGKILL", "SIGINT")
-    result = python("-c", code, *command(strips, tmp_path / "x.npz"), KILL_AT="3")
+    result = run("-c", code, *command(strips, tmp_path / "x.npz"), KILL_AT="3")
     assert result.returncode == 130
     assert result.stderr == "\nstopped; the same command goes on from here\n"
     assert (tmp_path / "x.npz.parts" / "part-000000.safetensors").exists()
@@ -569,7 +561,7 @@ def test_lines_of_the_readme_teach_an_lstm_what_comes_next(tmp_path: Path, check
     embed(tmp_path / "frames.npy", checkpoint, tmp_path / "frames.parquet")
     code = f"import os, torch; os.chdir({str(tmp_path)!r}); torch.manual_seed(0)\n{README_LINES[0]}\n"
     code += "print(loss.item(), torch.nn.functional.mse_loss(windows[:, -2], windows[:, -1]).item())"
-    result = python("-c", code, PYTHONPATH=str(ROOT))
+    result = run("-c", code)
     assert result.returncode == 0, result.stderr
     learnt, copied = map(float, result.stdout.split())
     assert learnt < 0.5 * copied

@@ -1,10 +1,8 @@
 """Training on sequences: it learns and measures what it says, resumes to the same bits, and stops before it spoils anything."""
 
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from tae.training import runs
 from tae.training.loop import TrainingError
 from tae.training.state import load_newest, state_files
 from tests import ROOT
+from tests.forked import run
 
 
 @pytest.fixture(scope="module")
@@ -174,9 +173,7 @@ def test_a_run_killed_from_outside_resumes_to_the_same_bits(straight: SequenceTr
         "    if record.step == 5:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    killed = subprocess.run(
-        [sys.executable, "-c", code, *config.command_line()], cwd=ROOT, capture_output=True, text=True
-    )
+    killed = run("-c", code, *config.command_line())
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not config.out_path.exists()
     list(train_sequence(replace(config, resume=True)))
@@ -447,13 +444,7 @@ def test_the_command_trains_on_a_folder_and_says_what_it_left_out(autoencoder: P
     folder = sequences(tmp_path / "squares")
     (folder / "5.gif").write_bytes((folder / "5.gif").read_bytes()[:60])
     config = small(autoencoder, tmp_path / "x.safetensors", data=str(folder), max_unreadable=0.2)
-    done = subprocess.run(
-        [sys.executable, "-m", "tae.train_sequence", *config.command_line()],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    done = run("-m", "tae.train_sequence", *config.command_line())
     assert done.returncode == 0, done.stderr
     assert "skipped 5.gif: " in done.stdout and "step 8/8" in done.stdout and f"saved {config.out_path}" in done.stdout
     assert load_sequence(config.out_path, load_checkpoint(autoencoder).model).card.data == "folder squares"
@@ -508,13 +499,7 @@ def test_the_readme_s_lines_predict_on_a_folder_of_one_s_own(tmp_path: Path) -> 
         Image.fromarray(frame).save(folder / "walk" / f"{number}.png")
     (folder / "run.gif").write_bytes(encode_gif(frames))
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
+    done = run("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(" {")[0] for line in lines] == ["run.gif", "walk"] and all(LSTM in line for line in lines)

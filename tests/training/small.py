@@ -1,21 +1,16 @@
 """Small real trainings for the tests, in this process or in one that is killed on the way.
 
-Children are forked from a server that has imported PyTorch once: each starts within milliseconds, and dies of a real
-SIGKILL.
+Children are those of `tests.forked`: each starts within milliseconds, and dies of a real SIGKILL.
 """
 
 import builtins
-import multiprocessing
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
@@ -26,10 +21,7 @@ from tae.training.config import TrainConfig
 from tae.training.distributed import World, leave
 from tae.training.state import load_newest, read_shards, shapes_in
 from tae.training.trainer import planned
-
-_CONTEXT = multiprocessing.get_context("forkserver")
-# PyTorch's optimizers import the third of these when they are first made.
-_CONTEXT.set_forkserver_preload(["tae.train", "tests.training.small", "torch._dynamo", "torch.onnx"])
+from tests.forked import begun
 
 for _split in SPLITS:
     load_garments(_split)  # kept in memory: the server's children find them there, and the plan below
@@ -133,15 +125,6 @@ def in_ranks(
         child.join()
     printed = [(folder / f"printed-{rank}.txt").read_text() for rank, (folder, _) in enumerate(processes)]
     return [(child.exitcode or 0, text) for child, text in zip(children, printed, strict=True)]
-
-
-def begun(work: Callable[..., None], *args: Any) -> BaseProcess:
-    """A process of its own that does this, started."""
-    child = _CONTEXT.Process(target=work, args=args)
-    # Streamlit's AppTest leaves a page behind as the main module, which every child would run first.
-    with patch.dict(sys.modules, {"__main__": ModuleType("__main__")}):
-        child.start()
-    return child
 
 
 def run_command(

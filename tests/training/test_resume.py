@@ -1,12 +1,9 @@
 """Exact resume: runs killed by a real SIGKILL anywhere end with the bits of a run that nobody killed."""
 
 import math
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from tae.training.config import TrainConfig
 from tae.training.sources import FileSource
 from tae.training.state import state_files
 from tae.training.trainer import train
-from tests import ROOT
+from tests.forked import Forked, run
 from tests.training.small import in_child, same_bits, small_config, state_tensors, weights
 
 KILLED = -signal.SIGKILL
@@ -294,29 +291,17 @@ def test_a_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     assert runs.read_run(runs.folder_of(config.out_path)).status == "finished"
 
 
-def command(config: TrainConfig, cwd: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tae.train", *config.command_line()],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-    )
-
-
 def test_the_command_line_killed_from_outside_resumes_exactly(tmp_path: Path) -> None:
     config = small_config(Path("checkpoints/x.safetensors"), steps=20, eval_every=1, precision="bf16")
     straight(config, tmp_path / "straight.safetensors")
-    killed = command(config, tmp_path)
+    killed = Forked(["python", "-m", "tae.train", *config.command_line()], tmp_path)
     assert killed.stdout is not None
     for line in killed.stdout:
         if line.startswith("step 7/"):
             break
     killed.kill()
     killed.communicate()
-    again = command(resumed(config), tmp_path)
-    out, errors = again.communicate()
-    assert again.returncode == 0, errors
-    assert "resuming after step " in out and " of 20" in out
+    again = run("-m", "tae.train", *resumed(config).command_line(), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "resuming after step " in again.stdout and " of 20" in again.stdout
     assert same_bits(weights(tmp_path / config.out_path), weights(tmp_path / "straight.safetensors"))

@@ -13,6 +13,7 @@ import pytest
 from tae.training import runs
 from tae.training.config import TrainConfig
 from tae.training.runs import Run, RunError
+from tests.forked import Forked
 from tests.training.small import small_config
 
 LIMIT_S = 120
@@ -45,6 +46,12 @@ def written(folder: Path, config: TrainConfig | None = None, status: str = "", r
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "checkpoints" / "shoes.safetensors"
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings that start without importing PyTorch; one test starts one as an app does."""
+    monkeypatch.setattr("tae.training.runs.subprocess.Popen", Forked)
 
 
 # ------------------------------------------------------------------------------------------------- what a folder says
@@ -123,6 +130,7 @@ def test_free_name_is_neither_a_checkpoint_s_nor_a_run_s(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_started_run_trains_in_its_own_process_to_the_end(out: Path) -> None:
     run = runs.start(small_config(out))
     assert run.status in ("starting", "running") and run.folder == out.parent / "runs" / "shoes"
@@ -151,6 +159,7 @@ runs.start(small_config(Path({str(out)!r}), steps=100_000))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_stopped_run_goes_on_where_it_was(out: Path) -> None:
     run = runs.start(small_config(out, steps=100_000, log_every=1))
     wait_for(lambda: runs.read_run(run.folder).step > 2)
@@ -170,6 +179,7 @@ def test_stopped_run_goes_on_where_it_was(out: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_run_that_began_with_a_checkpoint_goes_on_from_its_own_state(out: Path) -> None:
     ended(runs.start(small_config(out)))
     folder = runs.start(small_config(out.with_stem("boots"), steps=100_000, init_from=out)).folder
@@ -184,6 +194,7 @@ def test_run_that_began_with_a_checkpoint_goes_on_from_its_own_state(out: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_run_that_died_before_its_first_save_begins_again(out: Path) -> None:
     folder = written(runs.folder_of(out), small_config(out), status="running", records=2)
     assert runs.read_run(folder).status == "died"
@@ -193,6 +204,7 @@ def test_run_that_died_before_its_first_save_begins_again(out: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_run_that_cannot_begin_says_why_and_can_be_tried_again(out: Path, tmp_path: Path) -> None:
     run = ended(runs.start(small_config(out, data=str(tmp_path / "nothing here"))))
     assert run.status == "failed" and "nothing here" in run.message and "Traceback" not in run.message
@@ -200,12 +212,14 @@ def test_run_that_cannot_begin_says_why_and_can_be_tried_again(out: Path, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_process_that_dies_before_its_first_word_is_told_by_its_output(out: Path) -> None:
     run = ended(runs.start(small_config(out, device="cuda")))
     assert run.status == "failed" and "cuda" in run.message.lower()
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_run_can_be_ended_before_its_first_step(out: Path) -> None:
     run = runs.start(small_config(out))
     runs.end_now(run)

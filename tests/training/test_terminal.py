@@ -1,5 +1,7 @@
 """What a training says where there is no terminal."""
 
+import signal
+
 import pytest
 
 from tae.training import terminal
@@ -40,3 +42,17 @@ def test_without_a_terminal_a_phase_tells_how_long_it_takes(
         "another thing: 1 of 1",
         "",
     ]
+
+
+def test_a_signal_in_the_middle_of_a_line_is_told_too(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name=1>")
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    asked = terminal.Terminal("reading", " files")
+    monkeypatch.setattr("builtins.print", busy)
+    asked.has_begun = True
+    asked._ask_to_stop(signal.SIGINT)
+    assert asked.should_stop() and "stopping after this step" in capfd.readouterr().out

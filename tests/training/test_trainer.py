@@ -29,6 +29,7 @@ from tae.training.log import make_strip
 from tae.training.loop import TrainingError
 from tae.training.trainer import Trainer, TrainRecord, check_compiler, train
 from tests import ROOT
+from tests.forked import Forked
 from tests.training.small import same_bits, small_config, state_tensors, weights
 
 
@@ -148,8 +149,9 @@ def test_checkpointed_and_explicit_attention_learn_the_same(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_compiled_model_learns_the_same_and_is_saved_under_plain_names(tmp_path: Path) -> None:
-    plain = run(small_config(tmp_path / "a.safetensors", steps=2))
-    compiled = run(small_config(tmp_path / "b.safetensors", steps=2, use_compile=True))
+    fields = {"steps": 2, "held_out_images": 4, "test_images": 4}  # as many as a batch: each shape is compiled anew
+    plain = run(small_config(tmp_path / "a.safetensors", **fields))
+    compiled = run(small_config(tmp_path / "b.safetensors", use_compile=True, **fields))
     assert compiled[0].loss == pytest.approx(plain[0].loss, rel=1e-5)
     assert weights(tmp_path / "a.safetensors").keys() == weights(tmp_path / "b.safetensors").keys()
 
@@ -447,23 +449,14 @@ def test_compilation_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPat
 SMALL = small_config(Path("checkpoints/small.safetensors")).command_line()
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tae.train", *arguments],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-    )
-
-
 @pytest.mark.slow
 def test_command_line_trains_and_prints_its_progress(pictures: Path, tmp_path: Path) -> None:
     (pictures / "broken.png").write_bytes(b"")
-    process = command(*SMALL, "--data", str(pictures), cwd=tmp_path)
-    out, errors = process.communicate()
-    assert process.returncode == 0, errors
+    words = [sys.executable, "-m", "tae.train", *SMALL, "--data", str(pictures)]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    done = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    out = done.stdout
     assert "skipped broken.png: " in out and "read 25 of 25 files" in out
     line = next(line for line in out.splitlines() if line.startswith("step 6/6"))
     for part in ("loss 0.", "held-out ", " dB", "images/s (reading ", "0:00 left"):
@@ -474,7 +467,7 @@ def test_command_line_trains_and_prints_its_progress(pictures: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_ctrl_c_saves_what_has_been_learnt(tmp_path: Path) -> None:
-    process = command(*SMALL, "--steps", "100000", "--eval-every", "1", cwd=tmp_path)
+    process = Forked(["python", "-m", "tae.train", *SMALL, "--steps", "100000", "--eval-every", "1"], tmp_path)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("step 3/"):
@@ -482,7 +475,7 @@ def test_ctrl_c_saves_what_has_been_learnt(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)  # torchrun sends it a second time
     out, errors = process.communicate()
-    assert process.returncode == 130 and not errors
+    assert process.returncode == 130 and not errors, errors
     assert "stopping after this step" in out and "saved checkpoints/" in out
     card = load_checkpoint(tmp_path / "checkpoints" / "small.safetensors").card
     assert card.training["finished"] is False and card.training["steps"] >= 3
