@@ -267,6 +267,16 @@ def read_output(folder: Path) -> str:
         return ""
 
 
+def skipped(folder: Path) -> list[str]:
+    """What the process said of files that it left out, names and reasons; [] where `start` did not begin it."""
+    try:
+        with open(folder / "output.txt", "rb") as file:  # it says so before the first step
+            lines = file.read(MAX_OUTPUT_SHOWN).decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line.removeprefix("skipped ") for line in lines if line.startswith("skipped ")]
+
+
 def _last_line(folder: Path) -> str:
     lines = [line.split("\r")[-1].strip() for line in read_output(folder).splitlines()]
     return next((line[:500] for line in reversed(lines) if line), "")

@@ -4,6 +4,7 @@ import io
 import re
 import shlex
 import zipfile
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 import tyro
 from streamlit.testing.v1 import AppTest
 
-from tae import ui
+from tae import load_checkpoint, ui
 from tae.data.encode import encode_png
 from tae.model.counts import count
 from tae.training import runs
@@ -188,6 +189,36 @@ def test_defaults_on_the_page_are_those_of_the_command_line() -> None:
     assert asked(demo(open_page())) == TrainConfig(out=ui.checkpoints_folder() / "demo_tiny_201x201_p16.safetensors")
 
 
+def test_a_run_names_the_files_that_it_left_out(shelf: Path) -> None:
+    home = write_run(shelf, "shoes", "finished")
+    (home / "output.txt").write_text("read 3 of 3 files\nskipped a*b.png: not an image\nskipped 2 more files\nstep 1\n")
+    app = open_page(task="runs")
+    assert app.expander[0].label == "Left out, since they cannot be read"
+    assert app.expander[0].markdown[0].value == "a\\*b\\.png\\: not an image  \n2 more files"
+
+
+def test_a_run_begins_with_a_checkpoint_that_fits(keep: Callable[..., object], shelf: Path) -> None:
+    keep(file="small.safetensors")
+    (shelf / "broken.safetensors").write_bytes(b"nothing")
+    app = demo(open_page())
+    box = app.selectbox("train_init_from")
+    assert box.value == "" and box.options == ["random weights", "small (small.safetensors)"]
+    box.set_value("small.safetensors")
+    run(app)
+    config = asked(app)
+    assert config.init_from == ui.checkpoints_folder() / "small.safetensors"
+    assert start_button(app).disabled and "must have blocks of the same width" in said_plainly(app, "error")
+    shape = load_checkpoint(shelf / "small.safetensors").model.config
+    for name in ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio"):
+        app.number_input(f"train_{name}").set_value(getattr(shape, name))
+    run(app)
+    assert "blocks" not in said_plainly(app, "error")
+    assert not start_button(app).disabled
+    assert any(re.search(r"\d+ of \d+ tensors are taken over; resampled", one.value) for one in app.caption)
+    (shelf / "small.safetensors").unlink()
+    assert run(app).selectbox("train_init_from").value == "" and asked(app).init_from is None
+
+
 @pytest.mark.slow
 def test_minutes_and_any_width_can_be_asked_for() -> None:
     app = demo(open_page())
@@ -333,7 +364,8 @@ def test_dropped_images_and_zips_wait_for_their_run(shelf: Path) -> None:
     assert "**11** images dropped" in texts(app)
     assert "onerror" in texts(app)
     assert_harmless(texts(app))
-    assert not start_button(app).disabled and not app.error
+    assert "blocks" not in said_plainly(app, "error")
+    assert not start_button(app).disabled
     config = asked(app)
     assert config.data == str(shelf / "runs" / config.out_path.stem / "images")
     assert config.name == "dropped images tiny 201x201"

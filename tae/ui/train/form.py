@@ -7,6 +7,7 @@ import streamlit as st
 from tae.model.config import PRESETS
 from tae.training.config import TrainConfig
 from tae.ui.train.advanced import AUTOMATIC, choose_advanced
+from tae.ui.train.begin import choose_beginning
 
 PATCHES = (4, 8, 16, 32, 64, None)
 STANDARD = TrainConfig()
@@ -14,7 +15,7 @@ STANDARD = TrainConfig()
 
 def choose_settings() -> dict[str, Any]:
     """Fields of `TrainConfig`."""
-    values = choose_model_and_budget() | choose_advanced()
+    values = choose_model_and_budget() | choose_advanced() | {"init_from": choose_beginning()}
     for name in AUTOMATIC:
         if values[name] is None:
             most = getattr(STANDARD, name)

@@ -1,7 +1,6 @@
 """The name of a new run, its command line, and the button that starts it."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import streamlit as st
 
@@ -10,6 +9,7 @@ from tae.store.names import escape_markdown, plain_text, safe_name
 from tae.training import runs
 from tae.training.config import TrainConfig
 from tae.ui.session.models import checkpoints_folder
+from tae.ui.train.begin import from_root, say_what_fits
 from tae.ui.train.data import Data, choose_data
 from tae.ui.train.form import choose_settings
 from tae.ui.train.plan import show_plan
@@ -18,8 +18,8 @@ from tae.ui.train.watch import go_to_run
 from tae.ui.train.words import BADGES, show_command
 
 
-def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[runs.Run]) -> None:
-    """The run's name, its command, and the button."""
+def choose_name_and_start(config: TrainConfig, data: Data | None, fits: bool, active: list[runs.Run]) -> None:
+    """The run's name, its command, and the button; fits: whether it can begin with the checkpoint that is chosen."""
     state = st.session_state
     patch = patch_in_names(config.patch_size)
     stem = data.stem if data else "images"
@@ -56,8 +56,8 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[r
         key="train_start",
         type="primary",
         icon=":material/play_arrow:",
-        disabled=data is None,
-        help=None if data else "First choose images that can be read.",
+        disabled=data is None or not fits,
+        help="First choose images that can be read." if data is None else None,
     ):
         assert data is not None
         try:
@@ -75,11 +75,6 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, active: list[r
         first = ", once Start has copied the images there" if data.dropped else ""
         st.caption(f"The same from the command line, in the project's folder{first}:")
         show_command(config)
-
-
-def from_root(path: Path) -> Path:
-    """Relative to the project's folder, where it lies in it: what is written down then survives a move."""
-    return path.relative_to(runs.ROOT) if path.is_relative_to(runs.ROOT) else path
 
 
 def new_training(active: list[runs.Run]) -> None:
@@ -103,6 +98,7 @@ def new_training(active: list[runs.Run]) -> None:
             return
         is_readable = data is not None and show_preview(data, config)
     with left:
-        choose_name_and_start(config, data if is_readable else None, active)
+        fits = say_what_fits(config)
+        choose_name_and_start(config, data if is_readable else None, fits, active)
     with right:
         show_plan(config)

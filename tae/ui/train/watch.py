@@ -15,7 +15,7 @@ from tae.training.config import TrainConfig
 from tae.ui.session.view import choose
 from tae.ui.train.actions import run_actions, stop_buttons
 from tae.ui.train.preview import in_page
-from tae.ui.train.words import BADGES, clock, figure, is_number, psnrs_of, show_command
+from tae.ui.train.words import BADGES, clock, figure, is_number, psnrs_of, show_command, show_left_out
 from tae.ui.widgets.worth import say_worth
 
 REFRESH_S = 3
@@ -69,6 +69,10 @@ def watch(run: runs.Run) -> None:
         show_figures(records)
         show_curves({"this run": run}, "Step")
     show_strips(run)
+    left_out = runs.skipped(run.folder)
+    if left_out:
+        with st.expander("Left out, since they cannot be read", icon=":material/warning:"):
+            show_left_out(left_out)
     if run.config is not None:
         with st.expander("What was asked for", icon=":material/tune:"):
             show_command(run.config)

@@ -1,0 +1,68 @@
+"""A checkpoint that a new run begins with, and how much of it fits."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from tae.model.config import ModelConfig
+from tae.store.names import escape_markdown, plain_text
+from tae.store.places import ROOT
+from tae.training.config import TrainConfig
+from tae.ui.session.models import checkpoints_folder, load_model
+
+if TYPE_CHECKING:
+    from tae.model.autoencoder import TransformerAutoencoder
+
+
+def choose_beginning() -> Path | None:
+    """A checkpoint's path as `TrainConfig.init_from`; None: random weights."""
+    from tae.store.checkpoint import list_checkpoints
+
+    state, key = st.session_state, "train_init_from"
+    listed = [one for one in list_checkpoints(checkpoints_folder()) if one.error is None]
+    titles = {"": "random weights"} | {one.path.name: plain_text(f"{one.name} ({one.path.name})") for one in listed}
+    if state.get(key) not in titles:  # not chosen yet, or deleted since
+        state[key] = ""
+    name = st.selectbox(
+        "Begin with",
+        list(titles),
+        format_func=titles.__getitem__,
+        key=key,
+        persist_state="session",
+        help="The weights of a checkpoint are taken over as far as they fit; it stays as it is. What was learnt on other "
+        "images saves time.",
+    )
+    return from_root(checkpoints_folder() / name) if name else None
+
+
+def say_what_fits(config: TrainConfig) -> bool:
+    """How much of the checkpoint the new model takes over; whether the run can begin with it."""
+    if config.init_from is None:
+        return True
+    try:
+        active = load_model(config.init_from.name)
+        text = what_fits(config.model_config, active.loaded.digest, active.loaded.model)
+    except (OSError, ValueError, KeyError) as error:
+        remedy = "Set the model so under **Advanced**, or choose another checkpoint."
+        st.error(f"{escape_markdown(str(error))}. {remedy}", icon=":material/error:")
+        return False
+    st.caption(escape_markdown(f"{text[0].upper()}{text[1:]}."))
+    return True
+
+
+@st.cache_data(max_entries=32, show_spinner="Looking at what fits…")
+def what_fits(config: ModelConfig, digest: str, _trained: "TransformerAutoencoder") -> str:
+    import torch
+
+    from tae.model.autoencoder import TransformerAutoencoder
+    from tae.model.transfer import transfer
+
+    with torch.device("meta"):  # names and shapes alone
+        model = TransformerAutoencoder(config)
+    return str(transfer(model, _trained))
+
+
+def from_root(path: Path) -> Path:
+    """Relative to the project's folder, where it lies in it: what is written down then survives a move."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
