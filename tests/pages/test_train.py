@@ -439,7 +439,10 @@ def test_a_run_s_figure_stands_beside_what_simple_codes_reach(shelf: Path, best:
     assert [shape["y0"] for shape in shapes] == [11.0, best]
 
 
-@pytest.mark.parametrize(("fields", "so_far", "count"), [({}, "50", 500), ({"minutes": 2.0}, "2", 5.0)])
+@pytest.mark.parametrize(
+    ("fields", "so_far", "count"),
+    [({}, "50", 500), ({"minutes": 2.0}, "2", 5.0), ({"epochs": 3, "steps": 3000, "data": "shoes"}, "3", 8)],
+)
 def test_a_run_is_prolonged_by_a_larger_budget(
     shelf: Path, monkeypatch: pytest.MonkeyPatch, fields: dict, so_far: str, count: float
 ) -> None:
@@ -450,7 +453,7 @@ def test_a_run_is_prolonged_by_a_larger_budget(
     monkeypatch.setattr(runs, "_spawn", lambda folder, config: spawned.append(config))
     app = open_page(task="runs")
     longer = app.number_input("train_longer")
-    kind = "minutes" if fields else "steps"
+    kind = next((kind for kind in ("minutes", "epochs") if kind in fields), "steps")
     assert longer.label == f"{kind.capitalize()} in all ({so_far} so far)" and longer.min == float(so_far) + 1
     longer.set_value(count)
     app.button("train_go_on").click()
