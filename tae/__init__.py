@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tae.data.prepare import prepare
     from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
     from tae.model.config import PRESETS, ModelConfig
     from tae.store.checkpoint import Card, CheckpointError, list_checkpoints, load_checkpoint, save_checkpoint
@@ -20,6 +21,7 @@ __all__ = [
     "create_autoencoder",
     "list_checkpoints",
     "load_checkpoint",
+    "prepare",
     "save_checkpoint",
     "show",
 ]
@@ -29,6 +31,7 @@ _HOMES = {
     "ModelConfig": "model.config",
     "TransformerAutoencoder": "model.autoencoder",
     "create_autoencoder": "model.autoencoder",
+    "prepare": "data.prepare",
     "show": "web.notebook",
 }
 

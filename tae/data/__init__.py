@@ -6,6 +6,7 @@
 - video: frames of GIFs and videos
 - archive: a stranger's ZIP to a folder of images
 - fit: an image to a model's size: padded, cropped or stretched
+- prepare: one image in any form to the tensor that a model takes
 - encode: images to PNG and GIF
 - threads: reading ahead in threads
 - augment: small changes of training images

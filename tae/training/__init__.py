@@ -2,6 +2,8 @@
 
 - config: what a run is: every flag of the command line
 - sources: images to train on
+- items: epochs, order and augmentation of the user's own images
+- shards: tar shards and Hugging Face data sets
 - index: what reading the files showed, kept
 - split: the held-out files
 - loader: batches read ahead in threads

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
@@ -120,13 +121,14 @@ class RunConfig:
             if name not in ("resume", "overwrite", "cache")
         }
         if self.data != "demo":
-            told["data"] = Path(self.data).name or self.data
+            kind = re.match("(wds:|hf:)?", self.data)[0]  # type: ignore[index]
+            told["data"] = kind + (Path(self.data.removeprefix(kind)).name or self.data)
         return told
 
     def command_words(self, processes: int = 1) -> str:
         """The command as a card shows it, which travels."""
         words = self.from_dict(self.to_travel()).command_line()
-        words = [f"'{word}'" if set(word) & set(" *?[") else word for word in words]
+        words = [f"'{word}'" if set(word) & set(" *?[{") else word for word in words]
         start = "python -m" if processes == 1 else f"torchrun --nproc_per_node={processes} -m"
         return " ".join([start, self.COMMAND, *words])
 

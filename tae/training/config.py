@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -62,7 +63,8 @@ class TrainConfig(RunConfig):
 
     data: str = "demo"
     """"demo": composed garment photographs; else a folder of images, searched with its subfolders; one file: a .npy
-    stack (T, H, W) or a multi-page TIFF; or a pattern in quotes, such as "photos/**/*.png"."""
+    stack (T, H, W) or a multi-page TIFF; or a pattern in quotes, such as "photos/**/*.png". What outgrows a folder: tar shards
+    as WebDataset writes them, "wds:shards/photos-{000..099}.tar", or a data set of Hugging Face's, "hf:NAME" or "hf:FOLDER"."""
     flip: Share = 0.5
     """Share of your images that are mirrored left to right. This and the next three leave the demo data alone: those
     are composed anew for every step."""
@@ -237,7 +239,8 @@ class TrainConfig(RunConfig):
     def out_path(self) -> Path:
         if self.out is not None:
             return self.out
-        source = "demo" if self.data == "demo" else Path(self.data.split("*")[0]).name or "pictures"
+        places = re.split(r"[*{#]", re.sub("^(wds|hf):", "", self.data))
+        source = "demo" if self.data == "demo" else Path(places[0]).name.rstrip("-_.") or "pictures"
         patch = patch_in_names(self.patch_size)
         return Path("checkpoints") / f"{source}_{self.preset}_{size_in_words(self.input_size)}_{patch}.safetensors"
 

@@ -7,14 +7,11 @@ functions of the seed and the number alone, whatever the number of threads or pr
 import os
 import threading
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from tae.data.augment import augment
-from tae.data.batches import bucketed_draws
 from tae.data.decode import ImageError
 from tae.data.demo import DemoSource
 from tae.data.encode import to_uint8
@@ -24,6 +21,8 @@ from tae.store.names import plain_text
 from tae.training.config import TrainConfig
 from tae.training.distributed import World
 from tae.training.index import FileIndex, index_files, read_index
+from tae.training.items import ItemSource
+from tae.training.shards import HUB, TAR, HubSource, TarSource
 from tae.training.split import held_out
 
 
@@ -88,11 +87,13 @@ def open_source(
         FileNotFoundError: If there are no such files.
         ValueError: If too few of them can be read.
     """
-    return (
-        DemoSource(config.input_size, config.max_width, config.seed)
-        if config.data == "demo"
-        else FileSource(config, progress, known)
-    )
+    if config.data == "demo":
+        return DemoSource(config.input_size, config.max_width, config.seed)
+    if config.data.startswith(TAR):
+        return TarSource(config, progress)
+    if config.data.startswith(HUB):
+        return HubSource(config)
+    return FileSource(config, progress, known)
 
 
 def open_for_all(
@@ -136,12 +137,12 @@ def open_for_all(
     return source
 
 
-class FileSource:
+class FileSource(ItemSource):
     """Training and held-out images from the user's own files: an `ImageSource`.
 
     Each frame of each file is an image, fitted to the input size: the whole image, padded with its border's grey.
-    About one file in ten is held out, by `tae.training.split`; of a single stack the last tenth of the frames. Each epoch is
-    a new permutation of the others. What has been read is kept in memory, up to 2 GiB for all processes of a machine; no
+    About one file in ten is held out, by `tae.training.split`; of a single stack the last tenth of the frames. What has been
+    read is kept in memory, up to 2 GiB for all processes of a machine; no
     file is kept open.
 
     Attributes:
@@ -150,7 +151,6 @@ class FileSource:
         index: What reading them showed.
     """
 
-    licence = "the user's own"
     CACHE_BYTES = 2 * 1024**3
 
     def __init__(
@@ -178,7 +178,6 @@ class FileSource:
         self._cache: dict[tuple[int, int], np.ndarray] = {}
         self._cache_room = self.CACHE_BYTES // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._lock = threading.Lock()
-        self._order = lru_cache(maxsize=2)(self._permutation)
         if index is None:
             self._names = [path.relative_to(self._folder).as_posix() for path in find_files(config.data)]
             fitted_to = (*config.input_size, config.max_width)
@@ -188,46 +187,11 @@ class FileSource:
         self.skipped: list[tuple[str, str]] = [(_shown(self._names[n]), fault) for n, fault in index.faults.items()]
         self._ends = np.cumsum(index.counts)  # frames of all files up to each, itself included
         self._refuse_too_few()
-        self._train, self._held_out = self._split(index.counts)
-        self.num_images: int | None = len(self._train)
+        super().__init__(config, *self._split(index.counts))
 
     @property
     def num_files(self) -> int:
         return len(self._names)
-
-    @property
-    def held_out_names(self) -> list[str]:
-        return list(dict.fromkeys(self._name_of(item) for item in self._held_out))
-
-    def draws(self, step: int, batch_size: int) -> list[int]:
-        """The running numbers of one step's images; each epoch has every image once, but for the order of buckets."""
-        if self._config.input_size[1] is None:
-            return bucketed_draws(step, batch_size, self._config.seed, self._width_of, len(self._train))
-        return list(range(step * batch_size, (step + 1) * batch_size))
-
-    def image(self, draw: int) -> np.ndarray:
-        """(H, W) uint8, augmented.
-
-        Raises:
-            ImageError: If the file is gone or has changed since the source was made; the message names it.
-        """
-        config = self._config
-        rng = np.random.default_rng([config.seed, draw, 2])
-        return augment(self._load(self._item(draw)), rng, config.flip, config.shift, config.zoom, config.contrast)
-
-    def examples(self, count: int) -> Iterator[np.ndarray]:
-        """Up to `count` training images (H, W) uint8, spread evenly over all; not augmented."""
-        return (self._load(int(item)) for item in _spread(self._train, count))
-
-    def describe(self, draw: int) -> str:
-        """The file's name, and which frame of it where it has several."""
-        return self._name_of(self._item(draw))
-
-    def held_out(self, count: int) -> list[np.ndarray]:
-        """Up to `count` images (H, W) uint8, spread evenly over those held out; not augmented."""
-        return [self._load(int(item)) for item in _spread(self._held_out, count)]
-
-    test = held_out
 
     def _refuse_too_few(self) -> None:
         num_images, num_bad = int(self._ends[-1]) if len(self._ends) else 0, len(self.skipped)
@@ -251,13 +215,6 @@ class FileSource:
         is_held_out = np.repeat(is_held_out, counts)  # frame by frame
         return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self._config.seed, epoch]).permutation(self._train)
-
-    def _item(self, draw: int) -> int:
-        epoch, position = divmod(draw, len(self._train))
-        return int(self._order(epoch)[position])
-
     def _place(self, item: int) -> tuple[int, int]:
         """The file's number and the frame's."""
         number = int(np.searchsorted(self._ends, item, side="right"))
@@ -268,8 +225,8 @@ class FileSource:
         has_more = self._ends[number] - (self._ends[number - 1] if number else 0) > 1
         return _shown(self._names[number]) + (f", frame {frame}" if has_more else "")
 
-    def _width_of(self, draw: int) -> int:
-        return int(self.index.widths[self._item(draw)])
+    def _width_of(self, item: int) -> int:
+        return int(self.index.widths[item])
 
     def _load(self, item: int) -> np.ndarray:
         number, frame = self._place(item)
@@ -296,11 +253,6 @@ class FileSource:
                 self._cache_room -= image.nbytes
                 self._cache[number, frame] = image
         return image
-
-
-def _spread(items: np.ndarray, count: int) -> np.ndarray:
-    """Up to `count` of them, evenly."""
-    return items[np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)]
 
 
 def _in_words(data: str, folder: Path) -> tuple[str, str]:

@@ -139,7 +139,9 @@ def train(
                 if isinstance(found, FileSource) and world.is_main:
                     write_index(folder, found.index)
                 notify(planned(config, world)[0])
+                told = len(found.skipped)
                 yield from Trainer(config, model_config, found, world, folder, notify).go(should_stop)
+                tell_skipped(found.skipped[told:], notify)  # where images are first read as their turn comes
             except torch.OutOfMemoryError as error:
                 raise TrainingError(
                     "the memory of the device does not suffice; lower --batch-size, raise --accumulate, or add "

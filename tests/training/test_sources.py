@@ -217,7 +217,7 @@ def test_bucketed_epochs_show_every_file_once_however_large_the_batch(batch_size
     shown = np.array([draw for draw in draws if draw < epochs * count])
     assert epochs >= 1 and (np.bincount(shown // count) == count).all()
     assert {source.describe(draw) for draw in shown if draw < count} == train_names(source)
-    assert all(source.image(draw).shape[1] == source._width_of(draw) for draw in draws[:60])
+    assert all(source.image(draw).shape[1] == source._width_of(source._item(draw)) for draw in draws[:60])
 
 
 def test_demo_rails_come_in_batches_of_like_widths() -> None:

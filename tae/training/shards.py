@@ -1,0 +1,218 @@
+"""Data that outgrow a folder: tar shards as WebDataset writes them, and data sets of Hugging Face's `datasets`.
+
+Neither is read through before the first step: of a shard the headers are, of a data set the length. So a file that cannot be
+read shows when its turn comes; another image stands in for it, and it is told at the end. Any image can be asked for by its
+number, so a run is resumed, and shared out over processes, exactly as with a folder.
+"""
+
+import glob
+import hashlib
+import io
+import re
+import tarfile
+from array import array
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tae.data.decode import ImageError, check_bytes, read_image
+from tae.data.encode import to_uint8
+from tae.data.fit import fit_image
+from tae.data.stacks import SUFFIXES, content_digest
+from tae.store.names import natural_order, plain_text
+from tae.training.config import TrainConfig
+from tae.training.items import ItemSource
+
+TAR, HUB = "wds:", "hf:"
+"""What `--data` begins with."""
+LEAST_HELD_OUT, MOST_HELD_OUT = 8, 5000
+
+
+class _Unread(ItemSource):
+    """Items that are read when their turn comes."""
+
+    def __init__(self, config: TrainConfig, name: str, count: int, held_out: np.ndarray | None = None) -> None:
+        """Args: the run; the name of the data; how many items; those held out, None: a tenth by chance."""
+        if count < 2:
+            raise ValueError(f"{config.data} must hold at least two images, got {count}")
+        self.name, self.skipped = name, []
+        if held_out is None:
+            # The same for any seed of the run, so that a model is never measured on what another one learnt from.
+            most = min(MOST_HELD_OUT, max(LEAST_HELD_OUT, count // 10), count - 1)
+            held_out = np.sort(np.random.default_rng(0).permutation(count)[:most])
+        super().__init__(config, np.setdiff1d(np.arange(count), held_out), held_out)
+        self._limit = max(10, config.max_unreadable * count)
+        self._width = lru_cache(maxsize=50_000)(self._fitted_width)
+
+    def _bytes(self, item: int) -> bytes:
+        """The file's content."""
+        raise NotImplementedError
+
+    def _load(self, item: int) -> np.ndarray:
+        for number in (item, *(int(self._train[(item + step) % len(self._train)]) for step in range(1, 100))):
+            try:
+                pixels = read_image(self._bytes(number), shown_side=1).pixels
+                fitted = fit_image(pixels, self._config.input_size, max_width=self._config.max_width)
+                return to_uint8(fitted.pixels)
+            except ImageError as error:
+                told = (self._name_of(number), str(error))
+                if told not in self.skipped:
+                    self.skipped.append(told)
+                if len(self.skipped) > self._limit:
+                    break
+        name, reason = self.skipped[-1]
+        raise ImageError(
+            f"{name}: {reason}; {len(self.skipped)} images could not be read, more than --max-unreadable allows"
+        )
+
+    def _width_of(self, item: int) -> int:
+        return self._width(item)
+
+    def _fitted_width(self, item: int) -> int:
+        """From the file's head alone; of an image that cannot be read the height."""
+        height = self._config.input_size[0]
+        try:
+            with Image.open(io.BytesIO(self._bytes(item))) as image:
+                wide, high = image.size[:: -1 if image.getexif().get(0x0112, 1) >= 5 else 1]
+        except (ImageError, OSError):
+            return height
+        return min(self._config.max_width, max(1, round(wide * height / high)))
+
+
+class TarSource(_Unread):
+    """The images of tar shards: an `ImageSource`.
+
+    `wds:shards/drops-{0000..0099}.tar`, or a pattern or folder: images are the members with an image's ending, whatever lies
+    beside them. `--hold-out-by folder` holds out whole shards, the last tenth of them.
+    """
+
+    def __init__(self, config: TrainConfig, progress: Callable[[int, int], None] | None = None) -> None:
+        """Read the headers of all shards. Raises FileNotFoundError if there is none, ValueError if one is no tar file."""
+        self._paths = shards_of(config.data.removeprefix(TAR))
+        shards, starts, sizes = array("i"), array("q"), array("q")
+        names, digest = [], hashlib.sha256()
+        for number, path in enumerate(self._paths):
+            digest.update(path.name.encode() + content_digest(path))
+            try:
+                with tarfile.open(path, "r:") as archive:
+                    for member in archive:
+                        if member.isreg() and Path(member.name).suffix.lower() in SUFFIXES:
+                            shards.append(number)
+                            starts.append(member.offset_data)
+                            sizes.append(member.size)
+                            names.append(member.name)
+                            archive.members = []  # type: ignore[attr-defined]  # which it would keep, a kilobyte each
+            except tarfile.TarError as error:
+                raise ValueError(f"{path.name} must be a tar file that is not compressed: {error}") from None
+            if progress:
+                progress(number + 1, len(self._paths))
+        self._shards, self._starts, self._sizes = np.array(shards), np.array(starts), np.array(sizes)
+        self._names, self.fingerprint = names, digest.hexdigest()
+        self.data = f"{len(self._paths)} tar shard{'s' if len(self._paths) > 1 else ''} {self._paths[0].name} ..."
+        held_out = None
+        if config.hold_out_by == "folder":
+            first = len(self._paths) - max(1, len(self._paths) // 10)
+            held_out = np.flatnonzero(self._shards >= first)
+        super().__init__(config, re.sub(r"[\W\d_]+$", "", self._paths[0].stem) or "shards", len(names), held_out)
+        if not self.num_images:
+            raise ValueError(f"{config.data} must hold two shards or more to hold one out")
+
+    def _bytes(self, item: int) -> bytes:
+        check_bytes(int(self._sizes[item]))
+        try:
+            with open(self._paths[self._shards[item]], "rb") as file:
+                file.seek(int(self._starts[item]))
+                return file.read(int(self._sizes[item]))
+        except OSError as error:
+            raise ImageError(f"the shard cannot be read: {error.strerror}") from None
+
+    def _name_of(self, item: int) -> str:
+        return plain_text(f"{self._paths[self._shards[item]].name}/{self._names[item]}", limit=200)
+
+
+class HubSource(_Unread):
+    """The images of a data set of Hugging Face's `datasets`, which must be installed: an `ImageSource`.
+
+    `hf:path/saved_by_save_to_disk`, or `hf:name/of/one` as `load_dataset` knows it, with `#column` behind it where several
+    hold images. Its split "train" is trained on; "validation", or else "test", is held out, or a tenth where there is none.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        """Raises ValueError if the package or a column of images is missing."""
+        try:
+            import datasets  # type: ignore[import-not-found]
+        except ImportError:
+            raise ValueError(
+                f"{config.data} needs the package datasets, which is not installed: pip install datasets"
+            ) from None
+        place, _, column = config.data.removeprefix(HUB).partition("#")
+        is_local = Path(place).expanduser().is_dir()
+        found: Any = (
+            datasets.load_from_disk(str(Path(place).expanduser())) if is_local else datasets.load_dataset(place)
+        )
+        splits = found if isinstance(found, dict) else {"train": found}
+        parts = [splits.get("train"), splits.get("validation", splits.get("test"))]
+        if parts[0] is None:
+            raise ValueError(f"{config.data} must have a split train, got {', '.join(splits)}")
+        features = parts[0].features
+        columns = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+        if (column and column not in columns) or not columns or (len(columns) > 1 and not column):
+            raise ValueError(
+                f"{config.data} must name a column of images, as in {HUB}{place}#{columns[0] if columns else 'image'}; "
+                f"it has {', '.join(columns) or 'none'}"
+            )
+        self._column = column or columns[0]
+        self._parts = [
+            part.cast_column(self._column, datasets.Image(decode=False)) for part in parts if part is not None
+        ]
+        self._first = len(parts[0])
+        self.fingerprint = hashlib.sha256(
+            repr([(part._fingerprint, len(part)) for part in self._parts]).encode()
+        ).hexdigest()
+        self.data = f"data set {Path(place).name}"
+        held_out = np.arange(self._first, sum(map(len, self._parts))) if len(self._parts) > 1 else None
+        super().__init__(config, Path(place).name, sum(map(len, self._parts)), held_out)
+
+    def _place(self, item: int) -> tuple[Any, int]:
+        return (self._parts[0], item) if item < self._first else (self._parts[1], item - self._first)
+
+    def _bytes(self, item: int) -> bytes:
+        part, row = self._place(item)
+        image = part[row][self._column]
+        if image is None:
+            raise ImageError("there is no image in this row")
+        if image["bytes"] is None:
+            return Path(image["path"]).read_bytes()
+        check_bytes(len(image["bytes"]))
+        return image["bytes"]
+
+    def _name_of(self, item: int) -> str:
+        part, row = self._place(item)
+        return plain_text(f"{part.split or 'train'} {row}", limit=200)
+
+
+def shards_of(pattern: str) -> list[Path]:
+    """Files of a folder, a pattern, or names with ranges such as {000..099}, in natural order.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    place = Path(pattern).expanduser()
+    if place.is_dir():
+        found = [*place.glob("*.tar")]
+    elif span := re.search(r"\{(\d+)\.\.(\d+)\}", pattern):
+        first, last = span.groups()
+        numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
+        found = [Path(pattern[: span.start()] + number + pattern[span.end() :]).expanduser() for number in numbers]
+    else:
+        found = [Path(name) for name in glob.glob(str(place))]
+    missing = next((path for path in found if not path.is_file()), None)
+    if not found or missing:
+        raise FileNotFoundError(
+            f"{missing or pattern}: there is no such shard; give a folder of .tar files, or a pattern"
+        )
+    return sorted(found, key=lambda path: natural_order(path.as_posix()))
