@@ -21,6 +21,7 @@
 - distributed: several processes: who reads, who writes
 - plan: what a training will take
 - planning: a plan in words
+- advice: what to begin with: the shipped models that fit
 - preview: what a training will see
 - uploads: images dropped for a training
 - lens: fitting a lens

@@ -107,6 +107,9 @@ class TrainConfig(RunConfig):
     init_from: Path | None = None
     """A new run that starts from the weights of this checkpoint, as far as they fit: positions are resampled to another size
     or patch; with --resume only where the run has no state yet."""
+    warm_start: bool = True
+    """Where --init-from names none, begin on images of your own with the shipped model that fits, if one does: it saves
+    most of the first steps."""
 
     steps: Count = 3000
     """Optimizer steps."""

@@ -1,13 +1,16 @@
 """A plan in words: what `python -m tae.plan` takes and prints."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
 
+from tae.analysis.yardsticks import Yardsticks
+from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import Number, size_in_words
 from tae.model.device import pick_device
-from tae.training.config import TrainConfig
+from tae.training.advice import ENOUGH_STEPS, best_beginning, shipped_that_fit
+from tae.training.config import MODEL_FIELDS, TrainConfig
 from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
 from tae.training.precision import pick_precision
 from tae.training.sources import open_source
@@ -88,9 +91,53 @@ def report(config: PlanConfig) -> str:
             f"{_whole(config, pace.seconds_per_step)}",
             f"  {pace.how} ({pace.took:.1f} s)",
         ]
+        if config.data != "demo":
+            lines += ["", *_advice(config, pace.seconds_per_step, step_flops)]
     elif config.calibrate:
         lines.append("time: not measured, there is no CUDA device here")
     return "\n".join(lines)
+
+
+def _advice(config: PlanConfig, seconds: float, flops: float) -> list[str]:
+    """What these images and this budget speak for, in lines; at so many seconds, and operations, a step as it is asked for."""
+    source = open_source(config)
+    held_out = source.held_out(config.held_out_images)
+    yardsticks = Yardsticks(source.examples(200), config.model_config.latent_dim).measure(held_out)
+    told = ", ".join(f"{one.name} {one.psnr:.2f} dB" for one in yardsticks)
+    lines = [f"{source.num_images} images to train on, {len(held_out)} held out; to be beaten on these: {told}"]
+    shipped = shipped_that_fit(config.model_config) if config.warm_start and not config.init_from else []
+    begins = best_beginning(TransformerAutoencoder(config.model_config), shipped, held_out)
+    if begins:
+        lines.append(f"begins with {begins.path.name}, which draws them with {begins.psnr:.2f} dB before any training")
+    budget_s = 60 * config.minutes if config.minutes else seconds * config.steps_on(source.num_images)
+    steps: dict[tuple[str, int | None], float] = {
+        (preset, patch): budget_s / seconds * flops / _step_flops(config, preset, patch)
+        for preset in ("tiny", "small", "medium")
+        for patch in (8, 16, 32)
+        if patch <= config.input_size[0]
+    }
+    enough = [one for one, count in steps.items() if count >= ENOUGH_STEPS]
+    own: tuple[str, int | None] = (config.preset, config.patch_size)
+    best = min(enough, key=steps.__getitem__) if enough else max(steps, key=steps.__getitem__)
+    if own in steps and begins and steps[own] >= ENOUGH_STEPS / 5:
+        best = own
+    lines.append(
+        f"suggested for {_duration(budget_s)}: {'as it is' if best == own else f'{best[0]} --patch-size {best[1]}'}, about "
+        f"{steps[best]:,.0f} steps" + (f"; as asked for, {steps[own]:,.0f}" if own in steps and best != own else "")
+    )
+    if steps[best] < ENOUGH_STEPS and not begins:
+        times = ENOUGH_STEPS / steps[best]
+        lines.append(
+            f"that is short: a model that begins with random weights wants {ENOUGH_STEPS:,}, {times:.1f} times as long"
+        )
+    return lines
+
+
+def _step_flops(config: PlanConfig, preset: str, patch: int) -> float:
+    """Operations of one step of the same training with another model."""
+    other = replace(config, preset=preset, patch_size=patch, **dict.fromkeys(MODEL_FIELDS))  # type: ignore[arg-type]
+    it = plan(other.model_config, config.batch_size, "fp32", config.accumulate, config.width)
+    return config.batch_size * it.train_flops + it.optimizer_flops
 
 
 def _whole(config: PlanConfig, seconds: float) -> str:

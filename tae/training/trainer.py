@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tae.model.device import DTYPES, MuonPrecision, Precision
 from tae.model.transfer import transfer
 from tae.store.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
 from tae.training import distributed, runs
+from tae.training.advice import TRIED_ON, best_beginning, shipped_that_fit
 from tae.training.config import TrainConfig, run_id, snapshot_steps
 from tae.training.distributed import World, joined, memory_bytes
 from tae.training.index import write_index
@@ -169,10 +170,15 @@ class Trainer(Loop[TrainRecord]):
         self.model = TransformerAutoencoder(model_config)
         self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
         self.last_snapshot = -1
+        self.begun_with: dict[str, Any] = {}
+        if self.state is not None and self.state.values.get("config", {}).get("init_from"):
+            self.config = replace(
+                config, init_from=Path(self.state.values["config"]["init_from"])
+            )  # chosen when it began
         if self.state is not None and self.state.shards is None:
             self.model.load_state_dict(self._weights_in_state(self.model.state_dict()))  # strict: shapes too
-        elif self.state is None and config.init_from is not None:
-            self._start_from(config.init_from)
+        elif self.state is None:
+            self._begin_with_another()
         self.network = self._spread()
         self.muon_precision: MuonPrecision = kept.get("muon_precision") or world.agreed(
             pick_muon_precision(config.muon_precision, self.model), DTYPES
@@ -189,16 +195,34 @@ class Trainer(Loop[TrainRecord]):
 
     # ---- where it starts
 
-    def _start_from(self, path: Path) -> None:
+    def _begin_with_another(self) -> None:
+        """The weights of the checkpoint that is asked for, or of the shipped one that draws images of the user's own best."""
+        path = self.config.init_from
+        if path is None and self.config.warm_start and self.source.num_images is not None:
+            shipped = {one.name: one for one in shipped_that_fit(self.model.config)}
+            found = (
+                best_beginning(self.model, [*shipped.values()], [*self.source.examples(TRIED_ON)]) if shipped else None
+            )
+            if found:  # which of several, rank 0 decides, since rounding may differ
+                found = found._replace(path=shipped[self.world.agreed(found.path.name, shipped)])
+                self.notify(
+                    f"begins with a model that draws such images with {found.psnr:.2f} dB; --no-warm-start to begin anew"
+                )
+                self.config = replace(self.config, init_from=found.path)
+                self._start_from(found.path)
+        elif path is not None and self._start_from(path):
+            self.history = {name: self.begun_with.get(name, start) for name, start in self.history.items()}
+            if self.history["command"]:
+                self.history["command"] += f" (to step {self.history['steps']}), then "
+
+    def _start_from(self, path: Path) -> bool:
+        """Take over its weights; whether it is the same model, so that its steps are this one's too."""
         loaded = load_checkpoint(path)
         asked, found = asdict(self.model.config), asdict(loaded.model.config)
         free = ("use_flash_attention", "use_gradient_checkpointing", "dropout", "preset")
         self.notify(f"begins with {path.name}: {transfer(self.model, loaded.model)}")
-        if any(found[name] != value for name, value in asked.items() if name not in free):
-            return  # another model: its steps are not this one's
-        self.history = {name: loaded.card.training.get(name, start) for name, start in self.history.items()}
-        if self.history["command"]:
-            self.history["command"] += f" (to step {self.history['steps']}), then "
+        self.begun_with = loaded.card.training
+        return all(found[name] == value for name, value in asked.items() if name not in free)
 
     def _restore(self, state: TrainState) -> None:
         super()._restore(state)

@@ -202,8 +202,11 @@ def test_a_run_begins_with_a_checkpoint_that_fits(keep: Callable[..., object], s
     (shelf / "broken.safetensors").write_bytes(b"nothing")
     app = demo(open_page())
     box = app.selectbox("train_init_from")
-    assert box.value == "" and box.options == ["random weights", "small (small.safetensors)"]
-    box.set_value("small.safetensors")
+    names = ["the shipped model that fits", "random weights", "small (small.safetensors)"]
+    assert (box.value, box.options, asked(app).warm_start) == ("", names, True)
+    box.set_value("anew")
+    assert (asked(run(app)).init_from, asked(app).warm_start) == (None, False)
+    app.selectbox("train_init_from").set_value("small.safetensors")
     run(app)
     config = asked(app)
     assert config.init_from == ui.checkpoints_folder() / "small.safetensors"

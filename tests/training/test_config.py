@@ -158,8 +158,9 @@ def test_help_tells_every_flag_under_its_heading(
     with pytest.raises(SystemExit):
         read(kind, ["--help"], None)
     *_, told = capsys.readouterr().out.partition("usage")
-    texts, headings = field_texts(kind), re.findall(r"\W (\w+) options\b", told)
-    assert headings == list(dict.fromkeys(kind.GROUPS.values()))
+    texts = field_texts(kind)
+    for heading in kind.GROUPS.values():  # side by side where there is room
+        assert re.search(rf"\b{heading} options\W", told)
     for name, text in ((one.name, texts[one.name]) for one in fields(kind)):
         assert text[:60] in told and (f"--{name.replace('_', '-')}" in told or name in ("preset", "data", "images"))
 

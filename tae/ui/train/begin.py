@@ -1,7 +1,7 @@
 """A checkpoint that a new run begins with, and how much of it fits."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from tae.model.autoencoder import TransformerAutoencoder
 
 
-def choose_beginning() -> Path | None:
-    """A checkpoint's path as `TrainConfig.init_from`; None: random weights."""
+ANEW = "anew"
+"""Choice of random weights, which no file's name is."""
+
+
+def choose_beginning() -> dict[str, Any]:
+    """`init_from` and `warm_start` of `TrainConfig`."""
     from tae.store.checkpoint import list_checkpoints
 
     state, key = st.session_state, "train_init_from"
     listed = [one for one in list_checkpoints(checkpoints_folder()) if one.error is None]
-    titles = {"": "random weights"} | {one.path.name: plain_text(f"{one.name} ({one.path.name})") for one in listed}
+    titles = {"": "the shipped model that fits", ANEW: "random weights"}
+    titles |= {one.path.name: plain_text(f"{one.name} ({one.path.name})") for one in listed}
     if state.get(key) not in titles:  # not chosen yet, or deleted since
         state[key] = ""
     name = st.selectbox(
@@ -31,14 +36,21 @@ def choose_beginning() -> Path | None:
         key=key,
         persist_state="session",
         help="The weights of a checkpoint are taken over as far as they fit; it stays as it is. What was learnt on other "
-        "images saves time.",
+        "images saves time. The shipped models fit where size, patches and layers are theirs; the demo images begin with "
+        "random weights, unless a checkpoint is chosen.",
     )
-    return from_root(checkpoints_folder() / name) if name else None
+    chosen = None if name in ("", ANEW) else from_root(checkpoints_folder() / name)
+    return {"init_from": chosen, "warm_start": name != ANEW}
 
 
 def say_what_fits(config: TrainConfig) -> bool:
     """How much of the checkpoint the new model takes over; whether the run can begin with it."""
     if config.init_from is None:
+        if config.warm_start and config.data != "demo":
+            from tae.training.advice import shipped_that_fit
+
+            shipped = [path.name for path in shipped_that_fit(config.model_config)]
+            st.caption(f"Begins with {' or '.join(shipped)}." if shipped else "No shipped model fits: random weights.")
         return True
     try:
         active = load_model(config.init_from.name)

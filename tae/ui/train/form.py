@@ -15,7 +15,7 @@ STANDARD = TrainConfig()
 
 def choose_settings() -> dict[str, Any]:
     """Fields of `TrainConfig`."""
-    values: dict[str, Any] = choose_model_and_budget() | choose_advanced() | {"init_from": choose_beginning()}
+    values: dict[str, Any] = choose_model_and_budget() | choose_advanced() | choose_beginning()
     for name in AUTOMATIC:
         if values[name] is None:
             most = getattr(STANDARD, name)

@@ -1,0 +1,68 @@
+"""What a training on one's own images had best begin with, and be: from the shipped models, the images and the budget."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tae.analysis.evaluate import reconstruct
+from tae.analysis.yardsticks import mean_psnr
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import ModelConfig
+from tae.model.transfer import transfer
+from tae.store.checkpoint import list_checkpoints, load_checkpoint
+from tae.store.places import APP
+
+SHIPPED = "demo_"
+"""How the names of the shipped models begin."""
+TRIED_ON = 8
+"""Images by which the shipped models that fit are told apart."""
+ENOUGH_STEPS = 2000
+"""Steps after which a model that began with nothing is past its steepest rise: the demo models' curves, and
+`benchmarks/README.md`."""
+_ALIKE = ("latent_dim", "num_heads", "mlp_ratio", "patch_size", "encoder_layers", "decoder_layers")
+
+
+class Beginning(NamedTuple):
+    """A model to begin with, and what it is worth on these images before any training, in dB."""
+
+    path: Path
+    psnr: float
+
+
+def shipped_that_fit(config: ModelConfig, folder: Path = APP / "checkpoints") -> list[Path]:
+    """The shipped checkpoints whose layers and patches are this model's, for images of about its shape.
+
+    Their positions may be of another grid: they are resampled.
+    """
+    height, width = config.input_size
+    paths = []
+    for one in list_checkpoints(folder):
+        if one.config is None or one.error or not one.path.name.startswith(SHIPPED):
+            continue
+        other_height, other_width = one.config.input_size
+        is_alike = all(getattr(one.config, name) == getattr(config, name) for name in _ALIKE)
+        if width is None or other_width is None:
+            is_alike = is_alike and width is other_width and height == other_height
+        else:
+            is_alike = is_alike and 0.5 <= (width / height) / (other_width / other_height) <= 2
+        if is_alike:
+            paths.append(one.path)
+    return paths
+
+
+def best_beginning(
+    model: TransformerAutoencoder, paths: Sequence[Path], images: Sequence[np.ndarray]
+) -> Beginning | None:
+    """The one of these checkpoints that draws images (H, W) uint8 best once its weights stand in a copy of this model.
+
+    None where there is no checkpoint, or no image.
+    """
+    shown, found = [image / 255.0 for image in images], []
+    for path in paths if shown else ():
+        tried = deepcopy(model)
+        transfer(tried, load_checkpoint(path).model)
+        found.append(Beginning(path, mean_psnr(shown, reconstruct(tried, images))))
+    return max(found, key=lambda one: one.psnr, default=None)
