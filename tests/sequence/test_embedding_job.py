@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import tracemalloc
 import zipfile
@@ -19,7 +20,7 @@ from filelock import FileLock
 from PIL import Image
 from torch.testing import assert_close
 
-from tae import TransformerAutoencoder, create_autoencoder, load_checkpoint, save_checkpoint
+from tae import TransformerAutoencoder, create_autoencoder, load_checkpoint, prepare, save_checkpoint
 from tae.data.demo import compose_square
 from tae.data.fit import fit_image
 from tae.data.stacks import read_frame
@@ -565,3 +566,31 @@ def test_lines_of_the_readme_teach_an_lstm_what_comes_next(tmp_path: Path, check
     assert result.returncode == 0, result.stderr
     learnt, copied = map(float, result.stdout.split())
     assert learnt < 0.5 * copied
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ray", "pyspark"])
+def test_the_recipes_for_clusters_give_the_latents_of_the_model(engine: str, tmp_path: Path) -> None:
+    """Where the engine is installed, which it need not be."""
+    pytest.importorskip(engine)
+    text = (ROOT / "tae" / "sequence" / "README.md").read_text()
+    (code,) = re.findall(rf"<!-- needs {engine} -->\n```python\n(.*?)```", text, re.DOTALL)
+    checkpoint = ROOT / "checkpoints" / "demo_tiny_201x201_p16.safetensors"
+    code = code.replace(f'"{checkpoint.name}"', repr(str(checkpoint)))
+    for name in ("frames", "latents"):
+        code = code.replace(f'"{name}"', repr(str(tmp_path / name)))
+    (tmp_path / "frames").mkdir()
+    images = [compose_square("train", index, side=60) for index in range(5)]
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "frames" / f"{index}.png")
+    path = os.pathsep.join([str(ROOT), *sys.path])
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert result.returncode == 0, result.stderr
+    table = pq.read_table(tmp_path / "latents").to_pydict()
+    model = load_checkpoint(checkpoint).model
+    assert len(table["path"]) == 5
+    for name, latent in zip(table["path"], table["latent"], strict=True):
+        expected = model.embed(prepare(images[int(Path(name).stem)], model).image)
+        assert_close(torch.tensor(latent)[None], expected.detach(), rtol=1e-4, atol=1e-4)

@@ -107,4 +107,7 @@ def test_a_plan_for_images_says_what_is_to_be_beaten_and_what_the_budget_allows(
     assert "begins with demo_tiny_201x201_p16.safetensors, which draws them with " in text
     assert "suggested for 1 s: tiny --patch-size 32, about " in text
     cold = report(PlanConfig(data=str(tmp_path), minutes=0.02, threads=1, device="cpu", warm_start=False))
-    assert "begins with demo" not in cold and "that is short: a model that begins with random weights wants 2,000, " in cold
+    assert (
+        "begins with demo" not in cold
+        and "that is short: a model that begins with random weights wants 2,000, " in cold
+    )
