@@ -1,0 +1,153 @@
+"""The outline of a drop on a plate, from the side.
+
+The outline is told by its tangent, an angle that falls with the arc from the advancing contact angle at the front, over the
+top, to minus the receding angle at the rear. Capillarity makes that fall smooth: along the head the curvature is that of an
+arc, changed by three cosines (gravity flattens the top, the air in front steepens one side). Where viscosity holds the rear
+back, the fall stops at the shoulder, turns over (the waist) and runs out into a tail of a given length, which ends in a
+foot, high or thin as a film. A front above 90 degrees leans over: the outline is no function of x.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+POINTS = 320
+
+
+@dataclass(frozen=True, kw_only=True)
+class Character:
+    """What one drop keeps as it moves, whatever its angles and its tail are; drawn by `draw_character`."""
+
+    head: tuple[float, float, float]
+    """Shares of three cosines in the curvature along the head; 0: an arc of a circle."""
+    shoulder: float
+    """Steepest slope behind the top where there is a tail, in degrees."""
+    fall: float
+    """Share of the head's height that is lost from the shoulder to the tail."""
+    foot: float
+    """Share of it that the foot keeps at the end of the tail."""
+    sag: float
+    """How much steeper the tail is at its end than at its beginning, in degrees; above its slope there is a waist."""
+    rear: float
+    """Share of a cosine in the curvature of the foot."""
+    softness: float
+    """Arc over which the tangent is averaged, as a share of the head's."""
+    ripples: tuple[float, ...]
+    """Waves of the tangent along the outline, in degrees: 1, 2, 3, ... half waves."""
+    curls: tuple[tuple[float, float, float], ...]
+    """(place, degrees, length) of lobes that stand out, as after a splash; place and length are shares of the arc."""
+
+
+def draw_character(random: np.random.Generator) -> Character:
+    """A drop's own features. One in three is calm, that is close to smooth arcs; one in sixteen has been splashed."""
+    calm = random.random() < 0.35
+    ripple = random.uniform(0, 2.0 if calm else 7.0)
+    curls = int(random.integers(1, 4)) if random.random() < 0.06 else 0
+    return Character(
+        head=tuple((random.uniform(-1, 1, 3) * ([0.3, 0.3, 0.15] if calm else [0.65, 0.6, 0.3])).tolist()),
+        shoulder=random.uniform(12, 62),
+        fall=random.uniform(0.3, 0.85),
+        foot=random.uniform(0.02, 0.98) ** 2,
+        sag=random.uniform(-4, 16),
+        rear=random.uniform(-0.9, 0.9),
+        softness=random.uniform(0.05, 0.5),
+        ripples=tuple((ripple * random.normal(0, 1, 6) / (1 + 0.35 * np.arange(6))).tolist()),
+        curls=tuple(
+            (random.uniform(0.15, 0.9), random.uniform(30, 150), random.uniform(0.01, 0.06)) for _ in range(curls)
+        ),
+    )
+
+
+def outline(character: Character, advancing: float, receding: float, tail: float) -> np.ndarray:
+    """The outline from the front contact, at (0, 0), over the top to the rear contact: (POINTS, 2), x and y.
+
+    The drop moves to the left; y goes up from the plate. The volume is 1 (see `volume_of`).
+
+    Args:
+        character: The drop's own features.
+        advancing: Angle inside the liquid at the front, in degrees, 60 to 170.
+        receding: The same at the rear, 10 to 120.
+        tail: Length of the tail as a multiple of the head's height, from 0.
+    """
+    has_tail = min(1.0, tail) ** 2 * (3 - 2 * min(1.0, tail))
+    arc = np.linspace(0, 1, 160)
+    steepest = character.shoulder * has_tail + min(receding, 60) * 0.6 * (1 - has_tail)
+    bends = (1, 2, 3)
+    turned = arc + sum(
+        share * np.sin(k * np.pi * arc) / (k * np.pi) for k, share in zip(bends, character.head, strict=True)
+    )
+    head = advancing - (advancing + steepest) * turned
+    climb = np.cumsum(_sin(head)) / len(head)
+    height, shoulder = climb.max(), max(climb[-1], 0.2 * climb.max())
+
+    foot = (1 - character.fall * has_tail) * (1 - has_tail * (1 - character.foot))
+    run = max(1 - character.fall * has_tail - foot, 0)  # what falls along the tail itself
+    slope = np.degrees(np.arcsin(min(0.6, run * shoulder / max(tail * height, 1e-6)))) if tail > 0 else 0.0
+    flat = slope * has_tail + steepest * (1 - has_tail)
+    sag = min(character.sag, slope + 6) * has_tail
+    begin, end = flat - sag / 2, flat + sag / 2
+    pieces = [
+        (head, 1.0),
+        (_ramp(steepest, begin), character.fall * has_tail * shoulder),
+        (_ramp(begin, end), run * shoulder),
+        (-end - (receding - end) * (arc + character.rear * np.sin(np.pi * arc) / np.pi), foot * shoulder),
+    ]
+    tangents, lengths = [head], [1.0]
+    for (tangent, fall), is_tail in zip(pieces[1:], (False, True, False), strict=True):
+        length = tail * height if is_tail else fall / max(-_sin(tangent).mean(), 0.08)
+        tangents.append(tangent)
+        lengths.append(length)
+    starts = np.cumsum([0.0, *lengths[:-1]])
+    place = np.concatenate([start + arc * length for start, length in zip(starts, lengths, strict=True)])
+    along = np.linspace(0, sum(lengths), POINTS)
+    tangent = np.interp(along, place, np.concatenate(tangents))
+    tangent = _smooth(tangent, round(character.softness / along[1]))
+    tangent += _disturbance(character, np.linspace(0, 1, POINTS))
+
+    radians = np.radians((tangent[1:] + tangent[:-1]) / 2)
+    points = np.zeros((POINTS, 2))
+    points[1:, 0], points[1:, 1] = np.cumsum(np.cos(radians)), np.cumsum(np.sin(radians))
+    points[:, 1] -= points[-1, 1] * _late(along, 1.0)
+    points[:, 1] = np.maximum(points[:, 1], 0)
+    return points / volume_of(points) ** (1 / 3)
+
+
+def volume_of(points: np.ndarray) -> float:
+    """Volume under an outline (N, 2) whose slices across the plate are half discs: pi / 2 times the integral of y**2."""
+    x, y = points.T
+    squares = (y[1:] ** 2 + y[1:] * y[:-1] + y[:-1] ** 2) / 3
+    return max(float(np.pi / 2 * (squares * np.diff(x)).sum()), 1e-9)
+
+
+def _sin(degrees: np.ndarray) -> np.ndarray:
+    return np.sin(np.radians(degrees))
+
+
+def _ramp(first: float, last: float) -> np.ndarray:
+    """Tangents (160,) of an outline that falls ever less, or ever more, steeply."""
+    return -np.linspace(first, last, 160)
+
+
+def _late(along: np.ndarray, head: float) -> np.ndarray:
+    """0 over the head, 1 at the end: what is left to close is closed behind the head."""
+    return np.maximum(along - 0.5 * head, 0) / (along[-1] - 0.5 * head)
+
+
+def _smooth(tangent: np.ndarray, width: int) -> np.ndarray:
+    """Averages over `width` points, less and less towards the ends, which keep their angles."""
+    if width < 2:
+        return tangent
+    total = np.concatenate([[0.0], np.cumsum(tangent)])
+    middle = np.arange(len(tangent))
+    half = np.minimum(width // 2, np.minimum(middle, len(tangent) - 1 - middle))
+    return (total[middle + half + 1] - total[middle - half]) / (2 * half + 1)
+
+
+def _disturbance(character: Character, share: np.ndarray) -> np.ndarray:
+    """Degrees to add to the tangent, 0 at both ends."""
+    waves = np.arange(1, len(character.ripples) + 1)
+    added = np.sin(np.pi * share[:, None] * waves) @ np.array(character.ripples)
+    for place, degrees, length in character.curls:
+        away = (share - place) / length
+        added += degrees * (np.exp(-((away + 0.9) ** 2)) - np.exp(-((away - 0.9) ** 2)))
+    return added
