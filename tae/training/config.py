@@ -62,9 +62,10 @@ class TrainConfig(RunConfig):
     """Share of activations dropped in training."""
 
     data: str = "demo"
-    """"demo": composed garment photographs; else a folder of images, searched with its subfolders; one file: a .npy
-    stack (T, H, W) or a multi-page TIFF; or a pattern in quotes, such as "photos/**/*.png". What outgrows a folder: tar shards
-    as WebDataset writes them, "wds:shards/photos-{000..099}.tar", or a data set of Hugging Face's, "hf:NAME" or "hf:FOLDER"."""
+    """"demo": composed garment photographs; "drops": simulated drops on a tilted plate; else a folder of images, searched
+    with its subfolders; one file: a .npy stack (T, H, W) or a multi-page TIFF; or a pattern in quotes, such as
+    "photos/**/*.png". What outgrows a folder: tar shards as WebDataset writes them, "wds:shards/photos-{000..099}.tar", or a
+    data set of Hugging Face's, "hf:NAME" or "hf:FOLDER"."""
     flip: Share = 0.5
     """Share of your images that are mirrored left to right. This and the next three leave the demo data alone: those
     are composed anew for every step."""

@@ -1,4 +1,4 @@
-"""Where training images come from: the demo data, or files of the user's own.
+"""Where training images come from: composed or simulated ones, or files of the user's own.
 
 A source gives each training image a running number, a draw. Which draws make up a step and what each one looks like are
 functions of the seed and the number alone, whatever the number of threads or processes that ask.
@@ -14,6 +14,7 @@ import numpy as np
 
 from tae.data.decode import ImageError
 from tae.data.demo import DemoSource
+from tae.data.drops import DropSource
 from tae.data.encode import to_uint8
 from tae.data.fit import fit_image
 from tae.data.stacks import base_folder, find_files, read_frame
@@ -24,6 +25,9 @@ from tae.training.index import FileIndex, index_files, read_index
 from tae.training.items import ItemSource
 from tae.training.shards import HUB, TAR, HubSource, TarSource
 from tae.training.split import held_out
+
+BUILT_IN: dict[str, type[DemoSource] | type[DropSource]] = {"demo": DemoSource, "drops": DropSource}
+"""Images that come with the package, by the name that `TrainConfig.data` asks for them; a folder so called is ./drops."""
 
 
 class ImageSource(Protocol):
@@ -87,8 +91,8 @@ def open_source(
         FileNotFoundError: If there are no such files.
         ValueError: If too few of them can be read.
     """
-    if config.data == "demo":
-        return DemoSource(config.input_size, config.max_width, config.seed)
+    if config.data in BUILT_IN:
+        return BUILT_IN[config.data](config.input_size, config.max_width, config.seed)
     if config.data.startswith(TAR):
         return TarSource(config, progress)
     if config.data.startswith(HUB):

@@ -42,7 +42,7 @@ from tae.training.optim import (
 )
 from tae.training.plan import HEADROOM, plan
 from tae.training.precision import pick_muon_precision, pick_precision
-from tae.training.sources import FileSource, ImageSource, open_for_all
+from tae.training.sources import BUILT_IN, FileSource, ImageSource, open_for_all
 from tae.training.state import TrainState, read_shards, shapes_in
 from tae.training.tracker import check_tracker
 
@@ -485,7 +485,7 @@ class Trainer(Loop[TrainRecord]):
         (cpu_seconds,) = world.sum(self.cpu_seconds)
         images = source.test(config.test_images)
         with self._weights_to_show():
-            metrics = evaluate(self.model, images, "test" if source.name == "demo" else "held out")
+            metrics = evaluate(self.model, images, "test" if config.data in BUILT_IN else "held out")
             weights = self._whole_weights()
         if not world.is_main:
             return None

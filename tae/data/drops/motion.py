@@ -7,6 +7,7 @@ in proportion), and sets the tail that the drop comes to have. The volume is kep
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -88,7 +89,7 @@ class Recording:
     def outlines(self, time: float) -> list[np.ndarray]:
         """The drop's outline, and its companion's where it has one, (N, 2) each in pixels of the strip; front first."""
         drops = [self._own(time)]
-        front = self.start + np.ptp(self._own(0.0)[[0, -1], 0]) + self.travel(time) / CM_PER_PIXEL
+        front = self.start + self._first_length + self.travel(time) / CM_PER_PIXEL
         drops[0][:, 0] += STRIP[1] - front
         if self.companion is not None:
             character, volume, advancing, receding, gap = self.companion
@@ -109,9 +110,14 @@ class Recording:
     @property
     def duration(self) -> float:
         """Seconds until the front is 8 pixels from the other end."""
-        left = (STRIP[1] - 8 - self.start - np.ptp(self._own(0.0)[[0, -1], 0])) * CM_PER_PIXEL
+        left = (STRIP[1] - 8 - self.start - self._first_length) * CM_PER_PIXEL
         times = np.linspace(0, 0.2, 100)
         return float(np.interp(left, [self.travel(time) for time in times], times))
+
+    @cached_property
+    def _first_length(self) -> float:
+        """Pixels from contact to contact at time 0."""
+        return float(np.ptp(self._own(0.0)[[0, -1], 0]))
 
     def _own(self, time: float) -> np.ndarray:
         """The drop's outline in pixels, its front contact at x = 0."""
@@ -130,7 +136,13 @@ def draw_recording(split: str, index: int, seed: int = 0) -> Recording:
     companion = None
     if random.random() < 0.04:
         small = volume * random.uniform(0.02, 0.5)
-        companion = (draw_character(random), small, random.uniform(70, 130), random.uniform(40, 100), random.uniform(3, 60))
+        companion = (
+            draw_character(random),
+            small,
+            random.uniform(70, 130),
+            random.uniform(40, 100),
+            random.uniform(3, 60),
+        )
     return Recording(
         viscosity=viscosity,
         volume=volume,
@@ -175,15 +187,14 @@ def _draw_drive(
 ) -> tuple[float, float, float, float]:
     """(release, terminal, lag, tilt) that keep the velocity of a crossing between 30 and 65 cm/s."""
     size = (volume * 1e-3) ** (1 / 3)  # cm
-    lag = DENSITY * size**2 / (random.uniform(1, 3) * viscosity * 0.01)  # poise
     advancing, receding = np.radians(static)
-    mass = DENSITY * volume * 1e-3
-    hold = random.uniform(0.3, 1) * TENSION * 1.2 * size * max(0.0, np.cos(receding) - np.cos(advancing)) / mass
+    hysteresis = TENSION * size * max(0.1, np.cos(receding) - np.cos(advancing)) / (DENSITY * volume * 1e-3)  # cm/s2
     for _ in range(50):
         # A crossing takes about a tenth of a second: velocities are drawn, and the tilt that they need follows.
         release, end = random.uniform(33, 60, 2)
+        lag = DENSITY * size**2 / (random.uniform(0.4, 3) * viscosity * 0.01)  # viscosity in poise
         terminal = release + (end - release) / -np.expm1(-0.1 / lag)
-        pull = (terminal / lag + hold) / GRAVITY
-        if 0.15 < pull < 0.95:
+        pull = (terminal / lag + random.uniform(0.1, 1.2) * hysteresis) / GRAVITY
+        if 0.2 < pull < 0.95:
             break
-    return float(release), float(terminal), lag, float(np.degrees(np.arcsin(np.clip(pull, 0.15, 0.95))))
+    return float(release), float(terminal), lag, float(np.degrees(np.arcsin(np.clip(pull, 0.2, 0.95))))

@@ -58,12 +58,14 @@ def draw_look(random: np.random.Generator) -> Look:
     for _ in range(int(random.integers(0, 3))):
         x += random.choice([-1, 1]) * random.uniform(0.03, 0.11)
         y += random.uniform(-0.02, 0.02)
-        lights.append(
-            Blob(x, y, size * random.uniform(0.3, 1), size * random.uniform(0.4, 1), random.uniform(60, 255))
-        )
+        lights.append(Blob(x, y, size * random.uniform(0.3, 1), size * random.uniform(0.4, 1), random.uniform(60, 255)))
     sheens = [
         Blob(
-            random.uniform(0.1, 2), random.uniform(0, 0.6), random.uniform(5, 30), random.uniform(3, 16), random.uniform(4, 24)
+            random.uniform(0.1, 2),
+            random.uniform(0, 0.6),
+            random.uniform(5, 30),
+            random.uniform(3, 16),
+            random.uniform(4, 24),
         )
         for _ in range(int(random.integers(0, 3)))
     ]
@@ -145,9 +147,7 @@ def _lay_drop(page: np.ndarray, left: int, outline: np.ndarray, look: Look, line
     under_page += ink[: height - top, of_drop] * (grey - under_page)
 
 
-def _lay_blob(
-    page: np.ndarray, left: int, base: float, blob: Blob, top: int = 0, is_added: bool = False
-) -> None:
+def _lay_blob(page: np.ndarray, left: int, base: float, blob: Blob, top: int = 0, is_added: bool = False) -> None:
     """Lay a soft ellipse on a page whose first column is `left` and first row is `top` of the strip."""
     x, y = blob.x - left, STRIP[0] - base - blob.y - top
     reach_x, reach_y = (3 * r + 3 if is_added else r + 3 for r in (blob.x_radius, blob.y_radius))

@@ -53,7 +53,7 @@ def draw_character(random: np.random.Generator) -> Character:
         softness=random.uniform(0.05, 0.5),
         ripples=tuple((ripple * random.normal(0, 1, 6) / (1 + 0.35 * np.arange(6))).tolist()),
         curls=tuple(
-            (random.uniform(0.15, 0.9), random.uniform(30, 150), random.uniform(0.01, 0.06)) for _ in range(curls)
+            (random.uniform(0.15, 0.9), random.uniform(30, 150), 0.01 * 12.0 ** random.random()) for _ in range(curls)
         ),
     )
 
