@@ -131,7 +131,8 @@ def draw_recording(split: str, index: int, seed: int = 0) -> Recording:
     random = np.random.default_rng([seed, SPLITS.index(split), index, 152])
     viscosity = _draw_viscosity(random, is_held_out=split == "test" and index % 3 == 2)
     volume = 4.0 * 20.0 ** random.random()
-    static = (random.uniform(80, 132), random.uniform(55, 112))
+    advancing = random.uniform(80, 132)
+    static = (advancing, random.uniform(55, min(112, advancing - 4)))  # hysteresis
     release, terminal, lag, tilt = _draw_drive(random, viscosity, volume, static)
     companion = None
     if random.random() < 0.04:
