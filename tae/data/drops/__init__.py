@@ -3,8 +3,9 @@
 - shape: outlines, from contact angles and the length of the tail
 - motion: recordings; where and how a drop is at a time
 - render: pixels
-- source: single frames as strips, crops and squares, and the source that trains on them
-- measure: what a frame tells, measured on its pixels
+- frame: one moment as strip, crop, square and row of a table
+- measure: what a frame tells, measured on its pixels; how two differ
+- source: single frames to train on
 """
 
 from tae.data.drops.source import DropSource

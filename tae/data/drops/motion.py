@@ -101,12 +101,6 @@ class Recording:
                 drop[:, 0] = STRIP[1] - drop[:, 0]
         return drops
 
-    def window(self, outlines: list[np.ndarray]) -> tuple[int, int]:
-        """Columns (left, right) of the strip that the crop shows: all of the outlines, and the margins."""
-        left = min(int(np.floor(drop[:, 0].min())) for drop in outlines) - self.margins[0]
-        right = max(int(np.ceil(drop[:, 0].max())) for drop in outlines) + self.margins[1]
-        return max(0, left), min(STRIP[1], right)
-
     @property
     def duration(self) -> float:
         """Seconds until the front is 8 pixels from the other end."""
@@ -162,11 +156,6 @@ def draw_recording(split: str, index: int, seed: int = 0) -> Recording:
         companion=companion,
         margins=(int(random.integers(8, 29)), int(random.integers(8, 29))),
     )
-
-
-def frame_time(recording: Recording, split: str, index: int, seed: int = 0) -> float:
-    """The random moment at which single frame number `index` shows its recording."""
-    return np.random.default_rng([seed, SPLITS.index(split), index, 201]).random() * recording.duration
 
 
 def _scale(volume: float) -> float:

@@ -53,7 +53,7 @@ def draw_character(random: np.random.Generator) -> Character:
         softness=random.uniform(0.05, 0.5),
         ripples=tuple((ripple * random.normal(0, 1, 6) / (1 + 0.35 * np.arange(6))).tolist()),
         curls=tuple(
-            (random.uniform(0.15, 0.9), random.uniform(30, 150), 0.01 * 12.0 ** random.random()) for _ in range(curls)
+            (random.uniform(0.15, 0.9), random.uniform(40, 190), 0.01 * 12.0 ** random.random()) for _ in range(curls)
         ),
     )
 
@@ -102,12 +102,13 @@ def outline(character: Character, advancing: float, receding: float, tail: float
     along = np.linspace(0, sum(lengths), POINTS)
     tangent = np.interp(along, place, np.concatenate(tangents))
     tangent = _smooth(tangent, round(character.softness / along[1]))
-    tangent += _disturbance(character, np.linspace(0, 1, POINTS))
-
-    radians = np.radians((tangent[1:] + tangent[:-1]) / 2)
-    points = np.zeros((POINTS, 2))
-    points[1:, 0], points[1:, 1] = np.cumsum(np.cos(radians)), np.cumsum(np.sin(radians))
+    share = np.linspace(0, 1, POINTS)
+    waves = np.arange(1, len(character.ripples) + 1)
+    tangent += np.sin(np.pi * share[:, None] * waves) @ np.array(character.ripples)  # none at the contacts
+    points = _walk(tangent)
     points[:, 1] -= points[-1, 1] * _late(along, 1.0)
+    for curl in character.curls:
+        points += _lobe(tangent, share, *curl)
     points[:, 1] = np.maximum(points[:, 1], 0)
     return points / volume_of(points) ** (1 / 3)
 
@@ -143,11 +144,17 @@ def _smooth(tangent: np.ndarray, width: int) -> np.ndarray:
     return (total[middle + half + 1] - total[middle - half]) / (2 * half + 1)
 
 
-def _disturbance(character: Character, share: np.ndarray) -> np.ndarray:
-    """Degrees to add to the tangent, 0 at both ends."""
-    waves = np.arange(1, len(character.ripples) + 1)
-    added = np.sin(np.pi * share[:, None] * waves) @ np.array(character.ripples)
-    for place, degrees, length in character.curls:
-        away = (share - place) / length
-        added += degrees * (np.exp(-((away + 0.9) ** 2)) - np.exp(-((away - 0.9) ** 2)))
-    return added
+def _walk(tangent: np.ndarray) -> np.ndarray:
+    """(N, 2): points a step of 1 apart, from (0, 0) on."""
+    radians = np.radians((tangent[1:] + tangent[:-1]) / 2)
+    steps = np.stack([np.cos(radians), np.sin(radians)], axis=1)
+    return np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
+
+
+def _lobe(tangent: np.ndarray, share: np.ndarray, place: float, degrees: float, length: float) -> np.ndarray:
+    """(N, 2): by how much a curl moves the points of an outline; those before and behind it stay where they are."""
+    away = (share - place) / length
+    bent = tangent + degrees * (np.exp(-((away + 0.9) ** 2)) - np.exp(-((away - 0.9) ** 2)))
+    moved = _walk(bent) - _walk(tangent)
+    passed = np.clip(away / 5 + 0.5, 0, 1)
+    return moved - moved[-1] * (passed**2 * (3 - 2 * passed))[:, None]

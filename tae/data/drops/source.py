@@ -1,46 +1,14 @@
-"""Single frames of drops: strips, crops and squares of one scene, and the `ImageSource` that trains on them."""
+"""Simulated frames to train on."""
 
 import hashlib
 from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
 
 from tae.data.batches import bucketed_draws
-from tae.data.drops.motion import draw_recording, frame_time
-from tae.data.drops.render import STRIP, render
-
-
-def compose_strip(split: str, index: int, seed: int = 0) -> np.ndarray:
-    """The whole frame: (152, 1280) uint8, 255 white."""
-    recording = draw_recording(split, index, seed)
-    return render(recording.outlines(frame_time(recording, split, index, seed)), recording.look)
-
-
-def compose_crop(split: str, index: int, seed: int = 0) -> np.ndarray:
-    """The strip's columns from 8 to 28 white ones before the drop to as many behind it: (152, W) uint8."""
-    recording = draw_recording(split, index, seed)
-    outlines = recording.outlines(frame_time(recording, split, index, seed))
-    return render(outlines, recording.look, *recording.window(outlines))
-
-
-def crop_width(split: str, index: int, seed: int = 0) -> int:
-    """How wide `compose_crop` makes this crop, without rendering it."""
-    recording = draw_recording(split, index, seed)
-    left, right = recording.window(recording.outlines(frame_time(recording, split, index, seed)))
-    return right - left
-
-
-def compose_square(split: str, index: int, seed: int = 0, side: int = 201) -> np.ndarray:
-    """The crop, stretched: (side, side) uint8."""
-    return _stretched(compose_crop(split, index, seed), side, side)
-
-
-def _stretched(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    if image.shape == (height, width):
-        return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+from tae.data.drops.frame import draw_frame, stretched
+from tae.data.drops.render import STRIP
 
 
 class DropSource:
@@ -73,12 +41,13 @@ class DropSource:
 
     def compose(self, split: str, index: int) -> np.ndarray:
         """Image number `index` of a split: (H, W) uint8, 255 white."""
+        frame = draw_frame(split, index, self.seed)
         if self.width == self.height:
-            return compose_square(split, index, self.seed, self.height)
+            return frame.square(self.height)
         if self.width is not None:
-            return _stretched(compose_strip(split, index, self.seed), self.height, self.width)
-        crop = compose_crop(split, index, self.seed)
-        return _stretched(crop, self.height, self._scaled(crop.shape[1]))
+            return stretched(frame.strip(), self.height, self.width)
+        crop = frame.crop()
+        return stretched(crop, self.height, self._scaled(crop.shape[1]))
 
     def draws(self, step: int, batch_size: int) -> list[int]:
         """Running numbers of one step's images; where the width is None, of like widths."""
@@ -109,4 +78,5 @@ class DropSource:
         return min(self.max_width, max(1, round(width * self.height / STRIP[0])))
 
     def _compute_width(self, draw: int) -> int:
-        return self._scaled(crop_width("train", draw, self.seed))
+        first, last = draw_frame("train", draw, self.seed).window
+        return self._scaled(last - first)

@@ -1,0 +1,110 @@
+"""One moment of a recording: its pixels in three sizes, and the row that a table beside recorded frames has for it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from tae.data.drops.measure import Measured, measure_points
+from tae.data.drops.motion import CM_PER_PIXEL, FRAMES_PER_SECOND, SPLITS, Recording, draw_recording
+from tae.data.drops.render import STRIP, render
+
+COLUMNS = (
+    "file number",
+    "time (s)",
+    "x_center (cm)",
+    "adv (degree)",
+    "rec (degree)",
+    "contact_line_length (cm)",
+    "y_center (cm)",
+    "middle_angle_degree (degree)",
+    "velocity (cm/s)",
+)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A recording's drop at a time; all sizes are views of the same strip."""
+
+    recording: Recording
+    time: float
+    """Seconds, from 0 to the recording's duration."""
+
+    @cached_property
+    def outlines(self) -> list[np.ndarray]:
+        """(N, 2) each, front first, in pixels of the strip, y up from the plate; a companion is the second."""
+        return self.recording.outlines(self.time)
+
+    @cached_property
+    def window(self) -> tuple[int, int]:
+        """The strip's columns (first, one behind the last) that the crop shows: all of the drops, and the margins."""
+        before, behind = self.recording.margins
+        first = min(int(np.floor(outline[:, 0].min())) for outline in self.outlines) - before
+        last = max(int(np.ceil(outline[:, 0].max())) for outline in self.outlines) + behind
+        return max(0, first), min(STRIP[1], last)
+
+    def strip(self) -> np.ndarray:
+        """The whole frame: (152, 1280) uint8, 255 white."""
+        return render(self.outlines, self.recording.look)
+
+    def crop(self) -> np.ndarray:
+        """The strip's columns in the window: (152, W) uint8."""
+        return render(self.outlines, self.recording.look, *self.window)
+
+    def square(self, side: int = 201) -> np.ndarray:
+        """The crop, stretched: (side, side) uint8."""
+        return stretched(self.crop(), side, side)
+
+    def measured(self) -> Measured:
+        """What `measure` would find in a strip without pixels, noise and specks."""
+        outline = self.outlines[0]
+        steps = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(outline, axis=0).T))])
+        along = np.arange(0, steps[-1], 0.5)
+        points = np.stack([np.interp(along, steps, values) for values in outline.T], axis=1)
+        return measure_points(points, _centroid(outline))
+
+    def row(self, name: str) -> dict[str, str | float]:
+        """The table's row, by `COLUMNS`: x of the centre from the strip's left edge, y from the plate."""
+        found = self.measured()
+        front, rear = (0, 1) if self.recording.moves_left else (1, 0)
+        values = (
+            self.time,
+            found.centre[0] * CM_PER_PIXEL,
+            found.angles[front],
+            found.angles[rear],
+            found.contact_length * CM_PER_PIXEL,
+            found.centre[1] * CM_PER_PIXEL,
+            found.middles[rear],
+            self.recording.velocity(self.time),
+        )
+        return {"file number": name, **dict(zip(COLUMNS[1:], values, strict=True))}
+
+
+def draw_frame(split: str, index: int, seed: int = 0) -> Frame:
+    """A random moment of recording number `index` of a split. Raises ValueError if the split is unknown."""
+    recording = draw_recording(split, index, seed)
+    random = np.random.default_rng([seed, SPLITS.index(split), index, 201])
+    return Frame(recording, random.random() * recording.duration)
+
+
+def frames_of(recording: Recording, every: int = 1) -> list[Frame]:
+    """Each `every`-th of the recording's frames, of which the camera takes 4,000 a second."""
+    count = int(recording.duration * FRAMES_PER_SECOND / every) + 1
+    return [Frame(recording, number * every / FRAMES_PER_SECOND) for number in range(count)]
+
+
+def stretched(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(height, width) uint8, by linear interpolation, smoothed where it shrinks; the image itself where it has that size."""
+    if image.shape == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _centroid(outline: np.ndarray) -> tuple[float, float]:
+    """Of the area between an outline (N, 2) and the plate."""
+    x, y = outline.T
+    after_x, after_y = np.roll(outline, -1, axis=0).T
+    areas = x * after_y - after_x * y
+    total = areas.sum() * 3
+    return float(((x + after_x) * areas).sum() / total), float(((y + after_y) * areas).sum() / total)
