@@ -30,6 +30,8 @@ class Frame:
     recording: Recording
     time: float
     """Seconds, from 0 to the recording's duration."""
+    number: int = 0
+    """In the recording, where it is one of a row."""
 
     @cached_property
     def outlines(self) -> list[np.ndarray]:
@@ -46,11 +48,11 @@ class Frame:
 
     def strip(self) -> np.ndarray:
         """The whole frame: (152, 1280) uint8, 255 white."""
-        return render(self.outlines, self.recording.look)
+        return render(self.outlines, self.recording.look, number=self.number)
 
     def crop(self) -> np.ndarray:
         """The strip's columns in the window: (152, W) uint8."""
-        return render(self.outlines, self.recording.look, *self.window)
+        return render(self.outlines, self.recording.look, *self.window, self.number)
 
     def square(self, side: int = 201) -> np.ndarray:
         """The crop, stretched: (side, side) uint8."""
@@ -58,7 +60,7 @@ class Frame:
 
     def measured(self) -> Measured:
         """What `measure` would find in a strip without pixels, noise and specks."""
-        outline = self.outlines[0]
+        outline = _thick_part(self.outlines[0])
         steps = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(outline, axis=0).T))])
         along = np.arange(0, steps[-1], 0.5)
         points = np.stack([np.interp(along, steps, values) for values in outline.T], axis=1)
@@ -91,7 +93,7 @@ def draw_frame(split: str, index: int, seed: int = 0) -> Frame:
 def frames_of(recording: Recording, every: int = 1) -> list[Frame]:
     """Each `every`-th of the recording's frames, of which the camera takes 4,000 a second."""
     count = int(recording.duration * FRAMES_PER_SECOND / every) + 1
-    return [Frame(recording, number * every / FRAMES_PER_SECOND) for number in range(count)]
+    return [Frame(recording, number * every / FRAMES_PER_SECOND, number) for number in range(count)]
 
 
 def stretched(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -99,6 +101,13 @@ def stretched(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape == (height, width):
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _thick_part(outline: np.ndarray) -> np.ndarray:
+    """The longest part of an outline (N, 2) between two films of less than half a pixel, which no pixel shows."""
+    ends = np.flatnonzero(np.concatenate([[True], outline[1:-1, 1] < 0.5, [True]]))
+    longest = int(np.diff(ends).argmax())
+    return outline[ends[longest] : ends[longest + 1] + 1]
 
 
 def _centroid(outline: np.ndarray) -> tuple[float, float]:

@@ -85,8 +85,9 @@ def measure(image: np.ndarray) -> Measured:
     drop = ~_reached(~drop, ~drop[0])  # highlights are of the drop
     page = np.where(drop & ~ink, 0.0, np.where(ink & ~drop, 255.0, page))
     rows, columns = np.nonzero(drop)
-    centre = float(columns.mean()) + 0.5, len(page) - float(rows.mean()) - 0.5
-    return measure_points(_contour(page, drop), centre)
+    shift = _base_shift(image, len(page))
+    centre = float(columns.mean()) + 0.5, len(page) - float(rows.mean()) - 0.5 + shift
+    return measure_points(_contour(page, drop) + [0, shift], centre)
 
 
 def measure_points(points: np.ndarray, centre: tuple[float, float]) -> Measured:
@@ -118,6 +119,15 @@ def compare(image: np.ndarray, other: np.ndarray) -> Difference:
     left, right = (after - before for before, after in zip(one.angles, two.angles, strict=True))
     distance = (apart.min(axis=0).mean() + apart.min(axis=1).mean()) / 2
     return Difference(float(distance), two.contact_length - one.contact_length, (left, right))
+
+
+def _base_shift(image: np.ndarray, row: int) -> float:
+    """By how much of a pixel the line's true top lies below the top of `row`: it may cover a part of a row."""
+    if not 0 < row < len(image):
+        return 0.0
+    lightest = image.max(axis=1).astype(float)
+    cover = (255 - lightest[row - 1 : row + 1]) / (255 - min(lightest[-1], HALF))
+    return float(1 - np.clip(cover, 0, 1).sum())
 
 
 def _runs(is_on: np.ndarray) -> list[tuple[int, int]]:

@@ -90,7 +90,7 @@ def draw_look(random: np.random.Generator) -> Look:
     )
 
 
-def render(outlines: list[np.ndarray], look: Look, left: int = 0, right: int = STRIP[1]) -> np.ndarray:
+def render(outlines: list[np.ndarray], look: Look, left: int = 0, right: int = STRIP[1], number: int = 0) -> np.ndarray:
     """Columns `left` to `right` of the strip, (152, right - left) uint8; the same pixels whatever the columns asked for.
 
     Args:
@@ -98,6 +98,7 @@ def render(outlines: list[np.ndarray], look: Look, left: int = 0, right: int = S
         look: Light and camera.
         left: First column, from 0.
         right: One behind the last.
+        number: Of the frame in its recording: each has noise of its own.
     """
     height, width = STRIP[0], right - left
     page = np.full((height, width), look.page, np.float32)
@@ -110,7 +111,7 @@ def render(outlines: list[np.ndarray], look: Look, left: int = 0, right: int = S
         _lay_drop(page, left, outline, look, lines)
     rows = np.clip(np.arange(1, height + 1) - (height - look.base), 0, 1)[:, None].astype(np.float32)
     page += rows * (np.float32(look.base_grey) - page)
-    page += tile[:, np.arange(left, right) % tile.shape[1]]
+    page += tile[:, (np.arange(left, right) + 89 * number) % tile.shape[1]]
     return np.clip(page + 0.5, 0, 255).astype(np.uint8)
 
 

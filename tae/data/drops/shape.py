@@ -156,5 +156,5 @@ def _lobe(tangent: np.ndarray, share: np.ndarray, place: float, degrees: float, 
     away = (share - place) / length
     bent = tangent + degrees * (np.exp(-((away + 0.9) ** 2)) - np.exp(-((away - 0.9) ** 2)))
     moved = _walk(bent) - _walk(tangent)
-    passed = np.clip(away / 5 + 0.5, 0, 1)
+    passed = np.clip((share - place) / min(5 * length, 2 * place, 2 - 2 * place) + 0.5, 0, 1)
     return moved - moved[-1] * (passed**2 * (3 - 2 * passed))[:, None]
