@@ -12,6 +12,7 @@
 - augment: small changes of training images
 - batches: batches of like widths
 - demo: squares, rails and glides composed from garments
+- drops: simulated drops on a tilted plate, and what a frame of one tells
 - gallery: the app's samples
 - samples: the demo data and its licence
 """

@@ -21,6 +21,7 @@ COLUMNS = (
     "middle_angle_degree (degree)",
     "velocity (cm/s)",
 )
+"""Of a table beside recorded frames; `Frame.row` has all but the first, the file's name."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Frame:
         points = np.stack([np.interp(along, steps, values) for values in outline.T], axis=1)
         return measure_points(points, _centroid(outline))
 
-    def row(self, name: str) -> dict[str, str | float]:
-        """The table's row, by `COLUMNS`: x of the centre from the strip's left edge, y from the plate."""
+    def row(self) -> dict[str, float]:
+        """The table's row: x of the centre from the strip's left edge, y from the plate; the middle angle at half height."""
         found = self.measured()
         front, rear = (0, 1) if self.recording.moves_left else (1, 0)
         values = (
@@ -80,7 +81,7 @@ class Frame:
             found.middles[rear],
             self.recording.velocity(self.time),
         )
-        return {"file number": name, **dict(zip(COLUMNS[1:], values, strict=True))}
+        return dict(zip(COLUMNS[1:], values, strict=True))
 
 
 def draw_frame(split: str, index: int, seed: int = 0) -> Frame:
