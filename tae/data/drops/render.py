@@ -70,7 +70,7 @@ def draw_look(random: np.random.Generator) -> Look:
         for _ in range(int(random.integers(0, 3)))
     ]
     specks = [
-        Blob(random.uniform(0, STRIP[1]), random.uniform(2, 140) ** 1.0, radius, radius, random.uniform(20, 210))
+        Blob(random.uniform(0, STRIP[1]), random.uniform(2, 140), radius, radius, random.uniform(20, 210))
         for radius in random.uniform(0.4, 2.2, int(random.integers(1, 25)) if random.random() < 0.35 else 0)
     ]
     clean = random.random() < 0.6

@@ -69,44 +69,13 @@ def outline(character: Character, advancing: float, receding: float, tail: float
         receding: The same at the rear, 10 to 120.
         tail: Length of the tail as a multiple of the head's height, from 0.
     """
-    has_tail = min(1.0, tail) ** 2 * (3 - 2 * min(1.0, tail))
-    arc = np.linspace(0, 1, 160)
-    steepest = character.shoulder * has_tail + min(receding, 60) * 0.6 * (1 - has_tail)
-    bends = (1, 2, 3)
-    turned = arc + sum(
-        share * np.sin(k * np.pi * arc) / (k * np.pi) for k, share in zip(bends, character.head, strict=True)
-    )
-    head = advancing - (advancing + steepest) * turned
-    climb = np.cumsum(_sin(head)) / len(head)
-    height, shoulder = climb.max(), max(climb[-1], 0.2 * climb.max())
-
-    foot = (1 - character.fall * has_tail) * (1 - has_tail * (1 - character.foot))
-    run = max(1 - character.fall * has_tail - foot, 0)  # what falls along the tail itself
-    slope = np.degrees(np.arcsin(min(0.6, run * shoulder / max(tail * height, 1e-6)))) if tail > 0 else 0.0
-    flat = slope * has_tail + steepest * (1 - has_tail)
-    sag = min(character.sag, slope + 6) * has_tail
-    begin, end = flat - sag / 2, flat + sag / 2
-    pieces = [
-        (head, 1.0),
-        (_ramp(steepest, begin), character.fall * has_tail * shoulder),
-        (_ramp(begin, end), run * shoulder),
-        (-end - (receding - end) * (arc + character.rear * np.sin(np.pi * arc) / np.pi), foot * shoulder),
-    ]
-    tangents, lengths = [head], [1.0]
-    for (tangent, fall), is_tail in zip(pieces[1:], (False, True, False), strict=True):
-        length = tail * height if is_tail else fall / max(-_sin(tangent).mean(), 0.08)
-        tangents.append(tangent)
-        lengths.append(length)
-    starts = np.cumsum([0.0, *lengths[:-1]])
-    place = np.concatenate([start + arc * length for start, length in zip(starts, lengths, strict=True)])
-    along = np.linspace(0, sum(lengths), POINTS)
-    tangent = np.interp(along, place, np.concatenate(tangents))
-    tangent = _smooth(tangent, round(character.softness / along[1]))
+    tangent, head = _tangent(character, advancing, receding, tail)
     share = np.linspace(0, 1, POINTS)
     waves = np.arange(1, len(character.ripples) + 1)
     tangent += np.sin(np.pi * share[:, None] * waves) @ np.array(character.ripples)  # none at the contacts
     points = _walk(tangent)
-    points[:, 1] -= points[-1, 1] * _late(along, 1.0)
+    behind = np.maximum(share - head / 2, 0) / (1 - head / 2)
+    points[:, 1] -= points[-1, 1] * behind  # what is left to close
     for curl in character.curls:
         points += _lobe(tangent, share, *curl)
     points[:, 1] = np.maximum(points[:, 1], 0)
@@ -124,14 +93,39 @@ def _sin(degrees: np.ndarray) -> np.ndarray:
     return np.sin(np.radians(degrees))
 
 
-def _ramp(first: float, last: float) -> np.ndarray:
-    """Tangents (160,) of an outline that falls ever less, or ever more, steeply."""
-    return -np.linspace(first, last, 160)
+def _tangent(character: Character, advancing: float, receding: float, tail: float) -> tuple[np.ndarray, float]:
+    """Angles (POINTS,) in degrees, evenly along head, waist, tail and foot, about closed; and the head's share of the arc."""
+    has_tail = min(1.0, tail) ** 2 * (3 - 2 * min(1.0, tail))  # a drop without one is a head and a foot
+    steepest = character.shoulder * has_tail + min(receding, 60) * 0.6 * (1 - has_tail)
+    arc = np.linspace(0, 1, 160)
+    turned = arc + sum(share * np.sin(k * np.pi * arc) / (k * np.pi) for k, share in enumerate(character.head, 1))
+    head = advancing - (advancing + steepest) * turned
+    climb = np.cumsum(_sin(head)) / len(head)
+    height, shoulder = climb.max(), max(climb[-1], 0.2 * climb.max())
 
-
-def _late(along: np.ndarray, head: float) -> np.ndarray:
-    """0 over the head, 1 at the end: what is left to close is closed behind the head."""
-    return np.maximum(along - 0.5 * head, 0) / (along[-1] - 0.5 * head)
+    # The shoulder's height is lost in three parts; each part's length follows from its fall and its slope.
+    waist = character.fall * has_tail
+    foot = (1 - waist) * (1 - has_tail * (1 - character.foot))
+    run = max(1 - waist - foot, 0)
+    slope = np.degrees(np.arcsin(min(0.6, run * shoulder / max(tail * height, 1e-6)))) if tail > 0 else 0.0
+    flat = slope * has_tail + steepest * (1 - has_tail)
+    sag = min(character.sag, slope + 6) * has_tail
+    begin, end = flat - sag / 2, flat + sag / 2
+    turns = (
+        head,
+        -np.linspace(steepest, begin, 160),
+        -np.linspace(begin, end, 160),
+        -end - (receding - end) * (arc + character.rear * np.sin(np.pi * arc) / np.pi),
+    )
+    waist_length, foot_length = (
+        part * shoulder / max(-_sin(turn).mean(), 0.08) for part, turn in ((waist, turns[1]), (foot, turns[3]))
+    )
+    lengths = (1.0, waist_length, tail * height, foot_length)
+    starts = np.cumsum((0.0, *lengths[:-1]))
+    place = np.concatenate([start + arc * length for start, length in zip(starts, lengths, strict=True)])
+    along = np.linspace(0, sum(lengths), POINTS)
+    tangent = np.interp(along, place, np.concatenate(turns))
+    return _smooth(tangent, round(character.softness / along[1])), 1 / sum(lengths)
 
 
 def _smooth(tangent: np.ndarray, width: int) -> np.ndarray:
