@@ -32,6 +32,10 @@ MODEL_FIELDS = ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "
 """Fields of the model; None in a `TrainConfig` stands for the preset's value."""
 
 
+COMPOSED = ("demo", "drops")
+"""Data that come with the package, without end; a folder so called is ./drops. `tae.training.sources` makes them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(RunConfig):
     """One training run; every field is a flag of the command line.
@@ -189,7 +193,7 @@ class TrainConfig(RunConfig):
             ratio = self.adamw_lr / self.muon_lr
             for name, rate in (("muon_lr", self.lr), ("adamw_lr", self.lr * ratio), ("lr", None)):
                 object.__setattr__(self, name, rate)
-        if self.epochs and self.data == "demo":
+        if self.epochs and self.data in COMPOSED:
             self.steps_on(None)
         if self.out is not None and self.out.suffix != ".safetensors":
             object.__setattr__(self, "out", self.out.with_name(f"{self.out.name}.safetensors"))

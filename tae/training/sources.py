@@ -27,7 +27,7 @@ from tae.training.shards import HUB, TAR, HubSource, TarSource
 from tae.training.split import held_out
 
 BUILT_IN: dict[str, type[DemoSource] | type[DropSource]] = {"demo": DemoSource, "drops": DropSource}
-"""Images that come with the package, by the name that `TrainConfig.data` asks for them; a folder so called is ./drops."""
+"""The sources of `tae.training.config.COMPOSED`."""
 
 
 class ImageSource(Protocol):

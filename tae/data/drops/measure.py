@@ -71,7 +71,7 @@ def measure(image: np.ndarray) -> Measured:
     """The drop with the longest contact line.
 
     Raises:
-        ValueError: If there is no drop on the line.
+        ValueError: If there is no drop on the line, or none of a pixel's height.
     """
     page = image[: base_row(image)].astype(np.float64)
     ink = page < HALF
@@ -92,7 +92,9 @@ def measure(image: np.ndarray) -> Measured:
 
 def measure_points(points: np.ndarray, centre: tuple[float, float]) -> Measured:
     """The same of a contour (N, 2), in any order, a pixel or less from point to point, and its area's centre."""
-    points = points[points[:, 1] > 0.4]  # a film that no pixel shows
+    points = points[points[:, 1] > 0.4]  # below it, a film that no pixel shows
+    if not len(points):
+        raise ValueError("the image must show a drop of a pixel's height or more, got a film")
     low = points[points[:, 1] < max(2.5, points[:, 1].min() + 1)]
     high = points[points[:, 1] >= points[:, 1].max() / 2]
     contacts, angles, middles = [], [], []

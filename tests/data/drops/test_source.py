@@ -7,8 +7,8 @@ import pytest
 
 from tae.data.drops import DropSource
 from tae.data.drops.frame import draw_frame
-from tae.training.config import TrainConfig
-from tae.training.sources import FileSource, open_source
+from tae.training.config import COMPOSED, TrainConfig
+from tae.training.sources import BUILT_IN, open_source
 
 
 def test_sizes_are_square_strip_and_crop() -> None:
@@ -55,4 +55,6 @@ def test_a_training_finds_drops_by_name_and_a_folder_so_called_by_its_path(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="at least two readable images|no"):
         open_source(TrainConfig(data="./drops"))
-    assert FileSource.licence != source.licence
+    assert tuple(BUILT_IN) == COMPOSED
+    with pytest.raises(ValueError, match="epochs must count images of which there is an end, got 2 of drops"):
+        TrainConfig(data="drops", epochs=2)
