@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlparse
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlparse
 
 import pytest
 from PIL import Image
@@ -36,6 +36,7 @@ from playwright.sync_api import (
 
 from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.ui.session.view import DEFAULTS
 from tests import ROOT
 
 expect.set_options(timeout=20_000)  # a machine under load is slow, not wrong
@@ -52,6 +53,8 @@ OFFERED = ("tae_tour", "offered")
 LOOKS = ((1400, "light"), (800, "dark"))
 """Widths of the window in pixels, and themes, in which every page must fit."""
 GROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 21, 28)"}
+HALFWAY = "/models?unread=yes"
+"""A page on the way from a page to itself."""
 PROBES = ("_stcore/health", "_stcore/host-config")
 """Streamlit itself asks for these below each page's own address first, and gets a 404."""
 
@@ -99,15 +102,8 @@ def running_browser() -> Iterator[Browser]:
             browser.close()
 
 
-@contextmanager
-def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterator[Callable[..., Page]]:
-    """Opens paths of the app, each in a session of its own; at the end, whatever went wrong on any of the pages fails.
-
-    Pages share a context, so that a browser reads the app's scripts once; afterwards it is as if nobody had been there. What
-    only a context can be told (touch, reduced motion) gets one of its own.
-    """
-    shared, contexts = browser.contexts[0], []
-    wrong: list[str] = []
+def watch(page: Page, address: str, wrong: list[str]) -> None:
+    """Note whatever goes wrong on a page."""
 
     def note_console(message: ConsoleMessage) -> None:
         if message.type == "error" and not message.location.get("url", "").endswith(PROBES):
@@ -120,6 +116,27 @@ def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterat
     def note_dialog(dialog: Dialog) -> None:
         wrong.append(f"dialog: {dialog.message}")
         dialog.dismiss()
+
+    page.on("console", note_console)
+    page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
+    page.on("request", note_request)
+    page.on("dialog", note_dialog)
+
+
+def look_for_traceback(page: Page, wrong: list[str]) -> None:
+    if "Traceback" in page.content() or page.get_by_test_id("stException").count():
+        wrong.append(f"traceback on {page.url}")
+
+
+@contextmanager
+def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterator[Callable[..., Page]]:
+    """Opens paths of the app, each in a session of its own; at the end, whatever went wrong on any of the pages fails.
+
+    Pages share a context, so that a browser reads the app's scripts once; afterwards it is as if nobody had been there. What
+    only a context can be told (touch, reduced motion) gets one of its own.
+    """
+    shared, contexts = browser.contexts[0], []
+    wrong: list[str] = []
 
     def open_page(
         path: str = "/",
@@ -134,10 +151,7 @@ def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterat
         page = (contexts[-1] if settings else shared).new_page()
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme)
-        page.on("console", note_console)
-        page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
-        page.on("request", note_request)
-        page.on("dialog", note_dialog)
+        watch(page, address, wrong)
         page.goto(address + path)
         if wait:
             settle(page)
@@ -145,8 +159,7 @@ def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterat
 
     yield open_page
     for page in [page for context in (shared, *contexts) for page in context.pages]:
-        if "Traceback" in page.content() or page.get_by_test_id("stException").count():
-            wrong.append(f"traceback on {page.url}")
+        look_for_traceback(page, wrong)
         page.evaluate("localStorage.clear(), sessionStorage.clear()")
         page.close()
     shared.clear_cookies()
@@ -170,6 +183,22 @@ def settle(page: Page) -> None:
         plot.locator(".main-svg").first.wait_for(timeout=30_000)
     # Plotly paints heatmaps one frame after their frame is there.
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def visit(page: Page, path: str) -> None:
+    """Another view in the page's session, as by the browser's back button: the app's scripts are not loaded anew.
+
+    Fields of the view that the path leaves out are at their defaults, and widgets at their first values: those of a page die
+    when it is left.
+    """
+    place, _, query = path.partition("?")
+    first = [HALFWAY] if urlparse(page.url).path == place else []
+    for address in (*first, f"{place}?{urlencode({**DEFAULTS, **dict(parse_qsl(query)), 'unread': 'yes'})}"):
+        page.evaluate(
+            "address => { history.pushState({}, '', address); dispatchEvent(new PopStateEvent('popstate')); }", address
+        )
+        page.wait_for_function("!location.search.includes('unread')")
+        settle(page)
 
 
 def looks(page: Page) -> Iterator[tuple[int, str]]:

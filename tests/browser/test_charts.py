@@ -25,8 +25,8 @@ def drawn(page: Page, key: str) -> dict:
 
 
 @pytest.mark.parametrize("model", ["", WIDE, ANY_WIDTH], ids=["square", "wide", "any width"])
-def test_strips_and_curves_suit_the_window_also_when_it_changes(open_page, model: str) -> None:
-    page = open_page(f"/layers?lens=raw&{model}", width=1400)
+def test_strips_and_curves_suit_the_window_also_when_it_changes(visit, model: str) -> None:
+    page = visit(f"/layers?lens=raw&{model}")
     heights = []
     for width in (1400, 800):
         page.set_viewport_size({"width": width, "height": 900})
@@ -43,8 +43,8 @@ def test_strips_and_curves_suit_the_window_also_when_it_changes(open_page, model
     assert heights[1] < 0.8 * heights[0]
 
 
-def test_charts_of_the_ranking_stand_beside_each_other_only_where_both_have_room(open_page) -> None:
-    page = open_page("/causal?causal=ranking", width=1400)
+def test_charts_of_the_ranking_stand_beside_each_other_only_where_both_have_room(visit) -> None:
+    page = visit("/causal?causal=ranking")
     for width in (1400, 800):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(500)
@@ -53,8 +53,8 @@ def test_charts_of_the_ranking_stand_beside_each_other_only_where_both_have_room
         assert (bars["x"] < points["x"]) == (width == 1400)
 
 
-def test_maps_of_patches_leave_no_bands(open_page) -> None:
-    page = open_page("/causal?causal=effect", width=1400)
+def test_maps_of_patches_leave_no_bands(visit) -> None:
+    page = visit("/causal?causal=effect")
     for width in (1400, 800):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(500)
@@ -67,8 +67,8 @@ def test_maps_of_patches_leave_no_bands(open_page) -> None:
         assert max(sides) < 1.05 * min(sides)  # a square image fills a square
 
 
-def test_maps_fill_the_screen_where_that_is_asked_and_come_back(open_page) -> None:
-    page = open_page("/causal?causal=effect", width=1400)
+def test_maps_fill_the_screen_where_that_is_asked_and_come_back(visit) -> None:
+    page = visit("/causal?causal=effect")
     chart = page.locator(".st-key-causal_effect")
     before = box_of(page, "causal_effect")["height"]
     chart.locator(".stPlotlyChart").hover()

@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from tests.browser import MARKS, assert_fits, looks
 
 pytestmark = MARKS
-PAGES = {
+VIEWS = {
     "/": 5,
     "/attention": 1,
     "/models": 1,
@@ -21,7 +21,7 @@ PAGES = {
     "/causal?causal=effect": 2,
     "/causal?causal=region": 1,
 }
-"""Address, and charts that it shows at least."""
+"""Path, and charts that it shows at least."""
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def window_height() -> int:
     return 1200
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_a_page_fits_its_window_in_both_themes(open_page, path: str) -> None:
-    page = open_page(path)
+@pytest.mark.parametrize("path", VIEWS)
+def test_a_view_fits_its_window_in_both_themes(visit, path: str) -> None:
+    page = visit(path)
     for width, scheme in looks(page):
-        assert assert_fits(page, width, scheme) >= PAGES[path]
+        assert assert_fits(page, width, scheme) >= VIEWS[path]
     if path.startswith("/causal"):
         expect(page.get_by_test_id("stMain")).to_contain_text("Uniform attention costs")
