@@ -93,7 +93,7 @@ def warm_page(address: str, browser: "Browser") -> "Iterator[tuple[Page, list[st
 def visit(warm_page: "tuple[Page, list[str]]", window_height: int) -> "Iterator[Callable[..., Page]]":
     """Shows a path of the app in a session that goes on, in a third of the time of `open_page`.
 
-    For tests that leave nothing in the session but a view: no image or model of their own.
+    For tests that leave nothing in the session but a view: no image or model of their own, nothing opened on demand.
     """
     from tests import browser
 

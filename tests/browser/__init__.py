@@ -189,7 +189,7 @@ def visit(page: Page, path: str) -> None:
     """Another view in the page's session, as by the browser's back button: the app's scripts are not loaded anew.
 
     Fields of the view that the path leaves out are at their defaults, and widgets at their first values: those of a page die
-    when it is left.
+    when it is left. What else the session remembers stays.
     """
     place, _, query = path.partition("?")
     first = [HALFWAY] if urlparse(page.url).path == place else []

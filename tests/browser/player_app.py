@@ -1,7 +1,10 @@
 """A page with nothing but the player, for tests/browser/test_player.py: every frame of every row has a grey of its own.
 
-The link says what is shown: ?count=10&size=20x30&frame=3&pace=200&follow=no&text=...&error=MSE
+A field says what is shown, and begins anew: count=10&size=20x30&frame=3&pace=200&follow=no&text=...&error=MSE
+So does the link, by ?begin=...
 """
+
+from urllib.parse import parse_qsl
 
 import numpy as np
 import streamlit as st
@@ -46,28 +49,37 @@ def rows(count: int, size: tuple[int, int], shift: int) -> list[Row]:
 
 
 def main() -> None:
-    query, state = st.query_params, st.session_state
     st.set_page_config(layout="wide")
     st.title("Player")
+    state = st.session_state
+    words = st.text_input("Begin with", st.query_params.get("begin", ""))
+    number, before = state.get("begun", (0, None))
+    if words != before:  # as in a session of its own
+        number += 1
+        state.begun = (number, words)
+        for name in ("frame", "runs"):
+            state.pop(name, None)
+    query = dict(parse_qsl(words))
     height, width = map(int, query.get("size", "20x30").split("x"))
     state.setdefault("frame", int(query.get("frame", "0")))
     st.button("Run again")
     if st.button("To frame 6"):
         state.frame = 5
-    shift = 100 if st.toggle("Other sequence") else 0
+    shift = 100 if st.toggle("Other sequence", key=f"other-{number}") else 0
     given = rows(int(query.get("count", "10")), (height, width), shift)
     notes = [("error", "Untrained model")]
     if "text" in query:
         given[0] = Row(query["text"], query["text"], given[0].images)
         notes.append(("note", query["text"]))
-    if st.toggle("Show the player", value=True):
+    if st.toggle("Show the player", value=True, key=f"shown-{number}"):
         frame = state.frame if query.get("follow") != "no" else int(query.get("frame", "0"))
         pace, name = int(query.get("pace", "200")), query.get("error", "MSE")
         state.frame = player(
-            given, key="player", frame=frame, seen=LSTM_FIRST, frame_ms=pace, notes=notes, error_name=name
+            given, key=f"player-{number}", frame=frame, seen=LSTM_FIRST, frame_ms=pace, notes=notes, error_name=name
         )
     state.runs = state.get("runs", 0) + 1
     st.text(f"run {state.runs}, at frame {state.frame}")
+    st.text(f"begun with {words}")
 
 
 if __name__ == "__main__":

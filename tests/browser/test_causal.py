@@ -34,8 +34,8 @@ def press(page: Page, label: str, field: str) -> None:
     settle(page)
 
 
-def test_a_head_is_toggled_undone_and_restored_by_the_link(open_page) -> None:
-    page = open_page("/causal?causal=knock")
+def test_a_head_is_toggled_undone_and_restored_by_the_link(visit, open_page) -> None:
+    page = visit("/causal?causal=knock")
     before = psnr(page)
     page.get_by_role("button", name="2", exact=True).first.click()
     page.wait_for_url("**changes=encoder%2F0%2F2*")
@@ -51,8 +51,8 @@ def test_a_head_is_toggled_undone_and_restored_by_the_link(open_page) -> None:
     expect(page.get_by_test_id("stMain")).to_contain_text("replaced by zero")
 
 
-def test_a_box_drawn_on_the_reconstruction_is_asked(open_page) -> None:
-    page = open_page("/causal?causal=region")
+def test_a_box_drawn_on_the_reconstruction_is_asked(visit) -> None:
+    page = visit("/causal?causal=region")
     area = page.get_by_test_id("stPlotlyChart").first.locator(".nsewdrag").first.bounding_box()
     assert area
     side = min(area["width"], area["height"])
@@ -153,8 +153,8 @@ def test_long_work_is_stopped_by_its_button_and_goes_on_with_another(open_page) 
     expect(page.get_by_test_id("stMain")).to_contain_text("Shown, the strongest first", timeout=60_000)
 
 
-def test_wide_reconstructions_are_seen_below_each_other(open_page) -> None:
-    page = open_page("/causal?checkpoint=demo_tiny_1280x152_p32.safetensors")
+def test_wide_reconstructions_are_seen_below_each_other(visit) -> None:
+    page = visit("/causal?checkpoint=demo_tiny_1280x152_p32.safetensors")
     for button in page.get_by_test_id("stMain").get_by_role("button", name="(about").all():
         button.click()  # a slow machine asks first
     images = page.get_by_role("img", name="Reconstruction with:")
@@ -164,8 +164,8 @@ def test_wide_reconstructions_are_seen_below_each_other(open_page) -> None:
     assert len({box["y"] for box in boxes}) == 6
 
 
-def test_figures_are_taken_along(open_page) -> None:
-    page = open_page("/causal")
+def test_figures_are_taken_along(visit) -> None:
+    page = visit("/causal")
     rows = list(csv.DictReader(io.StringIO(saved(page, "Losses (CSV)")[1].decode())))
     assert len(rows) == 2 * 5 * 4 and {row["part"] for row in rows} == {"encoder", "decoder"}
     page.get_by_role("radio", name="Knock out").click()
@@ -177,8 +177,8 @@ def test_figures_are_taken_along(open_page) -> None:
     assert saved(page, "Changed (PNG)")[1].startswith(b"\x89PNG")
 
 
-def test_baseline_of_the_ranking_is_chosen_and_goes_along(open_page) -> None:
-    page = open_page("/causal?causal=ranking&image=garment-30")
+def test_baseline_of_the_ranking_is_chosen_and_goes_along(visit) -> None:
+    page = visit("/causal?causal=ranking&image=garment-30")
     main = page.get_by_test_id("stMain")
     expect(main).to_contain_text("replaced by its mean over")
     press(page, "The other image's", "baseline=resample")

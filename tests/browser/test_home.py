@@ -117,8 +117,8 @@ def test_many_images_make_a_sorted_grid_and_can_be_taken_along(open_page) -> Non
     assert "noise.png: 201x201" in page.get_by_test_id("stMain").inner_text()
 
 
-def test_everything_of_one_image_comes_as_a_zip(open_page) -> None:
-    page = open_page("/?image=garment-30")
+def test_everything_of_one_image_comes_as_a_zip(visit) -> None:
+    page = visit("/?image=garment-30")
     archive = zipfile.ZipFile(io.BytesIO(saved(page, "Everything (ZIP)")[1]))
     endings = sorted(name.split("_", 1)[1] for name in archive.namelist())
     assert endings == [
@@ -161,8 +161,8 @@ def explorer_says(page: Page) -> str:
     return page.locator(".tae-explorer").inner_text()
 
 
-def test_pointer_reads_patches_and_the_link_restores_the_pinned_one(open_page) -> None:
-    page = open_page("/attention?layer=1", height=1300, scheme="dark")
+def test_pointer_reads_patches_and_the_link_restores_the_pinned_one(visit, open_page) -> None:
+    page = visit("/attention?layer=1", height=1300, scheme="dark")
     page.mouse.move(*explorer_place(page, 4, 9))
     expect(page.locator(".tae-explorer")).to_contain_text("query patch 61 (row 4, column 9)")
     assert link(page)["query"] != "61"  # moving alone asks nothing of the server
@@ -193,8 +193,8 @@ def hover(page: Page, number: int, x: float = 0.5, y: float = 0.5) -> str:
     return label.text_content() or ""
 
 
-def test_the_heatmap_names_what_is_pointed_at_and_a_box_shows_that_part_and_a_button_the_whole(open_page) -> None:
-    page = open_page("/attention?layer=0&section=heatmap")
+def test_the_heatmap_names_what_is_pointed_at_and_a_box_shows_that_part_and_a_button_the_whole(visit) -> None:
+    page = visit("/attention?layer=0&section=heatmap")
     said = hover(page, 0, 2.5 / 169, 40.8 / 169)
     assert "query 40 (row 3, column 1)" in said and "key 2 (row 0, column 2)" in said
     assert "x uniform" in said and "spread between heads" in said
@@ -214,8 +214,8 @@ def test_the_heatmap_names_what_is_pointed_at_and_a_box_shows_that_part_and_a_bu
     settle(page)
 
 
-def test_a_head_of_the_overview_opens_in_the_explorer(open_page) -> None:
-    page = open_page("/attention")
+def test_a_head_of_the_overview_opens_in_the_explorer(visit) -> None:
+    page = visit("/attention")
     area = plot_area(page, 0)
     page.mouse.click(area["x"] + area["width"] * 0.9, area["y"] + area["height"] * 0.85)
     page.wait_for_url("**head=3*")
@@ -224,8 +224,8 @@ def test_a_head_of_the_overview_opens_in_the_explorer(open_page) -> None:
     assert "Encoder, layer 2, head 3" in explorer_says(page) and "Encoder, layer 2, head 3" in status(page)
 
 
-def test_keys_step_through_layers_heads_and_patches(open_page) -> None:
-    page = open_page("/attention?query=84", height=1300)
+def test_keys_step_through_layers_heads_and_patches(visit) -> None:
+    page = visit("/attention?query=84", height=1300)
     page.mouse.click(*explorer_place(page, 6, 6))
     page.wait_for_url("**pins=84*")
     settle(page)
@@ -238,8 +238,8 @@ def test_keys_step_through_layers_heads_and_patches(open_page) -> None:
     page.wait_for_function("!location.search.includes('pins=')")
 
 
-def test_two_images_move_under_one_pointer(open_page) -> None:
-    page = open_page("/compare?layer=0&b_image=garment-30&b_layer=0&b_head=mean", height=1300)
+def test_two_images_move_under_one_pointer(visit) -> None:
+    page = visit("/compare?layer=0&b_image=garment-30&b_layer=0&b_head=mean", height=1300)
     for side in (0, 1):
         page.mouse.move(*explorer_place(page, 5, 3, side))
         expect(page.locator(".tae-explorer")).to_contain_text(re.compile(r"(query patch 68 .*){3}", re.DOTALL))
@@ -278,8 +278,8 @@ def test_card_is_taken_along_and_maps_of_an_untrained_model_that_are_not_there_y
     )
 
 
-def test_attention_can_be_taken_along(open_page) -> None:
-    page = open_page("/attention?layer=2&image=garment-30")
+def test_attention_can_be_taken_along(visit) -> None:
+    page = visit("/attention?layer=2&image=garment-30")
     page.get_by_role("button", name="Take it with you").click()
     name, content = saved(page, "Report (HTML)")
     assert name.endswith("_report.html") and content.startswith(b"<!doctype html>") and len(content) < 5_000_000
@@ -302,7 +302,7 @@ def test_attention_can_be_taken_along(open_page) -> None:
         "True",
         "encoder",
     )
-    page = open_page("/attention?layer=2&image=garment-30&weighting=values")
+    page = visit("/attention?layer=2&image=garment-30&weighting=values")
     page.get_by_role("button", name="Take it with you").click()
     name, content = saved(page, "This map (CSV)")
     assert name == plain_name.replace(".csv", "_value_norms.csv")
@@ -310,8 +310,8 @@ def test_attention_can_be_taken_along(open_page) -> None:
     assert not np.allclose([float(row["weight"]) for row in rows], weights.flatten(), rtol=0.1)
 
 
-def test_a_comparison_can_be_taken_along(open_page) -> None:
-    page = open_page("/compare?layer=0&b_layer=2&b_head=mean")
+def test_a_comparison_can_be_taken_along(visit) -> None:
+    page = visit("/compare?layer=0&b_layer=2&b_head=mean")
     page.get_by_role("button", name="Take it with you").click()
     assert Image.open(io.BytesIO(saved(page, "Side by side (PNG)")[1])).width > 900
     assert saved(page, "Side by side (SVG)")[1].startswith(b"<?xml")

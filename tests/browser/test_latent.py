@@ -60,8 +60,8 @@ def point_at(page: Page, spot: tuple[float, float]) -> None:
     page.mouse.move(*spot)
 
 
-def test_pointer_shows_the_image_of_a_point_and_hides_it(open_page) -> None:
-    page = open_page("/latent")
+def test_pointer_shows_the_image_of_a_point_and_hides_it(visit) -> None:
+    page = visit("/latent")
     places = drawn(page)
     number = alone(places)
     expect(page.locator(HOVER)).to_be_hidden()
@@ -76,16 +76,16 @@ def test_pointer_shows_the_image_of_a_point_and_hides_it(open_page) -> None:
     expect(page.locator(HOVER)).to_be_hidden()
 
 
-def test_own_image_shows_under_the_pointer_too(open_page) -> None:
-    page = open_page("/latent?image=noise")
+def test_own_image_shows_under_the_pointer_too(visit) -> None:
+    page = visit("/latent?image=noise")
     places = drawn(page)
     point_at(page, places[1000])
     expect(page.locator(HOVER)).to_be_visible()
     assert page.locator(HOVER).get_attribute("data-number") == "1000"
 
 
-def test_click_opens_a_point_and_a_lasso_a_gallery_and_a_table(open_page) -> None:
-    page = open_page("/latent")
+def test_click_opens_a_point_and_a_lasso_a_gallery_and_a_table(visit) -> None:
+    page = visit("/latent")
     places = drawn(page)
     number = alone(places)
     point_at(page, places[number])
@@ -132,8 +132,8 @@ def test_click_opens_a_point_and_a_lasso_a_gallery_and_a_table(open_page) -> Non
     assert "points" not in link(page)
 
 
-def test_way_follows_the_slider_and_goes_along_as_an_animation(open_page) -> None:
-    page = open_page("/latent?latent=between&image=garment-30&other=garment-42&at=0")
+def test_way_follows_the_slider_and_goes_along_as_an_animation(visit) -> None:
+    page = visit("/latent?latent=between&image=garment-30&other=garment-42&at=0")
     page.get_by_role("slider").press("ArrowRight")
     expect(page.get_by_text("Straight, 5 % of the way.")).to_be_visible()
     settle(page)
@@ -148,8 +148,8 @@ def test_way_follows_the_slider_and_goes_along_as_an_animation(open_page) -> Non
     assert Image.open(io.BytesIO(saved(page, "Strip (PNG)")[1])).size[0] > 800
 
 
-def test_directions_follow_the_keys_warn_and_reset(open_page) -> None:
-    page = open_page("/latent?latent=directions")
+def test_directions_follow_the_keys_warn_and_reset(visit) -> None:
+    page = visit("/latent?latent=directions")
     first = page.get_by_role("slider").first
     first.press("End")
     expect(page.get_by_text("Outside the test set")).to_be_visible()
@@ -166,8 +166,8 @@ def test_directions_follow_the_keys_warn_and_reset(open_page) -> None:
     assert "scores" not in link(page)
 
 
-def test_layers_are_raw_or_tuned_and_go_along_as_files(open_page) -> None:
-    page = open_page("/layers?image=garment-30")
+def test_layers_are_raw_or_tuned_and_go_along_as_files(visit) -> None:
+    page = visit("/layers?image=garment-30")
     page.get_by_role("radio", name="Raw").or_(page.get_by_role("button", name="Raw", exact=True)).first.click()
     expect(page.get_by_text("Framed images are drawn from states out of distribution")).to_be_visible()
     settle(page)

@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import count
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser import MARKS, ROOT, looks, running_app, settle
+from tests.browser import MARKS, ROOT, look_for_traceback, looks, running_app, settle, watch
 from tests.browser.player_app import LSTM_FIRST, ROWS, grey
 
 pytestmark = MARKS
 PLAYER = ".tae-player"
 FILM = f"{PLAYER} .tae-film"
+NUMBERS = count()
 HOSTILE = "<img src=x onerror=alert(1)><b>bold</b>"
 
 
@@ -20,6 +22,39 @@ HOSTILE = "<img src=x onerror=alert(1)><b>bold</b>"
 def address() -> Iterator[str]:
     with running_app("tests/browser/player_app.py", PYTHONPATH=str(ROOT)) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def own_page(address: str, browser: Browser) -> Iterator[tuple[Page, list[str]]]:
+    """A page that stays open, and what has gone wrong on it."""
+    context = browser.new_context()
+    page, wrong = context.new_page(), []
+    watch(page, address, wrong)
+    page.goto(address)
+    yield page, wrong
+    context.close()
+
+
+@pytest.fixture
+def begin(own_page: tuple[Page, list[str]]) -> Iterator[Callable[..., Page]]:
+    """A player of its own, on a page that stays."""
+    page, wrong = own_page
+    wrong.clear()
+
+    def show(words: str = "", width: int = 1400) -> Page:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme="light")
+        words += f"&number={next(NUMBERS)}"
+        field = page.get_by_label("Begin with")
+        field.fill(words)
+        field.press("Enter")
+        expect(page.get_by_text(f"begun with {words}", exact=True)).to_be_visible()
+        settle(page)
+        return page
+
+    yield show
+    look_for_traceback(page, wrong)
+    assert not wrong
 
 
 def told(page: Page, **expected: str) -> None:
@@ -93,8 +128,8 @@ def assert_drawn(page: Page, row: int, frame: int, shift: int = 0) -> None:
     assert greys(screen(page, row).locator("canvas")) == [value, 255 - value]
 
 
-def test_images_drawn_are_the_frames_given(open_page: Callable[..., Page]) -> None:
-    page = open_page("/?frame=2")
+def test_images_drawn_are_the_frames_given(begin: Callable[..., Page]) -> None:
+    page = begin("frame=2")
     toggle(page, 3).click()
     for frame in (3, 8):
         page.locator(f"{FILM} thead button").nth(frame - 1).click()
@@ -106,7 +141,7 @@ def test_images_drawn_are_the_frames_given(open_page: Callable[..., Page]) -> No
 
 
 def test_it_never_starts_alone_and_plays_in_a_circle_until_it_is_paused(open_page: Callable[..., Page]) -> None:
-    page = open_page("/?frame=7&pace=60", reduced_motion="reduce")
+    page = open_page(f"/?begin={quote('frame=7&pace=60')}", reduced_motion="reduce")
     page.wait_for_timeout(500)
     told(page, frame="8", playing="false")
     page.locator(PLAYER).evaluate(
@@ -133,8 +168,8 @@ def test_it_never_starts_alone_and_plays_in_a_circle_until_it_is_paused(open_pag
     told(page, frame=frame or "")
 
 
-def test_speed_is_a_choice_and_says_how_many_a_second(open_page: Callable[..., Page]) -> None:
-    page = open_page("/?pace=400")
+def test_speed_is_a_choice_and_says_how_many_a_second(begin: Callable[..., Page]) -> None:
+    page = begin("pace=400")
     speed = page.get_by_role("combobox", name="Speed")
     assert speed.locator("option").all_inner_texts()[2] == "1× · 2.5 a second"
     speed.select_option("4")
@@ -144,8 +179,8 @@ def test_speed_is_a_choice_and_says_how_many_a_second(open_page: Callable[..., P
     expect(speed).to_have_value("4")
 
 
-def test_keys_play_step_and_jump_and_stay_inside(open_page: Callable[..., Page]) -> None:
-    page = open_page("/?frame=4&pace=2000")
+def test_keys_play_step_and_jump_and_stay_inside(begin: Callable[..., Page]) -> None:
+    page = begin("frame=4&pace=2000")
     page.evaluate("window.reached = []; document.addEventListener('keydown', event => window.reached.push(event.key))")
     page.locator(f"{PLAYER} .tae-stage").focus()
     for key, frame in [
@@ -183,8 +218,8 @@ def test_keys_play_step_and_jump_and_stay_inside(open_page: Callable[..., Page])
     assert [key for key in page.evaluate("window.reached") if key != " "] == ["r"]
 
 
-def test_frame_rests_before_it_is_told_and_the_slider_scrubs_and_says_the_frame(open_page: Callable[..., Page]) -> None:
-    page = open_page()
+def test_frame_rests_before_it_is_told_and_the_slider_scrubs_and_says_the_frame(begin: Callable[..., Page]) -> None:
+    page = begin()
     page.locator(f"{PLAYER} .tae-stage").focus()
     before = runs(page)
     for _ in range(6):
@@ -207,8 +242,8 @@ def test_frame_rests_before_it_is_told_and_the_slider_scrubs_and_says_the_frame(
     rested(page, 4)
 
 
-def test_strip_goes_to_the_column_that_is_clicked_or_entered(open_page: Callable[..., Page]) -> None:
-    page = open_page()
+def test_strip_goes_to_the_column_that_is_clicked_or_entered(begin: Callable[..., Page]) -> None:
+    page = begin()
     cells(page, 2).nth(5).locator("img").click()
     told(page, frame="6")
     cells(page, 2).nth(1).click()  # an empty one
@@ -225,8 +260,8 @@ def test_strip_goes_to_the_column_that_is_clicked_or_entered(open_page: Callable
     assert page.locator(f"{FILM} thead button[tabindex='0']").all_inner_texts() == ["8"]  # one stop for the Tab key
 
 
-def test_frames_that_a_row_does_not_have_stay_visibly_empty(open_page: Callable[..., Page]) -> None:
-    page = open_page("/?frame=1")
+def test_frames_that_a_row_does_not_have_stay_visibly_empty(begin: Callable[..., Page]) -> None:
+    page = begin("frame=1")
     for row, texts in {
         0: [""] * 8 + ["–"] * 2,
         1: [f"0.00{i}00" for i in range(1, 9)] + ["–"] * 2,
@@ -247,9 +282,9 @@ def test_frames_that_a_row_does_not_have_stay_visibly_empty(open_page: Callable[
 
 
 def test_strip_marks_where_predictions_begin_and_small_images_are_not_smoothed(
-    open_page: Callable[..., Page],
+    begin: Callable[..., Page],
 ) -> None:
-    page = open_page()
+    page = begin()
     parts = page.locator(f"{FILM} .tae-parts th")
     assert parts.all_inner_texts() == ["seen by the model", "to be predicted"]
     lefts = page.locator(f"{FILM} .tae-predicted-first").evaluate_all(
@@ -272,8 +307,8 @@ def test_strip_marks_where_predictions_begin_and_small_images_are_not_smoothed(
     assert cells(page, 0).first.locator("img").evaluate("node => getComputedStyle(node).imageRendering") == "pixelated"
 
 
-def test_rows_are_chosen_and_one_always_stays(open_page: Callable[..., Page]) -> None:
-    page = open_page()
+def test_rows_are_chosen_and_one_always_stays(begin: Callable[..., Page]) -> None:
+    page = begin()
     shown = page.locator(f"{PLAYER} figcaption")
     assert shown.all_inner_texts() == [*ROWS[:3]]
     toggle(page, 3).click()
@@ -289,8 +324,8 @@ def test_rows_are_chosen_and_one_always_stays(open_page: Callable[..., Page]) ->
 
 
 @pytest.mark.parametrize("follow", ["yes", "no"])
-def test_another_run_of_the_page_keeps_frame_and_playing(open_page: Callable[..., Page], follow: str) -> None:
-    page = open_page(f"/?frame=3&pace=100&follow={follow}")
+def test_another_run_of_the_page_keeps_frame_and_playing(begin: Callable[..., Page], follow: str) -> None:
+    page = begin(f"frame=3&pace=100&follow={follow}")
     page.locator(f"{PLAYER} .tae-stage").focus()
     page.keyboard.press("ArrowRight")
     run_again(page)  # maybe before the frame has rested
@@ -304,8 +339,8 @@ def test_another_run_of_the_page_keeps_frame_and_playing(open_page: Callable[...
     page.get_by_role("button", name="Pause").click()
 
 
-def test_frame_that_the_page_means_arrives_and_another_sequence_opens_there(open_page: Callable[..., Page]) -> None:
-    page = open_page("/?frame=2")
+def test_frame_that_the_page_means_arrives_and_another_sequence_opens_there(begin: Callable[..., Page]) -> None:
+    page = begin("frame=2")
     page.locator(f"{PLAYER} .tae-stage").focus()
     page.keyboard.press("End")
     rested(page, 10)
@@ -319,8 +354,8 @@ def test_frame_that_the_page_means_arrives_and_another_sequence_opens_there(open
     rested(page, 7)
 
 
-def test_player_that_comes_back_is_where_it_was_left(open_page: Callable[..., Page]) -> None:
-    page = open_page("/?follow=no")
+def test_player_that_comes_back_is_where_it_was_left(begin: Callable[..., Page]) -> None:
+    page = begin("follow=no")
     toggle(page, 1).click()
     page.get_by_role("slider", name="Frame").fill("6")
     rested(page, 6)
@@ -342,8 +377,8 @@ def assert_wide_images_stand_below_each_other_and_square_ones_side_by_side(page:
 
 
 @pytest.mark.parametrize("size", ["201x201", "152x1280", "20x30"])
-def test_it_fits_its_window_in_both_themes(open_page: Callable[..., Page], size: str) -> None:
-    page = open_page(f"/?count=24&size={size}")
+def test_it_fits_its_window_in_both_themes(begin: Callable[..., Page], size: str) -> None:
+    page = begin(f"count=24&size={size}")
     if size != "20x30":
         assert_wide_images_stand_below_each_other_and_square_ones_side_by_side(page, size)
     toggle(page, 3).click()
@@ -377,7 +412,7 @@ def test_it_fits_its_window_in_both_themes(open_page: Callable[..., Page], size:
 
 
 def test_it_works_by_touch(open_page: Callable[..., Page]) -> None:
-    page = open_page("/?pace=100", width=390, height=800, has_touch=True)
+    page = open_page("/?begin=pace%3D100", width=390, height=800, has_touch=True)
     page.get_by_role("button", name="Play").tap()
     expect(page.locator(PLAYER)).not_to_have_attribute("data-frame", "1")
     page.get_by_role("button", name="Pause").tap()
@@ -391,16 +426,16 @@ def test_it_works_by_touch(open_page: Callable[..., Page]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_number_of_an_error_is_never_cut(open_page: Callable[..., Page]) -> None:
-    page = open_page("/?frame=5&size=201x201&error=mean%20squared%20error%20of%20all%20pixels", width=390)
+def test_number_of_an_error_is_never_cut(begin: Callable[..., Page]) -> None:
+    page = begin("frame=5&size=201x201&error=mean%20squared%20error%20of%20all%20pixels", width=390)
     box, error = screen(page, 1).bounding_box(), screen(page, 1).locator(".tae-error-now")
     expect(error).to_have_text("mean squared error of all pixels 0.00600")
     value = error.locator("span").last.bounding_box()
     assert box and value and value["width"] > 40 and value["x"] + value["width"] <= box["x"] + box["width"] + 1
 
 
-def test_text_that_comes_in_stays_text(open_page: Callable[..., Page]) -> None:
-    page = open_page(f"/?text={quote(HOSTILE)}")
+def test_text_that_comes_in_stays_text(begin: Callable[..., Page]) -> None:
+    page = begin(f"text={quote(HOSTILE)}")
     assert page.locator(f"{PLAYER} figcaption").first.inner_text() == HOSTILE
     assert page.locator(f"{PLAYER} .tae-note").all_inner_texts() == ["Untrained model", HOSTILE]
     expect(page.locator(f"{PLAYER} b")).to_have_count(0)

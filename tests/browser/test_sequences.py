@@ -58,8 +58,8 @@ def test_the_frame_looked_at_is_in_the_link_and_opens_on_the_attention_page(open
     expect(page.get_by_role("combobox", name="Image")).to_have_value("Yours: Glide 3, frame 6")
 
 
-def test_frames_stay_where_they_were_put_however_long_one_looks_at_each(open_page) -> None:
-    page = open_page("/sequences?sequence=glide-2")
+def test_frames_stay_where_they_were_put_however_long_one_looks_at_each(visit) -> None:
+    page = visit("/sequences?sequence=glide-2")
     page.locator(".tae-film tbody tr").first.locator("td img").nth(3).click()
     for key, frame in (("", 4), ("ArrowRight", 5), ("Home", 1), ("End", 16)):
         if key:  # the keys go on from the film strip
@@ -71,8 +71,8 @@ def test_frames_stay_where_they_were_put_however_long_one_looks_at_each(open_pag
         expect(page.get_by_role("button", name=f"Open frame {frame} on")).to_be_visible()
 
 
-def test_embeddings_errors_and_arrays_are_taken_along(open_page) -> None:
-    page = open_page("/sequences?sequence=glide-1")
+def test_embeddings_errors_and_arrays_are_taken_along(visit) -> None:
+    page = visit("/sequences?sequence=glide-1")
     rows = list(csv.DictReader(io.StringIO(saved(page, "Embeddings (CSV)")[1].decode())))
     arrays = np.load(io.BytesIO(saved(page, "All arrays (NPZ)")[1]))
     assert [int(row["frame"]) for row in rows] == [*range(1, 17)]

@@ -65,8 +65,8 @@ def test_a_strip_of_10000_pixels_is_seen_at_its_own_size_and_scrolled_by_keys(op
         expect(region.get_by_text("1: 0–304 px")).to_be_in_viewport(ratio=1)
 
 
-def test_one_latent_or_windows_is_one_click_and_the_link_keeps_it(open_page) -> None:
-    page = open_page(f"/?checkpoint={ANY_WIDTH}&image=garments-3-410x152")
+def test_one_latent_or_windows_is_one_click_and_the_link_keeps_it(visit) -> None:
+    page = visit(f"/?checkpoint={ANY_WIDTH}&image=garments-3-410x152")
     expect(page.get_by_test_id("stMetric")).to_have_count(4)
     first = page.get_by_test_id("stMetric").first.inner_text()
     page.get_by_role("radio", name="Window by window (2 latents)").click()
