@@ -16,7 +16,7 @@ from tae.data.demo import compose_square
 from tae.data.encode import encode_png
 from tae.training import runs
 from tae.training.trainer import train
-from tests.browser import MARKS, ROOT, assert_fits, drop, link, looks, running_app, saved, settle
+from tests.browser import MARKS, ROOT, assert_fits, drop, link, looks, running_app, saved, settle, visit
 from tests.training.small import small_config
 
 pytestmark = MARKS
@@ -238,10 +238,12 @@ def test_page_fits_its_window_in_both_themes(open_page: Callable[..., Page], fol
         for step in (10, 20):
             runs.append_log(home, {"step": step, "loss": 1 / step, "held_out_psnr": 10.0 + step})
         runs.write_status(home, "finished", "", 20, 20)
+    page = open_page("/train?task=new")
     for task in ("new", "runs", "compare"):
-        page = open_page(f"/train?task={task}&run=another")
         if task == "new":
             fill(page, "Folder, file or pattern", folder)
+        else:
+            visit(page, f"/train?task={task}&run=another")
         for width, scheme in looks(page):
             assert assert_fits(page, width, scheme) == (1 if task == "new" else 2)
 

@@ -371,7 +371,11 @@ def test_wide_models_show_rails(size: str, rail: str, num_tokens: int) -> None:
 
 
 @pytest.mark.slow
-def test_presets_table_holds_real_counts_beside_the_diagram_s_and_refuses_too_many_tokens_in_words() -> None:
+def test_presets_table_holds_real_counts_beside_the_diagram_s_and_refuses_too_many_tokens_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The smallest and the largest: those between would be counted, planned and timed alike.
+    monkeypatch.setattr("tae.ui.checkpoints.presets.PRESETS", {name: PRESETS[name] for name in ("tiny", "xlarge")})
     app = open_page("Models")
     app.segmented_control[0].set_value("Presets")
     run(app)
@@ -379,7 +383,7 @@ def test_presets_table_holds_real_counts_beside_the_diagram_s_and_refuses_too_ma
     model = TransformerAutoencoder(PRESETS["tiny"])
     assert table.loc["tiny", "Parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert table.loc["xlarge", "Parameters"] == count(PRESETS["xlarge"]).parameters
-    assert list(table["Diagram"]) == ["~0.5 M", "~2 M", "~8 M", "~32 M", "~128 M"]
+    assert list(table["Diagram"]) == ["~0.5 M", "~128 M"]
     assert set(table["Time (s)"]) == {None}
     next(button for button in app.button if button.label.startswith("Measure the time")).click()
     assert min(run(app).dataframe[0].value["Time (s)"]) > 0
