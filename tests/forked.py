@@ -6,6 +6,7 @@ They are real ones: with their own number, output and exit code, and they die of
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -115,6 +116,7 @@ def _run(
     errors: Connection,
     new_session: bool,
 ) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
     if new_session:
         os.setsid()
     os.dup2(output.fileno(), 1)

@@ -197,7 +197,7 @@ def visit(page: Page, path: str) -> None:
         page.evaluate(
             "address => { history.pushState({}, '', address); dispatchEvent(new PopStateEvent('popstate')); }", address
         )
-        page.wait_for_function("!location.search.includes('unread')")
+        page.wait_for_function("!location.search.includes('unread')", timeout=90_000)
         settle(page)
 
 
