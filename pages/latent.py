@@ -3,6 +3,7 @@
 import streamlit as st
 
 from tae import ui
+from tae.data.built_in import is_built_in
 from tae.data.demo import DemoSource
 from tae.store.names import escape_markdown
 from tae.ui.latent.between import between
@@ -44,7 +45,7 @@ def main() -> None:
 
 def section(scene: SpaceScene) -> None:
     card = scene.active.loaded.card
-    if scene.active.is_trained and card.data != DemoSource.data:
+    if scene.active.is_trained and not is_built_in(card.data):
         st.info(
             f"The test set here is of {escape_markdown(DemoSource.data)}. This model was trained on other images, for which "
             "the map may look quite different.",

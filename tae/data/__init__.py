@@ -11,6 +11,8 @@
 - threads: reading ahead in threads
 - augment: small changes of training images
 - batches: batches of like widths
+- composed: what the package's own sources have in common
+- built_in: the package's own sources by name
 - demo: squares, rails and glides composed from garments
 - drops: simulated drops on a tilted plate, and what a frame of one tells
 - gallery: the app's samples

@@ -4,18 +4,14 @@ Every composition is a function of (seed, split, index) alone: the same numbers 
 in any order. Images are dark garments on a white page. `tae/data/samples/README.md` says where the photographs are from.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from tae.data.batches import bucketed_draws, to_batch
+from tae.data.composed import BuiltIn
 
 SAMPLES = Path(__file__).parent / "samples"
 SPLITS = ("train", "val", "test")
@@ -184,34 +180,15 @@ def _rail_ink(
     return ink
 
 
-class DemoSource:
-    """Training and held-out images composed from the demo photographs: an `ImageSource` (`tae.training.sources`).
-
-    Squares for a square `input_size`, rails otherwise; where the width is None, rails of any width from the height to
-    `max_width` that is not in `UNSEEN_WIDTHS`. They are composed without end, so no training image comes twice, and they
-    are not augmented.
+class DemoSource(BuiltIn):
+    """Garments: squares for a square `input_size`, rails otherwise; where the width is None, rails of any width from the
+    height to `max_width` that is not in `UNSEEN_WIDTHS`. Those to watch and test by are of garments of their own.
     """
 
     name = "demo"
     data = "Fashion-MNIST garment photographs (Xiao, Rasul, Vollgraf 2017), composed"
     licence = "MIT, Zalando SE 2017"
-    num_images: int | None = None
-
-    def __init__(self, input_size: tuple[int, int | None], max_width: int = 1280, seed: int = 0) -> None:
-        self.height, self.width = input_size
-        self.max_width = max_width
-        self.seed = seed
-        self.skipped: list[tuple[str, str]] = []
-        self._width_of = lru_cache(maxsize=50_000)(self._compute_width)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the photographs and of two compositions: another size, seed or way to compose gives another."""
-        digest = hashlib.sha256((SAMPLES / "wardrobe28.npz").read_bytes())
-        for index in range(2):
-            image = self.compose("train", index)
-            digest.update(repr((image.shape, self.width)).encode() + image.tobytes())
-        return digest.hexdigest()
+    files = (SAMPLES / "wardrobe28.npz",)
 
     def compose(self, split: str, index: int) -> np.ndarray:
         """Image number `index` of a split: (H, W) uint8, 255 white."""
@@ -230,48 +207,8 @@ class DemoSource:
         count = num_garments(wide, self.height)
         return f"{count} garment{'s' if count > 1 else ''}"
 
-    def draws(self, step: int, batch_size: int) -> list[int]:
-        """Running numbers of one step's images; where the width is None, of like widths."""
-        if self.width is None:
-            return bucketed_draws(step, batch_size, self.seed, self._width_of)
-        return list(range(step * batch_size, (step + 1) * batch_size))
-
-    def image(self, draw: int) -> np.ndarray:
-        """A training image by its running number."""
-        return self.compose("train", draw)
-
     def describe(self, draw: int) -> str:
         return f"composition {draw}"
-
-    def batch(self, step: int, batch_size: int) -> list[np.ndarray]:
-        """The images of one training step, none of them seen before."""
-        return [self.image(draw) for draw in self.draws(step, batch_size)]
-
-    def examples(self, count: int) -> Iterator[np.ndarray]:
-        """The first training images."""
-        return (self.compose("train", index) for index in range(count))
-
-    def held_out(self, count: int) -> list[np.ndarray]:
-        """Images to watch the training by: garments of the val split."""
-        return [self.compose("val", index) for index in range(count)]
-
-    def test(self, count: int) -> list[np.ndarray]:
-        """Images for the final figures: garments of the test split."""
-        return [self.compose("test", index) for index in range(count)]
-
-    def test_at(self, width: int, count: int, besides: Sequence[Tensor] | Tensor = ()) -> Tensor:
-        """The first of them at one width, (count, 1, H, width) in [0, 1]: cut, or filled up with their white.
-
-        A test image that is one of `besides`, (1, H, width) each, is passed over.
-        """
-        images = to_batch(
-            [
-                np.pad(image[:, :width], ((0, 0), (0, max(0, width - image.shape[1]))), constant_values=255)
-                for image in self.test(count + len(besides))
-            ]
-        )[0]
-        is_other = [not any(torch.allclose(image, one, atol=0.01) for one in besides) for image in images]
-        return images[torch.tensor(is_other)][:count]
 
     def _compute_width(self, draw: int) -> int:
         return rail_width("train", draw, self.seed, self.height, self.max_width)

@@ -10,7 +10,7 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import Number, size_in_words
 from tae.model.device import pick_device
 from tae.training.advice import ENOUGH_STEPS, best_beginning, shipped_that_fit
-from tae.training.config import MODEL_FIELDS, TrainConfig
+from tae.training.config import COMPOSED, MODEL_FIELDS, TrainConfig
 from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
 from tae.training.precision import pick_precision
 from tae.training.sources import open_source
@@ -91,7 +91,7 @@ def report(config: PlanConfig) -> str:
             f"{_whole(config, pace.seconds_per_step)}",
             f"  {pace.how} ({pace.took:.1f} s)",
         ]
-        if config.data != "demo":
+        if config.data not in COMPOSED:
             lines += ["", *_advice(config, pace.seconds_per_step, step_flops)]
     elif config.calibrate:
         lines.append("time: not measured, there is no CUDA device here")

@@ -12,9 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from tae.data.built_in import BUILT_IN
 from tae.data.decode import ImageError
-from tae.data.demo import DemoSource
-from tae.data.drops import DropSource
 from tae.data.encode import to_uint8
 from tae.data.fit import fit_image
 from tae.data.stacks import base_folder, find_files, read_frame
@@ -25,9 +24,6 @@ from tae.training.index import FileIndex, index_files, read_index
 from tae.training.items import ItemSource
 from tae.training.shards import HUB, TAR, HubSource, TarSource
 from tae.training.split import held_out
-
-BUILT_IN: dict[str, type[DemoSource] | type[DropSource]] = {"demo": DemoSource, "drops": DropSource}
-"""The sources of `tae.training.config.COMPOSED`."""
 
 
 class ImageSource(Protocol):

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tae.analysis.evaluate import evaluate, reconstruct
 from tae.analysis.yardsticks import Yardstick, Yardsticks, mean_psnr, verdict
+from tae.data.built_in import BUILT_IN
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, size_in_words
 from tae.model.device import DTYPES, MuonPrecision, Precision
@@ -42,7 +43,7 @@ from tae.training.optim import (
 )
 from tae.training.plan import HEADROOM, plan
 from tae.training.precision import pick_muon_precision, pick_precision
-from tae.training.sources import BUILT_IN, FileSource, ImageSource, open_for_all
+from tae.training.sources import FileSource, ImageSource, open_for_all
 from tae.training.state import TrainState, read_shards, shapes_in
 from tae.training.tracker import check_tracker
 

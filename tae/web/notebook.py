@@ -106,6 +106,7 @@ def show(
     choice.check(config)
     given = _fitted(image, config, fit)
     pixels, title, notes = given.fitted.pixels, given.title, [UNKNOWN]
+    data = model.card.data if isinstance(model, Loaded) else ""
     if isinstance(model, Loaded):
         notes = [] if model.card.is_trained else [UNTRAINED]
         title = f"{title}, {plain_text(model.card.name)}"
@@ -114,7 +115,7 @@ def show(
     if grid == (1, 1):
         return Shown(notes_page([*notes, ONE_TOKEN], title), title, height or 240)
     batch = as_batch(pixels)
-    notes += [Note(one.sentence, "warning") for one in verdicts_on(own, [pixels]) if one.tells_little]
+    notes += [Note(one.sentence, "warning") for one in verdicts_on(own, [pixels], data) if one.tells_little]
     computed = compute(own, batch, choice)
     weights = computed.weights.numpy()
     notes += about_map(weights, view, config, grid, computed.hidden_mass)

@@ -14,8 +14,8 @@ from tae import Card, load_checkpoint
 from tae.analysis.causal.knockouts import ZERO, mean_baseline
 from tae.analysis.causal.study import Study, fingerprint, study_images, summarise, to_json, to_markdown
 from tae.data.batches import to_batch
+from tae.data.built_in import source_for
 from tae.data.decode import ImageError
-from tae.data.demo import DemoSource
 from tae.data.encode import to_uint8
 from tae.data.fit import fit_image
 from tae.data.stacks import find_files, read_frame
@@ -105,7 +105,8 @@ def _images(config: StudyConfig, model: ModelConfig, card: Card) -> tuple[list[n
     if config.images is None:
         stated = card.metrics.get("count", 0)  # which may be a stranger's claim
         count = config.count or (stated if 2 <= stated <= MAX_COUNT else MEAN_OVER)
-        return DemoSource(model.input_size, model.max_width).test(count), "test split of the demo data"
+        source = source_for(model, card.data)
+        return source.test(count), f"test split of the {'demo data' if source.name == 'demo' else source.name}"
     images = []
     for path in find_files(config.images):
         try:

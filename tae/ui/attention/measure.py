@@ -11,7 +11,7 @@ from tae.analysis.causal import occlusion
 from tae.analysis.causal.replacements import from_images, reconstruct_with, uniform
 from tae.analysis.heads import Spread
 from tae.analysis.maps import MapChoice, colour_tops
-from tae.data.demo import DemoSource
+from tae.data.built_in import source_for
 from tae.data.fit import Fitted, fit_image
 from tae.data.gallery import gallery
 from tae.model.config import PARTS
@@ -98,11 +98,11 @@ def head_statistics(scene: Scene, part: str) -> dict[str, np.ndarray]:
 
 
 def statistics_of_tests(active: Active, part: str) -> Spread | None:
-    """The same measures over demo test images of the model's size; None while that is not computed."""
+    """The same measures over test images of the model's size; None while that is not computed."""
     config = active.config
 
     def compute(progress: Progress) -> Spread:
-        images = DemoSource(config.input_size, config.max_width).test(TEST_IMAGES)
+        images = source_for(config, active.loaded.card.data).test(TEST_IMAGES)
         return heads.statistics_over(active.loaded.model, images, part, progress)
 
     words = f"Measuring {TEST_IMAGES} test images"

@@ -122,7 +122,7 @@ def find_baseline(scene: PairScene, kind: str, widget: str = "baseline") -> knoc
         about = str(scene.width)
 
         def compute(progress: Progress) -> knockouts.Baseline:
-            images = test_images(scene.config, scene.width, MEAN_OVER)
+            images = test_images(scene.active, scene.width, MEAN_OVER)
             return knockouts.mean_baseline(scene.model, images, progress=progress)
 
     key = f"{scene.active.loaded.digest}|{kind}|{about}"
@@ -264,4 +264,4 @@ def find_region(scene: PairScene, box: occlusion.Box, cover_name: str) -> dict[s
 def other_images(scene: PairScene) -> torch.Tensor:
     """(`OTHERS`, 1, H, W): the other image, and demo test images that are neither it nor the image itself."""
     shown = torch.cat([scene.batch, as_batch(scene.other)])
-    return torch.cat([shown[1:], test_images(scene.config, shown.shape[3], OTHERS - 1, shown)])
+    return torch.cat([shown[1:], test_images(scene.active, shown.shape[3], OTHERS - 1, shown)])

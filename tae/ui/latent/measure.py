@@ -7,7 +7,8 @@ import numpy as np
 from tae.analysis import facts, latent
 from tae.analysis.evaluate import reconstruct
 from tae.analysis.latent import LatentMap
-from tae.data.demo import DemoSource
+from tae.data.built_in import source_for
+from tae.data.composed import BuiltIn
 from tae.data.fit import Fitted
 from tae.model.config import ModelConfig
 from tae.model.metrics import psnr_of
@@ -72,7 +73,7 @@ def find_tests(active: Active) -> TestSet | None:
     """The test set in latent space; None while that is not computed."""
 
     def compute(progress: Progress) -> TestSet:
-        source = _source(active.config)
+        source = _source(active)
         images = source.test(TEST_IMAGES)
         found = latent.embed_images(active.loaded.model, images, BATCH, progress)
         cell = cell_of(active.config)
@@ -91,7 +92,7 @@ def find_psnrs(active: Active) -> np.ndarray | None:
     """(n,) PSNR in dB of each image of the test set; None while that is not computed."""
 
     def compute(progress: Progress) -> np.ndarray:
-        images = _source(active.config).test(TEST_IMAGES)
+        images = _source(active).test(TEST_IMAGES)
         order = sorted(range(len(images)), key=lambda number: images[number].shape[1])
         psnrs = np.empty(len(images))
         for start in range(0, len(order), BATCH):
@@ -108,7 +109,7 @@ def find_psnrs(active: Active) -> np.ndarray | None:
 
 def test_image(active: Active, number: int) -> np.ndarray:
     """(H, W) float32 in [0, 1] of one image of the test set."""
-    return (_source(active.config).compose("test", number) / 255).astype(np.float32)
+    return (_source(active).compose("test", number) / 255).astype(np.float32)
 
 
 def cell_of(config: ModelConfig) -> tuple[int, int]:
@@ -165,5 +166,5 @@ def usual_distance(active: Active, _tests: TestSet, metric: str) -> float:
     return float(np.median(latent.neighbours(_tests.latents, _tests.latents, 2, metric)[1][:, 1]))
 
 
-def _source(config: ModelConfig) -> DemoSource:
-    return DemoSource(config.input_size, config.max_width)
+def _source(active: Active) -> BuiltIn:
+    return source_for(active.config, active.loaded.card.data)

@@ -3,8 +3,9 @@
 import streamlit as st
 
 from tae.analysis.lens import Lens, LensError
-from tae.data.demo import DemoSource
+from tae.data.built_in import is_built_in
 from tae.store.names import escape_markdown
+from tae.training.config import COMPOSED
 from tae.ui.layers import measure
 from tae.ui.session.models import Active
 
@@ -20,9 +21,9 @@ def find_lens(active: Active) -> Lens | None:
         return found
     with st.container(key="expert_fit"):
         data = measure.training_data(active)
-        told = "the demo images" if data == "demo" else "the images of its training"
+        told = "the demo images" if data in COMPOSED else "the images of its training"
         sentence = f"**No lens has been fitted for this checkpoint**, so images are raw. Fitting takes {told}."
-        if data == "demo" and active.loaded.card.data != DemoSource.data:
+        if data in COMPOSED and not is_built_in(active.loaded.card.data):
             sentence += (
                 " It was trained on others, on which a lens would be better: "
                 "`python -m tae.lens --checkpoint <file> --data <your images>`."

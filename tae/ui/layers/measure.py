@@ -11,6 +11,7 @@ import torch
 
 from tae.analysis import lens
 from tae.analysis.lens import Lens, depth_names
+from tae.data.built_in import source_for
 from tae.data.fit import Fitted
 from tae.model.config import ModelConfig
 from tae.model.metrics import measure
@@ -120,10 +121,12 @@ def fitted_lens(active: Active) -> Lens | None:
 
 
 def training_data(active: Active) -> str:
-    """Where the images are that a lens is fitted on: those of the run that made the checkpoint, else "demo"."""
+    """Where the images are that a lens is fitted on: those of the run that made the checkpoint, else those built in."""
     path = checkpoint_files().get(active.key)
     run = None if path is None else runs.read_run(runs.folder_of(path))
-    return "demo" if run is None or run.config is None else run.config.data
+    if run is not None and run.config is not None:
+        return run.config.data
+    return source_for(active.config, active.loaded.card.data).name
 
 
 def training_strips(active: Active) -> dict[str, Path]:

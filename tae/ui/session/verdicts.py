@@ -7,8 +7,7 @@ import torch
 
 from tae.analysis.causal.study import Study, read_study
 from tae.analysis.causal.verdicts import Necessity, Verdict, quick_necessity, verdict
-from tae.data.demo import DemoSource
-from tae.model.config import ModelConfig
+from tae.data.built_in import source_for
 from tae.store.names import escape_markdown
 from tae.ui.session import work
 from tae.ui.session.models import Active, checkpoint_files
@@ -70,7 +69,7 @@ def _find_quick(active: Active) -> Necessity | None:
 
     def compute(progress: Progress) -> Necessity:
         height, width = config.input_size
-        images = test_images(config, width or min(2 * height, config.max_width), OTHERS)
+        images = test_images(active, width or min(2 * height, config.max_width), OTHERS)
 
         def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             for number in range(OTHERS):
@@ -85,7 +84,7 @@ def _find_quick(active: Active) -> Necessity | None:
 
 
 def test_images(
-    config: ModelConfig, width: int, count: int, besides: Sequence[torch.Tensor] | torch.Tensor = ()
+    active: Active, width: int, count: int, besides: Sequence[torch.Tensor] | torch.Tensor = ()
 ) -> torch.Tensor:
-    """Demo test images (count, 1, H, width) in [0, 1]; see `DemoSource.test_at`."""
-    return DemoSource(config.input_size, config.max_width).test_at(width, count, besides)
+    """Test images (count, 1, H, width) in [0, 1]; see `tae.data.composed.BuiltIn.test_at`."""
+    return source_for(active.config, active.loaded.card.data).test_at(width, count, besides)

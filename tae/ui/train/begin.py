@@ -8,7 +8,7 @@ import streamlit as st
 from tae.model.config import ModelConfig
 from tae.store.names import escape_markdown, plain_text
 from tae.store.places import ROOT
-from tae.training.config import TrainConfig
+from tae.training.config import COMPOSED, TrainConfig
 from tae.ui.session.models import checkpoints_folder, load_model
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def choose_beginning() -> dict[str, Any]:
 def say_what_fits(config: TrainConfig) -> bool:
     """How much of the checkpoint the new model takes over; whether the run can begin with it."""
     if config.init_from is None:
-        if config.warm_start and config.data != "demo":
+        if config.warm_start and config.data not in COMPOSED:
             from tae.training.advice import shipped_that_fit
 
             shipped = [path.name for path in shipped_that_fit(config.model_config)]

@@ -14,7 +14,7 @@ from tae.analysis.causal.verdicts import Verdict, quick_necessity, verdict
 from tae.analysis.facts import UNIFORM_LIMIT
 from tae.analysis.heads import head_statistics, uniform_statistics
 from tae.analysis.maps import MapChoice, all_choices, colour_tops, compute, compute_map
-from tae.data.demo import DemoSource
+from tae.data.built_in import source_for
 from tae.data.encode import encode_png
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS, ModelConfig
@@ -215,12 +215,14 @@ def _rank(name: str, choice: MapChoice) -> int:
     return 5 + is_other_part + 2 * (not head.isdecimal())
 
 
-def verdicts_on(model: TransformerAutoencoder, images: Sequence[np.ndarray]) -> list[Verdict]:
-    """Verdicts on encoder and decoder from these images, (H, W) in [0, 1]; demo test images lend their attention.
+def verdicts_on(model: TransformerAutoencoder, images: Sequence[np.ndarray], data: str = "") -> list[Verdict]:
+    """Verdicts on encoder and decoder from these images, (H, W) in [0, 1]; test images lend their attention.
+
+    data: What the model's card says of its images, which tells which test images these are.
 
     Where `python -m tae.causal` has left a study, that tells more: it is over many images.
     """
-    source = DemoSource(model.config.input_size, model.config.max_width)
+    source = source_for(model.config, data)
     batches = map(as_batch, images)
     found = quick_necessity(model, ((image, source.test_at(image.shape[3], 1, image)) for image in batches))
     return [verdict(found, part) for part in PARTS]

@@ -156,7 +156,7 @@ def _verdicts(checkpoint: Path, loaded: Loaded, images: Sequence[ReportImage]) -
     try:
         study = read_study(checkpoint.with_suffix(".causal.json"), loaded.digest)
     except (OSError, ValueError):  # none, or another checkpoint's
-        return verdicts_on(loaded.model, [image.fitted.pixels for image in images[:JUDGED_BY]])
+        return verdicts_on(loaded.model, [image.fitted.pixels for image in images[:JUDGED_BY]], loaded.card.data)
     return [study.verdict(part) for part in PARTS]
 
 
