@@ -1,4 +1,4 @@
-"""The images that the app offers before a user brings one: test garments, and images unlike any training image."""
+"""The images that the app offers before a user brings one: test garments and drops, and images unlike both."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ from functools import partial
 import numpy as np
 
 from tae.data.demo import UNSEEN_WIDTHS, compose_centred, compose_rail, compose_square, num_garments
+from tae.data.drops import DropSource
 
 GARMENTS = "Garments of the test split"
+DROPS = "Simulated drops of the test split"
 OTHERS = "Unlike the training images"
 
 
@@ -18,19 +20,27 @@ class Sample:
 
     key: str  # its name in links
     title: str  # its name on the page
-    kind: str  # `GARMENTS` or `OTHERS`
+    kind: str  # `GARMENTS`, `DROPS` or `OTHERS`
     note: str  # where it comes from, and whether it is composed
     load: Callable[[], np.ndarray]  # makes it: (H, W) or (H, W, 3) uint8 in [0, 255]
 
 
-def gallery(input_size: tuple[int, int | None], max_width: int = 1280) -> dict[str, Sample]:
-    """The samples for a model's input size, by key; the first is the one that the app opens with."""
+def gallery(input_size: tuple[int, int | None], max_width: int = 1280, data: str = "") -> dict[str, Sample]:
+    """The samples for a model's input size, by key; the first is the one that the app opens with.
+
+    data: What the model's card says of its images: such as it learnt from come first.
+    """
     height, width = input_size
     if width is None:
         garments = _rails_of_any_width(height, max_width)
     else:
         garments = _squares() if width == height else _rails(height, width)
-    return {sample.key: sample for sample in [*garments, *_others()]}
+    own = (
+        [*_drops(input_size, max_width), *garments]
+        if data == DropSource.data
+        else [*garments, *_drops(input_size, max_width)]
+    )
+    return {sample.key: sample for sample in [*own, *_others()]}
 
 
 # Chosen by eye among the first of the test split: no brand names, every kind of garment. The app opens with the first,
@@ -58,6 +68,16 @@ _SQUARES = {
     34: "Flowered dress",
 }
 _RAILS = (1, 2, 3, 5, 7)
+# Chosen by eye too; the first is a drop as most are.
+_DROPS = {
+    5: "Drop with a tail",
+    26: "Leaning drop",
+    12: "Long thin tail",
+    14: "High head",
+    24: "Round drop",
+    2: "Two drops",
+    6: "Splashing drop",
+}
 _MOST_GARMENTS = 7  # on a rail of any width in the gallery
 
 
@@ -96,6 +116,15 @@ def _rail(key: str, title: str, index: int, width: int, height: int, more: str =
         f"{width}x{height} pixels.{more}"
     )
     return Sample(key, title, GARMENTS, note, lambda: compose_rail("test", index, width=width, height=height))
+
+
+def _drops(input_size: tuple[int, int | None], max_width: int) -> list[Sample]:
+    source = DropSource(input_size, max_width)
+    note = "Simulated: a frame of a liquid drop that slides down a tilted plate, of a recording of the test split."
+    return [
+        Sample(f"drop-{index}", title, DROPS, note, partial(source.compose, "test", index))
+        for index, title in _DROPS.items()
+    ]
 
 
 def _others() -> list[Sample]:

@@ -15,7 +15,7 @@ from tae.model.transfer import transfer
 from tae.store.checkpoint import list_checkpoints, load_checkpoint
 from tae.store.places import APP
 
-SHIPPED = "demo_"
+SHIPPED = ("demo_", "drops_")
 """How the names of the shipped models begin."""
 TRIED_ON = 8
 """Images by which the shipped models that fit are told apart."""

@@ -170,7 +170,7 @@ class Trainer(Loop[TrainRecord]):
         self.id = kept.get("id") or run_id(config, self.fingerprint)
         self.model = TransformerAutoencoder(model_config)
         self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
-        self.last_snapshot = -1
+        self.last_snapshot, self.num_test = -1, config.test_images
         self.begun_with: dict[str, Any] = {}
         if self.state is not None and self.state.values.get("config", {}).get("init_from"):
             self.config = replace(
@@ -295,9 +295,10 @@ class Trainer(Loop[TrainRecord]):
             self.notify(f"{self.asked} steps are asked for{few(self.asked)}")
         if config.minutes:
             budget = 60 * config.minutes
+            reserve = self._seconds_to_end(budget)
             until_now = min(budget / 3, time.monotonic() - began)
             # Rank 0's on all: it alone measures yardsticks, and a limit of its own would give each rank another schedule.
-            self.limit_s = world.from_main(budget - until_now - self._seconds_to_end(budget))
+            self.limit_s = world.from_main(budget - until_now - reserve)
         first = self.history["images_seen"] // config.batch_size
         last = sys.maxsize if config.minutes else first + self.asked
         self.loader = stack.enter_context(
@@ -331,9 +332,10 @@ class Trainer(Loop[TrainRecord]):
         took = (time.monotonic() - began) * (config.test_images + len(self.held_out)) / max(1, len(images))
         (took,) = self.world.sum(took / self.world.size)
         if took > budget / 3:
+            self.num_test = max(1, int(config.test_images * budget / 3 / took))
             self.notify(
-                f"measuring {config.test_images} test images takes about {took:.0f} of {budget:.0f} seconds, and a third at "
-                "most is kept for it; lower --test-images"
+                f"measuring {config.test_images} test images would take about {took:.0f} of {budget:.0f} seconds: "
+                f"{self.num_test} are measured"
             )
         return min(took, budget / 3)
 
@@ -484,7 +486,7 @@ class Trainer(Loop[TrainRecord]):
     def _write(self, is_stopped: bool) -> Path | None:
         config, source, world = self.config, self.source, self.world
         (cpu_seconds,) = world.sum(self.cpu_seconds)
-        images = source.test(config.test_images)
+        images = source.test(self.num_test)
         with self._weights_to_show():
             metrics = evaluate(self.model, images, "test" if config.data in BUILT_IN else "held out")
             weights = self._whole_weights()

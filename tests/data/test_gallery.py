@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tae.data.demo import UNSEEN_WIDTHS, compose_centred, compose_rail, compose_square, load_garments, num_garments
+from tae.data.drops import DropSource
 from tae.data.fit import FIT_MODES, fit_image
-from tae.data.gallery import GARMENTS, OTHERS, Sample, gallery
+from tae.data.gallery import DROPS, GARMENTS, OTHERS, Sample, gallery
 
 SQUARE, WIDE, ANY_WIDTH = (201, 201), (152, 1280), (152, None)
 SIZES = {
@@ -66,7 +67,9 @@ def of_kind(kind: str, input_size: tuple[int, int | None] = SQUARE) -> dict[str,
 def test_every_size_of_model_gets_garments_first_and_then_pictures_unlike_them():
     for size in SIZES.values():
         kinds = [sample.kind for sample in gallery(size).values()]
-        assert kinds == sorted(kinds, key=[GARMENTS, OTHERS].index)
+        assert kinds == sorted(kinds, key=[GARMENTS, DROPS, OTHERS].index)
+        first = next(iter(gallery(size, data=DropSource.data).values()))
+        assert first.kind == DROPS
         assert kinds.count(GARMENTS) >= 5 and kinds.count(OTHERS) >= 5
 
 

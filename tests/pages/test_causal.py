@@ -542,6 +542,7 @@ def test_other_images_are_others_also_where_the_image_is_a_test_image() -> None:
     config = preset_config("tiny")
     tests = DemoSource(config.input_size).test_at(201, 9)
     other = Fitted(tests[0, 0].numpy(), ())
-    scene = SimpleNamespace(config=config, batch=tests[2:3], other=other)
+    active = SimpleNamespace(config=config, data=DemoSource.data)
+    scene = SimpleNamespace(active=active, batch=tests[2:3], other=other)
     found = measure.other_images(scene)  # type: ignore[arg-type]
     assert torch.equal(found, tests[[0, 1, 3, 4, 5, 6, 7, 8]])

@@ -22,7 +22,7 @@ from tae.analysis.yardsticks import NAMES
 from tae.data.demo import DemoSource, compose_square
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.train import main
-from tae.training import runs
+from tae.training import runs, trainer
 from tae.training.config import TrainConfig
 from tae.training.distributed import World
 from tae.training.log import make_strip
@@ -175,7 +175,13 @@ class Clock:
         return self.now
 
 
-def timed(config: TrainConfig, clock: Clock, monkeypatch: pytest.MonkeyPatch, took: Callable[[int], float]) -> list:
+def timed(
+    config: TrainConfig,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    took: Callable[[int], float],
+    notify: Callable[[str], object] = lambda text: None,
+) -> list:
     """The records of a run whose step number n takes so many seconds."""
     monkeypatch.setattr("time.monotonic", clock)
     learn = Trainer._learn
@@ -185,7 +191,7 @@ def timed(config: TrainConfig, clock: Clock, monkeypatch: pytest.MonkeyPatch, to
         return learn(self, share)
 
     monkeypatch.setattr(Trainer, "_learn", slow)
-    return run(config)
+    return run(config, notify=notify)
 
 
 @pytest.mark.slow
@@ -206,6 +212,23 @@ def test_a_time_budget_ends_on_time_however_the_pace_changes(tmp_path: Path, mon
         assert share == pytest.approx(0.02 + 0.49 * (1 + math.cos(math.pi * gone)))
     assert shares[-1] < 0.03
     assert snapshots(config) == [0, 2, 7, 43]  # at 0, 1/16, 4/16 and 9/16 of the time
+
+
+@pytest.mark.slow
+def test_of_a_short_budget_few_test_images_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, said = Clock(), []
+    config = small_config(tmp_path / "x.safetensors", minutes=2)
+    measure = trainer.evaluate
+
+    def slow(model: torch.nn.Module, images: list, split: str) -> dict:
+        clock.now += 15 * len(images)
+        return measure(model, images, split)
+
+    monkeypatch.setattr(trainer, "evaluate", slow)
+    timed(config, clock, monkeypatch, lambda step: 1.0, said.append)
+    assert load_checkpoint(config.out_path).card.metrics["count"] == 1
+    assert "measuring 4 test images would take about 90 of 120 seconds: 1 are measured" in said
+    assert clock.now - 100 <= 120
 
 
 @pytest.mark.slow

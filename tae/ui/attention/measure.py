@@ -102,7 +102,7 @@ def statistics_of_tests(active: Active, part: str) -> Spread | None:
     config = active.config
 
     def compute(progress: Progress) -> Spread:
-        images = source_for(config, active.loaded.card.data).test(TEST_IMAGES)
+        images = source_for(config, active.data).test(TEST_IMAGES)
         return heads.statistics_over(active.loaded.model, images, part, progress)
 
     words = f"Measuring {TEST_IMAGES} test images"
@@ -162,7 +162,7 @@ def recomputation_errors(scene: Scene, part: str) -> list[float]:
 
 def without_attention(scene: Scene, part: str, layers: list[int] | None) -> dict[str, Result]:
     """{what stood in for an image's attention: the reconstruction}; layers None: all of the part."""
-    samples = gallery(scene.config.input_size, scene.config.max_width)
+    samples = gallery(scene.config.input_size, scene.config.max_width, scene.active.data)
     other = sample(*next((key, one) for key, one in samples.items() if key != scene.chosen.key))
     fitted = fit_image(other.image.pixels, scene.fitted.pixels.shape)
     results = _without_attention(scene, fitted, part, None if layers is None else tuple(layers))

@@ -22,7 +22,7 @@ STYLE = """
 def pair_of(scene: Scene) -> PairScene:
     """The page's scene: the sidebar's model and image, or the model's twin, and the image that lends."""
     active, chosen = scene.active, scene.chosen
-    offer = offered(active.config)
+    offer = offered(active)
     keys = [key for key in (*offer.samples, *offer.own) if key != chosen.key]
     with st.container(horizontal=True, vertical_alignment="bottom", key="expert_causal"):
         key = choose(

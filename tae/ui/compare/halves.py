@@ -41,7 +41,7 @@ def shortcuts(active: Active) -> None:
     last = str(active.config.encoder_layers - 1)
     plain = {"part": "encoder", "layer": "average", "head": "mean"}
     same = {"b_checkpoint": SAME, "b_image": SAME, "b_part": "encoder", "b_layer": "average", "b_head": "mean"}
-    other = next(key for key in offered(active.config).samples if key != st.session_state.image)
+    other = next(key for key in offered(active).samples if key != st.session_state.image)
     questions = {
         "First and last layer": {**plain, **same, "layer": "0", "b_layer": last},
         "Encoder and decoder": {**plain, **same, "b_part": "decoder"},
@@ -80,7 +80,7 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
     except (CheckpointError, OSError) as error:
         st.error(f"{escape_markdown(model_title(key))}: {escape_markdown(str(error))}")
         return None
-    offer = offered(other.config)
+    offer = offered(other)
     image = choose(
         "b_image",
         for_image.selectbox,

@@ -12,7 +12,7 @@ def samples(active: ui.Active) -> None:
     """Thumbnails to choose from, one section for each kind of image."""
     st.subheader("Samples")
     chosen_key = st.session_state.image
-    available = list(gallery(active.config.input_size, active.config.max_width).values())
+    available = list(gallery(active.config.input_size, active.config.max_width, active.data).values())
     for kind in dict.fromkeys(one.kind for one in available):
         st.markdown(f"**{kind}**")
         with st.container(horizontal=True, vertical_alignment="bottom", key=f"samples_{kind.split()[0].lower()}"):

@@ -22,7 +22,7 @@ POSITIONS = [str(round(100 * number / (FRAMES - 1))) for number in range(FRAMES)
 
 
 def between(scene: SpaceScene) -> None:
-    offer = offered(scene.config)
+    offer = offered(scene.active)
     with st.container(horizontal=True, vertical_alignment="bottom", key="expert_latent_between"):
         key = choose(
             "other",

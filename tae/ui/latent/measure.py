@@ -167,4 +167,4 @@ def usual_distance(active: Active, _tests: TestSet, metric: str) -> float:
 
 
 def _source(active: Active) -> BuiltIn:
-    return source_for(active.config, active.loaded.card.data)
+    return source_for(active.config, active.data)

@@ -23,7 +23,7 @@ def find_lens(active: Active) -> Lens | None:
         data = measure.training_data(active)
         told = "the demo images" if data in COMPOSED else "the images of its training"
         sentence = f"**No lens has been fitted for this checkpoint**, so images are raw. Fitting takes {told}."
-        if data in COMPOSED and not is_built_in(active.loaded.card.data):
+        if data in COMPOSED and not is_built_in(active.data):
             sentence += (
                 " It was trained on others, on which a lens would be better: "
                 "`python -m tae.lens --checkpoint <file> --data <your images>`."

@@ -126,7 +126,7 @@ def training_data(active: Active) -> str:
     run = None if path is None else runs.read_run(runs.folder_of(path))
     if run is not None and run.config is not None:
         return run.config.data
-    return source_for(active.config, active.loaded.card.data).name
+    return source_for(active.config, active.data).name
 
 
 def training_strips(active: Active) -> dict[str, Path]:

@@ -10,8 +10,8 @@ import streamlit as st
 
 from tae.data.decode import DecodedImage, ImageError, read_image
 from tae.data.gallery import Sample, gallery
-from tae.model.config import ModelConfig
 from tae.store.names import plain_text
+from tae.ui.session.models import Active
 
 MAX_UPLOADS = 200
 MAX_UPLOAD_BYTES = 300 * 1024**2
@@ -110,6 +110,7 @@ class Offer:
         return self.own[key] if key in self.own else sample(key, self.samples[key])
 
 
-def offered(config: ModelConfig) -> Offer:
+def offered(active: Active) -> Offer:
     """The images that a person can choose for a model."""
-    return Offer({one.key: one for one in uploaded()}, gallery(config.input_size, config.max_width))
+    config = active.config
+    return Offer({one.key: one for one in uploaded()}, gallery(config.input_size, config.max_width, active.data))

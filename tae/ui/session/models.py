@@ -42,6 +42,11 @@ class Active:
         return self.loaded.card.is_trained
 
     @property
+    def data(self) -> str:
+        """What its card says of the images that it learnt from."""
+        return self.loaded.card.data
+
+    @property
     def test_percentiles(self) -> dict[str, list[float]]:
         """{metric: 101 values} over this checkpoint's held-out images; empty where its card has none."""
         percentiles = self.loaded.card.metrics.get("percentiles", {})

@@ -87,4 +87,4 @@ def test_images(
     active: Active, width: int, count: int, besides: Sequence[torch.Tensor] | torch.Tensor = ()
 ) -> torch.Tensor:
     """Test images (count, 1, H, width) in [0, 1]; see `tae.data.composed.BuiltIn.test_at`."""
-    return source_for(active.config, active.loaded.card.data).test_at(width, count, besides)
+    return source_for(active.config, active.data).test_at(width, count, besides)

@@ -158,7 +158,7 @@ def _choose_model() -> Active | None:
 
 def _choose_image(active: Active) -> Chosen:
     state = st.session_state
-    offer = offered(active.config)
+    offer = offered(active)
     if state.image and state.image not in offer.own and state.image not in offer.samples:
         if state.image.startswith("upload-"):
             st.warning("The link names an image that was uploaded in another session; showing a sample.")
