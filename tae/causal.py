@@ -4,7 +4,8 @@ patches covered.
     python -m tae.causal --checkpoint checkpoints/x.safetensors
     python -m tae.causal --checkpoint checkpoints/x.safetensors --images photographs --out photographs.md
 
-Without --images: the test split of the demo data. Without --out: <checkpoint's name>.causal.json beside the checkpoint,
+Without --images: the test split of what the model learnt from, or of the demo data. Without --out:
+<checkpoint's name>.causal.json beside the checkpoint,
 where the app finds it. One that was stopped goes on from the last finished image when it is started again with the same
 command.
 """

@@ -15,8 +15,8 @@ from tae.model.transfer import transfer
 from tae.store.checkpoint import list_checkpoints, load_checkpoint
 from tae.store.places import APP
 
-SHIPPED = ("demo_", "drops_")
-"""How the names of the shipped models begin."""
+SHIPPED = ("demo_tiny_201x201_p16", "demo_tiny_1280x152_p32", "demo_tiny_Xx152_p32", "drops_tiny_201x201_p16")
+"""The shipped models, whatever else lies beside them."""
 TRIED_ON = 8
 """Images by which the shipped models that fit are told apart."""
 ENOUGH_STEPS = 2000
@@ -40,7 +40,7 @@ def shipped_that_fit(config: ModelConfig, folder: Path = APP / "checkpoints") ->
     height, width = config.input_size
     paths = []
     for one in list_checkpoints(folder):
-        if one.config is None or one.error or not one.path.name.startswith(SHIPPED):
+        if one.config is None or one.error or one.path.stem not in SHIPPED:
             continue
         other_height, other_width = one.config.input_size
         is_alike = all(getattr(one.config, name) == getattr(config, name) for name in _ALIKE)

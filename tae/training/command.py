@@ -26,6 +26,8 @@ class RunConfig:
     """Headings of the help: {first field below it: heading}."""
     INSTEAD: ClassVar[dict[str, tuple[str, ...]]] = {}
     """Fields that stand in place of others, and exclude them."""
+    BUILT_IN: ClassVar[tuple[str, ...]] = ("demo",)
+    """Names of data that come with the package."""
     RENAMED: ClassVar[dict[str, str]] = {}
     """Names that older runs give a field: its name now."""
     NEW_RUN: ClassVar[str] = "start a new run"
@@ -120,9 +122,10 @@ class RunConfig:
             for name, value in self.to_dict().items()
             if name not in ("resume", "overwrite", "cache")
         }
-        if self.data != "demo":
+        if self.data not in self.BUILT_IN:
             kind = re.match("(wds:|hf:)?", self.data)[0]  # type: ignore[index]
-            told["data"] = kind + (Path(self.data.removeprefix(kind)).name or self.data)
+            name = Path(self.data.removeprefix(kind)).name or self.data
+            told["data"] = kind + (f"./{name}" if name in self.BUILT_IN and self.data not in self.BUILT_IN else name)
         return told
 
     def command_words(self, processes: int = 1) -> str:

@@ -71,7 +71,7 @@ class TrainConfig(RunConfig):
     "photos/**/*.png". What outgrows a folder: tar shards as WebDataset writes them, "wds:shards/photos-{000..099}.tar", or a
     data set of Hugging Face's, "hf:NAME" or "hf:FOLDER"."""
     flip: Share = 0.5
-    """Share of your images that are mirrored left to right. This and the next three leave the demo data alone: those
+    """Share of your images that are mirrored left to right. This and the next three leave composed images alone: those
     are composed anew for every step."""
     shift: Annotated[float, Number(0, 0.9)] = 0.05
     """Images are moved by up to this share of their sides."""
@@ -85,7 +85,7 @@ class TrainConfig(RunConfig):
     held_out_images: Count = 64
     """Held-out images to watch the training by."""
     test_images: Count = 512
-    """Images for the final figures on the card: of the demo's test split, or held-out ones of yours."""
+    """Images for the final figures on the card: of the test split of what comes with the package, or held-out ones of yours."""
     max_unreadable: Share = 0.1
     """Share of unreadable files at which the run refuses to start."""
 
@@ -172,6 +172,7 @@ class TrainConfig(RunConfig):
     """With torchrun: how long a process waits for the others before it takes one of them for lost."""
 
     COMMAND: ClassVar = "tae.train"
+    BUILT_IN: ClassVar = COMPOSED
     GROUPS: ClassVar = {
         "preset": "model",
         "data": "data",

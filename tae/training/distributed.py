@@ -5,13 +5,13 @@ import math
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,10 +21,11 @@ from torch.nn.parallel import DistributedDataParallel
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.device import pick_device
 
+Result = TypeVar("Result")
 TEXT_BYTES = 500
 """Longest text that a process tells the others."""
 ALIVE_EVERY_S = 2
-"""Seconds between the signs of life of a process that the others wait for; they obey a signal to end as often."""
+"""Seconds between the signs of life of a process that the others wait for."""
 
 
 @dataclass(frozen=True)
@@ -66,30 +67,26 @@ class World:
         names = list(choices)
         return names[int(self.from_main(names.index(choice)))]
 
-    def shared(self, make: Callable[[Callable[[], None]], bytes]) -> bytes:
-        """Rank 0's bytes, on all, however long it takes to make them.
-
-        Args:
-            make: Makes them, on rank 0 alone. The function that it is given is to be called at least every few seconds: it
-                keeps the others from taking this process for lost.
-        """
+    def patiently(self, work: Callable[[], Result]) -> Result:
+        """What `work` returns; it may take hours in some processes, for which the others wait with signs of life."""
         if self.size == 1:
-            return make(lambda: None)
-        told = time.monotonic()
+            return work()
+        pool = ThreadPoolExecutor(1)
+        try:
+            job = pool.submit(work)
+            while self.any(not wait([job], timeout=ALIVE_EVERY_S).done)[0]:
+                pass
+            return job.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
-        def tell_alive() -> None:
-            nonlocal told
-            if time.monotonic() - told >= ALIVE_EVERY_S:
-                self.sum(0)
-                told = time.monotonic()
-
-        raw = make(tell_alive) if self.is_main else b""
-        length = 0.0
-        while not length:
-            (length,) = self.sum(len(raw) + 1 if self.is_main else 0)
-        sent = torch.zeros(int(length) - 1, dtype=torch.uint8)
-        if self.is_main:
-            sent = torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else sent
+    def shared(self, raw: bytes) -> bytes:
+        """Rank 0's bytes, on all."""
+        if self.size == 1:
+            return raw
+        sent = torch.zeros(int(self.from_main(len(raw))), dtype=torch.uint8)
+        if self.is_main and raw:
+            sent = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
         sent = sent.to(self.device)
         dist.broadcast(sent, 0)
         return sent.cpu().numpy().tobytes()
@@ -104,7 +101,7 @@ class World:
         Raises:
             ValueError: On all, if one of them has another fact than rank 0; the message names both.
         """
-        of_main = json.loads(self.shared(lambda _: json.dumps(facts).encode()))
+        of_main = {name: "nothing" for name in facts} | json.loads(self.shared(json.dumps(facts).encode()))
         self.must_be_fine(
             f"all processes must have the same {on}",
             "; ".join(

@@ -12,6 +12,7 @@ from tae.analysis.lens.file import lens_path, save_lens
 from tae.analysis.lens.fit import Batch, fit_lens
 from tae.analysis.lens.look import Lens
 from tae.data.batches import to_batch
+from tae.data.built_in import source_for
 from tae.model.config import Threads, Whole, check_fields
 from tae.model.device import pick_device
 from tae.store.checkpoint import load_checkpoint
@@ -29,8 +30,9 @@ class LensConfig:
 
     checkpoint: Path
     """The model; its lens is written beside it."""
-    data: str = "demo"
-    """Images, split as in training: "demo", a folder, a file or a pattern, as for python -m tae.train."""
+    data: str | None = None
+    """Images, split as in training, as for python -m tae.train; None: those that come with the package and that the
+    checkpoint's card speaks of, else the demo's."""
     train_images: Annotated[int, Whole(2, 10**7)] = 4000
     """Images of the train split to fit on, or all of yours where there are fewer."""
     test_images: Annotated[int, Whole(1, 10**6)] = 256
@@ -74,7 +76,8 @@ def fit_to_file(config: LensConfig, progress: Callable[[int, int], None] | None 
     loaded = load_checkpoint(config.checkpoint)
     model = loaded.model.to(pick_device(config.device))
     shape = model.config
-    source = open_source(TrainConfig(data=config.data, input_size=shape.input_size, max_width=shape.max_width))
+    data = config.data or source_for(shape, loaded.card.data).name
+    source = open_source(TrainConfig(data=data, input_size=shape.input_size, max_width=shape.max_width))
     wanted = config.train_images if source.num_images is None else min(config.train_images, source.num_images)
     test_images = sorted(source.test(config.test_images), key=lambda image: image.shape[1])
     total, done = wanted + len(test_images), 0

@@ -95,7 +95,7 @@ def _must_share(folder: Path, world: World) -> None:
     """Refuse processes that do not all see rank 0's folder."""
     if world.size == 1:
         return
-    mark = folder / world.shared(lambda _: f".shared-{uuid.uuid4().hex}".encode()).decode()
+    mark = folder / world.shared(f".shared-{uuid.uuid4().hex}".encode()).decode()
     if world.is_main:
         mark.touch()
     world.sum(0)

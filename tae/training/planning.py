@@ -106,7 +106,7 @@ def _advice(config: PlanConfig, seconds: float, flops: float) -> list[str]:
     told = ", ".join(f"{one.name} {one.psnr:.2f} dB" for one in yardsticks)
     lines = [f"{source.num_images} images to train on, {len(held_out)} held out; to be beaten on these: {told}"]
     shipped = shipped_that_fit(config.model_config) if config.warm_start and not config.init_from else []
-    begins = best_beginning(TransformerAutoencoder(config.model_config), shipped, held_out)
+    begins = best_beginning(TransformerAutoencoder(config.model_config), shipped, held_out) if shipped else None
     if begins:
         lines.append(f"begins with {begins.path.name}, which draws them with {begins.psnr:.2f} dB before any training")
     budget_s = 60 * config.minutes if config.minutes else seconds * config.steps_on(source.num_images)

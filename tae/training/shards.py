@@ -8,21 +8,22 @@ number, so a run is resumed, and shared out over processes, exactly as with a fo
 import glob
 import hashlib
 import io
+import os
 import re
 import tarfile
 from array import array
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from tae.data.decode import ImageError, check_bytes, read_image
+from tae.data.decode import ImageError, check_bytes, format_of, read_image
 from tae.data.encode import to_uint8
 from tae.data.fit import fit_image
-from tae.data.stacks import SUFFIXES, content_digest
+from tae.data.stacks import SUFFIXES, content_digest, opened
 from tae.store.names import natural_order, plain_text
 from tae.training.config import TrainConfig
 from tae.training.items import ItemSource
@@ -45,6 +46,11 @@ class _Unread(ItemSource):
             most = min(MOST_HELD_OUT, max(LEAST_HELD_OUT, count // 10), count - 1)
             held_out = np.sort(np.random.default_rng(0).permutation(count)[:most])
         super().__init__(config, np.setdiff1d(np.arange(count), held_out), held_out)
+        if not len(self._train) or not len(self._held_out):
+            raise ValueError(
+                f"{config.data} must have images to train on and images to hold out, got {len(self._train)} and "
+                f"{len(self._held_out)}"
+            )
         self._limit = max(10, config.max_unreadable * count)
         self._width = lru_cache(maxsize=50_000)(self._fitted_width)
 
@@ -53,7 +59,8 @@ class _Unread(ItemSource):
         raise NotImplementedError
 
     def _load(self, item: int) -> np.ndarray:
-        for number in (item, *(int(self._train[(item + step) % len(self._train)]) for step in range(1, 100))):
+        own = self._held_out if item in self._held_out else self._train  # another of the same split stands in
+        for number in (item, *(int(own[(item + step) % len(own)]) for step in range(1, 100))):
             try:
                 pixels = read_image(self._bytes(number), shown_side=1).pixels
                 fitted = fit_image(pixels, self._config.input_size, max_width=self._config.max_width)
@@ -76,11 +83,14 @@ class _Unread(ItemSource):
         """From the file's head alone; of an image that cannot be read the height."""
         height = self._config.input_size[0]
         try:
-            with Image.open(io.BytesIO(self._bytes(item))) as image:
+            raw = self._bytes(item)
+            if format_of(raw[:64]) in (None, "NPY"):
+                return height
+            with Image.open(io.BytesIO(raw)) as image:
                 wide, high = image.size[:: -1 if image.getexif().get(0x0112, 1) >= 5 else 1]
-        except (ImageError, OSError):
+            return min(self._config.max_width, max(1, round(wide * height / high)))
+        except Exception:  # broken heads make their parsers raise nearly anything
             return height
-        return min(self._config.max_width, max(1, round(wide * height / high)))
 
 
 class TarSource(_Unread):
@@ -93,10 +103,13 @@ class TarSource(_Unread):
     def __init__(self, config: TrainConfig, progress: Callable[[int, int], None] | None = None) -> None:
         """Read the headers of all shards. Raises FileNotFoundError if there is none, ValueError if one is no tar file."""
         self._paths = shards_of(config.data.removeprefix(TAR))
+        self._versions: list[tuple[int, int]] = []
         shards, starts, sizes = array("i"), array("q"), array("q")
         names, digest = [], hashlib.sha256()
         for number, path in enumerate(self._paths):
             digest.update(path.name.encode() + content_digest(path))
+            with open(path, "rb") as file:
+                self._versions.append(_version(file))
             try:
                 with tarfile.open(path, "r:") as archive:
                     for member in archive:
@@ -105,6 +118,8 @@ class TarSource(_Unread):
                             starts.append(member.offset_data)
                             sizes.append(member.size)
                             names.append(member.name)
+                            told = (member.name, member.offset_data, member.size, member.mtime)
+                            digest.update(repr(told).encode(errors="surrogateescape"))
                             archive.members = []  # type: ignore[attr-defined]  # which it would keep, a kilobyte each
             except tarfile.TarError as error:
                 raise ValueError(f"{path.name} must be a tar file that is not compressed: {error}") from None
@@ -118,13 +133,15 @@ class TarSource(_Unread):
             first = len(self._paths) - max(1, len(self._paths) // 10)
             held_out = np.flatnonzero(self._shards >= first)
         super().__init__(config, re.sub(r"[\W\d_]+$", "", self._paths[0].stem) or "shards", len(names), held_out)
-        if not self.num_images:
-            raise ValueError(f"{config.data} must hold two shards or more to hold one out")
 
     def _bytes(self, item: int) -> bytes:
         check_bytes(int(self._sizes[item]))
         try:
             with open(self._paths[self._shards[item]], "rb") as file:
+                if _version(file) != self._versions[self._shards[item]]:
+                    raise ValueError(
+                        f"{self._name_of(item)}: the shard has changed since the run began; start a new run"
+                    )
                 file.seek(int(self._starts[item]))
                 return file.read(int(self._sizes[item]))
         except OSError as error:
@@ -150,10 +167,11 @@ class HubSource(_Unread):
                 f"{config.data} needs the package datasets, which is not installed: pip install datasets"
             ) from None
         place, _, column = config.data.removeprefix(HUB).partition("#")
-        is_local = Path(place).expanduser().is_dir()
-        found: Any = (
-            datasets.load_from_disk(str(Path(place).expanduser())) if is_local else datasets.load_dataset(place)
-        )
+        folder = Path(place).expanduser()
+        try:
+            found: Any = datasets.load_from_disk(str(folder)) if folder.is_dir() else datasets.load_dataset(place)
+        except Exception as error:  # of kinds of its own
+            raise ValueError(f"{config.data} cannot be opened: {str(error)[:300]}") from error
         splits = found if isinstance(found, dict) else {"train": found}
         parts = [splits.get("train"), splits.get("validation", splits.get("test"))]
         if parts[0] is None:
@@ -186,13 +204,20 @@ class HubSource(_Unread):
         if image is None:
             raise ImageError("there is no image in this row")
         if image["bytes"] is None:
-            return Path(image["path"]).read_bytes()
+            with opened(Path(image["path"])) as (file, size):
+                check_bytes(size)
+                return file.read(size)
         check_bytes(len(image["bytes"]))
         return image["bytes"]
 
     def _name_of(self, item: int) -> str:
         part, row = self._place(item)
         return plain_text(f"{part.split or 'train'} {row}", limit=200)
+
+
+def _version(file: BinaryIO) -> tuple[int, int]:
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns
 
 
 def shards_of(pattern: str) -> list[Path]:

@@ -110,30 +110,27 @@ def open_for_all(
     Raises:
         FileNotFoundError, ValueError: As `open_source` does, and if a process has other files; the message names one.
     """
-    source: ImageSource | None = None
 
-    def read(tell_alive: Callable[[], None]) -> bytes:
-        nonlocal source
+    def read() -> ImageSource | None:
+        known = read_index(folder) if config.resume else None
+        return open_source(config, progress, known) if world.is_main else None
 
-        def tell(done: int, total: int) -> None:
-            tell_alive()
-            if progress:
-                progress(done, total)
+    source = world.patiently(read)
+    raw = world.shared(source.index.to_bytes() if isinstance(source, FileSource) else b"")
 
-        source = open_source(config, tell, read_index(folder) if config.resume else None)
-        return source.index.to_bytes() if isinstance(source, FileSource) else b""
-
-    raw, fault = world.shared(read), ""
-    if source is None and raw:
+    def read_too() -> tuple[ImageSource, str]:
+        if source is not None:
+            return source, ""
+        if not raw:
+            return open_source(config), ""
         local = [int(os.environ.get(name, "0")) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE")]
         index, changed = FileIndex.from_bytes(raw).at(base_folder(config.data), (local[0], max(1, local[1])))
-        source = FileSource(config, index=index)
-        fault = f"{changed.count} that differ, such as {_shown(changed.first)}" if changed.count else ""
+        told = f"{changed.count} that differ, such as {_shown(changed.first)}" if changed.count else ""
+        return FileSource(config, index=index), told
+
+    source, fault = world.patiently(read_too)
     world.must_be_fine("all processes must find the same files", fault)
-    if source is None:
-        source = open_source(config)
-    if not raw:
-        world.must_agree("images", {"fingerprint": source.fingerprint[:16]})
+    world.must_agree("images", {"fingerprint": source.fingerprint[:16]})
     return source
 
 

@@ -142,8 +142,10 @@ def train(
                     write_index(folder, found.index)
                 notify(planned(config, world)[0])
                 told = len(found.skipped)
-                yield from Trainer(config, model_config, found, world, folder, notify).go(should_stop)
-                tell_skipped(found.skipped[told:], notify)  # where images are first read as their turn comes
+                try:
+                    yield from Trainer(config, model_config, found, world, folder, notify).go(should_stop)
+                finally:
+                    tell_skipped(found.skipped[told:], notify)  # where images are first read as their turn comes
             except torch.OutOfMemoryError as error:
                 raise TrainingError(
                     "the memory of the device does not suffice; lower --batch-size, raise --accumulate, or add "
@@ -200,30 +202,37 @@ class Trainer(Loop[TrainRecord]):
         """The weights of the checkpoint that is asked for, or of the shipped one that draws images of the user's own best."""
         path = self.config.init_from
         if path is None and self.config.warm_start and self.source.num_images is not None:
-            shipped = {one.name: one for one in shipped_that_fit(self.model.config)}
-            found = (
-                best_beginning(self.model, [*shipped.values()], [*self.source.examples(TRIED_ON)]) if shipped else None
-            )
-            if found:  # which of several, rank 0 decides, since rounding may differ
-                found = found._replace(path=shipped[self.world.agreed(found.path.name, shipped)])
-                self.notify(
-                    f"begins with a model that draws such images with {found.psnr:.2f} dB; --no-warm-start to begin anew"
-                )
-                self.config = replace(self.config, init_from=found.path)
-                self._start_from(found.path)
-        elif path is not None and self._start_from(path):
+            path = self._shipped()
+            self.config = replace(self.config, init_from=path)
+        if path is not None and self._start_from(path):
             self.history = {name: self.begun_with.get(name, start) for name, start in self.history.items()}
             if self.history["command"]:
                 self.history["command"] += f" (to step {self.history['steps']}), then "
 
+    def _shipped(self) -> Path | None:
+        """The shipped checkpoint that fits and, by rank 0's figures, draws such images best."""
+        shipped = {one.name: one for one in shipped_that_fit(self.model.config)}
+        found = None
+        if self.world.is_main and shipped:
+            found = best_beginning(self.model, [*shipped.values()], [*self.source.examples(TRIED_ON)])
+        name = self.world.shared(found.path.name.encode() if found else b"").decode()
+        fault = f"no {name} in its folder of checkpoints" if name and name not in shipped else ""
+        self.world.must_be_fine("all processes must have the shipped model to begin with, or --no-warm-start", fault)
+        if found:
+            self.notify(
+                f"begins with a model that draws such images with {found.psnr:.2f} dB; --no-warm-start to begin anew"
+            )
+        return shipped[name] if name else None
+
     def _start_from(self, path: Path) -> bool:
-        """Take over its weights; whether it is the same model, so that its steps are this one's too."""
+        """Take over its weights; whether it is the same model, of the same images, so that its steps are this one's too."""
         loaded = load_checkpoint(path)
         asked, found = asdict(self.model.config), asdict(loaded.model.config)
         free = ("use_flash_attention", "use_gradient_checkpointing", "dropout", "preset")
         self.notify(f"begins with {path.name}: {transfer(self.model, loaded.model)}")
         self.begun_with = loaded.card.training
-        return all(found[name] == value for name, value in asked.items() if name not in free)
+        is_alike = all(found[name] == value for name, value in asked.items() if name not in free)
+        return is_alike and loaded.card.data == self.source.data
 
     def _restore(self, state: TrainState) -> None:
         super()._restore(state)

@@ -211,7 +211,7 @@ def test_numbers_of_the_image_stay_where_measuring_test_images_was_stopped(store
     assert len(charts(app)) == 6
     app.button("work_start_heads").click()
     run(app)
-    assert "of 64 demo test images" in texts(app, "caption") and "median of 64 images" in texts(app, "markdown")
+    assert "of 64 test images" in texts(app, "caption") and "median of 64 images" in texts(app, "markdown")
 
 
 @pytest.mark.parametrize("page", ["Reconstruct", "Attention", "Does it matter?", "Compare", "Layers", "Latent space"])

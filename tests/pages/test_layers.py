@@ -126,7 +126,7 @@ def test_lens_is_fitted_on_the_images_of_the_run_or_the_page_says_that_it_is_not
 ) -> None:
     keep(about={"data": "Photographs of trees", "training": {"steps": 1, "run": RUN}})
     said = texts(open_page(PAGE), "info")
-    assert "Fitting takes the demo images" in said and "--data <your images>" in said
+    assert "Fitting takes images that come with the package" in said and "--data <your images>" in said
     folder = runs.folder_of(path)
     folder.mkdir(parents=True)
     runs.write_config(folder, TrainConfig(data=str(tmp_path / "gone"), out=path))

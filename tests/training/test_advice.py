@@ -12,10 +12,12 @@ from PIL import Image
 from tae import ModelConfig, TransformerAutoencoder, create_autoencoder, load_checkpoint, save_checkpoint
 from tae.data.demo import compose_square
 from tae.store.card import Card
-from tae.training import trainer
+from tae.store.checkpoint import list_checkpoints
+from tae.training import advice, trainer
 from tae.training.advice import best_beginning, shipped_that_fit
 from tae.training.planning import PlanConfig, report
 from tae.training.trainer import train
+from tests import ROOT
 from tests.training.small import same_bits, small_config
 
 FIELDS: dict[str, Any] = {"patch_size": 8, "latent_dim": 16, "num_heads": 2, "encoder_layers": 1, "decoder_layers": 1}
@@ -26,7 +28,14 @@ def keep(folder: Path, name: str, **fields: Any) -> Path:
     return save_checkpoint(folder / f"{name}.safetensors", model, Card(name=name))
 
 
-def test_models_fit_whose_layers_and_patches_are_alike_and_whose_images_have_about_this_shape(tmp_path: Path) -> None:
+def test_models_fit_whose_layers_and_patches_are_alike_and_whose_images_have_about_this_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        advice,
+        "SHIPPED",
+        ("demo_same", "demo_larger", "demo_wide", "demo_any", "demo_patch", "demo_latent", "demo_deep", "demo_broken"),
+    )
     for name, fields in {
         "demo_same": {},
         "demo_larger": {"input_size": (32, 24)},
@@ -48,10 +57,14 @@ def test_models_fit_whose_layers_and_patches_are_alike_and_whose_images_have_abo
     assert names(replace(config, input_size=(16, 80))) == ["demo_wide"]
     assert names(replace(config, input_size=(16, None))) == ["demo_any"]
     assert names(replace(config, input_size=(24, None))) == []
+    monkeypatch.undo()
     standard = small_config(tmp_path / "x", patch_size=16, input_size=(201, 201), latent_dim=None, num_heads=None)
     standard = replace(standard, encoder_layers=None, decoder_layers=None)
     shipped = ["demo_tiny_201x201_p16.safetensors", "drops_tiny_201x201_p16.safetensors"]
     assert [path.name for path in shipped_that_fit(standard.model_config)] == shipped
+    assert {f"{name}.safetensors" for name in advice.SHIPPED} == {
+        one.path.name for one in list_checkpoints(ROOT / "checkpoints")
+    }
 
 
 def test_of_those_that_fit_the_one_is_taken_that_draws_such_images_best(tmp_path: Path) -> None:

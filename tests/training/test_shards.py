@@ -79,6 +79,13 @@ def test_an_image_that_cannot_be_read_is_stood_in_for_and_told_and_many_end_the_
         assert source.image(draw).shape == (40, 40)
     source.held_out(8)
     assert [name for name, _ in source.skipped] == ["drops-001.tar/00011.png"]
+    files[11] = png(squares(40)[11])
+    bad = int(source.held_out_names[0].split("/")[1].removesuffix(".png"))
+    kept = {png(squares(40)[int(name.split("/")[1].removesuffix(".png"))]) for name in source.held_out_names[1:]}
+    files[bad] = files[bad][:100]
+    write_shards(tmp_path, files)
+    for image in source_of(f"wds:{tmp_path}").held_out(8):  # never one that is trained on
+        assert png(image) in kept
     for index in range(40):
         files[index] = b"\x89PNG\r\n\x1a\n"
     write_shards(tmp_path, files)
@@ -94,6 +101,18 @@ def test_images_of_any_width_come_in_batches_of_like_widths(tmp_path: Path) -> N
         widths = [source.image(draw).shape[1] for draw in source.draws(step, 8)]
         spreads.append(max(widths) / min(widths))
     assert np.median(spreads) < 2 < 4 < max(map(source._width, range(40))) / min(map(source._width, range(40)))
+
+
+def test_a_shard_that_is_packed_anew_is_another_and_is_noticed_while_training(tmp_path: Path) -> None:
+    files = [png(image) for image in squares(20)]
+    write_shards(tmp_path, files)
+    source = source_of(f"wds:{tmp_path}")
+    write_shards(tmp_path, files[::-1])
+    assert source_of(f"wds:{tmp_path}").fingerprint != source.fingerprint
+    with pytest.raises(ValueError, match="the shard has changed since the run began; start a new run"):
+        source.image(0)
+    with pytest.raises(ValueError, match="must have images to train on and images to hold out, got 0 and 10"):
+        source_of(f"wds:{tmp_path}/drops-000.tar", hold_out_by="folder")
 
 
 @pytest.mark.slow

@@ -311,7 +311,7 @@ def test_a_new_run_leaves_no_snapshots_of_the_one_before(tmp_path: Path) -> None
 
 def test_a_new_run_from_a_checkpoint_keeps_its_history(pictures: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
-    run(small_config(first, data=str(pictures), steps=4, eval_every=2))
+    run(small_config(first, steps=4, eval_every=2))
 
     asked = []
 
@@ -538,6 +538,9 @@ def test_command_line_refuses_in_words(
 def test_a_card_s_command_repeats_the_run_without_telling_where_files_lie() -> None:
     config = TrainConfig(data="/home/ann/My shoes/", out=Path("/data/x.safetensors"), resume=True, steps=5)
     assert config.command_words() == "python -m tae.train tiny --data 'My shoes' --steps 5 --out x.safetensors"
+    drops = TrainConfig(data="/home/ann/drops", epochs=3)  # a folder, not the simulated ones
+    assert drops.command_words() == "python -m tae.train tiny --data ./drops --epochs 3"
+    assert TrainConfig(data="drops").command_words() == "python -m tae.train tiny --data drops"
     assert TrainConfig(data="a/*.png").command_words(4) == (
         "torchrun --nproc_per_node=4 -m tae.train tiny --data '*.png'"
     )

@@ -35,12 +35,13 @@ class StudyConfig:
     checkpoint: Path
     """The model."""
     images: str | None = None
-    """A folder of images, searched with its subfolders, a file, or a pattern in quotes; None: the demo data's test split."""
+    """A folder of images, searched with its subfolders, a file, or a pattern in quotes; None: the test split of what the model
+    learnt from, or the demo's."""
     out: Path | None = None
     """Where the figures go; the ending decides: .json or .md, which stands for none. None: <checkpoint's name>.causal.json
     beside it."""
     count: Annotated[int | None, Whole(2, MAX_COUNT)] = None
-    """Images at most; None: of a folder all, of the demo data as many as the checkpoint's own held-out figures are of."""
+    """Images at most; None: of a folder all, else as many as the checkpoint's own held-out figures are of."""
     baseline: Literal["mean", "zero"] = "mean"
     """What stands in for what is knocked out: its mean over the first 512 of these images, or nothing."""
     fit: Literal["pad", "crop", "stretch"] = "pad"

@@ -42,7 +42,7 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
     st.dataframe(rows, hide_index=True, column_config=numbers)
     st.caption(
         f"Another image: {escape_markdown(scene.other_title)}, head by head, from its own undisturbed pass. Mean map: over it "
-        f"and {verdicts.OTHERS - 1} demo test images. Random weights: each row a draw from all possible rows. Below 0: the "
+        f"and {verdicts.OTHERS - 1} test images. Random weights: each row a draw from all possible rows. Below 0: the "
         "reconstruction became better."
     )
     if study is None:

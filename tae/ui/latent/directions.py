@@ -59,7 +59,7 @@ def directions(scene: SpaceScene) -> None:
         moved_to = [one for one in pca.beyond(pca.scores(moved[None], count)[0]) if one in wanted]
         warn_outside(moved_to, pca.beyond(own[: dimensions_for(pca.variances, 0.95)]))
         st.caption(
-            f"Principal directions of {pca.num_images} demo test images, the strongest first; numbers are standard deviations "
+            f"Principal directions of {pca.num_images} test images, the strongest first; numbers are standard deviations "
             "of these from their mean. Directions are of variance, not of meaning: one that looks like a single property "
             "may change others too."
         )

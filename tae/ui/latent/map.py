@@ -106,7 +106,7 @@ def explore(
                 alt=f"{len(scene.tests)} test images, and the sidebar's images, as points laid out by {LAYOUTS[laid.method]}",
             )
         prose(
-            f"[[{LAYOUTS[laid.method]}]] of {len(scene.tests)} demo test images; diamonds: the sidebar's image, and yours. "
+            f"[[{LAYOUTS[laid.method]}]] of {len(scene.tests)} test images; diamonds: the sidebar's image, and yours. "
             f"{laid.note}" + (" Double-click lets what was chosen go." if points else ""),
             caption=True,
         )
@@ -170,7 +170,7 @@ def selection(
     rows = [
         {
             "number": number,
-            "image": f"demo test image {number}" if number < len(tests) else own[number - len(tests)][0],
+            "image": f"test image {number}" if number < len(tests) else own[number - len(tests)][0],
             "kind": tests.kinds[number] if number < len(tests) else "image of the sidebar",
             "ink": float(tests.ink[number] if number < len(tests) else 1 - own[number - len(tests)][1].pixels.mean()),
             "psnr_db": None if psnrs is None or number >= len(tests) else float(psnrs[number]),

@@ -45,7 +45,7 @@ def spectrum(scene: SpaceScene) -> None:
     alt = "Share of the variance of each principal direction, and of all up to it"
     chart(figure, "latent_spectrum", alt, tools=True)
     st.caption(
-        f"From {pca.num_images} demo test images: few images make these numbers too low. They count variance in the latent, not "
+        f"From {pca.num_images} test images: few images make these numbers too low. They count variance in the latent, not "
         "what the decoder makes of it: a direction of small variance can still matter in the image."
     )
     rows = [

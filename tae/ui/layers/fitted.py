@@ -21,7 +21,7 @@ def find_lens(active: Active) -> Lens | None:
         return found
     with st.container(key="expert_fit"):
         data = measure.training_data(active)
-        told = "the demo images" if data in COMPOSED else "the images of its training"
+        told = "images that come with the package" if data in COMPOSED else "the images of its training"
         sentence = f"**No lens has been fitted for this checkpoint**, so images are raw. Fitting takes {told}."
         if data in COMPOSED and not is_built_in(active.data):
             sentence += (
