@@ -165,7 +165,7 @@ def written(result: dict) -> str:
         [
             *lines,
             "",
-            "Moments of the kills are random. Under Kills and machines: `tiny` at 64x64 in patches of 8, 120 steps of 8 demo "
+            "Kills come at random moments; in all rows but the budgets, `tiny` at 64x64 in patches of 8, 120 steps of 8 demo "
             f"images, a state after each. {result['cores']} cores, {result['load']}. torch {result['torch']}.",
             "",
             "Command: `python -m benchmarks.survival`",
