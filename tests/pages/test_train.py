@@ -197,6 +197,14 @@ def test_a_run_names_the_files_that_it_left_out(shelf: Path) -> None:
     assert app.expander[0].markdown[0].value == "a\\*b\\.png\\: not an image  \n2 more files"
 
 
+def test_simulated_drops_can_be_trained_on() -> None:
+    app = open_page()
+    app.segmented_control("train_kind").set_value("drops")
+    config = asked(run(app))
+    assert config.data == "drops" and not start_button(app).disabled
+    assert any("Simulated liquid drops that slide down a tilted plate" in one.value for one in app.caption)
+
+
 def test_a_run_begins_with_a_checkpoint_that_fits(keep: Callable[..., object], shelf: Path) -> None:
     keep(file="small.safetensors")
     (shelf / "broken.safetensors").write_bytes(b"nothing")

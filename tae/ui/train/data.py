@@ -16,7 +16,12 @@ from tae.ui.train.words import show_left_out
 if TYPE_CHECKING:
     from tae.training.preview import Found
 
-KINDS = {"folder": "Folder", "dropped": "Images or ZIP", "demo": "Demo garments"}
+COMPOSED = {
+    "demo": "Fashion-MNIST garments, composed anew for every step: squares, or rails where the size is not square.",
+    "drops": "Simulated liquid drops that slide down a tilted plate, new ones for every step: crops of the drop, of any width "
+    "or squared, or the whole strip.",
+}
+KINDS = {"folder": "Folder", "dropped": "Images or ZIP", "drops": "Simulated drops", "demo": "Demo garments"}
 MAX_ZIP_MB = 500
 LOCAL = ("127.0.0.1", "localhost", "::1")  # addresses at which nobody but this machine's user reaches the app
 
@@ -43,11 +48,9 @@ def choose_data() -> Data | None:
         key="train_kind",
         persist_state="session",
     )
-    if kind == "demo":
-        st.caption(
-            "Fashion-MNIST garments, composed anew for every step: squares, or rails where the size is not square."
-        )
-        return Data("demo", "demo")
+    if kind in COMPOSED:
+        st.caption(COMPOSED[kind])
+        return Data(kind, kind)
     return choose_folder() if kind == "folder" else choose_dropped()
 
 

@@ -96,7 +96,8 @@ def say_status(run: runs.Run) -> None:
 
 def in_words(config: TrainConfig, folder: Path) -> str:
     """The run's settings in a line; folder: the run's own, where dropped images lie."""
-    source = "demo garments" if config.data == "demo" else plain_text(Path(config.data).name)
+    built_in = {"demo": "demo garments", "drops": "simulated drops"}
+    source = built_in.get(config.data) or plain_text(Path(config.data).name)
     if (runs.ROOT / config.data).absolute() == (folder / "images").absolute():
         source = "dropped images"
     shape = f"{config.preset} · {size_in_words(config.input_size)} · {patch_in_words(config.patch_size)}"
