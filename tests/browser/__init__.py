@@ -332,7 +332,3 @@ def take(browser: Browser, address: str, path: Path, height: int = 900) -> None:
     settle(page)
     page.screenshot(path=path)
     page.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m tests.browser` takes the README's images."""
+
+from tests.browser import main
+
+main()
