@@ -12,6 +12,19 @@ from torch import Tensor
 
 from tae.data.batches import bucketed_draws, to_batch
 
+SPLITS = ("train", "val", "test")
+
+
+def random_of(split: str, index: int, seed: int, *more: int) -> np.random.Generator:
+    """What draws image number `index` of a split; `more` tells several of one image apart.
+
+    Raises:
+        ValueError: If the split is unknown.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
+    return np.random.default_rng([seed, SPLITS.index(split), index, *more])
+
 
 class BuiltIn(ABC):
     """Training and held-out images that come with the package: an `ImageSource` (`tae.training.sources`).

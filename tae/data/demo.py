@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tae.data.composed import BuiltIn
+from tae.data.composed import SPLITS, BuiltIn, random_of
 
 SAMPLES = Path(__file__).parent / "samples"
-SPLITS = ("train", "val", "test")
 GLIDE_SIZE = (152, 152)
 UNSEEN_WIDTHS = range(500, 600)
 """Widths in pixels that rails of any width never have, so that a model can be shown widths that it was not trained on."""
@@ -79,7 +78,7 @@ def compose_rail(
 
     (height, width) uint8, 255 white. Only the first `hung` garments are hung, from the left; None: all.
     """
-    return 255 - _rail_ink(load_garments(split).ink, _random(split, index, seed), width, height, hung)
+    return 255 - _rail_ink(load_garments(split).ink, random_of(split, index, seed), width, height, hung)
 
 
 def compose_rail_any_width(
@@ -89,13 +88,13 @@ def compose_rail_any_width(
 
     (height, width) uint8, 255 white, min_width <= width <= max_width. `compose_rail` makes one of any width, those included.
     """
-    random = _random(split, index, seed)
+    random = random_of(split, index, seed)
     return 255 - _rail_ink(load_garments(split).ink, random, _any_width(random, min_width, max_width), height)
 
 
 def rail_width(split: str, index: int, seed: int = 0, min_width: int = 120, max_width: int = 1280) -> int:
     """How wide `compose_rail_any_width` makes this rail, without composing it."""
-    return _any_width(_random(split, index, seed), min_width, max_width)
+    return _any_width(random_of(split, index, seed), min_width, max_width)
 
 
 def num_garments(width: int, height: int = 152) -> int:
@@ -110,7 +109,7 @@ def compose_glide(
 
     (num_frames, height, width) uint8, 255 white.
     """
-    random = _random(split, index, seed)
+    random = random_of(split, index, seed)
     height, width = size
     pace = int(random.integers(4, 15))
     rail = 255 - _rail_ink(load_garments(split).ink, random, width + pace * (num_frames - 1), height)
@@ -118,12 +117,6 @@ def compose_glide(
     if random.random() < 0.5:
         starts = starts[::-1]
     return np.stack([rail[:, start : start + width] for start in starts])
-
-
-def _random(split: str, index: int, seed: int) -> np.random.Generator:
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
-    return np.random.default_rng([seed, SPLITS.index(split), index])
 
 
 def _any_width(random: np.random.Generator, min_width: int, max_width: int) -> int:
@@ -137,7 +130,7 @@ def _any_width(random: np.random.Generator, min_width: int, max_width: int) -> i
 
 def _square_layout(split: str, index: int, seed: int, side: int) -> list[tuple[int, bool, int, int, int]]:
     """(number of the garment, whether it is mirrored, size, top, left) of each garment in a square."""
-    random = _random(split, index, seed)
+    random = random_of(split, index, seed)
     num = len(load_garments(split).ink)
     two = random.random() < 0.2
     laid = []

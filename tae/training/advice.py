@@ -20,8 +20,8 @@ SHIPPED = ("demo_tiny_201x201_p16", "demo_tiny_1280x152_p32", "demo_tiny_Xx152_p
 TRIED_ON = 8
 """Images by which the shipped models that fit are told apart."""
 ENOUGH_STEPS = 2000
-"""Steps after which a model that began with nothing is past its steepest rise: the demo models' curves, and
-`benchmarks/README.md`."""
+"""Steps after which a model that began with nothing is past its steepest rise: a rule of thumb, from the curves on the
+shipped models' cards."""
 _ALIKE = ("latent_dim", "num_heads", "mlp_ratio", "patch_size", "encoder_layers", "decoder_layers")
 
 

@@ -13,7 +13,7 @@ from tae.training.advice import ENOUGH_STEPS, best_beginning, shipped_that_fit
 from tae.training.config import COMPOSED, MODEL_FIELDS, TrainConfig
 from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
 from tae.training.precision import pick_precision
-from tae.training.sources import open_source
+from tae.training.sources import ImageSource, open_source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,22 +85,22 @@ def report(config: PlanConfig) -> str:
         f"{step_flops / 1e9:,.0f} a step, of which the optimizer's {it.optimizer_flops / 1e9:,.0f}"
     ]
     if config.calibrate and is_here:
+        source = None if config.data in COMPOSED else open_source(config)
         pace = calibrate(model_config, config.batch_size, *shared)
         lines += [
             f"time: {pace.seconds_per_step:.3g} s a step ({config.batch_size / pace.seconds_per_step:.3g} images/s), "
-            f"{_whole(config, pace.seconds_per_step)}",
+            f"{_whole(config, pace.seconds_per_step, source)}",
             f"  {pace.how} ({pace.took:.1f} s)",
         ]
-        if config.data not in COMPOSED:
-            lines += ["", *_advice(config, pace.seconds_per_step, step_flops)]
+        if source is not None:
+            lines += ["", *_advice(config, source, pace.seconds_per_step, step_flops)]
     elif config.calibrate:
         lines.append("time: not measured, there is no CUDA device here")
     return "\n".join(lines)
 
 
-def _advice(config: PlanConfig, seconds: float, flops: float) -> list[str]:
+def _advice(config: PlanConfig, source: ImageSource, seconds: float, flops: float) -> list[str]:
     """What these images and this budget speak for, in lines; at so many seconds, and operations, a step as it is asked for."""
-    source = open_source(config)
     held_out = source.held_out(config.held_out_images)
     yardsticks = Yardsticks(source.examples(200), config.model_config.latent_dim).measure(held_out)
     told = ", ".join(f"{one.name} {one.psnr:.2f} dB" for one in yardsticks)
@@ -140,11 +140,11 @@ def _step_flops(config: PlanConfig, preset: str, patch: int) -> float:
     return config.batch_size * it.train_flops + it.optimizer_flops
 
 
-def _whole(config: PlanConfig, seconds: float) -> str:
+def _whole(config: PlanConfig, seconds: float, source: ImageSource | None) -> str:
     """The whole training, at so many seconds a step."""
     if config.minutes:
         return f"about {60 * config.minutes / seconds:,.0f} steps in {config.minutes:g} minutes"
-    steps = config.steps_on(open_source(config).num_images) if config.epochs else config.steps
+    steps = config.steps_on(source.num_images if source else None)
     return f"{_duration(seconds * steps)} for {steps} steps"
 
 

@@ -173,7 +173,6 @@ class Trainer(Loop[TrainRecord]):
         self.model = TransformerAutoencoder(model_config)
         self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
         self.last_snapshot, self.num_test = -1, config.test_images
-        self.begun_with: dict[str, Any] = {}
         if self.state is not None and self.state.values.get("config", {}).get("init_from"):
             self.config = replace(
                 config, init_from=Path(self.state.values["config"]["init_from"])
@@ -204,8 +203,11 @@ class Trainer(Loop[TrainRecord]):
         if path is None and self.config.warm_start and self.source.num_images is not None:
             path = self._shipped()
             self.config = replace(self.config, init_from=path)
-        if path is not None and self._start_from(path):
-            self.history = {name: self.begun_with.get(name, start) for name, start in self.history.items()}
+        if path is None:
+            return
+        before = self._start_from(path)
+        if before is not None:
+            self.history = {name: before.get(name, start) for name, start in self.history.items()}
             if self.history["command"]:
                 self.history["command"] += f" (to step {self.history['steps']}), then "
 
@@ -224,15 +226,14 @@ class Trainer(Loop[TrainRecord]):
             )
         return shipped[name] if name else None
 
-    def _start_from(self, path: Path) -> bool:
-        """Take over its weights; whether it is the same model, of the same images, so that its steps are this one's too."""
+    def _start_from(self, path: Path) -> dict[str, Any] | None:
+        """Take over its weights; its training, where it is the same model of the same images, whose steps are this one's too."""
         loaded = load_checkpoint(path)
         asked, found = asdict(self.model.config), asdict(loaded.model.config)
         free = ("use_flash_attention", "use_gradient_checkpointing", "dropout", "preset")
         self.notify(f"begins with {path.name}: {transfer(self.model, loaded.model)}")
-        self.begun_with = loaded.card.training
         is_alike = all(found[name] == value for name, value in asked.items() if name not in free)
-        return is_alike and loaded.card.data == self.source.data
+        return loaded.card.training if is_alike and loaded.card.data == self.source.data else None
 
     def _restore(self, state: TrainState) -> None:
         super()._restore(state)

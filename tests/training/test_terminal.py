@@ -7,13 +7,18 @@ import pytest
 from tae.training import terminal
 
 
-def test_without_a_terminal_it_says_how_far_it_is_every_half_minute(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds on the clock, to be set; signals stay as they are."""
+    seconds = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: seconds[0])
     monkeypatch.setattr("signal.signal", lambda *_: None)
+    return seconds
 
+
+def test_without_a_terminal_it_says_how_far_it_is_every_half_minute(
+    now: list[float], capsys: pytest.CaptureFixture
+) -> None:
     def lines():
         for step in range(10):
             now[0] += 8
@@ -24,12 +29,7 @@ def test_without_a_terminal_it_says_how_far_it_is_every_half_minute(
     assert capsys.readouterr().out.split("\n") == ["step 3", "step 7", ""]
 
 
-def test_without_a_terminal_a_phase_tells_how_long_it_takes(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    monkeypatch.setattr("signal.signal", lambda *_: None)
+def test_without_a_terminal_a_phase_tells_how_long_it_takes(now: list[float], capsys: pytest.CaptureFixture) -> None:
     shown = terminal.Terminal("embedding", "")
     for done in range(11):
         shown.progress(done, 10, "measuring")

@@ -6,8 +6,9 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
+from tae.data.composed import random_of
 from tae.data.drops.measure import Measured, measure_points
-from tae.data.drops.motion import CM_PER_PIXEL, FRAMES_PER_SECOND, SPLITS, Recording, draw_recording
+from tae.data.drops.motion import CM_PER_PIXEL, FRAMES_PER_SECOND, Recording, draw_recording
 from tae.data.drops.render import STRIP, render
 
 COLUMNS = (
@@ -87,7 +88,7 @@ class Frame:
 def draw_frame(split: str, index: int, seed: int = 0) -> Frame:
     """A random moment of recording number `index` of a split. Raises ValueError if the split is unknown."""
     recording = draw_recording(split, index, seed)
-    random = np.random.default_rng([seed, SPLITS.index(split), index, 201])
+    random = random_of(split, index, seed, 201)
     return Frame(recording, random.random() * recording.duration)
 
 

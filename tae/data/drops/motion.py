@@ -11,10 +11,10 @@ from functools import cached_property
 
 import numpy as np
 
+from tae.data.composed import random_of
 from tae.data.drops.render import STRIP, Look, draw_look
 from tae.data.drops.shape import Character, draw_character, outline
 
-SPLITS = ("train", "val", "test")
 CM_PER_PIXEL = 1 / 280
 FRAMES_PER_SECOND = 4000
 VISCOSITY = (1.0, 40.0)
@@ -120,9 +120,7 @@ class Recording:
 
 def draw_recording(split: str, index: int, seed: int = 0) -> Recording:
     """Recording number `index` of a split; raises ValueError if the split is unknown."""
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
-    random = np.random.default_rng([seed, SPLITS.index(split), index, 152])
+    random = random_of(split, index, seed, 152)
     viscosity = _draw_viscosity(random, is_held_out=split == "test" and index % 3 == 2)
     volume = 4.0 * 20.0 ** random.random()
     advancing = random.uniform(80, 132)
