@@ -202,7 +202,9 @@ def test_simulated_drops_can_be_trained_on() -> None:
     app.segmented_control("train_kind").set_value("drops")
     config = asked(run(app))
     assert config.data == "drops" and not start_button(app).disabled
-    assert any("Simulated liquid drops that slide down a tilted plate" in one.value for one in app.caption)
+    captions = " ".join(one.value for one in app.caption)
+    assert "Simulated liquid drops that slide down a tilted plate" in captions
+    assert "Drops and garments that come with the app begin with random weights." in captions
 
 
 def test_a_run_begins_with_a_checkpoint_that_fits(keep: Callable[..., object], shelf: Path) -> None:

@@ -36,8 +36,8 @@ def choose_beginning() -> dict[str, Any]:
         key=key,
         persist_state="session",
         help="The weights of a checkpoint are taken over as far as they fit; it stays as it is. What was learnt on other "
-        "images saves time. The shipped models fit where size, patches and layers are theirs; the demo images begin with "
-        "random weights, unless a checkpoint is chosen.",
+        "images saves time. The shipped models fit where size, patches and layers are theirs; images that come with the app "
+        "begin with random weights, unless a checkpoint is chosen.",
     )
     chosen = None if name in ("", ANEW) else from_root(checkpoints_folder() / name)
     return {"init_from": chosen, "warm_start": name != ANEW}
@@ -46,7 +46,9 @@ def choose_beginning() -> dict[str, Any]:
 def say_what_fits(config: TrainConfig) -> bool:
     """How much of the checkpoint the new model takes over; whether the run can begin with it."""
     if config.init_from is None:
-        if config.warm_start and config.data not in COMPOSED:
+        if config.warm_start and config.data in COMPOSED:
+            st.caption("Drops and garments that come with the app begin with random weights.")
+        elif config.warm_start:
             from tae.training.advice import shipped_that_fit
 
             shipped = [path.name for path in shipped_that_fit(config.model_config)]
