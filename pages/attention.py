@@ -34,7 +34,7 @@ def main() -> None:
 
 @st.fragment
 def explore(scene: ui.Scene) -> None:
-    if scene.active.is_trained:
+    if not scene.active.is_random:
         ui.verdicts(scene.active, [ui.checked("part", PARTS)])
     with st.container(key="attention_panels"):
         left, right = st.columns(2) if not scene.is_wide else (st.container(), st.container())

@@ -23,7 +23,7 @@ def main() -> None:
     with second, st.container(border=True):
         b = half_b(active, chosen)
     if a is not None and b is not None:
-        for active in {half.active.loaded.digest: half.active for half in (a, b) if half.active.is_trained}.values():
+        for active in {half.active.loaded.digest: half.active for half in (a, b) if not half.active.is_random}.values():
             shown = [half.choice.part for half in (a, b) if half.active.loaded.digest == active.loaded.digest]
             ui.verdicts(active, list(dict.fromkeys(shown)))
         side_by_side(a, b)

@@ -45,7 +45,7 @@ def main() -> None:
 
 def section(scene: SpaceScene) -> None:
     card = scene.active.loaded.card
-    if scene.active.is_trained and not is_built_in(card.data):
+    if not scene.active.is_random and not is_built_in(card.data):
         st.info(
             f"The test set here is of {escape_markdown(DemoSource.data)}. This model was trained on other images, for which "
             "the map may look quite different.",

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tae.data.prepare import prepare
     from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
     from tae.model.config import PRESETS, ModelConfig
+    from tae.plots.export.aliases import PRESET_CONFIGS, visualize_attention_map
     from tae.store.checkpoint import Card, CheckpointError, list_checkpoints, load_checkpoint, save_checkpoint
     from tae.web.notebook import show  # not tae.show: the module would stand where the function belongs
 
@@ -14,6 +15,7 @@ __version__ = "1.0.0"
 
 __all__ = [
     "PRESETS",
+    "PRESET_CONFIGS",
     "Card",
     "CheckpointError",
     "ModelConfig",
@@ -24,6 +26,7 @@ __all__ = [
     "prepare",
     "save_checkpoint",
     "show",
+    "visualize_attention_map",
 ]
 
 _HOMES = {
@@ -31,8 +34,10 @@ _HOMES = {
     "ModelConfig": "model.config",
     "TransformerAutoencoder": "model.autoencoder",
     "create_autoencoder": "model.autoencoder",
+    "PRESET_CONFIGS": "plots.export.aliases",
     "prepare": "data.prepare",
     "show": "web.notebook",
+    "visualize_attention_map": "plots.export.aliases",
 }
 
 

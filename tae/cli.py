@@ -20,6 +20,7 @@ DOORS = {
     "train-sequence": "train an LSTM on embeddings of image sequences",
     "plan": "what a training will take: memory, operations, time",
     "embed": "embed images in bulk into one file",
+    "convert": "make a checkpoint pickled by PyTorch into one of this program",
     "explain": "a report on images in one HTML file",
     "causal": "whether the attention matters, measured over many images",
     "lens": "fit a checkpoint's lens",

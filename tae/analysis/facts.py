@@ -1,5 +1,6 @@
 """Thresholds and facts that pages, figures and reports share, each in one wording."""
 
+from tae.store.card import Origin
 from tae.store.names import safe_name
 
 UNIFORM_LIMIT = 1.5
@@ -9,6 +10,12 @@ SINK_THRESHOLD = 5.0
 """A key that receives more than this many times the uniform weight, averaged over queries, is a sink."""
 
 UNTRAINED = "UNTRAINED MODEL: random weights"
+WARNINGS: dict[Origin, str] = {
+    "trained": "",
+    "untrained": UNTRAINED,
+    "unknown": "ORIGIN UNKNOWN: its file records no training",
+}
+"""What is said of a model wherever it shows, by its card's origin."""
 PRACTICALLY_UNIFORM = f"practically uniform, no weight reaches {UNIFORM_LIMIT} x uniform"
 IS_SINK = f"more than {SINK_THRESHOLD:g} x uniform, averaged over all queries"
 OTHER_WEIGHTS = "other weights could give the same output (Brunner 2020)"
@@ -19,14 +26,14 @@ ONE_TOKEN = (
 )
 
 
-def marked(text: str, is_trained: bool) -> str:
-    """A caption that says first that the model is untrained, where it is."""
-    return text if is_trained else f"{UNTRAINED} · {text}"
+def marked(text: str, warning: str) -> str:
+    """A caption with what is said of the model, where something is, before it."""
+    return f"{warning} · {text}" if warning else text
 
 
-def file_stem(title: str, is_trained: bool) -> str:
+def file_stem(title: str, warning: str) -> str:
     """How names of exported files begin; title may be a stranger's text."""
-    return f"{'' if is_trained else 'UNTRAINED_'}{safe_name(title)}"
+    return f"{'UNTRAINED_' if warning == UNTRAINED else ''}{safe_name(title)}"
 
 
 def is_wide(shape: tuple[int, ...]) -> bool:

@@ -4,6 +4,7 @@ Inside, the network works on ink = 1 - image, so that a white page is zero. The 
 diagram; with `patch_size=None` the image is one token and every linear layer of the diagram stands as drawn.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -31,12 +32,7 @@ class Blocks(nn.ModuleList):
         def __getitem__(self, index: int) -> TransformerBlock: ...  # type: ignore[override]
 
     def __init__(self, config: ModelConfig, num_layers: int) -> None:
-        super().__init__(
-            TransformerBlock(
-                config.latent_dim, config.num_heads, config.mlp_ratio, config.dropout, config.use_flash_attention
-            )
-            for _ in range(num_layers)
-        )
+        super().__init__(TransformerBlock(config) for _ in range(num_layers))
         self.use_gradient_checkpointing = config.use_gradient_checkpointing
 
     def forward(self, x: Tensor, mask: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
@@ -95,7 +91,7 @@ class Encoder(_Part):
         self.patch_embed = PatchEmbed(config.tile_size, config.latent_dim)
         self.pos_embed = PositionalEncoding(config.grid, config.latent_dim)
         self.blocks = Blocks(config, config.encoder_layers)
-        self.norm = nn.LayerNorm(config.latent_dim)
+        self.norm = nn.LayerNorm(config.latent_dim, config.norm_eps)
 
     def forward(self, x: Tensor, widths: Tensor | None = None, maps: list[Tensor] | None = None) -> Tensor:
         """Images (B, 1, H, W) -> latent (B, D); where a list is given, each layer's (B, N, N) is appended to it.
@@ -112,7 +108,13 @@ class Encoder(_Part):
         """
         height = self.config.input_size[0]
         if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] != height or not x.is_floating_point():
-            raise ValueError(f"images must be float (B, 1, {height}, W), got {x.dtype} {tuple(x.shape)}")
+            grey = {
+                2: "; add the axes of batch and channel by x[None, None]",
+                3: "; add the channel's axis by x[:, None]",
+            }
+            raise ValueError(
+                f"images must be float (B, 1, {height}, W), got {x.dtype} {tuple(x.shape)}{grey.get(x.ndim, '')}"
+            )
         width = x.shape[3]
         self.check_width(width)
         ink = 1 - x
@@ -153,7 +155,7 @@ class Decoder(_Part):
         rank = config.position_rank
         self.start = LowRankStart(config.grid, dim, rank) if rank else None
         self.blocks = Blocks(config, config.decoder_layers)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim, config.norm_eps)
         tile_height, tile_width = (side + 2 * config.overlap for side in config.tile_size)
         self.proj = nn.Linear(dim, tile_height * tile_width)
         nn.init.trunc_normal_(self.proj.weight, std=0.02)
@@ -355,9 +357,21 @@ def create_autoencoder(
 ) -> TransformerAutoencoder:
     """Build a model from a preset; any `ModelConfig` field may be given as keyword.
 
-    `input_size` is (height, width) in pixels; width None: any width up to `max_width`. Without a preset, `ModelConfig`'s own
-    defaults hold. Raises ValueError if the preset or a field is unknown, or a value is refused.
+    `input_size` is (height, width) in pixels; width None: any width up to `max_width`. `num_encoder_layers` and
+    `num_decoder_layers` are taken for `encoder_layers` and `decoder_layers`. Without a preset, `ModelConfig`'s own defaults
+    hold. Raises ValueError if the preset or a field is unknown, one is given by both names, or a value is refused.
     """
+    for part in PARTS:
+        name, alias = f"{part}_layers", f"num_{part}_layers"
+        if name in fields and alias in fields:
+            raise ValueError(f"{alias} is another name of {name}: give one of them")
+        if alias in fields:
+            fields[name] = fields.pop(alias)
+    if tuple(input_size) == (1280, 152):
+        warnings.warn(
+            "input_size is (height, width), so (1280, 152) is 152 pixels wide; for images 1280 wide give (152, 1280)",
+            stacklevel=2,
+        )
     if preset is None:
         return TransformerAutoencoder(config_from_dict({"input_size": input_size, **fields}))
     return TransformerAutoencoder(preset_config(preset, input_size=input_size, **fields))

@@ -87,6 +87,8 @@ class ModelConfig:
     mlp_ratio: Annotated[float, Number(0.25, 16)] = 4
     """Hidden width of a block's MLP, as a multiple of `latent_dim`."""
     dropout: Annotated[float, Number(0, 0.95)] = 0.0
+    norm_eps: Annotated[float, Number(1e-12, 0.01)] = 1e-5
+    """What every LayerNorm adds to the variance; the original of the diagram has 1e-6."""
     max_width: Annotated[int, Whole(1, 16_384)] = 1280
     """Widest image in pixels when the width is None: sizes the position tables."""
     use_flash_attention: bool = True

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tae.model.config import ModelConfig
+
 ROWS_AT_ONCE = 512
 """Query rows whose weights are held at once; full softmax below, blocks above (measured fastest on CPUs)."""
 
@@ -254,15 +256,16 @@ def _row_blocks(num_rows: int) -> Iterator[slice]:
 class TransformerBlock(nn.Module):
     """Pre-norm block: x + attention(norm1(x)), then x + mlp(norm2(x))."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, dropout: float, use_flash_attention: bool) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        hidden = int(dim * mlp_ratio)
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn = Attention(dim, num_heads, dropout, use_flash_attention)
-        self.norm2 = nn.LayerNorm(dim)
+        dim = config.latent_dim
+        hidden = int(dim * config.mlp_ratio)
+        self.norm1 = nn.LayerNorm(dim, config.norm_eps)
+        self.attn = Attention(dim, config.num_heads, config.dropout, config.use_flash_attention)
+        self.norm2 = nn.LayerNorm(dim, config.norm_eps)
         widen, narrow = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
         self.mlp = nn.Sequential(widen, nn.GELU(), narrow)
-        self.drop = nn.Dropout(dropout)
+        self.drop = nn.Dropout(config.dropout)
         for linear in (widen, narrow):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)

@@ -4,6 +4,7 @@
 - sealed: safetensors containers with texts, digests and a seal, checked before they are believed
 - card: the model card
 - checkpoint: checkpoints of autoencoders
+- foreign: those of other programs, pickles too, made into ours
 - names: file names and texts of strangers made plain
 - places: where the project's own files lie
 """

@@ -4,6 +4,10 @@ import json
 import math
 import unicodedata
 from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+Origin = Literal["trained", "untrained", "unknown"]
+"""Where a model's weights come from: a training, chance, or nothing is said."""
 
 MAX_CARD_BYTES = 512 * 1024
 TEXT_LIMITS = {"name": 80, "data": 500, "licence": 500, "notes": 4000}
@@ -21,7 +25,8 @@ class Card:
 
     name: str  # display name, one line
     training: dict = field(default_factory=dict)
-    """Where the weights come from: data, command, seed, steps, seconds, hardware, curve; empty: untrained."""
+    """Where the weights come from: data, command, seed, steps, seconds, hardware, curve; of a converted file,
+    converted; empty: not known."""
     metrics: dict = field(default_factory=dict)
     """Held-out figures, as `tae.analysis.evaluate.evaluate` makes them: psnr, ssim, mse, foreground_mse, r2, percentiles. Beside
     them, where somebody measured it, by_garments and by_width: [{"group": its name, "psnr": mean in dB, "count": images,
@@ -52,8 +57,11 @@ class Card:
             raise ValueError(f"the card must be at most {MAX_CARD_BYTES} bytes of JSON, got {size}")
 
     @property
-    def is_trained(self) -> bool:
-        return bool(self.training)
+    def origin(self) -> Origin:
+        """Untrained only where the card says so, by 0 steps; unknown where it is silent, or the file was converted."""
+        if self.training.get("steps") == 0:
+            return "untrained"
+        return "trained" if self.training and "converted" not in self.training else "unknown"
 
 
 def clean_text(text: str, limit: int) -> str:

@@ -83,11 +83,11 @@ def save_checkpoint(path: Path | str, model: nn.Module, card: Card, dtype: torch
     config = _unwrapped(model).config
     # A copy, so that what is sealed is what is written, even while another thread trains the model.
     weights = {
-        _unprefixed(name): tensor.detach().to("cpu", dtype, copy=True).contiguous()
+        unprefixed(name): tensor.detach().to("cpu", dtype, copy=True).contiguous()
         for name, tensor in sorted(model.state_dict().items())
     }
     with FILE.refusing(path.name):
-        check_tensors(describe(weights), _expected_shapes(config))
+        check_tensors(describe(weights), expected_shapes(config))
     FILE.write(path, [to_json(config_to_dict(config)), to_json(asdict(card))], weights)
     return path
 
@@ -139,7 +139,7 @@ def _load(source: Path | bytes, name: str | None = None) -> Loaded:
         config, card = _inspect(sealed)
         tensors, digest = sealed.read()
         model = _meta_model(config)
-        model.load_state_dict({_unprefixed(name): tensor.float() for name, tensor in tensors.items()}, assign=True)
+        model.load_state_dict({unprefixed(name): tensor.float() for name, tensor in tensors.items()}, assign=True)
         return Loaded(model.eval(), card, digest, sealed.size)
 
 
@@ -147,10 +147,10 @@ def _inspect(sealed: Sealed) -> tuple[ModelConfig, Card]:
     """Everything that can be known before a tensor is read."""
     config = config_from_dict(sealed.json("config"))
     card = Card(**sealed.fields("card", Card, ["name"]))
-    found = {_unprefixed(name): kind for name, kind in sealed.described.items()}
+    found = {unprefixed(name): kind for name, kind in sealed.described.items()}
     if len(found) < len(sealed.described):
         raise ValueError("two of its tensors have the same name but for a prefix")
-    check_tensors(found, _expected_shapes(config))
+    check_tensors(found, expected_shapes(config))
     return config, card
 
 
@@ -161,7 +161,8 @@ def _meta_model(config: ModelConfig) -> TransformerAutoencoder:
 
 
 @lru_cache(maxsize=64)
-def _expected_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
+def expected_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
+    """Names and shapes of a model's tensors."""
     return MappingProxyType({name: tuple(tensor.shape) for name, tensor in _meta_model(config).state_dict().items()})
 
 
@@ -174,7 +175,8 @@ def _unwrapped(model: nn.Module) -> TransformerAutoencoder:
     return model
 
 
-def _unprefixed(name: str) -> str:
+def unprefixed(name: str) -> str:
+    """A tensor's name without what `WRAPPERS` added."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 

@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+PICKLES = (".pt", ".pth", ".ckpt")
+"""Endings of checkpoints that PyTorch pickled: what `tae.convert` opens, and nothing else does."""
 _UNSEEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 _INVISIBLE = "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 """Characters without a shape that Unicode counts as letters or marks."""

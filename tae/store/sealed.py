@@ -36,7 +36,7 @@ MAX_TENSORS = 10_000
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """The types that are read and written; a file with others is described, but not read."""
 MAGICS = {
-    b"PK": "a zip file, as torch.save writes",
+    b"PK": "a zip file, as torch.save writes (python -m tae.convert makes a checkpoint of such)",
     b"\x80": "a Python pickle",
     b"\x89HDF": "an HDF5 file",
     b"GGUF": "a GGUF file",

@@ -4,6 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -44,14 +45,15 @@ def pick_precision(
         return asked
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    width = min(config.latent_dim, max(1, WIDTH // config.head_dim) * config.head_dim)
+    step = 4 * config.head_dim  # a config's width is a multiple of 4
+    width = min(config.latent_dim, max(1, WIDTH // step) * step)
     rows = int(OPERATIONS / (6 * (4 + 2 * config.mlp_ratio) * width**2))
     tokens = min(config.num_tokens, max(64, rows))
     images = max(1, min(batch_size, rows // tokens))
     heads = width // config.head_dim
 
     def learn(precision: Precision) -> Callable[[], object]:
-        block = TransformerBlock(width, heads, config.mlp_ratio, 0.0, config.use_flash_attention)
+        block = TransformerBlock(replace(config, latent_dim=width, num_heads=heads, dropout=0.0))
         x = torch.zeros(images, tokens, width, requires_grad=True)
 
         def run() -> None:

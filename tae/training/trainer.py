@@ -547,7 +547,7 @@ class Trainer(Loop[TrainRecord]):
         name = config.name or f"{source.name} {config.preset} {size_in_words(config.input_size)}"
         return Card(
             name=name,
-            training=training if training["steps"] else {},
+            training=training if training["steps"] else {"steps": 0},
             metrics=metrics,
             data=source.data,
             licence=source.licence,

@@ -25,7 +25,7 @@ from tae.store.checkpoint import Loaded
 from tae.store.names import plain_text
 from tae.web.explorer import standalone
 from tae.web.explorer.payload import Direction, Note, Payload, Range
-from tae.web.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNKNOWN, UNTRAINED, about_image, about_map
+from tae.web.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNKNOWN, about_image, about_map, of_origin
 from tae.web.report.findings import as_batch, errors_of_parts, explorable, query_of, statuses, verdicts_on
 from tae.web.report.page import notes_page
 from tae.web.report.request import ReportImage, ReportMap
@@ -108,7 +108,7 @@ def show(
     pixels, title, notes = given.fitted.pixels, given.title, [UNKNOWN]
     data = model.card.data if isinstance(model, Loaded) else ""
     if isinstance(model, Loaded):
-        notes = [] if model.card.is_trained else [UNTRAINED]
+        notes = of_origin(model.card)
         title = f"{title}, {plain_text(model.card.name)}"
     grid = config.grid_for(pixels.shape[1])
     notes += about_image(given.fitted.notes, None)

@@ -297,9 +297,9 @@ def test_attention_can_be_taken_along(visit) -> None:
     weights = np.array([float(row["weight"]) for row in rows]).reshape(169, 169)
     np.testing.assert_allclose(weights, maps["layer_2"], rtol=1e-5, atol=1e-9)
     heads = list(csv.DictReader(io.StringIO(saved(page, "Heads in numbers (CSV)")[1].decode())))
-    assert len(heads) == 12 and (heads[0]["Image"], heads[0]["Trained"], heads[0]["Part"]) == (
+    assert len(heads) == 12 and (heads[0]["Image"], heads[0]["Origin"], heads[0]["Part"]) == (
         "Jeans",
-        "True",
+        "trained",
         "encoder",
     )
     page = visit("/attention?layer=2&image=garment-30&weighting=values")

@@ -76,7 +76,7 @@ def test_embeddings_errors_and_arrays_are_taken_along(visit) -> None:
     rows = list(csv.DictReader(io.StringIO(saved(page, "Embeddings (CSV)")[1].decode())))
     arrays = np.load(io.BytesIO(saved(page, "All arrays (NPZ)")[1]))
     assert [int(row["frame"]) for row in rows] == [*range(1, 17)]
-    assert [*rows[0]][:5] == ["sequence", "checkpoint", "sequence_model", "trained", "frame"]
+    assert [*rows[0]][:5] == ["sequence", "checkpoint", "sequence_model", "warning", "frame"]
     assert len(rows[0]) == 5 + 128
     latents = np.array([[float(row[f"latent_{number}"]) for number in range(128)] for row in rows])
     np.testing.assert_allclose(latents, arrays["latents"], rtol=1e-6)

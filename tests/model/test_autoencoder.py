@@ -354,7 +354,7 @@ def test_every_preset_and_size_stands_on_the_meta_device(name: str) -> None:
 @pytest.mark.slow
 def test_one_real_block_of_the_largest_preset_runs() -> None:
     config = PRESETS["xlarge"]
-    block = TransformerBlock(config.latent_dim, config.num_heads, config.mlp_ratio, 0.0, True).eval()
+    block = TransformerBlock(config).eval()
     with torch.inference_mode():
         x = torch.randn(1, 20, config.latent_dim)
         y, attention_map = block.forward_with_map(x)
@@ -454,3 +454,23 @@ def test_finish_goes_on_from_the_last_layer(model: TransformerAutoencoder, part:
     tokens, mask = model.layer_input(x, 1, part)
     block = (model.encoder if part == "encoder" else model.decoder).blocks[1]
     assert_close(model.finish(block(tokens, mask), part, x.shape[-1]), model(x)[0])
+
+
+def test_names_and_sizes_of_the_original_are_taken_or_explained(
+    small_model: Callable[..., TransformerAutoencoder],
+) -> None:
+    built = create_autoencoder((24, 24), "tiny", num_encoder_layers=1, num_decoder_layers=2).config
+    assert (built.encoder_layers, built.decoder_layers) == (1, 2)
+    with pytest.raises(ValueError, match="num_encoder_layers is another name of encoder_layers"):
+        create_autoencoder(preset="tiny", encoder_layers=1, num_encoder_layers=1)
+    with pytest.warns(UserWarning, match=r"152 pixels wide; for images 1280 wide give \(152, 1280\)"):
+        create_autoencoder((1280, 152), "tiny", patch_size=32)
+    model = small_model(input_size=(24, 24))
+    for shape, remedy in (((24, 24), r"x\[None, None\]"), ((3, 24, 24), r"x\[:, None\]")):
+        with pytest.raises(ValueError, match=remedy):
+            model(torch.rand(shape))
+
+
+def test_norm_eps_is_that_of_every_layer_norm(small_model: Callable[..., TransformerAutoencoder]) -> None:
+    model = small_model(norm_eps=1e-3)
+    assert {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)} == {1e-3}

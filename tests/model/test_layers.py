@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tae.model.config import ModelConfig
 from tae.model.layers import (
     Attention,
     LowRankStart,
@@ -35,7 +36,8 @@ def block(scramble: Callable[[nn.Module], nn.Module]) -> Callable[..., Transform
 
     def build(fused: bool = True, dropout: float = 0.0) -> TransformerBlock:
         torch.manual_seed(0)
-        built = TransformerBlock(DIM, HEADS, 4, dropout, fused).double().eval()
+        config = ModelConfig(latent_dim=DIM, num_heads=HEADS, dropout=dropout, use_flash_attention=fused)
+        built = TransformerBlock(config).double().eval()
         scramble(built)
         return built
 

@@ -424,6 +424,23 @@ def test_brought_pickles_and_broken_files_are_refused_with_a_reason() -> None:
         assert app.selectbox("choose_checkpoint").value == DEMO
 
 
+def test_a_pickle_is_not_opened_and_the_command_that_converts_it_is_said(shelf: Path, keep) -> None:
+    keep(about={"name": "A model"})
+    (shelf / "old.ckpt").write_bytes(pickle.dumps(Malicious()))
+    app = bring(open_page(), "best model.pth", pickle.dumps(Malicious()))
+    assert "best model\\.pth is a pickle" in app.info[0].value and not MARKER.exists()
+    assert app.code[0].value == "python -m tae.convert 'best model.pth'"
+    app.segmented_control[0].set_value("Checkpoints")
+    assert "python -m tae.convert checkpoints/old.ckpt" in [one.value for one in run(app).code]
+
+
+def test_a_model_of_unknown_origin_says_so_and_is_not_called_random(shelf: Path, keep) -> None:
+    keep(about={"name": "A model", "training": {"converted": {"from": "best.pth"}}})
+    app = open_page("Attention")
+    assert "Origin unknown" in texts(app, "warning") and not app.error
+    assert "random weights" not in texts(app, "caption")
+
+
 def test_without_any_checkpoint_the_app_says_what_to_do(shelf: Path) -> None:
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
     assert not app.exception

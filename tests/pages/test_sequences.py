@@ -214,7 +214,7 @@ def test_models_that_make_no_numbers_are_said_to(
 
 
 def test_an_untrained_sequence_model_is_red(both: Models, save_lstm: SaveLstm) -> None:
-    save_lstm(both[1], training={})
+    save_lstm(both[1], training={"steps": 0})
     app = open_page(PAGE)
     assert "This sequence model has random weights" in texts(app, "error")
     assert "learnt from" not in texts(app, "caption")

@@ -10,9 +10,10 @@ import torch
 from tae import Card
 
 
-def test_a_card_without_training_says_untrained() -> None:
-    assert not Card(name="fresh").is_trained
-    assert Card(name="old", training={"steps": 1}).is_trained
+def test_a_card_tells_chance_from_training_and_says_where_neither_is_known() -> None:
+    told = {"untrained": {"steps": 0}, "trained": {"steps": 1}, "unknown": {}}
+    assert all(Card(name="x", training=training).origin == origin for origin, training in told.items())
+    assert Card(name="x", training={"converted": {"from": "model.pth"}}).origin == "unknown"
 
 
 def test_a_card_does_not_change_with_the_dict_it_was_made_from() -> None:

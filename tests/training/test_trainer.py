@@ -292,7 +292,7 @@ def test_snapshots_hold_the_weights_of_their_steps(tmp_path: Path, ema_decay: fl
     torch.manual_seed(config.seed)
     untrained = TransformerAutoencoder(config.model_config).state_dict()
     assert same_bits(first.model.state_dict(), untrained)
-    assert not first.card.is_trained and second.card.is_trained  # so that pages say so
+    assert (first.card.origin, second.card.origin) == ("untrained", "trained")  # so that pages say so
     assert second.card.training["steps"] == 2 and second.card.training["finished"] is False
     assert not second.card.metrics and "after 2 steps" in second.card.notes
     answers = iter([False, True])
@@ -485,7 +485,7 @@ def test_command_line_trains_and_prints_its_progress(pictures: Path, tmp_path: P
     for part in ("loss 0.", "held-out ", " dB", "images/s (reading ", "0:00 left"):
         assert part in line
     assert "saved checkpoints/small.safetensors" in out
-    assert load_checkpoint(tmp_path / "checkpoints" / "small.safetensors").card.is_trained
+    assert load_checkpoint(tmp_path / "checkpoints" / "small.safetensors").card.origin == "trained"
 
 
 @pytest.mark.slow

@@ -253,7 +253,7 @@ def notes_of(page: Elements) -> list[tuple[str, str]]:
 
 def test_an_untrained_model_is_red_first_and_little_told_comes_before_any_map(checkpoint, plain) -> None:
     assert not [one for one in notes_of(parsed(plain[1])) if one[0] == "error"]
-    loaded = checkpoint({"training": {}, "metrics": {}})
+    loaded = checkpoint({"training": {"steps": 0}, "metrics": {}})
     verdicts = [
         Verdict("encoder", "all", "wallpaper", "A layout <b>that serves any image</b>."),
         Verdict("decoder", "all", "needed", "Needed, image by image."),

@@ -106,7 +106,7 @@ def test_the_first_images_are_taken_and_their_maps_written_to_the_bit_within_the
         assert done.maps_bytes == (tmp_path / "maps" / "x.npz").stat().st_size
         assert arrays["titles"].tolist() == ORDER[:2]
         assert str(arrays["checkpoint_sha256"]) == load_checkpoint(checkpoint).digest
-        assert (str(arrays["weighting"]), str(arrays["trained"])) == ("values", "yes")
+        assert (str(arrays["weighting"]), str(arrays["origin"])) == ("values", "trained")
         names = [one.name for part in PARTS for one in all_choices(model.config, part)]
         expected = [f"{number}/{name}" for number in (0, 1) for name in names]
         assert [name for name in arrays.files if "/" in name] == expected

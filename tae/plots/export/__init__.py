@@ -5,7 +5,8 @@
 - pair: two maps compared
 - strips: strips of images
 - tables: NPZ, CSV that no spreadsheet runs, ZIP
+- aliases: names that users of AutoEncoder_TransformerV2_0 type
 - render: how a map is drawn, and the formats of a figure
 
-Arguments everywhere, beside those of `tae.plots`: caption is printed below; fmt is "png" or "svg"; untrained says so in red.
+Arguments everywhere, beside those of `tae.plots`: caption is printed below; fmt is "png" or "svg"; warning stands above in red.
 """

@@ -23,7 +23,7 @@ def attention_figure(
     caption: str,
     zmax: float,
     fmt: Format,
-    untrained: bool = False,
+    warning: str = "",
     quantity: Quantity = "weight",
 ) -> bytes:
     """One map (N, N), weights or their spread between heads, as a heatmap in x uniform, with its caption."""
@@ -35,7 +35,7 @@ def attention_figure(
     axes.set_yticks(starts * grid[1], [f"row {row}" for row in starts])
     axes.set(xlabel="Key patch", ylabel="Query patch")
     figure.colorbar(drawn, ax=axes, shrink=0.8, label=unit_of(quantity) + coarser(len(attention_map)), extend="max")
-    return render(figure, caption, fmt, untrained)
+    return render(figure, caption, fmt, warning)
 
 
 def layer_grid_figure(
@@ -44,7 +44,7 @@ def layer_grid_figure(
     caption: str,
     zmax: float,
     fmt: Format,
-    untrained: bool = False,
+    warning: str = "",
 ) -> bytes:
     """All layers' maps and their average on one colour range; arguments as for `attention_figure`."""
     columns = min(4, len(maps))
@@ -59,7 +59,7 @@ def layer_grid_figure(
         each.set(xticks=[], yticks=[])
     label = "x uniform" + coarser(max(map(len, maps.values())), MAX_CELLS_SMALL)
     figure.colorbar(drawn, ax=list(axes[: len(maps)]), shrink=0.8, label=label, extend="max")
-    return render(figure, caption, fmt, untrained)
+    return render(figure, caption, fmt, warning)
 
 
 def patch_figure(
@@ -71,7 +71,7 @@ def patch_figure(
     caption: str,
     zmax: float,
     fmt: Format,
-    untrained: bool = False,
+    warning: str = "",
     quantity: Quantity = "weight",
 ) -> bytes:
     """One patch's weights (N,) over the image (H, W), beside the image alone; the patch is outlined."""
@@ -86,12 +86,10 @@ def patch_figure(
         axes.add_patch(Rectangle(corner, patch_size, patch_size, fill=False, edgecolor=QUERY_COLOUR, linewidth=2))
     drawn = draw_over_image(laid, weights * len(weights), grid, patch_size, zmax, 0.75)
     figure.colorbar(drawn, ax=[plain, laid], shrink=0.8, label=unit_of(quantity), extend="max")
-    return render(figure, caption, fmt, untrained)
+    return render(figure, caption, fmt, warning)
 
 
-def comparison_figure(
-    image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format, untrained: bool = False
-) -> bytes:
+def comparison_figure(image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format, warning: str = "") -> bytes:
     """Image, reconstruction and signed error (H, W) side by side."""
     height, width = image.shape
     wide = is_wide(image.shape)
@@ -100,16 +98,16 @@ def comparison_figure(
     for each, title, pixels in zip(axes, ("Image", "Reconstruction"), (image, recon), strict=False):
         draw_image(each, pixels, title)
     _draw_error(figure, list(axes), recon - image)
-    return render(figure, caption, fmt, untrained)
+    return render(figure, caption, fmt, warning)
 
 
-def error_figure(image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format, untrained: bool = False) -> bytes:
+def error_figure(image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format, warning: str = "") -> bytes:
     """Signed error (H, W) on colours centred on zero."""
     height, width = image.shape
     wide = is_wide(image.shape)
     figure = Figure(figsize=(11, 11 * height / width + 1.6) if wide else (6.4, 6), layout="constrained")
     _draw_error(figure, [figure.subplots()], recon - image)
-    return render(figure, caption, fmt, untrained)
+    return render(figure, caption, fmt, warning)
 
 
 def _draw_error(figure: Figure, axes: Sequence[Axes], error: np.ndarray) -> None:

@@ -19,7 +19,7 @@ def overview_cell(num_layers: int, num_heads: int) -> int:
 
 
 def overview_figure(
-    cells: np.ndarray, caption: str, zmax: float, fmt: Format, untrained: bool = False, merged: int = 1
+    cells: np.ndarray, caption: str, zmax: float, fmt: Format, warning: str = "", merged: int = 1
 ) -> bytes:
     """Every head of every layer on one colour range: rows = layers, columns = heads.
 
@@ -45,7 +45,7 @@ def overview_figure(
     axes.spines[:].set_visible(False)
     coarser = f", each cell: maximum of {merged} x {merged}" if merged > 1 else ""
     figure.colorbar(drawn, ax=axes, shrink=0.8, label=f"x uniform{coarser}", extend="max")
-    return render(figure, caption, fmt, untrained)
+    return render(figure, caption, fmt, warning)
 
 
 def measures_figure(
@@ -53,7 +53,7 @@ def measures_figure(
     uniform: Mapping[str, float],
     caption: str,
     fmt: Format,
-    untrained: bool = False,
+    warning: str = "",
     spread: Spread | None = None,
 ) -> bytes:
     """Each measure over the layers: heads as points, their mean as a line, uniform attention dashed.
@@ -95,4 +95,4 @@ def measures_figure(
     figure.legend(lines, labels, loc="outside upper center", ncols=len(labels), fontsize=8, frameon=False)
     for axes in panels[max(0, len(names) - 3) : len(names)]:
         axes.set_xlabel("layer", fontsize=8)
-    return render(figure, caption, fmt, untrained)
+    return render(figure, caption, fmt, warning)

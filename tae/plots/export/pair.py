@@ -19,7 +19,7 @@ def pair_figure(
     caption: str,
     zmax: float,
     fmt: Format,
-    untrained: bool = False,
+    warning: str = "",
 ) -> bytes:
     """Maps A (N, N) and B (M, M) on one colour range; where they can be compared, A - B and the distance of each query.
 
@@ -42,4 +42,4 @@ def pair_figure(
         draw_image(axes[1, 1], image, "Jensen-Shannon distance of each query", 12)
         drawn = draw_over_image(axes[1, 1], found.distance, grid, patch_size, 1, 0.6)
         figure.colorbar(drawn, ax=axes[1, 1], shrink=0.8, label="0 the same, 1 no key in common")
-    return render(figure, caption, fmt, untrained)
+    return render(figure, caption, fmt, warning)

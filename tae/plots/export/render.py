@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tae.analysis.facts import UNTRAINED
 from tae.plots.maps import MAX_CELLS
 from tae.plots.style import block_max
 
@@ -57,7 +56,7 @@ def coarser(num_tokens: int, max_cells: int = MAX_CELLS) -> str:
     return "" if k == 1 else f"; each cell: maximum of {k} x {k}"
 
 
-def render(figure: Figure, caption: str, fmt: Format, untrained: bool) -> bytes:
+def render(figure: Figure, caption: str, fmt: Format, warning: str) -> bytes:
     """The figure with its caption below, as bytes.
 
     The figure is made without pyplot, which all sessions would share; in the caption, a text from anywhere, nothing is
@@ -66,8 +65,8 @@ def render(figure: Figure, caption: str, fmt: Format, untrained: bool) -> bytes:
     line = max(60, int(figure.get_figwidth() * 15))
     text = "\n".join(textwrap.wrap(caption, line))
     figure.supxlabel(text, fontsize=8, color="#444444", parse_math=False)
-    if untrained:
-        figure.suptitle(UNTRAINED, color="#c0182b", fontsize=13, fontweight="bold")
+    if warning:
+        figure.suptitle(warning, color="#c0182b", fontsize=13, fontweight="bold")
     buffer = io.BytesIO()
     if fmt == "png":
         FigureCanvasAgg(figure)

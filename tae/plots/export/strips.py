@@ -12,7 +12,7 @@ Row = Sequence[tuple[np.ndarray, str]]  # images (H, W) in [0, 1], and what stan
 MAX_LINES = 12  # of a folded strip
 
 
-def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, untrained: bool = False) -> bytes:
+def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, warning: str = "") -> bytes:
     """Rows of images of one size, at least one; each image has a row of its own where they are wide."""
     height, width = rows[0][0][0].shape
     if is_wide((height, width)):
@@ -28,11 +28,11 @@ def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, untrained: boo
             each.set_axis_off()
         for each, (pixels, title) in zip(axes, row, strict=False):
             draw_image(each, pixels, title, 9)
-    return render(figure, caption, fmt, untrained)
+    return render(figure, caption, fmt, warning)
 
 
 def folded_figure(
-    image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format, untrained: bool = False, error_only: bool = False
+    image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format, warning: str = "", error_only: bool = False
 ) -> bytes:
     """A strip, its reconstruction and their signed error (H, W), cut into lines of one length that follow each other.
 
@@ -64,4 +64,4 @@ def folded_figure(
     figure.colorbar(
         drawn, ax=list(cells), anchor=(0.0, 1.0), shrink=min(1.0, 3 / tall), aspect=12, label="too dark < 0 < too light"
     )
-    return render(figure, caption, fmt, untrained)
+    return render(figure, caption, fmt, warning)

@@ -68,7 +68,7 @@ def one_token_notice(said: str) -> None:
 
 def explorer_panel(scene: Scene) -> Shown:
     grid = scene.grid
-    notes = [] if scene.active.is_trained else [Note(facts.UNTRAINED, "error")]
+    notes = [Note(scene.active.warning, "error")] if scene.active.warning else []
     head_dim = scene.config.head_dim
     weighting, discard = checked("weighting", list(WEIGHTINGS)), float(checked("discard", DISCARDS))
     told = f"head_dim {head_dim}" + (" · weighted by value norms" if weighting == "values" else "")
@@ -96,12 +96,12 @@ def explorer_panel(scene: Scene) -> Shown:
         f"{column}) · N {num_tokens} · head_dim {head_dim} · {low:.2g} to {high:.3g} x uniform, colours to {zmax:.3g} "
         f"({RANGES[view.range]}) · {hidden}{differs(error)} · "
         "drawn patch by patch, not smoothed",
-        scene.active.is_trained,
+        scene.active.warning,
     )
     drawn = (
         f"{title} · N {num_tokens} · colours to {zmax:.3g} x uniform ({RANGES[view.range]}) · {hidden}{differs(error)}."
     )
-    st.caption(facts.marked(drawn, scene.active.is_trained))
+    st.caption(facts.marked(drawn, scene.active.warning))
     return Shown(view, choice, one.weights, grid, zmax, title, text)
 
 

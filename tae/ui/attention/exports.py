@@ -16,7 +16,7 @@ from tae.web.explorer.payload import DIRECTIONS
 
 
 def exports(scene: Scene, shown: Shown) -> None:
-    untrained = not scene.active.is_trained
+    warning = scene.active.warning
     choice, view, grid = shown.choice, shown.view, shown.grid
     stem = f"{scene.stem}_{choice.part}"
     how = "_value_norms" * (choice.weighting == "values") + f"_discard_{choice.discard:g}" * bool(choice.discard)
@@ -31,11 +31,11 @@ def exports(scene: Scene, shown: Shown) -> None:
     )
 
     def one_heatmap(fmt: render.Format) -> bytes:
-        return figures.attention_figure(shown.weights, grid, caption, shown.zmax, fmt, untrained, shown.quantity)
+        return figures.attention_figure(shown.weights, grid, caption, shown.zmax, fmt, warning, shown.quantity)
 
     def all_layers(fmt: render.Format) -> bytes:
         maps = measure.attention_maps(scene, choice.part)
-        return figures.layer_grid_figure(maps, grid, maps_caption, top, fmt, untrained)
+        return figures.layer_grid_figure(maps, grid, maps_caption, top, fmt, warning)
 
     def on_image(fmt: render.Format) -> bytes:
         weights = shown.weights[:, view.query] if view.direction == "to" else shown.weights[view.query]
@@ -48,7 +48,7 @@ def exports(scene: Scene, shown: Shown) -> None:
             f"{DIRECTIONS[view.direction]} · {caption}",
             shown.zmax,
             fmt,
-            untrained,
+            warning,
             shown.quantity,
         )
 
@@ -57,19 +57,19 @@ def exports(scene: Scene, shown: Shown) -> None:
         merged = -(-len(shown.weights) // measure.THUMBNAIL)
         caption = f"{about}, every head · {WEIGHTINGS[choice.weighting].lower()} · colours to {top:.3g} x uniform"
         cells = measure.thumbnails(scene, choice.part, choice.weighting)
-        return overview_figure(cells, caption, top, fmt, untrained, merged)
+        return overview_figure(cells, caption, top, fmt, warning, merged)
 
     def statistics() -> dict[str, np.ndarray]:
         return measure.head_statistics(scene, choice.part)
 
     def measures(fmt: render.Format) -> bytes:
         uniform = measure.uniform_statistics(scene)
-        return measures_figure(statistics(), uniform, f"{about}, heads in numbers · {plain}", fmt, untrained)
+        return measures_figure(statistics(), uniform, f"{about}, heads in numbers · {plain}", fmt, warning)
 
     provenance = {
         "Image": scene.chosen.title,
         "Checkpoint": scene.active.title,
-        "Trained": scene.active.is_trained,
+        "Origin": scene.active.loaded.card.origin,
         "Part": choice.part,
     }
     drawings = {

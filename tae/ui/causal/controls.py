@@ -34,7 +34,7 @@ def pair_of(scene: Scene) -> PairScene:
             width=260,
             help="It lends its attention, its heads and its patches wherever those of another image are put in.",
         )
-        is_twin = active.is_trained and switch(
+        is_twin = not active.is_random and switch(
             "twin", "Random weights instead", "The same page with an untrained model of the same shape, for comparison."
         )
     if is_twin:
@@ -86,7 +86,7 @@ def words_of(scene: PairScene, kind: str) -> str:
 
 
 def no_study(scene: PairScene) -> None:
-    if scene.active.is_trained:
+    if not scene.active.is_random:
         st.caption(
             "These are of one image. `python -m tae.causal --checkpoint <file>` measures the same over a test set; the "
             "page shows its figures where they lie beside the checkpoint."

@@ -7,7 +7,6 @@ import streamlit as st
 
 from tae.analysis.causal.sweeps import Sweep
 from tae.analysis.causal.verdicts import Necessity, headline
-from tae.analysis.facts import UNTRAINED
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import words_of
@@ -37,16 +36,16 @@ def top_line(scene: PairScene) -> Top:
     if not math.isfinite(psnr):
         st.info("The reconstruction of this image is exact: no loss in dB can be told.", icon=":material/info:")
         return top
-    untrained = "" if scene.active.is_trained else f":red[{UNTRAINED}] · "
+    warning = f":red[{scene.active.warning}] · " if scene.active.warning else ""
     percentiles = scene.active.test_percentiles.get("psnr")
-    if percentiles and scene.active.is_trained and psnr < percentiles[5]:
+    if percentiles and not scene.active.is_random and psnr < percentiles[5]:
         st.info(
             f"The model fails on this image already ({psnr:.1f} dB, worse than 95 % of its test images): little is left to "
             "lose, and small losses say little here.",
             icon=":material/trending_down:",
         )
     scores = top.effect.scores if top.effect else None
-    st.markdown(f"##### {untrained}{headline(top.necessity, top.sweep, scores)}")
+    st.markdown(f"##### {warning}{headline(top.necessity, top.sweep, scores)}")
     st.caption(
         f"PSNR lost on this image, {psnr:.1f} dB undisturbed. A head is replaced by "
         f"{escape_markdown(words_of(scene, kind))}; the effect of a patch is measured by covering it with white."

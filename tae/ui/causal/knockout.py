@@ -117,7 +117,7 @@ def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> No
         download(
             "Side by side (PNG)",
             lambda: figures.comparison_figure(
-                scene.fitted.pixels, found.recon, caption, "png", untrained=not scene.active.is_trained
+                scene.fitted.pixels, found.recon, caption, "png", warning=scene.active.warning
             ),
             f"{scene.stem}_changed_comparison.png",
         )

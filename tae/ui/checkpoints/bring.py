@@ -4,8 +4,8 @@ import streamlit as st
 
 from tae import ui
 from tae.model.config import preset_config
-from tae.store.names import escape_markdown
-from tae.ui.checkpoints.cards import model_card, use
+from tae.store.names import PICKLES, escape_markdown
+from tae.ui.checkpoints.cards import how_to_convert, model_card, use
 
 
 def bring() -> None:
@@ -13,12 +13,19 @@ def bring() -> None:
 
     st.markdown(
         "Drop a checkpoint made by `tae`: a `.safetensors` file. It is checked before anything is loaded and kept for this "
-        "session. Other formats, pickles above all, can run code when they are opened: they are refused."
+        "session. Pickles (`.pt`, `.pth`, `.ckpt`) can run code when they are opened: the app opens none, and says how to "
+        "convert one."
     )
     file = st.file_uploader(
-        "Checkpoint (.safetensors)", type=["safetensors"], key="models_upload", max_upload_size=2000
+        "Checkpoint (.safetensors)",
+        type=["safetensors", *(suffix[1:] for suffix in PICKLES)],
+        key="models_upload",
+        max_upload_size=2000,
     )
     if file is None:
+        return
+    if file.name.lower().endswith(PICKLES):
+        how_to_convert(file.name)
         return
     try:
         key = ui.add_model(file.getvalue(), file.name)

@@ -1,18 +1,19 @@
 """Checkpoints and their cards."""
 
 import json
+import shlex
 from dataclasses import asdict
 
 import streamlit as st
 
 from tae import ui
-from tae.analysis.facts import UNTRAINED
+from tae.analysis.facts import WARNINGS
 from tae.analysis.yardsticks import yardsticks_in
 from tae.model.config import ModelConfig, patch_in_words, size_in_words
 from tae.plots.quality import plot_by_group
 from tae.plots.training import plot_training_curve
 from tae.store.card import Card
-from tae.store.names import escape_markdown
+from tae.store.names import PICKLES, escape_markdown, plain_text
 from tae.ui.widgets.charts import chart
 from tae.ui.widgets.downloads import download
 from tae.ui.widgets.worth import say_worth
@@ -44,6 +45,11 @@ def checkpoints(active: ui.Active) -> None:
                 else:
                     st.button("Use this one", key=f"use_{key}", on_click=use, args=(key,))
             model_card(listed.card, listed.config, listed.size_bytes, key)
+    folder = ui.checkpoints_folder()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.lower().endswith(PICKLES):
+            with st.container(border=True):
+                how_to_convert(f"checkpoints/{path.name}")
     for key in [*st.session_state.uploaded_models, *st.session_state.untrained]:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{escape_markdown(ui.model_title(key))}** (this session only)")
@@ -53,6 +59,17 @@ def checkpoints(active: ui.Active) -> None:
                 st.button("Use this one", key=f"use_{key}", on_click=use, args=(key,))
 
 
+def how_to_convert(name: str) -> None:
+    """What to do with a pickle; name: of the file, from a stranger."""
+    st.info(
+        f"{escape_markdown(plain_text(name))} is a pickle, as PyTorch writes checkpoints. It can run code when it is opened, so "
+        "the app does not. Typed into a terminal, this makes a checkpoint of it that appears here, where it holds weights of "
+        "AutoEncoder_TransformerV2_0 or of `tae`:",
+        icon=":material/swap_horiz:",
+    )
+    st.code(f"python -m tae.convert {shlex.quote(plain_text(name))}", language="bash")
+
+
 def use(key: str) -> None:
     st.session_state.checkpoint = key
 
@@ -60,8 +77,8 @@ def use(key: str) -> None:
 def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> None:
     """A card as the page shows it: shape, origin, figures, learning curve."""
     patch = patch_in_words(config.patch_size) + f", {config.num_tokens} tokens" * (config.patch_size is not None)
-    if not card.is_trained:
-        st.error(UNTRAINED)
+    if WARNINGS[card.origin]:
+        st.warning(WARNINGS[card.origin], icon=":material/help:")
     st.markdown(
         f"{config.preset or 'own shape'} · {size_in_words(config.input_size)} · {patch} · latent {config.latent_dim} · "
         f"{config.encoder_layers} + {config.decoder_layers} layers · {config.num_heads} heads · {size_bytes / 1e6:.1f} MB"

@@ -17,7 +17,7 @@ from tae.web.explorer.payload import Note, Side
 @st.fragment
 def side_by_side(a: Half, b: Half) -> None:
     notes = [
-        Note(f"{name}: {facts.UNTRAINED}", "error") for name, half in (("A", a), ("B", b)) if not half.active.is_trained
+        Note(f"{name}: {half.active.warning}", "error") for name, half in (("A", a), ("B", b)) if half.active.warning
     ]
     sides = tuple(side_of(half) for half in (a, b))
     tops = {

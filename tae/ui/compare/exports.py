@@ -12,8 +12,8 @@ from tae.ui.widgets.downloads import download, download_arrays, download_table
 
 
 def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) -> None:
-    untrained = not (a.active.is_trained and b.active.is_trained)
-    stem = f"{facts.file_stem(a.chosen.title, not untrained)}_A_minus_B"
+    warning = max(a.active.warning, b.active.warning)  # of an untrained model before one of unknown origin
+    stem = f"{facts.file_stem(a.chosen.title, warning)}_A_minus_B"
     about = f"A: {a.title}. B: {b.title}."
     arrays = {"a": a.weights, "b": b.weights}
     if found is not None:
@@ -22,7 +22,7 @@ def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) ->
     def figure(fmt: render.Format) -> bytes:
         patch = a.active.config.tile_size[0]
         caption = f"{about} Colours to {zmax:.3g} x uniform."
-        return pair_figure(a.weights, b.weights, found, a.fitted.pixels, a.grid, patch, caption, zmax, fmt, untrained)
+        return pair_figure(a.weights, b.weights, found, a.fitted.pixels, a.grid, patch, caption, zmax, fmt, warning)
 
     with st.popover("Take it with you", icon=":material/download:"):
         with st.container(horizontal=True):

@@ -33,7 +33,7 @@ class Half(Scene):
     def title(self) -> str:
         """A stranger's text."""
         title = f"{self.choice.title(self.active.config)} · {self.chosen.title} · {self.active.title}"
-        return facts.marked(title, self.active.is_trained)
+        return facts.marked(title, self.active.warning)
 
 
 def shortcuts(active: Active) -> None:
@@ -72,7 +72,7 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
         "b_checkpoint",
         for_checkpoint.selectbox,
         "Checkpoint",
-        [SAME, *([TWIN] if active.is_trained else []), *others],
+        [SAME, *([] if active.is_random else [TWIN]), *others],
         format_func=lambda key: named.get(key) or model_title(key),
     )
     try:

@@ -56,7 +56,7 @@ def origin(chosen: ui.Chosen) -> str:
 
 def verdict(active: ui.Active, result: ui.Result) -> None:
     """One sentence: how this compares with the images that the checkpoint was tested on."""
-    if not active.is_trained:
+    if active.is_random:
         return
     percentiles = active.test_percentiles.get("psnr")
     if not percentiles:
@@ -100,19 +100,22 @@ def measures(active: ui.Active, result: ui.Result) -> None:
 
 
 def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
-    name = facts.file_stem(chosen.title, active.is_trained)
-    image, recon, untrained = result.fitted.pixels, result.recon, not active.is_trained
-    caption = facts.marked(f"{chosen.title} · {active.title} · PSNR {result.quality.psnr:.2f} dB", active.is_trained)
+    name = facts.file_stem(chosen.title, active.warning)
+    image, recon = result.fitted.pixels, result.recon
+    caption = facts.marked(f"{chosen.title} · {active.title} · PSNR {result.quality.psnr:.2f} dB", active.warning)
 
     def comparison(fmt: render.Format) -> bytes:
-        return figures.comparison_figure(image, recon, caption, fmt, untrained=untrained)
+        return figures.comparison_figure(image, recon, caption, fmt, warning=active.warning)
 
     arrays = {"image": image, "reconstruction": recon, "error": recon - image}
     row = {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()}
     files = {
         "image.png": ("", lambda: encode_png(image)),
         "reconstruction.png": ("Reconstruction (PNG)", lambda: encode_png(recon)),
-        "error.png": ("Error (PNG)", lambda: figures.error_figure(image, recon, caption, "png", untrained=untrained)),
+        "error.png": (
+            "Error (PNG)",
+            lambda: figures.error_figure(image, recon, caption, "png", warning=active.warning),
+        ),
         "comparison.png": ("Side by side (PNG)", lambda: comparison("png")),
         "comparison.svg": ("Side by side (SVG)", lambda: comparison("svg")),
         "arrays.npz": ("", lambda: tables.maps_npz(arrays, caption=caption)),

@@ -244,7 +244,7 @@ def sentence(config: ModelConfig, strip: Strip) -> str:
 
 def verdict(active: Active, strip: Strip) -> None:
     """Whether the model fails on this strip; test images, of one latent each, are compared with single windows only."""
-    if not active.is_trained:
+    if active.is_random:
         return
     share, count = unusual(active, strip), len(strip.alone)
     explained = ""
@@ -328,16 +328,16 @@ def written(pattern: str, value: float) -> str:
 
 
 def downloads(active: Active, chosen: Chosen, strip: Strip) -> None:
-    name = f"{facts.file_stem(chosen.title, active.is_trained)}_windows"
+    name = f"{facts.file_stem(chosen.title, active.warning)}_windows"
     image, recon, windows = strip.fitted.pixels, strip.recon, strip.windows
     caption = facts.marked(
         f"{chosen.title} · {active.title} · {len(windows.starts)} windows of {windows.window} px, one latent each · "
         f"PSNR {strip.quality.psnr:.2f} dB",
-        active.is_trained,
+        active.warning,
     )
 
     def figure(fmt: render.Format, error_only: bool = False) -> bytes:
-        return folded_figure(image, recon, caption, fmt, not active.is_trained, error_only)
+        return folded_figure(image, recon, caption, fmt, active.warning, error_only)
 
     def arrays() -> bytes:
         found = {

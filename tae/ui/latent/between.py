@@ -83,7 +83,7 @@ def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarra
         for fmt in render.FORMATS:
             download(
                 f"Strip ({fmt.upper()})",
-                lambda fmt=fmt: strips_figure([row], about, fmt, not scene.active.is_trained),
+                lambda fmt=fmt: strips_figure([row], about, fmt, scene.active.warning),
                 f"{stem}.{fmt}",
             )
         download_arrays("Images and latents (NPZ)", {"frames": frames, "latents": points}, stem, about)

@@ -73,7 +73,7 @@ def directions(scene: SpaceScene) -> None:
             download(
                 "Both images (PNG)",
                 lambda: strips_figure(
-                    [[(plain, "reconstruction"), (changed, "moved")]], about, "png", not scene.active.is_trained
+                    [[(plain, "reconstruction"), (changed, "moved")]], about, "png", scene.active.warning
                 ),
                 f"{scene.stem}_directions.png",
             )

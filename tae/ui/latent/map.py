@@ -190,7 +190,7 @@ def selection(
         ]
     )
     with st.container(horizontal=True, key="expert_latent_selection"):
-        stem = facts.file_stem("latent_selection", scene.active.is_trained)
+        stem = facts.file_stem("latent_selection", scene.active.warning)
         download_table("Table (CSV)", rows, stem)
         download_arrays("Latents (NPZ)", {"numbers": np.array(points), "latents": latents}, stem, scene.about)
 

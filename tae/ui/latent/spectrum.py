@@ -53,4 +53,4 @@ def spectrum(scene: SpaceScene) -> None:
         for one, value in enumerate(pca.variances)
     ]
     with st.container(key="expert_latent_spectrum"):
-        download_table("Spectrum (CSV)", rows, facts.file_stem("latent_spectrum", scene.active.is_trained))
+        download_table("Spectrum (CSV)", rows, facts.file_stem("latent_spectrum", scene.active.warning))

@@ -17,7 +17,6 @@ from tae.ui.widgets.downloads import download
 
 def exports(scene: Scene, seen: dict[tuple[str, str], Seen], found: Lens | None, way: str) -> None:
     shown = {part: seen[part, way] for part in PARTS}
-    untrained = not scene.active.is_trained
     stem = f"{scene.stem}_layers_{way}"
     about = ". ".join(
         [
@@ -34,7 +33,7 @@ def exports(scene: Scene, seen: dict[tuple[str, str], Seen], found: Lens | None,
             ]
             for part, one in shown.items()
         ]
-        return strips_figure(rows, about, fmt, untrained)
+        return strips_figure(rows, about, fmt, scene.active.warning)
 
     def arrays() -> bytes:
         held = {"image": scene.fitted.pixels}
@@ -53,7 +52,7 @@ def exports(scene: Scene, seen: dict[tuple[str, str], Seen], found: Lens | None,
                     {
                         "image": scene.chosen.title,
                         "checkpoint": scene.active.title,
-                        "trained": scene.active.is_trained,
+                        "origin": scene.active.loaded.card.origin,
                         "part": part,
                         "depth": depth,
                         "state": name,

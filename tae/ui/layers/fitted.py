@@ -17,7 +17,7 @@ def find_lens(active: Active) -> Lens | None:
     except LensError as error:
         st.warning(escape_markdown(str(error)), icon=":material/broken_image:")
         return None
-    if found is not None or not active.is_trained:
+    if found is not None or active.is_random:
         return found
     with st.container(key="expert_fit"):
         data = measure.training_data(active)

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import streamlit as st
 
-from tae.analysis.facts import UNTRAINED
 from tae.analysis.lens import Lens
 from tae.plots.latent import plot_lens_psnr, plot_lens_strip
 from tae.store.names import escape_markdown
@@ -56,7 +55,7 @@ def words(seen: Seen) -> str:
 
 def status(active: Active, seen: Seen, found: Lens | None, way: str) -> str:
     """The images named in one line; holds a stranger's text."""
-    facts = [] if active.is_trained else [UNTRAINED]
+    facts = [active.warning] if active.warning else []
     facts += [seen.part.capitalize(), WAYS[way].lower(), f"{len(seen.names) - 1} layers"]
     facts += [f"latent {active.config.latent_dim}"]
     if found is None or seen.distance is None:

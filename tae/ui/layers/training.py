@@ -53,7 +53,7 @@ def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
     except CheckpointError as error:
         st.warning(escape_markdown(str(error)), icon=":material/broken_image:")
     else:
-        if not then.is_trained:
+        if then.is_random:
             st.error(
                 "**Untrained.** These are the random weights that the training began with.", icon=":material/warning:"
             )

@@ -44,13 +44,13 @@ def take_along(scene: SequenceScene, forecast: Forecast) -> None:
     def film_strip(fmt: render.Format) -> bytes:
         numbers = np.unique(np.linspace(0, longest - 1, min(8, longest)).round().astype(int)).tolist()
         rows = list(zip(*map(triple, numbers), strict=True))
-        return strips_figure(rows, scene.about, fmt, not scene.is_trained)
+        return strips_figure(rows, scene.about, fmt, scene.warning)
 
     provenance = {
         "sequence": scene.clip.title,
         "checkpoint": scene.active.title,
         "sequence_model": scene.lstm.card.name if scene.lstm else "",
-        "trained": scene.is_trained,
+        "warning": scene.warning,
     }
 
     def embeddings() -> bytes:

@@ -75,10 +75,10 @@ def choose_lstm(active: Active) -> LoadedSequence | None:
         st.info(
             "**No sequence model belongs to this checkpoint**, so that nothing is predicted here but by guesses."
             + (f" There is one for: {there}; choose that checkpoint in the sidebar." if there else "")
-            + (" This one trains one:" if active.is_trained and active.key.endswith(".safetensors") else ""),
+            + (" This one trains one:" if not active.is_random and active.key.endswith(".safetensors") else ""),
             icon=":material/timeline:",
         )
-        if active.is_trained and active.key.endswith(".safetensors"):
+        if not active.is_random and active.key.endswith(".safetensors"):
             st.code(
                 f"python -m tae.train_sequence --checkpoint {shlex.quote(f'checkpoints/{active.key}')}", language="bash"
             )

@@ -132,18 +132,19 @@ class SequenceScene:
         return len(self.film.frames)
 
     @property
-    def is_trained(self) -> bool:
-        """Both models, where there are two."""
-        return self.active.is_trained and (self.lstm is None or self.lstm.card.is_trained)
+    def warning(self) -> str:
+        """What is said of either model wherever they show; "": nothing."""
+        of_lstm = facts.WARNINGS[self.lstm.card.origin] if self.lstm else ""
+        return max(self.active.warning, of_lstm)
 
     @property
     def stem(self) -> str:
         """How names of exported files begin."""
-        return facts.file_stem(self.clip.title, self.is_trained)
+        return facts.file_stem(self.clip.title, self.warning)
 
     @property
     def about(self) -> str:
         """Caption of an export; a stranger's text."""
         told = "one step ahead" if self.frames_seen is None else f"several steps ahead after {self.frames_seen} frames"
         model = f" · {self.lstm.card.name}, {told}" if self.lstm else ""
-        return facts.marked(f"{self.clip.title} · {self.active.title}{model}", self.is_trained)
+        return facts.marked(f"{self.clip.title} · {self.active.title}{model}", self.warning)

@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from tae.analysis.facts import UNTRAINED
 from tae.sequence.forecast import BASELINES, COPY, LAST, LINEAR, LSTM, MEAN, SEEN, Forecast
 from tae.ui.sequences import clips
 from tae.ui.sequences.measure import SequenceScene
@@ -49,7 +48,7 @@ def play(scene: SequenceScene, forecast: Forecast) -> None:
     longest = max(scene.count, forecast.first + max(map(len, forecast.images.values())))
     if not 0 <= asked < longest:
         asked = min(SEEN if scene.frames_seen is None else scene.frames_seen, longest - 1)
-    notes = [] if scene.is_trained else [("error", UNTRAINED)]
+    notes = [("error", scene.warning)] if scene.warning else []
     frame = player(
         rows_of(scene, forecast),
         key="sequences_player",

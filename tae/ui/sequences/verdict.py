@@ -17,7 +17,7 @@ def caveats(scene: SequenceScene) -> None:
         told = [*scene.film.notes, *left_out]
         more = f"; {len(scene.film.skipped) - 3} more left out" if len(scene.film.skipped) > 3 else ""
         st.caption(escape_markdown("; ".join(told)) + more)
-    if scene.lstm is not None and not scene.lstm.card.is_trained:
+    if scene.lstm is not None and scene.lstm.card.origin == "untrained":
         st.error(
             "**Untrained.** This sequence model has random weights: what it predicts is not anything learnt.",
             icon=":material/warning:",

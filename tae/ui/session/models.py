@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from tae.analysis import facts
 from tae.model.config import ModelConfig, config_to_dict, patch_in_names, patch_in_words, size_in_words
 from tae.store.names import plain_text
 from tae.store.places import ROOT
@@ -38,8 +39,14 @@ class Active:
         return self.loaded.model.config
 
     @property
-    def is_trained(self) -> bool:
-        return self.loaded.card.is_trained
+    def is_random(self) -> bool:
+        """Whether it is known that nothing was learnt."""
+        return self.loaded.card.origin == "untrained"
+
+    @property
+    def warning(self) -> str:
+        """What is said of it wherever it shows; "": nothing."""
+        return facts.WARNINGS[self.loaded.card.origin]
 
     @property
     def data(self) -> str:
@@ -84,7 +91,9 @@ def _build(config: ModelConfig) -> "Loaded":
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = TransformerAutoencoder(config).eval()
-    card = Card(name="untrained", training={}, metrics={}, data="", licence="", notes="Random weights, seed 0.")
+    card = Card(
+        name="untrained", training={"steps": 0}, metrics={}, data="", licence="", notes="Random weights, seed 0."
+    )
     digest = hashlib.sha256(repr(config_to_dict(config)).encode()).hexdigest()
     return Loaded(model=model, card=card, digest=digest, size_bytes=0)
 
@@ -156,8 +165,10 @@ def model_summary(active: Active) -> str:
     parameters = sum(parameter.numel() for parameter in active.loaded.model.parameters())
     psnr = active.loaded.card.metrics.get("psnr")
     quality = f"test PSNR **{psnr:.1f} dB**" if isinstance(psnr, float) else "no test figures"
-    if not active.is_trained:
+    if active.is_random:
         quality = ":red[**untrained**]"
+    elif active.warning:
+        quality = ":orange[**origin unknown**]"
     return (
         f"{config.preset or 'own shape'} · {size_in_words(config.input_size)} · {patch_in_words(config.patch_size)} · "
         f"latent {config.latent_dim} · {parameters / 1e6:.1f} M parameters · {quality}"

@@ -79,12 +79,12 @@ def forward_seconds(config: ModelConfig) -> float:
     from tae.model.layers import TransformerBlock
 
     with MODEL_LOCK, torch.inference_mode():
-        block = TransformerBlock(config.latent_dim, config.num_heads, config.mlp_ratio, 0.0, config.use_flash_attention)
+        block = TransformerBlock(config).eval()
         tokens = torch.randn(1, config.num_tokens, config.latent_dim)
         seconds = []
         for _ in range(4):  # the first warms up
             started = time.perf_counter()
-            block.eval()(tokens)
+            block(tokens)
             seconds.append(time.perf_counter() - started)
     return min(seconds[1:]) * (config.encoder_layers + config.decoder_layers)
 

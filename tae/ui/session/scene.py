@@ -65,12 +65,12 @@ class Scene:
     @property
     def stem(self) -> str:
         """How names of exported files begin."""
-        return facts.file_stem(self.chosen.title, self.active.is_trained)
+        return facts.file_stem(self.chosen.title, self.active.warning)
 
     @property
     def about(self) -> str:
         """Caption of an export; a stranger's text."""
-        return facts.marked(f"{self.chosen.title} · {self.active.title}", self.active.is_trained)
+        return facts.marked(f"{self.chosen.title} · {self.active.title}", self.active.warning)
 
     def seconds(self, passes: float) -> float:
         """About how long so many runs of one image through the whole model take here."""

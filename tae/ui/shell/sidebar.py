@@ -66,7 +66,7 @@ def _setup(page: str, choose_more: Callable[[Active], T], style: str) -> tuple[A
             chosen = choose_more(active)
         guide.sidebar(PAGES)
     guide.card(active, PAGES)
-    _warn_if_untrained(active)
+    _warn_of_origin(active)
     return active, chosen
 
 
@@ -82,7 +82,7 @@ def setup_without_model(page: str, style: str) -> None:
         guide.sidebar(PAGES)
     guide.card(active, PAGES)
     if active is not None:
-        _warn_if_untrained(active)
+        _warn_of_origin(active)
 
 
 def _begin(page: str, style: str) -> None:
@@ -102,11 +102,17 @@ def _begin(page: str, style: str) -> None:
             st.page_link(path, label=title, icon=icon, query_params=link(), width="stretch")
 
 
-def _warn_if_untrained(active: Active) -> None:
-    if not active.is_trained:
+def _warn_of_origin(active: Active) -> None:
+    if active.is_random:
         st.error(
             "**Untrained.** This model has random weights: what it shows is its architecture, not anything learnt.",
             icon=":material/warning:",
+        )
+    elif active.warning:
+        st.warning(
+            "**Origin unknown.** The file of this model records no training: nothing here says from which images it learnt, or "
+            "how well.",
+            icon=":material/help:",
         )
 
 

@@ -7,10 +7,14 @@ import numpy as np
 from tae.analysis import facts
 from tae.analysis.attention import is_practically_uniform, sinks
 from tae.model.config import ModelConfig
+from tae.store.card import Card
 from tae.web.explorer.payload import Note
 from tae.web.report.request import ReportMap
 
-UNTRAINED = Note(f"{facts.UNTRAINED}. Nothing shown here was learnt.", "error")
+_OF_ORIGIN = {
+    "untrained": Note(f"{facts.UNTRAINED}. Nothing shown here was learnt.", "error"),
+    "unknown": Note(f"{facts.WARNINGS['unknown']}, so that what it learnt from, and how well, is not said.", "warning"),
+}
 UNKNOWN = Note(
     "Whether this model was trained is not known here: it was given without its card. Give what load_checkpoint returned."
 )
@@ -20,6 +24,11 @@ NOT_EXPLANATION = Note(
     "when it is ablated and the reconstruction is measured."
 )
 ONE_TOKEN = Note(f"{facts.ONE_TOKEN}: there is nothing to see, so no heatmap is shown.", "warning")
+
+
+def of_origin(card: Card) -> list[Note]:
+    """What is to be said of where a model's weights come from."""
+    return [_OF_ORIGIN[card.origin]] if card.origin in _OF_ORIGIN else []
 
 
 def about_map(

@@ -84,7 +84,7 @@ def find(loaded: Loaded, given: ReportImage, view: ReportMap) -> Findings:
 
 def held_out(loaded: Loaded) -> dict[str, np.ndarray]:
     """{metric: (101,)} over the checkpoint's held-out images; empty where it is untrained or its card has none."""
-    if not loaded.card.is_trained:
+    if loaded.card.origin == "untrained":
         return {}
     percentiles = loaded.card.metrics.get("percentiles", {})
     return {name: np.array(percentiles[name]) for name in METRICS if len(percentiles.get(name, [])) == 101}

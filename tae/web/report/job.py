@@ -216,7 +216,7 @@ def _write_maps(path: Path, loaded: Loaded, images: Sequence[ReportImage], choic
         "titles": np.array([plain_text(one.title, 120) for one in images]),
         "checkpoint_sha256": np.array(loaded.digest),
         "weighting": np.array(choices[0].weighting),
-        "trained": np.array("yes" if loaded.card.is_trained else "NO: random weights"),
+        "origin": np.array(loaded.card.origin),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -24,7 +24,7 @@ from tae.store.checkpoint import Loaded
 from tae.store.names import plain_text
 from tae.web.explorer import standalone
 from tae.web.explorer.payload import DIRECTIONS, RANGES, Note
-from tae.web.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNTRAINED
+from tae.web.report.caveats import NOT_EXPLANATION, ONE_TOKEN, of_origin
 from tae.web.report.findings import Attention, Findings, differs, explorable, find, held_out, statuses
 from tae.web.report.request import ReportImage, ReportMap
 
@@ -92,7 +92,7 @@ def report(
     title = f"Where attention was placed: {shown}"
     when = (made or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M %Z").strip()
     little = [Note(verdict.sentence, "warning") for verdict in verdicts if verdict.tells_little]
-    notes = [*([] if loaded.card.is_trained else [UNTRAINED]), *little, NOT_EXPLANATION]
+    notes = [*of_origin(loaded.card), *little, NOT_EXPLANATION]
     contents = ""
     if len(images) > 1:
         items = "".join(f'<li><a href="#image-{n}">{_text(one.title)}</a></li>' for n, one in enumerate(images, 1))
@@ -158,7 +158,7 @@ def _reconstruction(loaded: Loaded, found: Findings) -> str:
     drawn_from = f"Reconstruction, drawn from {loaded.model.config.latent_dim} numbers"
     drawn = [
         (image, "The image as the model saw it", "Image, as the model saw it"),
-        (recon, "The reconstruction", facts.marked(drawn_from, loaded.card.is_trained)),
+        (recon, "The reconstruction", facts.marked(drawn_from, facts.WARNINGS[loaded.card.origin])),
         (coloured, "Signed error on colours centred on zero", "Error, reconstruction - image"),
     ]
     cells = [
@@ -190,7 +190,7 @@ def _metrics(loaded: Loaded, found: Findings) -> str:
 def _explorer(
     loaded: Loaded, found: Findings, attention: Attention, view: ReportMap, element_id: str, budget: int
 ) -> str:
-    notes = ([] if loaded.card.is_trained else [UNTRAINED]) + _of_the_maps(view)
+    notes = of_origin(loaded.card) + _of_the_maps(view)
     status = statuses(loaded.model.config, attention.errors)
     made, missing = explorable(loaded.model, found.image, view, attention.query, attention.tops, notes, status, budget)
     said, here = "", [entry["name"] for entry in made["maps"]]
@@ -231,7 +231,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: ReportMap) -> str:
     config, choice = loaded.model.config, view.choice
-    untrained = not loaded.card.is_trained
+    warning = facts.WARNINGS[loaded.card.origin]
     title = choice.title(config)
     quantity: Quantity = "spread" if choice.head == "spread" else "weight"
     row, column = divmod(attention.query, attention.grid[1])
@@ -256,11 +256,11 @@ def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: Re
         f"{direction} · query patch {attention.query} (row {row}, column {column}) · {short}",
         attention.top,
         "png",
-        untrained,
+        warning,
         quantity,
     )
     weights, grid, top = attention.weights, attention.grid, attention.top
-    heatmap = figures.attention_figure(weights, grid, short, top, "png", untrained, quantity)
+    heatmap = figures.attention_figure(weights, grid, short, top, "png", warning, quantity)
     drawn = _figure(on_image, f"The image with the weights of patch {attention.query} over it: {title}", direction)
     described = f"Attention map, rows query, columns key: {title}"
     drawn += _figure(heatmap, described, "Rows: query, columns: key; dark = high", 640)
@@ -278,7 +278,7 @@ def _overview(loaded: Loaded, found: Findings, attention: Attention, view: Repor
             f"{_names(loaded, found)} · {caption} · N {len(attention.weights)} · colours to {top:.3g} x uniform",
             top,
             "png",
-            not loaded.card.is_trained,
+            facts.WARNINGS[loaded.card.origin],
             attention.merged,
         )
         drawn += _figure(png, f"Attention maps of all heads and layers of the {part}", caption)
@@ -299,7 +299,7 @@ def _measures(loaded: Loaded, found: Findings, attention: Attention, spreads: Ma
             attention.uniform,
             f"{_names(loaded, found)} · {part.capitalize()}",
             "svg",
-            not loaded.card.is_trained,
+            facts.WARNINGS[loaded.card.origin],
             spread,
         )
         caption = f"{part.capitalize()}: each measure over the layers{behind}"
@@ -322,7 +322,7 @@ def _about_model(loaded: Loaded, checkpoint_file: str) -> list[tuple[str, str]]:
         ("Heads", f"{config.num_heads} in each layer, head_dim {config.head_dim}"),
         ("Latent", f"{config.latent_dim} numbers for an image"),
         ("Parameters", f"{parameters:,}"),
-        ("Trained", "yes" if card.is_trained else "NO: random weights"),
+        ("Trained", {"trained": "yes", "untrained": "NO: random weights", "unknown": "not known"}[card.origin]),
         ("Training data", card.data or "not said in its card"),
         ("Licence of the data", card.licence or "not said in its card"),
     ]

@@ -80,19 +80,19 @@ def grey_image(height: int = 40, width: int = 70, seed: int = 1) -> np.ndarray:
 
 
 @functools.cache
-def draw(name: str, fmt: render.Format, caption: str = CAPTION, untrained: bool = False) -> bytes:
+def draw(name: str, fmt: render.Format, caption: str = CAPTION, warning: str = "") -> bytes:
     """Any of the figures, over 3 x 5 patches of 16 pixels."""
     image, recon = grey_image(), grey_image(seed=2)
     if name == "attention":
-        return figures.attention_figure(random_map(15), (3, 5), caption, 3.0, fmt, untrained)
+        return figures.attention_figure(random_map(15), (3, 5), caption, 3.0, fmt, warning)
     if name == "layers":
         maps = {"layer_0": random_map(15), "layer_1": random_map(15, 1), "average": random_map(15, 2)}
-        return figures.layer_grid_figure(maps, (3, 5), caption, 3.0, fmt, untrained)
+        return figures.layer_grid_figure(maps, (3, 5), caption, 3.0, fmt, warning)
     if name == "patch":
-        return figures.patch_figure(image, random_map(15)[7], (3, 5), 16, 7, caption, 3.0, fmt, untrained)
+        return figures.patch_figure(image, random_map(15)[7], (3, 5), 16, 7, caption, 3.0, fmt, warning)
     if name == "comparison":
-        return figures.comparison_figure(image, recon, caption, fmt, untrained)
-    return figures.error_figure(image, recon, caption, fmt, untrained)
+        return figures.comparison_figure(image, recon, caption, fmt, warning)
+    return figures.error_figure(image, recon, caption, fmt, warning)
 
 
 FIGURES = ["attention", "layers", "patch", "comparison", "error"]
@@ -166,11 +166,11 @@ def test_a_figure_prints_its_caption():
 
 def test_only_an_untrained_models_figures_say_so_and_in_red():
     for name in FIGURES:
-        untrained, trained = draw(name, "svg", "caption", untrained=True), draw(name, "svg", "caption")
+        untrained, trained = draw(name, "svg", "caption", warning=UNTRAINED), draw(name, "svg", "caption")
         assert UNTRAINED in svg_words(untrained) and b"#c0182b" in untrained
         assert UNTRAINED not in svg_words(trained) and b"#c0182b" not in trained
     red = (0xC0 / 255, 0x18 / 255, 0x2B / 255)
-    assert near(pixels(draw("error", "png", "caption", untrained=True))[:60], red).sum() > 200
+    assert near(pixels(draw("error", "png", "caption", warning=UNTRAINED))[:60], red).sum() > 200
 
 
 def test_a_figure_names_its_axes_and_units():

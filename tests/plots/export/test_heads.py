@@ -72,7 +72,7 @@ def test_measures_are_drawn_with_and_without_test_images(
     plain = measures_figure(own, uniform, "caption", "png")
     behind = measures_figure(own, uniform, "caption", "png", spread=spread)
     assert plain.startswith(b"\x89PNG") and plain != behind
-    svg = measures_figure(own, uniform, "<b>$x$</b>", "svg", untrained=True).decode()
+    svg = measures_figure(own, uniform, "<b>$x$</b>", "svg", warning="of chance").decode()
     assert "<script" not in svg and "http://example" not in svg
 
 

@@ -39,7 +39,7 @@ def test_maps_that_cannot_be_compared_stand_alone() -> None:
 
 def test_untrained_is_red() -> None:
     for untrained in [False, True]:
-        pixels = drawn(EVEN, EVEN, untrained=untrained)
+        pixels = drawn(EVEN, EVEN, warning="random weights" * untrained)
         red = (pixels[..., 0] > 150) & (pixels[..., 1:].max(axis=2) < 90)
         assert (red[: pixels.shape[0] // 12].sum() > 50) == untrained
 
