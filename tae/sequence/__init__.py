@@ -5,7 +5,13 @@
 - clip: as many frames of a file as a person looks through
 - embeddings: files of latents
 - embedding_job: embeddings in bulk, resumable
-- training: training the LSTM
+- config: what a training is asked to do
+- steps: what the trainings have in common
+- training: training the LSTM on the next frame; which training it is
+- table: tables beside frames
+- labelled: sequences with a number or a class from a table
+- target: such predictions, their baselines and figures
+- target_training: training the LSTM on them
 - forecast: forecasts beside baselines
 - metric: errors in latents that count like errors in pixels
 - checkpoint: checkpoints of sequence models

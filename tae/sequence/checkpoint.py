@@ -98,7 +98,8 @@ def save_sequence(path: Path | str, model: SequenceModel, card: Card, autoencode
         "config": config_to_dict(model.autoencoder.config),
         "is_inside": model.fine_tune,
     }
-    FILE.write(path, [to_json(asdict(model.config)), to_json(belongs), to_json(asdict(card))], tensors)
+    config = {name: value for name, value in asdict(model.config).items() if name != "target" or value is not None}
+    FILE.write(path, [to_json(config), to_json(belongs), to_json(asdict(card))], tensors)
     return path
 
 

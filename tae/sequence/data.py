@@ -14,7 +14,7 @@ autoencoder: a second run, on whatever of the same files, embeds nothing twice.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -206,6 +206,19 @@ class Embedder:
         self._write(key, latents.flatten(0, 1), {})
         return latents
 
+    def embed_as(
+        self, key: Sequence[str], frames: Callable[[], Iterable[np.ndarray]], notes: Callable[[], dict]
+    ) -> tuple[Tensor, dict]:
+        """Latents (T, latent_dim) of frames (H, W) that a key names for good, and notes, plain values, that are kept beside."""
+        digest = self._key(*key)
+        kept = self._read(digest)
+        if kept is None:
+            self.go_on()
+            kept = embed_sequence(self.model, frames()), notes()
+            _check_finite(kept[0], key[0])
+            self._write(digest, *kept)
+        return kept
+
     def _key(self, *texts: str) -> str:
         return hashlib.sha256(json.dumps([_VERSION, self.digest, *texts]).encode()).hexdigest()
 
@@ -360,31 +373,9 @@ class FileSequences:
             FileNotFoundError: If there is no such file or folder.
             ValueError: If too few sequences can be read.
         """
-        path = Path(data).expanduser()
-        found = find_sequences(path)
         self.embedder, self.clip_frames, self.seed = embedder, clip_frames, seed
-        self.name = path.stem if path.is_file() else path.resolve().name or "sequences"
-        self.data = f"{'file' if path.is_file() else 'folder'} {path.name}"
-        self.skipped: list[tuple[str, str]] = []
-        self.sequences: list[Embedded] = []
-        num_unreadable = 0
-        for number, one in enumerate(found, start=1):
-            try:
-                embedded = embedder.embed(one)
-                self.skipped += embedded.skipped
-                if len(embedded.latents) < 2:
-                    raise ImageError("a sequence must have at least two frames, got one")
-                self.sequences.append(embedded)
-            except ImageError as error:
-                num_unreadable += 1
-                self.skipped.append((plain_text(one.name, 200), str(error)))
-            progress(number, len(found))
-        if not self.sequences or num_unreadable > max_unreadable * len(found):
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped[:5])
-            raise ValueError(
-                f"{self.data} must hold sequences of at least two frames, and at most {max_unreadable:.0%} that cannot be "
-                f"read, got {len(self.sequences)} and {num_unreadable}{': ' if reasons else ''}{reasons}"
-            )
+        self.name, self.data = names_of(data)
+        self.sequences, self.skipped = embed_all(embedder, data, max_unreadable, progress)
         self._train, self._held_out = self._split()
         clips = [max(1, round((len(self._latents(place)) - 1) / (clip_frames - 1))) for place in self._train]
         self._places = np.repeat(np.arange(len(self._train)), clips)
@@ -446,6 +437,51 @@ class FileSequences:
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, epoch]).permutation(self.num_sequences)
+
+
+def names_of(data: str) -> tuple[str, str]:
+    """A file or folder of sequences as default names have it, and as cards do."""
+    path = Path(data).expanduser()
+    if path.is_file():
+        return path.stem, f"file {path.name}"
+    return path.resolve().name or "sequences", f"folder {path.name}"
+
+
+def embed_all(
+    embedder: Embedder,
+    data: str,
+    max_unreadable: float,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+    least: int = 2,
+) -> tuple[list[Embedded], list[tuple[str, str]]]:
+    """The sequences of at least so many frames of a file or folder, embedded; and (name, reason) of what is left out.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If too few sequences can be read.
+    """
+    found = find_sequences(data)
+    sequences: list[Embedded] = []
+    skipped: list[tuple[str, str]] = []
+    num_unreadable = 0
+    for number, one in enumerate(found, start=1):
+        try:
+            embedded = embedder.embed(one)
+            skipped += embedded.skipped
+            if len(embedded.latents) < least:
+                raise ImageError("a sequence must have at least two frames, got one")
+            sequences.append(embedded)
+        except ImageError as error:
+            num_unreadable += 1
+            skipped.append((plain_text(one.name, 200), str(error)))
+        progress(number, len(found))
+    if not sequences or num_unreadable > max_unreadable * len(found):
+        reasons = "".join(f"; {name}: {reason}" for name, reason in skipped[:5]).replace(";", ":", 1)
+        raise ValueError(
+            f"{names_of(data)[1]} must hold sequences{' of at least two frames' if least > 1 else ''}, and at most "
+            f"{max_unreadable:.0%} that cannot be read, got {len(sequences)} and {num_unreadable}{reasons}"
+        )
+    return sequences, skipped
 
 
 def glide_frames(split: str, number: int, seed: int, size: tuple[int, int]) -> Iterator[np.ndarray]:

@@ -26,9 +26,41 @@ from tae.model.config import Number, Whole, check_fields
 from tae.sequence.metric import metric_factor
 
 HEADS = ("next", "regression", "classification")
+MAX_HEADER = 200
 CHUNK = 32  # frames embedded or decoded at once: the memory of a long sequence is bounded by it
 
 State = tuple[Tensor, Tensor]  # state of an LSTM: hidden and cell, each (num_layers, B, hidden_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetConfig:
+    """What a model with the head "regression" or "classification" answers, in a table's terms; ValueError if a value is none.
+
+    Columns of a table are named by their headers, with the unit in brackets.
+    """
+
+    header: str
+    """The column that is predicted."""
+    classes: tuple[str, ...] = ()
+    """Its values, in the order of the outputs; () for a number."""
+    inputs: tuple[str, ...] = ()
+    """Columns that enter the LSTM beside the latent, frame by frame."""
+    columns: tuple[str, ...] = ()
+    """Columns that the linear baseline without any image reads."""
+    window: Annotated[int, Whole(2, 100_000)] = 16
+    """Most frames that a prediction is made from: the last ones."""
+    is_per_frame: bool = False
+    """Whether the target changes within a sequence."""
+
+    def __post_init__(self) -> None:
+        for name in ("classes", "inputs", "columns"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
+        check_fields(self)
+        if not isinstance(self.is_per_frame, bool):
+            raise ValueError(f"is_per_frame must be true or false, got {self.is_per_frame!r:.80}")
+        for text in (self.header, *self.classes, *self.inputs, *self.columns):
+            if not isinstance(text, str) or not text or len(text) > MAX_HEADER:
+                raise ValueError(f"columns and classes must be texts of 1 to {MAX_HEADER} characters, got {text!r:.80}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +79,9 @@ class SequenceConfig:
     num_outputs: int | None = None
     """None for "next"."""
     dropout: Annotated[float, Number(0, 0.95)] = 0.0
-    """Between the LSTM's layers."""
+    """Between the LSTM's layers; with a target, before the head too."""
+    target: TargetConfig | None = None
+    """What the outputs are, where they are a table's; None for "next"."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -57,6 +91,24 @@ class SequenceConfig:
             raise ValueError(f"num_outputs must be None where head is 'next', got {self.num_outputs!r:.80}")
         if self.head != "next":
             Whole(1, 65_536).check("num_outputs", self.num_outputs)
+        if isinstance(self.target, dict):
+            object.__setattr__(self, "target", _target_of(self.target))
+        if self.target is not None:
+            outputs = {"regression": 1, "classification": max(2, len(self.target.classes))}.get(self.head)
+            if (
+                outputs is None
+                or self.num_outputs != outputs
+                or bool(self.target.classes) != (self.head != "regression")
+            ):
+                raise ValueError(
+                    f"a target must have one output and no classes, or an output for each of two classes or more, got head "
+                    f"{self.head!r} with {self.num_outputs} outputs and {len(self.target.classes)} classes"
+                )
+
+    @property
+    def num_inputs(self) -> int:
+        """Numbers of a table that enter the LSTM beside each latent."""
+        return len(self.target.inputs) if self.target else 0
 
 
 class SequenceModel(nn.Module):
@@ -73,6 +125,18 @@ class SequenceModel(nn.Module):
     factor: Tensor
     inverse: Tensor
     spread: Tensor
+    input_scale: Tensor
+    """(2, num_inputs): mean and spread of the table's inputs."""
+    target_scale: Tensor
+    """(2,): mean and spread of the target; 0 and 1 for classes."""
+    training_mean: Tensor
+    """(num_outputs,): the mean of the training targets, or the share of each class."""
+    linear_latent: Tensor
+    """(num_outputs, latent_dim + 1): the linear baseline on the mean latent, its intercept last."""
+    linear_columns: Tensor
+    """(num_outputs, len(columns) + 1): the same on the table's columns."""
+    column_means: Tensor
+    """(len(columns),): what stands in for a value that is not there."""
 
     def __init__(
         self,
@@ -83,6 +147,7 @@ class SequenceModel(nn.Module):
         num_outputs: int | None = None,
         dropout: float = 0.0,
         fine_tune: bool = False,
+        target: TargetConfig | None = None,
     ) -> None:
         super().__init__()
         dim = autoencoder.config.latent_dim
@@ -93,10 +158,13 @@ class SequenceModel(nn.Module):
             head=head,
             num_outputs=num_outputs,
             dropout=dropout,
+            target=target,
         )
         self.fine_tune = fine_tune
         self.autoencoder = autoencoder.requires_grad_(fine_tune)
-        self.lstm = nn.LSTM(dim, hidden_dim, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0)
+        num_inputs = self.config.num_inputs
+        between = dropout if num_layers > 1 else 0.0
+        self.lstm = nn.LSTM(dim + num_inputs, hidden_dim, num_layers, batch_first=True, dropout=between)
         self.head = nn.Linear(hidden_dim, num_outputs or dim)
         if head == "next":
             nn.init.zeros_(self.head.weight)
@@ -105,6 +173,14 @@ class SequenceModel(nn.Module):
         self.register_buffer("factor", torch.eye(dim))
         self.register_buffer("inverse", torch.eye(dim))
         self.register_buffer("spread", torch.ones(dim))
+        if self.config.target is not None:
+            outputs, columns = self.head.out_features, len(self.config.target.columns)
+            self.register_buffer("input_scale", torch.tensor([[0.0], [1.0]]).repeat(1, num_inputs))
+            self.register_buffer("target_scale", torch.tensor([0.0, 1.0]))
+            self.register_buffer("training_mean", torch.zeros(outputs))
+            self.register_buffer("linear_latent", torch.zeros(outputs, dim + 1))
+            self.register_buffer("linear_columns", torch.zeros(outputs, columns + 1))
+            self.register_buffer("column_means", torch.zeros(columns))
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "SequenceModel":
@@ -137,12 +213,13 @@ class SequenceModel(nn.Module):
         for buffer, value in zip(buffers, (latents.mean(dim=0), factor, inverse, spread), strict=True):
             buffer.copy_(value)
 
-    def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, frames: Tensor, lengths: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
         """Predictions at every frame of (B, T, 1, H, W) in [0, 1] from it and those before.
 
-        (B, T, latent_dim), at t the embedding of frame t + 1; or (B, T, num_outputs).
+        (B, T, latent_dim), at t the embedding of frame t + 1; or (B, T, num_outputs), numbers in the table's units, logits of
+        classes. `inputs` (B, T, num_inputs) are the table's, in its units.
         """
-        return self.predict(self.embed(frames, lengths), lengths)
+        return self.predict(self.embed(frames, lengths), lengths, inputs)
 
     def embed(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(B, T, 1, H, W) in [0, 1] -> embeddings (B, T, latent_dim)."""
@@ -153,16 +230,16 @@ class SequenceModel(nn.Module):
         embedded = torch.cat([self.autoencoder.embed(chunk) for chunk in frames[mask].split(CHUNK)])
         return latents.masked_scatter(mask[..., None], embedded.to(latents))
 
-    def predict(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def predict(self, latents: Tensor, lengths: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
         """Embeddings (B, T, latent_dim) -> predictions, as `forward`."""
         mask, latents = self._checked(latents, lengths)
-        hidden, _ = self._run(latents, mask)
+        hidden, _ = self._run(latents, mask, inputs)
         return self._answer(latents, hidden) * mask[..., None]
 
-    def hidden(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def hidden(self, latents: Tensor, lengths: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
         """Embeddings (B, T, latent_dim) -> the LSTM's output (B, T, hidden_dim)."""
         mask, latents = self._checked(latents, lengths)
-        return self._run(latents, mask)[0]
+        return self._run(latents, mask, inputs)[0]
 
     def forecast(self, latents: Tensor, steps: int, lengths: Tensor | None = None) -> Tensor:
         """Predict (B, steps, latent_dim) on from embeddings (B, T, latent_dim), each taken for the truth by the next."""
@@ -204,30 +281,62 @@ class SequenceModel(nn.Module):
     def _coordinates(self, latents: Tensor) -> Tensor:
         return (latents - self.centre) @ self.factor / self.spread
 
-    def _run(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, State]:
+    def _run(self, latents: Tensor, mask: Tensor, inputs: Tensor | None = None) -> tuple[Tensor, State]:
         """Hidden (B, T, hidden_dim), 0 in the padding, and the state after each one's last real frame."""
-        packed = pack_padded_sequence(
-            self._coordinates(latents), mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False
-        )
+        entering, num_inputs = self._coordinates(latents), self.config.num_inputs
+        if num_inputs:
+            if inputs is None or inputs.shape != (*mask.shape, num_inputs):
+                got = None if inputs is None else tuple(inputs.shape)
+                raise ValueError(f"inputs must be {(*mask.shape, num_inputs)}, numbers of the table, got {got}")
+            centre, spread = self.input_scale
+            numbers = (inputs.to(entering).masked_fill(~mask[..., None], 0) - centre) / spread
+            entering = torch.cat([entering, numbers], dim=-1)
+        packed = pack_padded_sequence(entering, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
         out, state = self.lstm(packed)
         return pad_packed_sequence(out, batch_first=True, total_length=latents.shape[1])[0], state
 
     def _answer(self, latents: Tensor, hidden: Tensor) -> Tensor:
         """The head's answer (..., outputs), given the latents (..., D) that `hidden` has just seen."""
+        if self.config.target is not None:
+            hidden = nn.functional.dropout(hidden, self.config.dropout, self.training)
         out = self.head(hidden)
-        return latents + (out * self.spread) @ self.inverse if self.config.head == "next" else out
+        if self.config.head == "next":
+            return latents + (out * self.spread) @ self.inverse
+        return out * self.target_scale[1] + self.target_scale[0] if self.config.target else out
+
+
+def _target_of(values: dict) -> TargetConfig:
+    """A target as JSON has it. ValueError if it names an unknown field."""
+    try:
+        return TargetConfig(**values)
+    except TypeError as error:
+        raise ValueError(f"a target must have the fields of TargetConfig: {str(error)[:200]}") from None
 
 
 def embed_sequence(
-    model: TransformerAutoencoder, frames: Tensor | Iterable[Tensor | np.ndarray], chunk: int = CHUNK
+    model: TransformerAutoencoder,
+    frames: Tensor | Iterable[Tensor | np.ndarray],
+    chunk: int = CHUNK,
+    lengths: Tensor | None = None,
 ) -> Tensor:
-    """The latents (T, latent_dim) on the CPU of a sequence of any length, `chunk` frames at a time, as in eval mode.
+    """The latents on the CPU of one sequence of any length, or of a batch, `chunk` frames at a time, as in eval mode.
 
-    Frames are (T, 1, H, W) in [0, 1], or one after the other (1, H, W) or (H, W), at least one: an iterable is never
-    held whole.
+    Args:
+        frames: (T, 1, H, W) in [0, 1], or one after the other (1, H, W) or (H, W), at least one: an iterable is never held
+            whole. Or a batch (B, T, 1, H, W).
+        lengths: (B,) real frames of each sequence of a batch; None: all T.
+
+    Returns:
+        (T, latent_dim); of a batch (B, T, latent_dim), 0 behind each sequence's end.
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
+    if isinstance(frames, Tensor) and frames.ndim == 5:
+        mask = _mask(frames, lengths)
+        embedded = embed_sequence(model, frames[mask], chunk)
+        return embedded.new_zeros(*mask.shape, embedded.shape[1]).masked_scatter(mask.cpu()[..., None], embedded)
+    if lengths is not None:
+        raise ValueError("lengths belong to a batch (B, T, 1, H, W); one sequence is as long as its frames")
     weight = model.encoder.norm.weight
     with eval_mode(model), torch.no_grad():
         latents = [model.embed(part.to(weight)).cpu() for part in _chunks(frames, chunk)]
@@ -264,7 +373,7 @@ def _chunks(frames: Tensor | Iterable[Tensor | np.ndarray], chunk: int) -> Itera
     """Batches (n, 1, H, W) of up to `chunk` frames."""
     if isinstance(frames, Tensor):
         if frames.ndim != 4:
-            raise ValueError(f"frames must be (T, 1, H, W), got {tuple(frames.shape)}")
+            raise ValueError(f"frames must be (T, 1, H, W) or (B, T, 1, H, W), got {tuple(frames.shape)}")
         yield from frames.split(chunk) if len(frames) else ()
         return
     rest = iter(frames)

@@ -1,163 +1,32 @@
-"""Training an LSTM on the latents of image sequences: config, steps, resume, what is measured."""
+"""Training an LSTM on the latents of image sequences: the next frame, or a target of a table (`target_training`)."""
 
-import math
-import platform
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
-from tae.model.config import Number, Threads, Whole, check_fields
 from tae.model.device import pick_device
-from tae.sequence.checkpoint import save_sequence
+from tae.sequence.config import SequenceRecord, SequenceTrainConfig
 from tae.sequence.data import DemoSequences, Embedder, FileSequences, SequenceSource
 from tae.sequence.forecast import evaluate_forecasts
+from tae.sequence.labelled import DROPS, LabelledSequences, Wanted, labelled_drops, labelled_files
 from tae.sequence.metric import decoder_metric
 from tae.sequence.model import SequenceModel, pad_sequences
-from tae.store.card import Card
+from tae.sequence.steps import SequenceLoop
+from tae.sequence.target_training import TargetTraining
 from tae.store.checkpoint import Loaded, load_checkpoint
 from tae.training import runs
-from tae.training.command import RunConfig, TrackerName
-from tae.training.config import Count, Positive, Seed, Share
 from tae.training.distributed import World
-from tae.training.loop import Loop, NotFiniteError, own_folder, tell_skipped
-from tae.training.optim import optimizer_tensors, restore_optimizers, set_lr
+from tae.training.loop import own_folder, tell_skipped
 from tae.training.state import state_files, step_of
 from tae.training.tracker import check_tracker
 
 STOPPED_TEST_SEQUENCES = 16
 """A run that was asked to stop measures no more than so many."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SequenceTrainConfig(RunConfig):
-    """One training; every field is a flag of the command line.
-
-    ValueError if a value leaves its range or does not fit another.
-    """
-
-    data: Annotated[str, tyro.conf.Positional] = "demo"
-    """"demo": glides composed from garment photographs; else a file or folder, see above."""
-    checkpoint: Path = Path("checkpoints/demo_tiny_201x201_p16.safetensors")
-    """The autoencoder; it stays as it is."""
-    fit: Literal["pad", "crop", "stretch"] = "pad"
-    """How frames come to the autoencoder's size."""
-    clip_frames: Annotated[int, Whole(2, 100_000)] = 16
-    """Longest clip of a file; demo glides have 16 frames."""
-    sequences: Count = 16_000
-    """Demo glides to train on; they are embedded as they are needed."""
-    held_out_sequences: Count = 128
-    """Held-out sequences to watch the training by."""
-    test_sequences: Count = 256
-    """Sequences for the final figures on the card: of the demo's test split, or held-out ones of yours."""
-    max_unreadable: Share = 0.1
-    """Share of unreadable sequences at which the run refuses to start."""
-    cache: Path | None = None
-    """Folder of embeddings, by content; None: .embeddings beside the run."""
-
-    hidden_dim: Annotated[int, Whole(1, 8192)] = 256
-    """Width of the LSTM."""
-    num_layers: Annotated[int, Whole(1, 16)] = 2
-    """Layers of the LSTM."""
-    dropout: Annotated[float, Number(0, 0.95)] = 0.0
-    """Between its layers."""
-
-    loss: Literal["metric", "latent", "decoded"] = "metric"
-    """The cost of an error of a predicted latent. metric: about its error in pixels, by the decoder's derivative; latent: its
-    squared distance; decoded: its error in pixels, which takes far longer."""
-    forecast_steps: Annotated[int, Whole(0, 10_000), tyro.conf.arg(aliases=["--rollout-steps"])] = 0
-    """Besides the next frame, this many are predicted in a row, from a random frame on, and learnt from. On the demo glides
-    that slows the learning of both."""
-    batch_size: Count = 64
-    """Clips a step."""
-    lr: Annotated[float, Number(1e-12, 1e3)] = 5e-3
-    """Peak learning rate of AdamW."""
-    weight_decay: Annotated[float, Number(0, 10)] = 0.01
-    """Weight decay of AdamW."""
-    warmup_steps: Annotated[int, Whole(0, 2**31 - 1)] = 100
-    """Steps in which the learning rate rises; then it falls as a cosine to 2 %."""
-    clip_norm: Positive = 1.0
-    """Ceiling of the gradient's norm."""
-    seed: Seed = 0
-    """Seed of the weights, the order of the data, dropout."""
-
-    steps: Count = 4000
-    """Optimizer steps."""
-
-    out: Path | None = None
-    """Where the checkpoint goes; None: checkpoints/sequences/<data>_<autoencoder>.safetensors. State and logs go to runs/
-    beside it."""
-    name: str | None = None
-    """Name that the app shows."""
-    resume: bool = False
-    """Go on from the newest whole state of this run."""
-    overwrite: bool = False
-    """Start anew where --out or an earlier run's state exists, and replace them."""
-    eval_every: Count = 200
-    """Steps between looks at the held-out sequences."""
-    log_every: Count = 20
-    """Steps between lines of the log."""
-    save_every_s: Annotated[float, Number(0, 1e9)] = 60
-    """Seconds between saves of the whole state, from which --resume goes on; 0: after each step."""
-    tracker: TrackerName | None = None
-    """Tell the figures elsewhere, too. csv: metrics.csv in the run's folder; wandb, mlflow: these services, whose packages
-    must be installed."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where there is one."""
-    threads: Threads = None
-    """CPU threads; None: PyTorch's choice. The weights are the same to the bit only for the same number."""
-
-    COMMAND: ClassVar = "tae.train_sequence"
-    GROUPS: ClassVar = {
-        "data": "data",
-        "hidden_dim": "model",
-        "loss": "optimisation",
-        "steps": "budget",
-        "out": "logging",
-        "device": "machine",
-    }
-    RENAMED: ClassVar = {"rollout_steps": "forecast_steps"}
-    FREE_TO_CHANGE: ClassVar = (*RunConfig.FREE_TO_CHANGE, "cache", "test_sequences")
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.resume and self.overwrite:
-            raise ValueError("resume and overwrite exclude each other: one goes on, the other starts anew")
-
-    @property
-    def learns_from(self) -> str:
-        return f"sequences of {self.data} and the autoencoder"
-
-    @property
-    def out_path(self) -> Path:
-        if self.out is not None:
-            return self.out
-        source = "demo" if self.data == "demo" else Path(self.data).expanduser().stem or "sequences"
-        return Path("checkpoints") / "sequences" / f"{source}_{self.checkpoint.stem}.safetensors"
-
-
-@dataclass(frozen=True)
-class SequenceRecord:
-    """One step."""
-
-    step: int  # steps done, from 1
-    steps: int  # steps in all
-    loss: float  # mean over the predictions of the batch; near mean squared error in pixels, but for the loss "latent"
-    lr: float  # learning rate
-    grad_norm: float  # before clipping
-    sequences_per_s: float  # over the last steps
-    seconds_left: float  # estimate from the pace so far
-    held_out_loss: float | None = None
-    """error of one-step predictions, where this step looked at the held-out sequences."""
-    held_out_copy: float | None = None  # the same error of the last latent, taken for the next: what no model needs
-    saved: Path | None = None  # the checkpoint, where this step saved it
 
 
 class Stopped(Exception):
@@ -169,7 +38,7 @@ def open_sequences(
     loaded: Loaded,
     progress: Callable[[int, int], object] = lambda done, total: None,
     go_on: Callable[[], object] = lambda: None,
-) -> SequenceSource:
+) -> SequenceSource | LabelledSequences:
     """The sequences that `config.data` names, embedded by the autoencoder, on the device where it is.
 
     Args:
@@ -184,6 +53,19 @@ def open_sequences(
     """
     cache = config.cache or config.out_path.parent / runs.FOLDER / ".embeddings"
     embedder = Embedder(loaded.model, cache, config.fit, go_on)
+    if config.target:
+        wanted = Wanted(
+            target=config.target,
+            inputs=config.input_names,
+            task=config.task,
+            window=config.clip_frames,
+            seed=config.seed,
+        )
+        if config.data == DROPS:
+            watch, test = config.held_out_sequences, config.test_sequences
+            return labelled_drops(embedder, wanted, config.recordings, watch, test, progress)
+        unreadable, watch = config.max_unreadable, config.held_out_sequences
+        return labelled_files(embedder, config.data, wanted, config.table, unreadable, watch, progress)
     if config.data == "demo":
         return DemoSequences(embedder, config.sequences, config.seed, progress)
     return FileSequences(embedder, config.data, config.clip_frames, config.seed, config.max_unreadable, progress)
@@ -192,7 +74,7 @@ def open_sequences(
 def train_sequence(
     config: SequenceTrainConfig,
     loaded: Loaded | None = None,
-    source: SequenceSource | None = None,
+    source: SequenceSource | LabelledSequences | None = None,
     should_stop: Callable[[], int] = lambda: False,
     notify: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int, str], object] = lambda done, total, doing: None,
@@ -217,7 +99,7 @@ def train_sequence(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device, folder = pick_device(config.device), runs.folder_of(config.out_path)
-    training: _Training | None = None
+    training: SequenceLoop | None = None
 
     def asked() -> int:
         return should_stop() or runs.stop_asked(folder)
@@ -233,7 +115,7 @@ def train_sequence(
 
         return told
 
-    def opened() -> tuple[Loaded, SequenceSource]:
+    def opened() -> tuple[Loaded, SequenceSource | LabelledSequences]:
         (folder / "stop").unlink(missing_ok=True)  # an earlier run's
         autoencoder = loaded or load_checkpoint(config.checkpoint)
         autoencoder.model.to(device)
@@ -241,13 +123,16 @@ def train_sequence(
             return autoencoder, source
         found = open_sequences(config, autoencoder, tell("embedding sequences"), go_on)
         tell_skipped(found.skipped, notify)
+        for sentence in getattr(found, "told", ()):
+            notify(sentence)
         notify(f"{found.num_sequences} {'glides' if config.data == 'demo' else 'clips an epoch'} to train on")
         return autoencoder, found
 
     world = World(0, 1, device)
     try:
         with own_folder(config, world, opened) as (_, (autoencoder, found)):
-            training = _Training(config, autoencoder, found, world, folder, notify, tell)
+            kind = TargetTraining if config.target else _Training
+            training = kind(config, autoencoder, found, world, folder, notify, tell)
             if training.step != training.steps:
                 go_on()
             yield from training.go(asked)
@@ -258,55 +143,31 @@ def train_sequence(
         notify(f"stopped before another step; {f'step {step} is saved' if step else 'nothing is learnt yet'}")
 
 
-class _Training(Loop[SequenceRecord]):
-    """The parts of one training."""
+class _Training(SequenceLoop):
+    """The parts of one training on the next frame."""
 
-    def __init__(
-        self,
-        config: SequenceTrainConfig,
-        loaded: Loaded,
-        source: SequenceSource,
-        world: World,
-        folder: Path,
-        notify: Callable[[str], None],
-        tell: Callable[[str], Callable[[int, int], None]],
-    ) -> None:
-        super().__init__(config, source, world, folder, notify)
-        self.loaded, self.tell = loaded, tell
-        self.asked_to_stop: Callable[[], int] = lambda: False
-        self.is_under_way = False  # from then on, a stop is one after a step
-        self.model = SequenceModel(loaded.model, config.hidden_dim, config.num_layers, dropout=config.dropout)
+    def _make(self) -> None:
+        config, source = self.config, self.source
+        self.model = SequenceModel(self.loaded.model, config.hidden_dim, config.num_layers, dropout=config.dropout)
         if self.state is None:
             sample = source.sample()
             metric = None
             if config.loss != "latent":
-                measured = decoder_metric(loaded.model, sample, source.width, progress=tell("measuring the decoder"))
+                measured = decoder_metric(
+                    self.loaded.model, sample, source.width, progress=self.tell("measuring the decoder")
+                )
                 metric = measured.matrix
-                notify(f"an error in latents tells its error in pixels to about {measured.error:.0%}, measured once")
+                self.notify(
+                    f"an error in latents tells its error in pixels to about {measured.error:.0%}, measured once"
+                )
             self.model.set_coordinates(sample, metric)
         else:
             self.model.load_state_dict(self._weights_in_state(self.model.own_state()), strict=False)
-        self.model.to(world.device)
-        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay
-        )
-        if self.state is not None:
-            self._restore(self.state)
-            restore_optimizers(_own(self.model), [self.optimizer], self.state.tensors)
-
-    def go(self, should_stop: Callable[[], int]) -> Generator[SequenceRecord]:
-        self.asked_to_stop = should_stop
-        yield from super().go(should_stop)
+        self.model.to(self.world.device)
+        self.learning = torch.nn.ModuleDict({"lstm": self.model.lstm, "head": self.model.head})
 
     def _begin(self, stack: ExitStack) -> None:
         self.held_out = self.source.held_out(self.config.held_out_sequences)
-
-    def _record(
-        self, loss: float, lr_share: float, grad_norm: float, pace: float, looked: dict[str, Any]
-    ) -> SequenceRecord:
-        lr, left = self.config.lr * lr_share, pace * (self.steps - self.step)
-        return SequenceRecord(self.step, self.steps, loss, lr, grad_norm, self.config.batch_size / pace, left, **looked)
 
     def _learn(self, lr_share: float) -> tuple[float, float]:
         config = self.config
@@ -316,16 +177,7 @@ class _Training(Loop[SequenceRecord]):
         self.is_under_way = True
         self.model.train()
         loss = self._loss(latents.to(self.world.device), lengths, np.random.default_rng(seed))
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, config.clip_norm))
-        value = loss.item()
-        if not math.isfinite(value) or not math.isfinite(norm):
-            self.optimizer.zero_grad()
-            raise NotFiniteError("the loss is no longer a number", "lower --lr")
-        set_lr([self.optimizer], lr_share)
-        self.optimizer.step()
-        return value, norm
+        return self._descend(loss, loss, lr_share, [[*self.learning.parameters()]])
 
     def _loss(self, latents: Tensor, lengths: Tensor, random: np.random.Generator) -> Tensor:
         """The mean error of next-frame predictions, and of predictions in a row from a random frame on."""
@@ -390,12 +242,8 @@ class _Training(Loop[SequenceRecord]):
                 self.notify(f"stopped: the final figures are those of {done} sequences")
                 return
 
-    def _tensors(self) -> dict[str, Tensor]:
-        own = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in self.model.own_state().items()}
-        return own | optimizer_tensors(_own(self.model), [self.optimizer])
-
     def _write(self, is_stopped: bool) -> Path:
-        config, source, self.is_under_way = self.config, self.source, True
+        source, self.is_under_way = self.source, True
         if not is_stopped:
             self._say_what_it_is_worth()
         self.model.eval()
@@ -407,28 +255,4 @@ class _Training(Loop[SequenceRecord]):
             self.notify(f"the card has no figures of predictions: {error}")
             metrics = {}
         self._tell_figures(metrics)
-        on_cpu = self.world.device.type == "cpu"
-        hardware = f"{platform.machine()} CPU" if on_cpu else torch.cuda.get_device_name()
-        training = {
-            "data": source.data,
-            "command": self.commands,
-            "seed": config.seed,
-            "steps": self.step,
-            "batch_size": config.batch_size,
-            "sequences": source.num_sequences,
-            "seconds": round(self.seconds),
-            "cpu_seconds": round(self.cpu_seconds),
-            "hardware": hardware,
-            "torch": torch.__version__,
-            "finished": not is_stopped,
-            "curve": self.curve,
-        }
-        name = config.name or f"{source.name}, LSTM on {self.loaded.card.name}"
-        card = Card(name=name, training=training, metrics=metrics, data=source.data, licence=source.licence)
-        config.out_path.parent.mkdir(parents=True, exist_ok=True)
-        return save_sequence(config.out_path, self.model, card, self.loaded.card.name)
-
-
-def _own(model: SequenceModel) -> torch.nn.Module:
-    """The trained modules alone, under the names that they have in the model."""
-    return torch.nn.ModuleDict({"lstm": model.lstm, "head": model.head})
+        return self._save(f"{source.name}, LSTM on {self.loaded.card.name}", metrics, is_stopped)

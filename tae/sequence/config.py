@@ -1,0 +1,180 @@
+"""What a training on sequences is asked to do, and what each of its steps tells."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+from tae.model.config import Number, Threads, Whole, check_fields
+from tae.store.names import safe_name
+from tae.training.command import RunConfig, TrackerName
+from tae.training.config import Count, Positive, Seed, Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceTrainConfig(RunConfig):
+    """One training; every field is a flag of the command line.
+
+    ValueError if a value leaves its range or does not fit another.
+    """
+
+    data: Annotated[str, tyro.conf.Positional] = "demo"
+    """"demo": glides composed from garment photographs; "drops": simulated recordings of drops, for --target; else a file or
+    folder, see above."""
+    checkpoint: Path = Path("checkpoints/demo_tiny_201x201_p16.safetensors")
+    """The autoencoder; it stays as it is."""
+    fit: Literal["pad", "crop", "stretch"] = "pad"
+    """How frames come to the autoencoder's size."""
+    clip_frames: Annotated[int, Whole(2, 100_000)] = 16
+    """Longest clip of a file, and with --target the most frames that a prediction is made from; demo glides have 16 frames."""
+    sequences: Count = 16_000
+    """Demo glides to train on; they are embedded as they are needed."""
+    recordings: Count = 2000
+    """Simulated recordings of drops to train on; they are embedded before the first step."""
+    held_out_sequences: Count = 128
+    """Held-out sequences to watch the training by."""
+    test_sequences: Count = 256
+    """Sequences for the final figures on the card: of the test split of glides or drops, or held-out ones of yours; with
+    --target all of yours that are held out count."""
+    max_unreadable: Share = 0.1
+    """Share of unreadable sequences at which the run refuses to start."""
+    cache: Path | None = None
+    """Folder of embeddings, by content; None: .embeddings beside the run."""
+
+    target: str | None = None
+    """A column of the table beside the frames, which is predicted in place of the next frame: a number or a class for each
+    sequence or for each frame. Of simulated drops, viscosity is one."""
+    inputs: str | None = None
+    """Columns that the LSTM reads beside the latents, such as velocity,rec: names or headers, with commas between."""
+    task: Literal["regression", "classification"] | None = None
+    """None: classes where the target's column holds texts, a number where it holds numbers."""
+    table: Path | None = None
+    """One CSV or Parquet file for all sequences; None: those that lie beside the frames."""
+
+    hidden_dim: Annotated[int, Whole(1, 8192)] = 256
+    """Width of the LSTM."""
+    num_layers: Annotated[int, Whole(1, 16)] = 2
+    """Layers of the LSTM."""
+    dropout: Annotated[float, Number(0, 0.95)] = 0.0
+    """Between its layers; with --target, before its answer too."""
+
+    fine_tune: bool = False
+    """With --target: train the encoder too. It becomes a checkpoint of its own beside --out, <out>_encoder.safetensors."""
+    encoder_lr: Positive = 1e-4
+    """Peak learning rate of the encoder, where it is fine-tuned."""
+    loss: Literal["metric", "latent", "decoded"] = "metric"
+    """The cost of an error of a predicted latent. metric: about its error in pixels, by the decoder's derivative; latent: its
+    squared distance; decoded: its error in pixels, which takes far longer."""
+    forecast_steps: Annotated[int, Whole(0, 10_000), tyro.conf.arg(aliases=["--rollout-steps"])] = 0
+    """Besides the next frame, this many are predicted in a row, from a random frame on, and learnt from. On the demo glides
+    that slows the learning of both."""
+    batch_size: Count = 64
+    """Clips a step."""
+    lr: Annotated[float, Number(1e-12, 1e3)] = 5e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: Annotated[float, Number(0, 10)] = 0.01
+    """Weight decay of AdamW."""
+    warmup_steps: Annotated[int, Whole(0, 2**31 - 1)] = 100
+    """Steps in which the learning rate rises; then it falls as a cosine to 2 %."""
+    clip_norm: Positive = 1.0
+    """Ceiling of the gradient's norm."""
+    seed: Seed = 0
+    """Seed of the weights, the order of the data, dropout."""
+
+    steps: Count = 4000
+    """Optimizer steps."""
+
+    out: Path | None = None
+    """Where the checkpoint goes; None: checkpoints/sequences/<data>_<autoencoder>.safetensors. State and logs go to runs/
+    beside it."""
+    name: str | None = None
+    """Name that the app shows."""
+    resume: bool = False
+    """Go on from the newest whole state of this run."""
+    overwrite: bool = False
+    """Start anew where --out or an earlier run's state exists, and replace them."""
+    eval_every: Count = 200
+    """Steps between looks at the held-out sequences."""
+    log_every: Count = 20
+    """Steps between lines of the log."""
+    save_every_s: Annotated[float, Number(0, 1e9)] = 60
+    """Seconds between saves of the whole state, from which --resume goes on; 0: after each step."""
+    tracker: TrackerName | None = None
+    """Tell the figures elsewhere, too. csv: metrics.csv in the run's folder; wandb, mlflow: these services, whose packages
+    must be installed."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where there is one."""
+    threads: Threads = None
+    """CPU threads; None: PyTorch's choice. The weights are the same to the bit only for the same number."""
+
+    COMMAND: ClassVar = "tae.train_sequence"
+    BUILT_IN: ClassVar = ("demo", "drops")
+    GROUPS: ClassVar = {
+        "data": "data",
+        "target": "target",
+        "hidden_dim": "model",
+        "fine_tune": "optimisation",
+        "steps": "budget",
+        "out": "logging",
+        "device": "machine",
+    }
+    RENAMED: ClassVar = {"rollout_steps": "forecast_steps"}
+    FREE_TO_CHANGE: ClassVar = (*RunConfig.FREE_TO_CHANGE, "cache", "test_sequences")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.resume and self.overwrite:
+            raise ValueError("resume and overwrite exclude each other: one goes on, the other starts anew")
+        needless = [
+            name for name in ("inputs", "task", "table", "fine_tune") if getattr(self, name) and not self.target
+        ]
+        if needless:
+            raise ValueError(
+                f"{' and '.join(needless)} belong to a target; name the column that is predicted by --target"
+            )
+        if self.data == "demo" and self.target:
+            raise ValueError(
+                "the demo's glides have no table; take drops, or sequences of your own with a table beside them"
+            )
+        if self.data == "drops" and not self.target:
+            raise ValueError("drops are trained on with a target; give --target viscosity")
+        if self.data == "drops" and self.table:
+            raise ValueError(f"simulated drops have a table of their own, got table {self.table}")
+
+    @property
+    def input_names(self) -> list[str]:
+        return [name.strip() for name in (self.inputs or "").split(",") if name.strip()]
+
+    @property
+    def learns_from(self) -> str:
+        return f"sequences of {self.data} and the autoencoder"
+
+    @property
+    def out_path(self) -> Path:
+        if self.out is not None:
+            return self.out
+        source = self.data if self.data in self.BUILT_IN else Path(self.data).expanduser().stem or "sequences"
+        what = f"_{safe_name(self.target)}" if self.target else ""
+        return Path("checkpoints") / "sequences" / f"{source}_{self.checkpoint.stem}{what}.safetensors"
+
+
+@dataclass(frozen=True)
+class SequenceRecord:
+    """One step."""
+
+    step: int  # steps done, from 1
+    steps: int  # steps in all
+    loss: float
+    """Mean over the predictions of the batch: about mean squared error in pixels, but for the loss "latent"; of a target, mean
+    squared error in units of its spread, or cross entropy."""
+    lr: float  # learning rate
+    grad_norm: float  # before clipping
+    sequences_per_s: float  # over the last steps
+    seconds_left: float  # estimate from the pace so far
+    held_out_loss: float | None = None
+    """The same of one-step predictions, or of a target, where this step looked at the held-out sequences."""
+    held_out_copy: float | None = None
+    """The same of what needs no model: the last latent, taken for the next; of a target, the mean of the training targets."""
+    saved: Path | None = None  # the checkpoint, where this step saved it

@@ -1,0 +1,458 @@
+"""Sequences with a number or a class from a table: the user's own, or simulated drops.
+
+Held out are whole sequences, never a part of one: frames of the same recording look alike, and would tell their neighbours.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tae.data.drops.frame import COLUMNS, draw_frame, frames_of, stretched
+from tae.data.drops.motion import HELD_OUT_VISCOSITY, Recording, draw_recording
+from tae.model.config import ModelConfig
+from tae.sequence.data import Embedded, Embedder, embed_all, load_frames, names_of
+from tae.sequence.model import MAX_HEADER, TargetConfig
+from tae.sequence.table import Column, Table, TableError, Tables
+from tae.store.names import natural_order, plain_text
+from tae.training.split import held_out
+
+DROPS = "drops"
+EVERY = 24
+"""Of the 4,000 frames that the camera takes of a simulated drop in a second, one of so many: 9 to 16 a recording."""
+VISCOSITY = "viscosity (mPa s)"
+TEST, BAND = "test", "held-out band"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A sequence as latents, and what a table tells of it."""
+
+    name: str
+    latents: Tensor
+    """(T, latent_dim) float32, on the CPU."""
+    target: Tensor
+    """(T,) float32, in the table's unit or a class's number; NaN where there is none."""
+    inputs: Tensor
+    """(T, num_inputs) float32, in the table's units."""
+    columns: Tensor
+    """(T, num_columns) float32, for the baseline without images; NaN where there is no value."""
+    load: Callable[[int, int], Tensor]
+    """The frames (n, 1, H, W) in [0, 1] from one number up to another."""
+    shuffled: Tensor | None = None
+    """(T,) another sequence's target."""
+    first: int = 0
+    """The number of its first frame, where it is a part."""
+
+    def cut(self, first: int, end: int) -> "Labelled":
+        """Its frames from `first` up to `end`."""
+        parts = {name: getattr(self, name)[first:end] for name in ("latents", "target", "inputs", "columns")}
+        shuffled = None if self.shuffled is None else self.shuffled[first:end]
+        return replace(self, **parts, shuffled=shuffled, first=self.first + first)
+
+    def frames(self) -> Tensor:
+        """(T, 1, H, W) in [0, 1]."""
+        return self.load(self.first, self.first + len(self.latents))
+
+
+@dataclass
+class LabelledSequences:
+    """Sequences to train on and to measure by; a step's clips are a function of (seed, step)."""
+
+    name: str
+    """For default names."""
+    data: str
+    """In words, for the card."""
+    licence: str
+    target: TargetConfig
+    train: list[Labelled]
+    watch: list[Labelled]
+    """To watch the training by."""
+    tests: dict[str, list[Labelled]]
+    """Groups for the final figures, never trained on."""
+    seed: int
+    width: int | None
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    """(name, reason) of what is left out."""
+    told: list[str] = field(default_factory=list)
+    """Sentences on the tables."""
+
+    def __post_init__(self) -> None:
+        kind = "two classes" if self.target.classes else "two values"
+        found = {float(value) for one in self.train for value in one.target[~one.target.isnan()]}
+        if len(self.train) < 2 or len(found) < 2:
+            raise ValueError(
+                f"at least two sequences of {self.data} with {kind} of {self.target.header} must be there to train on, got "
+                f"{len(self.train)} with {len(found)}; one in ten is held out, whole"
+            )
+        if not any(self.tests.values()):
+            raise ValueError(f"a held-out sequence must have a value of {self.target.header}, got none")
+        order = np.random.default_rng([self.seed, 5]).permutation(len(self.train))
+        self.train = [
+            replace(one, shuffled=other.target[torch.arange(len(one.target)) % len(other.target)])
+            for one, other in zip(self.train, (self.train[place] for place in order), strict=True)
+        ]
+        clip = self.target.window
+        self._places = np.repeat(
+            np.arange(len(self.train)), [max(1, round(len(one.latents) / clip)) for one in self.train]
+        )
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    @property
+    def num_sequences(self) -> int:
+        """Clips an epoch."""
+        return len(self._places)
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(repr((self.target, self.seed)).encode())
+        for one in (*self.train, *self.watch, *(one for group in self.tests.values() for one in group)):
+            digest.update(one.name.encode(errors="surrogateescape"))
+            for numbers in (one.latents, one.target, one.inputs, one.columns):
+                digest.update(numbers.numpy().tobytes())
+        return digest.hexdigest()
+
+    def batch(self, step: int, batch_size: int) -> list[Labelled]:
+        """The clips of one training step."""
+        clips = []
+        for draw in range(step * batch_size, (step + 1) * batch_size):
+            epoch, position = divmod(draw, self.num_sequences)
+            one = self.train[self._places[self._order(epoch)[position]]]
+            room = max(0, len(one.latents) - self.target.window)
+            start = int(np.random.default_rng([self.seed, draw, 4]).integers(0, room + 1))
+            clips.append(one.cut(start, start + self.target.window))
+        return clips
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, epoch]).permutation(self.num_sequences)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is asked of the tables: columns by header or name, and how they are read."""
+
+    target: str
+    inputs: Sequence[str] = ()
+    task: str | None = None
+    """ "regression" or "classification"; None: classes where the column holds texts."""
+    window: int = 16
+    seed: int = 0
+
+
+def labelled_files(
+    embedder: Embedder,
+    data: str,
+    wanted: Wanted,
+    table: Path | None = None,
+    max_unreadable: float = 0.1,
+    watch: int = 128,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> LabelledSequences:
+    """The user's own sequences, with the tables beside them. One in ten is held out, by the hash of its name.
+
+    Args:
+        table: One table for all; None: those beside the frames (`tae.sequence.table`).
+        max_unreadable: Share of sequences that may be unreadable.
+        watch: Held-out sequences that the training is watched by; the final figures are those of all.
+        progress: Called with (sequences embedded, sequences in all).
+
+    Raises:
+        FileNotFoundError: If the data or the table are not there.
+        ValueError: If too few sequences can be read, a table does not fit, or lacks a column.
+    """
+    embedded, skipped = embed_all(embedder, data, max_unreadable, progress, least=1)
+    tables = Tables(Path(data).expanduser(), ((one.found.name, one.found.files) for one in embedded), table)
+    found = [tables.columns(one.found.name, _files_of(one)) for one in embedded]
+    config, fit = embedder.model.config, embedder.fit
+    reader = _Reader(wanted, found)
+    sequences: list[tuple[Embedded, Labelled]] = []
+    for one, columns in zip(embedded, found, strict=True):
+        labelled = reader.labelled(one.name, one.latents, columns, _loader(one, config, fit))
+        if labelled is None:
+            skipped.append((one.name, f"no frame has a value of {', '.join([reader.header, *reader.inputs])}"))
+        else:
+            sequences.append((one, labelled))
+    if len(sequences) < 3:
+        raise ValueError(
+            f"{names_of(data)[1]} must hold at least three sequences with a value of {reader.header}, got {len(sequences)}: "
+            "whole sequences are held out, since frames of one tell of each other"
+        )
+    is_held_out = held_out([one.found.name for one, _ in sequences])
+    out = [labelled for (_, labelled), held in zip(sequences, is_held_out, strict=True) if held]
+    widths = [one.width for one, _ in sequences]
+    name, told = names_of(data)
+    return LabelledSequences(
+        name=name,
+        data=told,
+        licence="the user's own",
+        target=reader.target,
+        train=[labelled for (_, labelled), held in zip(sequences, is_held_out, strict=True) if not held],
+        watch=out[:watch],
+        tests={"held out": out},
+        seed=wanted.seed,
+        width=max(set(widths), key=widths.count),
+        skipped=skipped,
+        told=[*tables.told, *reader.told],
+    )
+
+
+def labelled_drops(
+    embedder: Embedder,
+    wanted: Wanted,
+    count: int,
+    watch: int,
+    test: int,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> LabelledSequences:
+    """Recordings of simulated drops: `count` of the train split, `watch` of val, `test` of test.
+
+    The last are two groups: those with viscosities as in training, and every third, from a band that training never shows.
+
+    Raises:
+        ValueError: If their table lacks a column.
+    """
+    splits = {"train": count, "val": watch, "test": test}
+    found: dict[str, list[tuple[str, Tensor, dict[str, Column], Callable[[int, int], Tensor]]]] = {}
+    done = 0
+    for split, number in splits.items():
+        found[split] = []
+        for index in range(number):
+            found[split].append(_drop(embedder, split, index, wanted.seed))
+            done += 1
+            progress(done, sum(splits.values()))
+    reader = _Reader(wanted, [columns for group in found.values() for _, _, columns, _ in group])
+    labelled = {split: [reader.labelled(*one) for one in group] for split, group in found.items()}
+    whole = {split: [one for one in group if one is not None] for split, group in labelled.items()}
+    is_band = [_is_in_band(columns) for _, _, columns, _ in found["test"]]
+    tests = {
+        name: [one for one, is_one in zip(whole["test"], is_band, strict=True) if is_one == (name == BAND)]
+        for name in (TEST, BAND)
+    }
+    return LabelledSequences(
+        name=DROPS,
+        data="simulated recordings of liquid drops that slide down a tilted plate",
+        licence="made by tae",
+        target=reader.target,
+        train=whole["train"],
+        watch=whole["val"],
+        tests=tests,
+        seed=wanted.seed,
+        width=embedder.model.config.input_size[1],
+    )
+
+
+def drop_frames(recording: Recording, config: ModelConfig, every: int = EVERY) -> np.ndarray:
+    """A simulated recording at a model's size: (T, H, W) float32 in [0, 1].
+
+    Squares, strips, or, where the model takes any width, crops, white behind the drop up to the width of the widest.
+    """
+    height, width = config.input_size
+    images = []
+    for frame in frames_of(recording, every):
+        if width == height:
+            images.append(frame.square(height))
+        elif width is not None:
+            images.append(stretched(frame.strip(), height, width))
+        else:
+            crop = frame.crop()
+            scaled = max(1, round(crop.shape[1] * height / crop.shape[0]))
+            images.append(stretched(crop, height, min(config.max_width, scaled)))
+    widest = max(image.shape[1] for image in images)
+    padded = [np.pad(one, ((0, 0), (0, widest - one.shape[1])), constant_values=255) for one in images]
+    return np.stack(padded) / np.float32(255)
+
+
+def drop_columns(recording: Recording, every: int = EVERY) -> dict[str, Column]:
+    """The table of a simulated recording: what a camera's software measures of each frame, and the viscosity."""
+    return _as_columns(_rows(recording, every), recording.viscosity)
+
+
+def _rows(recording: Recording, every: int) -> list[list[float]]:
+    return [[float(value) for value in frame.row().values()] for frame in frames_of(recording, every)]
+
+
+def _drop(
+    embedder: Embedder, split: str, index: int, seed: int
+) -> tuple[str, Tensor, dict[str, Column], Callable[[int, int], Tensor]]:
+    """Name, latents, columns and loader of a simulated recording."""
+    recording = draw_recording(split, index, seed)
+    config = embedder.model.config
+    key = [
+        DROPS,
+        _drops_hash(),
+        split,
+        str(index),
+        str(seed),
+        str(EVERY),
+        str(config.input_size),
+        str(config.max_width),
+    ]
+    latents, notes = embedder.embed_as(
+        key,
+        lambda: drop_frames(recording, config),
+        lambda: {"rows": _rows(recording, EVERY)},
+    )
+
+    def load(first: int, end: int) -> Tensor:
+        return torch.from_numpy(drop_frames(recording, config)[first:end])[:, None]
+
+    return f"{split} {index}", latents, _as_columns(notes["rows"], recording.viscosity), load
+
+
+def _as_columns(rows: Sequence[Sequence[float]], viscosity: float) -> dict[str, Column]:
+    cells = zip(COLUMNS[1:], zip(*rows, strict=True), strict=True)
+    columns = {str(header): Column(header, tuple(map(repr, values))) for header, values in cells}
+    return columns | {VISCOSITY: Column(VISCOSITY, (repr(viscosity),) * len(rows))}
+
+
+def _is_in_band(columns: Mapping[str, Column]) -> bool:
+    low, high = HELD_OUT_VISCOSITY
+    return low <= columns[VISCOSITY].numbers[0] <= high
+
+
+@lru_cache(maxsize=1)
+def _drops_hash() -> str:
+    """Digest of one simulated frame: another way to draw gives another."""
+    return hashlib.sha256(draw_frame("train", 0).square().tobytes()).hexdigest()
+
+
+def _files_of(one: Embedded) -> list[Path | None]:
+    """The file of each frame of an embedded sequence; None where all are in one file."""
+    if len(one.found.files) == 1:
+        return [None] * len(one.latents)
+    left_out = {name for name, _ in one.skipped}
+    files: list[Path | None] = [file for file in one.found.files if plain_text(file.name, 200) not in left_out]
+    if len(files) != len(one.latents):
+        raise TableError(
+            f"too many frames of {one.name} cannot be read for its table to be matched; mend or remove them"
+        )
+    return files
+
+
+def _loader(one: Embedded, config: ModelConfig, fit: str) -> Callable[[int, int], Tensor]:
+    def load(first: int, end: int) -> Tensor:
+        frames = load_frames(one.found, config, fit, [])
+        return torch.from_numpy(np.stack([*islice(frames, first, end)]))[:, None]
+
+    return load
+
+
+class _Reader:
+    """Which columns are meant, and what they hold."""
+
+    def __init__(self, wanted: Wanted, tables: Sequence[Mapping[str, Column]]) -> None:
+        """Args: what is asked; {header: column} of each sequence. Raises ValueError if a column is missing or of no use."""
+        headers = list(dict.fromkeys(header for table in tables for header in table))
+        if not headers:
+            raise TableError(
+                "no table tells of these sequences; put a CSV or Parquet file beside the frames, with a header and a row for "
+                "each frame or sequence, or name one by --table"
+            )
+        self._all = Table("the tables beside the frames", tuple(Column(header, ()) for header in headers))
+        self.header, self.inputs = self._find(wanted.target), [self._find(name) for name in wanted.inputs]
+        if self.header in self.inputs:
+            raise ValueError(f"inputs must not hold the target itself, got {self.header}")
+        numbers = {header for header in headers if _are_numbers(header, tables)}
+        for header in (*self.inputs, *([self.header] if wanted.task == "regression" else [])):
+            if header not in numbers:
+                for table in tables:
+                    _ = table[header].numbers if header in table else None  # says which cell is none
+                raise TableError(f"the column {plain_text(header)} must hold numbers, got none")
+        self.is_class = wanted.task == "classification" or (wanted.task is None and self.header not in numbers)
+        self.is_number = self.header in numbers
+        cells = {
+            self._class(cell) for table in tables if self.header in table for cell in table[self.header].texts if cell
+        }
+        self.classes = sorted(cells, key=natural_order) if self.is_class else []
+        if self.is_class and len(self.classes) < 2:
+            raise ValueError(
+                f"the column {plain_text(self.header)} must hold two classes at least, got {len(self.classes)}"
+            )
+        self.columns = [header for header in headers if header in numbers and header != self.header]
+        too_long = [text for text in (*headers, *self.classes) if len(text) > MAX_HEADER]
+        if too_long:
+            raise ValueError(
+                f"headers and classes must have at most {MAX_HEADER} characters, got {plain_text(too_long[0])}"
+            )
+        values = [
+            {self._class(cell) for cell in table[self.header].texts if cell} for table in tables if self.header in table
+        ]
+        self.target = TargetConfig(
+            header=self.header,
+            classes=tuple(self.classes),
+            inputs=tuple(self.inputs),
+            columns=tuple(self.columns),
+            window=wanted.window,
+            is_per_frame=any(len(some) > 1 for some in values),
+        )
+        self._without_input, self._without_target = [0, ""], [0, ""]
+
+    def labelled(
+        self, name: str, latents: Tensor, columns: Mapping[str, Column], load: Callable[[int, int], Tensor]
+    ) -> Labelled | None:
+        """A sequence with its numbers; None where it has no target. Frames without an input are left out."""
+        count = len(latents)
+        blank = Column("", ("",) * count)
+        target = self._numbers(columns.get(self.header, blank))
+        if not self.target.is_per_frame:  # what one of its frames tells, tells of all
+            known = target[~np.isnan(target)]
+            target = np.full(count, known[0] if len(known) else np.nan)
+        inputs, others = (
+            np.stack([columns.get(header, blank).numbers for header in headers], axis=1)
+            if headers
+            else np.zeros((count, 0))
+            for headers in (self.inputs, self.columns)
+        )
+        is_there = ~np.isnan(inputs).any(axis=1)
+        for missing, tally in ((~is_there, self._without_input), (np.isnan(target), self._without_target)):
+            if missing.any():
+                tally[0] += int(missing.sum())  # type: ignore[operator]
+                tally[1] = tally[1] or f"frame {int(missing.argmax()) + 1} of {name}"
+        if np.isnan(target[is_there]).all():
+            return None
+        places = np.flatnonzero(is_there)
+
+        def chosen(first: int, end: int) -> Tensor:
+            wanted = places[first:end]
+            return load(int(wanted[0]), int(wanted[-1]) + 1)[wanted - wanted[0]]
+
+        tensors = [torch.from_numpy(some[is_there].astype(np.float32)) for some in (target, inputs, others)]
+        return Labelled(name, latents[torch.from_numpy(is_there)], *tensors, load=chosen)
+
+    @property
+    def told(self) -> list[str]:
+        kinds = (("an input, and are left out", self._without_input), (self.header, self._without_target))
+        return [f"{count} frames have no value of {what}, such as {which}" for what, (count, which) in kinds if count]
+
+    def _find(self, name: str) -> str:
+        found = self._all.column(name)
+        if found is None:
+            known = ", ".join(plain_text(column.header) for column in self._all.columns[:30])
+            raise TableError(f"no table beside the frames has a column {plain_text(name)}; choose from: {known}")
+        return found.header
+
+    def _class(self, cell: str) -> str:
+        return f"{float(cell):g}" if self.is_number else cell
+
+    def _numbers(self, column: Column) -> np.ndarray:
+        if not self.is_class:
+            return column.numbers
+        place = {text: number for number, text in enumerate(self.classes)}
+        return np.array([place[self._class(cell)] if cell else np.nan for cell in column.texts])
+
+
+def _are_numbers(header: str, tables: Sequence[Mapping[str, Column]]) -> bool:
+    there = [table[header] for table in tables if header in table and any(table[header].texts)]
+    return bool(there) and all(column.is_number for column in there)
+
+
+def windows(one: Labelled, window: int) -> Iterator[Labelled]:
+    """What a prediction after each frame is made from: the last frames up to it, `window` at most."""
+    for end in range(1, len(one.latents) + 1):
+        yield one.cut(max(0, end - window), end)
