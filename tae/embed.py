@@ -6,7 +6,8 @@
 The images come in natural order (img2 before img10), frame by frame. Work is done in parts, each kept in a file of the
 folder <out>.parts as soon as it is whole: a process that was killed goes on from there when it is started again with
 the same command, and the result is the same to the bit. Which images are computed together depends on --batch-size
-alone, not on the number of processes. At the end the parts become one file, and are removed.
+alone, not on the number of processes. At the end the parts become one file, and are removed. With --table, the columns of a
+table go along.
 """
 
 from collections.abc import Sequence
@@ -44,6 +45,8 @@ def _report(out: Path, written: Written) -> None:
         print(f"skipped {plain_text(name)}{f', frame {frame}' if frame else ''}: {reason}")
     if written.unreadable > 5:
         print(f"... and {written.unreadable - 5} more, listed in the file's metadata")
+    if written.told:
+        print(written.told)
     pace = "nothing was left to do" if written.images_per_s is None else f"{written.images_per_s:.1f} images/s"
     print(f"{out}: {written.images} images, {written.unreadable} unreadable, {pace}")
 

@@ -27,12 +27,14 @@ from tae.model.config import ModelConfig, Number, Threads, Whole, check_fields
 from tae.model.device import pick_device
 from tae.sequence.embeddings import (
     FORMAT_VERSION,
+    OWN_COLUMNS,
     SUFFIXES,
     EmbedError,
     Rows,
     read_metadata,
     write_embeddings,
 )
+from tae.sequence.table import Table, read_table
 from tae.store.atomic import remove_leftovers, write_whole
 from tae.store.checkpoint import load_checkpoint
 from tae.store.names import plain_text
@@ -57,6 +59,9 @@ class EmbedConfig:
     """The model."""
     out: Path
     """Where the embeddings go; the ending decides: .parquet or .npz."""
+    table: Path | None = None
+    """A CSV or Parquet file whose columns are written beside the latents: rows are found by file name, or, where none of its
+    columns has names and there are as many rows as images, in order."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How images come to the model's size."""
     batch_size: Annotated[int, Whole(1, 4096)] = 32
@@ -87,6 +92,7 @@ class Written:
     unreadable: int  # how many were left out
     skipped: list[tuple[str, int, str]]  # (name, frame, reason) of the first `MAX_LISTED` of those
     images_per_s: float | None  # over all processes; None where there was nothing left to do
+    told: str = ""  # a sentence on the table
 
 
 def embed_to_file(
@@ -193,6 +199,18 @@ class _Images:
         """The first five, for a message."""
         return "; ".join(f"{plain_text(name)}: {reason}" for name, _, reason in self.listed(skipped[:5]))
 
+    def match(self, table: Table) -> np.ndarray:
+        """The row of each image, -1 where there is none. Raises TableError if the table does not fit."""
+        frames = np.diff(self.ends, prepend=0)
+        if (frames == 1).all():
+            found = table.match("", self.names, True)
+            return np.full(len(self), -1) if found is None else found.rows
+        is_own, parts = len(self.names) == 1, []
+        for name, count in zip(self.names, frames.tolist(), strict=True):
+            match = table.match(name, [name if count == 1 else ""] * count, is_own)
+            parts.append(np.full(count, -1) if match is None else match.rows)
+        return np.concatenate(parts)
+
     def digest(self) -> str:
         """SHA-256 of names, sizes, times of change and numbers of frames."""
         found = hashlib.sha256()
@@ -294,6 +312,11 @@ class _Job:
             "device": device.type,
         }
         self.fingerprint = hashlib.sha256(json.dumps(self.settings).encode()).hexdigest()
+        self.table = None if config.table is None else read_table(config.table)
+        if self.table is not None:
+            self.settings["table"] = hashlib.sha256(repr(self.table.columns).encode()).hexdigest()
+            self.rows = self.images.match(self.table)  # before hours of work that would end in a refusal
+            self.fingerprint = hashlib.sha256(json.dumps(self.settings).encode()).hexdigest()
         self.is_finished = False
         if config.out.is_file():
             with suppress(EmbedError):
@@ -429,7 +452,10 @@ class _Job:
             "skipped": self.images.listed(left_out),
             "fingerprint": self.fingerprint,
         }
+        columns, told = self._columns(left_out)
+        metadata |= told
         rows = Rows(
+            columns=columns,
             count=metadata["images"],
             dim=self.model.config.latent_dim,
             places=lambda: (self.images.rows(self.parts[number], skipped[number]) for number in skipped),
@@ -437,6 +463,22 @@ class _Job:
         )
         write_embeddings(self.config.out, rows, metadata)
         return metadata
+
+    def _columns(self, left_out: list[tuple[int, str]]) -> tuple[dict[str, np.ndarray], dict]:
+        """The table's columns, a value for each image that is embedded, and metadata on them."""
+        if self.table is None:
+            return {}, {}
+        rows = np.delete(self.rows, [number for number, _ in left_out])
+        found: dict[str, np.ndarray] = {}
+        for column in self.table.columns:
+            header = f"table {column.header}" if column.header in OWN_COLUMNS else column.header
+            if column.is_number:
+                found[header] = np.append(column.numbers, np.nan)[rows]  # row -1: none
+            else:
+                found[header] = np.array([*column.texts, ""], object)[rows]
+        without, unused = int((rows < 0).sum()), self.table.num_rows - len(np.unique(rows[rows >= 0]))
+        told = f"table {self.table.file}: {without} images have no row, {unused} of its {self.table.num_rows} rows no image"
+        return found, {"columns": [*found], "table": told}
 
     def _sure(self, number: int) -> _Part:
         part = self._read(number)
@@ -453,7 +495,9 @@ class _Job:
 
     def _written(self, metadata: dict, images_per_s: float | None) -> Written:
         skipped = [(name, frame, reason) for name, frame, reason in metadata["skipped"]]
-        return Written(metadata["images"], metadata["unreadable"], skipped, images_per_s)
+        return Written(
+            metadata["images"], metadata["unreadable"], skipped, images_per_s, str(metadata.get("table", ""))
+        )
 
 
 def _plan_in(path: Path) -> dict | None:

@@ -8,9 +8,9 @@ aside than a file's size accounts for.
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -24,6 +24,7 @@ from tae.store.sealed import open_regular, parse_json
 
 PROGRAM = "tae"
 FORMAT_VERSION = 1
+OWN_COLUMNS = ("name", "frame", "latent")
 GROUP_ROWS = 4096  # least rows of a row group of a Parquet file, but for its last
 
 
@@ -49,6 +50,8 @@ class Rows:
     dim: int  # numbers in a latent
     places: Callable[[], Iterator[tuple[list[str], np.ndarray]]]  # starts to give names and frames
     latents: Callable[[], Iterator[np.ndarray]]  # starts to give (rows, dim) float32
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """{header: (count,) float64, NaN where there is no value, or texts} of a table, all rows together."""
 
 
 def write_embeddings(path: Path, rows: Rows, metadata: dict) -> None:
@@ -78,6 +81,15 @@ def read_embeddings(path: Path | str) -> Embeddings:
         return Embeddings(names, frames, latents, _parsed(text))
 
 
+def read_columns(path: Path | str) -> dict[str, np.ndarray]:
+    """{header: (images,) float64, NaN where there is no value, or texts} of the table's columns; raises as `read_embeddings`."""
+    path = Path(path)
+    with _refusing(path), open_regular(path) as (file, size):
+        headers = _parsed(_format_of(path).metadata(file, size)).get("columns", [])
+        file.seek(0)
+        return dict(zip(headers, _format_of(path).read_columns(file, size, headers), strict=True))
+
+
 def read_metadata(path: Path | str) -> dict:
     """The metadata alone; raises as `read_embeddings`."""
     path = Path(path)
@@ -86,7 +98,7 @@ def read_metadata(path: Path | str) -> dict:
 
 
 class _Parquet:
-    """Columns name, frame and latent, a list of fixed size; the metadata are JSON under the key "tae".
+    """Columns name, frame and latent, a list of fixed size, and a table's; the metadata are JSON under the key "tae".
 
     Nothing is compressed, floats would hardly shrink, and names may be looked up in a dictionary: so what is read cannot
     take much more memory than the file has bytes.
@@ -94,16 +106,19 @@ class _Parquet:
 
     @staticmethod
     def write(file: BinaryIO, rows: Rows, metadata: str) -> None:
-        schema = _Parquet.schema(rows.dim).with_metadata({PROGRAM: metadata})
+        texts = {header: values.dtype.kind != "f" for header, values in rows.columns.items()}
+        schema = _Parquet.schema(rows.dim, texts).with_metadata({PROGRAM: metadata})
         settings: dict[str, Any] = {"compression": "none", "use_dictionary": ["name"], "write_page_checksum": True}
         with pq.ParquetWriter(file, schema, **settings) as writer:
-            waiting, count = [], 0
+            waiting, count, first = [], 0, 0
             for (names, frames), latents in zip(rows.places(), rows.latents(), strict=True):
                 columns = [
                     pa.array(names),
                     pa.array(frames),
                     pa.FixedSizeListArray.from_arrays(latents.ravel(), rows.dim),
+                    *(pa.array(values[first : first + len(names)]) for values in rows.columns.values()),
                 ]
+                first += len(names)
                 waiting.append(pa.table(columns, schema=schema))
                 count += len(names)
                 if count >= GROUP_ROWS:
@@ -119,7 +134,11 @@ class _Parquet:
         kind = reader.schema_arrow.field("latent").type
         dim = kind.list_size if isinstance(kind, pa.FixedSizeListType) else 0
         found = {field.name: field.type for field in reader.schema_arrow}
-        wanted = {field.name: field.type for field in _Parquet.schema(dim)}
+        headers = [name for name in found if name not in OWN_COLUMNS]
+        texts = {header: found[header] != pa.float64() for header in headers}
+        wanted = {field.name: field.type for field in _Parquet.schema(dim, texts)}
+        if headers != _parsed(text).get("columns", []) or len(reader.schema_arrow.names) != len(found):
+            raise ValueError("its columns are others")
         if not dim or {**found, "name": pa.string()} != wanted or reader.schema.column(0).physical_type != "BYTE_ARRAY":
             raise ValueError("its columns are others")
         about = reader.metadata
@@ -127,7 +146,7 @@ class _Parquet:
         packings = {group.column(column).compression for group in groups for column in range(group.num_columns)}
         if not packings <= {"UNCOMPRESSED"} or about.num_rows * dim * 4 > size:
             raise ValueError("it is packed in a way that is not read")
-        table = reader.read()
+        table = reader.read([*OWN_COLUMNS])
         if any(column.null_count for column in table.columns):
             raise ValueError("it has holes")
         names: list[str] = []
@@ -143,9 +162,23 @@ class _Parquet:
         return _Parquet._text(pq.ParquetFile(file))
 
     @staticmethod
-    def schema(dim: int) -> pa.Schema:
+    def read_columns(file: BufferedIOBase, size: int, headers: Sequence[str]) -> list[np.ndarray]:
+        reader = pq.ParquetFile(file, page_checksum_verification=True)
+        about = reader.metadata
+        groups = [about.row_group(group) for group in range(about.num_row_groups)]
+        if any(
+            group.column(place).compression != "UNCOMPRESSED" for group in groups for place in range(about.num_columns)
+        ):
+            raise ValueError("it is packed in a way that is not read")
+        table = reader.read([*headers])
+        return [table.column(header).to_numpy() for header in headers]
+
+    @staticmethod
+    def schema(dim: int, texts: Mapping[str, bool] | None = None) -> pa.Schema:
+        """texts: whether each of a table's columns holds texts."""
         latent = pa.list_(pa.field("item", pa.float32(), nullable=False), dim)
         columns = {"name": pa.string(), "frame": pa.int32(), "latent": latent}
+        columns |= {header: pa.string() if is_text else pa.float64() for header, is_text in (texts or {}).items()}
         return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
     @staticmethod
@@ -166,6 +199,9 @@ class _Npz:
             frames = (frames for _, frames in rows.places())
             _Npz._write_array(archive, "frames", np.dtype("<i4"), (rows.count,), frames)
             _Npz._write_array(archive, "latents", np.dtype("<f4"), (rows.count, rows.dim), rows.latents())
+            for place, values in enumerate(rows.columns.values()):
+                dtype = np.dtype("<f8") if values.dtype.kind == "f" else values.astype(np.str_).dtype
+                _Npz._write_array(archive, f"column_{place}", dtype, (rows.count,), [values])
             text = np.array(metadata)
             _Npz._write_array(archive, "metadata", text.dtype, (), [text])
 
@@ -176,6 +212,11 @@ class _Npz:
             frames = _Npz._read_array(archive, size, "frames", "i4", 1)
             latents = _Npz._read_array(archive, size, "latents", "f4", 2)
             return names, frames, latents, str(_Npz._read_array(archive, size, "metadata", "U", 0))
+
+    @staticmethod
+    def read_columns(file: BufferedIOBase, size: int, headers: Sequence[str]) -> list[np.ndarray]:
+        with zipfile.ZipFile(file) as archive:
+            return [_Npz._read_array(archive, size, f"column_{place}", "fU", 1) for place in range(len(headers))]
 
     @staticmethod
     def metadata(file: BufferedIOBase, size: int) -> str:
@@ -202,7 +243,11 @@ class _Npz:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError(f"the array {name} has another version")
             shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-            if not dtype.str[1:].startswith(kind) or len(shape) != axes or is_fortran:
+            if (
+                not (dtype.str[1:].startswith(kind) or kind == "fU" and dtype.kind in kind)
+                or len(shape) != axes
+                or is_fortran
+            ):
                 raise ValueError(f"the array {name} is of another kind")
             content = file.read()
         if len(content) != math.prod(shape) * dtype.itemsize:

@@ -175,12 +175,16 @@ class Table:
         if not any(frames):
             return None
         best, kept = None, set(rows)
+        keys = [_keys(frame, is_short) for frame in frames]
+        shared = {key for key, count in Counter(key for some in keys for key in some).items() if count > 1}
         for place, column in enumerate(self.columns):
             if column.is_number and place:  # numbers such as 1, 2, 3 are names only where they come first
                 continue
             found = np.full(len(frames), -1)
             for number, frame in enumerate(frames):
-                for key in _keys(frame, is_short):
+                for key in keys[number]:
+                    if key in shared:  # it tells no frame from another
+                        continue
                     hits = [row for row in column.places.get(key, ()) if row in kept]
                     if len(hits) > 1:
                         raise TableError(

@@ -26,7 +26,8 @@ from tae.data.fit import fit_image
 from tae.data.stacks import read_frame
 from tae.embed import main
 from tae.sequence.embedding_job import PART, WINDOW, EmbedConfig, Written, _Images, embed_to_file
-from tae.sequence.embeddings import EmbedError, read_embeddings, read_metadata
+from tae.sequence.embeddings import EmbedError, read_columns, read_embeddings, read_metadata
+from tae.sequence.table import TableError
 from tae.store.card import Card
 from tests import ROOT
 from tests.forked import run, run_two
@@ -594,3 +595,27 @@ def test_the_recipes_for_clusters_give_the_latents_of_the_model(engine: str, tmp
     for name, latent in zip(table["path"], table["latent"], strict=True):
         expected = model.embed(prepare(images[int(Path(name).stem)], model).image)
         assert_close(torch.tensor(latent)[None], expected.detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_table_s_columns_go_along(
+    ending: str, pictures: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, out = tmp_path / "table.csv", tmp_path / f"x.{ending}"
+    rows = ["stack,1,s", "stack,2,s", "stack,3,s", "img10.png,10,ten", "b/img1,,one", "a,7,", "nobody.png,5,x"]
+    table.write_text("\n".join(["name,v (cm/s),word", *rows]))
+    (pictures / "img2.png").write_bytes(b"no")
+    words = ["--checkpoint", str(checkpoint), "--out", str(out), "--table", str(table), "--threads", "1"]
+    assert main([str(pictures), *words]) == 0
+    assert "table table.csv: 3 images have no row, 1 of its 7 rows no image" in capsys.readouterr().out
+    columns, names = read_columns(out), read_embeddings(out).names
+    assert names == [name for name, _ in ORDER if name != "img2.png"]
+    numbers = [7, np.nan, np.nan, 10, np.nan, np.nan, 1, 2, 3]
+    np.testing.assert_array_equal(columns["v (cm/s)"], numbers)
+    assert columns["word"].tolist() == ["", "", "one", "ten", "", "", "s", "s", "s"]
+    assert columns["table name"].tolist()[3] == "img10.png"
+    if ending == "parquet":  # and so it is read without this program
+        assert pq.read_table(out).column("v (cm/s)").to_pylist()[-1] == 3.0
+    table.write_text("v\n1\n2")
+    with pytest.raises(TableError, match="must have a column with the frames' file names"):
+        embed(pictures / "stack.npy", checkpoint, tmp_path / f"y.{ending}", table=table)
