@@ -11,6 +11,7 @@
 - table: tables beside frames
 - labelled: sequences with a number or a class from a table
 - target: such predictions, their baselines and figures
+- target_influence: which frames, patches and heads they hang on
 - target_training: training the LSTM on them
 - forecast: forecasts beside baselines
 - metric: errors in latents that count like errors in pixels

@@ -32,15 +32,16 @@ Predictions = dict[str, np.ndarray]
 
 
 @torch.no_grad()
-def predict_each(model: SequenceModel, latents: Tensor, inputs: Tensor) -> np.ndarray:
+def predict_each(model: SequenceModel, latents: Tensor, inputs: Tensor | None = None) -> np.ndarray:
     """The model's answer after each frame: (T, 1) in the table's unit, or (T, classes) probabilities, float64.
 
     Args:
         model: In eval mode, with a target.
         latents: (T, latent_dim).
-        inputs: (T, num_inputs), in the table's units.
+        inputs: (T, num_inputs), in the table's units; None: the model takes none.
     """
     assert model.config.target is not None
+    inputs = latents.new_empty(len(latents), 0) if inputs is None else inputs
     window, device = model.config.target.window, model.centre.device
     latents, inputs = latents.to(device), inputs.to(device)
     answers = [model.predict(latents[None, :window], None, inputs[None, :window])[0]]

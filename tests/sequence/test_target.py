@@ -1,6 +1,7 @@
 """Numbers and classes from sequences: figures by hand, baselines by plain references, and a training that earns what it says."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,13 @@ from tae.sequence.checkpoint import load_sequence, save_sequence
 from tae.sequence.config import SequenceTrainConfig
 from tae.sequence.data import Embedder
 from tae.sequence.labelled import BAND, TEST, Labelled, LabelledSequences, Wanted, labelled_drops, labelled_files
-from tae.sequence.model import SequenceModel, TargetConfig
+from tae.sequence.model import SequenceModel, TargetConfig, embed_sequence
+from tae.sequence.target_influence import frame_effects, head_effects, patch_effects
 from tae.sequence.training import open_sequences, train_sequence
 from tae.store.checkpoint import CheckpointError
 from tae.train_sequence import main
 from tae.training import runs
+from tests import ROOT
 
 SPEED = "speed (px/frame)"
 
@@ -171,6 +174,46 @@ def test_shuffled_targets_are_those_of_other_whole_sequences(autoencoder: Path) 
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(clips, source.batch(3, 8), strict=True))
 
 
+# ------------------------------------------------------------------------------------------- what a prediction hangs on
+
+
+@pytest.mark.parametrize(("frames", "is_per_frame"), [(3, False), (7, False), (7, True)])
+def test_effects_are_those_of_changing_the_images_themselves(
+    autoencoder: Path, frames: int, is_per_frame: bool
+) -> None:
+    model = model_of(autoencoder, inputs=("x",), is_per_frame=is_per_frame).double()
+    images = torch.ones(frames, 1, 16, 32, dtype=torch.float64)
+    images[:, :, 4:12, 10:20] = torch.rand(frames, 1, 8, 10, dtype=torch.float64)
+    inputs = torch.randn(frames, 1, dtype=torch.float64)
+
+    def answer(images: Tensor, inputs: Tensor) -> float:
+        each = target.predict_each(model, embed_sequence(model.autoencoder, images), inputs)
+        return float(target.settled(model, each)[-1, 0])
+
+    latents, plain = embed_sequence(model.autoencoder, images), answer(images, inputs)
+    found = frame_effects(model, images, latents, inputs)
+    assert found.plain == pytest.approx(plain)
+    white, rest = images.clone(), [0, *range(2, frames)]
+    white[1] = 1
+    assert found.dropped[1] == pytest.approx(answer(images[rest], inputs[rest]) - plain)
+    assert found.covered[1] == pytest.approx(answer(white, inputs) - plain)
+    order = np.random.default_rng(0).permutation(frames)
+    assert found.shuffled[0] == pytest.approx(answer(images[order], inputs[order]) - plain)
+
+    patches = patch_effects(model, images, latents, inputs, [frames - 1])
+    covered = images.clone()
+    covered[-1, :, :8, 8:16] = 1  # the second of four patches in a row
+    assert patches.shape == (1, 8) and patches[0, 1] == pytest.approx(answer(covered, inputs) - plain)
+    assert patches[0, 0] == 0  # white already
+
+    heads = head_effects(model, images, latents, inputs)
+    attention = model.autoencoder.encoder.blocks[0].attn
+    with torch.no_grad():  # what a head adds is its columns of the output projection
+        attention.proj.weight[:, 8:] = 0
+    assert heads.whole.shape == (1, 2) and heads.each.shape == (1, 2, frames)
+    assert heads.whole[0, 1] == pytest.approx(answer(images, inputs) - plain)
+
+
 # -------------------------------------------------------------------------------------------------------------- training
 
 
@@ -248,6 +291,25 @@ def test_a_fine_tuned_encoder_is_a_checkpoint_of_its_own(autoencoder: Path, squa
     )
     inside = load_sequence(config.out_path)
     assert inside.belongs.is_inside and same_bits(inside.model.autoencoder.state_dict(), after)
+
+
+def test_the_readme_s_dozen_lines_do_it_on_a_folder_of_one_s_own(
+    autoencoder: Path, squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "tae" / "sequence" / "README.md").read_text()
+    found = re.search(r"<!-- needs recordings -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert found
+    code = (
+        found[1].replace("path/to/recordings", str(squares)).replace('target="viscosity", steps=800', 'target="speed"')
+    )
+    code = code.replace(
+        "num_layers=1",
+        f"num_layers=1, steps=3, checkpoint=Path({str(autoencoder)!r}), out=Path({str(tmp_path / 'x')!r})",
+    )
+    exec(code, {"Path": Path})  # noqa: S102
+    said = capsys.readouterr().out
+    assert "held out, " in said and "matched by the sequence's name" in said
+    assert sum(line.startswith(tuple("0123456789")) for line in said.splitlines()) >= 60
 
 
 def test_simulated_drops_have_two_groups_and_the_band_is_never_trained_on(autoencoder: Path) -> None:

@@ -132,6 +132,25 @@ def reconstruct_knocked_out(
     return recons
 
 
+@torch.no_grad()
+def embed_knocked_out(
+    model: TransformerAutoencoder, images: Prefix, interventions: Sequence[Intervention], baseline: Baseline = ZERO
+) -> Tensor:
+    """The latents (B, latent_dim) of images with parts of the encoder knocked out, the same in all of them.
+
+    Raises:
+        ValueError: If an intervention is none of the encoder, or copies from another image.
+    """
+    check(interventions, model.config, images.tokens["encoder"][0].shape[1])
+    odd = [one for one in interventions if one.part != "encoder" or (isinstance(one, Edit) and one.needs_donor)]
+    if odd or not interventions:
+        raise ValueError(
+            f"interventions must be of the encoder, without another image, got {[one.name for one in odd]}"
+        )
+    samples = [_Sample(number, number, interventions) for number in range(len(images.images))]
+    return _run(model, images, samples, baseline, None, is_latent=True)
+
+
 def _check_donor(donor: Prefix | None, prefix: Prefix) -> None:
     if donor is None:
         raise ValueError("donor must be given where another image's rows or tokens are copied")
@@ -165,9 +184,17 @@ class _Sample:
 
 
 def _run(
-    model: TransformerAutoencoder, prefix: Prefix, samples: list[_Sample], baseline: Baseline, donor: Prefix | None
+    model: TransformerAutoencoder,
+    prefix: Prefix,
+    samples: list[_Sample],
+    baseline: Baseline,
+    donor: Prefix | None,
+    is_latent: bool = False,
 ) -> Tensor:
-    """Samples, sorted by where they start, to their reconstructions: each joins the batch in its first changed layer."""
+    """Samples, sorted by where they start, to their reconstructions: each joins the batch in its first changed layer.
+
+    With `is_latent`, to their latents; then all start in the encoder.
+    """
     width = prefix.images.shape[3]
     columns = model.config.grid_for(width)[1]
     images = torch.tensor([sample.image for sample in samples], device=prefix.images.device)
@@ -177,6 +204,8 @@ def _run(
     for number, part in enumerate(PARTS):
         if number and num_active:
             latent = model.encoder.pool(x, None if masks is None else masks[:num_active])
+            if is_latent:
+                return latent
             x = model.decoder.start_tokens(latent, columns)
         for layer, block in enumerate(model.blocks(part)):
             joined = sum(sample.start <= (number, layer) for sample in samples)
