@@ -1,19 +1,21 @@
 """The page Sequences: frames, what the model makes of each, and what a sequence model says comes next, beside the truth."""
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from tae import ui
 from tae.data.decode import ImageError
-from tae.sequence.clip import Film
+from tae.sequence.table import Column
 from tae.store.names import escape_markdown
 from tae.ui.sequences import clips, measure
-from tae.ui.sequences.charts import errors, order_matters, trajectory
-from tae.ui.sequences.clips import Clip
+from tae.ui.sequences.charts import errors, order_matters, tracks, trajectory
 from tae.ui.sequences.controls import choose_clip, choose_forecast, drop_zone
 from tae.ui.sequences.exports import take_along
-from tae.ui.sequences.lstm import choose_lstm
+from tae.ui.sequences.lstm import choose_lstm, is_target
 from tae.ui.sequences.measure import SequenceScene
 from tae.ui.sequences.play import play
+from tae.ui.sequences.target import show_target
 from tae.ui.sequences.verdict import caveats, verdict
 
 STYLE = ".st-key-sequences_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
@@ -25,45 +27,52 @@ def main() -> None:
     ui.prose(
         "Each frame is squeezed into its [[latent]]; an LSTM, a network with a memory, reads these one after the other and says "
         "what the next one will be; the [[decoder]] draws it. So a prediction can be looked at, beside the truth and beside "
-        "guesses that need no model."
+        "guesses that need no model. Or it says a number or a class that a table beside the frames has."
     )
     with st.container(key="expert_drop"):
         drop_zone(active)
     controls = st.container(horizontal=True, vertical_alignment="bottom")
     with controls:
-        clip, every = choose_clip()
+        clip, every = choose_clip(active)
     try:
         film = clips.film(active, clip, every)
     except ImageError as error:
         st.error(f"{escape_markdown(clip.title)}: {escape_markdown(str(error))}", icon=":material/broken_image:")
     else:
-        with controls:
-            frames_seen = choose_forecast(len(film.frames))
-        show(active, clip, film, frames_seen)
+        lstm, frames_seen = choose_lstm(active), None
+        if not is_target(lstm):
+            with controls:
+                frames_seen = choose_forecast(len(film.frames))
+        try:
+            embedded = measure.embed(active, film)
+            if embedded is not None:
+                scene = SequenceScene(active, lstm, clip, film, embedded, frames_seen)
+                show(scene, clips.columns_of(clip, film, every))
+        except ValueError as error:
+            st.error(f"Nothing can be shown: {escape_markdown(str(error))}", icon=":material/error:")
     ui.write_link()
 
 
-def show(active: ui.Active, clip: Clip, film: Film, frames_seen: int | None) -> None:
-    lstm = choose_lstm(active)
-    try:
-        embedded = measure.embed(active, film)
-        forecast = embedded and measure.forecast(active, lstm, film, embedded, frames_seen)
-    except ValueError as error:
-        st.error(f"Nothing can be shown: {escape_markdown(str(error))}", icon=":material/error:")
+def show(scene: SequenceScene, columns: Mapping[str, Column]) -> None:
+    """What the model says of the sequence: a target, or the next frames."""
+    if is_target(scene.lstm):
+        caveats(scene)
+        show_target(scene, columns)
         return
-    if embedded is None or forecast is None:
+    forecast = measure.forecast(scene.active, scene.lstm, scene.film, scene.embedded, scene.frames_seen)
+    if forecast is None:
         return
-    scene = SequenceScene(active, lstm, clip, film, embedded, frames_seen)
     caveats(scene)
     verdict(scene, forecast)
     play(scene, forecast)
+    tracks(scene, columns)
     with st.container(key="sequences_columns"):
         left, right = st.columns(2)
     with left:
         errors(scene, forecast)
     with right:
-        trajectory(scene, forecast)
-    if lstm is not None:
+        trajectory(scene, forecast, columns)
+    if scene.lstm is not None:
         order_matters(scene)
     with st.container(key="expert_exports"):
         take_along(scene, forecast)

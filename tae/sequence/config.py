@@ -30,7 +30,7 @@ class SequenceTrainConfig(RunConfig):
     """Longest clip of a file, and with --target the most frames that a prediction is made from; demo glides have 16 frames."""
     sequences: Count = 16_000
     """Demo glides to train on; they are embedded as they are needed."""
-    recordings: Count = 2000
+    recordings: Count = 5000
     """Simulated recordings of drops to train on; they are embedded before the first step."""
     held_out_sequences: Count = 128
     """Held-out sequences to watch the training by."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tae.analysis.causal.interventions import Knockout
 from tae.analysis.causal.knockouts import embed_knocked_out
-from tae.analysis.causal.occlusion import changed_tokens, cover_of, tokens_of_pixels
+from tae.analysis.causal.occlusion import changed_tokens, tokens_of_pixels
 from tae.analysis.causal.prefix import images_at_once, make_prefix, slices
 from tae.sequence.model import SequenceModel, embed_sequence
 from tae.sequence.target import WINDOWS_AT_ONCE
@@ -98,36 +98,40 @@ def patch_effects(
     frames: Tensor,
     latents: Tensor,
     inputs: Tensor,
-    numbers: Sequence[int],
+    places: Sequence[Sequence[int]],
     outcome: int = 0,
     progress: Progress = lambda share: None,
 ) -> np.ndarray:
-    """(len(numbers), N): white in place of one patch of one frame (Zeiler & Fergus 2014), through encoder and LSTM.
+    """(len(places), N): white in place of one patch (Zeiler & Fergus 2014), through encoder and LSTM.
 
     Args:
         frames: (T, 1, H, W) in [0, 1].
         latents: (T, latent_dim) of them.
         inputs: (T, num_inputs).
-        numbers: The frames whose patches are covered. A patch that is white already changes nothing, exactly.
+        places: The numbers of the frames in which the patch is covered at once, such as [[3], range(T)]. A patch that is white
+            in all of them changes nothing, exactly.
         progress: Is called with the share that is done.
     """
     config = model.autoencoder.config
     plain = float(answers(model, latents[None], inputs[None], outcome)[0])
     rows, columns = config.grid_for(frames.shape[3])
-    effects = np.zeros((len(numbers), rows * columns))
-    size = images_at_once(config, frames.shape[3])
-    for place, number in enumerate(numbers):
-        image = frames[number : number + 1]
-        cover = cover_of(image, 1.0, config)
-        tokens = changed_tokens(image, cover, config).nonzero().flatten()
-        of_pixel = tokens_of_pixels(image, config)
+    effects = np.zeros((len(places), rows * columns))
+    size, of_pixel = images_at_once(config, frames.shape[3]), tokens_of_pixels(frames[:1], config)
+    white = torch.ones_like(frames[:1])
+    done, total = 0, sum(map(len, places))
+    for row, numbers in enumerate(places):
+        inked = torch.stack([changed_tokens(frames[number : number + 1], white, config) for number in numbers])
+        tokens = inked.any(dim=0).nonzero().flatten()
         for part in slices(len(tokens), size):
             chunk = tokens[part]
-            images = torch.where(of_pixel == chunk[:, None, None, None], cover, image)
             changed = latents.repeat(len(chunk), 1, 1)
-            changed[:, number] = embed_sequence(model.autoencoder, images, size)
-            effects[place, chunk.numpy()] = answers(model, changed, inputs.expand(len(chunk), -1, -1), outcome) - plain
-            progress((place + min(1.0, (part.start + len(chunk)) / len(tokens))) / len(numbers))
+            for place, number in enumerate(numbers, start=1):
+                images = torch.where(of_pixel == chunk[:, None, None, None], white, frames[number : number + 1])
+                changed[:, number] = embed_sequence(model.autoencoder, images, size)
+                share = (part.start * len(numbers) + place * len(chunk)) / len(tokens)
+                progress(min(1.0, (done + share) / total))
+            effects[row, chunk.numpy()] = answers(model, changed, inputs.expand(len(chunk), -1, -1), outcome) - plain
+        done += len(numbers)
     return effects
 
 

@@ -13,10 +13,12 @@ from streamlit.testing.v1 import AppTest
 
 from tae.data.encode import encode_gif, encode_png
 from tae.model.autoencoder import TransformerAutoencoder
+from tae.sequence import target as target_core
 from tae.sequence.checkpoint import save_sequence
 from tae.sequence.data import DemoSequences, glide_frames
 from tae.sequence.forecast import BASELINES, CEILING, LSTM, SEEN, forecast_frames, mean_errors, one_step
-from tae.sequence.model import SequenceModel
+from tae.sequence.model import SequenceModel, TargetConfig, embed_sequence
+from tae.sequence.target_influence import frame_effects
 from tests.pages import (
     HOSTILE,
     assert_harmless,
@@ -25,6 +27,7 @@ from tests.pages import (
     charts,
     drop,
     go,
+    numbers,
     open_page,
     run,
     said_plainly,
@@ -327,3 +330,81 @@ def test_a_short_sequence_does_not_forget_after_which_frame_others_are_rolled_ou
     assert app.select_slider(key="choose_seen").value == "1"
     app.selectbox(key="choose_sequence").set_value("glide-0")
     assert run(app).select_slider(key="choose_seen").value == "5"
+
+
+# ------------------------------------------------------------------------------------------------ a target from a table
+
+SPEED = "speed (px/frame)"
+
+
+@pytest.fixture
+def keep_target(keep: Callable[..., TransformerAutoencoder], save_lstm: SaveLstm) -> Callable[..., SequenceModel]:
+    """Saves a very small autoencoder, and a model on it that predicts a column of a table."""
+
+    def save(**fields: object) -> SequenceModel:
+        target = TargetConfig(**{"header": SPEED, "columns": ("width (px)",), **fields})  # type: ignore[arg-type]
+        head = "classification" if target.classes else "regression"
+        lstm = SequenceModel(keep(), 12, 1, head, len(target.classes) or 1, target=target).eval()
+        lstm.training_mean.fill_(1.0)
+        lstm.linear_latent[0, -1] = 2.0
+        group = {
+            "group": "held out",
+            "sequences": 4,
+            "methods": {LSTM: {"mae": 1.5, "r2": 0.5}, target_core.MEAN: {"mae": 3.0, "r2": 0.0}},
+        }
+        save_lstm(lstm, metrics={"groups": [group | {"better_than": {target_core.MEAN: True}}]})
+        return lstm
+
+    return save
+
+
+def table_of(**columns: list) -> bytes:
+    rows = [",".join(columns), *(",".join(map(str, cells)) for cells in zip(*columns.values(), strict=True))]
+    return "\n".join(rows).encode()
+
+
+def test_a_number_stands_beside_its_truth_and_baselines_and_what_it_hangs_on(
+    keep_target: Callable[..., SequenceModel],
+) -> None:
+    lstm = keep_target()
+    frames = squares(6)
+    files = [(f"f{number}.png", encode_png(frame)) for number, frame in enumerate(frames)]
+    rows = {"file": [name for name, _ in reversed(files)], SPEED: [2.5] * 6, "width (px)": range(6, 0, -1)}
+    app = drop(open_page(PAGE), *files, ("table.csv", table_of(**rows)))
+    images = torch.from_numpy(frames)[:, None] / 255
+    latents = embed_sequence(lstm.autoencoder, images)
+    each = target_core.predict_each(lstm, latents)
+    said = said_plainly(app, "success", "warning")
+    assert f"{SPEED}, from 6 frames: {each[-1, 0]:.3g} px/frame**; the table says 2.5 px/frame" in said
+    assert (
+        "mean of the training targets: 1 px/frame" in said
+        and "held out, 4 sequences: better than every" in said_plainly(app)
+    )
+    drawn = charts(app)
+    tracks, over_time, _, frame_bars, patches, heads = drawn
+    assert numbers(tracks["data"][1]["y"]) == [1, 2, 3, 4, 5, 6]  # found by name, however the rows are ordered
+    np.testing.assert_allclose(numbers(over_time["data"][0]["y"]), each[:, 0], rtol=1e-5)
+    effects = frame_effects(lstm, images, latents, torch.zeros(6, 0))
+    np.testing.assert_allclose(numbers(frame_bars["data"][1]["y"]), effects.covered, atol=1e-6)
+    assert [one["text"] for one in patches["layout"]["annotations"]][:2] == ["all frames at once", "frame 1"]
+    assert len(heads["data"][0]["y"]) == 4
+
+
+def test_classes_are_named_and_lacking_inputs_are_asked_for(keep_target: Callable[..., SequenceModel]) -> None:
+    keep_target(classes=("left", "right"), header="way")
+    app = drop(open_page(PAGE), ("walk.npy", npy(squares(5))), ("table.csv", table_of(way=["right"] * 5)))
+    said = said_plainly(app, "success", "warning")
+    assert "way, from 5 frames:" in said and "the table says right" in said and "%" in said
+    keep_target(inputs=("width (px)",))
+    app = drop(open_page(PAGE), ("walk.npy", npy(squares(5))), ("bad.csv", b"a,b\n1"))
+    said = said_plainly(app)
+    assert "This model reads width (px) beside the latents" in said and "bad.csv: each row must have" in said
+
+
+def test_simulated_drops_come_with_their_table(keep: Callable[..., TransformerAutoencoder]) -> None:
+    keep()
+    app = open_page(PAGE, sequence="drop-2", tint="velocity (cm/s)")
+    assert "Drop 3 (held-out band)" in app.selectbox(key="choose_sequence").options
+    assert "Simulated, of the test split" in texts(app, "caption") and not app.error
+    assert charts(app)[0]["data"][0]["y"] and len(charts(app)) == 3
+    assert any(trace.get("marker", {}).get("colorbar") for trace in charts(app)[2]["data"])

@@ -200,11 +200,12 @@ def test_effects_are_those_of_changing_the_images_themselves(
     order = np.random.default_rng(0).permutation(frames)
     assert found.shuffled[0] == pytest.approx(answer(images[order], inputs[order]) - plain)
 
-    patches = patch_effects(model, images, latents, inputs, [frames - 1])
-    covered = images.clone()
-    covered[-1, :, :8, 8:16] = 1  # the second of four patches in a row
-    assert patches.shape == (1, 8) and patches[0, 1] == pytest.approx(answer(covered, inputs) - plain)
-    assert patches[0, 0] == 0  # white already
+    patches = patch_effects(model, images, latents, inputs, [[frames - 1], range(frames)])
+    for row, part in enumerate((slice(frames - 1, None), slice(None))):
+        covered = images.clone()
+        covered[part, :, :8, 8:16] = 1  # the second of four patches in a row
+        assert patches[row, 1] == pytest.approx(answer(covered, inputs) - plain)
+    assert patches.shape == (2, 8) and not patches[:, 0].any()  # white already
 
     heads = head_effects(model, images, latents, inputs)
     attention = model.autoencoder.encoder.blocks[0].attn

@@ -1,14 +1,35 @@
 """Errors frame by frame, the way through latent space, and which frames the prediction hangs on."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import streamlit as st
 
-from tae.plots.sequence import plot_influence, plot_trajectory
+from tae.plots.sequence import plot_influence, plot_tracks, plot_trajectory
 from tae.plots.training import plot_curves
 from tae.sequence.forecast import LINEAR, LSTM, METHODS, Forecast
+from tae.sequence.table import Column
 from tae.ui.sequences import measure
 from tae.ui.sequences.measure import SequenceScene
+from tae.ui.session.view import choose
 from tae.ui.widgets.charts import chart
+
+
+def tracks(scene: SequenceScene, columns: Mapping[str, Column]) -> None:
+    """Columns of the table as lines over the frames, and which of them colours the way through latent space."""
+    numbers = {header: column.numbers for header, column in columns.items() if column.is_number}
+    if not numbers:
+        return
+    state = st.session_state
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        kept = [header for header in state.tracks.split("|") if header in numbers] or list(numbers)[:3]
+        chosen = st.multiselect("Columns of the table", list(numbers), kept, key="sequences_tracks", width=640)
+        state.tracks = "|".join(chosen)
+        titles = {"": "none", **{header: header for header in numbers}}
+        choose("tint", st.selectbox, "Colours of the way", titles, width=240)
+    if chosen:
+        figure = plot_tracks({header: numbers[header] for header in chosen})
+        chart(figure, "sequences_tracks_chart", "Columns of the table beside the frames, frame by frame")
 
 
 def errors(scene: SequenceScene, forecast: Forecast) -> None:
@@ -29,7 +50,7 @@ def errors(scene: SequenceScene, forecast: Forecast) -> None:
     )
 
 
-def trajectory(scene: SequenceScene, forecast: Forecast) -> None:
+def trajectory(scene: SequenceScene, forecast: Forecast | None, columns: Mapping[str, Column]) -> None:
     st.subheader("The way through latent space")
     pca = measure.plane(scene.embedded)
     if pca is None:
@@ -37,18 +58,22 @@ def trajectory(scene: SequenceScene, forecast: Forecast) -> None:
         return
     shares = pca.variances[:2] / pca.variances.sum()
     name = LSTM if scene.lstm else LINEAR
+    tint = st.session_state.tint
+    tint = tint if tint in columns and columns[tint].is_number else ""
     figure = plot_trajectory(
         pca.project(scene.embedded.latents, 2),
-        pca.project(forecast.latents[name], 2),
-        forecast.first,
+        None if forecast is None else pca.project(forecast.latents[name], 2),
+        0 if forecast is None else forecast.first,
         (f"Component 1 ({shares[0]:.0%} of the variance)", f"Component 2 ({shares[1]:.0%})"),
         scene.frames_seen is None,
         name,
+        columns[tint].numbers if tint else None,
+        tint,
     )
-    alt = "Latents of the frames on the plane in which they vary most, with those predicted"
+    alt = "Latents of the frames on the plane in which they vary most" + (", with those predicted" if forecast else "")
     chart(figure, "sequences_trajectory", alt, tools=True)
     st.caption(
-        f"Each point is a frame's latent, by number; crosses are predicted latents. Two of "
+        f"Each point is a frame's latent, by number{'; crosses are predicted latents' if forecast else ''}. Two of "
         f"{scene.active.config.latent_dim} dimensions, those in which this sequence varies most: {shares.sum():.0%} of its "
         "variance. Points that lie together here can be apart in the others."
     )

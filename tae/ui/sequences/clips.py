@@ -11,12 +11,16 @@ import numpy as np
 import streamlit as st
 
 from tae.data.decode import DecodedImage, ImageError
+from tae.data.drops.motion import draw_recording
 from tae.data.encode import to_uint8
 from tae.data.stacks import SUFFIXES
-from tae.data.video import VIDEO_SUFFIXES
+from tae.data.video import VIDEO_SUFFIXES, file_frames
 from tae.model.config import ModelConfig
+from tae.sequence import table
 from tae.sequence.clip import Film, open_film
 from tae.sequence.data import Found, find_sequences, glide_frames
+from tae.sequence.labelled import drop_columns, drop_frames
+from tae.sequence.table import Column, Table, TableError
 from tae.store.names import natural_order, plain_text
 from tae.ui.session.cache import kept, read_only
 from tae.ui.session.images import MAX_UPLOAD_BYTES, Chosen, no_room
@@ -24,7 +28,9 @@ from tae.ui.session.models import Active
 
 GLIDES = 6
 """Demo sequences to choose from: the first of the test split, whose garments no demo checkpoint was trained on."""
-ENDINGS = (*SUFFIXES, *VIDEO_SUFFIXES)  # endings of the files that can be dropped
+DROPS = 6
+"""Simulated recordings to choose from: the first of the test split."""
+ENDINGS = (*SUFFIXES, *VIDEO_SUFFIXES, *table.SUFFIXES)  # endings of the files that can be dropped
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,28 @@ class Clip:
     digest: str  # SHA-256 of its files, or what names a demo glide
     found: Found | None = None  # its files; None for a demo glide
     glide: int = 0  # number of a demo glide
+    drop: int | None = None  # number of a simulated recording
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    """A table that was dropped with it: {header: a cell for each of its frames}."""
     names: Mapping[str, str] = field(default_factory=dict)  # {name of a file on disk: as it was dropped}
 
 
-def clips() -> dict[str, Clip]:
-    """The sequences to choose from: the session's own, the latest first, and the demo's."""
+def clips(are_drops_first: bool = False) -> dict[str, Clip]:
+    """The sequences to choose from: the session's own, the latest first, and those that come with the package."""
     own: dict[str, Clip] = st.session_state.setdefault("sequence_clips", {})
-    demo = [Clip(f"glide-{number}", f"Glide {number + 1}", f"glide-{number}", None, number) for number in range(GLIDES)]
+    glides = [
+        Clip(f"glide-{number}", f"Glide {number + 1}", f"glide-{number}", None, number) for number in range(GLIDES)
+    ]
+    drops = [
+        Clip(
+            f"drop-{number}",
+            f"Drop {number + 1}{' (held-out band)' if number % 3 == 2 else ''}",
+            f"drop-{number}",
+            drop=number,
+        )
+        for number in range(DROPS)
+    ]
+    demo = drops + glides if are_drops_first else glides + drops
     return {**dict(reversed(own.items())), **{clip.key: clip for clip in demo}}
 
 
@@ -70,15 +91,36 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
         path.write_bytes(file.getvalue())
         names[path] = plain_text(file.name)
     problems, added, unread = [], [], set(names)
-    for found in find_sequences(folder.name):
+    tables: list[tuple[Table, bytes]] = []
+    for path in [path for path in unread if path.suffix in table.SUFFIXES]:
+        unread.remove(path)
+        try:
+            tables.append((replace(table.read_table(path), file=names[path]), path.read_bytes()))
+        except TableError as error:
+            problems.append(f"{names[path]}: {str(error).partition(': ')[2]}")
+        path.unlink()
+    found_all = find_sequences(folder.name)
+    for found in found_all:
         unread -= set(found.files)
         first = names[found.files[0]]
         title = first if len(found.files) == 1 else f"{len(found.files)} frames from {first}"
         digest = hashlib.sha256()
         for path in found.files:  # with the names, which notes tell: others' files of other names are other sequences
             digest.update(names[path].encode() + hashlib.sha256(path.read_bytes()).digest())
+        for _, content in tables:
+            digest.update(hashlib.sha256(content).digest())
         known_as = {path.name: names[path] for path in found.files}
-        clip = Clip(f"sequence-{digest.hexdigest()[:12]}", title, digest.hexdigest(), found, names=known_as)
+        columns: dict[str, Column] = {}
+        try:
+            for one, _ in tables:
+                columns = _cells(one, found, names, len(found_all) == 1) | columns
+        except (ImageError, TableError) as error:
+            problems.append(str(error))
+        if tables and not columns:
+            problems.append(f"{title}: no row of {', '.join(one.file for one, _ in tables)} tells of it")
+        clip = Clip(
+            f"sequence-{digest.hexdigest()[:12]}", title, digest.hexdigest(), found, names=known_as, columns=columns
+        )
         try:
             _film(clip, config, fit, 1)
         except ImageError as error:
@@ -98,6 +140,41 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
     state.setdefault("sequence_folders", []).append(folder)
     state.sequence, state.frame = added[0], ""
     return problems
+
+
+def _cells(one: Table, found: Found, names: Mapping[Path, str], is_own: bool) -> dict[str, Column]:
+    """The columns of a table for each frame of a sequence, as they were dropped together."""
+    file, *others = found.files
+    if others:
+        match = one.match("", [names[path] for path in found.files], is_own)
+    else:
+        match = one.match(names[file], [""] * sum(1 for _ in file_frames(file)), is_own)
+    if match is None or (match.rows < 0).all():
+        return {}
+    return {
+        column.header: Column(column.header, tuple(column.texts[row] if row >= 0 else "" for row in match.rows))
+        for column in one.columns
+    }
+
+
+def columns_of(clip: Clip, film: Film, every: int) -> dict[str, Column]:
+    """{header: a cell for each frame of the film} of the table beside a sequence; {} where there is none."""
+    if clip.drop is not None:
+        columns: Mapping[str, Column] = drop_columns(draw_recording("test", clip.drop))
+    else:
+        columns = clip.columns
+    if not columns or film.starts is not None:
+        return {}
+    total = len(next(iter(columns.values())).texts)
+    numbers = [*range(0, total, every)]
+    if clip.found is not None and len(clip.found.files) > 1:
+        left_out = {name for name, _ in film.skipped}
+        files = [clip.names[path.name] for path in clip.found.files]
+        numbers = [number for number in numbers if files[number] not in left_out]
+    numbers = numbers[: len(film.frames)]
+    return {
+        header: Column(header, tuple(column.texts[number] for number in numbers)) for header, column in columns.items()
+    }
 
 
 def _remove(found: Found) -> None:
@@ -126,6 +203,11 @@ def _film(clip: Clip, config: ModelConfig, fit: str, every: int) -> Film:
         # As they were dropped: their names are part of the digest, the numbers that stand for them on the disk are not.
         skipped = tuple((clip.names.get(name, name), reason) for name, reason in found.skipped)
         found = replace(found, skipped=skipped)
+    elif clip.drop is not None:
+        frames = drop_frames(draw_recording("test", clip.drop), config)[::every]
+        if len(frames) < 2:
+            raise ImageError(f"a recording must have at least two frames, got one of every {every}; take more of them")
+        found = Film(frames)
     else:
         height, width = config.input_size
         frames = list(glide_frames("test", clip.glide, 0, (height, width or height)))[::every]

@@ -19,9 +19,9 @@ class OfferedModels:
     """Checkpoints of sequence models."""
 
     fitting: Mapping[str, ListedSequence]
-    """{file name: as its header tells} of those that predict the next embedding of the model that is shown."""
+    """{file name: as its header tells} of those that read the embeddings of the model that is shown."""
     others: Mapping[str, str]
-    """{file name: name of the autoencoder that it belongs to}, of those that predict embeddings."""
+    """{file name: name of the autoencoder that it belongs to}, of the others that predict embeddings or a target."""
     problems: Sequence[str]  # one sentence for each that cannot be read, or cannot be shown
 
 
@@ -32,11 +32,16 @@ def sequence_models(active: Active) -> OfferedModels:
     for listed in list_sequences(checkpoints_folder() / "sequences"):
         if listed.belongs is None or listed.config is None:
             problems.append(str(listed.error))
-        elif listed.config.head != "next":
+        elif listed.config.head != "next" and listed.config.target is None:
             problems.append(f"{plain_text(listed.path.name)}: it predicts no frames, so there is nothing to draw")
-        elif listed.belongs.is_inside:
+        elif listed.belongs.is_inside and (listed.config.target is None or listed.belongs.sha256 != own):
             problems.append(
-                f"{plain_text(listed.path.name)}: it has an autoencoder of its own inside; the page shows none of these"
+                f"{plain_text(listed.path.name)}: it has an autoencoder of its own inside; "
+                + (
+                    "choose that checkpoint, which lies beside it"
+                    if listed.config.target
+                    else "the page shows none of these"
+                )
             )
         elif listed.belongs.sha256 == own:
             fitting[listed.path.name] = listed
@@ -63,6 +68,11 @@ def load_lstm(active: Active, listed: ListedSequence) -> LoadedSequence:
 def _load(path: str, size: int, changed: int, inode: int, active: Active) -> LoadedSequence:
     with MODEL_LOCK:
         return load_sequence(path, active.loaded.model)
+
+
+def is_target(lstm: LoadedSequence | None) -> bool:
+    """Whether a sequence model predicts a column of a table rather than frames."""
+    return lstm is not None and lstm.model.config.target is not None
 
 
 def choose_lstm(active: Active) -> LoadedSequence | None:

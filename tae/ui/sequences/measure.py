@@ -1,6 +1,9 @@
 """A sequence through the models, computed once for all sessions and kept."""
 
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -11,9 +14,12 @@ from tae.analysis.latent import Pca, decode_latents, fit_pca
 from tae.sequence.checkpoint import LoadedSequence
 from tae.sequence.clip import Film
 from tae.sequence.forecast import STEPS, Forecast, Influence, forecast_frames, influence, one_step
-from tae.sequence.model import embed_sequence
+from tae.sequence.model import TargetConfig, embed_sequence
+from tae.sequence.table import Column
+from tae.sequence.target import COLUMNS, LATENT, LSTM, baselines_each, costs, predict_each, settled
+from tae.sequence.target_influence import FrameEffects, HeadEffects, frame_effects, head_effects, patch_effects
 from tae.ui.sequences.clips import Clip
-from tae.ui.session.cache import read_only
+from tae.ui.session.cache import MODEL_LOCK, read_only
 from tae.ui.session.models import Active
 from tae.ui.session.results import pass_seconds
 from tae.ui.session.work import Progress, measured
@@ -106,6 +112,170 @@ def influences(
     return measured("sequence_influence", key, words, lambda: (frames_seen + 8) * pass_seconds(active.config), compute)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a model with a target, and the baselines, say of a sequence."""
+
+    target: TargetConfig
+    each: dict[str, np.ndarray]
+    """{method: (T, outputs)} after each frame: numbers in the table's unit, or probabilities."""
+    settled: dict[str, np.ndarray]
+    """{method: (outputs,)} for the whole sequence, or after the last frame where the target changes."""
+    truth: np.ndarray
+    """(T,) from the table, or class numbers; NaN where it tells nothing."""
+    inputs: np.ndarray
+    """(T, num_inputs)."""
+
+    @property
+    def unit(self) -> str:
+        return Column(self.target.header, ()).unit
+
+    @property
+    def outcome(self) -> int:
+        """The output that curves and effects are of: of classes, the one that is answered."""
+        return int(self.settled[LSTM].argmax())
+
+    @property
+    def axis(self) -> str:
+        return f"Probability of {self.target.classes[self.outcome]}" if self.target.classes else self.target.header
+
+    @property
+    def effect_unit(self) -> str:
+        return f"probability of {self.target.classes[self.outcome]}" if self.target.classes else self.unit or "its unit"
+
+    @property
+    def curves(self) -> dict[str, np.ndarray]:
+        """{method: (T,)} of the outcome."""
+        return {name: values[:, self.outcome] for name, values in self.each.items()}
+
+    @property
+    def truth_curve(self) -> np.ndarray | None:
+        """(T,) on the same axis; None where nothing is known."""
+        if np.isnan(self.truth).all():
+            return None
+        if not self.target.classes:
+            return self.truth
+        return np.where(np.isnan(self.truth), np.nan, self.truth == self.outcome)
+
+    @property
+    def true(self) -> float:
+        """The value that the settled answers are compared with; NaN where it is not known."""
+        if self.target.is_per_frame:
+            return float(self.truth[-1])
+        known = self.truth[~np.isnan(self.truth)]
+        return float(known[0]) if len(known) else np.nan
+
+    @property
+    def truth_in_words(self) -> str | None:
+        if np.isnan(self.true):
+            return None
+        return self.target.classes[int(self.true)] if self.target.classes else self.shown(self.true)
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """{method: how far its settled answer is off}: in the unit, or 1 for a wrong class."""
+        truth = np.array([self.true])
+        return {
+            name: float(costs(some[None], truth, bool(self.target.classes))[0]) for name, some in self.settled.items()
+        }
+
+    def shown(self, value: float) -> str:
+        return f"{value:.0%}" if self.target.classes else f"{value:.3g} {self.unit}".strip()
+
+    def in_words(self, method: str) -> str:
+        values = self.settled[method]
+        if not self.target.classes:
+            return self.shown(float(values[0]))
+        place = int(values.argmax())
+        return f"{self.target.classes[place]} ({np.clip(values[place], 0, 1):.0%})"
+
+
+def lacking_inputs(scene: "SequenceScene", columns: Mapping[str, Column]) -> list[str]:
+    """Headers of the model's inputs that the table lacks, or lacks in a frame."""
+    target = _target_of(scene)
+    return [
+        one for one in target.inputs if one not in columns or not all(columns[one].texts) or not columns[one].is_number
+    ]
+
+
+def tell(scene: "SequenceScene", columns: Mapping[str, Column]) -> Told:
+    """What the model and its baselines say; a few milliseconds, the latents being known."""
+    lstm, target, count = scene.lstm, _target_of(scene), scene.count
+    assert lstm is not None
+
+    def numbers(headers: Sequence[str]) -> np.ndarray:
+        blank = np.full(count, np.nan)
+        there = [columns[one].numbers if one in columns and columns[one].is_number else blank for one in headers]
+        return np.stack(there, axis=1) if there else np.zeros((count, 0))
+
+    inputs = numbers(target.inputs)
+    latents, told = (torch.from_numpy(np.array(some, np.float32)) for some in (scene.embedded.latents, inputs))
+    with MODEL_LOCK:
+        each = {LSTM: predict_each(lstm.model, latents, told)}
+    each |= baselines_each(lstm.model, latents, torch.from_numpy(numbers(target.columns)))
+    if lstm.belongs.is_inside:  # fitted on the latents of the encoder before it was fine-tuned
+        each.pop(LATENT)
+    if target.columns and not any(one in columns for one in target.columns):
+        each.pop(COLUMNS)
+    truth = np.full(count, np.nan)
+    if target.header in columns:
+        cells, places = columns[target.header], {text: place for place, text in enumerate(target.classes)}
+        if not target.classes:
+            truth = cells.numbers if cells.is_number else truth
+        else:
+            names = [f"{float(text):g}" if cells.is_number and text else text for text in cells.texts]
+            truth = np.array([places.get(name, np.nan) for name in names])
+    settle = {name: settled(lstm.model, values, name == LSTM)[-1] for name, values in each.items()}
+    return Told(target, each, settle, truth, inputs)
+
+
+def target_frames(scene: "SequenceScene", told: Told) -> FrameEffects | None:
+    """The effect of dropping, covering and shuffling frames; None while not computed."""
+    return _effects(scene, told, "frames", "Dropping and covering frames", 2, lambda *given: frame_effects(*given[:5]))
+
+
+def target_patches(scene: "SequenceScene", told: Told, numbers: Sequence[int]) -> np.ndarray | None:
+    """(1 + len(numbers), N) effects of covering patches of all frames, and of each of these; None while not computed."""
+    tokens = int(np.prod(scene.active.config.grid_for(scene.film.frames.shape[2])))
+
+    def compute(*given: Any) -> np.ndarray:
+        model, frames, latents, inputs, outcome, progress = given
+        places = [range(len(frames)), *([number] for number in numbers)]
+        return patch_effects(model, frames, latents, inputs, places, outcome, progress)
+
+    passes = 0.25 * tokens * (scene.count + len(numbers))  # half of the patches hold ink, and nothing is decoded
+    return _effects(scene, told, f"patches {numbers}", "Covering patches", passes, compute)
+
+
+def target_heads(scene: "SequenceScene", told: Told) -> HeadEffects | None:
+    """The effect of ablating the encoder's heads; None while not computed."""
+    config = scene.active.config
+    passes = 0.5 * scene.count * config.encoder_layers * config.num_heads
+    return _effects(scene, told, "heads", "Ablating heads", passes, head_effects)
+
+
+def _effects(scene: "SequenceScene", told: Told, name: str, words: str, passes: float, compute: Callable) -> Any:
+    """A result of `tae.sequence.target_influence`: compute gets model, frames, latents, inputs, outcome, progress."""
+    lstm, one = scene.lstm, scene.film
+    assert lstm is not None
+
+    def run(progress: Progress) -> Any:
+        frames, latents, inputs = (
+            torch.from_numpy(np.array(some, np.float32)) for some in (one.frames, scene.embedded.latents, told.inputs)
+        )
+        return compute(lstm.model, frames[:, None], latents, inputs, told.outcome, progress)
+
+    inputs = hashlib.sha256(np.ascontiguousarray(told.inputs).tobytes()).hexdigest()
+    key = f"{key_of(scene.active, one)}|{lstm.digest}|{name}|{inputs}"
+    first = name.split()[0]
+    return measured(f"target_{first}", key, words, lambda: passes * pass_seconds(scene.active.config), run)
+
+
+def _target_of(scene: "SequenceScene") -> TargetConfig:
+    assert scene.lstm is not None and scene.lstm.model.config.target is not None
+    return scene.lstm.model.config.target
+
+
 def plane(embedded: Embedded) -> Pca | None:
     """The plane in which the sequence's latents vary most; None where they are all the same."""
     try:
@@ -146,5 +316,7 @@ class SequenceScene:
     def about(self) -> str:
         """Caption of an export; a stranger's text."""
         told = "one step ahead" if self.frames_seen is None else f"several steps ahead after {self.frames_seen} frames"
+        if self.lstm is not None and self.lstm.model.config.target is not None:
+            told = self.lstm.model.config.target.header
         model = f" · {self.lstm.card.name}, {told}" if self.lstm else ""
         return facts.marked(f"{self.clip.title} · {self.active.title}{model}", self.warning)

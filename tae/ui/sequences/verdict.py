@@ -10,7 +10,9 @@ from tae.ui.sequences.measure import SequenceScene
 
 
 def caveats(scene: SequenceScene) -> None:
-    if scene.clip.found is None:
+    if scene.clip.drop is not None:
+        st.caption("Simulated, of the test split, which no checkpoint of drops was trained on.")
+    elif scene.clip.found is None:
         st.caption("Composed from garment photographs of the test split, which no demo checkpoint was trained on.")
     if scene.film.notes or scene.film.skipped:
         left_out = (f"{name} is left out: {reason}" for name, reason in scene.film.skipped[:3])

@@ -56,6 +56,8 @@ DEFAULTS: dict[str, str] = {
     "forecast": "step",
     "seen": "6",
     "frame": "",
+    "tracks": "",
+    "tint": "",
     "task": "",
     "run": "",
 }
