@@ -273,6 +273,13 @@ def drop_columns(recording: Recording, every: int = EVERY) -> dict[str, Column]:
     return _as_columns(_rows(recording, every), recording.viscosity)
 
 
+def drop_table(split: str, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """{header: (count,)} of the first single frames of a split, as `draw_frame` draws them, each of a recording of its own."""
+    frames = [draw_frame(split, index, seed) for index in range(count)]
+    rows = [[*frame.row().values(), frame.recording.viscosity] for frame in frames]
+    return dict(zip((*COLUMNS[1:], VISCOSITY), np.array(rows).T, strict=True))
+
+
 def _rows(recording: Recording, every: int) -> list[list[float]]:
     return [[float(value) for value in frame.row().values()] for frame in frames_of(recording, every)]
 

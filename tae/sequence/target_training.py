@@ -69,7 +69,14 @@ class TargetTraining(SequenceLoop):
         }
 
     def _begin(self, stack: ExitStack) -> None:
-        self.watched = self.source.watch[: self.config.held_out_sequences]
+        self.watched = [self._around_a_value(one) for one in self.source.watch[: self.config.held_out_sequences]]
+
+    def _around_a_value(self, one: Labelled) -> Labelled:
+        """As many frames as a prediction is made from, with the first value of the target among them."""
+        window = self.source.target.window
+        first = int((~one.target.isnan()).int().argmax())
+        start = max(0, min(first, len(one.latents) - window))
+        return one.cut(start, start + window)
 
     def _learn(self, lr_share: float) -> tuple[float, float]:
         torch.manual_seed(int(np.random.SeedSequence([self.config.seed, self.step]).generate_state(1)[0]))
@@ -96,9 +103,8 @@ class TargetTraining(SequenceLoop):
     def _look(self, loss: float) -> dict[str, Any]:
         """The loss on held-out sequences: the model's, and that of the mean of the training targets."""
         self.model.eval()
-        clips = [one.cut(0, self.source.target.window) for one in self.watched]
-        truth = target.padded([one.target for one in clips])
-        own = float(self._loss(self.model, clips, truth))
+        truth = target.padded([one.target for one in self.watched])
+        own = float(self._loss(self.model, self.watched, truth))
         mean = self.model.training_mean.clamp_min(1e-12)  # a share of 0 has no logarithm
         answers = (mean.log() if self.source.target.classes else self.model.training_mean).expand(*truth.shape, -1)
         base = float(target.masked_loss(self.model, answers, truth.to(answers.device)))

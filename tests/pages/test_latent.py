@@ -10,10 +10,13 @@ from streamlit.testing.v1 import AppTest
 
 from tae.analysis import latent
 from tae.data.demo import DemoSource
+from tae.data.drops import DropSource
+from tae.data.drops.frame import draw_frame
 from tae.data.encode import encode_png
 from tae.data.fit import fit_image
 from tae.data.gallery import gallery
 from tae.model.autoencoder import TransformerAutoencoder
+from tae.ui.latent import measure
 from tests.pages import HOSTILE, assert_harmless, charts, drop, go, metrics, numbers, open_page, run, texts
 
 PAGE = "Latent space"
@@ -84,6 +87,17 @@ def test_colours_tell_kind_ink_and_psnr_of_each_test_image(keep: Callable) -> No
     ):
         trace = charts(open_page(PAGE, colour=colour))[0]["data"][0]
         assert numbers(trace["marker"]["color"])[7] == pytest.approx(value, rel=1e-4)
+
+
+def test_simulated_drops_are_coloured_by_the_columns_of_their_table(
+    keep: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "TEST_IMAGES", 40)  # a thousand are drawn in ten seconds
+    keep(about={"data": DropSource.data})
+    trace = charts(open_page(PAGE, colour="viscosity (mPa s)"))[0]["data"][0]
+    known = [draw_frame("test", number).recording.viscosity for number in range(40)]
+    np.testing.assert_allclose(numbers(trace["marker"]["color"]), known, rtol=1e-6)
+    assert trace["marker"]["colorbar"]["title"]["text"] == "viscosity (mPa s)"
 
 
 @pytest.mark.slow

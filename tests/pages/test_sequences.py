@@ -341,10 +341,10 @@ SPEED = "speed (px/frame)"
 def keep_target(keep: Callable[..., TransformerAutoencoder], save_lstm: SaveLstm) -> Callable[..., SequenceModel]:
     """Saves a very small autoencoder, and a model on it that predicts a column of a table."""
 
-    def save(**fields: object) -> SequenceModel:
+    def save(fine_tune: bool = False, **fields: object) -> SequenceModel:
         target = TargetConfig(**{"header": SPEED, "columns": ("width (px)",), **fields})  # type: ignore[arg-type]
         head = "classification" if target.classes else "regression"
-        lstm = SequenceModel(keep(), 12, 1, head, len(target.classes) or 1, target=target).eval()
+        lstm = SequenceModel(keep(), 12, 1, head, len(target.classes) or 1, fine_tune=fine_tune, target=target).eval()
         lstm.training_mean.fill_(1.0)
         lstm.linear_latent[0, -1] = 2.0
         group = {
@@ -395,6 +395,10 @@ def test_classes_are_named_and_lacking_inputs_are_asked_for(keep_target: Callabl
     app = drop(open_page(PAGE), ("walk.npy", npy(squares(5))), ("table.csv", table_of(way=["right"] * 5)))
     said = said_plainly(app, "success", "warning")
     assert "way, from 5 frames:" in said and "the table says right" in said and "%" in said
+    keep_target(fine_tune=True)  # the encoder's own checkpoint, and the model that has it inside
+    app = drop(open_page(PAGE), ("walk.npy", npy(squares(5))))
+    said = said_plainly(app, "info")
+    assert "No table tells the truth. mean of the training targets: 1 px/frame." in said and "mean latent" not in said
     keep_target(inputs=("width (px)",))
     app = drop(open_page(PAGE), ("walk.npy", npy(squares(5))), ("bad.csv", b"a,b\n1"))
     said = said_plainly(app)

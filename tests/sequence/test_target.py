@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tae import Card, create_autoencoder, load_checkpoint, save_checkpoint
@@ -120,7 +121,8 @@ def test_figures_by_hand() -> None:
         "by_class": {"a": 1.0, "b": 0.5, "c": None},
         "confusion": [[1, 0, 0], [1, 1, 0], [0, 0, 0]],
     }
-    assert target.is_lower(np.array([-1.0, -2.0, -1.5])) and not target.is_lower(np.array([-1.0, 2.0, -1.5]))
+    lower = np.array([-1.0, -2.0, -1.5, -1.0, -1.0, -2.0])
+    assert target.is_lower(lower) and not target.is_lower(np.append(lower, 9.0)) and not target.is_lower(lower[:5])
 
 
 def test_a_prediction_is_made_from_the_last_frames_alone(autoencoder: Path) -> None:
@@ -251,6 +253,33 @@ def test_classes_are_learnt_beside_an_input_and_counted(autoencoder: Path, squar
     assert np.sum(found["confusion"]) == loaded.card.metrics["count"]
     assert loaded.model.config.target and loaded.model.config.target.classes == ("left", "right")
     assert loaded.model.config.num_inputs == 1
+
+
+def test_folders_of_frames_with_a_row_a_frame_and_holes_in_the_table(autoencoder: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for recording in range(12):
+        folder = tmp_path / "recordings" / f"take {recording}"
+        folder.mkdir(parents=True)
+        rows = []
+        for frame in range(9):
+            left = int(random.integers(0, 24))
+            pixels = np.full((16, 32), 255, np.uint8)
+            pixels[4:12, left : left + 8] = 0
+            Image.fromarray(pixels).save(folder / f"frame_{frame}.png")
+            rows.append(f"frame_{frame}.png,{left if frame != 4 else ''},{frame}")
+        (folder / "result.csv").write_text("\n".join(["file number,x (px),time (s)", *rows[:1:-1]]))  # two have no row
+    fields = {"target": "x", "inputs": "time", "clip_frames": 3}
+    config = small(autoencoder, tmp_path / "recordings", tmp_path / "x.safetensors", steps=30, **fields)
+    said: list[str] = []
+    list(train_sequence(config, notify=said.append))
+    assert "24 frames have no value of an input, and are left out, such as frame 1 of take 0" in said
+    assert "36 frames have no value of x (px), such as frame 1 of take 0" in said
+    figures = load_sequence(config.out_path, load_checkpoint(autoencoder).model).card.metrics
+    (group,) = figures["groups"]
+    assert figures["is_per_frame"] and group["predictions"] == 6 * group["sequences"]
+    methods = group["methods"]
+    assert methods[target.LATENT]["mae"] < 0.5 * methods[target.MEAN]["mae"]  # a frame's own latent tells it
+    assert methods[target.LSTM]["mae"] < methods[target.SHUFFLED]["mae"]
 
 
 def test_what_is_held_out_enters_nothing_that_is_fitted(autoencoder: Path, squares: Path, tmp_path: Path) -> None:

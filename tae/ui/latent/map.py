@@ -45,8 +45,12 @@ def map_section(scene: SpaceScene) -> None:
             help="PCA: the two directions in which the latents vary most. t-SNE: neighbours stay neighbours, and nothing "
             "else is kept.",
         )
-        colour = choose("colour", st.segmented_control, "Colour", colours, format_func=lambda name: COLOURS[name])
-    values = scene.tests.ink if colour == "ink" else measure.find_psnrs(scene.active) if colour == "psnr" else None
+        titles = {name: COLOURS[name] for name in colours} | {header: header for header in scene.tests.columns}
+        widget = st.selectbox if scene.tests.columns else st.segmented_control
+        colour = choose("colour", widget, "Colour", titles)
+    values = scene.tests.columns.get(colour)
+    if values is None:
+        values = scene.tests.ink if colour == "ink" else measure.find_psnrs(scene.active) if colour == "psnr" else None
     own, refused = own_images(scene)
     for sentence in refused:
         st.caption(sentence)
@@ -86,7 +90,7 @@ def explore(
             laid.axes,
             groups=scene.tests.kinds if colour == "kind" else None,
             values=values,
-            value_title=UNITS.get(colour, ""),
+            value_title=UNITS.get(colour, colour),
             own=coordinates,
             own_titles=titles,
             ringed=points if len(points) <= MAX_RINGS else (),

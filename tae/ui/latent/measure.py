@@ -1,6 +1,6 @@
 """Measurements of the page Latent space: the test set embedded once for all sessions, its map, ways through it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tae.data.fit import Fitted
 from tae.model.config import ModelConfig
 from tae.model.metrics import psnr_of
 from tae.plots.latent import contact_sheet
+from tae.sequence.labelled import DROPS, drop_table
 from tae.store.checkpoint import Loaded
 from tae.ui.session.cache import MODEL_LOCK, kept, read_only
 from tae.ui.session.models import Active
@@ -37,6 +38,8 @@ class TestSet:
     ink: np.ndarray  # (n,) share of black in each
     sheet: np.ndarray  # small copies, `COLUMNS` across; read only
     cell: tuple[int, int]  # (height, width) of a small copy
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    """{header: (n,)} of the table beside simulated drops."""
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -80,7 +83,8 @@ def find_tests(active: Active) -> TestSet | None:
         sheet = contact_sheet(images, cell[1], COLUMNS, cell[0])
         kinds = [source.kind("test", number) for number in range(TEST_IMAGES)]
         ink = np.array([1 - image.mean() / 255 for image in images])
-        return TestSet(read_only(found), kinds, read_only(ink), read_only(sheet), cell)
+        columns = drop_table("test", TEST_IMAGES) if source.name == DROPS else {}
+        return TestSet(read_only(found), kinds, read_only(ink), read_only(sheet), cell, columns)
 
     words = f"Embedding {TEST_IMAGES} test images"
     return measured(
