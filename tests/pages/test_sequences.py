@@ -398,7 +398,10 @@ def test_classes_are_named_and_lacking_inputs_are_asked_for(keep_target: Callabl
     keep_target(fine_tune=True)  # the encoder's own checkpoint, and the model that has it inside
     app = drop(open_page(PAGE), ("walk.npy", npy(squares(5))))
     said = said_plainly(app, "info")
-    assert "No table tells the truth. mean of the training targets: 1 px/frame." in said and "mean latent" not in said
+    assert (
+        "No table tells the truth. Baselines: mean of the training targets: 1 px/frame." in said
+        and "mean latent" not in said
+    )
     keep_target(inputs=("width (px)",))
     app = drop(open_page(PAGE), ("walk.npy", npy(squares(5))), ("bad.csv", b"a,b\n1"))
     said = said_plainly(app)

@@ -7,7 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from tae.plots.sequence import plot_influence, plot_trajectory
+from tae.plots.export.strips import effects_figure
+from tae.plots.sequence import plot_influence, plot_patch_effects, plot_tracks, plot_trajectory
 
 AXES = ("Component 1", "Component 2")
 TRUE = np.array([[0.0, 0], [1, 0], [2, 1], [3, 1]])
@@ -56,3 +57,20 @@ def test_influence_stands_at_its_frame_and_between_neighbours() -> None:
 def test_a_prediction_that_nothing_moves_is_drawn_at_zero() -> None:
     figure = plot_influence(np.zeros(2), np.zeros(1), 0.0)
     assert 0 < figure.layout.yaxis.range[1] < 1e-6
+
+
+def test_effects_of_patches_lie_on_their_patches_in_colours_around_zero() -> None:
+    effects = np.zeros((2, 6))
+    effects[0, 1], effects[1, 5] = -3.0, 1.5
+    figure = plot_patch_effects(np.ones((2, 20, 30)), effects, (2, 3), (10, 10), ["all", "frame 4"], "mPa s")
+    first, second = (trace for trace in figure.data if trace.type == "heatmap")
+    assert first.z[0][1] == -3 and second.z[1][2] == 1.5 and first.zmin == second.zmin == -3 == -first.zmax
+    assert [*first.x] == [0, 10, 20, 30] and len(figure.layout.images) == 2
+    drawn = effects_figure(np.ones((2, 20, 30)), effects, (2, 3), (10, 10), ["all", "frame 4"], "mPa s", "", "svg")
+    assert b"<svg" in drawn
+
+
+def test_tracks_leave_gaps_where_a_table_says_nothing() -> None:
+    figure = plot_tracks({"velocity (cm/s)": np.array([1, np.nan, 3]), "<b>": np.arange(3)})
+    assert np.isnan(figure.data[0].y[1]) and not figure.data[0].connectgaps
+    assert [one.text for one in figure.layout.annotations] == ["velocity (cm/s)", "&lt;b&gt;"]

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from tae.analysis.facts import is_wide
 from tae.plots.export.render import Format, draw_image, draw_signed, render
+from tae.plots.sequence import SIGNED_COLOURS
 
 Row = Sequence[tuple[np.ndarray, str]]  # images (H, W) in [0, 1], and what stands above each
 MAX_LINES = 12  # of a folded strip
+EFFECT_MAP = LinearSegmentedColormap.from_list("effects", SIGNED_COLOURS)
 
 
 def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, warning: str = "") -> bytes:
@@ -28,6 +31,42 @@ def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, warning: str =
             each.set_axis_off()
         for each, (pixels, title) in zip(axes, row, strict=False):
             draw_image(each, pixels, title, 9)
+    return render(figure, caption, fmt, warning)
+
+
+def effects_figure(
+    images: np.ndarray,
+    effects: np.ndarray,
+    grid: tuple[int, int],
+    tile_size: tuple[int, int],
+    names: Sequence[str],
+    unit: str,
+    caption: str,
+    fmt: Format,
+    warning: str = "",
+) -> bytes:
+    """Signed effects (n, N) of patches, laid over their images (n, H, W) in [0, 1], all in one range of colours.
+
+    Args:
+        grid: Rows and columns of patches.
+        tile_size: Height and width of a patch in pixels.
+        names: What stands above each image.
+        unit: What the effects are, beside the colours.
+    """
+    count, height, width = images.shape
+    across = 1 if is_wide((height, width)) else count
+    side = 11 if across == 1 else 2.6  # inches
+    rows = -(-count // across)
+    figure = Figure(figsize=(side * across + 1, (side * height / width + 0.35) * rows + 0.6), layout="constrained")
+    cells = figure.subplots(rows, across, squeeze=False).ravel()
+    limit, drawn = float(np.abs(effects).max()) or 1e-12, None
+    for axes, image, values, name in zip(cells, images, effects, names, strict=True):
+        draw_image(axes, image, name, 9)
+        laid = np.kron(values.reshape(grid), np.ones(tile_size))[:height, :width]
+        alpha = 0.85 * np.abs(laid) / limit
+        drawn = axes.imshow(laid, cmap=EFFECT_MAP, vmin=-limit, vmax=limit, alpha=alpha, interpolation="nearest")
+    assert drawn is not None
+    figure.colorbar(drawn, ax=list(cells), label=unit)
     return render(figure, caption, fmt, warning)
 
 

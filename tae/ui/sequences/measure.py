@@ -317,6 +317,6 @@ class SequenceScene:
         """Caption of an export; a stranger's text."""
         told = "one step ahead" if self.frames_seen is None else f"several steps ahead after {self.frames_seen} frames"
         if self.lstm is not None and self.lstm.model.config.target is not None:
-            told = self.lstm.model.config.target.header
+            told = f"from {self.count} frames"
         model = f" · {self.lstm.card.name}, {told}" if self.lstm else ""
         return facts.marked(f"{self.clip.title} · {self.active.title}{model}", self.warning)

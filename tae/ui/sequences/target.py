@@ -6,7 +6,8 @@ import numpy as np
 import streamlit as st
 
 from tae.analysis.facts import UNTRAINED
-from tae.plots.export import tables
+from tae.plots.export import render, tables
+from tae.plots.export.strips import effects_figure, strips_figure
 from tae.plots.sequence import plot_frame_effects, plot_head_effects, plot_patch_effects
 from tae.plots.training import plot_curves
 from tae.sequence.table import Column
@@ -60,11 +61,11 @@ def answer(scene: SequenceScene, told: Told) -> None:
     last = "after the last frame" if told.target.is_per_frame else f"from {scene.count} frames"
     said = f"**{header}, {last}: {escape_markdown(words[LSTM])}**"
     if told.truth_in_words is None:
-        st.info(f"{said}. No table tells the truth. {others}.", icon=":material/straighten:")
+        st.info(f"{said}. No table tells the truth. Baselines: {others}.", icon=":material/straighten:")
     else:
         costs = told.costs
         best = min(costs[name] for name in BASELINES if name in costs)
-        text = f"{said}; the table says {escape_markdown(told.truth_in_words)}. {others}."
+        text = f"{said}; the table says {escape_markdown(told.truth_in_words)}. Baselines: {others}."
         if costs[LSTM] < best or (costs[LSTM] == best == 0):
             st.success(text, icon=":material/check:")
         else:
@@ -181,7 +182,32 @@ def take_along(scene: SequenceScene, told: Told, effects: Mapping[str, np.ndarra
     ]
     arrays = {"latents": scene.embedded.latents, **effects}
     arrays |= {name.replace(" ", "_").replace("'", ""): values for name, values in told.each.items()}
+
+    def film_strip(fmt: render.Format) -> bytes:
+        numbers = np.unique(np.linspace(0, scene.count - 1, min(8, scene.count)).round().astype(int)).tolist()
+        said = told.curves[LSTM]
+        row = [
+            (scene.film.frames[number], f"frame {number + 1}: {told.shown(float(said[number]))}") for number in numbers
+        ]
+        return strips_figure([row], scene.about, fmt, scene.warning)
+
+    def patches(fmt: render.Format) -> bytes:
+        found, config = (
+            np.concatenate([effects["patches_in_all_frames"][None], effects["patches"]]),
+            scene.active.config,
+        )
+        shown = scene.film.frames[[-1, *(effects["patch_frames"] - 1)]]
+        names = ["all frames at once", *(f"frame {number}" for number in effects["patch_frames"])]
+        unit, grid = f"change ({told.effect_unit})", config.grid_for(shown.shape[2])
+        return effects_figure(
+            shown, found, grid, config.tile_size, names, unit, f"{scene.about} · covered with white", fmt, scene.warning
+        )
+
     with st.container(horizontal=True):
+        for fmt in render.FORMATS:
+            download(f"Film strip ({fmt.upper()})", lambda fmt=fmt: film_strip(fmt), f"{scene.stem}_predictions.{fmt}")
+            if "patches" in effects:
+                download(f"Patches ({fmt.upper()})", lambda fmt=fmt: patches(fmt), f"{scene.stem}_patches.{fmt}")
         download_table("Predictions (CSV)", rows, f"{scene.stem}_predictions")
         if "heads_in_all_frames" in effects:
             whole = effects["heads_in_all_frames"]
