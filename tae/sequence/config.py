@@ -23,7 +23,7 @@ class SequenceTrainConfig(RunConfig):
     """"demo": glides composed from garment photographs; "drops": simulated recordings of drops, for --target; else a file or
     folder, see above."""
     checkpoint: Path = Path("checkpoints/demo_tiny_201x201_p16.safetensors")
-    """The autoencoder; it stays as it is."""
+    """The autoencoder; the file stays as it is."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How frames come to the autoencoder's size."""
     clip_frames: Annotated[int, Whole(2, 100_000)] = 16
@@ -60,7 +60,8 @@ class SequenceTrainConfig(RunConfig):
     """Between its layers; with --target, before its answer too."""
 
     fine_tune: bool = False
-    """With --target: train the encoder too. It becomes a checkpoint of its own beside --out, <out>_encoder.safetensors."""
+    """With --target: train the encoder too. It becomes a checkpoint of its own beside --out, <out>_encoder.safetensors. Each step
+    then embeds all its frames anew, forward and backward: lower --batch-size."""
     encoder_lr: Positive = 1e-4
     """Peak learning rate of the encoder, where it is fine-tuned."""
     loss: Literal["metric", "latent", "decoded"] = "metric"

@@ -4,7 +4,7 @@ Held out are whole sequences, never a part of one: frames of the same recording 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -17,7 +17,7 @@ from torch import Tensor
 from tae.data.drops.frame import COLUMNS, draw_frame, frames_of, stretched
 from tae.data.drops.motion import HELD_OUT_VISCOSITY, Recording, draw_recording
 from tae.model.config import ModelConfig
-from tae.sequence.data import Embedded, Embedder, embed_all, load_frames, names_of
+from tae.sequence.data import Embedded, Embedder, embed_all, find_sequences, load_frames, names_of
 from tae.sequence.model import MAX_HEADER, TargetConfig
 from tae.sequence.table import Column, Table, TableError, Tables
 from tae.store.names import natural_order, plain_text
@@ -166,8 +166,11 @@ def labelled_files(
         FileNotFoundError: If the data or the table are not there.
         ValueError: If too few sequences can be read, a table does not fit, or lacks a column.
     """
+    tables = Tables(Path(data).expanduser(), ((one.name, one.files) for one in find_sequences(data)), table)
+    headers = tables.headers()
+    for name in (wanted.target, *wanted.inputs):  # before hours of embedding that would end in a refusal
+        _header_of(name, headers)
     embedded, skipped = embed_all(embedder, data, max_unreadable, progress, least=1)
-    tables = Tables(Path(data).expanduser(), ((one.found.name, one.found.files) for one in embedded), table)
     found = [tables.columns(one.found.name, _files_of(one)) for one in embedded]
     config, fit = embedder.model.config, embedder.fit
     reader = _Reader(wanted, found)
@@ -356,13 +359,8 @@ class _Reader:
     def __init__(self, wanted: Wanted, tables: Sequence[Mapping[str, Column]]) -> None:
         """Args: what is asked; {header: column} of each sequence. Raises ValueError if a column is missing or of no use."""
         headers = list(dict.fromkeys(header for table in tables for header in table))
-        if not headers:
-            raise TableError(
-                "no table tells of these sequences; put a CSV or Parquet file beside the frames, with a header and a row for "
-                "each frame or sequence, or name one by --table"
-            )
-        self._all = Table("the tables beside the frames", tuple(Column(header, ()) for header in headers))
-        self.header, self.inputs = self._find(wanted.target), [self._find(name) for name in wanted.inputs]
+        self.header = _header_of(wanted.target, headers)
+        self.inputs = [_header_of(name, headers) for name in wanted.inputs]
         if self.header in self.inputs:
             raise ValueError(f"inputs must not hold the target itself, got {self.header}")
         numbers = {header for header in headers if _are_numbers(header, tables)}
@@ -437,13 +435,6 @@ class _Reader:
         kinds = (("an input, and are left out", self._without_input), (self.header, self._without_target))
         return [f"{count} frames have no value of {what}, such as {which}" for what, (count, which) in kinds if count]
 
-    def _find(self, name: str) -> str:
-        found = self._all.column(name)
-        if found is None:
-            known = ", ".join(plain_text(column.header) for column in self._all.columns[:30])
-            raise TableError(f"no table beside the frames has a column {plain_text(name)}; choose from: {known}")
-        return found.header
-
     def _class(self, cell: str) -> str:
         return f"{float(cell):g}" if self.is_number else cell
 
@@ -454,12 +445,20 @@ class _Reader:
         return np.array([place[self._class(cell)] if cell else np.nan for cell in column.texts])
 
 
+def _header_of(name: str, headers: Sequence[str]) -> str:
+    """The header that a name means; TableError if there is none, or several."""
+    if not headers:
+        raise TableError(
+            "no table tells of these sequences; put a CSV or Parquet file beside the frames, with a header and a row for each "
+            "frame or sequence, or name one by --table"
+        )
+    found = Table("the tables beside the frames", tuple(Column(header, ()) for header in headers)).column(name)
+    if found is None:
+        known = ", ".join(map(plain_text, headers[:30]))
+        raise TableError(f"no table beside the frames has a column {plain_text(name)}; choose from: {known}")
+    return found.header
+
+
 def _are_numbers(header: str, tables: Sequence[Mapping[str, Column]]) -> bool:
     there = [table[header] for table in tables if header in table and any(table[header].texts)]
     return bool(there) and all(column.is_number for column in there)
-
-
-def windows(one: Labelled, window: int) -> Iterator[Labelled]:
-    """What a prediction after each frame is made from: the last frames up to it, `window` at most."""
-    for end in range(1, len(one.latents) + 1):
-        yield one.cut(max(0, end - window), end)

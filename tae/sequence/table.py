@@ -293,6 +293,11 @@ class Tables:
                     found[column.header] = Column(column.header, cells)
         return found
 
+    def headers(self) -> list[str]:
+        """Those of all tables that may tell of a sequence; raises as `columns`."""
+        paths = dict.fromkeys(path for sequence in self.sequences for path, _, _ in self._paths(sequence))
+        return list(dict.fromkeys(column.header for path in paths for column in self._table(path).columns))
+
     @property
     def told(self) -> list[str]:
         sentences = []

@@ -99,6 +99,19 @@ def test_rows_that_are_missing_are_missing_and_rows_left_over_are_told(tmp_path:
     ]
 
 
+def test_one_table_that_lies_elsewhere_tells_of_all_sequences(tmp_path: Path) -> None:
+    sequences = [(name, tuple(tmp_path / "data" / name / frame for frame in FRAMES)) for name in ("x/a", "x/b")]
+    for _, files in sequences:
+        write(files[0].parent / "own.csv", "file|speed", f"{FRAMES[0]}|-1")
+    elsewhere = write(tmp_path / "all.csv", "take|speed", "x/a|3", "b|5")
+    (tmp_path / "data").mkdir(exist_ok=True)
+    tables = Tables(tmp_path / "data", sequences, elsewhere)
+    assert tables.headers() == ["take", "speed"]
+    assert [tables.columns(name, [*files])["speed"].texts[0] for name, files in sequences] == ["3", "5"]
+    with pytest.raises(FileNotFoundError, match="is no table; give a CSV or Parquet file"):
+        Tables(tmp_path / "data", sequences, tmp_path / "no.csv")
+
+
 def test_tables_that_do_not_fit_are_refused_with_their_reasons(tmp_path: Path) -> None:
     def refused(*lines: str) -> str:
         with pytest.raises(TableError) as caught:

@@ -243,7 +243,6 @@ def test_a_number_that_lies_in_the_order_of_frames_is_learnt_and_no_baseline_rea
     assert again == {name: methods[name] for name in again} and len(again) == 4
 
 
-@pytest.mark.slow
 def test_classes_are_learnt_beside_an_input_and_counted(autoencoder: Path, squares: Path, tmp_path: Path) -> None:
     config = small(autoencoder, squares, tmp_path / "x.safetensors", steps=100, target="way", inputs="noise (dB)")
     list(train_sequence(config))
