@@ -220,6 +220,8 @@ def labelled_drops(
     Raises:
         ValueError: If their table lacks a column.
     """
+    for name in (wanted.target, *wanted.inputs):  # before minutes of embedding
+        _header_of(name, [*COLUMNS[1:], VISCOSITY])
     splits = {"train": count, "val": watch, "test": test}
     found: dict[str, list[tuple[str, Tensor, dict[str, Column], Callable[[int, int], Tensor]]]] = {}
     done = 0

@@ -369,6 +369,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_trained(
     assert "inputs must not hold the target itself" in refused(inputs="speed")
     assert "inputs belong to a target" in refused(target=None, inputs="way")
     assert "give --target viscosity" in refused(target=None, data="drops")
+    assert "choose from: time (s)" in refused(data="drops", target="weight")
     few = tmp_path / "few"
     few.mkdir()
     np.save(few / "0.npy", np.zeros((3, 16, 32), np.uint8))
