@@ -1,29 +1,16 @@
-"""Baselines of the autoencoder: the mean image, PCA, and a convolutional autoencoder.
+"""Baselines of the autoencoder: PCA, and a convolutional autoencoder. `benchmarks.quality --baselines` trains them."""
 
-    python -m benchmarks.baselines
-
-fits PCA, sweeps the convolutional autoencoder's learning rate, then trains it with the best for the whole budget;
-`--go-on --cpu-seconds 310 --lrs 6e-4 --pca-images 0` trains what lies there for some more. `benchmarks.quality` measures
-both beside the rest.
-"""
-
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tae.analysis.evaluate import reconstruct
 from tae.data.batches import to_batch
-from tae.data.demo import DemoSource
-from tae.model.metrics import psnr_of
 from tae.training.optim import set_lr, squared_errors
 
 
@@ -201,76 +188,3 @@ class Pca:
     def __call__(self, flat: torch.Tensor) -> torch.Tensor:
         """(n, pixels) -> (n, pixels), through the components alone."""
         return self.mean + ((flat - self.mean) @ self.components) @ self.components.T
-
-
-def training_images(source: DemoSource, count: int, size: int = 512) -> Iterator[torch.Tensor]:
-    """The images that training saw, flattened, (size, pixels) at a time."""
-    for start in range(0, count, size):
-        images = [source.compose("train", index) for index in range(start, min(start + size, count))]
-        yield to_batch(images)[0].flatten(1)
-
-
-@dataclass(frozen=True)
-class BaselineConfig:
-    cpu_seconds: float = 6200
-    """Budget of the final training, in processor seconds; 0: fit PCA only."""
-    sweep_seconds: float = 150
-    """Budget of each learning rate in the sweep, beside the above."""
-    lrs: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
-    """Learning rates to try."""
-    out: Path = Path("benchmarks/results/conv.safetensors")
-    """Where the weights go, a JSON file with the sweep beside them."""
-    go_on: bool = False
-    """Train the weights that lie there with the first of the learning rates, instead of fresh ones with a sweep."""
-    pca_images: int = 280_464
-    """Images to fit PCA on, the same that training sees; 0: leave the fitted one as it is."""
-    pca_out: Path = Path("benchmarks/results/pca.safetensors")
-    """Where mean and components go."""
-
-
-def main(config: BaselineConfig) -> None:
-    torch.set_num_threads(1)
-    source = DemoSource((201, 201))
-    held_out = source.held_out(128)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    if config.pca_images:
-        Pca(training_images(source, config.pca_images), 128).save(config.pca_out)
-    if config.cpu_seconds == 0:
-        return
-
-    def run(
-        lr: float, seconds: float, start: ConvAutoencoder | None = None, done: int = 0
-    ) -> tuple[ConvAutoencoder, dict]:
-        started = time.process_time()
-        model, steps = train_conv(
-            lambda step: source.batch(done + step, 16),
-            lr,
-            seconds,
-            model=start,
-            report=lambda step, loss, used: print(f"lr {lr:g}  step {step}  loss {loss:.5f}  {used:.0f} s", flush=True),
-        )
-        used = time.process_time() - started
-        recons = reconstruct(model, held_out)
-        psnr = np.mean([psnr_of(float(((a / 255.0 - b) ** 2).mean())) for a, b in zip(held_out, recons, strict=True)])
-        record = {"lr": lr, "steps": steps, "cpu_seconds": round(used), "held_out_psnr": float(psnr)}
-        print(record, flush=True)
-        return model, record
-
-    if config.go_on:
-        before = json.loads(config.out.with_suffix(".json").read_text())
-        start = ConvAutoencoder()
-        start.load_state_dict(load_file(config.out))
-        steps_done = sum(cycle["steps"] for cycle in before["cycles"])
-        model, cycle = run(config.lrs[0], config.cpu_seconds, start, steps_done)
-        sweep, cycles = before["sweep"], [*before["cycles"], cycle]
-    else:
-        sweep = [run(lr, config.sweep_seconds)[1] for lr in config.lrs]
-        best = max(sweep, key=lambda record: record["held_out_psnr"])["lr"]
-        model, cycle = run(best, config.cpu_seconds)
-        cycles = [cycle]
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, config.out)
-    config.out.with_suffix(".json").write_text(json.dumps({"sweep": sweep, "cycles": cycles}, indent=1))
-
-
-if __name__ == "__main__":
-    main(tyro.cli(BaselineConfig, description=__doc__))

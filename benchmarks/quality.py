@@ -1,123 +1,357 @@
-"""Reconstruction quality on the test split: the checkpoint beside the mean image, PCA and a convolutional autoencoder.
+"""How well the shipped checkpoints reconstruct, and whether they need their attention to.
 
-    python -m benchmarks.quality
+    python -m benchmarks.quality --baselines --checkpoints checkpoints/drops_tiny_201x201_p16.safetensors
+    python -m benchmarks.quality --write-card
 
-PCA and the convolutional autoencoder are read from `benchmarks/results/`, where `python -m benchmarks.baselines` leaves
-them, fitted on as many images and trained for as long as the checkpoint. All are measured on the same test images. Writes
-`benchmarks/results/quality.json` and `quality.md`.
+The first fits PCA, and trains a convolutional autoencoder for as long as the checkpoint's card says, on the same images, with
+the best of some learning rates. The second measures the checkpoints beside those baselines that are there, on the test split,
+also with their attention replaced, writes `benchmarks/results/quality.json` and `quality.md`, and puts the figures into the
+checkpoints' cards; without its flag it only measures.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from benchmarks.baselines import ConvAutoencoder, Pca
+from benchmarks.baselines import ConvAutoencoder, Pca, train_conv
+from benchmarks.necessity import correlations, replacements
 from tae.analysis.evaluate import reconstruct, summarise
-from tae.data.batches import to_batch
-from tae.data.demo import DemoSource, compose_centred, load_garments
-from tae.model.metrics import r2, seam_ratio
-from tae.store.checkpoint import load_checkpoint
+from tae.data.built_in import source_for
+from tae.data.composed import BuiltIn
+from tae.data.drops import DropSource
+from tae.data.drops.measure import outline_columns
+from tae.model.config import ModelConfig, config_to_dict, size_in_words
+from tae.model.metrics import measure, psnr_of, seam_ratio
+from tae.store.checkpoint import Loaded, list_checkpoints, load_checkpoint, save_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
+OF_ONE_WIDTH = 640
+"""Pixels to which images of any width are cut, or filled up, where attention is replaced."""
+BAND = 120
+"""Pixels of a group of widths."""
+Images = Sequence[np.ndarray]
+Method = Callable[[Images], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
 class QualityConfig:
-    checkpoint: Path = Path("checkpoints/demo_tiny_201x201_p16.safetensors")
-    """The autoencoder to measure."""
-    conv: Path = RESULTS / "conv.safetensors"
-    """Weights of the convolutional autoencoder."""
-    test_images: int = 1000
-    """Composed squares of the test split."""
-    centred_images: int = 1000
-    """Single garments in the middle of the frame, 90 % of its side."""
-    pca: Path = RESULTS / "pca.safetensors"
-    """The fitted PCA."""
+    checkpoints: tuple[Path, ...] = ()
+    """The checkpoints to measure; none: those in checkpoints/."""
+    baselines: bool = False
+    """Fit and train the baselines of the checkpoints; measure nothing else."""
+    conv_lrs: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
+    """Peak learning rates of the convolutional autoencoder to choose from, by PSNR on the val split; none: PCA alone."""
+    conv_sweep_seconds: float = 60
+    """Processor seconds of each of them, beside those of the training."""
+    pca_images: int = 12_000
+    """Training images to fit PCA on."""
+    test_images: int = 512
+    """Images of the test split."""
+    attention_images: int = 64
+    """Images of the test split for what is measured with attention replaced."""
+    write_card: bool = False
+    """Write the figures into the checkpoints' cards."""
+    threads: int = 1
+    """CPU threads of PyTorch."""
+    results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
 
 
 def main(config: QualityConfig) -> None:
-    loaded = load_checkpoint(config.checkpoint)
-    source = DemoSource((201, 201))
+    torch.set_num_threads(config.threads)
+    for path in config.checkpoints or tuple(listed.path for listed in list_checkpoints("checkpoints")):
+        if config.baselines:
+            fit_baselines(path, config)
+            continue
+        with torch.inference_mode():
+            store(config.results, figures(path, config))
+
+
+def store(folder: Path, record: dict) -> None:
+    """Put one record into quality.json, in place of an older one of the same name, and write the tables anew."""
+    path = folder / "quality.json"
+    result = json.loads(path.read_text()) if path.exists() else {"checkpoints": []}
+    others = [one for one in result["checkpoints"] if one["name"] != record["name"]]
+    result["checkpoints"] = sorted(
+        [*others, record], key=lambda one: (not one["name"].startswith("drops"), one["name"])
+    )
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "quality.md").write_text(table(result))
+    print(json.dumps(record), flush=True)
+
+
+def source_of(loaded: Loaded) -> BuiltIn:
+    return source_for(loaded.model.config, loaded.card.data)
+
+
+# -------------------------------------------------------------------------------------------------------- the baselines
+
+
+def fit_baselines(path: Path, config: QualityConfig) -> None:
+    """PCA and a convolutional autoencoder of one checkpoint's size, latent and processor time, left in the results."""
+    loaded = load_checkpoint(path)
+    shape, training, source = loaded.model.config, loaded.card.training, source_of(loaded)
+    height, width = shape.input_size[0], shape.input_size[1] or shape.max_width
+    batch_size = training["batch_size"]
+    held_out = source.held_out(64)
+    Pca(flat(source, config.pca_images, width), shape.latent_dim, num_start=1024).save(pca_path(path, config))
+    if not config.conv_lrs:
+        return
+
+    def train(lr: float, seconds: float) -> tuple[ConvAutoencoder, dict]:
+        torch.manual_seed(0)
+        started = time.process_time()
+        model, steps = train_conv(
+            lambda step: source.batch(step, batch_size),
+            lr,
+            seconds,
+            model=ConvAutoencoder(shape.latent_dim, (height, width)),
+            report=lambda step, loss, used: print(
+                f"conv {lr:g}  step {step}  loss {loss:.5f}  {used:.0f} s", flush=True
+            ),
+        )
+        record = {"lr": lr, "steps": steps, "cpu_seconds": round(time.process_time() - started)}
+        record["held_out_psnr"] = mean_psnr(held_out, reconstruct(model, held_out, batch_size=8))
+        print(record, flush=True)
+        return model, record
+
+    sweep = [train(lr, config.conv_sweep_seconds)[1] for lr in config.conv_lrs]
+    best = max(sweep, key=lambda record: record["held_out_psnr"])["lr"]
+    model, record = train(best, training["cpu_seconds"])
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, conv_path(path, config))
+    record |= {"batch_size": batch_size, "sweep": sweep}
+    conv_path(path, config).with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def flat(source: BuiltIn, count: int, width: int, size: int = 256) -> Iterator[Tensor]:
+    """Training images filled up with white to one width, flattened, (size, pixels) at a time."""
+    for start in range(0, count, size):
+        images = [source.compose("train", index) for index in range(start, min(start + size, count))]
+        yield filled_up(images, width).flatten(1)
+
+
+def filled_up(images: Images, width: int) -> Tensor:
+    """(B, H, width) in [0, 1], white on the right."""
+    padded = [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=255) for one in images]
+    return torch.from_numpy(np.stack(padded)).float() / 255
+
+
+def pca_recons(pca: Pca, images: Images, width: int) -> list[np.ndarray]:
+    """Each image through the components, with the coefficients that fit its real pixels best.
+
+    A narrower image is thus not charged for the white beyond its width, which the autoencoders need not draw either.
+    """
+    height = images[0].shape[0]
+    components = pca.components.view(height, width, -1).transpose(0, 1)  # (W, H, k)
+    mean = pca.mean.view(height, width)
+    by_width = sorted(range(len(images)), key=lambda number: images[number].shape[1])
+    gram, done = torch.zeros(components.shape[-1], components.shape[-1]), 0
+    recons: list[np.ndarray] = [np.empty(0)] * len(images)
+    for number in by_width:
+        image = torch.tensor(images[number]).float() / 255
+        wide = image.shape[1]
+        added = components[done:wide].flatten(0, 1)
+        gram, done = gram + added.T @ added, wide
+        basis = components[:wide].flatten(0, 1)
+        centred = (image - mean[:, :wide]).T.flatten()
+        floor = 1e-6 * gram.diagonal().mean() * torch.eye(len(gram))  # components that lie beyond the width stay at 0
+        weights = torch.linalg.solve(gram + floor, basis.T @ centred)
+        recons[number] = ((basis @ weights).view(wide, height).T + mean[:, :wide]).clamp(0, 1).numpy()
+    return recons
+
+
+def conv_path(path: Path, config: QualityConfig) -> Path:
+    return config.results / f"{path.stem}_conv.safetensors"
+
+
+def pca_path(path: Path, config: QualityConfig) -> Path:
+    return config.results / f"{path.stem}_pca.safetensors"
+
+
+# ---------------------------------------------------------------------------------------------------------- the figures
+
+
+def figures(path: Path, config: QualityConfig) -> dict:
+    """One checkpoint beside its baselines."""
+    loaded = load_checkpoint(path)
+    model, card, source = loaded.model, loaded.card, source_of(loaded)
+    shape = model.config
+    width = shape.input_size[1] or shape.max_width
     test = source.test(config.test_images)
-    count = min(config.centred_images, len(load_garments("test").ink))
-    centred = [compose_centred("test", index) for index in range(count)]
-    pca = Pca.load(config.pca)
-    conv = ConvAutoencoder(loaded.model.config.latent_dim)
-    conv.load_state_dict(load_file(config.conv))
-    methods: dict[str, Callable[[list[np.ndarray]], list[np.ndarray]]] = {
-        "tae tiny, patch 16": lambda images: reconstruct(loaded.model, images),
-        "mean image": lambda images: [pca.mean.view(201, 201).numpy()] * len(images),
-        "PCA": lambda images: list(pca(to_batch(images)[0].flatten(1)).view(-1, 201, 201).numpy()),
-        "convolutional autoencoder": lambda images: reconstruct(conv.eval(), images),
-    }
-    rows = []
+    methods: dict[str, Method] = {"tae": lambda images: reconstruct(model, images, batch_size=8)}
+    if pca_path(path, config).exists():
+        pca = Pca.load(pca_path(path, config))
+        mean = pca.mean.view(-1, width).numpy()
+        methods["mean image"] = lambda images: [mean[:, : image.shape[1]] for image in images]
+        methods["PCA"] = lambda images: pca_recons(pca, images, width)
+    if conv_path(path, config).exists():
+        conv = load_conv(path, config, shape)
+        methods["convolutional autoencoder"] = lambda images: reconstruct(conv, images, batch_size=8)
+    rows, own, recons = [], {}, []
     for name, method in methods.items():
         recons = method(test)
-        row = {"method": name, **summarise(test, recons, "test")}
-        del row["percentiles"]
-        row["seam_ratio"] = seam_ratio(np.stack(test) / 255, np.stack(recons), loaded.model.config.patch_size or 16)
-        row["centred_r2"] = r2(np.stack(centred) / 255, np.stack(method(centred)))
+        summary = summarise(test, recons, "test")
+        row = {key: value for key, value in summary.items() if key != "percentiles"}
+        seams = [
+            seam_ratio(image[None] / 255, recon[None], shape.tile_size[0])
+            for image, recon in zip(test, recons, strict=True)
+        ]
+        row |= {"method": name, "seam_ratio": float(np.mean(seams))}
+        if source.name == DropSource.name:
+            row["outline"] = outline_errors(test, recons)
+        if not own:
+            own = summary | ({"by_width": by_width(test, recons)} if shape.input_size[1] is None else {})
         rows.append(row)
-        print(row, flush=True)
-    conv_training = json.loads(config.conv.with_suffix(".json").read_text())
-    training = {key: value for key, value in loaded.card.training.items() if key != "curve"}
-    parameters = {
-        "tae": sum(parameter.numel() for parameter in loaded.model.parameters()),
-        "conv": sum(parameter.numel() for parameter in conv.parameters()),
-    }
-    result = {
-        "checkpoint_sha256": loaded.digest,
-        "training": training,
-        "conv": conv_training,
-        "pca_images": pca.count,
-        "parameters": parameters,
+        print(path.stem, row, flush=True)
+    if config.write_card:
+        kept = {key: value for key, value in card.metrics.items() if key == "yardsticks"}
+        card = replace(card, metrics={**kept, **own})
+        save_checkpoint(path, model, card)
+    images = source.test_at(shape.input_size[1] or min(OF_ONE_WIDTH, width), config.attention_images)
+    return {
+        "name": path.stem,
+        "checkpoint_sha256": load_checkpoint(path).digest,
+        "bytes": path.stat().st_size,
+        "model": config_to_dict(shape),
+        "training": {key: value for key, value in card.training.items() if key != "curve"},
+        "parameters": count_parameters(model),
+        "baselines": baseline_facts(path, config, shape),
         "rows": rows,
+        "by_width": own.get("by_width", []),
+        "attention_images": len(images),
+        "loss_db": replacements(model, images),
+        "correlation": correlations(model, images),
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "quality.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "quality.md").write_text(table(result))
-    print(table(result))
+
+
+def outline_errors(images: Images, recons: Images) -> dict[str, float | None]:
+    """Medians over drops of what `outline_columns` finds, without sign; "lost": the share of reconstructions without drop."""
+    found = [outline_columns(image / 255, recon) for image, recon in zip(images, recons, strict=True)]
+    values = {name: [value for one in found if (value := one[name]) is not None] for name in found[0]}
+    lost = 1 - len(values["outline_distance_px"]) / len(found)
+    return {name: float(np.median(np.abs(each))) if each else None for name, each in values.items()} | {"lost": lost}
+
+
+def by_width(images: Images, recons: Images) -> list[dict]:
+    """PSNR over bands of widths, as a card has it."""
+    bands: dict[int, list[float]] = {}
+    for image, recon in zip(images, recons, strict=True):
+        bands.setdefault(image.shape[1] // BAND, []).append(measure(image / 255, recon).psnr)
+    return [
+        {
+            "group": f"{band * BAND}-{(band + 1) * BAND - 1}",
+            "psnr": float(np.mean(all_psnr)),
+            "count": len(all_psnr),
+            "unseen": False,
+        }
+        for band, all_psnr in sorted(bands.items())
+    ]
+
+
+def baseline_facts(path: Path, config: QualityConfig, shape: ModelConfig) -> dict:
+    """How the baselines that are there came about."""
+    found: dict = {}
+    if pca_path(path, config).exists():
+        found["pca_images"] = Pca.load(pca_path(path, config)).count
+    if conv_path(path, config).exists():
+        conv = json.loads(conv_path(path, config).with_suffix(".json").read_text())
+        found["conv"] = {"parameters": count_parameters(load_conv(path, config, shape)), **conv}
+    return found
+
+
+def load_conv(path: Path, config: QualityConfig, shape: ModelConfig) -> ConvAutoencoder:
+    conv = ConvAutoencoder(shape.latent_dim, (shape.input_size[0], shape.input_size[1] or shape.max_width))
+    conv.load_state_dict(load_file(conv_path(path, config)))
+    return conv.eval()
+
+
+def mean_psnr(images: Images, recons: Images) -> float:
+    errors = [float(((image / 255 - recon) ** 2).mean()) for image, recon in zip(images, recons, strict=True)]
+    return float(np.mean([psnr_of(error) for error in errors]))
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+# ---------------------------------------------------------------------------------------------------------- the tables
 
 
 def table(result: dict) -> str:
-    """The rows as Markdown."""
-    sweep, cycles = result["conv"]["sweep"], result["conv"]["cycles"]
-    rates = ", then ".join(f"{cycle['lr']:g} for {cycle['cpu_seconds']:,} s" for cycle in cycles)
+    """All figures as Markdown."""
+    parts = [checkpoint_table(one) for one in result["checkpoints"]]
+    commands = "Commands: `python -m benchmarks.quality --baselines`, `python -m benchmarks.quality --write-card`"
+    return "\n".join([*parts, commands, ""])
+
+
+def checkpoint_table(one: dict) -> str:
+    shape, training = one["model"], one["training"]
     lines = [
-        "| method, 128 numbers for an image | PSNR (dB) | SSIM | MSE | foreground MSE | R2 | centred R2 | seams |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| `{one['name']}`: {shape['latent_dim']} numbers | PSNR (dB) | SSIM | MSE | foreground MSE | R2 | seams |",
+        "| --- " * 7 + "|",
     ]
-    for row in result["rows"]:
-        lines.append(
-            f"| {row['method']} | {row['psnr']:.2f} | {row['ssim']:.3f} | {row['mse']:.5f} | {row['foreground_mse']:.4f} | "
-            f"{row['r2']:.4f} | {row['centred_r2']:.4f} | {row['seam_ratio']:.2f} |"
-        )
-    by_name = {row["method"]: row["psnr"] for row in result["rows"]}
-    gap = by_name["tae tiny, patch 16"] - by_name["convolutional autoencoder"]
+    lines += [
+        f"| {row['method']} | {row['psnr']:.2f} | {row['ssim']:.3f} | {row['mse']:.5f} | {row['foreground_mse']:.4f} | "
+        f"{row['r2']:.4f} | {row['seam_ratio']:.2f} |"
+        for row in one["rows"]
+    ]
+    outlined = [row for row in one["rows"] if "outline" in row]
+    if outlined:
+        lines += [
+            "",
+            "| median error of the outline | distance (px) | contact (px) | left angle | right angle | no drop |",
+        ]
+        lines += ["| --- " * 6 + "|"]
+        for row in outlined:
+            cells = ["-" if value is None else format(value, ".2f") for value in row["outline"].values()]
+            lines.append(f"| {row['method']} | {' | '.join(cells)} |")
+    if one["by_width"]:
+        bands = one["by_width"]
+        lines += ["", f"| width in pixels | {' | '.join(band['group'] for band in bands)} |"]
+        lines += ["| --- " * (len(bands) + 1) + "|"]
+        lines += [f"| tae, PSNR (dB) | {' | '.join(format(band['psnr'], '.2f') for band in bands)} |"]
+    places = list(next(iter(one["loss_db"].values())))
+    lines += ["", f"| encoder attention replaced by | {' | '.join(places)} |", "| --- " * (len(places) + 1) + "|"]
+    lines += [
+        f"| {name} | {' | '.join(f'{lost[place]:.2f} dB' for place in places)} |"
+        for name, lost in one["loss_db"].items()
+    ]
+    correlation = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in one["correlation"].items())
     lines += [
         "",
-        f"{result['rows'][0]['count']} composed squares of the test split; centred: single garments over 90 % of the frame. "
-        "Seams: mean absolute step of the error across 16-pixel borders over that inside; 1 = none.",
-        f"tae: {result['parameters']['tae']:,} parameters, {result['training']['steps']:,} steps, "
-        f"{result['training']['cpu_seconds']:,} processor seconds. Convolutional: {result['parameters']['conv']:,} parameters, "
-        f"{sum(cycle['steps'] for cycle in cycles):,} steps, {sum(cycle['cpu_seconds'] for cycle in cycles):,} processor "
-        f"seconds: learning rate {rates}; the first is the best of {', '.join(format(one['lr'], 'g') for one in sweep)} after "
-        f"{sweep[0]['cpu_seconds']} s each. PCA fitted on {result['pca_images']:,} images.",
-        f"tae is {abs(gap):.2f} dB {'ahead of' if gap >= 0 else 'behind'} the convolutional autoencoder.",
-        "",
-        "Commands: `python -m benchmarks.baselines`, `python -m benchmarks.baselines --go-on --cpu-seconds 310 --lrs 6e-4 "
-        "--pca-images 0`, `python -m benchmarks.quality`",
+        f"{one['rows'][0]['count']} images of the test split, {size_in_words(shape['input_size'])}, patch {shape['patch_size']}. "
+        f"Seams: mean absolute step of the error across borders of patches over that inside; 1 = none. Attention: PSNR lost, "
+        f"{one['attention_images']} images; maps of two images correlate: {correlation}.",
+        f"tae: {one['parameters']:,} parameters, {one['bytes'] / 1e6:.1f} MB, {training['steps']:,} steps of "
+        f"{training['batch_size']}, {training['cpu_seconds']:,} processor seconds.{baseline_words(one['baselines'], shape)}",
         "",
     ]
     return "\n".join(lines)
 
 
+def baseline_words(baselines: dict, shape: dict) -> str:
+    said = ""
+    if "conv" in baselines:
+        conv = baselines["conv"]
+        note = f" {conv['note']}" if "note" in conv else ""
+        tried = ", ".join(format(each["lr"], "g") for each in conv["sweep"])
+        said += (
+            f" Convolutional: {conv['parameters']:,} parameters, {conv['steps']:,} steps of {conv['batch_size']}, "
+            f"{conv['cpu_seconds']:,} processor seconds, learning rate {conv['lr']:g}{note}, the best of {tried} after "
+            f"{conv['sweep'][0]['cpu_seconds']} s each."
+        )
+    if "pca_images" in baselines:
+        filled = "" if shape["input_size"][1] else ", filled up with white; its coefficients fit real pixels best"
+        said += f" PCA: as many components as tae has numbers, fitted on {baselines['pca_images']:,} images{filled}."
+    return said
+
+
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     main(tyro.cli(QualityConfig, description=__doc__))

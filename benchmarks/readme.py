@@ -3,12 +3,14 @@
 python -m benchmarks.readme
 """
 
+import json
 import re
 from pathlib import Path
 
+from tae.model.config import size_in_words
+
 RESULTS = Path(__file__).parent / "results"
 PAGES = (Path(__file__).parents[1] / "README.md", Path(__file__).parent / "README.md")
-SIZES = ("201x201", "1280x152", "Xx152")
 
 
 def filled(text: str) -> str:
@@ -31,10 +33,9 @@ def tables(name: str) -> list[list[list[str]]]:
     ]
 
 
-def of_each_size(header: str, row: str, column: int) -> list[str]:
-    """One cell for each demo checkpoint, from the tables whose header begins so; row: how it begins."""
-    found = [one for name in ("quality", "necessity", "rails") for one in tables(name) if header in one[0][0]]
-    return [next(cells[column] for cells in one[1:] if cells[0].startswith(row)) for one in found]
+def checkpoints() -> list[dict]:
+    """The shipped checkpoints as `benchmarks.quality` measured them."""
+    return json.loads((RESULTS / "quality.json").read_text())["checkpoints"]
 
 
 def written(header: list[str], rows: list[list[str]]) -> str:
@@ -42,32 +43,23 @@ def written(header: list[str], rows: list[list[str]]) -> str:
 
 
 def demo_models() -> str:
-    """What the demo checkpoints reach, and what is ahead of them."""
-    methods = {
-        "this model": "tae",
-        "mean image": "mean image",
-        "PCA, as many numbers": "PCA",
-        "convolutional autoencoder": "convolutional",
-    }
-    columns = [of_each_size("128 numbers for", row, 1) for row in methods.values()]
-    rows = [
-        [f"`demo_tiny_{size}_p{patch}`", *(column[number] for column in columns)]
-        for number, (size, patch) in enumerate(zip(SIZES, (16, 32, 32), strict=True))
-    ]
-    return (
-        written(["test PSNR (dB), 128 numbers an image", *methods], rows)
-        + "\n\nCommands: `python -m benchmarks.quality`, `python -m benchmarks.rails`"
-    )
+    """What the demo checkpoints reach, and what is ahead of them; a dash: not measured."""
+    methods = ("tae", "mean image", "PCA", "convolutional autoencoder")
+    rows = []
+    for one in checkpoints():
+        psnr = {row["method"]: f"{row['psnr']:.2f}" for row in one["rows"]}
+        rows.append([f"`{one['name']}`", *(psnr.get(method, "-") for method in methods)])
+    header = ["test PSNR (dB), 128 numbers an image", "this model", "mean image", "PCA", "convolutional autoencoder"]
+    return written(header, rows) + "\n\nCommand: `python -m benchmarks.quality`"
 
 
 def demo_attention() -> str:
     """What is lost where the encoder's attention is replaced."""
-    names = ("uniform weights", "another image's attention", "mean map of other images")
-    rows = [[name, *of_each_size("encoder attention replaced by", name, 1)] for name in names]
-    return (
-        written(["PSNR lost where the encoder's attention is replaced by", *SIZES], rows)
-        + "\n\nCommands: `python -m benchmarks.necessity`, `python -m benchmarks.rails`"
-    )
+    shown = checkpoints()
+    rows = [[name, *(f"{one['loss_db'][name]['all']:.2f} dB" for one in shown)] for name in shown[0]["loss_db"]]
+    titles = [f"{one['name'].split('_')[0]} {size_in_words(one['model']['input_size'])}" for one in shown]
+    header = ["PSNR lost where the encoder's attention is replaced by", *titles]
+    return written(header, rows) + "\n\nCommand: `python -m benchmarks.quality`"
 
 
 def demo_presets() -> str:

@@ -70,8 +70,9 @@ def window_height() -> int:
 def open_page(address: str, browser: "Browser", window_height: int) -> "Iterator[Callable[..., Page]]":
     """Opens a path of the app in a session of its own; at the end, whatever went wrong on any of the pages fails."""
     from tests.browser import sessions
+    from tests.pages import DEMO
 
-    with sessions(browser, address, window_height) as open_one:
+    with sessions(browser, address, window_height, DEMO) as open_one:
         yield open_one
 
 

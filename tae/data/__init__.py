@@ -13,7 +13,7 @@
 - batches: batches of like widths
 - composed: what the package's own sources have in common
 - built_in: the package's own sources by name
-- demo: squares, rails and glides composed from garments
+- demo: frames composed from photographs of garments
 - drops: simulated drops on a tilted plate, and what a frame of one tells
 - gallery: the app's samples
 - samples: the demo data and its licence

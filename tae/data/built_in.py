@@ -14,6 +14,9 @@ def is_built_in(data: str) -> bool:
 
 
 def source_for(config: ModelConfig, data: str) -> BuiltIn:
-    """Images for a model, of those that its card's `data` speaks of; for one that learnt from others, garments."""
-    kind = next((kind for kind in BUILT_IN.values() if kind.data == data), DemoSource)
+    """Images for a model, of those that its card's `data` speaks of; for one that learnt from others, garments in squares
+    and drops in frames of other shapes.
+    """
+    others = DemoSource if config.input_size[0] == config.input_size[1] else DropSource
+    kind = next((kind for kind in BUILT_IN.values() if kind.data == data), others)
     return kind(config.input_size, config.max_width)

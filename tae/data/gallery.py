@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from tae.data.demo import UNSEEN_WIDTHS, compose_centred, compose_rail, compose_square, num_garments
+from tae.data.demo import DemoSource, compose_centred, compose_square
 from tae.data.drops import DropSource
 
 GARMENTS = "Garments of the test split"
@@ -30,16 +30,9 @@ def gallery(input_size: tuple[int, int | None], max_width: int = 1280, data: str
 
     data: What the model's card says of its images: such as it learnt from come first.
     """
-    height, width = input_size
-    if width is None:
-        garments = _rails_of_any_width(height, max_width)
-    else:
-        garments = _squares() if width == height else _rails(height, width)
-    own = (
-        [*_drops(input_size, max_width), *garments]
-        if data == DropSource.data
-        else [*garments, *_drops(input_size, max_width)]
-    )
+    drops = _drops(input_size, max_width)
+    garments = _squares() if input_size[0] == input_size[1] else []
+    own = [*garments, *drops] if data == DemoSource.data else [*drops, *garments]
     return {sample.key: sample for sample in [*own, *_others()]}
 
 
@@ -67,7 +60,6 @@ _SQUARES = {
     28: "Small bag",
     34: "Flowered dress",
 }
-_RAILS = (1, 2, 3, 5, 7)
 # Chosen by eye too; the first is a drop as most are.
 _DROPS = {
     5: "Drop with a tail",
@@ -78,7 +70,6 @@ _DROPS = {
     2: "Two drops",
     6: "Splashing drop",
 }
-_MOST_GARMENTS = 7  # on a rail of any width in the gallery
 
 
 def _squares() -> list[Sample]:
@@ -93,34 +84,17 @@ def _squares() -> list[Sample]:
     ]
 
 
-def _rails(height: int, width: int) -> list[Sample]:
-    return [_rail(f"rail-{index}", f"Rail {number}", index, width, height) for number, index in enumerate(_RAILS, 1)]
-
-
-def _rails_of_any_width(height: int, max_width: int) -> list[Sample]:
-    """Rails of one garment, of two, and so on, as wide as their garments need; a typical one opens the app."""
-    most = min(num_garments(max_width, height), _MOST_GARMENTS)
-    samples = []
-    for number in sorted(range(1, most + 1), key=lambda number: (number != 3, number)):
-        width = min(max(height, round(number * height * 0.9)), max_width)
-        key = f"garments-{number}-{width}x{height}"
-        title = f"{number} garment{'s' if number > 1 else ''}"
-        unseen = " Training leaves out widths like this one." if width in UNSEEN_WIDTHS else ""
-        samples.append(_rail(key, title, _RAILS[number % len(_RAILS)], width, height, unseen))
-    return samples
-
-
-def _rail(key: str, title: str, index: int, width: int, height: int, more: str = "") -> Sample:
-    note = (
-        "Fashion-MNIST photographs of the test split, enlarged from 28x28 and composed on a rail of "
-        f"{width}x{height} pixels.{more}"
-    )
-    return Sample(key, title, GARMENTS, note, lambda: compose_rail("test", index, width=width, height=height))
-
-
 def _drops(input_size: tuple[int, int | None], max_width: int) -> list[Sample]:
     source = DropSource(input_size, max_width)
-    note = "Simulated: a frame of a liquid drop that slides down a tilted plate, of a recording of the test split."
+    height, width = input_size
+    shown = (
+        f"cut out about the drop, {height} high and at most {max_width} wide"
+        if width is None
+        else f"cut out about the drop and stretched to {width}x{height}"
+        if width == height
+        else f"whole, {width}x{height}"
+    )
+    note = f"Simulated: a frame of a liquid drop that slides down a tilted plate, of a recording of the test split, {shown}."
     return [
         Sample(f"drop-{index}", title, DROPS, note, partial(source.compose, "test", index))
         for index, title in _DROPS.items()

@@ -13,7 +13,7 @@ MAX_CARD_BYTES = 512 * 1024
 TEXT_LIMITS = {"name": 80, "data": 500, "licence": 500, "notes": 4000}
 COUNTS = ("seed", "steps", "batch_size", "images_seen", "count")
 NUMBERS = ("seconds", "cpu_seconds", "psnr", "ssim", "mse", "foreground_mse", "r2")
-GROUPS = ("by_garments", "by_width")
+GROUPS = ("by_width",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Card:
     converted; empty: not known."""
     metrics: dict = field(default_factory=dict)
     """Held-out figures, as `tae.analysis.evaluate.evaluate` makes them: psnr, ssim, mse, foreground_mse, r2, percentiles. Beside
-    them, where somebody measured it, by_garments and by_width: [{"group": its name, "psnr": mean in dB, "count": images,
+    them, where somebody measured it, by_width: [{"group": its name, "psnr": mean in dB, "count": images,
     "unseen": whether training never shows such images}, ...]."""
     data: str = ""
     licence: str = ""

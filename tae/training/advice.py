@@ -13,10 +13,8 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
 from tae.model.transfer import transfer
 from tae.store.checkpoint import list_checkpoints, load_checkpoint
-from tae.store.places import APP
+from tae.store.places import APP, SHIPPED
 
-SHIPPED = ("demo_tiny_201x201_p16", "demo_tiny_1280x152_p32", "demo_tiny_Xx152_p32", "drops_tiny_201x201_p16")
-"""The shipped models, whatever else lies beside them."""
 TRIED_ON = 8
 """Images by which the shipped models that fit are told apart."""
 ENOUGH_STEPS = 2000

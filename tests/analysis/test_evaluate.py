@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tae.analysis.evaluate import evaluate, reconstruct, summarise
-from tae.data.demo import compose_rail_any_width, compose_square
+from tae.data.demo import DemoSource, compose_square
 from tae.model.metrics import measure
 from tae.store.card import Card
 
@@ -41,7 +41,7 @@ def test_batches_give_what_single_images_give(small_model) -> None:
 
 def test_mixed_widths_come_back_at_their_own(small_model) -> None:
     model = small_model(input_size=(16, None), max_width=80).float()
-    images = [compose_rail_any_width("val", index, min_width=10, max_width=80, height=16) for index in range(5)]
+    images = DemoSource((16, None), 80).held_out(5)
     for image, recon in zip(images, reconstruct(model, images), strict=True):
         assert recon.shape == image.shape
         np.testing.assert_allclose(recon, reconstruct(model, [image])[0], atol=1e-5)

@@ -38,6 +38,7 @@ from tae.training import runs
 from tae.training.config import TrainConfig
 from tae.ui.session.view import DEFAULTS
 from tests import ROOT
+from tests.pages import DEMO
 
 expect.set_options(timeout=20_000)  # a machine under load is slow, not wrong
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -129,8 +130,12 @@ def look_for_traceback(page: Page, wrong: list[str]) -> None:
 
 
 @contextmanager
-def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterator[Callable[..., Page]]:
+def sessions(
+    browser: Browser, address: str, window_height: int = 900, checkpoint: str = ""
+) -> Iterator[Callable[..., Page]]:
     """Opens paths of the app, each in a session of its own; at the end, whatever went wrong on any of the pages fails.
+
+    checkpoint: Shown where a path names none; "": the app's choice.
 
     Pages share a context, so that a browser reads the app's scripts once; afterwards it is as if nobody had been there. What
     only a context can be told (touch, reduced motion) gets one of its own.
@@ -152,7 +157,9 @@ def sessions(browser: Browser, address: str, window_height: int = 900) -> Iterat
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme)
         watch(page, address, wrong)
-        page.goto(address + path)
+        place, _, query = path.partition("?")
+        asked = {"checkpoint": checkpoint, **dict(parse_qsl(query))} if checkpoint else dict(parse_qsl(query))
+        page.goto(f"{address}{place}?{urlencode(asked)}")
         if wait:
             settle(page)
         return page
@@ -193,7 +200,10 @@ def visit(page: Page, path: str) -> None:
     """
     place, _, query = path.partition("?")
     first = [HALFWAY] if urlparse(page.url).path == place else []
-    for address in (*first, f"{place}?{urlencode({**DEFAULTS, **dict(parse_qsl(query)), 'unread': 'yes'})}"):
+    for address in (
+        *first,
+        f"{place}?{urlencode({**DEFAULTS, 'checkpoint': DEMO, **dict(parse_qsl(query)), 'unread': 'yes'})}",
+    ):
         page.evaluate(
             "address => { history.pushState({}, '', address); dispatchEvent(new PopStateEvent('popstate')); }", address
         )

@@ -154,7 +154,7 @@ def test_long_work_is_stopped_by_its_button_and_goes_on_with_another(open_page) 
 
 
 def test_wide_reconstructions_are_seen_below_each_other(visit) -> None:
-    page = visit("/causal?checkpoint=demo_tiny_1280x152_p32.safetensors")
+    page = visit("/causal?checkpoint=drops_tiny_1280x152_p32.safetensors")
     for button in page.get_by_test_id("stMain").get_by_role("button", name="(about").all():
         button.click()  # a slow machine asks first
     images = page.get_by_role("img", name="Reconstruction with:")

@@ -8,8 +8,8 @@ from playwright.sync_api import Page
 from tests.browser import MARKS
 
 pytestmark = MARKS
-WIDE = "checkpoint=demo_tiny_1280x152_p32.safetensors"
-ANY_WIDTH = "checkpoint=demo_tiny_Xx152_p32.safetensors"
+WIDE = "checkpoint=drops_tiny_1280x152_p32.safetensors"
+ANY_WIDTH = "checkpoint=drops_tiny_Xx152_p32.safetensors"
 
 
 def drawn(page: Page, key: str) -> dict:

@@ -10,13 +10,14 @@ from playwright.sync_api import Frame, Locator, Page, expect
 import tae
 from tae import load_checkpoint
 from tae.analysis.maps import MapChoice
-from tae.data.demo import compose_rail, compose_square
+from tae.data.demo import compose_square
 from tae.data.fit import Fitted
 from tae.store.checkpoint import Loaded
 from tae.web.notebook import Shown
 from tae.web.report import ReportImage, ReportMap, report
 from tests import ROOT
 from tests.browser import MARKS
+from tests.strips import long_strip
 
 pytestmark = MARKS
 CHECKPOINTS = ROOT / "checkpoints"
@@ -138,8 +139,8 @@ def test_the_frame_of_a_notebook_answers_the_pointer(open_file, tmp_path: Path, 
 
 
 def test_a_wide_image_fits_the_frame(open_file, tmp_path: Path) -> None:
-    loaded = load_checkpoint(CHECKPOINTS / "demo_tiny_1280x152_p32.safetensors")
-    shown = tae.show(loaded, compose_rail("test", 2, width=1280, height=152))
+    loaded = load_checkpoint(CHECKPOINTS / "drops_tiny_1280x152_p32.safetensors")
+    shown = tae.show(loaded, long_strip(1280, 2))
     page = open_file(notebook(tmp_path, shown), width=900)
     frame = page.frames[1]
     hover(ready(frame), 2, 30, 32, (152, 1280))

@@ -8,23 +8,23 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tae.analysis.windows import Windows, decode_windows, embed_windows
-from tae.data.demo import compose_rail
 from tae.data.encode import encode_png, to_uint8
 from tae.store.checkpoint import load_checkpoint
 from tests.browser import MARKS, ROOT, drop, link, looks, saved, settle
+from tests.strips import long_strip
 
 pytestmark = MARKS
-ANY_WIDTH = "demo_tiny_Xx152_p32.safetensors"
+ANY_WIDTH = "drops_tiny_Xx152_p32.safetensors"
 WIDTH = 10_000
 RECON = "Reconstruction, window by window (65 latents)"
 
 
 def with_strip(page: Page, width: int = WIDTH) -> np.ndarray:
-    rail = compose_rail("test", 3, width=width)
-    drop(page, ("long rail.png", encode_png(rail)))
+    strip = long_strip(width, 3)
+    drop(page, ("long strip.png", encode_png(strip)))
     expect(page.get_by_role("region", name="The strip")).to_be_visible(timeout=60_000)
     settle(page)
-    return rail
+    return strip
 
 
 def shown_sizes(page: Page) -> list[tuple[int, int, int]]:
@@ -66,7 +66,7 @@ def test_a_strip_of_10000_pixels_is_seen_at_its_own_size_and_scrolled_by_keys(op
 
 
 def test_one_latent_or_windows_is_one_click_and_the_link_keeps_it(visit) -> None:
-    page = visit(f"/?checkpoint={ANY_WIDTH}&image=garments-3-410x152")
+    page = visit(f"/?checkpoint={ANY_WIDTH}&image=drop-12")
     expect(page.get_by_test_id("stMetric")).to_have_count(4)
     first = page.get_by_test_id("stMetric").first.inner_text()
     page.get_by_role("radio", name="Window by window (2 latents)").click()
@@ -87,9 +87,9 @@ def test_one_latent_or_windows_is_one_click_and_the_link_keeps_it(visit) -> None
 
 def test_what_is_saved_holds_the_latents_that_draw_the_strip_again(open_page) -> None:
     page = open_page(f"/?checkpoint={ANY_WIDTH}")
-    rail = with_strip(page, width=3000)
+    strip = with_strip(page, width=3000)
     name, content = saved(page, "Everything (ZIP)")
-    assert name == "long_rail.png_windows_everything.zip"
+    assert name == "long_strip.png_windows_everything.zip"
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         files = {member.rpartition("windows_")[2]: archive.read(member) for member in archive.namelist()}
     assert set(files) == {
@@ -102,7 +102,7 @@ def test_what_is_saved_holds_the_latents_that_draw_the_strip_again(open_page) ->
         "metrics.csv",
     }
     model = load_checkpoint(ROOT / "checkpoints" / ANY_WIDTH).model
-    expected = embed_windows(model, rail / np.float32(255))
+    expected = embed_windows(model, strip / np.float32(255))
     with np.load(io.BytesIO(files["arrays.npz"])) as arrays:
         assert arrays["latents"].shape == (19, 128) and arrays["starts"].tolist() == expected.starts
         np.testing.assert_allclose(arrays["latents"], expected.latents, atol=1e-4)  # threads add up in another order
@@ -111,5 +111,5 @@ def test_what_is_saved_holds_the_latents_that_draw_the_strip_again(open_page) ->
         np.testing.assert_allclose(drawn, arrays["reconstruction"], atol=1e-4)
         saved_image = np.asarray(Image.open(io.BytesIO(files["reconstruction.png"])))
         np.testing.assert_array_equal(saved_image, to_uint8(arrays["reconstruction"]))
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(files["image.png"]))), rail)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(files["image.png"]))), strip)
     assert Image.open(io.BytesIO(files["comparison.png"])).height > 1500  # folded, not a hair line

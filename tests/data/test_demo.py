@@ -13,20 +13,16 @@ from PIL import Image
 from tae.data import demo
 from tae.data.batches import to_batch
 from tae.data.demo import (
-    UNSEEN_WIDTHS,
     DemoSource,
     class_names,
     compose_centred,
+    compose_frame,
     compose_glide,
-    compose_rail,
-    compose_rail_any_width,
     compose_square,
     load_garments,
-    num_garments,
-    rail_width,
 )
 
-COMPOSERS = [compose_square, compose_rail, compose_rail_any_width, compose_glide]
+COMPOSERS = [compose_square, compose_glide]
 SAMPLES = Path(demo.__file__).parent / "samples"
 
 
@@ -71,8 +67,6 @@ def test_compositions_stay_the_same_between_versions() -> None:
     # Figures in the README depend on these pictures. Pillow's resampling may differ in the last bit between machines.
     assert compose_square("test", 3).sum(dtype=int) == pytest.approx(9_198_436, rel=1e-4)
     assert compose_centred("test", 3).sum(dtype=int) == pytest.approx(8_043_032, rel=1e-4)
-    assert compose_rail("test", 3).sum(dtype=int) == pytest.approx(41_114_968, rel=1e-4)
-    assert compose_rail_any_width("test", 3, max_width=960).sum(dtype=int) == pytest.approx(8_738_654, rel=1e-4)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 2**31))
@@ -125,18 +119,8 @@ def test_kinds_of_squares_are_the_labels_of_what_is_laid(monkeypatch: pytest.Mon
             for one in laid
         ]
         names = [demo.class_names()[garments.labels[found[0]]] for found in matches]
-        assert demo.square_names("test", index) == names
+        assert demo.frame_names("test", index) == names
         assert source.kind("test", index) == (names[0] if len(names) == 1 else "two garments")
-
-
-def test_kinds_of_rails_count_their_garments() -> None:
-    assert DemoSource((152, 1280)).kind("test", 3) == "9 garments"
-    any_width = DemoSource((152, None), 960)
-    widths = [any_width.compose("test", index).shape[1] for index in range(20)]
-    counts = [num_garments(width) for width in widths]
-    kinds = [any_width.kind("test", index) for index in range(20)]
-    assert kinds == [f"{count} garment{'s' if count > 1 else ''}" for count in counts]
-    assert len(set(kinds)) > 2
 
 
 def test_centred_garment_fills_nine_tenths_in_the_middle() -> None:
@@ -148,53 +132,6 @@ def test_centred_garment_fills_nine_tenths_in_the_middle() -> None:
     inner = np.asarray(Image.fromarray(255 - load_garments("test").ink[0]).resize((181, 181), Image.Resampling.LANCZOS))
     difference = image[edge : edge + 181, edge : edge + 181].astype(int) - inner
     assert np.abs(difference).max() <= 1
-
-
-def test_rails_have_their_size_and_garments_all_along() -> None:
-    for width in [120, 152, 500, 1280]:
-        rail = compose_rail("test", 1, width=width)
-        assert rail.shape == (152, width) and rail.dtype == np.uint8
-        thirds = np.array_split(rail, max(1, width // 200), axis=1)
-        assert all((third < 128).any() for third in thirds)
-
-
-def test_a_rail_with_fewer_garments_is_the_same_rail_with_the_rest_empty() -> None:
-    full, part = compose_rail("test", 4), compose_rail("test", 4, hung=3)
-    slot = 1280 / num_garments(1280)
-    assert np.array_equal(part[:, : round(2.5 * slot)], full[:, : round(2.5 * slot)])
-    assert (part[:, round(4 * slot) :] == 255).all() and (part[:, : round(3 * slot)] < 128).any()
-    assert np.array_equal(compose_rail("test", 4, hung=99), full)
-
-
-def test_rails_of_any_width_differ_in_width_within_the_limits() -> None:
-    widths = [compose_rail_any_width("val", index, min_width=130, max_width=400).shape[1] for index in range(60)]
-    assert min(widths) >= 130 and max(widths) <= 400 and len(set(widths)) > 30
-
-
-def test_rails_of_any_width_leave_the_unseen_widths_out_and_have_all_others() -> None:
-    widths = [rail_width("train", index, min_width=495, max_width=604) for index in range(200)]
-    assert set(widths) == {495, 496, 497, 498, 499, 600, 601, 602, 603, 604}
-    assert compose_rail("test", 0, width=UNSEEN_WIDTHS[50]).shape == (152, 550)
-
-
-def test_ranges_that_cut_into_the_unseen_widths_keep_what_is_left_of_them() -> None:
-    for min_width, max_width, expected in [
-        (590, 602, {600, 601, 602}),
-        (498, 510, {498, 499}),
-        (20, 22, {20, 21, 22}),
-        (520, 521, {520, 521}),
-    ]:
-        assert {rail_width("val", index, 3, min_width, max_width) for index in range(60)} == expected
-
-
-@pytest.mark.parametrize(("width", "count"), [(1, 1), (152, 1), (205, 1), (206, 2), (550, 4), (960, 7), (1280, 9)])
-def test_rails_hold_a_garment_for_each_nine_tenths_of_their_height(
-    width: int, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    laid = []
-    monkeypatch.setattr(demo, "_lay", lambda ink, garment, top, left: laid.append(left))
-    compose_rail("test", 0, width=width)
-    assert len(laid) == num_garments(width) == count
 
 
 def test_glide_is_a_camera_that_moves_evenly() -> None:
@@ -227,15 +164,17 @@ def test_demo_source_composes_for_the_size() -> None:
 def test_demo_source_of_any_width_stays_below_the_widest() -> None:
     source = DemoSource((152, None), max_width=300)
     assert {image.shape[0] for image in source.batch(0, 8)} == {152}
-    assert max(image.shape[1] for image in source.batch(0, 8)) <= 300
+    widths = {image.shape[1] for image in source.held_out(40)}
+    assert min(widths) >= 152 and max(widths) <= 300 and len(widths) > 20
 
 
-def test_demo_source_of_any_width_never_shows_the_unseen_widths_in_training_or_held_out() -> None:
-    source = DemoSource((152, None), max_width=620)
-    widths = [source.image(draw).shape[1] for draw in source.draws(0, 16)]
-    widths += [image.shape[1] for image in source.held_out(60) + source.test(60)]
-    widths += [source._compute_width(draw) for draw in range(2000)]
-    assert not set(widths) & set(UNSEEN_WIDTHS) and min(widths) == 152 and max(widths) == 620
+def test_a_frame_of_any_size_holds_whole_garments() -> None:
+    for size in [(152, 640), (60, 20), (1, 5)]:
+        frame = compose_frame("test", 3, size=size)
+        assert frame.shape == size and frame.dtype == np.uint8
+    assert np.array_equal(compose_frame("test", 3), compose_square("test", 3))
+    top, bottom, left, right = box(compose_frame("test", 3, size=(152, 640)))
+    assert max(bottom - top, right - left) <= 152 and (right - left) > 20
 
 
 def test_batch_pads_on_the_right_and_says_how_far() -> None:

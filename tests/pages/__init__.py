@@ -13,9 +13,12 @@ from tae.data.encode import encode_png
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
 from tae.store.card import Card
+from tae.ui.session.models import checkpoints_folder
 from tests import ROOT
 
 DEMO = "demo_tiny_201x201_p16.safetensors"
+FIRST = "drops_tiny_201x201_p16.safetensors"
+"""What the app opens with."""
 
 
 PAGES = {
@@ -66,7 +69,10 @@ def blow_up(model: TransformerAutoencoder) -> None:
 
 
 def open_page(page: str = "Reconstruct", **link: str) -> AppTest:
+    """A page with the garments' checkpoint, where the link names no other."""
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    if (checkpoints_folder() / DEMO).exists():
+        link = {"checkpoint": DEMO, **link}
     for name, value in link.items():
         app.query_params[name] = value
     return go(app, page)  # a link opens its page at once

@@ -24,6 +24,7 @@ from tae.store.checkpoint import load_checkpoint
 from tests import ROOT
 from tests.pages import (
     DEMO,
+    FIRST,
     HOSTILE,
     PAGES,
     assert_harmless,
@@ -57,7 +58,7 @@ def test_every_page_opens_on_the_demo_checkpoint(page: str) -> None:
 def test_first_screen_shows_what_the_package_computes() -> None:
     app = open_page()
     loaded = load_checkpoint(ROOT / "checkpoints" / DEMO)
-    first = next(iter(gallery((201, 201)).values()))
+    first = next(iter(gallery((201, 201), data=loaded.card.data).values()))
     pixels = (first.load() / 255).astype(np.float32)
     with torch.inference_mode():
         recon = loaded.model(torch.from_numpy(pixels)[None, None])[0].clamp(0, 1)[0, 0].numpy()
@@ -120,7 +121,7 @@ def test_link_restores_what_is_compared() -> None:
 def test_links_that_mean_nothing_open_the_default_view(page: str, value: str) -> None:
     app = open_page(page, **dict.fromkeys(ui.DEFAULTS, value))
     assert [title.value for title in app.title] == [page]
-    assert app.sidebar.selectbox[0].value == DEMO
+    assert app.sidebar.selectbox[0].value == FIRST
     assert not app.error
     assert "passwd" not in texts(app) and "<script>" not in texts(app)
     if page == "Attention":
@@ -245,7 +246,7 @@ def test_a_map_agrees_with_itself() -> None:
 
 
 def test_grids_that_differ_are_shown_without_a_difference() -> None:
-    app = open_page("Compare", b_checkpoint="demo_tiny_1280x152_p32.safetensors")
+    app = open_page("Compare", b_checkpoint="drops_tiny_1280x152_p32.safetensors")
     assert "cannot be set against each other" in texts(app, "info") and "Correlation" not in texts(app, "markdown")
 
 
@@ -360,11 +361,11 @@ def test_one_token_gets_a_notice_and_no_heatmap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "rail", "num_tokens"), [("1280x152", "1280x152", 800), ("Xx152 (any width)", "410x152", 260)]
+    ("size", "shown", "num_tokens"), [("1280x152", "1280x152", 800), ("Xx152 (any width)", "235x152", 150)]
 )
-def test_wide_models_show_rails(size: str, rail: str, num_tokens: int) -> None:
+def test_wide_models_show_drops(size: str, shown: str, num_tokens: int) -> None:
     app = go(build_untrained(open_page(), size=size), "Reconstruct")
-    assert f"{rail} pixels" in texts(app, "caption")
+    assert f"{shown} pixels" in texts(app, "caption")
     go(app, "Attention")
     assert f"N {num_tokens}" in texts(app, "caption")
     assert len(charts(app)) == 1
@@ -498,12 +499,11 @@ def test_card_of_a_checkpoint_is_shown(store: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("unseen", [True, False])
 def test_figures_by_group_of_a_card_are_drawn(unseen: bool, store: Callable[..., Path]) -> None:
-    seen = [{"group": str(number), "psnr": 20.0 - number, "count": 8, "unseen": False} for number in (1, 2, 3)]
     other = [{"group": "500-599", "psnr": 15.5, "count": 8, "unseen": unseen}]
-    store("rails.safetensors", training={"steps": 1}, metrics={"by_garments": seen, "by_width": other})
+    store("crops.safetensors", training={"steps": 1}, metrics={"by_width": other})
     app = open_page("Models")
     drawn = {chart["layout"]["xaxis"]["title"]["text"] for chart in charts(app)}
-    assert drawn == {"Garments on the rail", "Width (pixels)"}
+    assert drawn == {"Width (pixels)"}
     assert ("Open points" in texts(app)) == unseen
 
 

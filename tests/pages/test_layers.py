@@ -190,7 +190,7 @@ def snapshot(
         with torch.no_grad():
             change(model)
     notes = f"A snapshot on the way, after {step} steps of run {of_run}."
-    about = card(training={"steps": step} if step else {}, notes=notes)
+    about = card(training={"steps": step}, notes=notes)
     return save_checkpoint(folder / f"{step:08}.safetensors", model, about)
 
 

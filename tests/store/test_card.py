@@ -51,7 +51,7 @@ BAD_CARDS: list[dict] = [
     *({"training": {"curve": value}} for value in ({"step": 1}, [1, 2], [{"loss": "0.1"}], [{"loss": None}])),
     *({"metrics": {"psnr": value}} for value in ("high", None, False, [20.0])),
     *({"metrics": {"percentiles": value}} for value in ({"psnr": []}, {"psnr": ["a"]}, {"psnr": 1}, [1])),
-    *({"metrics": {"by_garments": value}} for value in ({"1": 20.0}, [20.0], [{"group": "1", "psnr": 20.0}])),
+    *({"metrics": {"by_width": value}} for value in ({"1": 20.0}, [20.0], [{"group": "1", "psnr": 20.0}])),
     *({"metrics": {"by_width": [{**GROUP, key: value}]}} for key, value in BAD_GROUP_VALUES),
 ]
 

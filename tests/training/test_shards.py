@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tae.data.decode import ImageError
-from tae.data.demo import compose_rail_any_width, compose_square
+from tae.data.demo import DemoSource, compose_square
 from tae.training import runs
 from tae.training.config import TrainConfig
 from tae.training.shards import TarSource, shards_of
@@ -94,7 +94,8 @@ def test_an_image_that_cannot_be_read_is_stood_in_for_and_told_and_many_end_the_
 
 
 def test_images_of_any_width_come_in_batches_of_like_widths(tmp_path: Path) -> None:
-    write_shards(tmp_path, [png(compose_rail_any_width("train", index, height=20)) for index in range(40)])
+    frames = DemoSource((20, None))
+    write_shards(tmp_path, [png(frames.compose("train", index)) for index in range(40)])
     source = source_of(f"wds:{tmp_path}", input_size=(20, None))
     spreads = []
     for step in range(4):

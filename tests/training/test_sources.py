@@ -12,7 +12,7 @@ from PIL import Image
 
 from tae.data.augment import augment
 from tae.data.decode import ImageError
-from tae.data.demo import DemoSource, compose_rail_any_width, compose_square
+from tae.data.demo import DemoSource, compose_square
 from tae.training.config import TrainConfig
 from tae.training.sources import FileSource, open_source
 
@@ -207,8 +207,9 @@ def test_each_epoch_shows_every_training_file_once_in_a_new_order(tmp_path: Path
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 16, 40])
 def test_bucketed_epochs_show_every_file_once_however_large_the_batch(batch_size: int, tmp_path: Path) -> None:
+    frames = DemoSource((20, None))
     for index in range(17):
-        Image.fromarray(compose_rail_any_width("train", index, height=20)).save(tmp_path / f"{index}.png")
+        Image.fromarray(frames.compose("train", index)).save(tmp_path / f"{index}.png")
     source = source_of(tmp_path, input_size=(20, None))
     count = source.num_images or 0
     window = max(1, count // batch_size)  # of steps
@@ -220,7 +221,7 @@ def test_bucketed_epochs_show_every_file_once_however_large_the_batch(batch_size
     assert all(source.image(draw).shape[1] == source._width_of(source._item(draw)) for draw in draws[:60])
 
 
-def test_demo_rails_come_in_batches_of_like_widths() -> None:
+def test_demo_images_come_in_batches_of_like_widths() -> None:
     source = open_source(TrainConfig(input_size=(152, None)))
     spreads = []
     for step in range(8):

@@ -7,12 +7,15 @@ up from the top of the line. Angles lie inside the liquid, in degrees. A square 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import KDTree
 
 MARGIN = 16
 """White columns on either side of the drop in `crop_columns`."""
 REACH = 12.0
 """Pixels of the contour from which a tangent is taken."""
 HALF = 127.5
+OUTLINE = ("outline_distance_px", "contact_length_error_px", "left_angle_error_deg", "right_angle_error_deg")
+"""Columns of `outline_columns`."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +120,22 @@ def compare(image: np.ndarray, other: np.ndarray) -> Difference:
         ValueError: If either shows no drop.
     """
     one, two = measure(image), measure(other)
-    apart = np.hypot(*(one.points[:, None] - two.points[None]).transpose(2, 0, 1))
     left, right = (after - before for before, after in zip(one.angles, two.angles, strict=True))
-    distance = (apart.min(axis=0).mean() + apart.min(axis=1).mean()) / 2
-    return Difference(float(distance), two.contact_length - one.contact_length, (left, right))
+    away = [KDTree(b.points).query(a.points)[0].mean() for a, b in ((one, two), (two, one))]
+    return Difference(float(np.mean(away)), two.contact_length - one.contact_length, (left, right))
+
+
+def outline_columns(image: np.ndarray, recon: np.ndarray) -> dict[str, float | None]:
+    """What a table says of an image and its reconstruction, (H, W) in [0, 1] each: `compare`, by columns.
+
+    None in each where one of them shows no dark drop on its bottom line.
+    """
+    bytes_of = (np.rint(np.clip(one, 0, 1) * 255).astype(np.uint8) for one in (image, recon))
+    try:
+        found = compare(*bytes_of)
+    except ValueError:
+        return dict.fromkeys(OUTLINE)
+    return dict(zip(OUTLINE, (found.distance, found.contact_length, *found.angles), strict=True))
 
 
 def _base_shift(image: np.ndarray, row: int) -> float:

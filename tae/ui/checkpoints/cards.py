@@ -24,7 +24,7 @@ FIGURES = {
     "foreground_mse": ("Foreground MSE", "{:.4f}"),
     "r2": ("R²", "{:.3f}"),
 }
-GROUPS = {"by_garments": "Garments on the rail", "by_width": "Width (pixels)"}
+GROUPS = {"by_width": "Width (pixels)"}
 
 
 def checkpoints(active: ui.Active) -> None:

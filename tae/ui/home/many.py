@@ -37,10 +37,7 @@ def all_images(active: ui.Active, own: list[ui.Chosen]) -> None:
         order = st.selectbox("Order", list(orders), width=180)
         pages = -(-len(results) // PER_PAGE)
         page = st.number_input("Page", 1, pages, 1, width=120) if pages > 1 else 1
-        rows = [
-            {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()}
-            for chosen, result in results
-        ]
+        rows = [{"image": chosen.title, "checkpoint": active.title, **result.figures} for chosen, result in results]
         download_table("Metrics (CSV)", rows, "metrics")
         download(
             "All reconstructions (ZIP)",

@@ -108,7 +108,6 @@ def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
         return figures.comparison_figure(image, recon, caption, fmt, warning=active.warning)
 
     arrays = {"image": image, "reconstruction": recon, "error": recon - image}
-    row = {"image": chosen.title, "checkpoint": active.title, **result.quality.as_dict()}
     files = {
         "image.png": ("", lambda: encode_png(image)),
         "reconstruction.png": ("Reconstruction (PNG)", lambda: encode_png(recon)),
@@ -119,7 +118,10 @@ def downloads(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
         "comparison.png": ("Side by side (PNG)", lambda: comparison("png")),
         "comparison.svg": ("Side by side (SVG)", lambda: comparison("svg")),
         "arrays.npz": ("", lambda: tables.maps_npz(arrays, caption=caption)),
-        "metrics.csv": ("", lambda: tables.metrics_csv([row])),
+        "metrics.csv": (
+            "",
+            lambda: tables.metrics_csv([{"image": chosen.title, "checkpoint": active.title, **result.figures}]),
+        ),
     }
     with st.container(horizontal=True, key="expert_downloads"):
         download_files(name, files)

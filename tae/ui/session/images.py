@@ -91,7 +91,7 @@ def _sample_image(key: str, note: str, _sample: Sample) -> tuple[DecodedImage, s
 
 def sample(key: str, one: Sample) -> Chosen:
     """An image of the gallery."""
-    image, digest = _sample_image(key, one.note, one)  # rails of one key differ in size, which their note tells
+    image, digest = _sample_image(key, one.note, one)  # drops of one key differ in size, which their note tells
     return Chosen(key, one.title, digest, image, one)
 
 

@@ -14,7 +14,7 @@ import streamlit as st
 from tae.analysis import facts
 from tae.model.config import ModelConfig, config_to_dict, patch_in_names, patch_in_words, size_in_words
 from tae.store.names import plain_text
-from tae.store.places import ROOT
+from tae.store.places import ROOT, SHIPPED
 from tae.ui.session.cache import kept
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not wait for it
@@ -99,10 +99,12 @@ def _build(config: ModelConfig) -> "Loaded":
 
 
 def checkpoint_files() -> dict[str, Path]:
-    """{file name: path} of the checkpoints in `checkpoints/`, readable or not."""
+    """{file name: path} of the checkpoints in `checkpoints/`, readable or not; the shipped ones first."""
     from tae.store.checkpoint import list_checkpoints
 
-    return {listed.path.name: listed.path for listed in list_checkpoints(checkpoints_folder())}
+    paths = {listed.path.name: listed.path for listed in list_checkpoints(checkpoints_folder())}
+    shipped = [name for name in (f"{stem}.safetensors" for stem in SHIPPED) if name in paths]
+    return {name: paths[name] for name in [*shipped, *paths]}
 
 
 def add_model(data: bytes, name: str) -> str:

@@ -1,12 +1,14 @@
 """An image through a model, and how long a pass takes here."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
 from tae.data.decode import ImageError
+from tae.data.drops.measure import outline_columns
 from tae.data.fit import Fitted, fit_image
 from tae.model.config import ModelConfig
 from tae.ui.session.cache import MODEL_LOCK, kept, read_only
@@ -30,6 +32,11 @@ class Result:
     fitted: Fitted  # what the model saw, and notes on how it came about
     recon: np.ndarray  # (H, W) float32 in [0, 1]
     quality: "Quality"  # how far the two are apart
+
+    @cached_property
+    def figures(self) -> dict[str, float | None]:
+        """A row of a table: the quality, and how the outline is off where the image shows a drop."""
+        return {**self.quality.as_dict(), **outline_columns(self.fitted.pixels, self.recon)}
 
     @classmethod
     def of(cls, fitted: Fitted, recon: "Tensor") -> "Result":

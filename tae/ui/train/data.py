@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tae.training.preview import Found
 
 COMPOSED = {
-    "demo": "Fashion-MNIST garments, composed anew for every step: squares, or rails where the size is not square.",
+    "demo": "Fashion-MNIST garments, laid anew into a frame of the size for every step.",
     "drops": "Simulated liquid drops that slide down a tilted plate, new ones for every step: crops of the drop, of any width "
     "or squared, or the whole strip.",
 }

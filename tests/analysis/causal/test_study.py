@@ -256,7 +256,7 @@ def test_as_many_demo_images_are_taken_as_the_card_speaks_of(checkpoint, monkeyp
     save_checkpoint(path, loaded.model, replace(loaded.card, metrics={"count": claimed}))
     assert run("--checkpoint", path) == 0
     study = read_study(path.with_suffix(".causal.json"), load_checkpoint(path).digest)
-    assert (study.num_images, study.data) == (count, "test split of the demo data")
+    assert (study.num_images, study.data) == (count, "test split of the drops")
     assert study.baseline == "mean over 2 images"
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tae.data.drops.measure import base_row, compare, crop_columns, measure
+from tae.data.drops.measure import base_row, compare, crop_columns, measure, outline_columns
 
 
 def disc(height: float = 40, radius: float = 50, x: float = 100.0) -> np.ndarray:
@@ -58,3 +58,12 @@ def test_the_longer_of_two_drops_is_measured_and_both_are_cropped() -> None:
     both = np.minimum(disc(40, 50, x=70), disc(20, 20, x=190))
     assert measure(both).contact_length == pytest.approx(2 * np.sqrt(50**2 - 100), abs=1.5)
     assert crop_columns(both) == pytest.approx((20 - 16, 210 + 16), abs=1)
+
+
+def test_columns_of_a_table_tell_the_outline_s_error_and_stay_empty_without_a_drop() -> None:
+    image, larger = disc(60, 50) / 255, disc(62, 52) / 255
+    assert list(outline_columns(image, image).values()) == [0, 0, 0, 0]
+    found = outline_columns(image, larger)
+    assert found["outline_distance_px"] == pytest.approx(2, abs=0.3) and found["contact_length_error_px"]
+    assert set(outline_columns(image, np.ones_like(image)).values()) == {None}
+    assert set(outline_columns(np.full((40, 30), 0.9), np.zeros((40, 30))).values()) == {None}
