@@ -33,8 +33,8 @@ DIMENSIONS = (8, 32)
 class LensBenchmarkConfig:
     checkpoints: tuple[Path, ...] = (
         Path("checkpoints/demo_tiny_201x201_p16.safetensors"),
-        Path("checkpoints/demo_tiny_1280x152_p32.safetensors"),
-        Path("checkpoints/demo_tiny_Xx152_p32.safetensors"),
+        Path("checkpoints/drops_tiny_1280x152_p32.safetensors"),
+        Path("checkpoints/drops_tiny_Xx152_p32.safetensors"),
     )
     """Each with its lens beside it."""
     images: int = 64

@@ -3,8 +3,7 @@
 import streamlit as st
 
 from tae import ui
-from tae.data.built_in import is_built_in
-from tae.data.demo import DemoSource
+from tae.data.built_in import is_built_in, source_for
 from tae.store.names import escape_markdown
 from tae.ui.latent.between import between
 from tae.ui.latent.directions import directions
@@ -46,9 +45,14 @@ def main() -> None:
 def section(scene: SpaceScene) -> None:
     card = scene.active.loaded.card
     if not scene.active.is_random and not is_built_in(card.data):
+        learnt = (
+            "Nothing says from which images this model learnt"
+            if scene.active.warning
+            else "This model learnt from others"
+        )
         st.info(
-            f"The test set here is of {escape_markdown(DemoSource.data)}. This model was trained on other images, for which "
-            "the map may look quite different.",
+            f"The test set here is of {escape_markdown(source_for(scene.config, card.data).data)}. {learnt}; for those the map "
+            "may look quite different.",
             icon=":material/info:",
         )
     name = ui.choose("latent", st.segmented_control, "Section", SECTIONS, label_visibility="collapsed")

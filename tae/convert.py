@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     config = read(ConvertConfig, arguments, __doc__)
     out = config.out or ROOT / "checkpoints" / f"{safe_name(config.file.stem)}.safetensors"
+    if out.suffix != ".safetensors" or out.resolve() == config.file.resolve():
+        raise ValueError(f"--out must end in .safetensors and be another file than the one that is read, got {out}")
     if out.exists() and not config.overwrite:
         raise ValueError(f"{out} exists; give another --out, or --overwrite")
     from tae.store.checkpoint import save_checkpoint

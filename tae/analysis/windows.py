@@ -33,9 +33,7 @@ class Windows:
 
 
 def window_width(config: ModelConfig) -> int:
-    """The width of a model's windows, unless asked otherwise: its own; where it takes any, twice its height.
-
-    On rails, windows of twice the height need half the latents of square ones for the same error
+    """The width of a model's windows, unless asked otherwise: its own; where it takes any, twice its height
     (benchmarks/windows.py).
     """
     height, width = config.input_size

@@ -36,8 +36,8 @@ def gallery(input_size: tuple[int, int | None], max_width: int = 1280, data: str
     return {sample.key: sample for sample in [*own, *_others()]}
 
 
-# Chosen by eye among the first of the test split: no brand names, every kind of garment. The app opens with the first,
-# which the demo checkpoint reconstructs about as well as its median test image.
+# Chosen by eye among the first of the test split: no brand names, every kind of garment. With their checkpoint the app opens
+# with the first, which is reconstructed about as well as the median test image.
 _CENTRED = {
     79: "Sandal with heel",
     84: "Raglan shirt",

@@ -367,7 +367,7 @@ def create_autoencoder(
             raise ValueError(f"{alias} is another name of {name}: give one of them")
         if alias in fields:
             fields[name] = fields.pop(alias)
-    if tuple(input_size) == (1280, 152):
+    if input_size in ((1280, 152), [1280, 152]):
         warnings.warn(
             "input_size is (height, width), so (1280, 152) is 152 pixels wide; for images 1280 wide give (152, 1280)",
             stacklevel=2,

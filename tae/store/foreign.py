@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,7 +42,7 @@ from tae.store.sealed import (
 
 WRAPPERS = ("model", "model_state_dict", "state_dict")
 """Keys under which programs keep the weights beside an optimizer, an epoch, a config."""
-SIZES: tuple[tuple[int, int | None], ...] = ((201, 201), (152, 1280), (152, None))
+SIZES: tuple[tuple[int, int], ...] = ((201, 201), (152, 1280))
 """(height, width) that are tried where a file does not say which it was made for."""
 SPARE = 2 * 1024**3  # bytes beside three times the file that its process may take: PyTorch itself is there already
 
@@ -86,6 +87,15 @@ def convert(path: Path, input_size: tuple[int, int | None] | None = None, num_he
         with open_regular(path) as (file, size):
             if size > MAX_FILE_BYTES:
                 raise ValueError(f"the file must be at most {MAX_FILE_BYTES // 1024**3} GiB, got {size} bytes")
+            start = file.read(9)
+            if not start.startswith((b"PK", b"\x80")):
+                already = start[8:] == b"{"
+                raise ValueError(
+                    "it is a safetensors file, which needs no converting: put it into the folder of checkpoints"
+                    if already
+                    else "it is no checkpoint that PyTorch pickled"
+                )
+            file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         tensors = _handed_over(path, size)
         is_original = any(name.startswith(("encoder.input_proj", "decoder.output_proj")) for name in tensors)
@@ -113,7 +123,11 @@ def convert(path: Path, input_size: tuple[int, int | None] | None = None, num_he
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
     about = f"Converted from {name} ({made_by}). {' '.join(notes)}"
-    return Converted(model.eval(), Card(name=path.stem or name, training={"converted": converted}, notes=about), notes)
+    return Converted(
+        model.eval(),
+        Card(name=clean_text(path.stem, 80) or "converted", training={"converted": converted}, notes=about),
+        notes,
+    )
 
 
 def _handed_over(path: Path, size: int) -> dict[str, Tensor]:
@@ -132,7 +146,10 @@ def _handed_over(path: Path, size: int) -> dict[str, Tensor]:
         try:
             fault = receiver.recv()
         except EOFError:
-            fault = "opening it took more memory or time than a file of this size should, and was ended"
+            fault = (
+                "the process that opens it ended early: it took more memory or time than such a file should, or no process could "
+                "be started from here"
+            )
         finally:
             process.join()
         if fault:
@@ -148,6 +165,7 @@ def _handed_over(path: Path, size: int) -> dict[str, Tensor]:
 def _unpickle(path: str, out: str, memory: int, sender: Any) -> None:
     """In a process of its own: write the tensors of a pickle; sends "" or what is wrong."""
     _bound(memory)
+    warnings.simplefilter("ignore")
     try:
         sender.send(_write_tensors_of(path, Path(out)))
     except Exception as error:  # a broken pickle can raise anything
@@ -170,18 +188,19 @@ def _write_tensors_of(path: str, out: Path) -> str:
     with open(path, "rb") as file:
         is_zip = file.read(2) == b"PK"  # as PyTorch writes since 1.6; older files cannot be mapped
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)  # noqa: TID251 - see above
-    state = next(
-        (content[key] for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), Mapping)),
-        content,
-    )
-    if not isinstance(state, Mapping):
-        return f"it holds no weights by name, but {type(state).__name__}; expected what model.state_dict() gives"
-    tensors = {
-        str(name): value for name, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()
-    }
+    if not isinstance(content, Mapping):
+        return f"it holds no weights by name, but {type(content).__name__}; expected what model.state_dict() gives"
+    states = [content, *(content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))]
+    named = [{str(name): one for name, one in state.items() if isinstance(one, Tensor)} for state in states]
+    tensors = next(filter(None, reversed(named)), None)
     if not tensors:
-        keys = ", ".join(shown(str(key)) for key in [*state][:5]) or "nothing"
+        keys = ", ".join(shown(str(key)) for key in [*content][:5]) or "nothing"
         return f"it holds no weights by name; expected under {', '.join(WRAPPERS)} or bare, found {keys}"
+    for name, one in tensors.items():
+        if one.is_meta or one.layout != torch.strided or one.is_quantized or one.is_complex():
+            return (
+                f"its tensor {shown(name)} is quantised, sparse, complex or without values; plain numbers are expected"
+            )
     known = DTYPES.values()
     plain = {name: (one if one.dtype in known else one.float()).detach().contiguous() for name, one in tensors.items()}
     _HANDED.write(out, [to_json({})], plain)
@@ -189,7 +208,7 @@ def _write_tensors_of(path: str, out: Path) -> str:
 
 
 def _why_not(error: Exception) -> str:
-    if isinstance(error, MemoryError) or "memory" in str(error).lower() or "allocate" in str(error).lower():
+    if isinstance(error, MemoryError) or "allocate" in str(error):  # as PyTorch's allocator says it
         return "opening it took more memory than a file of this size should"
     foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
     if foreign:
@@ -214,10 +233,8 @@ def _weights_of(tensors: Mapping[str, Tensor], is_original: bool) -> dict[str, T
         for part in PARTS
     }
     patch_size = None if is_original or "decoder.start.down" not in tensors else 16
-    names = {
-        _theirs(name) if is_original else name: name
-        for name in expected_shapes(config_from_dict({"patch_size": patch_size, **layers}))
-    }
+    axes = expected_shapes(config_from_dict({"patch_size": patch_size, **layers}))
+    names = {_theirs(name) if is_original else name: name for name in axes}
     missing = [name for name in names if name not in tensors and not (is_original and name.endswith("qkv.bias"))]
     if missing or not tensors.keys() <= names.keys():
         extra = [name for name in tensors if name not in names]
@@ -227,6 +244,11 @@ def _weights_of(tensors: Mapping[str, Tensor], is_original: bool) -> dict[str, T
                 [*_nearest("missing", missing, extra, "found"), *_nearest("not expected", extra, names, "expected")]
             )
         )
+    for name, ours in names.items():
+        if name in tensors and (tensors[name].ndim != len(axes[ours]) or 0 in tensors[name].shape):
+            raise ValueError(
+                f"its tensor {name} must have {len(axes[ours])} axes and no empty one, got {[*tensors[name].shape]}"
+            )
     return {ours: tensors[name] for name, ours in names.items() if name in tensors}
 
 
@@ -242,15 +264,20 @@ def _nearest(what: str, names: Sequence[str], others: Iterable[str], where: str)
 def _as_ours(weights: dict[str, Tensor]) -> None:
     """The original's weights, in place: it works on the image, ours on ink = 1 - image, and its qkv have no bias."""
     first, last = "encoder.patch_embed.proj", "decoder.proj"
-    if any(weights[f"{name}.weight"].ndim != 2 or weights[f"{name}.bias"].ndim != 1 for name in (first, last)):
-        raise ValueError("its linear layers must have weights of two axes and biases of one")
+    if len(weights[f"{first}.bias"]) != len(weights[f"{first}.weight"]):
+        raise ValueError("encoder.input_proj must have as many biases as rows of weights")
+    biases = [f"{name[:-6]}bias" in weights for name in weights if name.endswith("qkv.weight")]
+    if any(biases) and not all(biases):
+        raise ValueError("the qkv of all its blocks must have a bias, or none")
     weights[f"{first}.bias"] = (weights[f"{first}.bias"].double() + weights[f"{first}.weight"].double().sum(1)).float()
     weights[f"{last}.bias"] = 1 - weights[f"{last}.bias"]
     for name in (first, last):
         weights[f"{name}.weight"] = -weights[f"{name}.weight"]
     for name, tensor in [*weights.items()]:
         if name.endswith("pos_embed.weight"):  # a row for each pixel, of which one is ever used
-            weights[name] = tensor.flatten(0, -2)[:1, None] if tensor.ndim >= 2 else tensor
+            if len(tensor) != 1:
+                raise ValueError(f"its position tables must be (1, positions, numbers), got {[*tensor.shape]}")
+            weights[name] = tensor[:, :1]
         elif name.endswith("qkv.weight"):
             weights.setdefault(name.replace("weight", "bias"), tensor.new_zeros(len(tensor)))
 
@@ -261,8 +288,6 @@ def _config_of(
     """The config that weights have, and what had to be taken for granted."""
     notes: list[str] = []
     embed, grid = weights["encoder.patch_embed.proj.weight"], weights["encoder.pos_embed.weight"]
-    if embed.ndim != 2 or grid.ndim != 3:
-        raise ValueError("the weights of its patches must have two axes and those of its positions three")
     dim, pixels = embed.shape
     rows, columns = grid.shape[:2]
     is_one_token = (rows, columns) == (1, 1)
@@ -277,7 +302,7 @@ def _config_of(
         return -(-height // side) == rows and (width is None or -(-width // side) == columns)
 
     has = f"{pixels} pixels" if is_one_token else f"{rows} x {columns} patches of {side} pixels"
-    size = asked or next(filter(fits, SIZES if not is_one_token else SIZES[:2]), None)
+    size = asked or next(filter(fits, SIZES), None)
     if size is None:
         raise ValueError(
             f"its images have {has}, whose height and width the file does not tell; give --input-size HEIGHT WIDTH"
@@ -285,12 +310,18 @@ def _config_of(
     if not fits(size):
         raise ValueError(f"its images have {has}, which is not the input size {size_in_words(size)} (height {size[0]})")
     if asked is None:
-        notes.append(f"Taken for a model of {size_in_words(size)} images, as its weights fit; --input-size for others.")
+        notes.append(
+            f"Taken for a model of {size_in_words(size)} images, which its {has} fit; if they were of another size, or of any "
+            "width, give --input-size."
+        )
+    if norm_eps != ORIGINAL_EPS:
+        notes.append(f"What its layer norms add is not in the file: taken to be {norm_eps:g}.")
     layers = {
         f"{part}_layers": sum(f"{part}.blocks." in name and "norm1.w" in name for name in weights) for part in PARTS
     }
     hidden = weights["encoder.blocks.0.mlp.0.weight"].shape[0]
-    shape = {"latent_dim": dim, **layers, "mlp_ratio": hidden / dim}
+    ratio = hidden / dim if int(dim * (hidden / dim)) == hidden else (hidden + 0.5) / dim  # what gives just so many
+    shape = {"latent_dim": dim, **layers, "mlp_ratio": ratio}
     alike = [one for one in PRESETS.values() if one.latent_dim == dim]
     heads = num_heads or (alike[0].num_heads if alike else 1 if is_one_token else None)
     if heads is None:

@@ -432,7 +432,8 @@ def test_a_pickle_is_not_opened_and_the_command_that_converts_it_is_said(shelf: 
     assert "best model\\.pth is a pickle" in app.info[0].value and not MARKER.exists()
     assert app.code[0].value == "python -m tae.convert 'best model.pth'"
     app.segmented_control[0].set_value("Checkpoints")
-    assert "python -m tae.convert checkpoints/old.ckpt" in [one.value for one in run(app).code]
+    told = f"python -m tae.convert {shelf}/old.ckpt --out {shelf}/old.safetensors"
+    assert told in [one.value for one in run(app).code]
 
 
 def test_a_model_of_unknown_origin_says_so_and_is_not_called_random(shelf: Path, keep) -> None:

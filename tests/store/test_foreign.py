@@ -123,6 +123,9 @@ def test_the_original_reconstructs_as_it_did(name: str, original: Original, tmp_
     told = loaded.card.training["converted"]
     assert loaded.card.origin == "unknown" and told["from"] == name and len(told["sha256"]) == 64
     assert main([str(path), "--out", str(out)]) == 1 and "--overwrite" in capsys.readouterr().err
+    assert main([str(path), "--out", str(path), "--overwrite"]) == 1 and "another file" in capsys.readouterr().err
+    assert main([str(out), "--out", str(tmp_path / "x.safetensors")]) == 1
+    assert "it is a safetensors file, which needs no converting" in capsys.readouterr().err
 
 
 def test_sizes_that_a_file_does_not_tell_are_asked_for(tmp_path: Path) -> None:
@@ -145,7 +148,7 @@ def test_weights_of_ours_that_were_saved_alone_give_the_same_model(
     model = tae.create_autoencoder(size, "tiny", patch_size=8, num_encoder_layers=2, max_width=480).eval()
     path = tmp_path / "weights.pt"
     torch.save({"model": {f"_orig_mod.{name}": tensor for name, tensor in model.state_dict().items()}}, path)
-    asked = size if size == (40, 56) else None
+    asked = size if size in ((40, 56), (152, None)) else None
     made = convert(path, asked)
     config = made.model.config
     assert (config.input_size, config.num_heads, config.encoder_layers) == (size, 4, 2)
@@ -188,20 +191,30 @@ def test_other_models_are_refused_with_the_nearest_names(original: Original, tmp
 
 def hostile() -> dict[str, tuple[object, str]]:
     huge = torch.zeros(1).expand(10**6, 10**5)
+
+    def spoilt(name: str, tensor: Tensor) -> Callable[[dict], dict]:
+        return lambda state: state | {name: tensor}
+
+    nan = torch.full((16,), torch.nan)
     return {
         "a list": ([1, 2], "holds no weights by name, but list"),
         "no tensors": ({"epoch": 3}, "expected under model, model_state_dict, state_dict or bare, found epoch"),
         "a small file of huge tensors": ({"encoder.input_proj.weight": huge}, "more memory than a file of this size"),
-        "nan": (None, "NaN or infinity"),
+        "sparse": ({"a": torch.eye(3).to_sparse()}, "its tensor a is quantised, sparse, complex or without values"),
+        "nan": (spoilt("decoder.norm.bias", nan), "NaN or infinity"),
+        "no axes": (spoilt("encoder.blocks.0.mlp.0.weight", torch.tensor(1.0)), "must have 2 axes"),
+        "no rows": (spoilt("encoder.input_proj.weight", torch.zeros(0, 40401)), "must have 2 axes and no empty one"),
+        "counters": (spoilt("steps", torch.arange(3)), "1 not expected: steps"),
+        "a bias of one block": (spoilt("encoder.blocks.0.attn.qkv.bias", torch.zeros(48)), "must have a bias, or none"),
+        "two tables": (spoilt("encoder.pos_encoding.pos_embedding", torch.zeros(2, 9, 16)), "position tables must be"),
     }
 
 
 @pytest.mark.parametrize("name", hostile())
 def test_hostile_content_is_refused_in_a_sentence(name: str, original: Original, tmp_path: Path) -> None:
     content, expected = hostile()[name]
-    if content is None:
-        content = original.state_dict()
-        content["decoder.norm.bias"][3] = torch.nan
+    if callable(content):
+        content = content(original.state_dict())
     torch.save(content, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=re.escape(expected)) as refused:
         convert(tmp_path / "x.pt")

@@ -128,11 +128,13 @@ def compare(image: np.ndarray, other: np.ndarray) -> Difference:
 def outline_columns(image: np.ndarray, recon: np.ndarray) -> dict[str, float | None]:
     """What a table says of an image and its reconstruction, (H, W) in [0, 1] each: `compare`, by columns.
 
-    None in each where one of them shows no dark drop on its bottom line.
+    None in each where the image has no dark line at its bottom, or one of them no dark drop on it.
     """
-    bytes_of = (np.rint(np.clip(one, 0, 1) * 255).astype(np.uint8) for one in (image, recon))
+    shown, drawn = (np.rint(np.clip(one, 0, 1) * 255).astype(np.uint8) for one in (image, recon))
+    if base_row(shown) == len(shown):
+        return dict.fromkeys(OUTLINE)
     try:
-        found = compare(*bytes_of)
+        found = compare(shown, drawn)
     except ValueError:
         return dict.fromkeys(OUTLINE)
     return dict(zip(OUTLINE, (found.distance, found.contact_length, *found.angles), strict=True))

@@ -24,13 +24,15 @@ def visualize_attention_map(map: Any, save_path: str | Path, title: str = "") ->
         title: Stands below.
 
     Raises:
-        ValueError: If the map has another shape.
+        ValueError: If the map has another shape, or holds what is no number.
         OSError: If the file cannot be written.
     """
-    weights = np.asarray(map.detach().cpu() if hasattr(map, "detach") else map, dtype=np.float32)
+    weights = np.asarray(map.detach().float().cpu() if hasattr(map, "detach") else map, dtype=np.float32)
     weights = weights[0] if weights.ndim == 3 and len(weights) == 1 else weights
-    if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
-        raise ValueError(f"map must be one map (N, N) or (1, N, N), got {weights.shape}; take one layer of one image")
+    if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or not weights.size or not np.isfinite(weights).all():
+        raise ValueError(
+            f"map must be one map (N, N) or (1, N, N) of finite weights, got {weights.shape}; take one layer of one image"
+        )
     side = math.isqrt(len(weights))
     grid = (side, side) if side**2 == len(weights) else (1, len(weights))
     fmt: Format = "svg" if Path(save_path).suffix.lower() == ".svg" else "png"

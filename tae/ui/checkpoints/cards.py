@@ -14,6 +14,7 @@ from tae.plots.quality import plot_by_group
 from tae.plots.training import plot_training_curve
 from tae.store.card import Card
 from tae.store.names import PICKLES, escape_markdown, plain_text
+from tae.store.places import ROOT
 from tae.ui.widgets.charts import chart
 from tae.ui.widgets.downloads import download
 from tae.ui.widgets.worth import say_worth
@@ -49,7 +50,11 @@ def checkpoints(active: ui.Active) -> None:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name.lower().endswith(PICKLES):
             with st.container(border=True):
-                how_to_convert(f"checkpoints/{path.name}")
+                file, out = (
+                    one.relative_to(ROOT) if one.is_relative_to(ROOT) else one
+                    for one in (path, path.with_suffix(".safetensors"))
+                )
+                how_to_convert(str(file), f" --out {shlex.quote(plain_text(str(out), 500))}")
     for key in [*st.session_state.uploaded_models, *st.session_state.untrained]:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{escape_markdown(ui.model_title(key))}** (this session only)")
@@ -59,15 +64,15 @@ def checkpoints(active: ui.Active) -> None:
                 st.button("Use this one", key=f"use_{key}", on_click=use, args=(key,))
 
 
-def how_to_convert(name: str) -> None:
-    """What to do with a pickle; name: of the file, from a stranger."""
+def how_to_convert(name: str, more: str = "") -> None:
+    """What to do with a pickle; name: of the file, from a stranger; more: of the command."""
     st.info(
         f"{escape_markdown(plain_text(name))} is a pickle, as PyTorch writes checkpoints. It can run code when it is opened, so "
         "the app does not. Typed into a terminal, this makes a checkpoint of it that appears here, where it holds weights of "
         "AutoEncoder_TransformerV2_0 or of `tae`:",
         icon=":material/swap_horiz:",
     )
-    st.code(f"python -m tae.convert {shlex.quote(plain_text(name))}", language="bash")
+    st.code(f"python -m tae.convert {shlex.quote(plain_text(name, 500))}{more}", language="bash")
 
 
 def use(key: str) -> None:
