@@ -34,7 +34,7 @@ from tae.sequence.embeddings import (
     read_metadata,
     write_embeddings,
 )
-from tae.sequence.table import Table, read_table
+from tae.sequence.table import Table, TableError, read_table
 from tae.store.atomic import remove_leftovers, write_whole
 from tae.store.checkpoint import load_checkpoint
 from tae.store.names import plain_text
@@ -206,9 +206,17 @@ class _Images:
             found = table.match("", self.names, True)
             return np.full(len(self), -1) if found is None else found.rows
         is_own, parts = len(self.names) == 1, []
+        taken: dict[int, str] = {}
         for name, count in zip(self.names, frames.tolist(), strict=True):
             match = table.match(name, [name if count == 1 else ""] * count, is_own)
             parts.append(np.full(count, -1) if match is None else match.rows)
+            for row in set(parts[-1].tolist()) - {-1}:
+                if row in taken:
+                    raise TableError(
+                        f"{table.file} must have a row for each image, got row {row + 1} for {plain_text(taken[row])} and "
+                        f"{plain_text(name)}; name them with their folders"
+                    )
+                taken[row] = name
         return np.concatenate(parts)
 
     def digest(self) -> str:

@@ -19,7 +19,7 @@ from tae.data.drops.motion import HELD_OUT_VISCOSITY, Recording, draw_recording
 from tae.model.config import ModelConfig
 from tae.sequence.data import Embedded, Embedder, embed_all, find_sequences, load_frames, names_of
 from tae.sequence.model import MAX_HEADER, TargetConfig
-from tae.sequence.table import Column, Table, TableError, Tables
+from tae.sequence.table import Column, Table, TableError, Tables, class_name, class_numbers
 from tae.store.names import natural_order, plain_text
 from tae.training.split import held_out
 
@@ -94,9 +94,11 @@ class LabelledSequences:
         if not any(self.tests.values()):
             raise ValueError(f"a held-out sequence must have a value of {self.target.header}, got none")
         order = np.random.default_rng([self.seed, 5]).permutation(len(self.train))
+        others = dict(zip(order, np.roll(order, 1), strict=True))  # a ring, in which none is its own neighbour
+        targets = [self.train[others[place]].target for place in range(len(self.train))]
         self.train = [
-            replace(one, shuffled=other.target[torch.arange(len(one.target)) % len(other.target)])
-            for one, other in zip(self.train, (self.train[place] for place in order), strict=True)
+            replace(one, shuffled=other[torch.arange(len(one.target)) % len(other)])
+            for one, other in zip(self.train, targets, strict=True)
         ]
         clip = self.target.window
         self._places = np.repeat(
@@ -167,9 +169,8 @@ def labelled_files(
         ValueError: If too few sequences can be read, a table does not fit, or lacks a column.
     """
     tables = Tables(Path(data).expanduser(), ((one.name, one.files) for one in find_sequences(data)), table)
-    headers = tables.headers()
-    for name in (wanted.target, *wanted.inputs):  # before hours of embedding that would end in a refusal
-        _header_of(name, headers)
+    _Reader(wanted, tables.whole())  # before hours of embedding that would end in a refusal
+    tables.check()
     embedded, skipped = embed_all(embedder, data, max_unreadable, progress, least=1)
     found = [tables.columns(one.found.name, _files_of(one)) for one in embedded]
     config, fit = embedder.model.config, embedder.fit
@@ -372,11 +373,17 @@ class _Reader:
                     _ = table[header].numbers if header in table else None  # says which cell is none
                 raise TableError(f"the column {plain_text(header)} must hold numbers, got none")
         self.is_class = wanted.task == "classification" or (wanted.task is None and self.header not in numbers)
-        self.is_number = self.header in numbers
-        cells = {
-            self._class(cell) for table in tables if self.header in table for cell in table[self.header].texts if cell
-        }
-        self.classes = sorted(cells, key=natural_order) if self.is_class else []
+        self._are_numbers = self.header in numbers
+        there = [table[self.header] for table in tables if self.header in table]
+        cells = Column(self.header, tuple(cell for column in there for cell in column.texts))
+        if self.is_class and wanted.task is None and cells.is_nearly_number:
+            for column in there:
+                try:
+                    _ = column.numbers
+                except ValueError as error:
+                    raise TableError(f"{error}; mend it, or give --task classification") from None
+        values = [{self._class(cell) for cell in column.texts if cell} for column in there]
+        self.classes = sorted(set().union(*values), key=natural_order) if self.is_class else []
         if self.is_class and len(self.classes) < 2:
             raise ValueError(
                 f"the column {plain_text(self.header)} must hold two classes at least, got {len(self.classes)}"
@@ -387,9 +394,6 @@ class _Reader:
             raise ValueError(
                 f"headers and classes must have at most {MAX_HEADER} characters, got {plain_text(too_long[0])}"
             )
-        values = [
-            {self._class(cell) for cell in table[self.header].texts if cell} for table in tables if self.header in table
-        ]
         self.target = TargetConfig(
             header=self.header,
             classes=tuple(self.classes),
@@ -438,13 +442,10 @@ class _Reader:
         return [f"{count} frames have no value of {what}, such as {which}" for what, (count, which) in kinds if count]
 
     def _class(self, cell: str) -> str:
-        return f"{float(cell):g}" if self.is_number else cell
+        return class_name(cell) if self._are_numbers else cell
 
     def _numbers(self, column: Column) -> np.ndarray:
-        if not self.is_class:
-            return column.numbers
-        place = {text: number for number, text in enumerate(self.classes)}
-        return np.array([place[self._class(cell)] if cell else np.nan for cell in column.texts])
+        return class_numbers(self.classes, column.texts) if self.is_class else column.numbers
 
 
 def _header_of(name: str, headers: Sequence[str]) -> str:

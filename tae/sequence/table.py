@@ -3,14 +3,15 @@
 A table is a CSV file with a header (separated by commas, semicolons or tabs) or a Parquet file. The header "velocity (cm/s)" is
 the column velocity, in cm/s. Empty cells, and those that say nan, na, null, none or -, hold no value. Rows find their frames:
 
-    by name     a column holds the frames' file names, with or without folder and ending
+    by name     a column holds the frames' file names, with or without folder and ending, in capitals or not
     by sequence a column holds the sequence's name: one row tells of the whole sequence, as many as it has frames of each
-    in order    a table that is the sequence's own has a row for each frame, and no names
+    in order    a table that is the sequence's own has a row for each frame, and no names; one that names others is refused
 
 A folder of frames has its own table inside; a file of frames, beside it, under the same name. A table in a folder above tells
 of all sequences below.
 """
 
+import codecs
 import csv
 import io
 import math
@@ -23,12 +24,20 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tae.data.stacks import SUFFIXES as IMAGE_SUFFIXES
+from tae.data.video import VIDEO_SUFFIXES
 from tae.store.names import natural_order, plain_text
 from tae.store.sealed import open_regular
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 MAX_BYTES = 256 * 1024**2
 MAX_COLUMNS = 1000
+_ENDINGS = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+# float() takes 0001_01 for a number, too.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"([+-]?\d*),(\d+(?:e[+-]?\d+)?)", re.ASCII | re.IGNORECASE)
+_NUMBERED = re.compile(r"(?=.*[^\W\d])[\w\- ]*\d")  # such as frame_7 and 0001_01, and no date or time
+_UNNAMED = re.compile(r"(__index_level_\d+__)?")  # pandas calls its index so, where it has a name at all
 _MISSING = ("", "nan", "na", "n/a", "null", "none", "-")
 
 
@@ -70,10 +79,7 @@ class Column:
         values = np.full(len(self.texts), np.nan)
         for row, text in enumerate(self.texts):
             if text:
-                try:
-                    values[row] = float(text)
-                except ValueError:
-                    values[row] = np.inf
+                values[row] = float(text) if _NUMBER.fullmatch(text) else np.inf
                 if not math.isfinite(values[row]):
                     raise ValueError(
                         f"the column {plain_text(self.header)} must hold numbers, got {plain_text(text)!r} in row {row + 1}"
@@ -89,12 +95,46 @@ class Column:
             return False
 
     @cached_property
+    def is_nearly_number(self) -> bool:
+        """Whether most cells that are not empty are numbers, those with a comma for the point among them."""
+        there = [text for text in self.texts if text]
+        found = sum(1 for text in there if _NUMBER.fullmatch(text) or _DECIMAL_COMMA.fullmatch(text))
+        return 2 * found > len(there)
+
+    @cached_property
     def places(self) -> dict[str, list[int]]:
-        """The rows of each text."""
+        """The rows of each text, as `_keys` writes paths."""
         found: dict[str, list[int]] = {}
         for row, text in enumerate(self.texts):
-            found.setdefault(text.replace("\\", "/").removeprefix("./"), []).append(row)
+            found.setdefault(_folded(text), []).append(row)
         return found
+
+    @cached_property
+    def ends(self) -> dict[str, list[int]]:
+        """The rows of what is left of each path without its first folders: x/y.png and y.png of /data/x/y.png."""
+        found: dict[str, list[int]] = {}
+        for text, rows in self.places.items():
+            while "/" in text:
+                text = text.partition("/")[2]
+                found.setdefault(text, []).extend(rows)
+        return found
+
+    def rows_of(self, keys: Sequence[str], ends: Sequence[str], kept: set[int]) -> list[int]:
+        """Those of `kept` that the first of these keys is found in, or else the end of."""
+        for found, some in ((self.places, keys), (self.ends, ends)):
+            for key in some:
+                rows = [row for row in found.get(key, ()) if row in kept]
+                if rows:
+                    return rows
+        return []
+
+    def names_files(self, rows: Sequence[int]) -> bool:
+        """Whether these rows' cells look like names of files, another in most rows."""
+        there = [text for text in (self.texts[row] for row in rows) if text]
+        if self.is_number or len(there) < 2 or 2 * len(set(there)) <= len(rows):
+            return False
+        found = sum(1 for text in there if text.lower().endswith(_ENDINGS) or _NUMBERED.fullmatch(text))
+        return 2 * found > len(there)
 
 
 @dataclass(frozen=True)
@@ -152,17 +192,27 @@ class Table:
         rows, by = list(range(self.num_rows)), ""
         if not is_own:
             for column in self.columns:
-                of_sequence = [row for key in _keys(sequence, is_short) for row in column.places.get(key, [])]
+                keys = _keys(sequence, is_short)
+                of_sequence = [row for key in keys for row in column.places.get(key, [])]
+                of_sequence = of_sequence or [row for key in _ends(keys, is_short) for row in column.ends.get(key, [])]
                 if of_sequence:
                     rows, by = sorted(set(of_sequence)), f"the sequence's name in {plain_text(column.header)}"
                     break
-        named = self._by_name(frames, rows, is_short=is_own or bool(by))
+        named = self._by_name(frames, rows, is_own or bool(by))
         if named is not None:
             return named
         if len(rows) == 1 and by:
             return Match(np.full(len(frames), rows[0]), by)
         if not (is_own or by):
             return None
+        for column in self.columns if any(frames) else ():
+            if column.names_files(rows):
+                got = next(column.texts[row] for row in rows if column.texts[row])
+                raise TableError(
+                    f"{self.file} must name the frames of {plain_text(sequence)} as their files, such as "
+                    f"{plain_text(next(filter(None, frames)))}, got {plain_text(got)} in {plain_text(column.header)}; mend the "
+                    "names, or leave that column out where the rows are in the frames' order"
+                )
         if len(rows) != len(frames):
             raise TableError(
                 f"{self.file} must have a column with the frames' file names, or a row for each of the {len(frames)} frames of "
@@ -171,35 +221,41 @@ class Table:
         return Match(np.array(rows), f"{by}, in order" if by else "order")
 
     def _by_name(self, frames: Sequence[str], rows: Sequence[int], is_short: bool) -> Match | None:
-        """By the column that names most frames; is_short: whether names need no folder."""
+        """By the column that names most frames.
+
+        is_short: whether all rows tell of these frames, so that names need no folder, and most must be found.
+        """
         if not any(frames):
             return None
-        best, kept = None, set(rows)
+        best, count, kept = None, 0, set(rows)
         keys = [_keys(frame, is_short) for frame in frames]
-        shared = {key for key, count in Counter(key for some in keys for key in some).items() if count > 1}
+        paths = [_keys(frame, False) for frame in frames]
+        short, whole = (Counter(key for some in each for key in some) for each in (keys, paths))
+        alone = [[key for key in some if short[key] == 1] for some in keys]  # others tell no frame from another,
+        own = [  # but for paths: 1.png is the one that is in no folder
+            [key for key in some if short[key] == 1 or (key in path and whole[key] == 1)]
+            for some, path in zip(keys, paths, strict=True)
+        ]
         for place, column in enumerate(self.columns):
             if column.is_number and place:  # numbers such as 1, 2, 3 are names only where they come first
                 continue
-            found = np.full(len(frames), -1)
-            for number, frame in enumerate(frames):
-                for key in keys[number]:
-                    if key in shared:  # it tells no frame from another
-                        continue
-                    hits = [row for row in column.places.get(key, ()) if row in kept]
-                    if len(hits) > 1:
-                        raise TableError(
-                            f"{self.file} must have one row for each frame, got {len(hits)} for {plain_text(frame)} "
-                            f"(rows {hits[0] + 1} and {hits[1] + 1})"
-                        )
-                    if hits:
-                        found[number] = hits[0]
-                        break
-            count = int((found >= 0).sum())
-            if column.is_number and count < len(frames):
-                continue
-            if count and (best is None or count > (best.rows >= 0).sum()):
-                best = Match(found, f"the file names in {plain_text(column.header)}")
-        return best
+            hits = [column.rows_of(some, _ends(ends, is_short), kept) for some, ends in zip(own, alone, strict=True)]
+            found = sum(1 for some in hits if some)
+            least = len(frames) if column.is_number else min(len(frames), len(rows)) / 2 if is_short else 1
+            if found >= max(1, least) and found > count:
+                best, count = (column, hits), found
+        if best is None:
+            return None
+        column, hits = best
+        for frame, some in zip(frames, hits, strict=True):
+            if len(some) > 1:
+                raise TableError(
+                    f"{self.file} must have one row for each frame, got {len(some)} for {plain_text(frame)} "
+                    f"(rows {some[0] + 1} and {some[1] + 1})"
+                )
+        return Match(
+            np.array([some[0] if some else -1 for some in hits]), f"the file names in {plain_text(column.header)}"
+        )
 
 
 def read_table(path: Path | str) -> Table:
@@ -216,7 +272,7 @@ def read_table(path: Path | str) -> Table:
             if size > MAX_BYTES:
                 raise TableError(f"a table must be at most {MAX_BYTES // 1024**2} MB, got {size / 1024**2:.0f} MB")
             content = file.read(size)
-        columns = _from_parquet(content) if path.suffix.lower() == ".parquet" else _from_csv(content)
+        columns = _named(_from_parquet(content) if path.suffix.lower() == ".parquet" else _from_csv(content))
         headers = Counter(column.header for column in columns)
         twice = [header for header, count in headers.items() if count > 1]
         if twice:
@@ -259,6 +315,7 @@ class Tables:
         """
         self.home = data if data.is_dir() else data.parent
         self.sequences: dict[str, tuple[Path, ...]] = dict(sequences)
+        self._short = Counter(map(_short, self.sequences))
         self.table = table
         if table is not None and not table.is_file():
             raise FileNotFoundError(f"{table} is no table; give a CSV or Parquet file")
@@ -293,10 +350,18 @@ class Tables:
                     found[column.header] = Column(column.header, cells)
         return found
 
-    def headers(self) -> list[str]:
-        """Those of all tables that may tell of a sequence; raises as `columns`."""
+    def whole(self) -> list[dict[str, Column]]:
+        """{header: column} of each table that may tell of a sequence, with all its rows; raises as `columns`."""
         paths = dict.fromkeys(path for sequence in self.sequences for path, _, _ in self._paths(sequence))
-        return list(dict.fromkeys(column.header for path in paths for column in self._table(path).columns))
+        return [{column.header: column for column in self._table(path).columns} for path in paths]
+
+    def check(self) -> None:
+        """Raise as `columns` what can be known without reading a frame."""
+        used, self._used = self._used, {}
+        for sequence, files in self.sequences.items():
+            if len(files) > 1:
+                self.columns(sequence, files)
+        self._used = used
 
     @property
     def told(self) -> list[str]:
@@ -308,8 +373,7 @@ class Tables:
         return sentences
 
     def _is_short(self, sequence: str) -> bool:
-        stem = PurePosixPath(sequence).stem
-        return sum(PurePosixPath(name).stem == stem for name in self.sequences) == 1
+        return self._short[_short(sequence)] == 1
 
     def _table(self, path: Path) -> Table:
         if path not in self._read:
@@ -353,11 +417,59 @@ def _below(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
+def class_name(cell: str) -> str:
+    """What a class is called: of a number, its value, however it is written."""
+    if not _NUMBER.fullmatch(cell):
+        return cell
+    value = float(cell)
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+
+
+def class_numbers(classes: Sequence[str], cells: Sequence[str]) -> np.ndarray:
+    """(cells,) float64: the place of each cell's class, NaN where it is none. Classes are numbers where all are."""
+    are_numbers = all(_NUMBER.fullmatch(one) for one in classes)
+    called = class_name if are_numbers else str
+    places = {called(one): place for place, one in enumerate(classes)}
+    return np.array([places.get(called(cell), np.nan) for cell in cells], float)
+
+
+def _folded(path: str) -> str:
+    return path.replace("\\", "/").removeprefix("./").casefold()
+
+
+def _bare(path: str) -> str:
+    """Without the ending of an image or video: the rest of water_1.5 is no ending."""
+    ending = PurePosixPath(path).suffix
+    return path.removesuffix(ending) if ending.lower() in _ENDINGS else path
+
+
+def _short(path: str) -> str:
+    return _bare(_folded(path).rpartition("/")[2])
+
+
 def _keys(name: str, is_short: bool) -> list[str]:
     """What a cell may call a file or folder: its path, or its name, with or without its ending."""
-    path = PurePosixPath(name)
-    paths = [path, PurePosixPath(path.name)] if is_short else [path]
-    return list(dict.fromkeys(text for one in paths for text in (str(one), str(one.with_suffix(""))) if name))
+    path = _folded(name)
+    paths = [path, path.rpartition("/")[2]] if is_short else [path]
+    return list(dict.fromkeys(text for one in paths for text in (one, _bare(one)) if text))
+
+
+def _ends(keys: Sequence[str], is_short: bool) -> list[str]:
+    """Those of the keys that may stand behind folders: without one of its own, a name is that of a file in any."""
+    return [key for key in keys if is_short or "/" in key]
+
+
+def _named(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Columns without a header get one, but for those that only count the rows, or are empty."""
+    found = []
+    for place, column in enumerate(columns):
+        if not _UNNAMED.fullmatch(column.header):
+            found.append(column)
+            continue
+        counts = [[str(row) for row in range(first, first + len(column.texts))] for first in (0, 1)]
+        if any(column.texts) and list(column.texts) not in counts:
+            found.append(Column(f"column {place + 1}", column.texts))
+    return tuple(found)
 
 
 def _cell(text: str) -> str:
@@ -365,31 +477,53 @@ def _cell(text: str) -> str:
     return "" if text.lower() in _MISSING else text
 
 
-def _from_csv(content: bytes) -> tuple[Column, ...]:
+def _decoded(content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = content.decode("cp1252", "replace")  # what older spreadsheets write
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
+        return content.decode("cp1252", "replace")  # what older spreadsheets write
+
+
+def _from_csv(content: bytes) -> tuple[Column, ...]:
+    lines = _decoded(content).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    while lines and not lines[0].strip(" \t,;"):
+        del lines[0]
+    told = re.fullmatch(r'"?sep=([,;\t])"?[\s,;]*', lines[0]) if lines else None  # which Excel writes and reads
+    if told:
+        del lines[0]
+    while lines and not lines[-1]:
+        del lines[-1]
+    if not lines:
+        raise TableError("the table must not be empty")
+    separator = told[1] if told else max(",;\t", key=lines[0].count)
     try:
-        rows = [*csv.reader(io.StringIO(text.strip("\r\n")), delimiter=separator)]
+        rows = [*csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, skipinitialspace=True)]
     except csv.Error as error:
         raise TableError(f"it is no CSV file: {error}") from None
-    if not rows:
-        raise TableError("the table must not be empty")
     header, *rows = rows
     # A blank line is no row, but where a row has a single cell it is one without a value.
     rows = [row or [""] for row in rows if row or len(header) == 1]
+    while len(header) > 1 and not any(
+        row[len(header) - 1 :] and row[len(header) - 1].strip() for row in (header, *rows)
+    ):
+        header.pop()  # of a sheet that was once wider
     for number, row in enumerate(rows, start=1):
+        while len(row) > len(header) and not row[-1].strip():
+            row.pop()
         if len(row) != len(header):
             raise TableError(f"each row must have the header's {len(header)} cells, got {len(row)} in row {number}")
     if not rows:
         raise TableError("a table must have a header and at least one row")
     columns: list[tuple[str, ...]] = [tuple(map(_cell, cells)) for cells in zip(*rows, strict=True)]
-    if separator == ";":  # where a comma is the decimal point
-        columns = [tuple(re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", cell) for cell in cells) for cells in columns]
+    if separator != ",":  # where a comma may be the decimal point
+        columns = [tuple(_with_point(cell) for cell in cells) for cells in columns]
     return tuple(Column(title.strip(), cells) for title, cells in zip(header, columns, strict=True))
+
+
+def _with_point(cell: str) -> str:
+    return cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell
 
 
 def _from_parquet(content: bytes) -> tuple[Column, ...]:

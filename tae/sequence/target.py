@@ -6,7 +6,7 @@ target that is the same for a whole sequence is predicted by the mean over all w
 The baselines: the mean of the training targets (for classes, the most frequent one); a linear model on the mean latent; the same
 on the mean of the table's other columns, without any image; an LSTM that was trained as this one, but each sequence with
 another's target. Where the target changes, linear models read the frame's own latent and columns. Linear models are ridge
-regressions, their penalty chosen by leave-one-out on the training sequences; of classes, onto 0 and 1.
+regressions, their penalty chosen by leaving out whole training sequences; of classes, onto 0 and 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tae.sequence.labelled import Labelled
 from tae.sequence.model import SequenceModel, pad_sequences
+from tae.sequence.table import Column
 
 LSTM = "LSTM"
 MEAN = "mean of the training targets"
@@ -27,6 +28,7 @@ SHUFFLED = "LSTM trained on shuffled targets"
 BASELINES = (MEAN, LATENT, COLUMNS, SHUFFLED)
 MIN_SEQUENCES = 6
 """Of fewer, all can be better by chance in more than one case of forty."""
+FOLDS = 5
 MAX_ROWS = 20_000  # frames that a linear baseline is fitted on
 WINDOWS_AT_ONCE = 256
 MAX_TOLD_CLASSES = 12
@@ -99,8 +101,8 @@ def fit_baselines(model: SequenceModel, train: Sequence[Labelled]) -> None:
     columns = torch.cat([one.columns for one in train]).double()
     means = columns.nanmean(dim=0).nan_to_num(0.0)
     model.column_means.copy_(means)
-    truths, latents, others = [], [], []
-    for one in train:
+    truths, latents, others, groups = [], [], [], []
+    for number, one in enumerate(train):
         known = ~one.target.isnan()
         parts = one.latents.double().numpy(), _filled(one.columns, means)
         if target.is_per_frame:
@@ -110,6 +112,7 @@ def fit_baselines(model: SequenceModel, train: Sequence[Labelled]) -> None:
         truths.append(one.target[known].double().numpy()[: len(parts[0])])
         latents.append(parts[0])
         others.append(parts[1])
+        groups.append(np.full(len(parts[0]), number))
     truth = np.concatenate(truths)
     if target.classes:
         values = np.eye(len(target.classes))[truth.astype(int)]
@@ -118,22 +121,28 @@ def fit_baselines(model: SequenceModel, train: Sequence[Labelled]) -> None:
         model.target_scale.copy_(torch.tensor([truth.mean(), truth.std() or 1.0]))
     model.training_mean.copy_(torch.from_numpy(values.mean(axis=0)))
     chosen = np.random.default_rng(0).permutation(len(values))[:MAX_ROWS]
+    of_sequence = np.concatenate(groups)[chosen]
     for kept, features in ((model.linear_latent, latents), (model.linear_columns, others)):
         if kept.shape[1] > 1:
-            kept.copy_(torch.from_numpy(_ridge(np.concatenate(features)[chosen], values[chosen])))
+            kept.copy_(torch.from_numpy(_ridge(np.concatenate(features)[chosen], values[chosen], of_sequence)))
     if target.inputs:
         inputs = torch.cat([one.inputs for one in train]).double()
         spread = inputs.std(dim=0, correction=0)
         model.input_scale.copy_(torch.stack([inputs.mean(dim=0), torch.where(spread > 0, spread, 1.0)]))
 
 
-def _ridge(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """(n, d) and (n, outputs) -> (outputs, d + 1), the intercept last."""
+def _ridge(features: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(n, d), (n, outputs) and each row's sequence (n,) -> (outputs, d + 1), the intercept last."""
     from sklearn.linear_model import RidgeCV  # a second, which others need not wait
+    from sklearn.model_selection import GroupKFold
 
     mean, spread = features.mean(axis=0), features.std(axis=0)
     spread = np.where(spread > 1e-9 * (1 + np.abs(mean)), spread, np.inf)  # what never varies says nothing
-    fitted = RidgeCV(alphas=np.logspace(-3, 5, 17)).fit((features - mean) / spread, targets)
+    features = (features - mean) / spread
+    count, folds = len(np.unique(groups)), None  # of one row each, each is left out in turn
+    if 1 < count < len(groups):  # a frame's neighbours tell of it
+        folds = [*GroupKFold(min(FOLDS, count)).split(features, groups=groups)]
+    fitted = RidgeCV(alphas=np.logspace(-3, 5, 17), cv=folds, scoring="neg_mean_squared_error").fit(features, targets)
     weight = np.asarray(fitted.coef_).reshape(targets.shape[1], -1) / spread
     intercept = np.asarray(fitted.intercept_).reshape(-1) - weight @ mean
     return np.concatenate([weight, intercept[:, None]], axis=1)
@@ -189,8 +198,8 @@ def evaluate_target(
 
     Returns:
         {"target", "classes", "is_per_frame", "groups": [{"group", "sequences", "predictions", "methods": {method: as `score`, but
-        for what follows}, "by_class" and "confusion" of the LSTM, "better_than": {baseline: whether its cost is higher, with 95 %
-        confidence over the sequences}}]}.
+        for what follows}, "by_class" and "confusion" of the LSTM, "better_than" and "worse_than": {baseline: whether its cost is
+        higher, or lower, with 95 % confidence over the sequences}}]}.
     """
     target = model.config.target
     assert target is not None
@@ -216,6 +225,7 @@ def evaluate_target(
             )
             for method, parts in predicted.items()
         }
+        there = [name for name in BASELINES if name in by_sequence]
         methods = {method: score(np.concatenate(some), truth, target.classes) for method, some in predicted.items()}
         of_classes = {key: methods[LSTM][key] for key in CLASS_KEYS if target.classes}
         told.append(
@@ -228,11 +238,8 @@ def evaluate_target(
                     for method, found in methods.items()
                 },
                 **of_classes,
-                "better_than": {
-                    method: is_lower(by_sequence[LSTM] - by_sequence[method])
-                    for method in BASELINES
-                    if method in by_sequence
-                },
+                "better_than": {name: is_lower(by_sequence[LSTM] - by_sequence[name]) for name in there},
+                "worse_than": {name: is_lower(by_sequence[name] - by_sequence[LSTM]) for name in there},
             }
         )
     return {
@@ -254,7 +261,7 @@ def is_lower(differences: np.ndarray) -> bool:
 
 def sentences(figures: Mapping[str, Any]) -> list[str]:
     """The figures of `evaluate_target` in words: for each group, how good the LSTM is, and which baselines it beats."""
-    unit = figures["target"].rpartition("(")[2].rstrip(")") if figures["target"].endswith(")") else ""
+    unit = Column(figures["target"], ()).unit
     told = []
     for group in figures["groups"]:
         words = {method: in_words(score, unit) for method, score in group["methods"].items()}
@@ -280,13 +287,15 @@ def sentences(figures: Mapping[str, Any]) -> list[str]:
 
 def standing(group: Mapping[str, Any]) -> str:
     """Which baselines the LSTM beats in a group of `evaluate_target`."""
-    key = "accuracy" if "accuracy" in group["methods"][LSTM] else "mae"
-    own = group["methods"][LSTM][key]
     unsure = [name for name, is_better in group["better_than"].items() if not is_better]
-    worse = [name for name in unsure if (group["methods"][name][key] - own) * (1 if key == "accuracy" else -1) > 0]
-    unsure = [name for name in unsure if name not in worse]
-    told = [f"worse than {', '.join(worse)}"] * bool(worse)
-    told += [f"no surer than chance to be better than {', '.join(unsure)}"] * bool(unsure)
+    told = []
+    if "worse_than" in group:
+        worse = [name for name in unsure if group["worse_than"].get(name)]
+        unsure = [name for name in unsure if name not in worse]
+        told += [f"worse than {', '.join(worse)}"] * bool(worse)
+        told += [f"no different from {', '.join(unsure)}"] * bool(unsure)
+    elif unsure:  # of an older card, which tells nothing else
+        told = [f"no surer than chance to be better than {', '.join(unsure)}"]
     return "; ".join(told) or "better than every baseline"
 
 

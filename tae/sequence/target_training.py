@@ -133,7 +133,8 @@ class TargetTraining(SequenceLoop):
         return embed_sequence(self.model.autoencoder, one.frames()) if self.model.fine_tune else one.latents
 
     def _save_encoder(self) -> None:
-        path = self.config.out_path.with_name(f"{self.config.out_path.stem}_encoder.safetensors")
+        path = self.config.encoder_path
+        path.parent.mkdir(parents=True, exist_ok=True)
         card = Card(
             name=f"{self.loaded.card.name}, encoder fine-tuned",
             training={"data": self.source.data, "command": self.commands, "steps": self.step, "seed": self.config.seed},

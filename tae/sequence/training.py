@@ -117,6 +117,8 @@ def train_sequence(
 
     def opened() -> tuple[Loaded, SequenceSource | LabelledSequences]:
         (folder / "stop").unlink(missing_ok=True)  # an earlier run's
+        if config.fine_tune and not config.resume:
+            _refuse_to_replace(config.encoder_path, config)
         autoencoder = loaded or load_checkpoint(config.checkpoint)
         autoencoder.model.to(device)
         if source is not None:
@@ -141,6 +143,15 @@ def train_sequence(
         if folder.exists():
             runs.write_status(folder, "stopped", "", step, config.steps)
         notify(f"stopped before another step; {f'step {step} is saved' if step else 'nothing is learnt yet'}")
+
+
+def _refuse_to_replace(encoder: Path, config: SequenceTrainConfig) -> None:
+    if encoder.resolve() == config.checkpoint.resolve():
+        raise ValueError(f"the fine-tuned encoder would replace {encoder}, which it begins from; choose another --out")
+    if encoder.exists() and not config.overwrite:
+        raise ValueError(
+            f"{encoder} exists already, where the fine-tuned encoder would go; choose another --out, or --overwrite it"
+        )
 
 
 class _Training(SequenceLoop):

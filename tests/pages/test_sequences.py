@@ -395,6 +395,17 @@ def test_classes_are_named_and_lacking_inputs_are_asked_for(keep_target: Callabl
     app = drop(open_page(PAGE), ("walk.npy", npy(squares(5))), ("table.csv", table_of(way=["right"] * 5)))
     said = said_plainly(app, "success", "warning")
     assert "way, from 5 frames:" in said and "the table says right" in said and "%" in said
+    walk = npy(squares(5))
+    keep_target(classes=("1", "2.5"), header="way")  # a clip's own cells do not decide what its classes are
+    app = drop(
+        open_page(PAGE), ("walk.npy", walk), ("table.csv", table_of(way=["2.50", "x", "", "", ""], v=[*range(5)]))
+    )
+    assert "the table says 2.5" in said_plainly(app, "success", "warning")
+    frames = [(f"f{number}.png", encode_png(frame)) for number, frame in enumerate(squares(3))]
+    app = drop(
+        open_page(PAGE), *frames, ("walk.gif", encode_gif(squares(5))), ("t.csv", table_of(of=["walk"], way=[1]))
+    )
+    assert not app.exception and "3 frames from f0.png: no row of t.csv tells of it" in said_plainly(app)
     keep_target(fine_tune=True)  # the encoder's own checkpoint, and the model that has it inside
     app = drop(open_page(PAGE), ("walk.npy", npy(squares(5))))
     said = said_plainly(app, "info")

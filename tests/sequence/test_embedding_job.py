@@ -616,6 +616,10 @@ def test_a_table_s_columns_go_along(
     assert columns["table name"].tolist()[3] == "img10.png"
     if ending == "parquet":  # and so it is read without this program
         assert pq.read_table(out).column("v (cm/s)").to_pylist()[-1] == 3.0
+    (pictures / "c").mkdir()
+    (pictures / "c" / "img10.png").write_bytes((pictures / "img10.png").read_bytes())
+    with pytest.raises(TableError, match=r"got row 4 for .*img10.png and .*img10.png; name them with their folders"):
+        embed(pictures, checkpoint, tmp_path / f"z.{ending}", table=table)
     table.write_text("v\n1\n2")
     with pytest.raises(TableError, match="must have a column with the frames' file names"):
         embed(pictures / "stack.npy", checkpoint, tmp_path / f"y.{ending}", table=table)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tae.sequence.table import Column, Table, TableError, Tables, read_table
+from tae.sequence.table import Column, Table, TableError, Tables, class_name, class_numbers, read_table
 
 SPEEDS = ["1.5", "2.5", "", "4.5"]
 FRAMES = [f"frame_{number:03}.png" for number in (9, 10, 11, 12)]
@@ -54,14 +54,34 @@ def test_every_way_to_write_a_table_gives_the_same_numbers(tmp_path: Path) -> No
             encoding="cp1252",
         ),
         write(tmp_path / "words.csv", "file|speed (µm/s)", *(row if row[-1] != "|" else f"{row}NaN" for row in rows)),
+        write(tmp_path / "comma.tsv", "file|speed (µm/s)", *(row.replace(".5", ",5") for row in rows), separator="\t"),
+        write(
+            tmp_path / "signed.csv", "file|speed (µm/s)", *(row.replace("|", "|+") for row in rows if row[-1] != "|")
+        ),
+        write(tmp_path / "excel.csv", "sep=;", "file|speed (µm/s)||", *(f"{row}||" for row in rows), separator=";"),
+        write(tmp_path / "wide.csv", "", " |", "file|speed (µm/s)", *(f"{row}|" for row in rows), encoding="utf-16"),
+        write(
+            tmp_path / "quoted.csv",
+            'file| "speed (µm/s)"',
+            *(row.replace("|", '| "') + '"' for row in rows),
+        ),
+        write(tmp_path / "index.csv", "|file|speed (µm/s)", *(f"{number}|{row}" for number, row in enumerate(rows))),
+        tmp_path / "mac.csv",
         tmp_path / "table.parquet",
     ]
+    files[-2].write_bytes(files[0].read_bytes().replace(b"\n", b"\r"))
     numbers = [float(speed) if speed else None for speed in SPEEDS]
     pq.write_table(pa.table({"file": FRAMES, "speed (µm/s)": numbers}), files[-1])
     for file in files:
-        column = read_table(file).column("speed")
+        table = read_table(file)
+        column = table.column("speed")
+        assert [one.header for one in table.columns] == ["file", "speed (µm/s)"]
         assert column is not None and column.unit == "µm/s" and column.is_number
-        np.testing.assert_array_equal(column.numbers, [1.5, 2.5, np.nan, 4.5])
+        expected = [1.5, 2.5, 4.5] if file.stem == "signed" else [1.5, 2.5, np.nan, 4.5]
+        np.testing.assert_array_equal(column.numbers, expected)
+    (tmp_path / "exponents.tsv").write_text("x\ty\n-1,5E+1\t0001_01\n,5\t2\n")
+    x, y = read_table(tmp_path / "exponents.tsv").columns
+    assert x.numbers.tolist() == [-15, 0.5] and not y.is_number
 
 
 def test_rows_find_their_frames_by_name_by_sequence_and_in_order(tmp_path: Path) -> None:
@@ -72,6 +92,12 @@ def test_rows_find_their_frames_by_name_by_sequence_and_in_order(tmp_path: Path)
     for lines, match in (
         (["file|speed", *reversed(named)], ("a", FRAMES, True)),
         (["file|speed", *(row.replace(".png", "") for row in named)], ("a", FRAMES, True)),
+        (["file|speed", *(f"/data/{row}" for row in reversed(named))], ("a", FRAMES, True)),
+        (["file|speed", *(f"C:\\data\\{row.upper()}" for row in reversed(named))], ("a", FRAMES, True)),
+        (["file|speed", *(f"/data/a/{row}" for row in reversed(named))], ("a", paths, False)),
+        (["dark|file|speed", *(f"{FRAMES[0]}|{row}" for row in reversed(named))], ("a", FRAMES, True)),
+        (["dark|speed", *(f"{FRAMES[0]}|{speed}" for speed in SPEEDS)], ("a", FRAMES, True)),
+        (["time|speed", *(f"12:30:0{row}|{speed}" for row, speed in enumerate(SPEEDS))], ("a", FRAMES, True)),
         (["speed", *SPEEDS], ("a", FRAMES, True)),
         (["speed", *SPEEDS], ("a.gif", nameless, True)),
         (["file|speed", *(f"a/{row}" for row in named), "b/frame_009.png|7"], ("a", paths, False)),
@@ -83,6 +109,19 @@ def test_rows_find_their_frames_by_name_by_sequence_and_in_order(tmp_path: Path)
     table = read_table(write(tmp_path / "t.csv", "recording|speed", "a|3", "b|5"))
     assert speeds(table, "a.gif", ["", ""], False) == [3, 3] and table.match("c", ["", ""], False) is None
     assert table.match("x/a", ["", ""], False, False) is None  # where another one is y/a
+    table = read_table(write(tmp_path / "t.csv", "file|speed", "a/1.png|3", "1.png|5", "b/1.png|7"))
+    assert speeds(table, "", ["1.png", "a/1.png"], True) == [5, 3]
+    table = read_table(write(tmp_path / "t.csv", "recording|speed", "water_1.5|3", "water_1.7|5"))
+    for sequence, speed in (("water_1.5", 3), ("water_1.7.gif", 5)):
+        assert speeds(table, sequence, ["", ""], False) == [speed] * 2
+    assert table.match("water_1", [""], False) is None and table.match("", ["", ""], False) is None
+
+
+def test_a_class_is_called_by_its_value_and_none_are_merged() -> None:
+    cells = ["1", "1.0", "1e0", "1234567", "1234568", "0.1234567", "left"]
+    assert [*map(class_name, cells)] == ["1", "1", "1", "1234567", "1234568", "0.1234567", "left"]
+    np.testing.assert_array_equal(class_numbers(["1", "2.5"], ["1.00", "", "25e-1", "x"]), [0, np.nan, 1, np.nan])
+    np.testing.assert_array_equal(class_numbers(["01", "a"], ["1", "01", "a"]), [np.nan, 0, 1])  # texts
 
 
 def test_rows_that_are_missing_are_missing_and_rows_left_over_are_told(tmp_path: Path) -> None:
@@ -106,7 +145,7 @@ def test_one_table_that_lies_elsewhere_tells_of_all_sequences(tmp_path: Path) ->
     elsewhere = write(tmp_path / "all.csv", "take|speed", "x/a|3", "b|5")
     (tmp_path / "data").mkdir(exist_ok=True)
     tables = Tables(tmp_path / "data", sequences, elsewhere)
-    assert tables.headers() == ["take", "speed"]
+    assert [list(one) for one in tables.whole()] == [["take", "speed"]]
     assert [tables.columns(name, [*files])["speed"].texts[0] for name, files in sequences] == ["3", "5"]
     with pytest.raises(FileNotFoundError, match="is no table; give a CSV or Parquet file"):
         Tables(tmp_path / "data", sequences, tmp_path / "no.csv")
@@ -119,7 +158,10 @@ def test_tables_that_do_not_fit_are_refused_with_their_reasons(tmp_path: Path) -
         return str(caught.value)
 
     assert "a row for each of the 4 frames of a, got 2 rows and no such names" in refused("speed|x", "1|2", "3|4")
-    assert "one row for each frame, got 2 for frame_009.png (rows 1 and 2)" in refused("file", *[FRAMES[0]] * 2)
+    assert "got 2 for frame_009.png (rows 1 and 5)" in refused("file", *FRAMES, FRAMES[0])
+    for name in ("other{}", "0002_0{}", "/data/b_{}.tif"):
+        said = refused("file|v", *(f"{name.format(row)}|{row}" for row in range(4)))
+        assert f"must name the frames of a as their files, such as frame_009.png, got {name.format(0)} in file" in said
     assert "each row must have the header's 2 cells, got 3 in row 1" in refused("a|b", "1|2|3")
     assert "a header of its own, got a twice" in refused("a|a", "1|2")
     assert "at least one row" in refused("a|b") and "at least one row" in refused("a")

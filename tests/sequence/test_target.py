@@ -122,6 +122,14 @@ def test_figures_by_hand() -> None:
         "confusion": [[1, 0, 0], [1, 1, 0], [0, 0, 0]],
     }
     lower = np.array([-1.0, -2.0, -1.5, -1.0, -1.0, -2.0])
+    group = {"better_than": {"a": True, "b": False, "c": False}, "worse_than": {"a": False, "b": True, "c": False}}
+    assert target.standing(group) == "worse than b; no different from c"
+    figures = {
+        "target": "v [cm/s]",
+        "groups": [{"group": "x", "sequences": 1, "methods": {"LSTM": {"mae": 1, "r2": None}}}],
+    }
+    figures["groups"][0] |= group
+    assert "LSTM MAE 1 cm/s, worse than b" in target.sentences(figures)[0]
     assert target.is_lower(lower) and not target.is_lower(np.append(lower, 9.0)) and not target.is_lower(lower[:5])
 
 
@@ -161,6 +169,17 @@ def test_linear_baselines_find_what_is_linear_and_scales_are_the_training_s(
     assert (each[target.MEAN] == float(model.training_mean)).all()
 
 
+def test_frames_of_a_sequence_tell_nothing_of_how_strong_a_baseline_s_penalty_must_be(autoencoder: Path) -> None:
+    model, random = model_of(autoencoder, is_per_frame=True), np.random.default_rng(0)
+    train, nothing = [], torch.zeros(20, 2)
+    for number in range(40):  # latents that name the sequence, and a target that has nothing to do with them
+        latents = torch.from_numpy(random.normal(size=16) + 0.01 * random.normal(size=(20, 16))).float()
+        truth = torch.full((20,), float(random.normal()))
+        train.append(Labelled(str(number), latents, truth, nothing[:, :0], nothing, lambda first, end: torch.empty(0)))
+    target.fit_baselines(model, train)
+    assert float(model.linear_latent[0, :-1].norm()) < 0.3  # 0.84 where neighbours stay in the fit
+
+
 def test_shuffled_targets_are_those_of_other_whole_sequences(autoencoder: Path) -> None:
     config = model_of(autoencoder, is_per_frame=True).config.target
     assert config is not None
@@ -170,7 +189,7 @@ def test_shuffled_targets_are_those_of_other_whole_sequences(autoencoder: Path) 
     for one in source.train:
         assert one.shuffled is not None and len(one.shuffled) == len(one.target)
         assert any(tuple(one.shuffled.tolist())[: len(some)] == some[: len(one.shuffled)] for some in series)
-    assert sum(torch.equal(one.shuffled, one.target) for one in source.train if one.shuffled is not None) < 4
+    assert not any(torch.equal(one.shuffled, one.target) for one in source.train if one.shuffled is not None)
     clips = source.batch(3, 8)
     assert all(len(clip.latents) == 4 and len(clip.target) == 4 for clip in clips)
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(clips, source.batch(3, 8), strict=True))
@@ -313,7 +332,9 @@ def test_a_fine_tuned_encoder_is_a_checkpoint_of_its_own(autoencoder: Path, squa
     config = small(autoencoder, squares, tmp_path / "x.safetensors", fine_tune=True, batch_size=2)
     list(train_sequence(config))
     before = load_checkpoint(autoencoder).model.state_dict()
-    after = load_checkpoint(tmp_path / "x_encoder.safetensors").model.state_dict()
+    with pytest.raises(ValueError, match="x_encoder.safetensors exists already, where the fine-tuned encoder would go"):
+        list(train_sequence(replace(config, out=tmp_path / "other" / "x.safetensors")))
+    after = load_checkpoint(autoencoder.with_name("x_encoder.safetensors")).model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("decoder."))
     assert not any(
         torch.equal(before[name], after[name]) for name in before if name.endswith("qkv.weight") and "enc" in name
@@ -370,6 +391,14 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_trained(
     assert "inputs belong to a target" in refused(target=None, inputs="way")
     assert "give --target viscosity" in refused(target=None, data="drops")
     assert "choose from: time (s)" in refused(data="drops", target="weight")
+    odd, rows = tmp_path / "odd", (squares / "table.csv").read_text().splitlines()
+    odd.mkdir()
+    for file in squares.glob("*.npy"):
+        (odd / file.name).write_bytes(b"never read")
+    cells = rows[7].split(",")
+    (odd / "table.csv").write_text("\n".join([*rows[:7], ",".join([cells[0], "fast", *cells[2:]]), *rows[8:]]))
+    said = refused(data=odd)
+    assert "got 'fast' in row 7; mend it, or give --task classification" in said
     few = tmp_path / "few"
     few.mkdir()
     np.save(few / "0.npy", np.zeros((3, 16, 32), np.uint8))

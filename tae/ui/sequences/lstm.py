@@ -38,7 +38,7 @@ def sequence_models(active: Active) -> OfferedModels:
             problems.append(
                 f"{plain_text(listed.path.name)}: it has an autoencoder of its own inside; "
                 + (
-                    "choose that checkpoint, which lies beside it"
+                    "choose that one as the checkpoint, its name ends in _encoder"
                     if listed.config.target
                     else "the page shows none of these"
                 )

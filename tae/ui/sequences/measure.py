@@ -15,7 +15,7 @@ from tae.sequence.checkpoint import LoadedSequence
 from tae.sequence.clip import Film
 from tae.sequence.forecast import STEPS, Forecast, Influence, forecast_frames, influence, one_step
 from tae.sequence.model import TargetConfig, embed_sequence
-from tae.sequence.table import Column
+from tae.sequence.table import Column, class_numbers
 from tae.sequence.target import COLUMNS, LATENT, LSTM, baselines_each, costs, predict_each, settled
 from tae.sequence.target_influence import FrameEffects, HeadEffects, frame_effects, head_effects, patch_effects
 from tae.ui.sequences.clips import Clip
@@ -219,12 +219,11 @@ def tell(scene: "SequenceScene", columns: Mapping[str, Column]) -> Told:
         each.pop(COLUMNS)
     truth = np.full(count, np.nan)
     if target.header in columns:
-        cells, places = columns[target.header], {text: place for place, text in enumerate(target.classes)}
-        if not target.classes:
-            truth = cells.numbers if cells.is_number else truth
-        else:
-            names = [f"{float(text):g}" if cells.is_number and text else text for text in cells.texts]
-            truth = np.array([places.get(name, np.nan) for name in names])
+        cells = columns[target.header]
+        if target.classes:
+            truth = class_numbers(target.classes, cells.texts)
+        elif cells.is_number:
+            truth = cells.numbers
     settle = {name: settled(lstm.model, values, name == LSTM)[-1] for name, values in each.items()}
     return Told(target, each, settle, truth, inputs)
 
