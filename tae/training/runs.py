@@ -433,15 +433,16 @@ def cut_log(folder: Path, step: int) -> None:
 
 def strips(folder: Path) -> list[Path]:
     """Images of held-out reconstructions, by step; the name is the step."""
-    return _by_step(folder / "strips", ".png")
+    return by_step(folder / "strips", ".png")
 
 
 def snapshots(folder: Path) -> list[Path]:
     """Checkpoints of the weights on the way, by step; the name is the step. Whether they are sound is not looked at."""
-    return _by_step(folder / "snapshots", ".safetensors")
+    return by_step(folder / "snapshots", ".safetensors")
 
 
-def _by_step(folder: Path, suffix: str) -> list[Path]:
+def by_step(folder: Path, suffix: str) -> list[Path]:
+    """Files of a folder whose names are steps, in their order."""
     paths = (
         folder.iterdir() if folder.is_dir() and not folder.is_symlink() else []
     )  # a link leads to what is not the run's

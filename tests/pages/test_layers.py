@@ -230,6 +230,13 @@ def test_slider_through_training_draws_by_the_weights_of_that_step(trained: Path
     assert not app.warning and "Not your image" not in texts(app, "caption")
 
 
+def test_snapshots_that_came_with_a_checkpoint_lie_beside_it(trained: Path) -> None:
+    (runs.folder_of(trained) / "snapshots").rename(trained.with_suffix(".snapshots"))
+    app = open_page(PAGE, image="garment-30", moment="20")
+    assert app.select_slider("choose_moment").options == ["0", "20", "100", "300 (the checkpoint)"]
+    assert app.query_params["moment"] == "20" and not app.warning
+
+
 def test_weights_from_before_the_first_step_are_called_untrained(trained: Path) -> None:
     app = open_page(PAGE, moment="0")
     assert "random weights that the training began with" in texts(app, "error")

@@ -141,9 +141,11 @@ def moments(active: Active) -> list[Moment]:
     if path is None:
         return []
     run = active.loaded.card.training.get("run")
-    kept = {one.name for one in runs.snapshots(runs.folder_of(path))}
+    beside = path.with_suffix(".snapshots")  # where they came with the checkpoint
+    folder = beside if beside.is_dir() else runs.folder_of(path) / "snapshots"
+    kept = {one.name for one in runs.by_step(folder, ".safetensors")}
     found = []
-    for listed in list_checkpoints(runs.folder_of(path) / "snapshots"):
+    for listed in list_checkpoints(folder):
         if listed.path.name not in kept:
             continue
         own = int(listed.path.stem)
