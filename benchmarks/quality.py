@@ -33,8 +33,6 @@ from tae.model.metrics import measure, psnr_of, seam_ratio
 from tae.store.checkpoint import Loaded, list_checkpoints, load_checkpoint, save_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
-OF_ONE_WIDTH = 640
-"""Pixels to which images of any width are cut, or filled up, where attention is replaced."""
 BAND = 120
 """Pixels of a group of widths."""
 Images = Sequence[np.ndarray]
@@ -214,7 +212,7 @@ def figures(path: Path, config: QualityConfig) -> dict:
         kept = {key: value for key, value in card.metrics.items() if key == "yardsticks"}
         card = replace(card, metrics={**kept, **own})
         save_checkpoint(path, model, card)
-    images = source.test_at(shape.input_size[1] or min(OF_ONE_WIDTH, width), config.attention_images)
+    images = of_one_width(test, shape.tile_size[1])[: config.attention_images]
     return {
         "name": path.stem,
         "checkpoint_sha256": load_checkpoint(path).digest,
@@ -229,6 +227,14 @@ def figures(path: Path, config: QualityConfig) -> dict:
         "loss_db": replacements(model, images),
         "correlation": correlations(model, images),
     }
+
+
+def of_one_width(images: Images, side: int) -> Tensor:
+    """(n, 1, H, W) in [0, 1]: those of as many columns of patches, `side` pixels wide, as most have, filled up with white."""
+    columns = [-(-image.shape[1] // side) for image in images]
+    common = max(set(columns), key=columns.count)
+    alike = [image for image, number in zip(images, columns, strict=True) if number == common]
+    return filled_up(alike, max(image.shape[1] for image in alike))[:, None]
 
 
 def outline_errors(images: Images, recons: Images) -> dict[str, float | None]:
