@@ -299,7 +299,7 @@ def main() -> None:
         "causal": "/causal",
         "layers": "/layers",
         "latent": "/latent",
-        "sequences": "/sequences?sequence=glide-3&forecast=roll&frame=9",
+        "sequences": "/sequences?sequence=drop-1&frame=9",
         "models": "/models",
     }
     with tempfile.TemporaryDirectory() as home:
