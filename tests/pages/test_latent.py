@@ -221,5 +221,5 @@ def test_model_without_a_space_is_told_in_a_sentence(keep: Callable) -> None:
 def test_model_trained_on_other_images_is_told_that_the_map_is_of_the_demo(keep: Callable) -> None:
     keep(about={"data": f"Trees {HOSTILE}"})
     app = open_page(PAGE)
-    assert "trained on other images" in app.info[0].value
+    assert "learnt from others" in app.info[0].value
     assert not any("trained on other" in one.value for one in open_page("Reconstruct").info)
