@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.data.drops.frame import COLUMNS, draw_frame, frames_of, stretched
+from tae.data.drops.frame import COLUMNS, draw_frame, frames_of
 from tae.data.drops.motion import HELD_OUT_VISCOSITY, Recording, draw_recording
 from tae.model.config import ModelConfig
 from tae.sequence.data import Embedded, Embedder, embed_all, find_sequences, load_frames, names_of
@@ -258,17 +258,7 @@ def drop_frames(recording: Recording, config: ModelConfig, every: int = EVERY) -
 
     Squares, strips, or, where the model takes any width, crops, white behind the drop up to the width of the widest.
     """
-    height, width = config.input_size
-    images = []
-    for frame in frames_of(recording, every):
-        if width == height:
-            images.append(frame.square(height))
-        elif width is not None:
-            images.append(stretched(frame.strip(), height, width))
-        else:
-            crop = frame.crop()
-            scaled = max(1, round(crop.shape[1] * height / crop.shape[0]))
-            images.append(stretched(crop, height, min(config.max_width, scaled)))
+    images = [frame.at(config.input_size, config.max_width) for frame in frames_of(recording, every)]
     widest = max(image.shape[1] for image in images)
     padded = [np.pad(one, ((0, 0), (0, widest - one.shape[1])), constant_values=255) for one in images]
     return np.stack(padded) / np.float32(255)

@@ -60,6 +60,20 @@ class Frame:
         """The crop, stretched: (side, side) uint8."""
         return stretched(self.crop(), side, side)
 
+    def at(self, input_size: tuple[int, int | None], max_width: int) -> np.ndarray:
+        """As a model of a size sees it: (H, W) uint8. A square, a strip, or, where the width is None, the crop."""
+        height, width = input_size
+        if width == height:
+            return self.square(height)
+        if width is not None:
+            return stretched(self.strip(), height, width)
+        return stretched(self.crop(), height, self.width_at(height, max_width))
+
+    def width_at(self, height: int, max_width: int) -> int:
+        """Of the crop at a height, `max_width` at most."""
+        first, last = self.window
+        return min(max_width, max(1, round((last - first) * height / STRIP[0])))
+
     def measured(self) -> Measured:
         """What `measure` would find in a strip without pixels, noise and specks."""
         outline = _thick_part(self.outlines[0])

@@ -3,8 +3,7 @@
 import numpy as np
 
 from tae.data.composed import BuiltIn
-from tae.data.drops.frame import draw_frame, stretched
-from tae.data.drops.render import STRIP
+from tae.data.drops.frame import draw_frame
 
 
 class DropSource(BuiltIn):
@@ -21,13 +20,7 @@ class DropSource(BuiltIn):
 
     def compose(self, split: str, index: int) -> np.ndarray:
         """Image number `index` of a split: (H, W) uint8, 255 white."""
-        frame = draw_frame(split, index, self.seed)
-        if self.width == self.height:
-            return frame.square(self.height)
-        if self.width is not None:
-            return stretched(frame.strip(), self.height, self.width)
-        crop = frame.crop()
-        return stretched(crop, self.height, self._scaled(crop.shape[1]))
+        return draw_frame(split, index, self.seed).at((self.height, self.width), self.max_width)
 
     def kind(self, split: str, index: int) -> str:
         """Which way the drop slides, or that there are two."""
@@ -39,9 +32,5 @@ class DropSource(BuiltIn):
     def describe(self, draw: int) -> str:
         return f"frame {draw}"
 
-    def _scaled(self, width: int) -> int:
-        return min(self.max_width, max(1, round(width * self.height / STRIP[0])))
-
     def _compute_width(self, draw: int) -> int:
-        first, last = draw_frame("train", draw, self.seed).window
-        return self._scaled(last - first)
+        return draw_frame("train", draw, self.seed).width_at(self.height, self.max_width)

@@ -15,7 +15,7 @@ from tae.plots.training import plot_training_curve
 from tae.store.card import Card
 from tae.store.names import PICKLES, escape_markdown, plain_text
 from tae.store.places import ROOT
-from tae.ui.session.models import checkpoint_files
+from tae.ui.session.models import listed_checkpoints
 from tae.ui.widgets.charts import chart
 from tae.ui.widgets.downloads import download
 from tae.ui.widgets.worth import say_worth
@@ -30,11 +30,8 @@ GROUPS = {"by_width": "Width (pixels)"}
 
 
 def checkpoints(active: ui.Active) -> None:
-    from tae.store.checkpoint import list_checkpoints
-
     st.markdown("Every file in `checkpoints/`, and what its card says about it.")
-    order = [*checkpoint_files()]  # as in the sidebar
-    for listed in sorted(list_checkpoints(ui.checkpoints_folder()), key=lambda one: order.index(one.path.name)):
+    for listed in listed_checkpoints():
         with st.container(border=True):
             if listed.card is None or listed.config is None:
                 st.markdown(f"#### {escape_markdown(listed.path.name)}")

@@ -10,7 +10,7 @@ from tae.plots.export import tables
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.home import windows
 from tae.ui.home.samples import pick
-from tae.ui.widgets.downloads import download, download_table
+from tae.ui.widgets.downloads import download
 
 PER_PAGE = 24
 
@@ -37,8 +37,12 @@ def all_images(active: ui.Active, own: list[ui.Chosen]) -> None:
         order = st.selectbox("Order", list(orders), width=180)
         pages = -(-len(results) // PER_PAGE)
         page = st.number_input("Page", 1, pages, 1, width=120) if pages > 1 else 1
-        rows = [{"image": chosen.title, "checkpoint": active.title, **result.figures} for chosen, result in results]
-        download_table("Metrics (CSV)", rows, "metrics")
+
+        def metrics() -> bytes:
+            rows = ({"image": chosen.title, "checkpoint": active.title, **result.figures} for chosen, result in results)
+            return tables.metrics_csv([*rows])
+
+        download("Metrics (CSV)", metrics, "metrics.csv")
         download(
             "All reconstructions (ZIP)",
             lambda: tables.zip_files(
@@ -46,7 +50,7 @@ def all_images(active: ui.Active, own: list[ui.Chosen]) -> None:
                     f"{number:03}_{safe_name(chosen.title)}_reconstruction.png": encode_png(result.recon)
                     for number, (chosen, result) in enumerate(results, start=1)
                 }
-                | {"metrics.csv": tables.metrics_csv(rows)}
+                | {"metrics.csv": metrics()}
             ),
             "reconstructions.zip",
         )

@@ -7,7 +7,7 @@ from tae.data.encode import encode_gif
 from tae.plots.export import render, tables
 from tae.plots.export.strips import strips_figure
 from tae.sequence.forecast import LINEAR, LSTM, Forecast
-from tae.ui.sequences.measure import SequenceScene
+from tae.ui.sequences.measure import SequenceScene, spread_over
 from tae.ui.widgets.downloads import download
 
 
@@ -42,7 +42,7 @@ def take_along(scene: SequenceScene, forecast: Forecast) -> None:
         return encode_gif(rows, frame_ms=200)
 
     def film_strip(fmt: render.Format) -> bytes:
-        numbers = np.unique(np.linspace(0, longest - 1, min(8, longest)).round().astype(int)).tolist()
+        numbers = spread_over(longest, 8)
         rows = list(zip(*map(triple, numbers), strict=True))
         return strips_figure(rows, scene.about, fmt, scene.warning)
 

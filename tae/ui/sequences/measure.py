@@ -36,6 +36,11 @@ class Embedded:
     mse: np.ndarray  # (T,) of each reconstruction
 
 
+def spread_over(count: int, most: int) -> list[int]:
+    """Numbers of frames spread evenly over so many, `most` at most, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist()
+
+
 def key_of(active: Active, one: Film) -> str:
     """Names model and frames in caches."""
     return f"{active.loaded.digest}|{one.digest}"

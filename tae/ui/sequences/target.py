@@ -129,9 +129,7 @@ def hangs_on(scene: SequenceScene, told: Told) -> dict[str, np.ndarray]:
         )
         found |= {"dropped": effects.dropped, "covered": effects.covered, "shuffled": effects.shuffled}
     st.subheader("Which patches does it hang on?")
-    numbers = np.unique(
-        np.linspace(0, scene.count - 1, min(MAX_PATCH_FRAMES, scene.count)).round().astype(int)
-    ).tolist()
+    numbers = measure.spread_over(scene.count, MAX_PATCH_FRAMES)
     patches = measure.target_patches(scene, told, numbers)
     if patches is not None:
         config = scene.active.config
@@ -184,7 +182,7 @@ def take_along(scene: SequenceScene, told: Told, effects: Mapping[str, np.ndarra
     arrays |= {name.replace(" ", "_").replace("'", ""): values for name, values in told.each.items()}
 
     def film_strip(fmt: render.Format) -> bytes:
-        numbers = np.unique(np.linspace(0, scene.count - 1, min(8, scene.count)).round().astype(int)).tolist()
+        numbers = measure.spread_over(scene.count, 8)
         said = told.curves[LSTM]
         row = [
             (scene.film.frames[number], f"frame {number + 1}: {told.shown(float(said[number]))}") for number in numbers

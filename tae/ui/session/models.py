@@ -18,7 +18,7 @@ from tae.store.places import ROOT, SHIPPED
 from tae.ui.session.cache import kept
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not wait for it
-    from tae.store.checkpoint import Loaded
+    from tae.store.checkpoint import Listed, Loaded
 
 
 def checkpoints_folder() -> Path:
@@ -98,13 +98,17 @@ def _build(config: ModelConfig) -> "Loaded":
     return Loaded(model=model, card=card, digest=digest, size_bytes=0)
 
 
-def checkpoint_files() -> dict[str, Path]:
-    """{file name: path} of the checkpoints in `checkpoints/`, readable or not; the shipped ones first."""
+def listed_checkpoints() -> "list[Listed]":
+    """The checkpoints in `checkpoints/`, readable or not; the shipped ones first."""
     from tae.store.checkpoint import list_checkpoints
 
-    paths = {listed.path.name: listed.path for listed in list_checkpoints(checkpoints_folder())}
-    shipped = [name for name in (f"{stem}.safetensors" for stem in SHIPPED) if name in paths]
-    return {name: paths[name] for name in [*shipped, *paths]}
+    places = {f"{stem}.safetensors": place for place, stem in enumerate(SHIPPED)}
+    return sorted(list_checkpoints(checkpoints_folder()), key=lambda one: places.get(one.path.name, len(places)))
+
+
+def checkpoint_files() -> dict[str, Path]:
+    """{file name: path} of `listed_checkpoints`."""
+    return {listed.path.name: listed.path for listed in listed_checkpoints()}
 
 
 def add_model(data: bytes, name: str) -> str:
