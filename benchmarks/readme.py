@@ -19,7 +19,7 @@ def filled(text: str) -> str:
     def table(found: re.Match) -> str:
         name = found[1]
         made = EXCERPTS[name]() if name in EXCERPTS else (RESULTS / f"{name}.md").read_text().strip()
-        return f"<!-- {name} -->\n\n{made}\n\n<!-- /{name} -->"
+        return f"<!-- {name} -->\n{made}\n<!-- /{name} -->"
 
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- /\1 -->", table, text, flags=re.DOTALL)
 
@@ -50,7 +50,7 @@ def demo_models() -> str:
         psnr = {row["method"]: f"{row['psnr']:.2f}" for row in one["rows"]}
         rows.append([f"`{one['name']}`", *(psnr.get(method, "-") for method in methods)])
     header = ["test PSNR (dB), 128 numbers an image", "this model", "mean image", "PCA", "convolutional autoencoder"]
-    return written(header, rows) + "\n\nCommand: `python -m benchmarks.quality`"
+    return written(header, rows)
 
 
 def demo_attention() -> str:
@@ -59,17 +59,14 @@ def demo_attention() -> str:
     rows = [[name, *(f"{one['loss_db'][name]['all']:.2f} dB" for one in shown)] for name in shown[0]["loss_db"]]
     titles = [f"{one['name'].split('_')[0]} {size_in_words(one['model']['input_size'])}" for one in shown]
     header = ["PSNR lost where the encoder's attention is replaced by", *titles]
-    return written(header, rows) + "\n\nCommand: `python -m benchmarks.quality`"
+    return written(header, rows)
 
 
 def demo_presets() -> str:
     """The presets at 201x201 in patches of 16."""
     header, *rows = tables("presets")[0]
     kept = [header.index(name) for name in header if name not in ("one token", "1280x152, patch 16")]
-    return (
-        written([header[place] for place in kept], [[row[place] for place in kept] for row in rows])
-        + "\n\nCommand: `python -m benchmarks.presets`"
-    )
+    return written([header[place] for place in kept], [[row[place] for place in kept] for row in rows])
 
 
 EXCERPTS = {"demo_models": demo_models, "demo_attention": demo_attention, "demo_presets": demo_presets}

@@ -146,7 +146,7 @@ def test_the_readme_s_commands_train_on_two_machines_and_go_on_under_slurm(tmp_p
     (tmp_path / "images").mkdir()
     for index in range(6):
         Image.fromarray(compose_square("train", index, side=16)).save(tmp_path / "images" / f"{index}.png")
-    section = (ROOT / "README.md").read_text().split("<!-- several machines -->")[1]
+    section = (ROOT / "tae" / "training" / "README.md").read_text().split("<!-- several machines -->")[1]
     by_hand, by_slurm = re.findall(r"^(torchrun .*?)(?=^sbatch)|^(sbatch .*?')$", section, re.DOTALL | re.MULTILINE)
     config = small_config(tmp_path / "shared" / "small.safetensors", data="images", resume=True)
 
