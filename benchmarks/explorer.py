@@ -27,7 +27,8 @@ from tae.data.batches import to_batch
 from tae.data.demo import DemoSource
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
-from tests.browser import ROOT, running_app, running_browser
+from tests.browser import ROOT, running_browser
+from tests.served import running_app
 
 RESULTS = Path(__file__).parent / "results"
 NOT_INSTALLED = "not measured: bertviz is not installed"

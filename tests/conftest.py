@@ -1,26 +1,30 @@
 """What all tests share: one thread, a fixed seed, and small models none of whose weights has a special value."""
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from hypothesis import settings
-from torch import nn
 
-from tae import TransformerAutoencoder, create_autoencoder
+from tests.served import running_app
 
-torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # read by PyTorch, which the process that shares out the tests never imports
 if "PYTEST_XDIST_WORKER" not in os.environ:  # one for all workers, and not the user's own
     _cache = tempfile.TemporaryDirectory(prefix="tae-cache-")
     os.environ["TAE_CACHE"] = _cache.name
 settings.register_profile("tae", deadline=None, max_examples=50)  # how long a test takes is no claim of it
 settings.load_profile("tae")
 
-if TYPE_CHECKING:  # only the browser tests need it
+if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+    from torch import nn
+
+    from tae import TransformerAutoencoder
 
 SMALL = {
     "input_size": (24, 32),
@@ -37,8 +41,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not any(item.get_closest_marker(mark) for mark in ("slow", "browser")))
 
 
+def pytest_collection_finish() -> None:
+    """No garbage collection looks through what imports left."""
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -51,12 +62,26 @@ def browser() -> "Iterator[Browser]":
         yield browser
 
 
+_app = ExitStack()
+"""The app that all workers' browser tests open, ended by the process that started it."""
+
+
+def pytest_xdist_node_collection_finished(ids: list[str]) -> None:
+    """One app for all workers: it reads a checkpoint and measures it once. Here speaks the process that shares out the tests."""
+    told = Path(os.environ["TAE_CACHE"]) / "app"
+    if not told.exists() and any(name.startswith("tests/browser/") for name in ids):
+        told.write_text(_app.enter_context(running_app()))
+
+
+def pytest_sessionfinish() -> None:
+    _app.close()
+
+
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """One app for all files."""
-    from tests.browser import running_app
-
-    with running_app() as address:
+    told = Path(os.environ["TAE_CACHE"]) / "app"
+    with nullcontext(told.read_text()) if told.exists() else running_app() as address:
         yield address
 
 
@@ -114,11 +139,13 @@ def visit(warm_page: "tuple[Page, list[str]]", window_height: int) -> "Iterator[
 
 
 @pytest.fixture
-def scramble() -> Callable[[nn.Module], nn.Module]:
+def scramble() -> "Callable[[nn.Module], nn.Module]":
     """Moves every parameter: after initialisation many are 0 or 1, and what they do would not show."""
 
+    import torch
+
     @torch.no_grad()
-    def move(module: nn.Module) -> nn.Module:
+    def move(module: "nn.Module") -> "nn.Module":
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
         return module
@@ -127,10 +154,11 @@ def scramble() -> Callable[[nn.Module], nn.Module]:
 
 
 @pytest.fixture
-def small_model(scramble: Callable[[nn.Module], nn.Module]) -> Callable[..., TransformerAutoencoder]:
+def small_model(scramble: "Callable[[nn.Module], nn.Module]") -> "Callable[..., TransformerAutoencoder]":
     """Builds a scrambled model in float64, in eval mode; fields replace those of `SMALL`."""
+    from tae import create_autoencoder
 
-    def build(**fields: object) -> TransformerAutoencoder:
+    def build(**fields: object) -> "TransformerAutoencoder":
         model = create_autoencoder(**{"preset": None, **SMALL, **fields})  # type: ignore[arg-type]
         scramble(model.double().eval())
         return model

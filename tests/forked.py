@@ -24,7 +24,10 @@ from tests import ROOT
 _CONTEXT = multiprocessing.get_context("forkserver")
 # PyTorch's optimizers import torch._dynamo when they are first made.
 _CONTEXT.set_forkserver_preload(
-    ["tae.train", "tae.train_sequence", "tae.embed", "tests.training.small", "torch._dynamo", "torch.onnx"]
+    [
+        *("tae.train", "tae.train_sequence", "tae.embed", "tests.training.small", "torch._dynamo", "torch.onnx"),
+        "tests.settled",
+    ]
 )
 
 

@@ -123,15 +123,27 @@ def list_checkpoints(folder: Path | str) -> list[Listed]:
 
 
 def _list_one(path: Path) -> Listed:
-    size = 0
     try:
         with FILE.refusing(path.name):
-            size = path.stat().st_size
+            info = path.stat()
+    except CheckpointError as error:
+        return _refused(path, error)
+    return _listed(path, info.st_size, info.st_ctime_ns, info.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _listed(path: Path, size: int, _changed_ns: int, _number: int) -> Listed:
+    """Read once, until the file changes: every run of a page asks."""
+    try:
         with FILE.open(path) as sealed:
             config, card = _inspect(sealed)
     except CheckpointError as error:
-        return Listed(path, clean_text(path.name, 80), None, None, str(error), size)
+        return _refused(path, error, size)
     return Listed(path, card.name, card, config, None, size)
+
+
+def _refused(path: Path, error: CheckpointError, size: int = 0) -> Listed:
+    return Listed(path, clean_text(path.name, 80), None, None, str(error), size)
 
 
 def _load(source: Path | bytes, name: str | None = None) -> Loaded:

@@ -8,12 +8,8 @@ takes those images: `tests/screenshots/*.png`; for one of them it trains for som
 import base64
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +35,7 @@ from tae.training.config import TrainConfig
 from tae.ui.session.view import DEFAULTS
 from tests import ROOT
 from tests.pages import DEMO
+from tests.served import running_app
 
 expect.set_options(timeout=20_000)  # a machine under load is slow, not wrong
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -58,36 +55,6 @@ HALFWAY = "/models?unread=yes"
 """A page on the way from a page to itself."""
 PROBES = ("_stcore/health", "_stcore/host-config")
 """Streamlit itself asks for these below each page's own address first, and gets a 404."""
-
-
-@contextmanager
-def running_app(script: str = "app.py", **environment: str) -> Iterator[str]:
-    """The app, or another script, on a free port of this machine, with these environment variables besides; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true", f"--server.port={port}"]
-    server = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            if server.poll() is not None:
-                raise RuntimeError(f"the app ended with code {server.returncode}; command: {' '.join(command)}")
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser import MARKS, ROOT, look_for_traceback, looks, running_app, settle, watch
+from tests.browser import MARKS, ROOT, look_for_traceback, looks, settle, watch
 from tests.browser.player_app import LSTM_FIRST, ROWS, grey
+from tests.served import running_app
 
 pytestmark = MARKS
 PLAYER = ".tae-player"
