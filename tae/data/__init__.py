@@ -1,6 +1,10 @@
 """From bytes to images, and back.
 
-- decode: one file of a stranger to an image: formats, EXIF rotation, value range, limits
+- decode: one file of a stranger to an image: formats, EXIF rotation, transparency
+- white: which number is white: one rule for files, stacks, folders and sequences
+- limits: what is too large to be read
+- foreign: what is not read, by name, and what to do with it
+- jpeg: JPEG files that are not whole, or of another kind
 - stacks: files in order; frames of NumPy stacks and multi-page TIFFs
 - tiff: pages of a TIFF file, one at a time
 - video: frames of GIFs and videos

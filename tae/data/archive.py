@@ -16,8 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tae.data.decode import MAX_FILE_BYTES, ImageError, read_image
-from tae.store.names import natural_order, plain_text
+from tae.data.decode import FORMATS, format_of
+from tae.data.foreign import what_it_is
+from tae.data.limits import MAX_FILE_BYTES, ImageError
+from tae.data.stacks import NAMES_FILE, count_frames, read_frame
+from tae.store.names import likely_text, natural_order, plain_text
 
 MAX_ARCHIVE_BYTES = 2 * 1024**3
 MAX_ENTRIES = 10_000
@@ -26,7 +29,6 @@ MAX_RATIO = 100  # inflated to packed bytes of all members together; blank image
 RATIO_FREE_BYTES = 64 * 1024**2  # archives that inflate to less than this may have any ratio
 MAX_DIRECTORY_BYTES = 16 * 1024**2  # largest list of members at the archive's end, which is read whole
 MAX_NAME = 1000
-NAMES_FILE = "names.json"
 
 _CHUNK = 1024**2
 _ENTRY = b"PK\x01\x02"
@@ -40,9 +42,9 @@ class ArchiveError(ValueError):
 class Unpacked:
     """The result of unpacking an archive."""
 
-    count: int  # images in the folder
+    count: int  # images in the folder, frames of stacks counted one by one
     skipped: list[tuple[str, str]]
-    """(name, reason) of each member that is no image that can be read; names are made harmless to show."""
+    """(name, reason) of each member that is left out; names are made harmless to show."""
 
 
 def unpack_images(
@@ -53,13 +55,14 @@ def unpack_images(
 ) -> Unpacked:
     """Write the images of a ZIP into a new folder, as 000001.png and so on; all of them, or the folder is not made.
 
-    The bytes of an image stay as they are; its ending is that of its content, and the numbers follow the natural
+    The bytes of an image or stack stay as they are; its ending is that of its content, and the numbers follow the natural
     order of the members' names. The file names.json says which member each came from. Folders, hidden members and
-    what macOS adds are passed over. `progress` is called with (members looked at, members in all).
+    what macOS adds are passed over; a link, a device, and a name that leads out of the folder cost their own member alone.
+    `progress` is called with (members looked at, members in all).
 
     Raises:
-        ArchiveError: If it is no sound ZIP, passes a limit, is encrypted, holds a link, a name that leads out of the
-            folder or members that overlap, or if no member is an image that can be read.
+        ArchiveError: If it is no sound ZIP, passes a limit, is encrypted, holds members that overlap, or if no member is an
+            image that can be read.
         ValueError: If the folder is neither missing nor empty.
         OSError: If a file cannot be read or written.
     """
@@ -95,29 +98,56 @@ def _unpack(
 ) -> Unpacked:
     with _opened(file) as archive:
         _check_members(archive.infolist(), archive.start_dir, max_inflated_bytes)
-        members = [member for member in archive.infolist() if not _is_passed_over(member)]
-        members.sort(key=lambda member: natural_order(member.filename))
+        members = [(_name_of(member), member) for member in archive.infolist()]
+        members = [(path, member) for path, member in members if not _is_passed_over(path, member)]
+        members.sort(key=lambda one: natural_order(one[0]))
         inflate = _Inflater(archive, max_inflated_bytes)
         names: dict[str, str] = {}
         skipped: list[tuple[str, str]] = []
-        for number, member in enumerate(members, start=1):
-            name = plain_text(member.filename, 120)
+        count = 0
+        for number, (path, member) in enumerate(members, start=1):
+            name = plain_text(path, 120)
             try:
-                content = inflate(member)
-                kind = read_image(content).format
+                _check_member(path, member)
+                kept = keep(folder, len(names) + 1, path, inflate(member))
             except ImageError as error:
                 skipped.append((name, str(error)))
             else:
-                file_name = f"{len(names) + 1:06}.{'jpg' if kind == 'JPEG' else kind.lower()}"
-                (folder / file_name).write_bytes(content)
-                names[file_name] = name
+                names[kept.name] = name
+                count += count_frames(kept)
             if progress:
                 progress(number, len(members))
     if not names:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:3])
         raise ArchiveError(f"the ZIP must hold an image that can be read, got none{': ' if reasons else ''}{reasons}")
     (folder / NAMES_FILE).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
-    return Unpacked(len(names), skipped)
+    return Unpacked(count, skipped)
+
+
+def keep(folder: Path, number: int, name: str, content: bytes) -> Path:
+    """Write an image or stack of a stranger into a folder, as 000001.png and so on, if a frame of it can be read.
+
+    Raises ImageError, and leaves nothing, if none can.
+    """
+    kind = format_of(content[:64])
+    if kind is None:
+        raise ImageError(f"not a supported image: got {what_it_is(content, name)}")
+    file = folder / f"{number:06}{FORMATS[kind].endings[0]}"
+    file.write_bytes(content)
+    try:
+        read_frame(file)
+    except ImageError:
+        file.unlink()
+        raise
+    return file
+
+
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """A member's path, with / between folders; a name that is not said to be UTF-8 is what its bytes most likely mean."""
+    name = member.orig_filename
+    if not member.flag_bits & 0x800 and not name.isascii():
+        name = likely_text(name.encode("cp437"))
+    return re.sub(r"^(\./+)+", "", name.replace("\\", "/"))
 
 
 def _opened(file: _Careful) -> zipfile.ZipFile:
@@ -154,16 +184,9 @@ def _check_members(members: list[zipfile.ZipInfo], directory: int, max_inflated_
     The list begins at `directory`, which is the end of the last member.
     """
     for member in members:
-        path, name = member.orig_filename, plain_text(member.orig_filename)
+        name = plain_text(_name_of(member))
         if member.flag_bits & 0x2041:  # encrypted, strongly encrypted, or with its name hidden
             raise ArchiveError(f"the ZIP must not be encrypted, and {name} is; pack it without a password")
-        if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise ArchiveError(f"the ZIP must hold files and folders only, and {name} is a link or device; replace it")
-        if len(path) > MAX_NAME or re.search(r"^/|^[A-Za-z]:|\\|\0|(^|/)\.\.(/|$)", path):
-            raise ArchiveError(
-                f"the names in the ZIP must stay within its folder, with / between folders and at most {MAX_NAME} "
-                f"characters, got {name}; pack the images again"
-            )
     total = sum(member.file_size for member in members)
     packed = sum(member.compress_size for member in members)
     if total > max_inflated_bytes:
@@ -181,6 +204,14 @@ def _check_members(members: list[zipfile.ZipInfo], directory: int, max_inflated_
         # 30 bytes and the name stand before the content; more can, but never less.
         if member.header_offset + 30 + len(member.orig_filename) + member.compress_size > end:
             raise ArchiveError("the files in the ZIP overlap, as in a ZIP made to do harm; pack the images again")
+
+
+def _check_member(path: str, member: zipfile.ZipInfo) -> None:
+    """Leave a member out, by an ImageError, for what it is or where its name leads; nothing is ever written by that name."""
+    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ImageError("a link or device, which is not followed; pack the image itself")
+    if len(path) > MAX_NAME or re.search(r"^/|^[A-Za-z]:|\0|(^|/)\.\.(/|$)", path):
+        raise ImageError(f"its name must stay within the ZIP, with at most {MAX_NAME} characters; rename it")
 
 
 class _Inflater:
@@ -215,6 +246,11 @@ class _Inflater:
         return bytes(content)
 
 
-def _is_passed_over(member: zipfile.ZipInfo) -> bool:
-    parts = member.filename.split("/")
-    return member.is_dir() or parts[0] == "__MACOSX" or any(part.startswith(".") for part in parts)
+def _is_passed_over(path: str, member: zipfile.ZipInfo) -> bool:
+    parts = path.split("/")
+    return (
+        path.endswith("/")
+        or member.is_dir()
+        or parts[0] == "__MACOSX"
+        or any(part.startswith(".") and part not in (".", "..") for part in parts)
+    )

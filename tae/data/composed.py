@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tae.data.batches import bucketed_draws, to_batch
+from tae.data.white import AS_FILE
 
 SPLITS = ("train", "val", "test")
 
@@ -42,6 +43,7 @@ class BuiltIn(ABC):
     data: str
     licence: str
     files: tuple[Path, ...] = ()
+    white = AS_FILE
     num_images: int | None = None
 
     def __init__(self, input_size: tuple[int, int | None], max_width: int = 1280, seed: int = 0) -> None:
@@ -50,6 +52,7 @@ class BuiltIn(ABC):
         self.max_width = max_width
         self.seed = seed
         self.skipped: list[tuple[str, str]] = []
+        self.remarks: list[str] = []
         self._width_of = lru_cache(maxsize=50_000)(self._compute_width)
 
     @abstractmethod

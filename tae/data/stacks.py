@@ -1,14 +1,12 @@
 """The frames of local files: images, array stacks, TIFF files of many pages; found by folder, file name or pattern.
 
-An image file is one frame, read by `tae.data.decode.read_image` under its limits (20 MB). An array file is one image if
-it is (H, W), (1, H, W) or (H, W, 1, 3 or 4), and a stack if it is any other (T, H, W), or (T, 1, H, W) or
-(T, H, W, 1, 3 or 4): three axes whose last is 1, 3 or 4 are a colour image, four axes whose second is 1 grey frames.
-Each page of a TIFF file is a frame, but for masks and smaller copies of other pages. Stacks may have up to 64 GiB; what
-is read of them is one frame at a time, and no file is mapped into memory or kept open.
+An image file is one frame, read by `tae.data.decode.read_image` under its limits (20 MB). An array file is one image or a
+stack, as `tae.data.decode.frame_shape` says; each page of a TIFF file is a frame, but for masks and smaller copies of other
+pages. Stacks may have up to 64 GiB; what is read of them is one frame at a time, and no file is mapped into memory or kept
+open.
 
-All frames of a stack are scaled by one rule. Where the type does not say which number is white (floats, signed or 32-bit
-integers), the smallest and largest number of the whole stack decide, as those of one image do in `read_image`: they
-are looked up once for each file, which means reading it from end to end.
+Which number is white is decided once for all frames of a stack, and by `decide` for all files of a folder, by the rule of
+`tae.data.white`; where the type alone does not say it, that means reading them from end to end.
 """
 
 import glob
@@ -16,41 +14,72 @@ import hashlib
 import io
 import math
 import os
+import stat
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from tae.data import decode
-from tae.data.decode import MAX_FILE_BYTES, DecodedImage, ImageError
-from tae.data.tiff import PageStack, page_stack
-from tae.store.names import natural_order
-from tae.store.sealed import open_regular
+from tae.data import decode, foreign, tiff
+from tae.data.decode import SUFFIXES, DecodedImage
+from tae.data.limits import MAX_FILE_BYTES, ImageError, check_bytes, check_size
+from tae.data.threads import in_order
+from tae.data.white import AS_FILE, USED, Extent, White, extent_of, is_narrow, kind_of
+from tae.store.names import natural_order, plain_text
+from tae.store.regular import open_regular
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy")
-"""Endings of the files that `read_image` can read, for upload widgets and folders."""
 MAX_STACK_BYTES = 64 * 1024**3
+NAMES_FILE = "names.json"
+"""Beside images that were unpacked here: what they were called."""
 
 _CHUNK_NUMBERS = 4 * 1024**2
-_limits_lock = threading.Lock()
+_scan_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder or pattern holds."""
+
+    files: list[Path]  # images by their endings, in natural order (img2 before img10)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """How many of what else, but for what is hidden: by ending, or in words."""
+
+    @property
+    def told(self) -> str:
+        """A sentence about what was passed over; empty where nothing was."""
+        if not self.passed_over:
+            return ""
+        told = []
+        for what, count in self.passed_over.most_common(6):
+            title = foreign.by_ending(what)
+            said = f" ({title}: {foreign.remedy(title)})" if title else ""
+            told.append(f"{count:,} {plain_text(what, 40)}{said}")
+        rest = sum(self.passed_over.values()) - sum(count for _, count in self.passed_over.most_common(6))
+        return f"passed over: {', '.join(told)}{f' and {rest:,} more' if rest else ''}"
 
 
 def find_files(data: str) -> list[Path]:
-    """Image files by their endings, in natural order (img2 before img10).
+    """The files of `scan`."""
+    return scan(data).files
+
+
+def scan(data: str) -> Scan:
+    """Image files by their endings, in natural order, and what else there is.
 
     `data` is a folder, searched with its subfolders; one file; or a pattern such as "photos/**/*.png". Raises
     FileNotFoundError if there is no such file or folder, or nothing fits the pattern.
     """
     path = Path(data).expanduser()
     if path.is_dir():
-        return find_images(path)
+        return scan_folder(path)
     if path.is_file():
-        return [path]
+        return Scan([path])
     if not glob.has_magic(data):
         raise FileNotFoundError(
             f"{data} is neither a folder nor a file; give a folder of images, an image stack, or a pattern in quotes "
@@ -60,27 +89,49 @@ def find_files(data: str) -> list[Path]:
     files = [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not files:
         raise FileNotFoundError(f"no image fits the pattern {data}; files must end in {', '.join(SUFFIXES)}")
-    return sorted(files, key=lambda path: natural_order(path.as_posix()))
+    return Scan(sorted(files, key=lambda path: natural_order(path.as_posix())))
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Image files of a folder and its subfolders, by their endings, in natural order (img2 before img10).
+    """The files of `scan_folder`."""
+    return scan_folder(folder).files
 
-    Passed over: what is hidden or cannot be listed, anything but regular files, links that leave the folder.
+
+def scan_folder(folder: Path) -> Scan:
+    """Image files of a folder and its subfolders; links to such files inside the folder are followed.
+
+    Passed over: what is hidden; and, counted, what has other endings, links that leave the folder or lead nowhere, anything but
+    regular files, and folders that cannot be listed.
     """
     home = folder.resolve()
-    found = []
-    for root, folders, names in os.walk(folder):
+    found: list[Path] = []
+    passed: Counter[str] = Counter()
+    refused = lambda _: passed.update(["folders that cannot be listed"])  # noqa: E731
+    for root, folders, names in os.walk(folder, onerror=refused if folder.is_dir() else None):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(root, name) for name in names if not name.startswith(".")):
+        for name in folders:
+            if Path(root, name).is_symlink() and not _is_inside(Path(root, name), home):
+                passed["links that lead out of the folder"] += 1  # os.walk follows no linked folder
+        for path in (Path(root, name) for name in names if not name.startswith(".") and name != NAMES_FILE):
             try:
-                if path.suffix.lower() not in SUFFIXES or not path.is_file():
-                    continue
-                if not path.is_symlink() or path.resolve().is_relative_to(home):  # os.walk follows no linked folder
+                if path.is_symlink() and not (path.exists() and _is_inside(path, home)):
+                    passed["links that lead out of the folder" if path.exists() else "links that lead nowhere"] += 1
+                elif not stat.S_ISREG(path.stat().st_mode):
+                    passed["pipes and devices"] += 1
+                elif path.suffix.lower() in SUFFIXES:
                     found.append(path)
+                else:
+                    passed[path.suffix.lower() or "files without an ending"] += 1
             except (OSError, RuntimeError):  # not allowed to look; a loop of links
-                continue
-    return sorted(found, key=lambda path: natural_order(path.as_posix()))
+                passed["links that lead nowhere"] += 1
+    return Scan(sorted(found, key=lambda path: natural_order(path.as_posix())), passed)
+
+
+def _is_inside(path: Path, home: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):
+        return False
 
 
 def base_folder(data: str) -> Path:
@@ -112,11 +163,12 @@ def frames_are_alike(path: Path) -> bool:
     return isinstance(_stack_of(path), _ArrayStack)
 
 
-def read_frame(path: Path, frame: int = 0, limits: tuple[float, float] | None = None) -> DecodedImage:
+def read_frame(path: Path, frame: int = 0, white: White = AS_FILE, shown_side: int = 1) -> DecodedImage:
     """One frame of a file, from 0; the same rules for the values hold as in `read_image`.
 
     Nobody looks at thousands of files: the image's `original` is one pixel, which saves most of the time that a large
-    photograph takes. `limits` are those of several files, as in `read_image`; None: those of this file.
+    photograph takes. `white` is what was decided for several files; of a kind of number that it does not tell of, the file
+    decides, a stack for all its frames.
 
     Raises ImageError if the file cannot be read or the frame is no image, without the file's name; ValueError if there is no
     such frame.
@@ -125,29 +177,52 @@ def read_frame(path: Path, frame: int = 0, limits: tuple[float, float] | None = 
     count = stack.num_frames if stack else 1
     if not 0 <= frame < count:
         raise ValueError(f"frame must be from 0 to {count - 1}, got {frame}")
+    if stack is not None:
+        with _scan_lock:  # one thread reads the whole file, the others wait for what it finds
+            white = _decided(path, *_version(path), white)
     with opened(path) as (file, size):
         if stack is None:
-            decode.check_bytes(size)
-            return decode.read_image(file.read(size), path.name, limits, shown_side=1)
-        return stack.read(file, frame, limits or _limits(path, stack))
+            check_bytes(size)
+            return decode.read_image(file.read(size), path.name, white, shown_side)
+        return stack.read(file, frame, white, shown_side)
 
 
-def common_limits(paths: Sequence[Path]) -> tuple[float, float] | None:
-    """Smallest and largest number of files that are a frame each; None where their type alone says which number is white.
+def decide(paths: Sequence[Path], white: White = AS_FILE) -> White:
+    """Which number is white in all of these files together; those that cannot be read have no say.
 
-    All are read for it, but only where the first that can be read needs it; those that cannot are passed over.
+    Only files whose type alone does not tell are read for it, by as many threads as there are processors.
     """
-    found: list[tuple[float, float]] = []
-    for path in paths:
+    if white.choice not in ("file", "stretch"):
+        return white
+
+    def look(path: Path) -> list[Extent]:
         try:
-            limits = read_frame(path).limits
+            return extents(path, white)
         except (ImageError, ValueError):
-            continue
-        if limits is None and not found:
-            return None
-        if limits is not None:
-            found.append(limits)
-    return (min(low for low, _ in found), max(high for _, high in found)) if found else None
+            return []
+
+    found = [extent for each in in_order(look, paths, workers=os.cpu_count() or 1, ahead=64) for extent in each]
+    return white.decide(found, len(paths) if len(paths) > 1 else len(found))
+
+
+def extents(path: Path, white: White = AS_FILE) -> list[Extent]:
+    """What the numbers of a file are, as far as which of them is white depends on it.
+
+    Raises ImageError if it cannot be read.
+    """
+    if white.choice not in ("file", "stretch"):
+        return []
+    with opened(path) as (file, size):
+        start = file.read(64)
+        if white.choice == "file" and decode.has_8_bits(start):
+            return []
+        stack = _stack_of(path) if decode.format_of(start) in ("NPY", "TIFF") else None
+        if stack is not None:
+            return stack.extents(file, white)
+        check_bytes(size)
+        file.seek(0)
+        extent = decode.read_image(file.read(size), white=white, shown_side=1).extent
+    return [extent] if extent and (white.choice == "stretch" or not is_narrow(extent.kind)) else []
 
 
 def content_digest(path: Path) -> bytes:
@@ -172,36 +247,68 @@ class _ArrayStack:
     dtype: np.dtype
     start: int
 
-    def read(self, file: BinaryIO, frame: int, limits: tuple[float, float] | None) -> DecodedImage:
+    def read(self, file: BinaryIO, frame: int, white: White, shown_side: int) -> DecodedImage:
         count = math.prod(self.shape)
         file.seek(self.start + frame * count * self.dtype.itemsize)
-        return decode.image_of(_numbers(file, self.dtype, count).reshape(self.shape), limits, shown_side=1)
+        return decode.image_of(_numbers(file, self.dtype, count).reshape(self.shape), white, shown_side)
 
-    def limits(self, file: BinaryIO) -> tuple[float, float] | None:
-        if decode.is_narrow(self.dtype):
-            return None
+    def extents(self, file: BinaryIO, white: White) -> list[Extent]:
+        kind, found = kind_of(self.dtype), None
+        if is_narrow(kind) and white.choice == "file":
+            return []
         file.seek(self.start)
+        channels = self.shape[2] if len(self.shape) == 3 else 1
         rest = self.num_frames * math.prod(self.shape)
-        lows, highs = [], []
         while rest:
-            values = _numbers(file, self.dtype, min(rest, _CHUNK_NUMBERS))
+            values = _numbers(file, self.dtype, min(rest, _CHUNK_NUMBERS // channels * channels))
             rest -= values.size
-            low, high = decode.value_range(values) or (0, 0)
-            lows.append(low)
-            highs.append(high)
-        return min(lows), max(highs)
+            try:
+                one = extent_of(values.reshape(-1, channels)[:, :3])  # opacity has no say
+            except ValueError as error:
+                raise ImageError(str(error)) from None
+            found = found | one if found else one
+            if white.choice == "file" and kind[0] == "u" and found.high >= USED * np.iinfo(self.dtype).max:
+                break  # the type's range is used, whatever follows
+        return [found] if found else []
 
 
-def _stack_of(path: Path) -> _ArrayStack | PageStack | None:
+@dataclass(frozen=True)
+class _PageStack:
+    """A TIFF file of several frames."""
+
+    places: np.ndarray  # (n, 2): page, number under its list of tags
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.places)
+
+    def read(self, file: BinaryIO, frame: int, white: White, shown_side: int) -> DecodedImage:
+        place = tiff.Place(*map(int, self.places[frame]))
+        try:
+            return decode.read_page(file, place, white, shown_side)
+        except ImageError:
+            raise
+        except Exception:  # broken pages make their parsers raise nearly anything
+            raise ImageError(
+                "the TIFF page is damaged, cut short, or of a kind that is not read; save it again"
+            ) from None
+
+    def extents(self, file: BinaryIO, white: White) -> list[Extent]:
+        found = []
+        for frame in range(self.num_frames):
+            try:
+                extent = self.read(file, frame, white, 1).extent
+            except ImageError:  # its turn will come
+                continue
+            if extent is None or (is_narrow(extent.kind) and white.choice == "file"):
+                return found  # by the type of the first page, all are read
+            found.append(extent)
+        return found
+
+
+def _stack_of(path: Path) -> _ArrayStack | _PageStack | None:
     """How to read a file's frames; None: it is one image."""
     return _open_stack(path, *_version(path))
-
-
-def _limits(path: Path, stack: _ArrayStack | PageStack) -> tuple[float, float] | None:
-    if isinstance(stack, _ArrayStack) and decode.is_narrow(stack.dtype):
-        return None
-    with _limits_lock:  # one thread reads the whole file, the others wait for what it finds
-        return _find_limits(path, *_version(path))
 
 
 def _version(path: Path) -> tuple[int, int]:
@@ -214,15 +321,18 @@ def _version(path: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=256)
-def _find_limits(path: Path, size: int, changed_ns: int) -> tuple[float, float] | None:
+def _decided(path: Path, size: int, changed_ns: int, white: White) -> White:
+    """For all frames of a stack."""
     stack = _open_stack(path, size, changed_ns)
     assert stack is not None
+    if isinstance(stack, _ArrayStack) and kind_of(stack.dtype) in dict(white.decided):
+        return white
     with opened(path) as (file, _):
-        return stack.limits(file)
+        return white.decide(stack.extents(file, white), stack.num_frames)
 
 
 @lru_cache(maxsize=256)
-def _open_stack(path: Path, size: int, changed_ns: int) -> _ArrayStack | PageStack | None:
+def _open_stack(path: Path, size: int, changed_ns: int) -> _ArrayStack | _PageStack | None:
     with opened(path) as (file, _):
         start = file.read(64 * 1024)
         kind = decode.format_of(start)
@@ -231,36 +341,33 @@ def _open_stack(path: Path, size: int, changed_ns: int) -> _ArrayStack | PageSta
         if size > MAX_STACK_BYTES:
             raise ImageError(f"the file must be at most {MAX_STACK_BYTES // 1024**3} GiB, got {size / 1024**3:.1f} GiB")
         try:
-            return _array_stack(start, size) if kind == "NPY" else page_stack(file, start)
+            if kind == "NPY":
+                return _array_stack(start, size)
+            places = np.array([(place.page, place.number) for place in tiff.frames(file)], np.uint64)
+            return _PageStack(places) if len(places) > 1 else None
         except ImageError:
             raise
         except Exception:  # broken headers make their parsers raise nearly anything
-            raise ImageError(f"the {kind} file is damaged, cut short, or of a kind that is not read") from None
+            raise ImageError(decode.broken(kind)) from None
 
 
 def _array_stack(start: bytes, size: int) -> _ArrayStack | None:
     header = io.BytesIO(start)
     shape, is_fortran, dtype = decode.npy_header(header)
-    if len(shape) < 3 or (len(shape) == 3 and (shape[0] == 1 or shape[2] in (1, 3, 4))):
+    count, frame = decode.frame_shape(shape)
+    if count == 1:
         return None
-    frame = shape[1:]
-    if len(frame) == 3 and frame[0] == 1:
-        frame = frame[1:]
-    if len(shape) > 4 or (len(frame) == 3 and frame[2] not in (1, 3, 4)):
-        raise ImageError(
-            f"a stack must be (T, H, W), (T, 1, H, W) or (T, H, W, 1, 3 or 4), got {str(shape)[:60]}; reshape it"
-        )
-    if shape[0] < 1:
+    if count < 1:
         raise ImageError("the stack must have at least one frame, got none")
-    decode.check_size(frame[1], frame[0])
+    check_size(frame[1], frame[0])
     if is_fortran:
         raise ImageError("the stack is stored in Fortran's order; save it in C's, with numpy.ascontiguousarray")
-    if len(frame) == 3 and frame[2] == 4 and not decode.is_narrow(dtype):
+    if len(frame) == 3 and frame[2] == 4 and not (dtype.kind in "bu" and dtype.itemsize <= 2):
         raise ImageError(f"a stack with opacity must be of 8 or 16 unsigned bits, got {dtype.name}; convert it")
     promised = header.tell() + math.prod(shape) * dtype.itemsize
     if promised > size:
         raise ImageError(f"the file is cut short: its header speaks of {promised} bytes, and it has {size}")
-    return _ArrayStack(shape[0], frame, dtype, header.tell())
+    return _ArrayStack(count, frame, dtype, header.tell())
 
 
 def _numbers(file: BinaryIO, dtype: np.dtype, count: int) -> np.ndarray:

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tae.data.decode import MAX_PIXELS, ImageError, check_bytes, check_size, format_of, laid_on_white
+from tae.data.decode import format_of, laid_on_white
+from tae.data.limits import MAX_PIXELS, ImageError, check_bytes, check_size
 from tae.data.stacks import count_frames, opened, read_frame
-from tae.store.sealed import open_regular
+from tae.data.white import AS_FILE, White
+from tae.store.regular import open_regular
 
 ANIMATIONS = ("GIF", "WEBP")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -52,8 +54,8 @@ def is_animation(path: Path) -> bool:
     return format_of(start) in ANIMATIONS or _video_kind(start) is not None
 
 
-def file_frames(path: Path) -> Iterator[np.ndarray]:
-    """The frames of a file, in order.
+def file_frames(path: Path, white: White = AS_FILE) -> Iterator[np.ndarray]:
+    """The frames of a file, in order; `white` as in `read_frame`.
 
     Raises ImageError where the file or a frame cannot be read, or passes a limit; the message does not name the file.
     """
@@ -70,7 +72,7 @@ def file_frames(path: Path) -> Iterator[np.ndarray]:
     if kind in ANIMATIONS:
         yield from animation_frames(data, kind)
     else:
-        yield from (read_frame(path, number).pixels for number in range(count_frames(path)))
+        yield from (read_frame(path, number, white).pixels for number in range(count_frames(path)))
 
 
 def animation_frames(data: bytes, kind: str | None = None) -> Iterator[np.ndarray]:

@@ -4,6 +4,7 @@
 - data: sequences from folders, stacks, animations, videos
 - clip: as many frames of a file as a person looks through
 - embeddings: files of latents
+- thrift: the footer of a Parquet file, before the library may look at it
 - embedding_job: embeddings in bulk, resumable
 - config: what a training is asked to do
 - steps: what the trainings have in common

@@ -27,7 +27,8 @@ from tae.sequence.model import SequenceConfig, SequenceModel
 from tae.store.card import Card, clean_text
 from tae.store.checkpoint import CheckpointError
 from tae.store.names import natural_order
-from tae.store.sealed import Sealed, SealedFile, check_tensors, seal, to_json
+from tae.store.regular import to_json
+from tae.store.sealed import Sealed, SealedFile, check_tensors, seal
 
 FILE = SealedFile(
     program="tae sequence",

@@ -10,6 +10,7 @@ import numpy as np
 from tae.analysis.windows import fit_strip, strip_width, window_starts, window_width
 from tae.data.decode import ImageError
 from tae.data.video import file_frames
+from tae.data.white import AS_FILE, White
 from tae.model.config import ModelConfig
 from tae.sequence.data import Found, load_frames
 
@@ -39,11 +40,12 @@ def most_frames(height: int, width: int) -> int:
     return max(2, min(MAX_FRAMES, MAX_PIXELS // (height * width)))
 
 
-def open_film(found: Found, config: ModelConfig, fit: str = "pad", every: int = 1) -> Film:
+def open_film(found: Found, config: ModelConfig, fit: str = "pad", every: int = 1, white: White = AS_FILE) -> Film:
     """The first frames of a sequence of `find_sequences` at a model's size; one frame of `every` so many is taken.
 
     A single image wider than a window (`tae.analysis.windows.window_width`) becomes its windows from left to right,
-    each overlapping half of the next, scaled to the model's height. `fit` is one of `FIT_MODES`.
+    each overlapping half of the next, scaled to the model's height. `fit` is one of `FIT_MODES`, `white`
+    says which number is white (`tae.data.white`).
 
     Raises:
         ImageError: If it cannot be read, or has fewer than two frames and is no strip.
@@ -51,12 +53,12 @@ def open_film(found: Found, config: ModelConfig, fit: str = "pad", every: int = 
     """
     if every < 1:
         raise ValueError(f"every must be at least 1, got {every}")
-    alone = _only_image(found)
+    alone = _only_image(found, white)
     if alone is not None:
         return _strip(alone, config)
     skipped: list[tuple[str, str]] = []
     notes: list[str] = []
-    taken = load_frames(found, config, fit, skipped if len(found.files) > 1 else None, every, notes)
+    taken = load_frames(found, config, fit, skipped if len(found.files) > 1 else None, every, notes, white)
     frames = list(islice(taken, 1))
     most = most_frames(*frames[0].shape) if frames else 0
     frames += islice(taken, max(0, most - 1))
@@ -71,12 +73,12 @@ def open_film(found: Found, config: ModelConfig, fit: str = "pad", every: int = 
     return Film(np.stack(frames), tuple(notes), tuple(skipped))
 
 
-def _only_image(found: Found) -> np.ndarray | None:
+def _only_image(found: Found, white: White) -> np.ndarray | None:
     """(H, W) of a sequence that is one image, at its own size."""
     file, *others = found.files
     if others:
         return None
-    frames = file_frames(file)
+    frames = file_frames(file, white)
     first = next(frames, None)
     return first if next(frames, None) is None else None
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from tae.data.white import White
 from tae.model.config import Number, Threads, Whole, check_fields
 from tae.store.names import safe_name
 from tae.training.command import RunConfig, TrackerName
@@ -26,6 +27,10 @@ class SequenceTrainConfig(RunConfig):
     """The autoencoder; the file stays as it is."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How frames come to the autoencoder's size."""
+    white: str = "file"
+    """Which number is white beyond 8 bits, decided once for all files. file: as the checkpoint's training decided, else as the
+    files say; type: the type's largest; stretch: the smallest number becomes black, the largest white; or black..white, such as
+    0..4095."""
     clip_frames: Annotated[int, Whole(2, 100_000)] = 16
     """Longest clip of a file, and with --target the most frames that a prediction is made from; demo glides have 16 frames."""
     sequences: Count = 16_000
@@ -128,6 +133,7 @@ class SequenceTrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        White(self.white)  # refuses what is no such choice
         if self.resume and self.overwrite:
             raise ValueError("resume and overwrite exclude each other: one goes on, the other starts anew")
         needless = [

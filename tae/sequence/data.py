@@ -25,17 +25,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.data.decode import ImageError
 from tae.data.demo import SAMPLES, compose_glide
 from tae.data.fit import background_of, fit_image
-from tae.data.stacks import SUFFIXES, common_limits, read_frame
+from tae.data.limits import ImageError
+from tae.data.stacks import SUFFIXES, decide, read_frame
 from tae.data.video import VIDEO_SUFFIXES, file_frames, is_animation, is_sequence
+from tae.data.white import AS_FILE, White
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
 from tae.sequence.checkpoint import autoencoder_digest
 from tae.sequence.model import embed_sequence
 from tae.store.names import natural_order, plain_text
-from tae.store.sealed import SealedFile, open_regular
+from tae.store.regular import open_regular
+from tae.store.sealed import SealedFile
 from tae.training.split import held_out
 
 GLIDE_FRAMES = 16
@@ -100,6 +102,7 @@ def load_frames(
     skipped: list[tuple[str, str]] | None = None,
     every: int = 1,
     notes: list[str] | None = None,
+    white: White = AS_FILE,
 ) -> Iterator[np.ndarray]:
     """The frames (H, W) float32 in [0, 1] of a sequence at a model's size, one after the other.
 
@@ -109,22 +112,24 @@ def load_frames(
         skipped: Where it is given, frames that are files of their own and cannot be read are listed there as (name, reason)
             and left out.
         every: One frame of so many is taken, the first among them.
-        notes: Where it is given, what was done to the size of the first frame is listed there.
+        notes: Where it is given, what was done to the first frame is listed there.
+        white: Which number is white; where it does not say, all files decide together.
 
     Raises:
         ImageError: If the file, or a frame that is not left out, cannot be read.
     """
     size, background = config.input_size, None
-    limits = common_limits(found.files) if len(found.files) > 1 else None
+    white = decide(found.files, white) if len(found.files) > 1 else white
     for file in found.files if len(found.files) == 1 else found.files[::every]:
         try:
             alone = len(found.files) == 1
-            for pixels in islice(file_frames(file), 0, None, every) if alone else [read_frame(file, 0, limits).pixels]:
+            frames = islice(file_frames(file, white), 0, None, every) if alone else [read_frame(file, 0, white).pixels]
+            for pixels in frames:
                 fitted = fit_image(pixels, size, fit, config.max_width, background)
                 if background is None:  # the first frame's for all: else the padding would flicker
                     background = background_of(pixels)
                 if notes is not None:
-                    notes += [*reading_notes(file, limits), *fitted.notes]
+                    notes += [*reading_notes(file, white), *fitted.notes]
                     notes = None  # of the first alone
                 size = fitted.pixels.shape
                 yield fitted.pixels
@@ -134,13 +139,10 @@ def load_frames(
             skipped.append((plain_text(file.name, 200), str(error)))
 
 
-def reading_notes(file: Path, limits: tuple[float, float] | None = None) -> tuple[str, ...]:
-    """Notes on reading the first frame of an image or stack; animations and videos need none.
-
-    `limits` are those of all files that are a frame each.
-    """
+def reading_notes(file: Path, white: White = AS_FILE) -> tuple[str, ...]:
+    """Notes on reading the first frame of an image or stack; animations and videos need none."""
     try:
-        return () if is_animation(file) else read_frame(file, 0, limits).notes
+        return () if is_animation(file) else read_frame(file, 0, white).notes
     except (ImageError, ValueError):  # reading its frames says so
         return ()
 
@@ -154,17 +156,18 @@ class Embedder:
         cache: Path | None,
         fit: str = "pad",
         go_on: Callable[[], object] = lambda: None,
+        white: White = AS_FILE,
     ) -> None:
         """Keeps nothing where `cache` is None; else it is a folder, made when first needed.
 
-        `go_on` is called before each frame; what it raises ends the work.
+        `go_on` is called before each frame; what it raises ends the work. `white` is what the model's training decided.
         """
-        self.model, self.cache, self.fit, self.go_on = model, cache, fit, go_on
+        self.model, self.cache, self.fit, self.go_on, self.white = model, cache, fit, go_on, white
         self.digest = autoencoder_digest(model)
 
     def embed(self, found: Found) -> Embedded:
         """Embed a sequence, or find it embedded; ImageError if it cannot be read, or none of its frames can."""
-        key = self._key("frames", self.fit, *map(_content_hash, found.files))
+        key = self._key("frames", self.fit, json.dumps(self.white.to_dict()), *map(_content_hash, found.files))
         name = plain_text(found.name, 200)
         kept = self._read(key)
         if kept is not None:
@@ -175,7 +178,7 @@ class Embedder:
 
         def frames() -> Iterator[np.ndarray]:
             nonlocal width
-            for frame in load_frames(found, self.model.config, self.fit, skipped):
+            for frame in load_frames(found, self.model.config, self.fit, skipped, white=self.white):
                 width = frame.shape[1]
                 self.go_on()
                 yield frame
@@ -413,7 +416,8 @@ class FileSequences:
 
     def test_frames(self, count: int) -> Iterator[Tensor]:
         for number, first, _ in self._held_out[:count]:
-            frames = load_frames(self.sequences[number].found, self.embedder.model.config, self.embedder.fit, [])
+            one = self.embedder
+            frames = load_frames(self.sequences[number].found, one.model.config, one.fit, [], white=one.white)
             chosen = [frame for place, frame in enumerate(frames) if first <= place < first + 4 * self.clip_frames]
             yield torch.from_numpy(np.stack(chosen))[:, None]
 

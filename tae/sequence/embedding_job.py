@@ -18,10 +18,11 @@ import tyro
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from tae.data.decode import ImageError
 from tae.data.fit import FIT_MODES, fit_image
-from tae.data.stacks import base_folder, count_frames, find_files, read_frame
+from tae.data.limits import ImageError
+from tae.data.stacks import base_folder, count_frames, decide, read_frame, scan
 from tae.data.threads import in_order
+from tae.data.white import AS_FILE, White
 from tae.model.autoencoder import TransformerAutoencoder, eval_mode
 from tae.model.config import ModelConfig, Number, Threads, Whole, check_fields
 from tae.model.device import pick_device
@@ -64,6 +65,10 @@ class EmbedConfig:
     columns has names and there are as many rows as images, in order."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How images come to the model's size."""
+    white: str = "file"
+    """Which number is white beyond 8 bits, decided once for all files. file: as the checkpoint's training decided, else as the
+    files say; type: the type's largest; stretch: the smallest number becomes black, the largest white; or black..white, such as
+    0..4095."""
     batch_size: Annotated[int, Whole(1, 4096)] = 32
     """Images computed together."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -82,6 +87,7 @@ class EmbedConfig:
         if self.out.suffix.lower() not in SUFFIXES:
             raise ValueError(f"out must end in {' or '.join(SUFFIXES)}, got {self.out.name}")
         check_fields(self)
+        White(self.white)  # refuses what is no such choice
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Written:
     unreadable: int  # how many were left out
     skipped: list[tuple[str, int, str]]  # (name, frame, reason) of the first `MAX_LISTED` of those
     images_per_s: float | None  # over all processes; None where there was nothing left to do
-    told: str = ""  # a sentence on the table
+    told: str = ""  # sentences on files passed over and on the table
 
 
 def embed_to_file(
@@ -151,15 +157,18 @@ class _Part:
 class _Images:
     """The frames of files by running number; for each file its name and a number are kept, and nothing is open."""
 
-    def __init__(self, data: str, config: ModelConfig, fit: str) -> None:
+    def __init__(self, data: str, config: ModelConfig, fit: str, white: White = AS_FILE) -> None:
         if fit not in FIT_MODES:
             raise ValueError(f"unknown fit {fit!r}; choose from: {', '.join(FIT_MODES)}")
         self.config = config
         self.fit = fit
         self.folder = base_folder(data)
-        self.names = [path.relative_to(self.folder).as_posix() for path in find_files(data)]
+        found = scan(data)
+        self.told = found.told
+        self.names = [path.relative_to(self.folder).as_posix() for path in found.files]
         if not self.names:
             raise EmbedError(f"{data} must hold images, got none; they are found by their endings")
+        self.white = decide(found.files, white)
         self.ends = np.cumsum([_num_frames(self.folder / name) for name in self.names])
 
     def __len__(self) -> int:
@@ -179,7 +188,7 @@ class _Images:
         """(H, W) float32 in [0, 1] of the model's size, or why the image cannot be read."""
         name, frame = self.place(number)
         try:
-            pixels = read_frame(self.folder / name, frame).pixels
+            pixels = read_frame(self.folder / name, frame, self.white).pixels
             return fit_image(pixels, self.config.input_size, self.fit, self.config.max_width).pixels
         except ValueError as error:  # an `ImageError`, or a stack that became shorter
             return str(error)
@@ -308,7 +317,8 @@ class _Job:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         self.loaded = load_checkpoint(config.checkpoint)
         self.model = self.loaded.model.to(device)
-        self.images = _Images(config.data, self.model.config, config.fit)
+        white = White.chosen(config.white, self.loaded.card.training)
+        self.images = _Images(config.data, self.model.config, config.fit, white)
         self.folder = config.out.with_name(f"{config.out.name}.parts")
         self.parts = self.images.parts(config.batch_size)
         self.settings = {
@@ -316,6 +326,7 @@ class _Job:
             "checkpoint": self.loaded.digest,
             "files": self.images.digest(),
             "fit": config.fit,
+            "white": json.dumps(self.images.white.to_dict()),
             "batch_size": str(config.batch_size),
             "device": device.type,
         }
@@ -455,6 +466,7 @@ class _Job:
             "input_size": [*self.model.config.input_size],
             "latent_dim": self.model.config.latent_dim,
             "fit": self.config.fit,
+            "white": self.images.white.to_dict(),
             "images": len(self.images) - len(left_out),
             "unreadable": len(left_out),
             "skipped": self.images.listed(left_out),
@@ -504,7 +516,11 @@ class _Job:
     def _written(self, metadata: dict, images_per_s: float | None) -> Written:
         skipped = [(name, frame, reason) for name, frame, reason in metadata["skipped"]]
         return Written(
-            metadata["images"], metadata["unreadable"], skipped, images_per_s, str(metadata.get("table", ""))
+            metadata["images"],
+            metadata["unreadable"],
+            skipped,
+            images_per_s,
+            "; ".join(one for one in (self.images.told, str(metadata.get("table", ""))) if one),
         )
 
 

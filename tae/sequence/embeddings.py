@@ -19,8 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tae.sequence.thrift import codecs
 from tae.store.atomic import open_whole
-from tae.store.sealed import open_regular, parse_json
+from tae.store.regular import open_regular, parse_json
 
 PROGRAM = "tae"
 FORMAT_VERSION = 1
@@ -129,6 +130,7 @@ class _Parquet:
 
     @staticmethod
     def read(file: BufferedIOBase, size: int) -> tuple[list[str], np.ndarray, np.ndarray, str]:
+        packings = codecs(file)  # first of all: pyarrow would end the process over one that it does not know
         reader = pq.ParquetFile(file, read_dictionary=["name"], page_checksum_verification=True)
         text = _Parquet._text(reader)
         kind = reader.schema_arrow.field("latent").type
@@ -141,10 +143,7 @@ class _Parquet:
             raise ValueError("its columns are others")
         if not dim or {**found, "name": pa.string()} != wanted or reader.schema.column(0).physical_type != "BYTE_ARRAY":
             raise ValueError("its columns are others")
-        about = reader.metadata
-        groups = (about.row_group(group) for group in range(about.num_row_groups))
-        packings = {group.column(column).compression for group in groups for column in range(group.num_columns)}
-        if not packings <= {"UNCOMPRESSED"} or about.num_rows * dim * 4 > size:
+        if packings != {0} or reader.metadata.num_rows * dim * 4 > size:
             raise ValueError("it is packed in a way that is not read")
         table = reader.read([*OWN_COLUMNS])
         if any(column.null_count for column in table.columns):
@@ -163,13 +162,9 @@ class _Parquet:
 
     @staticmethod
     def read_columns(file: BufferedIOBase, size: int, headers: Sequence[str]) -> list[np.ndarray]:
-        reader = pq.ParquetFile(file, page_checksum_verification=True)
-        about = reader.metadata
-        groups = [about.row_group(group) for group in range(about.num_row_groups)]
-        if any(
-            group.column(place).compression != "UNCOMPRESSED" for group in groups for place in range(about.num_columns)
-        ):
+        if codecs(file) - {0}:
             raise ValueError("it is packed in a way that is not read")
+        reader = pq.ParquetFile(file, page_checksum_verification=True)
         table = reader.read([*headers])
         return [table.column(header).to_numpy() for header in headers]
 

@@ -173,11 +173,10 @@ def labelled_files(
     tables.check()
     embedded, skipped = embed_all(embedder, data, max_unreadable, progress, least=1)
     found = [tables.columns(one.found.name, _files_of(one)) for one in embedded]
-    config, fit = embedder.model.config, embedder.fit
     reader = _Reader(wanted, found)
     sequences: list[tuple[Embedded, Labelled]] = []
     for one, columns in zip(embedded, found, strict=True):
-        labelled = reader.labelled(one.name, one.latents, columns, _loader(one, config, fit))
+        labelled = reader.labelled(one.name, one.latents, columns, _loader(one, embedder))
         if labelled is None:
             skipped.append((one.name, f"no frame has a value of {', '.join([reader.header, *reader.inputs])}"))
         else:
@@ -338,9 +337,9 @@ def _files_of(one: Embedded) -> list[Path | None]:
     return files
 
 
-def _loader(one: Embedded, config: ModelConfig, fit: str) -> Callable[[int, int], Tensor]:
+def _loader(one: Embedded, embedder: Embedder) -> Callable[[int, int], Tensor]:
     def load(first: int, end: int) -> Tensor:
-        frames = load_frames(one.found, config, fit, [])
+        frames = load_frames(one.found, embedder.model.config, embedder.fit, [], white=embedder.white)
         return torch.from_numpy(np.stack([*islice(frames, first, end)]))[:, None]
 
     return load

@@ -27,7 +27,7 @@ import numpy as np
 from tae.data.stacks import SUFFIXES as IMAGE_SUFFIXES
 from tae.data.video import VIDEO_SUFFIXES
 from tae.store.names import natural_order, plain_text
-from tae.store.sealed import open_regular
+from tae.store.regular import open_regular
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 MAX_BYTES = 256 * 1024**2

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tae.data.white import White
 from tae.model.device import pick_device
 from tae.sequence.config import SequenceRecord, SequenceTrainConfig
 from tae.sequence.data import DemoSequences, Embedder, FileSequences, SequenceSource
@@ -52,7 +53,8 @@ def open_sequences(
         ValueError: If too few sequences can be read.
     """
     cache = config.cache or config.out_path.parent / runs.FOLDER / ".embeddings"
-    embedder = Embedder(loaded.model, cache, config.fit, go_on)
+    white = White.chosen(config.white, loaded.card.training)
+    embedder = Embedder(loaded.model, cache, config.fit, go_on, white)
     if config.target:
         wanted = Wanted(
             target=config.target,

@@ -1,6 +1,7 @@
 """Files that are whole or not there, and that cannot run anything.
 
 - atomic: files written whole or not at all
+- regular: regular files of a bounded size, and strict JSON
 - sealed: safetensors containers with texts, digests and a seal, checked before they are believed
 - card: the model card
 - checkpoint: checkpoints of autoencoders

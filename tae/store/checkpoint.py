@@ -25,7 +25,8 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, config_from_dict, config_to_dict
 from tae.store.card import Card, clean_text
 from tae.store.names import natural_order
-from tae.store.sealed import Sealed, SealedFile, check_tensors, describe, dtype_name, to_json
+from tae.store.regular import to_json
+from tae.store.sealed import Sealed, SealedFile, check_tensors, describe, dtype_name
 
 WRAPPERS = ("_orig_mod", "module")  # what torch.compile and DistributedDataParallel add to the names of tensors
 COMPANIONS = (".lens.safetensors",)

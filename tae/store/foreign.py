@@ -28,17 +28,8 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS, PRESETS, ModelConfig, config_from_dict, size_in_words
 from tae.store.card import Card, clean_text
 from tae.store.checkpoint import CheckpointError, expected_shapes, unprefixed
-from tae.store.sealed import (
-    DTYPES,
-    MAX_FILE_BYTES,
-    SealedFile,
-    check_finite,
-    check_tensors,
-    describe,
-    open_regular,
-    shown,
-    to_json,
-)
+from tae.store.regular import open_regular, to_json
+from tae.store.sealed import DTYPES, MAX_FILE_BYTES, SealedFile, check_finite, check_tensors, describe, shown
 
 WRAPPERS = ("model", "model_state_dict", "state_dict")
 """Keys under which programs keep the weights beside an optimizer, an epoch, a config."""

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from itertools import pairwise
 
 PICKLES = (".pt", ".pth", ".ckpt")
 """Endings of checkpoints that PyTorch pickled: what `tae.convert` opens, and nothing else does."""
@@ -21,7 +22,7 @@ def natural_order(name: str) -> str:
         digits = str(int(found[0]))
         return f"\1{len(digits):03}{digits}"  # \1: before any letter
 
-    return re.sub(r"\d+", by_value, name.lower()) + "\0" + name
+    return re.sub(r"\d{1,999}", by_value, name.lower()) + "\0" + name
 
 
 def safe_name(name: str) -> str:
@@ -56,3 +57,31 @@ def escape_markdown(text: str) -> str:
     """
     escaped = re.sub(r"([\\`*_{}\[\]()<>#+\-=.!|~$:&^])", r"\\\1", " ".join(text.split()))
     return re.sub(r"(?i)([:@](?=\S)|www(?=\\\.)|[-<>~](?=\\[-=>]))", "\\1\u200b", escaped)
+
+
+def likely_text(raw: bytes) -> str:
+    """What the bytes of a name most likely mean, where nothing says how they are to be read.
+
+    UTF-8 where they are that; else Japanese, Chinese or Korean where most characters are, two or more in a row; else the
+    European encoding of DOS or Windows that makes letters of most of them.
+    """
+    are_pairs = re.fullmatch(rb"(?:[\0-\x7f]|[\x81-\xfe]{2})*+", raw)  # not so a lone accented letter of Europe
+    for encoding, script in (("utf-8", ""), ("cp932", "HIRAGANA|KATAKANA"), ("cp949", "HANGUL"), ("gb18030", "CJK")):
+        try:
+            text = raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if encoding == "utf-8":
+            return text
+        other = [unicodedata.name(one, "") for one in text if not one.isascii()]
+        share = sum(re.match(script, name) is not None for name in other) / max(1, len(other))
+        least = {"cp932": 0.3, "cp949": 1, "gb18030": 0.8}[encoding]
+        if re.search(r"[^\0-\x7f]{2}", text) and share >= least and (are_pairs or encoding == "cp932"):
+            return text
+
+    def letters(encoding: str) -> int:
+        text = raw.decode(encoding, "replace")
+        odd = sum(one.islower() and after.isupper() and not after.isascii() for one, after in pairwise(text))
+        return sum(unicodedata.name(one, "").startswith("LATIN") for one in text) - odd
+
+    return raw.decode(max(("cp437", "cp850", "cp1252"), key=letters), "replace")

@@ -12,13 +12,11 @@ the texts in a random order. Tests hold both against each other.
 import hashlib
 import json
 import math
-import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
-from io import BufferedIOBase, BufferedReader, BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +25,7 @@ from torch import Tensor
 
 from tae.store.atomic import write_whole
 from tae.store.card import clean_text
+from tae.store.regular import open_regular, parse_json
 
 Described = Mapping[str, tuple[str, tuple[int, ...]]]  # tensors by name: dtype as safetensors spells it, shape
 
@@ -246,66 +245,12 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"the tensor {name} holds NaN or infinity as {dtype_name(tensor.dtype)}")
 
 
-@contextmanager
-def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
-    """Open a regular file for reading, with its size; anything else is refused without waiting for it.
-
-    Raises ValueError if it is a folder, pipe, socket or device; OSError if it cannot be opened.
-    """
-    not_regular = ValueError("it is a folder, pipe or device, and only regular files are read")
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a device can already do something
-        raise not_regular
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):  # exchanged in between
-            raise not_regular
-        yield file, status.st_size
-
-
 def dtype_name(dtype: torch.dtype) -> str:
     """Safetensors' name of a type. Raises ValueError if it is none of the `DTYPES`."""
     for name, known in DTYPES.items():
         if known == dtype:
             return name
     raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES.values()))}, got {dtype}")
-
-
-def to_json(value: object) -> str:
-    """Compact JSON that `parse_json` reads: neither NaN nor infinity. Raises ValueError if there is one."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def parse_json(text: bytes | str, what: str) -> Any:
-    """Strict JSON: UTF-8, no key twice, no NaN, no endless numbers, no bottomless nesting.
-
-    Raises ValueError if it is anything else; the message starts with `what`.
-    """
-
-    def without_repeats(pairs: list[tuple[str, object]]) -> dict:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("a key appears twice")
-        return dict(pairs)
-
-    def without_constants(constant: str) -> None:
-        raise ValueError(f"{constant} is not a number")
-
-    def of_bounded_length(digits: str) -> int:
-        if len(digits) > 40:
-            raise ValueError(f"a number has {len(digits)} digits")
-        return int(digits)
-
-    try:
-        return json.loads(
-            text.decode() if isinstance(text, bytes) else text,
-            object_pairs_hook=without_repeats,
-            parse_constant=without_constants,
-            parse_int=of_bounded_length,
-        )
-    except RecursionError:
-        raise ValueError(f"{what} is not valid JSON: it is nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"{what} is not valid JSON: {error}") from None
 
 
 def shown(word: str) -> str:

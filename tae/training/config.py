@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from tae.data.white import White
 from tae.model.config import (
     ModelConfig,
     Number,
@@ -70,6 +71,9 @@ class TrainConfig(RunConfig):
     with its subfolders; one file: a .npy stack (T, H, W) or a multi-page TIFF; or a pattern in quotes, such as
     "photos/**/*.png". What outgrows a folder: tar shards as WebDataset writes them, "wds:shards/photos-{000..099}.tar", or a
     data set of Hugging Face's, "hf:NAME" or "hf:FOLDER"."""
+    white: str = "file"
+    """Which number is white beyond 8 bits, decided once for all files. file: as the files say; type: the type's largest; stretch:
+    the smallest number becomes black, the largest white; or black..white, such as 0..4095."""
     flip: Share = 0.5
     """Share of your images that are mirrored left to right. This and the next three leave composed images alone: those
     are composed anew for every step."""
@@ -189,6 +193,7 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        White(self.white)  # refuses what is no such choice
         refuse_both(self.INSTEAD, lambda name: getattr(self, name) != getattr(TrainConfig, name))
         if self.lr is not None:  # from here on, the two that it stands for tell it
             ratio = self.adamw_lr / self.muon_lr

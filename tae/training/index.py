@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -14,14 +14,17 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from tae.data.decode import ImageError
-from tae.data.stacks import content_digest, count_frames, frames_are_alike
+from tae.data.limits import ImageError
+from tae.data.stacks import content_digest, count_frames, extents, frames_are_alike
 from tae.data.threads import in_order
+from tae.data.white import Extent, White, is_narrow
 from tae.store.atomic import write_whole
 
 FILE_NAME = "index.safetensors"
-ReadFrame = Callable[[int, int], np.ndarray]
-"""(number of a file, frame) -> its pixels (H, W) uint8, fitted to the model's size."""
+FLAT_SPAN = 12
+"""An image whose greys, but for one pixel in 200, lie so close together of 255 is almost all one grey."""
+ReadFrame = Callable[[int, int], tuple[np.ndarray, Extent | None]]
+"""(number of a file, frame) -> its pixels (H, W) uint8, fitted to the model's size, and what its numbers are."""
 
 
 class Changed(NamedTuple):
@@ -41,9 +44,10 @@ class FileIndex:
         digests: (n, 32) uint8, of the content.
         counts: (n,) int64: frames; 0 where the file cannot be read.
         widths: int32, in pixels, of all frames once fitted; (0,) where the width is fixed.
-        ranges: (n, 2) uint8: smallest and largest grey of the frames that were read, once fitted.
+        ranges: (n, 2) uint8: darkest and brightest grey of the frames that were read, once fitted, but for one pixel in 400 each.
         faults: Why files cannot be read, by number.
-        fitted_to: The sizes that widths and ranges hold for.
+        fitted_to: The sizes, and the choice of white, that widths and ranges hold for.
+        extents: (number of a file, what its numbers are), of files whose type alone does not say which number is white.
     """
 
     names: list[str]
@@ -54,6 +58,7 @@ class FileIndex:
     ranges: np.ndarray
     faults: dict[int, str]
     fitted_to: str
+    extents: list[tuple[int, Extent]]
 
     @property
     def fingerprint(self) -> str:
@@ -66,7 +71,8 @@ class FileIndex:
 
     def to_bytes(self) -> bytes:
         """The whole as a safetensors file."""
-        told = json.dumps([self.fitted_to, list(self.faults.items())])
+        extents = [[number, *astuple(extent)] for number, extent in self.extents]
+        told = json.dumps([self.fitted_to, list(self.faults.items()), extents])
         texts = {"names": "\0".join(self.names).encode(errors="surrogateescape"), "told": told.encode()}
         arrays = {name: getattr(self, name) for name in ("versions", "digests", "counts", "widths", "ranges")}
         return save(arrays | {name: np.frombuffer(text, np.uint8) for name, text in texts.items()})
@@ -77,13 +83,24 @@ class FileIndex:
         try:
             arrays = load(raw)
             names = arrays.pop("names").tobytes().decode(errors="surrogateescape").split("\0")
-            fitted_to, faults = json.loads(arrays.pop("told").tobytes())
-            found = cls(names=names, faults=dict(faults), fitted_to=fitted_to, **arrays)
+            fitted_to, faults, told = json.loads(arrays.pop("told").tobytes())
+            extents = [(number, Extent(*extent)) for number, *extent in told]
+            found = cls(names=names, faults=dict(faults), fitted_to=fitted_to, extents=extents, **arrays)
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(f"not an index of files: {error}") from None
         if {len(array) for array in (found.versions, found.digests, found.counts, found.ranges)} != {len(names)}:
             raise ValueError("not an index of files: it does not tell the same of all")
         return found
+
+    def white(self, choice: str) -> White:
+        """Which number is white in all of these files, by a choice of `tae.data.white`."""
+        return White(choice).decide((extent for _, extent in self.extents), int(self.counts.sum()))
+
+    @property
+    def flat(self) -> list[int]:
+        """Numbers of the files that are almost all one grey."""
+        spans = self.ranges[:, 1].astype(int) - self.ranges[:, 0]
+        return np.flatnonzero((self.counts > 0) & (spans < FLAT_SPAN)).tolist()
 
     def at(self, folder: Path, share: tuple[int, int] = (0, 1)) -> tuple[Self, Changed]:
         """The index for a machine that has the same files under this folder, perhaps as copies of other times.
@@ -115,6 +132,7 @@ def index_files(
     names: Sequence[str],
     read: ReadFrame,
     fitted_to: tuple[int, int | None, int],
+    choice: str = "file",
     known: FileIndex | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FileIndex:
@@ -125,10 +143,11 @@ def index_files(
         names: The files in it, in order.
         read: Reads a frame.
         fitted_to: Height, width or None, and widest width.
+        choice: Which number is white, a choice of `tae.data.white`.
         known: An earlier index: files that are as they were are not read again.
         progress: Called with (files done, files in all).
     """
-    keeps_widths, words = fitted_to[1] is None, repr(fitted_to)
+    keeps_widths, words = fitted_to[1] is None, f"{fitted_to!r} {choice}"
     before = {} if known is None or known.fitted_to != words else _rows(known)
 
     def scan(number: int) -> _Row:
@@ -140,16 +159,22 @@ def index_files(
                 return before[name]
             digest, count = content_digest(path), count_frames(path)
             widths, low, high = [], 255, 0
-            for frame in range(1 if frames_are_alike(path) else count):
+            of_kind: dict[str, Extent] = {}
+            is_array = frames_are_alike(path)
+            for frame in range(1 if is_array else count):
                 try:
-                    pixels = read(number, frame)
+                    pixels, extent = read(number, frame)
                 except ImageError as error:
                     raise ImageError(f"frame {frame}: {error}" if count > 1 else str(error)) from None
                 widths.append(pixels.shape[1])
-                low, high = min(low, int(pixels.min())), max(high, int(pixels.max()))
+                dark, bright = _span(pixels)
+                low, high = min(low, dark), max(high, bright)
+                for one in extents(path, White(choice)) if is_array else [extent] if extent else []:
+                    if choice == "stretch" or not is_narrow(one.kind):
+                        of_kind[one.kind] = of_kind[one.kind] | one if one.kind in of_kind else one
         except (ImageError, OSError) as error:
             return _Row((0, 0), fault=str(error) if isinstance(error, ImageError) else str(error.strerror))
-        row = _Row(version, digest, count, range=(low, high))
+        row = _Row(version, digest, count, range=(low, high), extents=tuple(of_kind.values()))
         return row._replace(widths=np.array(widths * (count // len(widths)), np.int32)) if keeps_widths else row
 
     rows = []
@@ -157,6 +182,9 @@ def index_files(
         rows.append(row)
         if progress:
             progress(len(rows), len(names))
+    told = [(number, extent) for number, row in enumerate(rows) for extent in row.extents]
+    white = White(choice).decide(extent for _, extent in told)
+    rows = [row if row.is_settled else _settled(row, White(choice), white) for row in rows]
     return FileIndex(
         [*names],
         np.array([row.version for row in rows], np.int64).reshape(-1, 2),
@@ -166,7 +194,25 @@ def index_files(
         np.array([row.range for row in rows], np.uint8).reshape(-1, 2),
         {number: row.fault for number, row in enumerate(rows) if row.fault},
         words,
+        told,
     )
+
+
+def _span(pixels: np.ndarray) -> tuple[int, int]:
+    """Darkest and brightest grey of uint8, but for one pixel in 400 each."""
+    shares = np.cumsum(np.bincount(pixels.ravel(), minlength=256)) / pixels.size
+    return int(np.searchsorted(shares, 1 / 400)), int(np.searchsorted(shares, 1 - 1 / 400))
+
+
+def _settled(row: "_Row", own: White, white: White) -> "_Row":
+    """A file's greys once all files have decided which number is white, in place of itself."""
+    if len(row.extents) != 1:
+        return row
+    (extent,) = row.extents
+    before, after = own.ends(extent), white.ends(extent)
+    numbers = before.black + np.array(row.range) / 255 * (before.white - before.black)
+    low, high = sorted(np.round(after(numbers) * 255).astype(int).tolist())
+    return row._replace(range=(low, high), is_settled=True)
 
 
 def read_index(folder: Path) -> FileIndex | None:
@@ -190,11 +236,17 @@ class _Row(NamedTuple):
     count: int = 0
     widths: np.ndarray = np.zeros(0, np.int32)
     range: tuple[int, int] = (0, 0)
+    extents: tuple[Extent, ...] = ()
+    is_settled: bool = False
+    """Whether `range` is that which all files have decided."""
     fault: str = ""
 
 
 def _rows(index: FileIndex) -> dict[str, _Row]:
     """Those of the files that could be read, by name."""
+    extents: dict[int, tuple[Extent, ...]] = {}
+    for number, extent in index.extents:
+        extents[number] = (*extents.get(number, ()), extent)
     ends = np.cumsum(index.counts) if len(index.widths) else np.zeros(len(index.names), np.int64)
     return {
         name: _Row(
@@ -203,6 +255,8 @@ def _rows(index: FileIndex) -> dict[str, _Row]:
             int(index.counts[number]),
             index.widths[ends[number] - index.counts[number] : ends[number]] if len(index.widths) else index.widths,
             tuple(index.ranges[number].tolist()),
+            extents.get(number, ()),
+            True,
         )
         for number, name in enumerate(index.names)
         if index.counts[number]

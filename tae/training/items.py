@@ -8,6 +8,7 @@ import numpy as np
 
 from tae.data.augment import augment
 from tae.data.batches import bucketed_draws
+from tae.data.white import AS_FILE
 from tae.training.config import TrainConfig
 
 
@@ -21,6 +22,8 @@ class ItemSource(ABC):
     """
 
     licence = "the user's own"
+    white = AS_FILE
+    remarks: list[str]
 
     def __init__(self, config: TrainConfig, train: np.ndarray, held_out: np.ndarray) -> None:
         """Args: the run; the numbers of the items to train on, and of those held out, int arrays."""

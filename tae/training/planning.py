@@ -84,8 +84,10 @@ def report(config: PlanConfig) -> str:
         f"operations: {it.forward_flops / 1e9:,.2f} GFLOP an image forward, {it.train_flops / 1e9:,.2f} in training; "
         f"{step_flops / 1e9:,.0f} a step, of which the optimizer's {it.optimizer_flops / 1e9:,.0f}"
     ]
+    source = None if config.data in COMPOSED else open_source(config)
+    if source is not None:
+        lines += [*source.remarks, *(f"skipped {name}: {reason}" for name, reason in source.skipped[:5])]
     if config.calibrate and is_here:
-        source = None if config.data in COMPOSED else open_source(config)
         pace = calibrate(model_config, config.batch_size, *shared)
         lines += [
             f"time: {pace.seconds_per_step:.3g} s a step ({config.batch_size / pace.seconds_per_step:.3g} images/s), "

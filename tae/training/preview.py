@@ -1,16 +1,17 @@
 """A look at the data before a training starts: some of its images, fitted and augmented, and what is held out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tae.data.augment import augment
-from tae.data.decode import ImageError
 from tae.data.encode import to_uint8
 from tae.data.fit import fit_image
-from tae.data.stacks import base_folder, count_frames, find_files, read_frame
+from tae.data.limits import ImageError
+from tae.data.stacks import base_folder, count_frames, decide, find_files, read_frame, scan
+from tae.data.white import White
 from tae.training.config import TrainConfig
 from tae.training.sources import FileSource, open_source
 
@@ -48,6 +49,7 @@ class Preview:
         num_images: To train on; None where that is not known before all files are read, or there is no end to them.
         num_held_out: Likewise.
         skipped: (file name, reason) of each file that cannot be read, of those that were tried.
+        remarks: Sentences on what is odd about them.
     """
 
     images: list[np.ndarray]
@@ -55,6 +57,7 @@ class Preview:
     num_images: int | None
     num_held_out: int | None
     skipped: list[tuple[str, str]]
+    remarks: Sequence[str] = ()
 
 
 def look(data: str) -> Found:
@@ -88,7 +91,14 @@ def read_all(config: TrainConfig, count: int = 8, progress: Callable[[int, int],
         draws = draws[: source.num_images]
     num_held_out = len(source.held_out_names) if isinstance(source, FileSource) else None
     images = [source.image(draw) for draw in draws]
-    return Preview(images, [source.describe(draw) for draw in draws], source.num_images, num_held_out, source.skipped)
+    return Preview(
+        images,
+        [source.describe(draw) for draw in draws],
+        source.num_images,
+        num_held_out,
+        source.skipped,
+        source.remarks,
+    )
 
 
 def read_some(config: TrainConfig, count: int = 8) -> Preview:
@@ -98,13 +108,15 @@ def read_some(config: TrainConfig, count: int = 8) -> Preview:
         FileNotFoundError: If there are no files.
         ValueError: If none of them can be read.
     """
-    files, home = find_files(config.data), base_folder(config.data)
+    found, home = scan(config.data), base_folder(config.data)
+    files = found.files
     places = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
     images, names, skipped = [], [], []
+    white = decide([files[place] for place in places], White(config.white))
     for number, path in enumerate(files[place] for place in places):
         name = _name(path, home)
         try:
-            pixels = read_frame(path, count_frames(path) // 2).pixels
+            pixels = read_frame(path, count_frames(path) // 2, white).pixels
             image = to_uint8(fit_image(pixels, config.input_size, max_width=config.max_width).pixels)
         except ImageError as error:
             skipped.append((name, str(error)))
@@ -114,7 +126,7 @@ def read_some(config: TrainConfig, count: int = 8) -> Preview:
         names.append(name)
     if not images:
         raise ValueError(f"{config.data} must hold images that can be read; {skipped[0][0]}: {skipped[0][1]}")
-    return Preview(images, names, None, None, skipped)
+    return Preview(images, names, None, None, skipped, [found.told] if found.told else [])
 
 
 def _name(path: Path, home: Path) -> str:

@@ -20,16 +20,20 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from tae.data.decode import ImageError, check_bytes, format_of, read_image
+from tae.data.decode import SUFFIXES, format_of, has_8_bits, read_image
 from tae.data.encode import to_uint8
 from tae.data.fit import fit_image
-from tae.data.stacks import SUFFIXES, content_digest, opened
+from tae.data.limits import ImageError, check_bytes
+from tae.data.stacks import content_digest, opened
+from tae.data.white import White, is_narrow
 from tae.store.names import natural_order, plain_text
 from tae.training.config import TrainConfig
 from tae.training.items import ItemSource
 
 TAR, HUB = "wds:", "hf:"
 """What `--data` begins with."""
+SAMPLED = 64
+"""Images that tell which number is white in all."""
 LEAST_HELD_OUT, MOST_HELD_OUT = 8, 5000
 
 
@@ -53,6 +57,21 @@ class _Unread(ItemSource):
             )
         self._limit = max(10, config.max_unreadable * count)
         self._width = lru_cache(maxsize=50_000)(self._fitted_width)
+        self.white = self._decided(White(config.white), count)
+        self.remarks = [f"{kind}: {ends.why}" for kind, ends in self.white.decided if ends.why]
+
+    def _decided(self, white: White, count: int) -> White:
+        """Which number is white, from a sample: more than that is not read before the first step."""
+        found = []
+        for item in np.linspace(0, count - 1, min(SAMPLED, count)).round().astype(int).tolist():
+            try:
+                raw = self._bytes(item)
+                if white.choice == "stretch" or not has_8_bits(raw[:64]):
+                    found.append(read_image(raw, shown_side=1).extent)
+            except ImageError:
+                continue
+        extents = (one for one in found if one and (white.choice == "stretch" or not is_narrow(one.kind)))
+        return white.decide(extents)
 
     def _bytes(self, item: int) -> bytes:
         """The file's content."""
@@ -62,7 +81,7 @@ class _Unread(ItemSource):
         own = self._held_out if item in self._held_out else self._train  # another of the same split stands in
         for number in (item, *(int(own[(item + step) % len(own)]) for step in range(1, 100))):
             try:
-                pixels = read_image(self._bytes(number), shown_side=1).pixels
+                pixels = read_image(self._bytes(number), white=self.white, shown_side=1).pixels
                 fitted = fit_image(pixels, self._config.input_size, max_width=self._config.max_width)
                 return to_uint8(fitted.pixels)
             except ImageError as error:

@@ -13,10 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from tae.data.built_in import BUILT_IN
-from tae.data.decode import ImageError
 from tae.data.encode import to_uint8
 from tae.data.fit import fit_image
-from tae.data.stacks import base_folder, find_files, read_frame
+from tae.data.limits import ImageError
+from tae.data.stacks import base_folder, read_frame, scan
+from tae.data.white import Extent, White, is_narrow
 from tae.store.names import plain_text
 from tae.training.config import TrainConfig
 from tae.training.distributed import World
@@ -38,6 +39,10 @@ class ImageSource(Protocol):
     """Training images; None: composed without end."""
     skipped: list[tuple[str, str]]
     """(file name, reason) of each file that could not be read."""
+    white: White
+    """Which number is white in all files, where their type alone does not say it."""
+    remarks: list[str]
+    """Sentences on what is odd about the images, for whoever starts a training."""
 
     @property
     def fingerprint(self) -> str:
@@ -146,6 +151,8 @@ class FileSource(ItemSource):
         held_out_names: The held-out files, or frames of a single stack.
         num_files: Files found, readable or not.
         index: What reading them showed.
+        white: Which number is white in all of them, where their type alone does not say it.
+        remarks: Sentences on what is odd: files passed over, images that are almost all one grey.
     """
 
     CACHE_BYTES = 2 * 1024**3
@@ -175,11 +182,16 @@ class FileSource(ItemSource):
         self._cache: dict[tuple[int, int], np.ndarray] = {}
         self._cache_room = self.CACHE_BYTES // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._lock = threading.Lock()
+        self.white, self.remarks = White(config.white), []
         if index is None:
-            self._names = [path.relative_to(self._folder).as_posix() for path in find_files(config.data)]
+            found = scan(config.data)
+            self.remarks += [found.told] if found.told else []
+            self._names = [path.relative_to(self._folder).as_posix() for path in found.files]
             fitted_to = (*config.input_size, config.max_width)
-            index = index_files(self._folder, self._names, self._read, fitted_to, known, progress)
+            index = index_files(self._folder, self._names, self._look, fitted_to, config.white, known, progress)
         self.index, self._names = index, index.names
+        self.white = index.white(config.white)
+        self.remarks += _remarks(index, self.white)
         self.fingerprint = index.fingerprint
         self.skipped: list[tuple[str, str]] = [(_shown(self._names[n]), fault) for n, fault in index.faults.items()]
         self._ends = np.cumsum(index.counts)  # frames of all files up to each, itself included
@@ -242,14 +254,33 @@ class FileSource(ItemSource):
 
     def _read(self, number: int, frame: int) -> np.ndarray:
         """(H, W) uint8 from the file, kept where there is room."""
-        image = read_frame(self._folder / self._names[number], frame)
+        return self._look(number, frame, True)[0]
+
+    def _look(self, number: int, frame: int, is_decided: bool = False) -> tuple[np.ndarray, Extent | None]:
+        """The same, and what its numbers are; before it is decided which of them is white, only what cannot change is kept."""
+        image = read_frame(self._folder / self._names[number], frame, self.white)
         fitted = fit_image(image.pixels, self._config.input_size, max_width=self._config.max_width)
-        image = to_uint8(fitted.pixels)
-        with self._lock:
-            if image.nbytes <= self._cache_room and (number, frame) not in self._cache:
-                self._cache_room -= image.nbytes
-                self._cache[number, frame] = image
-        return image
+        pixels = to_uint8(fitted.pixels)
+        if is_decided or image.extent is None or (is_narrow(image.extent.kind) and self._config.white != "stretch"):
+            with self._lock:
+                if pixels.nbytes <= self._cache_room and (number, frame) not in self._cache:
+                    self._cache_room -= pixels.nbytes
+                    self._cache[number, frame] = pixels
+        return pixels, image.extent
+
+
+def _remarks(index: FileIndex, white: White) -> list[str]:
+    """What was decided on white, and which images are almost all one grey."""
+    said = [f"{kind}: {ends.why}" for kind, ends in white.decided if ends.why]
+    flat, num_files = index.flat, int((index.counts > 0).sum())
+    if num_files and len(flat) >= 0.1 * num_files:
+        low, high = index.ranges[flat[0]].tolist()
+        said.append(
+            f"{len(flat)} of {num_files} files are almost all one grey, such as {_shown(index.names[flat[0]])}, whose greys go "
+            f"from {low} to {high} of 255: little can be learnt from them; look whether --white stretch, or black..white such as "
+            "0..4095, shows what is in them"
+        )
+    return said
 
 
 def _in_words(data: str, folder: Path) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tae.analysis.evaluate import evaluate, reconstruct
 from tae.analysis.yardsticks import Yardstick, Yardsticks, mean_psnr, verdict
 from tae.data.built_in import BUILT_IN
+from tae.data.white import AS_FILE
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, size_in_words
 from tae.model.device import DTYPES, MuonPrecision, Precision
@@ -134,6 +135,8 @@ def train(
             tell_skipped(opened.skipped, notify)
             if opened.num_images is not None:
                 notify(f"{opened.num_images} images to train on, {len(opened.skipped)} files skipped")
+            for remark in opened.remarks:
+                notify(remark)
             return opened
 
         with own_folder(config, world, images) as (folder, found):
@@ -544,6 +547,8 @@ class Trainer(Loop[TrainRecord]):
             "finished": is_finished,
             "curve": [*self.history["curve"], *self.curve],
         }
+        if source.white.decided or source.white != AS_FILE:
+            training["white"] = source.white.to_dict()
         name = config.name or f"{source.name} {config.preset} {size_in_words(config.input_size)}"
         return Card(
             name=name,

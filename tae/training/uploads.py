@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tae.data.archive import ArchiveError, unpack_images
-from tae.data.decode import ImageError, read_image
+from tae.data.archive import ArchiveError, keep, unpack_images
+from tae.data.limits import ImageError
+from tae.data.stacks import count_frames
 from tae.store.names import natural_order, plain_text
 from tae.training.runs import FOLDER
 
@@ -107,6 +108,4 @@ def _keep(dropped: Dropped, name: str, content: bytes) -> int:
         unpacked = unpack_images(content, dropped.folder / f"{number:06}")
         dropped.problems += [f"{name}: {reason}" for name, reason in unpacked.skipped]
         return unpacked.count
-    kind = read_image(content).format.lower()
-    (dropped.folder / f"{number:06}.{'jpg' if kind == 'jpeg' else kind}").write_bytes(content)
-    return 1
+    return count_frames(keep(dropped.folder, number, name, content))

@@ -18,6 +18,7 @@ from tae.analysis.causal.occlusion import foreground_tokens
 from tae.analysis.maps import MapChoice, colour_tops, compute
 from tae.data.decode import read_image
 from tae.data.fit import fit_image
+from tae.data.white import AS_FILE, White
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
 from tae.store.atomic import write_whole
@@ -104,7 +105,8 @@ def show(
     own = _on_cpu(model.model if isinstance(model, Loaded) else model)
     config = own.config
     choice.check(config)
-    given = _fitted(image, config, fit)
+    white = White.chosen("file", model.card.training) if isinstance(model, Loaded) else AS_FILE
+    given = _fitted(image, config, fit, white)
     pixels, title, notes = given.fitted.pixels, given.title, [UNKNOWN]
     data = model.card.data if isinstance(model, Loaded) else ""
     if isinstance(model, Loaded):
@@ -139,12 +141,12 @@ def _on_cpu(model: TransformerAutoencoder) -> TransformerAutoencoder:
     return copy.deepcopy(model).to("cpu", torch.float32).eval()
 
 
-def _fitted(image: np.ndarray | Tensor | str | Path, config: ModelConfig, fit: str) -> ReportImage:
+def _fitted(image: np.ndarray | Tensor | str | Path, config: ModelConfig, fit: str, white: White) -> ReportImage:
     """The image at the model's size."""
     title, origin = "image", ()
     if isinstance(image, (str, Path)):
         path = Path(image).expanduser()
-        found = read_image(path.read_bytes(), path.name)
+        found = read_image(path.read_bytes(), path.name, white)
         title, origin, pixels = plain_text(path.name), found.notes, found.pixels
     else:
         if isinstance(image, Tensor):

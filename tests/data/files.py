@@ -163,4 +163,7 @@ FILES: dict[str, bytes] = {
     "tiff deflate": encode(colours(), "TIFF", compression="tiff_adobe_deflate"),
     "tiff lzw": encode(ramp(), "TIFF", compression="tiff_lzw"),
     "npy": npy(ramp()),
+    "ppm": encode(ramp(), "PPM"),
+    "avif": encode(colours(), "AVIF"),
+    "jpeg2000": encode(ramp(), "JPEG2000"),
 }

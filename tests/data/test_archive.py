@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tae.data.archive import MAX_ENTRIES, ArchiveError, Unpacked, _Inflater, unpack_images
-from tae.data.decode import MAX_FILE_BYTES, read_image
+from tae.data.decode import read_image
+from tae.data.limits import MAX_FILE_BYTES
 
 
 def picture(grey: int = 100, format: str = "PNG") -> bytes:
@@ -102,6 +103,7 @@ def test_what_is_no_picture_is_listed_with_its_reason_and_what_is_hidden_is_pass
         (".hidden.png", picture()),
         ("__MACOSX/._good.png", b"AppleDouble"),
         ("inner.zip", packed(("a.png", picture()))),
+        ("camera.heic", b"\0\0\0\x18ftypheic" + bytes(40)),
         ("notes.txt", b"hello"),
         ("cut.png", picture()[:-20]),
         ("huge.npy", b"\0" * (MAX_FILE_BYTES + 1)),
@@ -110,7 +112,8 @@ def test_what_is_no_picture_is_listed_with_its_reason_and_what_is_hidden_is_pass
     result = unpack_images(data, tmp_path / "pictures")
     assert result.count == 1
     reasons = dict(result.skipped)
-    assert set(reasons) == {"inner.zip", "notes.txt", "cut.png", "huge.npy", "gnp.<b>"}
+    assert set(reasons) == {"inner.zip", "camera.heic", "notes.txt", "cut.png", "huge.npy", "gnp.<b>"}
+    assert "got HEIC; export it as JPEG" in reasons["camera.heic"]
     assert "got ZIP" in reasons["inner.zip"] and "got something else" in reasons["notes.txt"]
     assert "damaged" in reasons["cut.png"] and "larger than 20 MB" in reasons["huge.npy"]
 
@@ -140,14 +143,46 @@ def test_methods_whose_reader_cannot_be_stopped_are_not_read(method: int, tmp_pa
     ],
     ids=range(13),
 )
-def test_names_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
+def test_names_that_lead_out_cost_their_own_member_alone(name: str, tmp_path: Path) -> None:
     data = packed(("good.png", picture()), (member(name), picture()))
-    is_refused(data, tmp_path, "must stay within its folder")
+    result = unpack_images(data, tmp_path / "in" / "pictures")
+    assert result.count == 1 and [reason[:23] for _, reason in result.skipped] == ["its name must stay with"]
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert json.loads((tmp_path / "in" / "pictures" / "names.json").read_text()) == {"000001.png": "good.png"}
+    is_refused(packed((member(name), picture())), tmp_path, "got none: .*its name must stay within the ZIP")
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK])
-def test_links_and_devices_are_refused(kind: int, tmp_path: Path) -> None:
-    is_refused(packed((member("a.png", kind | 0o777), b"/etc/passwd")), tmp_path, "a.png is a link or device")
+def test_links_and_devices_cost_their_own_member_alone(kind: int, tmp_path: Path) -> None:
+    data = packed(("good.png", picture()), (member("a.png", kind | 0o777), b"/etc/passwd"))
+    result = unpack_images(data, tmp_path / "pictures")
+    assert result == Unpacked(1, [("a.png", "a link or device, which is not followed; pack the image itself")])
+
+
+def test_names_of_windows_and_with_a_dot_are_read(tmp_path: Path) -> None:
+    data = packed((member("a\\b.png"), picture(1)), (member("./c.png"), picture(2)))
+    assert unpack_images(data, tmp_path / "pictures") == Unpacked(2, [])
+    names = json.loads((tmp_path / "pictures" / "names.json").read_text())
+    assert [*names.values()] == ["a/b.png", "c.png"]
+
+
+@pytest.mark.parametrize("encoding", ["cp437", "cp850", "cp1252", "utf-8"])
+def test_names_without_a_word_on_their_encoding_are_what_their_bytes_most_likely_mean(
+    encoding: str, tmp_path: Path
+) -> None:
+    content, name = picture(), "größe für Ä.png"
+    raw = name.encode(encoding)
+    data = listed(local_of(raw, content), [entry_of(raw, content, 0)])
+    unpack_images(data, tmp_path / "pictures")
+    assert json.loads((tmp_path / "pictures" / "names.json").read_text(encoding="utf-8")) == {"000001.png": name}
+
+
+def test_stacks_in_a_zip_are_kept_whole_and_their_frames_counted(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(20 * 4 * 5, dtype=np.uint16).reshape(20, 4, 5))
+    result = unpack_images(packed(("train.npy", buffer.getvalue()), ("a.pgm", b"P5 2 1 255\n\0\xff")), tmp_path / "p")
+    assert result == Unpacked(21, [])
+    assert sorted(path.name for path in (tmp_path / "p").iterdir()) == ["000001.pgm", "000002.npy", "names.json"]
 
 
 def test_encrypted_archive_is_refused(tmp_path: Path) -> None:

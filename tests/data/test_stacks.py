@@ -162,9 +162,9 @@ def test_frames_of_a_float_stack_are_scaled_by_one_rule(
 
 def test_rule_follows_a_file_that_is_written_anew(tmp_path: Path) -> None:
     path = tmp_path / "stack.npy"
-    np.save(path, np.full((3, 4, 5), 0.5))
+    np.save(path, np.full((5, 4, 5), 0.5))
     assert read_frame(path, 0).pixels[0, 0] == 0.5
-    np.save(path, np.full((4, 4, 5), 51.0))
+    np.save(path, np.full((6, 4, 5), 51.0))
     assert read_frame(path, 3).pixels[0, 0] == np.float32(0.2)
 
 
@@ -269,8 +269,8 @@ def test_pictures_over_the_limit_are_refused_unread_and_stacks_are_not(tmp_path:
 
 
 ENTRY_FILES = {
-    "npy": npy(stack(3, 6, 8)),
-    "floats": npy(stack(3, 6, 8).astype(np.float32)),
+    "npy": npy(stack(4, 6, 8)),
+    "floats": npy(stack(4, 6, 8).astype(np.float32)),
     "tif": pages([Image.fromarray(frame) for frame in stack(3, 6, 8)]),
     "big": pages([Image.fromarray(frame) for frame in stack(3, 6, 8)], big_tiff=True, compression="tiff_lzw"),
 }

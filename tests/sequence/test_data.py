@@ -237,7 +237,7 @@ def test_files_that_are_a_frame_each_keep_their_brightness_as_a_stack_does(tmp_p
     one_by_one = list(load_frames(alone, config, skipped=[], notes=notes))
     np.testing.assert_allclose(one_by_one, list(load_frames(stack, config)), atol=1e-6)
     np.testing.assert_allclose([frame.min() for frame in one_by_one], [0, 1 / 6, 1 / 3, 1 / 2], atol=1e-6)
-    assert notes == ["values from 0 to 600 stretched from black to white"]
+    assert notes == ["values from 0 to 600 stretched from black to white, for all together"]
 
 
 def test_what_a_path_holds(tmp_path: Path) -> None:

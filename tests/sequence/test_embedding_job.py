@@ -47,7 +47,8 @@ def pictures(tmp_path: Path) -> Path:
     (folder / "b").mkdir(parents=True)
     for number, name in enumerate(["img10.png", "img2.png", "a.png", "b/img1.jpg", "b/img0.bmp"]):
         Image.fromarray(compose_square("train", number, side=40)).save(folder / name)
-    np.save(folder / "stack.npy", np.stack([compose_square("train", number, side=32) for number in range(10, 13)]))
+    stack = np.stack([compose_square("train", number, side=32) for number in range(10, 13)])
+    np.save(folder / "stack.npy", stack[..., None])
     pages = [Image.fromarray(compose_square("train", number, side=32)) for number in (20, 21)]
     pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
     return folder

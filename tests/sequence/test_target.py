@@ -401,7 +401,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_trained(
     assert "got 'fast' in row 7; mend it, or give --task classification" in said
     few = tmp_path / "few"
     few.mkdir()
-    np.save(few / "0.npy", np.zeros((3, 16, 32), np.uint8))
+    np.save(few / "0.npy", np.zeros((3, 16, 32, 1), np.uint8))
     assert "put a CSV or Parquet file beside the frames" in refused(data=few)
     (few / "0.csv").write_text("speed\n1\n2\n3\n")
     assert "at least three sequences with a value of speed, got 1" in refused(data=few)

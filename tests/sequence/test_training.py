@@ -477,7 +477,7 @@ def test_the_command_says_what_is_wrong_in_a_sentence(
     monkeypatch.setattr("signal.signal", lambda *_: None)
     assert main() == 1
     assert "is neither a folder nor a file" in capsys.readouterr().err
-    np.save(tmp_path / "none.npy", np.zeros((3, 24, 32), np.uint8))
+    np.save(tmp_path / "none.npy", np.zeros((3, 24, 32, 1), np.uint8))
     monkeypatch.setattr(sys, "argv", [arguments[0], str(tmp_path / "none.npy"), *arguments[2:]])
     assert main() == 1
     assert "a single sequence must have at least four frames, got 3" in capsys.readouterr().err

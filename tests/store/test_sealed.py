@@ -24,7 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tae.store import sealed
-from tae.store.sealed import Contents, SealedFile, check_tensors, describe, parse_json, to_json
+from tae.store.regular import parse_json, to_json
+from tae.store.sealed import Contents, SealedFile, check_tensors, describe
 from tests.store import reference
 from tests.store.reference import Raw, pack, tensors_of, texts_of, unpack
 
@@ -481,7 +482,7 @@ def test_what_is_no_regular_file_is_refused_and_never_hangs(tmp_path: Path, monk
 def test_a_pipe_put_in_place_after_the_check_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     regular = os.stat(__file__)
-    monkeypatch.setattr(sealed.os, "stat", lambda path: regular)
+    monkeypatch.setattr("tae.store.regular.os.stat", lambda path: regular)
     with no_longer_than(10):
         assert "only regular files" in refusal(tmp_path / "pipe")
 
@@ -490,7 +491,7 @@ def test_a_device_is_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("opened")
 
-    monkeypatch.setattr(sealed.os, "open", fail)
+    monkeypatch.setattr("tae.store.regular.os.open", fail)
     assert "only regular files" in refusal(Path("/dev/zero"))
 
 
@@ -511,7 +512,7 @@ def test_an_unreadable_file_is_refused_with_the_reason(
     def deny(*_: object) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(sealed.os, "open", deny)
+    monkeypatch.setattr("tae.store.regular.os.open", deny)
     assert refusal(path) == "a.safetensors: cannot be read (Permission denied)"
 
 

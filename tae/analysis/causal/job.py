@@ -18,7 +18,8 @@ from tae.data.built_in import source_for
 from tae.data.decode import ImageError
 from tae.data.encode import to_uint8
 from tae.data.fit import fit_image
-from tae.data.stacks import find_files, read_frame
+from tae.data.stacks import decide, find_files, read_frame
+from tae.data.white import White
 from tae.model.config import ModelConfig, Threads, Whole, check_fields
 from tae.store.atomic import write_whole
 from tae.store.names import plain_text, safe_name
@@ -46,6 +47,10 @@ class StudyConfig:
     """What stands in for what is knocked out: its mean over the first 512 of these images, or nothing."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How images of a folder come to the model's size."""
+    white: str = "file"
+    """Which number is white beyond 8 bits, decided once for all files. file: as the checkpoint's training decided, else as the
+    files say; type: the type's largest; stretch: the smallest number becomes black, the largest white; or black..white, such as
+    0..4095."""
     threads: Threads = None
     """CPU threads; None: PyTorch's choice."""
 
@@ -53,6 +58,7 @@ class StudyConfig:
         if self.out is not None and self.out.suffix.lower() not in (*SUFFIXES, ""):
             raise ValueError(f"out must end in {' or '.join(SUFFIXES)}, got {self.out.name}")
         check_fields(self)
+        White(self.white)  # refuses what is no such choice
 
 
 def run(config: StudyConfig) -> tuple[Path, Study]:
@@ -109,9 +115,11 @@ def _images(config: StudyConfig, model: ModelConfig, card: Card) -> tuple[list[n
         source = source_for(model, card.data)
         return source.test(count), f"test split of the {'demo data' if source.name == 'demo' else source.name}"
     images = []
-    for path in find_files(config.images):
+    files = find_files(config.images)
+    white = decide(files[: config.count or MAX_COUNT], White.chosen(config.white, card.training))
+    for path in files:
         try:
-            fitted = fit_image(read_frame(path).pixels, model.input_size, config.fit, model.max_width)
+            fitted = fit_image(read_frame(path, white=white).pixels, model.input_size, config.fit, model.max_width)
             images.append(to_uint8(fitted.pixels))
         except ImageError as error:
             print(f"skipped {plain_text(path.name)}: {error}", file=sys.stderr)

@@ -20,7 +20,7 @@ from tae.data.batches import to_batch
 from tae.data.fit import background_of
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
-from tae.store.sealed import parse_json
+from tae.store.regular import parse_json
 
 PROGRAM = "tae.causal"
 FORMAT_VERSION = 1

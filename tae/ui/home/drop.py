@@ -3,15 +3,16 @@
 import streamlit as st
 
 from tae import ui
-from tae.data.stacks import SUFFIXES
+from tae.data.decode import EXPECTED
 from tae.store.names import escape_markdown
+from tae.ui.session.images import OFFERED
 
 
 def drop_zone() -> None:
     state = st.session_state
     files = st.file_uploader(
-        "Your images: PNG, JPEG, WebP, BMP, GIF, TIFF or .npy, up to 20 MB each. They stay on this machine.",
-        type=[suffix.lstrip(".") for suffix in SUFFIXES],
+        f"Your images: {EXPECTED}, up to 20 MB each. They stay on this machine.",
+        type=OFFERED,
         accept_multiple_files=True,
         key=f"reconstruct_files_{state.upload_round}",
     )

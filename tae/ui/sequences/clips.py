@@ -15,6 +15,7 @@ from tae.data.drops.motion import draw_recording
 from tae.data.encode import to_uint8
 from tae.data.stacks import SUFFIXES
 from tae.data.video import VIDEO_SUFFIXES, file_frames
+from tae.data.white import White
 from tae.model.config import ModelConfig
 from tae.sequence import table
 from tae.sequence.clip import Film, open_film
@@ -25,6 +26,7 @@ from tae.store.names import natural_order, plain_text
 from tae.ui.session.cache import kept, read_only
 from tae.ui.session.images import MAX_UPLOAD_BYTES, Chosen, no_room
 from tae.ui.session.models import Active
+from tae.ui.session.white import white_now
 
 GLIDES = 6
 """Demo sequences to choose from: the first of the test split, whose garments no demo checkpoint was trained on."""
@@ -122,7 +124,7 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
             f"sequence-{digest.hexdigest()[:12]}", title, digest.hexdigest(), found, names=known_as, columns=columns
         )
         try:
-            _film(clip, config, fit, 1)
+            _film(clip, config, fit, 1, white_now())
         except ImageError as error:
             problems.append(f"{title}: {error}")
             _remove(found)
@@ -193,13 +195,13 @@ def forget_sequences() -> None:
 
 def film(active: Active, clip: Clip, every: int = 1) -> Film:
     """Its frames at the model's size. Raises ImageError if they cannot be read, or there are fewer than two."""
-    return _film(clip, active.config, st.session_state.fit, every)
+    return _film(clip, active.config, st.session_state.fit, every, white_now())
 
 
 @kept(max_entries=12, show_spinner="Reading the frames…")
-def _film(clip: Clip, config: ModelConfig, fit: str, every: int) -> Film:
+def _film(clip: Clip, config: ModelConfig, fit: str, every: int, white: White) -> Film:
     if clip.found is not None:
-        found = open_film(clip.found, config, fit, every)
+        found = open_film(clip.found, config, fit, every, white)
         # As they were dropped: their names are part of the digest, the numbers that stand for them on the disk are not.
         skipped = tuple((clip.names.get(name, name), reason) for name, reason in found.skipped)
         found = replace(found, skipped=skipped)

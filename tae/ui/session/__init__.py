@@ -2,6 +2,7 @@
 
 - view: what is looked at, and the link that says so
 - models: the checkpoints, and those that a visitor brought
+- white: which number is white: the choice, and what follows from it
 - images: the images that a visitor dropped, and the samples
 - cache: results kept for all sessions, models and images known by their digests
 - scene: a model and an image, what most pages are about

@@ -2,17 +2,24 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from tae.data.decode import DecodedImage, ImageError, read_image
+from tae.data import foreign
+from tae.data.decode import SUFFIXES, DecodedImage, count_frames_in, read_image
 from tae.data.gallery import Sample, gallery
+from tae.data.limits import ImageError
+from tae.data.white import AS_FILE, White
 from tae.store.names import plain_text
+from tae.ui.session.cache import kept, read_only
 from tae.ui.session.models import Active
+from tae.ui.session.white import Numbers, white_now
 
+OFFERED = [ending.lstrip(".") for ending in (*SUFFIXES, *foreign.ENDINGS)]
+"""Endings that a drop takes: what is read, and what is not, so that it is called by name."""
 MAX_UPLOADS = 200
 MAX_UPLOAD_BYTES = 300 * 1024**2
 
@@ -26,40 +33,77 @@ class Chosen:
     digest: str  # SHA-256 of its pixels or file
     image: DecodedImage  # as it came
     sample: Sample | None = None  # where it is from, if it is of the gallery
+    numbers: Numbers | None = None  # what it was read from, if that was a file
 
 
 def add_images(files: Sequence[Any]) -> list[str]:
     """Read dropped files and keep them for the session; shows the first of them.
 
-    Returns one sentence for each file that could not be read; the others are kept.
+    Each frame of a stack, and each page of a TIFF file, is an image, as in a folder; files that come together decide together
+    which number is white. Returns one sentence for each file that could not be read; the others are kept.
     """
     uploads = st.session_state.uploads
-    problems, added = [], []
+    problems, added, together = [], [], []
     bar = st.progress(0.0, "Reading…") if len(files) > 5 else None
     for number, file in enumerate(files, start=1):
         name = plain_text(file.name)
         data = file.getvalue()
         digest = hashlib.sha256(data).hexdigest()
-        key = f"upload-{digest[:12]}"
-        if key in uploads:
-            added.append(key)
-        elif refused := no_room(len(data)):
-            problems.append(f"{name}: {refused}")
-        else:
-            try:
-                image = read_image(data, file.name)
-            except ImageError as error:
-                problems.append(f"{name}: {error}")
-            else:
-                uploads[key] = (Chosen(key, name, digest, image), len(data))
+        try:
+            count = count_frames_in(data)
+            for frame in range(count):
+                own = digest if count == 1 else hashlib.sha256(f"{digest} {frame}".encode()).hexdigest()
+                key = f"upload-{own[:12]}"
+                if key in uploads:
+                    added.append(key)
+                    continue
+                if refused := no_room(len(data) if not frame else 0):
+                    problems.append(f"{name}{f', from frame {frame} on' if frame else ''}: {refused}")
+                    break
+                image = read_image(data, file.name, frame=frame if count > 1 else None)
+                title = name if count == 1 else f"{name}, frame {frame}"
+                numbers = Numbers(data, file.name, frame if count > 1 else None, ())
+                # Of a stack the file counts once, and what is read of it for each frame.
+                size = len(data) if not frame else image.pixels.nbytes
+                uploads[key] = (Chosen(key, title, own, image, numbers=numbers), size)
                 added.append(key)
+                together.append(key)
+        except ImageError as error:
+            problems.append(f"{name}: {error}")
         if bar:
             bar.progress(number / len(files), f"Reading… {number} of {len(files)}")
     if bar:
         bar.empty()
+    extents = tuple(uploads[key][0].image.extent for key in together if uploads[key][0].image.extent)
+    for key in together:
+        chosen, size = uploads[key]
+        assert chosen.numbers is not None
+        uploads[key] = (replace(chosen, numbers=replace(chosen.numbers, extents=extents)), size)
     if added:
         st.session_state.image = added[0]
     return problems
+
+
+def seen(chosen: Chosen) -> Chosen:
+    """The image with the white that is chosen now, or that the model's training decided."""
+    numbers, extent = chosen.numbers, chosen.image.extent
+    if numbers is None or extent is None:
+        return chosen
+    white = white_now().decide(numbers.extents, len(numbers.extents))
+    ends = white.ends(extent)
+    if ends == AS_FILE.ends(extent):
+        return chosen
+    own = replace(white, decided=((extent.kind, ends),)) if white.choice in ("file", "stretch") else white
+    return _seen(chosen, own)
+
+
+@kept(max_entries=32)
+def _seen(chosen: Chosen, white: White) -> Chosen:
+    numbers = chosen.numbers
+    assert numbers is not None
+    image = read_image(numbers.data, numbers.name, white, frame=numbers.frame)
+    read_only(image.pixels)
+    return replace(chosen, image=image, digest=hashlib.sha256(f"{chosen.digest} {white}".encode()).hexdigest())
 
 
 def no_room(size: int) -> str | None:
@@ -72,7 +116,7 @@ def no_room(size: int) -> str | None:
 
 def uploaded() -> list[Chosen]:
     """The session's own images, in the order in which they came."""
-    return [chosen for chosen, _ in st.session_state.uploads.values()]
+    return [seen(chosen) for chosen, _ in st.session_state.uploads.values()]
 
 
 def remove_images() -> None:
@@ -107,10 +151,11 @@ class Offer:
         return f"Yours: {self.own[key].title}" if key in self.own else self.samples[key].title
 
     def __getitem__(self, key: str) -> Chosen:
-        return self.own[key] if key in self.own else sample(key, self.samples[key])
+        return seen(self.own[key]) if key in self.own else sample(key, self.samples[key])
 
 
 def offered(active: Active) -> Offer:
     """The images that a person can choose for a model."""
     config = active.config
-    return Offer({one.key: one for one in uploaded()}, gallery(config.input_size, config.max_width, active.data))
+    own = {chosen.key: chosen for chosen, _ in st.session_state.uploads.values()}
+    return Offer(own, gallery(config.input_size, config.max_width, active.data))

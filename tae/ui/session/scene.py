@@ -70,7 +70,8 @@ class Scene:
     @property
     def about(self) -> str:
         """Caption of an export; a stranger's text."""
-        return facts.marked(f"{self.chosen.title} · {self.active.title}", self.active.warning)
+        told = [self.chosen.title, self.active.title, *([self.chosen.image.white] if self.chosen.image.white else [])]
+        return facts.marked(" · ".join(told), self.active.warning)
 
     def seconds(self, passes: float) -> float:
         """About how long so many runs of one image through the whole model take here."""

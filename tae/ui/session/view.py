@@ -13,6 +13,7 @@ DEFAULTS: dict[str, str] = {
     "checkpoint": "",
     "image": "",
     "fit": "pad",
+    "white": "file",
     "strip": "",
     "part": "encoder",
     "layer": "average",

@@ -19,6 +19,7 @@ from tae.ui.session.models import Active, checkpoint_files, load_model, model_su
 from tae.ui.session.results import reconstruct
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import choose, init_state, link, write_link
+from tae.ui.session.white import choose_white, white_now
 from tae.ui.shell import guide
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ def setup(page: str, style: str = "") -> tuple[Active, Chosen]:
 
 def setup_without_image(page: str, style: str = "") -> Active:
     """The same for a page that chooses what it shows by itself; how that comes to the model's size is still chosen here."""
-    return _setup(page, lambda _: _choose_fit("frames"), style)[0]
+    return _setup(page, _choose_for_frames, style)[0]
 
 
 def _setup(page: str, choose_more: Callable[[Active], T], style: str) -> tuple[Active, T]:
@@ -174,6 +175,7 @@ def _choose_model() -> Active | None:
 
 def _choose_image(active: Active) -> Chosen:
     state = st.session_state
+    white_now(active)
     offer = offered(active)
     if state.image and state.image not in offer.own and state.image not in offer.samples:
         if state.image.startswith("upload-"):
@@ -188,7 +190,14 @@ def _choose_image(active: Active) -> Chosen:
 
     chosen = offer[choose("image", st.selectbox, "Image", [*offer.own, *offer.samples], format_func=titled)]
     _choose_fit("images")
+    choose_white(active, chosen.image.extent)
     return chosen
+
+
+def _choose_for_frames(active: Active) -> None:
+    _choose_fit("frames")
+    white_now(active)
+    choose_white(active)
 
 
 def _choose_fit(what: str) -> None:

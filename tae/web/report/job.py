@@ -16,7 +16,8 @@ from tae.analysis.causal.verdicts import Verdict
 from tae.analysis.maps import MapChoice, all_choices, compute_map
 from tae.data.decode import ImageError
 from tae.data.fit import fit_image
-from tae.data.stacks import base_folder, count_frames, find_files, read_frame
+from tae.data.stacks import base_folder, count_frames, decide, find_files, read_frame
+from tae.data.white import White
 from tae.model.config import PARTS, Threads, Whole, check_fields
 from tae.store.atomic import open_whole, write_whole
 from tae.store.checkpoint import Loaded, load_checkpoint
@@ -47,6 +48,10 @@ class ExplainConfig:
     """Also write all maps of these images, unrounded, into this file, which ends in .npz."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How images come to the model's size."""
+    white: str = "file"
+    """Which number is white beyond 8 bits, decided once for all files. file: as the checkpoint's training decided, else as the
+    files say; type: the type's largest; stretch: the smallest number becomes black, the largest white; or black..white, such as
+    0..4095."""
     max_images: Annotated[int, Whole(1, MAX_IMAGES)] = 20
     """At most so many images go into the report, the first ones."""
     threads: Threads = None
@@ -83,6 +88,7 @@ class ExplainConfig:
         if self.maps is not None and self.maps.suffix.lower() != ".npz":
             raise ValueError(f"maps must end in .npz, got {self.maps.name}")
         check_fields(self)
+        White(self.white)  # refuses what is no such choice
         self.view  # noqa: B018 (refuses a map that no model has)
 
     @property
@@ -164,12 +170,16 @@ def _read(config: ExplainConfig, loaded: Loaded) -> tuple[list[ReportImage], lis
     """The first `max_images` images, (name, reason) of what cannot be read on the way, and how many more there are."""
     images, skipped, beyond = [], [], 0
     size, widest = loaded.model.config.input_size, loaded.model.config.max_width
-    for name, path, frame in _frames(config.images, skipped):
+    frames = [*_frames(config.images, skipped)]
+    # Of the images that are shown alone: a pattern may name a million.
+    paths = dict.fromkeys(path for _, path, _ in frames[: 2 * config.max_images])
+    white = decide([*paths], White.chosen(config.white, loaded.card.training))
+    for name, path, frame in frames:
         if len(images) == config.max_images:
             beyond += 1
             continue
         try:
-            image = read_frame(path, frame)
+            image = read_frame(path, frame, white)
             fitted = fit_image(image.pixels, size, config.fit, widest)
         except ValueError as error:  # an `ImageError`, or a stack that became shorter
             skipped.append((name, str(error)))
