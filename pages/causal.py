@@ -23,8 +23,8 @@ SECTIONS = {
 
 
 def main() -> None:
-    active, chosen = ui.setup("Does it matter?", STYLE)
-    st.title("Does it matter?")
+    active, chosen = ui.setup("Ablation", STYLE)
+    ui.heading("Ablation")
     ui.prose(
         "Maps say where [[weight|attention weight]] was placed, not what it was good for. Here parts of the model are ablated, "
         "without training it again, and the [[reconstruction]] shows what is lost."

@@ -10,7 +10,7 @@ from tae.ui.compare.halves import half_a, half_b, shortcuts
 
 def main() -> None:
     active, chosen = ui.setup("Compare", STYLE)
-    st.title("Compare")
+    ui.heading("Compare")
     ui.prose(
         "Two [[attention maps]] **under one pointer and in one colour range**: [[layers]], [[heads]], images, checkpoints, a "
         "trained model and its untrained twin. How alike two maps are does not say which of them is of use."

@@ -22,7 +22,7 @@ STYLE = ".st-key-latent_columns > * > * > [data-testid='stColumn'] {min-width: 2
 
 def main() -> None:
     active, chosen = ui.setup("Latent space", STYLE)
-    st.title("Latent space")
+    ui.heading("Latent space")
     ui.prose(
         f"The [[encoder]] squeezes each image into {active.config.latent_dim} numbers, its [[latent]]: a point in a space of "
         "as many dimensions. What lies near what there, and what does the [[decoder]] draw from points that no image has?"

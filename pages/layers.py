@@ -16,7 +16,7 @@ STYLE = ".st-key-layers_columns [data-testid='stColumn'] {min-width: min(22rem, 
 
 def main() -> None:
     active, chosen = ui.setup("Layers", STYLE)
-    st.title("Layers")
+    ui.heading("Layers")
     ui.prose(
         "Where in the network does the image form? Through a [[lens]], the [[state]] after each [[layer]] is drawn as an "
         "image: of the [[encoder]] by the whole [[decoder]], of the decoder by its last step. **Raw** takes the state as it is; "

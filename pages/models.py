@@ -12,7 +12,7 @@ VIEWS = ["Checkpoints", "Presets", "Bring a checkpoint", "Untrained model"]
 
 def main() -> None:
     active, _ = ui.setup("Models")
-    st.title("Models")
+    ui.heading("Models")
     view = st.segmented_control(
         "View", VIEWS, default=VIEWS[0], required=True, key="models_view", label_visibility="collapsed"
     )

@@ -23,7 +23,7 @@ STYLE = ".st-key-sequences_columns > * > * > [data-testid='stColumn'] {min-width
 
 def main() -> None:
     active = ui.setup_without_image("Sequences", STYLE)
-    st.title("Sequences")
+    ui.heading("Sequences")
     ui.prose(
         "Each frame is squeezed into its [[latent]]; an LSTM, a network with a memory, reads these one after the other and says "
         "what the next one will be; the [[decoder]] draws it. So a prediction can be looked at, beside the truth and beside "

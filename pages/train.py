@@ -19,7 +19,7 @@ STYLE = """
 
 def main() -> None:
     ui.setup_without_model("Train", STYLE)
-    st.title("Train")
+    ui.heading("Train")
     found = runs.list_runs(ui.checkpoints_folder())
     active = [run for run in found if run.is_active]
     task = choose_task(len(found), bool(active))

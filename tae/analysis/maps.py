@@ -155,6 +155,38 @@ def compute(
     return ComputedMap(total.div_(model.config.num_layers(choice.part))[0], 0.0)
 
 
+@torch.no_grad()
+def head_grid(
+    model: TransformerAutoencoder, image: Tensor, weighting: str = "weights", discard: float = 0.0
+) -> Iterator[tuple[str, Tensor]]:
+    """Every single head's map, each layer's mean, and their average and rollout, of both parts, in one pass of each.
+
+    Args:
+        model: The model.
+        image: (1, 1, H, W) in [0, 1].
+        weighting: As in `MapChoice`.
+        discard: As in `MapChoice`, for rollout.
+
+    Yields:
+        ("part/layer/head", (N, N)), which equals `compute_map` of that name to rounding.
+    """
+    for part in PARTS:
+        means: list[Tensor] = []
+        for layer, (block, tokens, mask) in enumerate(attention.each_layer(model, image, part)):
+            total: Tensor | None = None
+            for head, one in enumerate(attention.each_head(block, tokens, mask, weighting)):
+                yield f"{part}/{layer}/{head}", one[0]
+                total = one.clone() if total is None else total.add_(one)
+            assert total is not None
+            is_sum = weighting == "values"
+            mean = attention.value_weighted_sum(block, tokens, mask) if is_sum else total.div_(block.attn.num_heads)
+            means.append(mean)
+            yield f"{part}/{layer}/mean", mean[0]
+        yield f"{part}/average/mean", torch.stack([mean[0] for mean in means]).mean(dim=0)
+        kept = (attention.discard_smallest(mean, discard)[0] if discard else mean for mean in means)
+        yield f"{part}/rollout/mean", attention.rollout(kept)[0]
+
+
 def all_choices(config: ModelConfig, part: str = "encoder", weighting: str = "weights") -> list[MapChoice]:
     """Every map that a part of a model has: average, rollout, then layer by layer fusions, spread and single heads."""
     MapChoice(part=part, weighting=weighting)

@@ -3,8 +3,8 @@
 - session: what a visitor's session holds: view and link, models, images, results, verdicts
 - widgets: controls and drawings that several pages use
 - shell: what stands around every page: sidebar, guide, tour, glossary
-- home: Reconstruct
-- attention: Attention
+- explore: Explore
+- attention: attention maps, for several pages
 - causal: Does it matter?
 - compare: Compare
 - layers: Layers
@@ -30,4 +30,4 @@ from tae.ui.session.scene import Scene
 from tae.ui.session.verdicts import verdicts
 from tae.ui.session.view import DEFAULTS, checked, choose, link, write_link
 from tae.ui.shell.guide import in_demo, prose
-from tae.ui.shell.sidebar import panels, scene_or_stop, setup, setup_without_image, setup_without_model
+from tae.ui.shell.sidebar import heading, panels, scene_or_stop, setup, setup_without_image, setup_without_model

@@ -5,6 +5,8 @@
 - player: sequences, frame by frame
 - patches: an image on which patches are chosen
 - hover: the image of the point under the pointer
+- shelf: a row of thumbnails to choose from
+- copylink: a button that copies the page's address
 - report: one self-contained HTML file
 - notebook: tae.show for notebooks
 """

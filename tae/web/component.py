@@ -1,4 +1,4 @@
-"""The components that run in the browser: each is a folder with one JavaScript file and one style sheet, no build step.
+"""The components that run in the browser: each is a folder with a script and a style sheet of its name, no build step.
 
 Before both stands what all have alike: `component.js`, `component.css`.
 """
@@ -19,5 +19,8 @@ def read_style(name: str) -> str:
 
 
 def _read(name: str, ending: str) -> str:
-    own = _SHARED.with_name(name) / f"{name}{ending}"
-    return _SHARED.with_suffix(ending).read_text(encoding="utf-8") + own.read_text(encoding="utf-8")
+    folder = _SHARED.with_name(name)
+    parts = sorted(
+        folder.glob(f"*{ending}"), key=lambda part: part.stem == name
+    )  # what the component mounts comes last
+    return "".join(part.read_text(encoding="utf-8") for part in (_SHARED.with_suffix(ending), *parts))

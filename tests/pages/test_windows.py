@@ -23,7 +23,7 @@ from tae.data.gallery import gallery
 from tae.model.metrics import Quality, measure, psnr_of
 from tae.plots.export.tables import metrics_csv
 from tae.store.checkpoint import Loaded, load_checkpoint
-from tae.ui.home import windows
+from tae.ui.explore import windows
 from tests import ROOT
 from tests.pages import (
     DEMO,

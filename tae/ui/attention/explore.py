@@ -1,5 +1,6 @@
 """The map on display: the explorer under the pointer, its status line, and what to know before believing it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,20 +64,20 @@ def has_maps(scene: Scene) -> bool:
 
 def one_token_notice(said: str) -> None:
     st.info(f"{facts.ONE_TOKEN}: {said}", icon=":material/info:")
-    st.page_link("app.py", label="Go to Reconstruct", icon=":material/compare:", query_params=link())
+    st.page_link("app.py", label="Go to Explore", icon=":material/grid_on:", query_params=link())
 
 
-def explorer_panel(scene: Scene) -> Shown:
+def explorer_panel(scene: Scene, on_act: Callable[[], None] = lambda: None) -> Shown:
     grid = scene.grid
     notes = [Note(scene.active.warning, "error")] if scene.active.warning else []
     head_dim = scene.config.head_dim
     weighting, discard = checked("weighting", list(WEIGHTINGS)), float(checked("discard", DISCARDS))
     told = f"head_dim {head_dim}" + (" · weighted by value norms" if weighting == "values" else "")
-    status = {part: told for part in PARTS}
+    status = {part: f"{told} · {differs(max(measure.recomputation_errors(scene, part)))}" for part in PARTS}
     average = measure.one_map(scene, MapChoice()).weights
     foreground = measure.foreground(scene)
     query = query_of(ReportMap(), average, foreground)
-    view = explorer.explore(scene, query, notes, status)
+    view = explorer.explore(scene, query, notes, status, on_act)
     choice = MapChoice.named(view.name, weighting, discard)
     one = measure.one_map(scene, choice)
     num_tokens = len(one.weights)
@@ -98,10 +99,6 @@ def explorer_panel(scene: Scene) -> Shown:
         "drawn patch by patch, not smoothed",
         scene.active.warning,
     )
-    drawn = (
-        f"{title} · N {num_tokens} · colours to {zmax:.3g} x uniform ({RANGES[view.range]}) · {hidden}{differs(error)}."
-    )
-    st.caption(facts.marked(drawn, scene.active.warning))
     return Shown(view, choice, one.weights, grid, zmax, title, text)
 
 

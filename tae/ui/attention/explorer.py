@@ -5,7 +5,7 @@ other means (another page, a button, an edited link), and counts it by its revis
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,30 +16,69 @@ from tae.analysis.maps import all_choices
 from tae.model.config import PARTS
 from tae.ui.attention import measure
 from tae.ui.session.scene import Scene
+from tae.ui.shell.guide import in_demo
 from tae.web.component import read_script, read_style
-from tae.web.explorer.payload import Note, Side, View, for_streamlit, maps_to_send, payload, read_view
+from tae.web.explorer.payload import (
+    Note,
+    Side,
+    View,
+    for_streamlit,
+    heads_merged,
+    in_head_grid,
+    maps_to_send,
+    merged,
+    payload,
+    read_view,
+)
 
 _mount = component("tae_explorer", css=read_style("explorer"), js=read_script("explorer"))
+KEY = "explorer"
+"""The explorer of one image, under which the browser remembers it."""
+STYLE = "[data-testid='stLayoutWrapper']:has(> [class*='st-key-explorer_feeds']) {display: none}"
 
 
-def explore(scene: Scene, default_query: int, notes: Sequence[Note], status: Mapping[str, str]) -> View:
+def explore(
+    scene: Scene,
+    default_query: int,
+    notes: Sequence[Note],
+    status: Mapping[str, str],
+    on_act: Callable[[], None] = lambda: None,
+) -> View:
     """Draw the explorer of one image, and return what is on display; the link's fields follow what a person does in it.
 
     `default_query` is the patch to open with where the link names none; notes stand above the image; `status` is as for
-    `tae.web.explorer.payload.payload`.
+    `tae.web.explorer.payload.payload`; `on_act` is called before the page is drawn anew when somebody ablates in it, see
+    `acted`.
     """
-    key = "explorer"
+    key = KEY
     weighting, discard = st.session_state.weighting, float(st.session_state.discard)
     names = tuple(choice.name for part in PARTS for choice in all_choices(scene.config, part, weighting))
     sent = _settle(key, names, scene.num_tokens, default_query)
     state = st.session_state.get(key)
     digest = measure.side_digest(scene, weighting, discard)
     wanted = state.get("wanted") if isinstance(state, Mapping) else None
-    given = tuple(maps_to_send(wanted, sent, names, digest, scene.grid))
+    in_grid = [name for name in names if in_head_grid(name)]
+    fed = in_grid if heads_merged(scene.grid, len(in_grid)) == merged(scene.grid) else []
+    given = tuple(maps_to_send(wanted, sent, names, digest, scene.grid, fed))
     one = measure.explorer_side(scene, scene.chosen.title, given, names, weighting, discard)
     tops = measure.range_tops(scene, weighting)
-    data = payload([one], sent, tops, notes, status, on_demand=True, memory=key)
-    return _take_over(key, _draw(key, data), sent, names, scene.num_tokens)
+    data = payload([one], sent, tops, notes, status, on_demand=True, memory=key, bare=in_demo())
+    view = _take_over(key, _draw(key, data, on_act), sent, names, scene.num_tokens)
+    feed("heads", measure.heads_feed(scene, weighting, discard, key))
+    return view
+
+
+def feed(kind: str, data: Mapping[str, Any]) -> None:
+    """Send the explorer of one image more, beside its own data, which then is not sent again."""
+    with st.container(key=f"explorer_feeds_{kind}"):
+        _mount(key=f"explorer_{kind}", data={**data, "feed": kind, "memory": KEY}, height=1)
+
+
+def acted() -> Mapping[str, Any]:
+    """What somebody did to the model in the explorer: {"do": "toggle", "undo" or "reset", "name": what to toggle}."""
+    state = st.session_state.get(KEY)
+    act = state.get("act") if isinstance(state, Mapping) else None
+    return act if isinstance(act, Mapping) else {}
 
 
 def compare(sides: tuple[Side, Side], default_query: int, tops: Mapping[str, float], notes: Sequence[Note]) -> View:
@@ -55,9 +94,14 @@ def compare(sides: tuple[Side, Side], default_query: int, tops: Mapping[str, flo
     return _take_over(key, _draw(key, data), sent, names, num_tokens)
 
 
-def _draw(key: str, data: dict[str, Any]) -> Any:
+def _draw(key: str, data: dict[str, Any], on_act: Callable[[], None] = lambda: None) -> Any:
     return _mount(
-        key=key, data=for_streamlit(data), on_view_change=lambda: None, on_wanted_change=lambda: None, height="content"
+        key=key,
+        data=for_streamlit(data),
+        on_view_change=lambda: None,
+        on_wanted_change=lambda: None,
+        on_act_change=on_act,
+        height="content",
     )
 
 

@@ -79,47 +79,44 @@ def exports(scene: Scene, shown: Shown) -> None:
         "All heads": all_heads,
         "In numbers": measures,
     }
-    with st.popover("Take it with you", icon=":material/download:"):
-        download(
-            "Report (HTML)",
-            measure.report_maker(scene, choice, view),
-            f"{stem}_report.html",
-            icon=":material/description:",
-            type="primary",
-            help="Image, reconstruction, the explorer with all maps, figures, settings and what to mind, in one file that "
-            "opens offline.",
-        )
-        st.caption("Drawn again from the same numbers; every file names what it shows.")
-        for label, make in drawings.items():
-            with st.container(horizontal=True):
-                for fmt in render.FORMATS:
-                    download(
-                        f"{label} ({fmt.upper()})",
-                        lambda make=make, fmt=fmt: make(fmt),
-                        f"{one if make in (one_heatmap, on_image) else stem}_{safe_name(label)}.{fmt}",
-                        key=f"attention_{label}_{fmt}",
-                    )
+    download(
+        "Report (HTML)",
+        measure.report_maker(scene, choice, view),
+        f"{stem}_report.html",
+        icon=":material/description:",
+        type="primary",
+        help="Image, reconstruction, the explorer with all maps, figures, settings and what to mind, in one file that "
+        "opens offline.",
+    )
+    for label, make in drawings.items():
         with st.container(horizontal=True):
-            download(
-                "All maps (NPZ)",
-                lambda: tables.maps_npz(measure.attention_maps(scene, choice.part), caption=maps_caption),
-                f"{stem}_maps.npz",
-            )
-            download(
-                "Heads in numbers (CSV)",
-                lambda: tables.metrics_csv([provenance | row for row in rows_of(statistics())]),
-                f"{stem}_heads.csv",
-            )
-            if len(shown.weights) <= 400:
-                download("This map (CSV)", lambda: tables.maps_csv(shown.weights, grid, shown.quantity), f"{one}.csv")
-            else:
-                st.caption("CSV up to 400 patches; this map has more, take the NPZ.")
+            for fmt in render.FORMATS:
+                download(
+                    f"{label} ({fmt.upper()})",
+                    lambda make=make, fmt=fmt: make(fmt),
+                    f"{one if make in (one_heatmap, on_image) else stem}_{safe_name(label)}.{fmt}",
+                    key=f"attention_{label}_{fmt}",
+                )
+    with st.container(horizontal=True):
+        download(
+            "All maps (NPZ)",
+            lambda: tables.maps_npz(measure.attention_maps(scene, choice.part), caption=maps_caption),
+            f"{stem}_maps.npz",
+        )
+        download(
+            "Heads in numbers (CSV)",
+            lambda: tables.metrics_csv([provenance | row for row in rows_of(statistics())]),
+            f"{stem}_heads.csv",
+        )
+        if len(shown.weights) <= 400:
+            download("This map (CSV)", lambda: tables.maps_csv(shown.weights, grid, shown.quantity), f"{one}.csv")
+        else:
+            st.caption("CSV up to 400 patches; this map has more, take the NPZ.")
 
 
 def how_to_read() -> None:
-    with st.expander("How to read this", icon=":material/help:"):
-        st.markdown(
-            """
+    st.markdown(
+        """
 - **Dark is high.** Colours count in *x uniform*: 1 is the weight that every patch would get if all were treated alike, 1/N.
 - **A dark column** is a patch that many others read. **A dark diagonal**: patches read themselves. **Stripes beside the
   diagonal**: neighbours in the row or in the rows above and below.
@@ -127,5 +124,5 @@ def how_to_read() -> None:
 - **Where weight was placed is not why.** Two layers can undo each other, values can be near zero, and other weights can give
   the same output. What a patch or a head is good for shows only when it is ablated and the reconstruction is measured.
 - **Padding** beside an image that does not fill whole patches takes part only as far as its patch holds real pixels.
-            """
-        )
+        """
+    )

@@ -8,21 +8,18 @@ import streamlit as st
 
 from tae.analysis import attention, heads, maps
 from tae.analysis.causal import occlusion
-from tae.analysis.causal.replacements import from_images, reconstruct_with, uniform
 from tae.analysis.heads import Spread
 from tae.analysis.maps import MapChoice, colour_tops
 from tae.data.built_in import source_for
-from tae.data.fit import Fitted, fit_image
-from tae.data.gallery import gallery
 from tae.model.config import PARTS
 from tae.ui.session.cache import MODEL_LOCK, digest_of, kept, read_only
-from tae.ui.session.images import sample
 from tae.ui.session.models import Active
-from tae.ui.session.results import Result, as_batch, pass_seconds
+from tae.ui.session.results import pass_seconds
 from tae.ui.session.scene import Scene
 from tae.ui.session.verdicts import study_of, verdict_of
 from tae.ui.session.work import Progress, known, measured
-from tae.web.explorer.payload import Side, View, side
+from tae.web.explorer import payload
+from tae.web.explorer.payload import Payload, Side, View, coarsen, heads_merged, in_head_grid, side
 from tae.web.report import ReportImage, ReportMap, report
 from tae.web.report.findings import small_heads
 
@@ -64,6 +61,20 @@ def explorer_side(
         }
     digest = side_digest(scene, weighting, discard)
     return side(title, scene.fitted.pixels, scene.grid, scene.config.tile_size[0], computed, every, digest)
+
+
+@kept(max_entries=12, show_spinner="Computing attention…")
+def heads_feed(scene: Scene, weighting: str, discard: float, memory: str) -> Payload:
+    """The maps of the head grid, as `tae.web.explorer.payload.heads_feed` has them."""
+    grid = scene.grid
+    count = sum(in_head_grid(choice.name) for part in PARTS for choice in maps.all_choices(scene.config, part))
+    k = heads_merged(grid, count)
+    with MODEL_LOCK:
+        found = {
+            name: coarsen(one.numpy(), grid, k)
+            for name, one in maps.head_grid(scene.model, scene.batch, weighting, discard)
+        }
+    return payload.heads_feed(found, grid, side_digest(scene, weighting, discard), memory)
 
 
 def side_digest(scene: Scene, weighting: str, discard: float) -> str:
@@ -158,20 +169,3 @@ def recomputation_errors(scene: Scene, part: str) -> list[float]:
     """Largest difference between recomputed weights @ V and the fused output, in each layer."""
     with MODEL_LOCK:
         return attention.recomputation_errors(scene.model, scene.batch, part)
-
-
-def without_attention(scene: Scene, part: str, layers: list[int] | None) -> dict[str, Result]:
-    """{what stood in for an image's attention: the reconstruction}; layers None: all of the part."""
-    samples = gallery(scene.config.input_size, scene.config.max_width, scene.active.data)
-    other = sample(*next((key, one) for key, one in samples.items() if key != scene.chosen.key))
-    fitted = fit_image(other.image.pixels, scene.fitted.pixels.shape)
-    results = _without_attention(scene, fitted, part, None if layers is None else tuple(layers))
-    return dict(zip(("Uniform weights", f"Attention of: {other.title}"), results, strict=True))
-
-
-@kept(max_entries=64, show_spinner="Reconstructing without it…")
-def _without_attention(scene: Scene, other: Fitted, part: str, layers: tuple[int, ...] | None) -> list[Result]:
-    with MODEL_LOCK:
-        replacements = (uniform, from_images(scene.model, as_batch(other), part))
-        recons = [reconstruct_with(scene.model, scene.batch, one, part, layers) for one in replacements]
-    return [Result.of(scene.fitted, recon) for recon in recons]

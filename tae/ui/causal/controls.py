@@ -5,8 +5,8 @@ import streamlit as st
 from tae.data.fit import fit_image
 from tae.ui.causal import measure
 from tae.ui.causal.measure import BASELINES, COVERS, PairScene
-from tae.ui.session.images import offered
-from tae.ui.session.models import twin
+from tae.ui.session.images import Chosen, Offer, offered
+from tae.ui.session.models import Active, twin
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import checked, choose
 
@@ -19,11 +19,27 @@ STYLE = """
 """
 
 
+def plain_pair(scene: Scene) -> PairScene:
+    """The page's scene and the link's image that lends, without controls."""
+    offer, keys = lenders(scene)
+    return beside(scene, scene.active, offer[checked("other", keys)])
+
+
+def lenders(scene: Scene) -> tuple[Offer, list[str]]:
+    """The images on offer, and the keys of those that can lend."""
+    offer = offered(scene.active)
+    return offer, [key for key in (*offer.samples, *offer.own) if key != scene.chosen.key]
+
+
+def beside(scene: Scene, active: Active, other: Chosen) -> PairScene:
+    fitted = fit_image(other.image.pixels, scene.fitted.pixels.shape)
+    return PairScene(active, scene.chosen, scene.fitted, other.title, fitted)
+
+
 def pair_of(scene: Scene) -> PairScene:
     """The page's scene: the sidebar's model and image, or the model's twin, and the image that lends."""
-    active, chosen = scene.active, scene.chosen
-    offer = offered(active)
-    keys = [key for key in (*offer.samples, *offer.own) if key != chosen.key]
+    active = scene.active
+    offer, keys = lenders(scene)
     with st.container(horizontal=True, vertical_alignment="bottom", key="expert_causal"):
         key = choose(
             "other",
@@ -40,10 +56,7 @@ def pair_of(scene: Scene) -> PairScene:
     if is_twin:
         active = twin(active)
         st.error("**Untrained twin.** Everything below is of a model with random weights.", icon=":material/warning:")
-    other = offer[key]
-    return PairScene(
-        active, chosen, scene.fitted, other.title, fit_image(other.image.pixels, scene.fitted.pixels.shape)
-    )
+    return beside(scene, active, offer[key])
 
 
 def switch(field: str, label: str, explanation: str) -> bool:

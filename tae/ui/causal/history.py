@@ -70,14 +70,25 @@ def undo(step: int, changes: Changes) -> None:
     del st.session_state.causal_history[step:]
 
 
-def history(scene: PairScene, active: Changes) -> None:
+def way_back(config: ModelConfig, num_tokens: int, active: Changes) -> tuple[int, Changes] | tuple[()]:
+    """What to give `undo`; empty where there is no way back."""
     steps = st.session_state.setdefault("causal_history", [])
     # What another model had knocked out may mean nothing to this one: going back there would be a click that does nothing.
-    of_this_model = [fitting(one, scene.config, scene.num_tokens) for one in steps]
+    of_this_model = [fitting(one, config, num_tokens) for one in steps]
     last = next((step for step in reversed(range(len(steps))) if set(of_this_model[step]) != set(active)), None)
-    back = () if last is None else (last, of_this_model[last])
+    return () if last is None else (last, of_this_model[last])
+
+
+def toggle(name: str) -> None:
+    """Ablate what a name means, or no longer; ValueError if it means nothing."""
+    one = from_name(name)
+    set_changes([other for other in held() if other != one] if one in held() else [*held(), one])
+
+
+def history(scene: PairScene, active: Changes) -> None:
+    back = way_back(scene.config, scene.num_tokens, active)
     with st.container(horizontal=True):
-        st.button("Undo", icon=":material/undo:", disabled=last is None, on_click=undo, args=back, key="causal_undo")
+        st.button("Undo", icon=":material/undo:", disabled=not back, on_click=undo, args=back, key="causal_undo")
         st.button(
             "Reset",
             icon=":material/restart_alt:",

@@ -59,12 +59,12 @@ def play(scene: SequenceScene, forecast: Forecast) -> None:
     )
     state.frame = str(frame + 1)
     if frame < scene.count and st.button(
-        f"Open frame {frame + 1} on the page Attention",
+        f"Open frame {frame + 1} on the page Explore",
         icon=":material/grid_on:",
         help="The frame is added to your images, and the page shows where its patches place weight.",
         key="sequences_attention",
     ):
         refused = clips.add_frame(scene.clip, scene.film, frame)
         if refused is None:
-            st.switch_page("pages/attention.py")
+            st.switch_page("app.py")
         st.error(f"The frame is not added: {refused}")

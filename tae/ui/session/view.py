@@ -24,7 +24,7 @@ DEFAULTS: dict[str, str] = {
     "pins": "",
     "weighting": "weights",
     "discard": "0",
-    "section": "overview",
+    "section": "",
     "region": "",
     "b_checkpoint": "",
     "b_image": "",

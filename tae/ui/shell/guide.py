@@ -41,8 +41,8 @@ html {font-size: clamp(17px, 1.3vw, 26px)}
 .stMain .stMainBlockContainer {max-width: 112rem; padding-top: 3.2rem}
 [class*='st-key-expert_'], [data-testid='stElementContainer']:has(> [data-testid='stFileUploader']),
 [data-testid='stElementContainer']:has(> [data-testid='stDownloadButton']),
-.stMain [data-testid='stElementContainer']:has(> [data-testid='stHeading'] h1),
-.stMain [data-testid='stElementContainer']:has(> [data-testid='stHeading'] h1)
+.stMain [data-testid='stLayoutWrapper']:has(> .st-key-page_top),
+.stMain [data-testid='stLayoutWrapper']:has(> .st-key-page_top)
   + [data-testid='stElementContainer']:has(> [data-testid='stMarkdown']) {display: none}
 [data-testid='stLayoutWrapper']:has(> .st-key-guide_card)
   {position: sticky; top: 3.7rem; z-index: 90; background: light-dark(#ffffff, #12151c)}

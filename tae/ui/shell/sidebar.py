@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import streamlit as st
 from PIL import Image
+from streamlit.delta_generator import DeltaGenerator
 
 from tae.analysis.facts import in_a_row
 from tae.data.decode import ImageError
@@ -21,12 +22,12 @@ from tae.ui.session.scene import Scene
 from tae.ui.session.view import choose, init_state, link, write_link
 from tae.ui.session.white import choose_white, white_now
 from tae.ui.shell import guide
+from tae.ui.widgets.copylink import copy_link
 
 T = TypeVar("T")
 PAGES = {
-    "Reconstruct": ("app.py", ":material/compare:"),
-    "Attention": ("pages/attention.py", ":material/grid_on:"),
-    "Does it matter?": ("pages/causal.py", ":material/science:"),
+    "Explore": ("app.py", ":material/grid_on:"),
+    "Ablation": ("pages/causal.py", ":material/science:"),
     "Compare": ("pages/compare.py", ":material/join:"),
     "Layers": ("pages/layers.py", ":material/stacks:"),
     "Latent space": ("pages/latent.py", ":material/scatter_plot:"),
@@ -34,12 +35,18 @@ PAGES = {
     "Models": ("pages/models.py", ":material/deployed_code:"),
     "Train": ("pages/train.py", ":material/model_training:"),
 }
-
+TABS = {"Representations": ("Layers", "Latent space"), "Models": ("Models", "Train")}
+"""Pages that are one in the menu, where they stand under the first one's icon."""
+SIDEBAR = 264  # pixels
 STYLE = """
 /* Streamlit leaves a hand's breadth above every page; the first screen needs it for the images. */
-.stMainBlockContainer {padding-top: 3.4rem; padding-bottom: 3rem; max-width: 1500px}
+.stMainBlockContainer {padding: 3.7rem clamp(1rem, 2.5vw, 3rem) 3rem; max-width: 1700px}
 /* Columns stand below each other where the window is narrow, instead of shrinking to nothing. */
 .stMain [data-testid='stColumn'] {min-width: 10.5rem}
+.st-key-menu_here a {background: color-mix(in srgb, currentColor 9%, transparent)}
+.st-key-page_top {min-height: 2.6rem}
+.st-key-page_top h1 {padding: 0; font-size: 1.6rem}
+.st-key-page_top button {min-height: 36px; padding-block: 0}
 /* White images on a white page need an edge. */
 .stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}
 """
@@ -96,14 +103,41 @@ def _begin(page: str, style: str) -> None:
         page_title=f"{page} · tae",
         page_icon=_icon(),
         layout="wide",
-        initial_sidebar_state="collapsed" if guide.in_demo() else "auto",
+        initial_sidebar_state="collapsed" if guide.in_demo() else SIDEBAR,
     )
     guide.style()
     st.html(f"<style>{STYLE}{style}</style>")
     with st.sidebar:
         st.markdown("## tae\nSee, and test, what a transformer autoencoder does with an image.")
         for title, (path, icon) in PAGES.items():
-            st.page_link(path, label=title, icon=icon, query_params=link(), width="stretch")
+            name = group_of(title)
+            if title == TABS.get(name, (title,))[0]:
+                with st.container(key=f"menu_{'here' if name == group_of(page) else title}"):
+                    st.page_link(path, label=name, icon=icon, query_params=link(), width="stretch")
+
+
+def group_of(page: str) -> str:
+    """What the menu calls a page."""
+    return next((name for name, pages in TABS.items() if page in pages), page)
+
+
+def heading(page: str) -> DeltaGenerator:
+    """The top of a page: its title, its tabs, the link to copy; returns the place of its exports."""
+    tabs = TABS.get(group_of(page), ())
+    with st.container(horizontal=True, vertical_alignment="center", key="page_top"):
+        st.title(group_of(page), anchor=False, width="content")
+        if tabs:
+            st.session_state.page_tab = page
+            st.segmented_control(
+                "Page", tabs, key="page_tab", required=True, on_change=_switch, label_visibility="collapsed"
+            )
+        st.space("stretch")
+        copy_link()
+        return st.empty()
+
+
+def _switch() -> None:
+    st.switch_page(PAGES[st.session_state.page_tab][0], query_params=link())
 
 
 @cache

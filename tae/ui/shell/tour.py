@@ -44,15 +44,15 @@ TOUR: tuple[Step, ...] = (
         "An image, squeezed and drawn again",
         "The [[encoder]] squeezes this garment into its [[latent]], {latent_dim} numbers. From these alone the "
         "[[decoder]] draws the [[reconstruction]]. Compare the two, and see the error beside them.",
-        "Reconstruct",
+        "Explore",
         {"image": _GARMENT},
-        "Choose another sample below, or drop an image of your own. Photographs fail, and the page says so.",
+        "Choose another image above, or drop one of your own. Photographs fail, and the page says so.",
     ),
     Step(
         "Where weight was placed",
         "The encoder cuts the image into [[patches]], and each takes in something of the others. The map shows in "
         "which shares: dark is much [[weight]], counted in [[x uniform]].",
-        "Attention",
+        "Explore",
         {"image": _GARMENT, **_PATCH},
         "Move the pointer over the image: the patch below it is the [[query]]; dark patches get its weight. Click to "
         "keep one.",
@@ -61,9 +61,9 @@ TOUR: tuple[Step, ...] = (
         "Heads differ",
         "Each [[layer]] has several [[heads]]. This one, layer 0, head 3, stays close: it places most of its weight on "
         "the patch itself and on its direct neighbours.",
-        "Attention",
+        "Explore",
         {"image": _GARMENT, **_CLOSE, **_PATCH},
-        "Choose layer 2, head 1: it places almost no weight nearby. The mean of the heads would hide both.",
+        "Point at layer 2, head 1 in the grid: it places almost no weight nearby. The mean of the heads would hide both.",
     ),
     Step(
         "Two of anything, side by side",
@@ -75,37 +75,37 @@ TOUR: tuple[Step, ...] = (
     ),
     Step(
         "Does it matter?",
-        "Where weight was placed is not yet what mattered. So the [[attention]] is ablated, and the image drawn once "
-        "more: what is lost, in decibels of [[PSNR]], is what these weights were good for here.",
-        "Attention",
-        {"image": _GARMENT, "section": "cause"},
-        "Choose single layers, and compare how much each of them is needed.",
+        "Where weight was placed is not yet what mattered. So the [[heads]] of the first layer are ablated, and the image "
+        "is drawn once more: what is lost, in decibels of [[PSNR]], is what they were good for here.",
+        "Explore",
+        {"image": _GARMENT, "changes": "encoder/0/attention"},
+        "Reset, then click a single head in the grid: the bars below the maps tell what each costs.",
     ),
 )
 
 STORY: tuple[Step, ...] = (
     Step(
-        "Reconstruct",
+        "Explore",
         "An image goes in, {latent_dim} numbers remain, and from these alone it is drawn again.",
-        "Reconstruct",
+        "Explore",
         {"image": _GARMENT},
     ),
     Step(
-        "Attention",
+        "Explore",
         "On the way, every patch takes in something of the others: dark is where one placed much weight.",
-        "Attention",
+        "Explore",
         {"image": _GARMENT, **_PATCH},
     ),
     Step(
         "Close",
         "Some heads stay close: this one places most of its weight on the patch itself and its neighbours.",
-        "Attention",
+        "Explore",
         {"image": _GARMENT, **_CLOSE, **_PATCH},
     ),
     Step(
         "Far",
         "Others reach past their neighbours: this one places almost no weight nearby.",
-        "Attention",
+        "Explore",
         {"image": _GARMENT, **_FAR, **_PATCH},
     ),
     Step(
@@ -117,16 +117,15 @@ STORY: tuple[Step, ...] = (
     ),
     Step(
         "Ablated",
-        "Take the attention away, and the image is lost: these weights are used.",
-        "Attention",
-        {"image": _GARMENT, "section": "cause"},
-        hides=("explorer",),
+        "Ablate the first layer's heads, and the image is lost: these weights are used.",
+        "Explore",
+        {"image": _GARMENT, "changes": "encoder/0/attention"},
     ),
     Step(
         "Its limits",
         "A photograph is unlike anything it was trained on: the model fails, and the page says so.",
-        "Reconstruct",
+        "Explore",
         {"image": "cat"},
     ),
-    Step("Your turn", "Which image shall we try next?", "Reconstruct", {"image": "square-2"}),
+    Step("Your turn", "Which image shall we try next?", "Explore", {"image": "square-2"}),
 )

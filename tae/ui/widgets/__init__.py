@@ -1,6 +1,7 @@
 """Controls and drawings that several pages use.
 
 - charts: charts as high as their width asks
+- copylink: a button that copies the page's address
 - downloads: download buttons
 - mapchoice: which map: part, layer, head
 - patches: patches chosen on an image

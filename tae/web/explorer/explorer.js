@@ -11,10 +11,13 @@ const LEVELS = 65535;
 const STORE_BYTES = 120e6; // of decoded maps; the least recently used go first
 const PREFETCH_BYTES = 2e6; // of maps beside the wanted one in one question
 const REST_MS = 300; // a move by keyboard that has rested is told to the server
+const ASK_AFTER_MS = 400; // maps may be on their way beside the explorer's own data
 const ASK_AGAIN_MS = 10000;
 const TAP_PIXELS = 10;
 const MAX_SIDE = 520; // of the image, in pixels of the page, where the window is no higher than most
-const PIN_EXTRA = 52; // what stands above and below a pinned canvas
+const FIGURE_EXTRA = 120; // what stands above and below the image
+const STRONG = 3; // keys that are outlined, the strongest
+const VEIL = 0.55; // how far the image fades to white below the map, until somebody chooses
 const MEASURE = "tae-explorer-paint";
 
 const PARTS = { encoder: "Encoder", decoder: "Decoder" };
@@ -25,8 +28,8 @@ const HEADS = {
   min: "Smallest of heads",
   spread: "Spread between heads",
 };
-const DIRECTIONS = { from: "Where this patch places weight", to: "Who places weight on it" };
-const RANGES = { shared: "Shared, to 99.5 % of weights", full: "Shared, to the largest weight", own: "This map only" };
+const DIRECTIONS = { from: "Attends to", to: "Attended by" };
+const RANGES = { shared: "To 99.5 % of weights", full: "To the largest weight", own: "This map only" };
 const KEYS = [
   ["← ↑ → ↓", "move the patch"],
   ["Shift, held", "reverse the direction"],
@@ -35,6 +38,7 @@ const KEYS = [
   ["[ and ]", "layer before, after"],
   [", and .", "head before, after"],
 ];
+const GRID_KEYS = [["In the head grid: arrows", "move; Enter ablates a head, Space shows it on the image"]];
 
 /* What outlives one mounting: the maps, by digest and name, oldest use first, and each explorer's view by its memory. */
 const store = new Map();
@@ -107,6 +111,18 @@ function strongest(values, size = (value) => value) {
   let best = 0;
   for (let i = 1; i < values.length; i++) if (size(values[i]) > size(values[best])) best = i;
   return best;
+}
+
+/** Places of the largest values that reach a limit, at most so many. */
+function strongestOf(values, count, limit) {
+  const found = [];
+  for (let i = 0; i < values.length; i++) {
+    if (values[i] < limit || (found.length === count && values[i] <= values[found[count - 1]])) continue;
+    found.push(i);
+    found.sort((a, b) => values[b] - values[a]);
+    found.length = Math.min(found.length, count);
+  }
+  return found;
 }
 
 // --------------------------------------------------------------------------------------------------------------- sides
@@ -221,8 +237,8 @@ function ticksOf(from, to) {
 
 /** A canvas with an image and cells over it; maybe a colour bar below. */
 class Figure {
-  constructor(side, image, { bar = false, label = "" } = {}) {
-    Object.assign(this, { side, image });
+  constructor(side, image, { bar = false, label = "", hasLines = true } = {}) {
+    Object.assign(this, { side, image, hasLines });
     this.caption = make("figcaption");
     this.canvas = make("canvas", { className: "tae-canvas", "aria-label": label });
     this.context = this.canvas.getContext("2d");
@@ -237,6 +253,7 @@ class Figure {
       this.element.append(this.bar, this.ticks, this.unit);
     }
     this.element.append(this.readout);
+    this.veil = 0;
     this.cells = make("canvas", { width: side.columns, height: side.rows });
     this.cellContext = this.cells.getContext("2d");
     this.pixels = this.cellContext.createImageData(side.columns, side.rows);
@@ -255,7 +272,7 @@ class Figure {
     this.base.height = height;
     this.lines = new Path2D();
     const step = side.cell * this.scale;
-    if (step >= 5) {
+    if (step >= 5 && this.hasLines) {
       for (let x = 1; x < side.columns; x++) this.line(Math.round(x * step) + 0.5, 0, 0, height);
       for (let y = 1; y < side.rows; y++) this.line(0, Math.round(y * step) + 0.5, width, 0);
     }
@@ -271,10 +288,12 @@ class Figure {
     const context = this.base.getContext("2d");
     context.fillStyle = "#f7f7f7"; // under a difference, and until the image is decoded
     context.fillRect(0, 0, this.base.width, this.base.height);
-    if (!this.image || !this.image.complete) return;
+    if (!this.image || this.image.complete === false) return;
     context.imageSmoothingEnabled = this.scale < 1;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.image, 0, 0, this.base.width, this.base.height);
+    context.fillStyle = `rgba(255, 255, 255, ${this.veil})`; // dark keys on a dark image would not be seen
+    context.fillRect(0, 0, this.base.width, this.base.height);
   }
 
   /** Values in x uniform, or null where they are not here yet; marks: [{cell, kind, label}], the last on top. */
@@ -304,6 +323,12 @@ class Figure {
     const step = side.cell * this.scale;
     const thick = (kind === "query" ? 3 : 2) * ratio;
     const half = thick / 2 + ratio; // outlines stay within the image
+    if (kind === "strong") {
+      context.strokeStyle = "rgba(0, 0, 0, 0.7)";
+      context.lineWidth = ratio;
+      context.strokeRect(column * step + ratio, row * step + ratio, step - 2 * ratio, step - 2 * ratio);
+      return;
+    }
     const [x, y] = [Math.max(half, column * step), Math.max(half, row * step)];
     const width = Math.min((1 + column) * step, canvas.width - half) - x;
     const height = Math.min((1 + row) * step, canvas.height - half) - y;
@@ -402,6 +427,11 @@ class Explorer {
     this.pinSize = [150, 150]; // until there is a width
     this.laidOut = 0; // width for which the canvases were sized
     this.asked = { key: "", time: 0 };
+    this.preview = null; // name of the map under the pointer in the head grid
+    this.veil = VEIL;
+    this.acts = 0;
+    this.hear = (data) => this.data?.memory === data.memory && this.sides && this.feed(data);
+    feeds.listeners.add(this.hear);
     this.root = make("div", { className: "tae-component tae-explorer", onkeydown: (event) => this.onKey(event) });
     parent.append(this.root);
     this.closed = new AbortController();
@@ -417,9 +447,11 @@ class Explorer {
   close() {
     if (this.resting) this.send();
     this.observer.disconnect();
+    feeds.listeners.delete(this.hear);
     this.closed.abort();
     cancelAnimationFrame(this.frame);
     clearTimeout(this.askTimer);
+    clearTimeout(this.waiting);
     this.root.remove();
   }
 
@@ -441,9 +473,76 @@ class Explorer {
     if (isNew) this.build();
     this.shape = shape;
     this.notes.replaceChildren(...notesOf(data.notes));
+    this.root.dataset.bare = String(data.bare);
     this.showPins();
+    if (isNew) for (const data of feeds.latest.values()) this.hear(data);
+    this.showGrid();
     if (isBack) this.commit(); // the server has forgotten it
     this.schedule();
+  }
+
+  /** What the server sends beside the explorer's own data, so that a click sends no map anew. */
+  feed(data) {
+    if (this.isPair || data.digest !== this.sides[0].digest) return;
+    if (data.feed === "heads") {
+      const values = data.cells.getChildAt(0).toArray().slice();
+      const [rows, columns] = data.shape;
+      const count = rows * columns;
+      const maps = data.names.map((name, i) => {
+        const part = values.subarray(i * count * count, (i + 1) * count * count);
+        return [name, { values: part, largest: data.largest[i], smallest: data.smallest[i], text: null }];
+      });
+      this.fedMaps = { digest: data.digest, maps: Object.fromEntries(maps) };
+      this.fedShape = { rows, columns, count, merged: data.merged, tokens: this.sides[0].tokens };
+      if (data.merged === this.sides[0].merged) {
+        for (const [name, map] of maps) store.set(`${data.digest}\n${name}`, map);
+        trim();
+      }
+      this.showGrid();
+    } else if (data.feed === "outcome") {
+      this.isLaidOutWithout ||= !this.outcome.data;
+      this.outcome.update({ ...data, image: this.sides[0].image }, this.colours.difference);
+      this.grid.canAblate = true;
+      this.grid.pending.clear();
+      this.grid.ablated = new Set(data.ablated);
+      this.grid.showAblated();
+      this.showPins();
+      this.root.dataset.ablated = data.ablated.join(" ");
+      if (this.isLaidOutWithout) this.layOut();
+      this.isLaidOutWithout = false;
+    } else if (data.feed === "losses") this.grid.showLosses(data.losses, data.words);
+    this.schedule();
+  }
+
+  /** The head grid from the maps that were fed, or else from those in the explorer's own data. */
+  showGrid() {
+    if (this.isPair) return;
+    const [side] = this.sides;
+    let [maps, shape] = [this.fedMaps?.digest === side.digest ? this.fedMaps.maps : null, this.fedShape];
+    if (!maps && !this.data.on_demand) {
+      const names = side.names.filter((name) => isInGrid(name) && store.has(`${side.digest}\n${name}`));
+      maps = Object.fromEntries(names.map((name) => [name, find(side.digest, name)]));
+      shape = { ...side, count: side.count };
+    }
+    const key = maps ? `${side.digest} ${Object.keys(maps).length}` : "";
+    if (!maps || key === this.gridKey || Object.keys(maps).length < 2) return;
+    this.gridKey = key;
+    const { rows, columns, count, merged, tokens } = shape;
+    this.grid.show(maps, { rows, columns, count, merged, tokens });
+    const losses = feeds.latest.get(`${this.data.memory} losses`);
+    this.grid.showLosses(losses?.digest === side.digest ? losses.losses : {}, losses?.words);
+    this.gridArea.hidden = false;
+    this.layOut();
+  }
+
+  /** Tell the server what was done to the model: {do, name}; it answers with an outcome. */
+  ablate(what, name = "") {
+    const [part, layer] = name.split("/");
+    if (what === "toggle" && this.grid.ablated.has(`${part}/${layer}/attention`)) name = `${part}/${layer}/attention`;
+    if (name) this.grid.pending.add(name);
+    this.grid.showAblated();
+    this.acts += 1;
+    this.tell("act", { number: `${Date.now()} ${this.acts}`, do: what, name, digest: this.sides[0].digest });
   }
 
   get isPair() {
@@ -457,7 +556,9 @@ class Explorer {
   /** Name of the map on display. */
   nameOf(number = 0) {
     const { part, layer, head } = this.view;
-    return this.isPair ? this.sides[number].names[0] : `${part}/${layer}/${head}`;
+    if (this.isPair) return this.sides[number].names[0];
+    const isHere = this.preview && store.has(`${this.sides[0].digest}\n${this.preview}`);
+    return isHere ? this.preview : `${part}/${layer}/${head}`;
   }
 
   isThere(name) {
@@ -509,7 +610,6 @@ class Explorer {
 
   /** Ask the server for the map on display, and for its neighbours where they are small. */
   ask(side, name) {
-    if (!this.data.on_demand) return;
     const key = `${side.digest}\n${name}`;
     const now = performance.now();
     if (this.asked.key === key && now - this.asked.time < ASK_AGAIN_MS) return;
@@ -534,6 +634,8 @@ class Explorer {
       difference: overlayColours(data.colours.difference.map((colour, i, { length }) => [i / (length - 1), colour, 1])),
     };
     this.hover = null;
+    this.preview = null;
+    this.gridKey = "";
     this.pins = [];
     this.notes = make("div", { className: "tae-notes" });
     this.live = make("p", { className: "tae-live", role: "status" });
@@ -543,6 +645,7 @@ class Explorer {
     const images = sides.map((side) => {
       const onload = () => {
         for (const figure of this.everyFigure()) figure.drawBase();
+        this.grid.drawBase(this.figures[0].image, this.veil);
         this.schedule();
       };
       return make("img", { onload, src: side.image });
@@ -571,12 +674,25 @@ class Explorer {
       this.apart.hidden = false;
     }
     const shown = this.difference ? [...this.figures, this.difference] : this.figures;
+    for (const figure of this.figures) figure.veil = this.veil;
+    this.outcome = new Outcome(sides[0], (what) => this.ablate(what));
+    this.grid = new HeadGrid(sides[0], {
+      preview: (name) => {
+        this.preview = name;
+        this.schedule();
+      },
+      choose: (name) => this.choose(...name.split("/")),
+      ablate: (name) => this.ablate("toggle", name),
+    });
+    this.gridArea = make("div", { className: "tae-grid-area", hidden: true }, this.grid.element);
+    this.outcome.element.hidden = true;
     this.main = make("div", { className: "tae-main" }, ...shown.map((figure) => figure.element));
+    this.stage = make("div", { className: "tae-stage" }, this.main);
+    if (!this.isPair) this.stage.append(this.outcome.element, this.gridArea);
     this.side = make("div", { className: "tae-side", hidden: this.isPair }, this.hint, this.pinArea);
-    this.stage = make("div", { className: "tae-stage" }, this.main, this.side);
-    const keys = KEYS.filter(([key]) => !this.isPair || !/[[,]/.test(key));
-    const help = closedList("Keys", keys, { className: "tae-keys" });
-    this.root.replaceChildren(this.notes, this.toolbar(), this.stage, this.apart, this.status, help, this.live);
+    const keys = this.isPair ? KEYS.filter(([key]) => !/[[,]/.test(key)) : [...KEYS, ...GRID_KEYS];
+    const help = closedList("Shortcuts", keys, { className: "tae-keys" });
+    this.root.replaceChildren(this.notes, this.toolbar(), this.stage, this.side, this.apart, this.status, help, this.live);
     this.layOut();
   }
 
@@ -603,7 +719,7 @@ class Explorer {
     };
     if (!this.isPair) {
       offer("part", "Part", pick(0), (part) => PARTS[part] || part, false);
-      offer("layer", "Layer", this.layers, layerLabel, this.layers.length > 8);
+      offer("layer", "Layer", this.layers, layerLabel, true);
       offer("head", "Head", this.heads, headLabel, true);
     }
     const set = (field) => (value) => {
@@ -614,7 +730,23 @@ class Explorer {
     const ranges = Object.entries({ ...RANGES, ...(this.isPair ? { own: "These maps only" } : {}) });
     this.choices.range = new Choice("Colour range", ranges, true, set("range"));
     const elements = Object.values(this.choices).map((choice) => choice.element);
+    elements.push(this.overlay());
     return make("div", { className: "tae-toolbar", role: "group", "aria-label": "What is shown" }, ...elements);
+  }
+
+  /** How far the image fades below the map. */
+  overlay() {
+    const id = `tae-${Math.random().toString(36).slice(2)}`;
+    const slider = make("input", { type: "range", min: 0, max: 100, value: 100 * this.veil, "aria-labelledby": id });
+    slider.oninput = () => {
+      this.veil = slider.value / 100;
+      for (const figure of [...this.figures, ...this.pins]) figure.veil = this.veil;
+      for (const figure of [...this.figures, ...this.pins]) figure.drawBase();
+      this.grid.drawBase(this.figures[0].image, this.veil);
+      this.schedule();
+    };
+    const name = make("span", { className: "tae-label", id, textContent: "Fade image" });
+    return make("div", { className: "tae-choice tae-overlay" }, name, slider);
   }
 
   /** Show a map, or the one nearest to it: not every layer has every head, not every part every layer. */
@@ -661,9 +793,10 @@ class Explorer {
       for (const figure of this.pins) if (!before.has(figure.token)) figure.resize(...this.pinSize);
     }
     const free = this.maxPins - this.pins.length;
+    const ablates = this.grid.canAblate ? " Click a head to ablate it." : "";
     this.hint.textContent =
       free === this.maxPins
-        ? `Click a patch, or press Enter, to pin it: up to ${this.maxPins} stand here side by side.`
+        ? `Click a patch to pin it.${ablates}`
         : free
           ? "Each pinned patch is read against the one under the pointer. Esc lets all pins go."
           : `${this.maxPins} are pinned, as many as there is room for: remove one to pin another.`;
@@ -671,7 +804,7 @@ class Explorer {
 
   pinFigure(token) {
     const figure = new Figure(this.sides[0], this.figures[0].image, { label: `Pinned patch ${token}` });
-    figure.token = token;
+    Object.assign(figure, { token, veil: this.veil });
     figure.name = make("span");
     const onclick = () => this.toggle(token);
     figure.remove = make("button", { type: "button", className: "tae-remove", textContent: "×", onclick });
@@ -698,16 +831,30 @@ class Explorer {
       return;
     }
     const [main] = this.figures;
-    main.resize(isBeside ? 0.5 * width : width, maxHeight);
-    const room = isBeside ? width - main.shown.width - gap : width;
-    const columns = isWide ? (width >= 700 ? 2 : 1) : room >= 420 ? 3 : 2;
-    // Beside the image two rows of pins are as high as the image with what stands below it.
-    const high = isBeside ? (main.shown.height + PIN_EXTRA) / 2 - PIN_EXTRA : 240;
-    this.pinSize = [Math.floor((room - 12 * (columns - 1)) / columns), high];
+    const hasOutcome = Boolean(this.outcome.data);
+    const hasGrid = !this.gridArea.hidden;
+    this.outcome.element.hidden = !hasOutcome;
+    const layout = isWide || width < 560 ? "below" : width < 860 ? "half" : "beside";
+    this.root.dataset.layout = layout;
+    const count = 1 + hasOutcome;
+    const share = { below: 1, half: hasOutcome ? 0.5 : 1, beside: hasOutcome ? (hasGrid ? 0.32 : 0.5) : 0.42 }[layout];
+    const figureWidth = layout === "below" ? width : Math.floor(share * width - (gap * (count - 1)) / count);
+    const high = layout === "beside" && hasOutcome ? 400 : maxHeight;
+    main.resize(figureWidth, high);
+    if (hasOutcome) {
+      this.outcome.figure.resize(figureWidth, high);
+      this.outcome.redraw();
+    }
+    if (hasGrid) {
+      const room = layout === "beside" ? width - count * (main.shown.width + gap) : width;
+      this.grid.resize(room, layout === "beside" ? Math.max(420, main.shown.height + FIGURE_EXTRA) : undefined);
+      this.grid.drawBase(main.image, this.veil);
+    }
+    const columns = isWide ? (width >= 700 ? 2 : 1) : width >= 860 ? 6 : width >= 420 ? 3 : 2;
+    this.pinSize = [Math.floor((width - 12 * (columns - 1)) / columns), 240];
     const { width: across, height: down } = this.sides[0];
-    const pinWidth = Math.min(this.pinSize[0], Math.ceil((high * across) / down));
+    const pinWidth = Math.min(this.pinSize[0], Math.ceil((this.pinSize[1] * across) / down));
     this.pinArea.style.gridTemplateColumns = `repeat(${columns}, ${pinWidth}px)`;
-    this.pinArea.style.minHeight = `${Math.round((pinWidth * down) / across + PIN_EXTRA)}px`;
     this.pinArea.dataset.narrow = String(pinWidth < 240);
     for (const figure of this.pins) figure.resize(...this.pinSize);
     this.schedule();
@@ -842,7 +989,12 @@ class Explorer {
   entryOf(number) {
     const side = this.sides[number];
     const entry = find(side.digest, this.nameOf(number));
-    if (!entry) this.ask(side, this.nameOf(number));
+    if (!entry && this.data.on_demand && !this.waiting) {
+      this.waiting = setTimeout(() => {
+        this.waiting = null;
+        if (!store.has(`${this.sides[number].digest}\n${this.nameOf(number)}`)) this.ask(this.sides[number], this.nameOf(number));
+      }, ASK_AFTER_MS);
+    }
     return entry;
   }
 
@@ -883,24 +1035,29 @@ class Explorer {
     const query = isOnPin ? cellOf(side, view.query) : key;
     this.root.dataset.query = String(tokenOf(side, query));
     const weights = entry ? weightsOf(entry, side, query, direction) : null;
-    const marks = view.pins.map((pin, i) => ({ cell: cellOf(side, pin), kind: "pin", label: String(i + 1), colour }));
-    marks.push(isOnPin ? { cell: key, kind: "key" } : { cell: query, kind: "query", colour });
-    figure.paint(weights, this.colours.weight, 0, top, marks);
+    const pinned = view.pins.map((pin, i) => ({ cell: cellOf(side, pin), kind: "pin", label: String(i + 1), colour }));
+    const mark = isOnPin ? { cell: key, kind: "key" } : { cell: query, kind: "query", colour };
+    const strong = weights ? strongestOf(weights, STRONG, this.data.limit) : [];
+    figure.paint(weights, this.colours.weight, 0, top, [...strong.map((cell) => ({ cell, kind: "strong" })), ...pinned, mark]);
+    if (this.outcome.data) this.outcome.paint([mark]);
+    const gridTop = view.range === "own" ? this.data.tops.full : this.data.tops[view.range];
+    this.grid.paint(tokenOf(side, query), direction, this.colours.weight, gridTop, colour);
+    this.grid.mark(this.nameOf());
     figure.showBar(this.colours.weight, 0, top, `${unit}; dark = high${mergedNote(side, "; ")}`, isClipped);
-    for (const pinned of this.pins) {
-      const cell = cellOf(side, pinned.token);
+    for (const panel of this.pins) {
+      const cell = cellOf(side, panel.token);
       const own = [{ cell, kind: "query", colour }];
       if (key !== cell) own.push({ cell: key, kind: "key" });
-      pinned.paint(entry && weightsOf(entry, side, cell, direction), this.colours.weight, 0, top, own);
+      panel.paint(entry && weightsOf(entry, side, cell, direction), this.colours.weight, 0, top, own);
       const pair = direction === "from" ? [cell, key] : [key, cell];
       const value = entry ? `${number(weightOf(entry, side, ...pair))} ${unit}` : "loading";
       const where = side.merged === 1 ? key : placeOf(side, key);
-      pinned.readout.textContent = `${direction === "from" ? "→" : "←"} ${where}: ${value}`;
+      panel.readout.textContent = `${direction === "from" ? "→" : "←"} ${where}: ${value}`;
     }
     let text = "loading";
     if (entry && isOnPin) {
-      const pinned = cellOf(side, this.pins[hover.pin].token);
-      text = this.pairText(entry, ...(direction === "from" ? [pinned, key] : [key, pinned]));
+      const held = cellOf(side, this.pins[hover.pin].token);
+      text = this.pairText(entry, ...(direction === "from" ? [held, key] : [key, held]));
     } else if (entry) {
       const best = strongest(weights);
       text = this.pairText(entry, ...(direction === "from" ? [query, best] : [best, query]), direction);
@@ -1014,6 +1171,7 @@ class Explorer {
   }
 }
 
-const explorer = mounting(Explorer);
+const mounted = mounting(Explorer);
+const explorer = (component) => (component.data?.feed ? feed(component) : mounted(component));
 
 export default explorer;

@@ -20,7 +20,8 @@ from tae.plots.style import ERROR_COLOURS, OVERLAY, QUERY_COLOUR
 
 MAX_TOKENS_EXACT = 1024  # up to here every patch is a cell of its own; above, k x k patches are merged
 MAX_PINS = 6
-FIRST_BYTES = 4_000_000  # of maps that are sent unasked; what does not fit is sent when it is wanted
+FIRST_BYTES = 4_000_000  # of maps in one answer
+HEADS_BYTES = 3_000_000  # of the head grid's maps; where they are more, patches are merged until they are not
 LEVELS = 65_535  # highest number of a quantised map
 DIFFERENCE_LIMIT = UNIFORM_LIMIT - 1
 """In x uniform: the colours of a difference never end below it, as those of weights never end below `UNIFORM_LIMIT`."""
@@ -29,11 +30,11 @@ Direction = Literal["from", "to"]  # where the chosen patch places weight, or wh
 Range = Literal["shared", "full", "own"]
 """Where the colours end: at 99.5 % of all weights, at the largest of all, at the largest of the map on display."""
 RANGES: dict[Range, str] = {
-    "shared": "shared, to 99.5 % of weights",
-    "full": "shared, to the largest weight",
+    "shared": "to 99.5 % of weights",
+    "full": "to the largest weight",
     "own": "this map only",
 }
-DIRECTIONS: dict[Direction, str] = {"from": "Where this patch places weight", "to": "Who places weight on it"}
+DIRECTIONS: dict[Direction, str] = {"from": "Attends to", "to": "Attended by"}
 Severity = Literal["info", "warning", "error"]
 Payload = dict[str, Any]
 
@@ -206,6 +207,7 @@ def payload(
     status: Mapping[str, str] | None = None,
     on_demand: bool = False,
     memory: str = "",
+    bare: bool = False,
 ) -> Payload:
     """All that the explorer needs; `for_streamlit` and `for_json` make it fit for the journey.
 
@@ -218,6 +220,7 @@ def payload(
         status: What to say below it of a part or a layer: {"encoder": "head_dim 32", "encoder/0": "..."}.
         on_demand: Whether maps that are missing can be asked for; without, their entries are disabled.
         memory: A person's view is kept under this name while the page is left and entered again; "": it is not.
+        bare: Without controls, for showing.
 
     Raises:
         ValueError: If there are no or too many sides, sides to compare have more than one map, or a range is missing.
@@ -249,6 +252,45 @@ def payload(
         "max_pins": MAX_PINS,
         "on_demand": on_demand,
         "memory": memory,
+        "bare": bare,
+    }
+
+
+def in_head_grid(name: str) -> bool:
+    """Whether a map stands in the head grid: single heads, the mean of each layer, average and rollout of means."""
+    _, layer, head = name.split("/")
+    return head == "mean" or (layer.isdecimal() and head.isdecimal())
+
+
+def heads_merged(grid: tuple[int, int], count: int) -> int:
+    """k: how many patches, in each direction, are one cell of `count` maps, so that they take at most `HEADS_BYTES`."""
+    k = merged(grid)
+    while 2 * count * int(np.prod(cell_grid(grid, k))) ** 2 > HEADS_BYTES and np.prod(cell_grid(grid, k)) > 1:
+        k += 1
+    return k
+
+
+def heads_feed(maps: Mapping[str, np.ndarray], grid: tuple[int, int], digest: str, memory: str) -> Payload:
+    """The maps of the head grid, for the explorer of this memory: sent once for an image, whatever is clicked later.
+
+    Args:
+        maps: {"part/layer/head": (M, M) weights}, coarsened with k = `heads_merged(grid, len(maps))`.
+        grid: (rows, columns) of patches.
+        digest: That of the explorer's side.
+        memory: As for `payload`.
+    """
+    k = heads_merged(grid, len(maps))
+    quantised = [quantise(one) for one in maps.values()]
+    return {
+        "feed": "heads",
+        "memory": memory,
+        "digest": digest,
+        "names": list(maps),
+        "shape": list(cell_grid(grid, k)),
+        "merged": k,
+        "largest": [one.largest for one in quantised],
+        "smallest": [one.smallest for one in quantised],
+        "cells": np.concatenate([one.cells.ravel() for one in quantised]),
     }
 
 
@@ -266,25 +308,6 @@ def for_json(made: Payload) -> Payload:
         for entry in made["maps"]
     ]
     return {**made, "maps": maps}
-
-
-def first_maps(names: Sequence[str], view: View, grid: tuple[int, int], budget: int = FIRST_BYTES) -> list[str]:
-    """The maps, of all names, that go to the browser unasked, the most wanted first.
-
-    The map on display; averages and means of its part; the heads of its layer; the rest of its part; the other part.
-    The budget is in bytes, as they are sent in binary; the map on display goes in any case.
-    """
-
-    def rank(name: str) -> int:
-        part, layer, head = name.split("/")
-        if name == view.name:
-            return 0
-        if part != view.part:
-            return 4
-        return 1 if head == "mean" else 2 if layer == view.layer else 3
-
-    ordered = sorted(dict.fromkeys(names), key=rank)  # stable: within a rank as they came
-    return ordered[: max(1, budget // map_bytes(grid))]
 
 
 def read_view(state: object, default: View, names: Collection[str], num_tokens: int) -> View:
@@ -312,20 +335,23 @@ def read_view(state: object, default: View, names: Collection[str], num_tokens: 
     return replace(default, **chosen)  # type: ignore[arg-type]
 
 
-def maps_to_send(state: object, view: View, names: Sequence[str], digest: str, grid: tuple[int, int]) -> list[str]:
-    """The maps for the payload of this run: those of the first view, or those that the browser asked for since.
+def maps_to_send(
+    state: object, view: View, names: Sequence[str], digest: str, grid: tuple[int, int], fed: Collection[str] = ()
+) -> list[str]:
+    """The maps for the payload of this run: that of the first view, or those that the browser asked for since.
 
     The answer stays the same from run to run until another question comes, so that nothing is sent twice. `state` is
     what the browser asked for, which may hold anything, or None; `view` the one that the server set last; `digest` that
-    of the side that is shown now.
+    of the side that is shown now; `fed` are the maps that the browser has from elsewhere (`heads_feed`).
     """
+    first = [] if view.name in fed else [view.name]
     if not isinstance(state, Mapping) or state.get("digest") != digest or view.name not in names:
-        return first_maps(names, view, grid)  # nothing was asked about this image
+        return first  # nothing was asked about this image
     asked = state.get("names")
     if state.get("revision") != view.revision or not isinstance(asked, Sequence):
-        return [view.name]  # a view was set since: its map may be missing, the others are there
+        return first  # a view was set since: its map may be missing, the others are there
     known = [name for name in dict.fromkeys(map(str, asked)) if name in names]
-    return known[: max(1, FIRST_BYTES // map_bytes(grid))] or [view.name]
+    return known[: max(1, FIRST_BYTES // map_bytes(grid))] or first
 
 
 def _about(entry: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from tae.data.decode import ImageError
 from tae.data.encode import encode_png
 from tae.plots.export import tables
 from tae.store.names import escape_markdown, safe_name
-from tae.ui.home import windows
-from tae.ui.home.samples import pick
+from tae.ui.explore import windows
+from tae.ui.explore.shelf import pick
 from tae.ui.widgets.downloads import download
 
 PER_PAGE = 24

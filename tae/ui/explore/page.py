@@ -1,0 +1,87 @@
+"""The page from top to bottom, in one fragment: what a click changes is drawn anew without the sidebar."""
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from tae import ui
+from tae.model.config import PARTS
+from tae.ui.attention import controls, explorer
+from tae.ui.attention.explore import badges, has_maps, pinned
+from tae.ui.explore import shelf, windows
+from tae.ui.explore.closer import look_closer
+from tae.ui.explore.exports import exports, plain_exports
+from tae.ui.explore.many import all_images
+from tae.ui.explore.plain import plain_image
+from tae.ui.explore.stage import losses, stage
+from tae.ui.explore.verdict import facts_line, measures, next_steps, origin, verdict
+
+STYLE = (
+    controls.STYLE
+    + explorer.STYLE
+    + shelf.STYLE
+    + """
+.st-key-expert_shelf {margin-bottom: -0.5rem}
+"""
+)
+
+
+@st.fragment
+def explore(active: ui.Active, chosen: ui.Chosen) -> None:
+    export_place = ui.heading("Explore")
+    with st.container(horizontal=True, vertical_alignment="top", key="expert_shelf"):
+        with st.container(width=210, gap="xsmall"):
+            shelf.drop_zone()
+            shelf.removal()
+        with st.container(key="shelf", height=shelf.HEIGHT, border=False):
+            thumbnails = st.container()
+    shelf.problems()
+    own = ui.uploaded()
+    view = "one"
+    if len(own) > 1:
+        st.session_state.setdefault("reconstruct_view", view)
+        view = st.segmented_control(
+            "View",
+            ["one", "all"],
+            format_func=lambda view: "One image" if view == "one" else f"All of yours ({len(own)})",
+            required=True,
+            key="reconstruct_view",
+            persist_state="session",
+            label_visibility="collapsed",
+        )
+    if view == "all":
+        all_images(active, own)
+    elif windows.by_window(active, chosen):
+        windows.show(active, chosen, origin(chosen))
+    else:
+        one_image(active, chosen, export_place)
+    with thumbnails:
+        shelf.shelf(active, chosen)
+    ui.write_link()
+
+
+def one_image(active: ui.Active, chosen: ui.Chosen, export_place: DeltaGenerator) -> None:
+    scene = ui.scene_or_stop(active, chosen)
+    result = ui.reconstruct(active, chosen)
+    if not has_maps(scene):
+        plain_image(active, result)
+        with export_place:
+            plain_exports(active, chosen, result)
+        verdict(active, result)
+        facts_line(chosen, result)
+        measures(active, result)
+        return
+    staged = stage(scene)
+    if not active.is_random:
+        ui.verdicts(active, [ui.checked("part", PARTS)])
+    with export_place:
+        exports(staged)
+    fails = verdict(active, result)
+    steps = st.container()
+    facts_line(chosen, result)
+    badges(active, staged.shown)
+    pinned(staged.shown)
+    look_closer(staged)
+    losses(staged)
+    if fails:
+        with steps:
+            next_steps(active, chosen)

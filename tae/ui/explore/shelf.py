@@ -1,0 +1,135 @@
+"""Where images are dropped and chosen: the drop zone, and a row of thumbnails."""
+
+import base64
+from collections.abc import Mapping
+
+import numpy as np
+import streamlit as st
+from streamlit.components.v2 import component
+
+from tae import ui
+from tae.data.decode import EXPECTED, ImageError
+from tae.data.encode import encode_png
+from tae.data.gallery import Sample
+from tae.store.names import escape_markdown
+from tae.ui.session.images import OFFERED
+from tae.web.component import read_script, read_style
+
+_mount = component("tae_shelf", css=read_style("shelf"), js=read_script("shelf"))
+HEIGHT = 92
+MEASURED = 24  # images of one's own that are reconstructed for their thumbnails' figures
+STYLE = """
+.st-key-shelf_drop [data-testid='stFileUploaderDropzone'] {min-height: 0; padding: 0.4rem 0.6rem; gap: 0.2rem}
+.st-key-shelf_drop [data-testid='stFileUploader'] label {min-height: 0; margin-bottom: 0}
+.st-key-shelf_drop [data-testid='stFileUploaderDropzoneInstructions'] {display: none}
+"""
+
+
+def drop_zone() -> None:
+    """Where files are dropped; what has been read stands on the shelf."""
+    state = st.session_state
+    with st.container(key="shelf_drop"):
+        files = st.file_uploader(
+            "Drag images in",
+            type=OFFERED,
+            accept_multiple_files=True,
+            key=f"reconstruct_files_{state.upload_round}",
+            help=f"{EXPECTED}, up to 20 MB each. They stay on this machine.",
+        )
+    if files:
+        state.upload_problems = ui.add_images(files)
+        state.upload_round += 1  # a fresh widget: what has been read stands on the shelf, not a second time here
+        st.rerun()
+
+
+def removal() -> None:
+    count = len(ui.uploaded())
+    word = "my image" if count == 1 else f"my {count} images"
+    if count and st.button(f"Remove {word}", icon=":material/delete:", type="tertiary", key="shelf_remove"):
+        remove_dialog()
+
+
+def problems() -> None:
+    """What could not be read of the last drop."""
+    for problem in st.session_state.get("upload_problems", []):
+        st.error(escape_markdown(problem), icon=":material/broken_image:")
+
+
+def shelf(active: ui.Active, chosen: ui.Chosen) -> None:
+    """The thumbnails: one's own images first, those drawn worst first, then the samples."""
+    offer = ui.offered(active)
+    own = []
+    for one in offer.own.values():
+        psnr = psnr_of(active, one) if len(offer.own) <= MEASURED else None
+        figure = "" if psnr is None else f"{psnr:.1f} dB"
+        own.append((np.inf if psnr is None else psnr, item(one.key, one.title, "", figure, thumbnail_url(one))))
+    groups = {"Yours, worst first": [one for _, one in sorted(own, key=lambda pair: pair[0])]} if own else {}
+    for key, sample in offer.samples.items():
+        groups.setdefault(sample.kind, []).append(
+            item(key, sample.title, sample.note, "", sample_url(key, sample.note, sample))
+        )
+    data = {
+        "groups": [{"title": title, "items": items} for title, items in groups.items()],
+        "chosen": chosen.key,
+    }
+    _mount(key="shelf_images", data=data, on_chosen_change=take, height=HEIGHT)
+
+
+def psnr_of(active: ui.Active, chosen: ui.Chosen) -> float | None:
+    try:
+        return ui.reconstruct(active, chosen).quality.psnr
+    except ImageError:  # it does not fit; the page says so once it is chosen
+        return None
+
+
+def item(key: str, title: str, note: str, figure: str, image: str) -> dict[str, str]:
+    return {"key": key, "title": title, "note": note, "figure": figure, "image": image}
+
+
+def take() -> None:
+    """A thumbnail was clicked."""
+    state = st.session_state.get("shelf_images")
+    key = state.get("chosen") if isinstance(state, Mapping) else None
+    if isinstance(key, str):
+        pick(key)
+
+
+def pick(key: str) -> None:
+    st.session_state.image = key
+
+
+@st.dialog("Remove your images?")
+def remove_dialog() -> None:
+    st.write("They leave this session; your files stay where they are.")
+    if st.button("Remove", type="primary"):
+        ui.remove_images()
+        st.session_state.upload_problems = []
+        st.rerun()
+
+
+@st.cache_data(max_entries=512, show_spinner=False)
+def sample_url(key: str, note: str, _sample: Sample) -> str:
+    """A sample's thumbnail; its key and note name it."""
+    return url_of(_sample.load())
+
+
+def thumbnail_url(chosen: ui.Chosen) -> str:
+    return own_url(chosen.digest, chosen.image.original)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def own_url(digest: str, _pixels: np.ndarray) -> str:
+    return url_of(_pixels)
+
+
+def url_of(pixels: np.ndarray) -> str:
+    return "data:image/png;base64," + base64.b64encode(encode_png(thumbnail(pixels))).decode()
+
+
+def thumbnail(pixels: np.ndarray, side: int = 104) -> np.ndarray:
+    """An image for a button: at most `side` pixels high and three times as wide."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    image.thumbnail((side * 3, side))
+    return np.asarray(image)

@@ -1,0 +1,112 @@
+"""The instrument of the page Explore: the image under its attention, its reconstruction, every head in small, ablations."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from tae.analysis.causal.interventions import Intervention
+from tae.data.encode import encode_png
+from tae.ui.attention.explore import Shown, explorer_panel
+from tae.ui.attention.explorer import acted, feed
+from tae.ui.attention.measure import side_digest
+from tae.ui.causal import history, measure
+from tae.ui.causal.controls import plain_pair, words_of
+from tae.ui.causal.measure import BASELINES, Changed, PairScene
+from tae.ui.session.results import Result, reconstruct
+from tae.ui.session.scene import Scene
+from tae.ui.session.view import checked
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What stands on the stage."""
+
+    scene: PairScene
+    shown: Shown  # the map on display
+    plain: Result  # the undisturbed reconstruction
+    active: tuple[Intervention, ...]  # what is ablated
+    changed: Changed | None  # with that; None where nothing is, or its baseline is not known yet
+
+    @property
+    def recon(self) -> np.ndarray:
+        """(H, W), as it is drawn now."""
+        return self.changed.recon if self.changed else self.plain.recon
+
+
+def stage(scene: Scene) -> Staged:
+    """Draw the instrument; what is ablated in it follows the link's changes, and they what is clicked."""
+    shown = explorer_panel(scene, act_on(scene))
+    pair = plain_pair(scene)
+    plain = reconstruct(scene.active, scene.chosen)
+    active, refused = history.current(pair)
+    if refused:
+        st.info(f"{refused} of the link's changes do not fit this model, and are left out.", icon=":material/info:")
+    kind = checked("baseline", list(BASELINES))
+    changed = measure.changed(pair, active, kind) if active else None
+    staged = Staged(pair, shown, plain, active, changed)
+    feed("outcome", outcome_of(staged, kind))
+    return staged
+
+
+def act_on(scene: Scene) -> Callable[[], None]:
+    """What a click in the head grid does, before the page is drawn anew."""
+
+    def act() -> None:
+        told = acted()
+        what, name = told.get("do"), told.get("name")
+        if what == "toggle" and isinstance(name, str):
+            try:
+                history.toggle(name)
+            except ValueError:  # no head's name: not from our buttons
+                return
+        elif what == "reset":
+            history.set_changes(())
+        elif what == "undo" and (back := history.way_back(scene.config, scene.num_tokens, history.held())):
+            history.undo(*back)
+
+    return act
+
+
+def outcome_of(staged: Staged, kind: str) -> dict[str, object]:
+    """What the explorer shows beside the image."""
+    scene, changed, active = staged.scene, staged.changed, staged.active
+    psnr = staged.plain.quality.psnr
+    title, words = decibels(psnr), f"From {scene.config.latent_dim} numbers"
+    if changed:
+        lost = f"{-changed.damage.psnr_lost:+.1f}".replace("-", "−")
+        title = f"{decibels(changed.quality.psnr)} ({lost})"
+        what = active[0].title if len(active) == 1 else f"{len(active)} changes"
+        words = f"{what}: replaced by {words_of(scene, kind)}"
+    return {
+        "digest": side_digest(scene, st.session_state.weighting, float(st.session_state.discard)),
+        "recon": as_url(staged.plain.recon),
+        "changed": as_url(changed.recon) if changed else "",
+        "title": title,
+        "words": words,
+        "ablated_words": "; ".join(one.title for one in active),
+        "ablated": [one.name for one in active],
+        "can_undo": bool(history.way_back(scene.config, scene.num_tokens, active)),
+    }
+
+
+def losses(staged: Staged) -> None:
+    """Measure what each head costs, and send it to the head grid; drawn last, since nothing waits for it."""
+    scene = staged.scene
+    kind = checked("baseline", list(BASELINES))
+    sweep = measure.find_sweep(scene, kind)
+    if sweep is None:
+        return
+    lost = {one.name: loss.psnr_lost for one, loss in sweep.damage.items() if np.isfinite(loss.psnr_lost)}
+    digest = side_digest(scene, st.session_state.weighting, float(st.session_state.discard))
+    feed("losses", {"digest": digest, "losses": lost, "words": f"replaced by {words_of(scene, kind)}"})
+
+
+def decibels(psnr: float) -> str:
+    return f"{psnr:.1f} dB" if np.isfinite(psnr) else "exact"
+
+
+def as_url(pixels: np.ndarray) -> str:
+    return "data:image/png;base64," + base64.b64encode(encode_png(pixels)).decode()

@@ -1,0 +1,139 @@
+"""How good the reconstruction is, in one line with a next step, and where the image came from."""
+
+import numpy as np
+import streamlit as st
+
+from tae import ui
+from tae.data.decode import ImageError
+from tae.plots.quality import METRICS, plot_distribution, worse_than
+from tae.store.names import escape_markdown
+from tae.ui.session.results import as_batch
+from tae.ui.session.work import Progress, measured
+from tae.ui.widgets.charts import chart
+
+UNUSUAL = 95  # in percent of the test images: what is worse than these is unlike them
+
+
+def origin(chosen: ui.Chosen) -> str:
+    """Where an image is from, in Markdown."""
+    height, width = chosen.image.pixels.shape
+    notes = [f"{width}x{height} pixels", *chosen.image.notes]
+    if chosen.sample is not None:
+        notes.append(chosen.sample.note)
+    return escape_markdown(f"{chosen.title}: " + "; ".join(notes))
+
+
+def facts_line(chosen: ui.Chosen, result: ui.Result) -> None:
+    """The file's notes, and what was done to it for the model."""
+    fitted = escape_markdown("; ".join(result.fitted.notes))
+    st.caption(f"{origin(chosen)}. {f'Model input: {fitted}.' if fitted else ''}")
+
+
+def place_among_tests(active: ui.Active, result: ui.Result) -> float | None:
+    """The share of the test images, in percent, that are reconstructed better; None where the card has no figures."""
+    percentiles = active.test_percentiles.get("psnr")
+    return worse_than(np.array(percentiles), result.quality.psnr, True) if percentiles else None
+
+
+def verdict(active: ui.Active, result: ui.Result) -> bool:
+    """One sentence: how this compares with the images that the checkpoint was tested on; whether the image is unlike them."""
+    if active.is_random:
+        return False
+    worse = place_among_tests(active, result)
+    if worse is None:
+        st.info("This checkpoint's card has no test figures to compare with.", icon=":material/info:")
+        return False
+    psnr, median = result.quality.psnr, active.test_percentiles["psnr"][50]
+    among = f"(median {median:.1f} dB)"
+    if worse >= UNUSUAL:
+        share = "all" if worse > 99.5 else f"{worse:.0f} %"
+        st.warning(
+            f"**PSNR {psnr:.1f} dB: worse than {share} of the test images** {among}. The image is unlike what the model was "
+            "trained on, and the model fails on it.",
+            icon=":material/trending_down:",
+        )
+        return True
+    better = f"better than {100 - worse:.0f} %" if worse < 50 else f"worse than {worse:.0f} %"
+    said = f"**PSNR {psnr:.1f} dB: {better} of the test images** {among}"
+    if worse > 75:
+        st.info(f"{said}: harder than most.", icon=":material/trending_down:")
+    elif worse > 50:
+        st.info(f"{said}.", icon=":material/trending_flat:")
+    else:
+        st.success(f"{said}.", icon=":material/check:")
+    return False
+
+
+def next_steps(active: ui.Active, chosen: ui.Chosen) -> None:
+    """What to do where a model fails on an image: the checkpoints that draw it better, or a training; drawn last."""
+    found = better_checkpoints(active, chosen)
+    with st.container(horizontal=True, vertical_alignment="center", key="explore_next"):
+        for key, (title, psnr) in list((found or {}).items())[:3]:
+            st.button(
+                f"{escape_markdown(title)}: {psnr:.1f} dB",
+                key=f"explore_use_{key}",
+                icon=":material/swap_horiz:",
+                on_click=use,
+                args=(key,),
+                help="Show the image with this checkpoint.",
+            )
+        if found == {}:
+            st.caption("No other checkpoint here draws it better.")
+        st.page_link(
+            "pages/train.py", label="Train on your images", icon=":material/model_training:", query_params=ui.link()
+        )
+
+
+def use(key: str) -> None:
+    st.session_state.checkpoint = key
+
+
+def better_checkpoints(active: ui.Active, chosen: ui.Chosen) -> dict[str, tuple[str, float]] | None:
+    """{checkpoint's key: (title, PSNR)} of those that draw an image better, the best first; each at its own size."""
+    others = {key: path for key, path in ui.checkpoint_files().items() if key != active.key}
+
+    def compute(progress: Progress) -> dict[str, tuple[str, float]]:
+        found = {}
+        for number, key in enumerate(others):
+            progress(number / len(others))
+            psnr = psnr_with(key, chosen)
+            if psnr is not None:
+                found[key] = psnr
+        return found
+
+    own = ui.reconstruct(active, chosen).quality.psnr
+    names = "|".join(f"{key} {path.stat().st_mtime_ns}" for key, path in others.items())
+    key = f"{chosen.digest}|{st.session_state.fit}|{active.loaded.digest}|{names}"
+    found = measured("better", key, "Trying the other checkpoints", lambda: 0.5 * len(others), compute)
+    if found is None:
+        return None
+    return dict(sorted(((k, v) for k, v in found.items() if v[1] > own), key=lambda pair: -pair[1][1]))
+
+
+def psnr_with(key: str, chosen: ui.Chosen) -> tuple[str, float] | None:
+    """A checkpoint's title and PSNR on an image; None where it does not load or fit. The caller holds the models."""
+    import torch
+
+    from tae.store.checkpoint import CheckpointError
+
+    try:
+        other = ui.load_model(key)
+        fitted = ui.fit(other, chosen)
+    except (CheckpointError, ImageError, OSError):
+        return None
+    with torch.inference_mode():
+        return other.title, ui.Result.of(fitted, other.loaded.model(as_batch(fitted))[0]).quality.psnr
+
+
+def measures(active: ui.Active, result: ui.Result) -> None:
+    """The figures of the reconstruction, each among the test images."""
+    for column, (metric, (label, pattern, higher_is_better, explanation)) in zip(
+        st.columns(4), METRICS.items(), strict=True
+    ):
+        value = getattr(result.quality, metric)
+        with column:
+            st.metric(label, pattern.format(value) if np.isfinite(value) else "–", help=explanation)
+            percentiles = active.test_percentiles.get(metric)
+            if percentiles and np.isfinite(value):
+                figure = plot_distribution(np.array(percentiles), value, label, higher_is_better)
+                chart(figure, f"reconstruct_{metric}", f"{label} of this image among the test images")
