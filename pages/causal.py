@@ -1,4 +1,4 @@
-"""The page Does it matter?: attention, heads and patches ablated, and what that does to the reconstruction."""
+"""The page Ablation: attention, heads and patches ablated, and what that does to the reconstruction."""
 
 import streamlit as st
 

@@ -5,7 +5,7 @@
 - shell: what stands around every page: sidebar, guide, tour, glossary
 - explore: Explore
 - attention: attention maps, for several pages
-- causal: Does it matter?
+- causal: Ablation
 - compare: Compare
 - layers: Layers
 - latent: Latent space

@@ -2,6 +2,7 @@
 
 - component: what the components share
 - explorer: attention that follows the pointer
+- feed: what an explorer gets beside its own data
 - player: sequences, frame by frame
 - patches: an image on which patches are chosen
 - hover: the image of the point under the pointer

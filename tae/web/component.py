@@ -9,7 +9,7 @@ _SHARED = Path(__file__)
 
 
 def read_script(name: str) -> str:
-    """A component (explorer, player, patches, hover) as a JavaScript module; its default export mounts it."""
+    """A component as a JavaScript module; its default export mounts it."""
     return _read(name, ".js")
 
 

@@ -260,8 +260,7 @@ def main() -> None:
     folder = ROOT / "tests" / "screenshots"
     folder.mkdir(exist_ok=True)
     views = {
-        "reconstruct": "/",
-        "attention": "/attention?layer=1&query=84&pins=84,61",
+        "explore": "/?changes=encoder/0/0",
         "compare": "/compare",
         "causal": "/causal",
         "layers": "/layers",
@@ -297,7 +296,7 @@ def contact_sheet(folder: Path, names: Sequence[str], width: int = 560) -> None:
         sheet.paste(
             page.resize((width, width * 9 // 14)), (10 + column * (width + 10), 10 + row * (width * 9 // 14 + 10))
         )
-        if name != "reconstruct":
+        if name != "explore":
             (folder / f"{name}.png").unlink()
     sheet.quantize(128).save(folder / "pages.png", optimize=True)
 

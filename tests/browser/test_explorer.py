@@ -19,6 +19,8 @@ from tests.plots import contrast
 pytestmark = MARKS
 GRID, PATCH, N = (3, 4), 16, 12
 GREY = 128
+FADED = 198
+"""The same below a map: .55 of the way to white."""
 IMAGE = np.full((40, 60), GREY / 255, np.float32)
 """2.5 x 3.75 patches: the last ones are cut."""
 TOPS = {"shared": 6.0, "full": 6.0}
@@ -107,7 +109,7 @@ def pixel(canvas: Locator, cell: int) -> list[int]:
 
 
 def over_grey(colour: Sequence[float], opacity: float) -> list[float]:
-    return [GREY + opacity * (channel - GREY) for channel in colour]
+    return [FADED + opacity * (channel - FADED) for channel in colour]
 
 
 def test_patch_under_the_pointer_shows_its_row(open_explorer: Callable[..., Page]) -> None:
@@ -125,7 +127,7 @@ def test_patch_under_the_pointer_shows_its_row(open_explorer: Callable[..., Page
         )
         _, colour, opacity = OVERLAY[-1]
         np.testing.assert_allclose(pixel(canvas, strongest), over_grey(colour, opacity), atol=2)
-        assert pixel(canvas, (query + 2) % N) == [GREY] * 3  # no weight leaves the image as it is
+        assert pixel(canvas, (query + 2) % N) == [FADED] * 3  # no weight leaves the image as it is
     page.mouse.move(1300, 850)
     told(page, query="5")  # the selected one comes back
 
@@ -153,7 +155,7 @@ def test_direction_turns_with_its_button_and_while_shift_is_held(open_explorer: 
     np.testing.assert_allclose(pixel(canvas, 4), over_grey(colour, opacity), atol=2)
     page.keyboard.up("Shift")
     told(page, direction="from")
-    page.get_by_role("button", name="Who places weight on it").click()
+    page.get_by_role("button", name="Attended by").click()
     told(page, direction="to")
     canvas.focus()
     page.keyboard.down("Shift")
@@ -188,7 +190,7 @@ def test_keys_move_patch_layer_and_head_and_stay_inside(open_explorer: Callable[
 
 def test_toolbar_chooses_maps_that_there_are(open_explorer: Callable[..., Page]) -> None:
     page = open_explorer(one())
-    page.get_by_role("group", name="Layer").get_by_role("button", name="0", exact=True).click()
+    page.get_by_role("combobox", name="Layer").select_option("0")
     head = page.get_by_role("combobox", name="Head")
     head.select_option("1")
     told(
@@ -294,9 +296,9 @@ def test_words_can_be_read_in_light_and_dark(open_explorer: Callable[..., Page])
         note = page.locator(".tae-note")
         red, green, _ = rgb_of(note.evaluate("e => getComputedStyle(e).color"), paper)
         assert red > green + 60
-        stage, pins = page.locator(MAIN).bounding_box(), page.locator(".tae-pins").bounding_box()
-        assert stage and pins
-        assert (pins["x"] > stage["x"] + stage["width"]) == (width == 1400)  # beside, or stacked
+        stage, heads = page.locator(MAIN).bounding_box(), page.locator(".tae-heads").bounding_box()
+        assert stage and heads
+        assert (heads["x"] > stage["x"] + stage["width"]) == (width == 1400)  # beside, or stacked
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
@@ -362,7 +364,7 @@ def test_merged_patches_say_so(open_explorer: Callable[..., Page]) -> None:
         [side("", np.zeros((240, 320), np.float32), (30, 40), 8, {"encoder/0/mean": weights})], View(layer="0"), TOPS
     )
     page = open_explorer(made)
-    expect(page.locator(".tae-unit")).to_contain_text("each cell: strongest of 2x2 patches, of pairs")
+    expect(page.locator(".tae-main .tae-unit")).to_contain_text("each cell: strongest of 2x2 patches, of pairs")
     start, end = "(rows 0 to 1, columns 0 to 1)", "(rows 28 to 29, columns 38 to 39)"
     told(page, readout=f"query patches {start} → strongest key patches {end}: 600 x uniform")
     page.locator(MAIN).focus()
@@ -374,9 +376,10 @@ def test_maps_that_are_not_in_the_file_cannot_be_chosen(open_explorer: Callable[
     made = payload([side("", IMAGE, GRID, PATCH, {"encoder/0/mean": peaks(1)}, NAMES, "digest")], View(), TOPS)
     page = open_explorer(made)
     told(page, map="encoder/0/mean")
-    for button in ("Average", "1", "Decoder"):
-        expect(page.get_by_role("button", name=button, exact=True)).to_be_disabled()
-    assert page.get_by_role("button", name="Average").get_attribute("title") == "This map is not in this file"
+    expect(page.get_by_role("button", name="Decoder")).to_be_disabled()
+    layers = page.get_by_role("combobox", name="Layer").locator("option[disabled]")
+    assert layers.all_text_contents() == ["Average", "1"]
+    assert layers.first.get_attribute("title") == "This map is not in this file"
     assert page.get_by_role("combobox", name="Head").locator("option[disabled]").count() == 2
 
 
@@ -387,7 +390,7 @@ def test_strangers_texts_are_shown_as_they_are(open_explorer: Callable[..., Page
     expect(page.locator("figcaption").first).to_have_text(text)
     expect(page.locator(".tae-note")).to_have_text(text)
     expect(page.locator(".tae-status")).to_contain_text(text)
-    assert page.locator(f"{ROOT} img, {ROOT} b").count() == 0
+    assert page.locator(f"{ROOT} img").count() == 0 and page.get_by_text("bold", exact=True).count() == 0
 
 
 def test_painted_moves_are_measured_and_the_measures_do_not_pile_up(open_explorer: Callable[..., Page]) -> None:
@@ -398,6 +401,75 @@ def test_painted_moves_are_measured_and_the_measures_do_not_pile_up(open_explore
         told(page, query=str(cell))
     assert page.evaluate(f"{entries}.length") == 3
     assert page.evaluate(f"{entries}.every(entry => entry.duration > 0)")
+
+
+# -- the head grid
+
+
+def cell(page: Page, name: str) -> Locator:
+    return page.locator(f".tae-heads-cell[data-name='{name}']")
+
+
+def cell_pixel(page: Page, name: str, patch: int) -> list[int]:
+    """What is painted in the middle of a patch of a map of the grid."""
+    return page.locator(".tae-heads-canvas").evaluate(
+        """(canvas, [x, y]) => {
+            const ratio = canvas.width / canvas.getBoundingClientRect().width;
+            const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+            context.drawImage(canvas, -Math.floor(x * ratio), -Math.floor(y * ratio));
+            return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+        }""",
+        place_in_cell(page, name, patch),
+    )
+
+
+def place_in_cell(page: Page, name: str, patch: int) -> list[float]:
+    box, canvas = cell(page, name).bounding_box(), page.locator(".tae-heads-canvas").bounding_box()
+    assert box and canvas
+    row, column = divmod(patch, GRID[1])
+    y, x = (
+        (at * PATCH + min((at + 1) * PATCH, end)) / 2 / end for at, end in zip((row, column), (40, 60), strict=True)
+    )
+    return [box["x"] - canvas["x"] + x * box["width"], box["y"] - canvas["y"] + y * box["height"]]
+
+
+def test_every_head_shows_the_patch_under_the_pointer_in_one_range(open_explorer: Callable[..., Page]) -> None:
+    page = open_explorer(one())
+    expect(page.locator(".tae-heads-cell")).to_have_count(len(NAMES))
+    _, colour, opacity = OVERLAY[-1]
+    for query in (0, 10):
+        hover(page.locator(MAIN), query)
+        told(page, query=str(query))
+        for shift, name in enumerate(NAMES, start=1):
+            np.testing.assert_allclose(cell_pixel(page, name, (query + shift) % N), over_grey(colour, opacity), atol=3)
+            assert cell_pixel(page, name, (query + shift + 1) % N) == [FADED] * 3
+    page.keyboard.down("Shift")  # who places weight on it
+    told(page, direction="to")
+    np.testing.assert_allclose(cell_pixel(page, NAMES[2], (10 - 3) % N), over_grey(colour, opacity), atol=3)
+    page.keyboard.up("Shift")
+
+
+def test_a_map_of_the_grid_shows_large_under_the_pointer_and_a_click_or_the_keyboard_chooses_it(
+    open_explorer: Callable[..., Page],
+) -> None:
+    page = open_explorer(one())
+    cell(page, "encoder/0/1").hover()
+    told(page, map="encoder/0/1")
+    page.mouse.move(5, 5)
+    told(page, map="encoder/average/mean")
+    cell(page, "encoder/0/1").click()
+    page.mouse.move(5, 5)
+    told(page, map="encoder/0/1")  # without a server nothing can be ablated: a click chooses
+    grid = page.get_by_role("grid")
+    grid.focus()
+    page.keyboard.press("Home")
+    expect(page.locator(".tae-at")).to_have_attribute("aria-label", "Encoder, layer 0, head 0, strongest 6 x uniform")
+    for key, name in [("ArrowRight", "encoder/0/1"), ("ArrowRight", "encoder/0/mean"), ("ArrowDown", "encoder/1/mean")]:
+        page.keyboard.press(key)
+        told(page, map=name)
+    page.keyboard.press(" ")
+    page.evaluate("document.activeElement.blur()")
+    told(page, map="encoder/1/mean")
 
 
 # -- with a server: mounted as Streamlit mounts it, from a blob, with a record of what is told
@@ -430,6 +502,25 @@ def mount(page: Page, send: list[str], view: View, digest: str = "d", memory: st
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
+FEEDS = """data => { globalThis.taeFeeds.latest.set(`${data.memory} ${data.feed}`, data);
+    for (const listener of globalThis.taeFeeds.listeners) listener(data); }"""
+
+
+def test_an_outcome_makes_heads_clickable_and_shows_what_is_ablated(mounted: Page) -> None:
+    mount(mounted, NAMES, View(), memory="m")
+    plain = one()["sides"][0]["image"]
+    words = {"title": "9.0 dB", "words": "From 128 numbers", "ablated_words": "", "can_undo": False}
+    fed = {"feed": "outcome", "memory": "m", "digest": "d", "recon": plain, "changed": "", "ablated": [], **words}
+    mounted.evaluate(FEEDS, fed)
+    expect(mounted.locator(".tae-outcome-figure")).to_contain_text("9.0 dB")
+    expect(mounted.get_by_role("button", name="Undo")).to_be_disabled()
+    told_since(mounted)
+    for number, digest in enumerate(["another image", "d"]):  # what belongs to another image is passed over
+        mounted.evaluate(FEEDS, {**fed, "digest": digest, "title": f"{number} dB", "ablated": ["encoder/0/1"]})
+    expect(mounted.locator(".tae-outcome-figure")).to_contain_text("1 dB")
+    told(mounted, ablated="encoder/0/1")
+
+
 def told_since(page: Page) -> list:
     return page.evaluate("window.told.splice(0)")
 
@@ -438,16 +529,17 @@ def test_missing_maps_are_asked_for_once_with_their_neighbours(mounted: Page) ->
     view = View()
     mount(mounted, ["encoder/average/mean"], view)
     assert told_since(mounted) == []
-    mounted.get_by_role("button", name="0", exact=True).click()
+    mounted.get_by_role("combobox", name="Layer").select_option("0")
     told(mounted, state="loading", map="encoder/0/mean")
-    expect(mounted.locator(".tae-loading")).to_be_visible()
+    expect(mounted.locator(".tae-loading").first).to_be_visible()
     mounted.get_by_role("combobox", name="Colour range").select_option("own")
+    mounted.wait_for_function("window.told.some(([name]) => name === 'wanted')")
     names = ["encoder/0/mean", "encoder/0/0", "encoder/0/1"]
     asked = [value for name, value in told_since(mounted) if name == "wanted"]
     assert asked == [{"digest": "d", "revision": 0, "names": names}]
     mount(mounted, names, view)
     told(mounted, state="ready", map="encoder/0/mean")
-    expect(mounted.locator(".tae-loading")).to_be_hidden()
+    expect(mounted.locator(".tae-loading").first).to_be_hidden()
     mounted.get_by_role("combobox", name="Head").select_option("1")
     told(mounted, state="ready", map="encoder/0/1")
     mount(mounted, [], view, digest="another image")  # whose maps were never sent

@@ -80,11 +80,11 @@ def test_tour_walks_the_pages_without_moving_its_buttons(open_page) -> None:
     page.get_by_role("button", name="Finish").click()
     page.locator(".st-key-guide_card").wait_for(state="detached")
     settle(page)
-    assert "/attention" in page.url and "section=cause" in page.url
+    assert "changes=encoder" in page.url
 
 
 def test_offer_is_made_once_and_the_tour_can_be_taken_again(open_page) -> None:
-    page = open_page("/attention")
+    page = open_page("/compare")
     page.get_by_role("button", name="Not now").click()
     page.locator(".st-key-guide_offer").wait_for(state="detached")
     page.wait_for_function("document.cookie.includes('tae_tour=offered')")
@@ -96,11 +96,10 @@ def test_offer_is_made_once_and_the_tour_can_be_taken_again(open_page) -> None:
 
 
 def assert_loss_is_seen_at_once(page: Page) -> None:
-    lost = page.get_by_test_id("stMetricDelta")
-    expect(lost.first).to_be_visible()
-    for delta in lost.all():
-        assert box_of(delta)["bottom"] < 900
-        assert float(delta.inner_text().split(" dB")[0].replace("−", "-")) < -6
+    title = page.locator(".tae-outcome-figure .tae-lost")
+    expect(title).to_be_visible()
+    assert box_of(page.locator(".tae-outcome-figure .tae-canvas"))["bottom"] < 900
+    assert float(title.inner_text().split("(−")[1].strip(")")) > 6
 
 
 def test_demo_is_walked_with_the_arrow_keys_and_escape_gives_everything_back(open_page) -> None:
@@ -119,14 +118,15 @@ def test_demo_is_walked_with_the_arrow_keys_and_escape_gives_everything_back(ope
         )
         assert page.locator('[class*="st-key-expert_"]:visible').count() == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= 1400
-        if step.view.get("section") == "cause":
+        assert page.locator(".tae-toolbar:visible").count() == 0
+        if "changes" in step.view:
             assert_loss_is_seen_at_once(page)
         if number < len(STORY):
             page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowLeft")
     arrive(page, len(STORY) - 1, len(STORY))
     page.keyboard.press("Escape")
-    page.get_by_role("heading", name="Reconstruct", exact=True).wait_for()
+    page.get_by_role("heading", name="Explore", exact=True).wait_for()
     settle(page)
     assert page.url == address
     assert page.get_by_test_id("stFileUploader").is_visible()

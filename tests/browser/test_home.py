@@ -7,9 +7,8 @@ import re
 import zipfile
 
 import numpy as np
-import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from skimage import data as skimage_data
 
 from tae.data.demo import compose_square
@@ -31,7 +30,22 @@ def photograph() -> bytes:
 
 
 def status(page: Page) -> str:
-    return page.get_by_text("recomputed weights @ V").inner_text()
+    """The line below the map."""
+    return page.locator(".tae-explorer .tae-status").inner_text()
+
+
+def cell(page: Page, name: str) -> Locator:
+    """A map of the head grid."""
+    return page.locator(f".tae-heads-cell[data-name='{name}']")
+
+
+def ablated(page: Page, *names: str) -> None:
+    """Wait until these and no others are ablated, and the reconstruction without them is drawn."""
+    expect(page.locator(".tae-explorer")).to_have_attribute("data-ablated", " ".join(names))
+
+
+def outcome(page: Page) -> Locator:
+    return page.locator(".tae-outcome-figure")
 
 
 def plot_area(page: Page, number: int) -> dict:
@@ -40,34 +54,72 @@ def plot_area(page: Page, number: int) -> dict:
     return dict(box)
 
 
-def test_first_screen_shows_the_main_job_and_pages_are_reached_by_keyboard(open_page) -> None:
+def test_first_screen_holds_image_reconstruction_and_every_head_without_scrolling(open_page) -> None:
     page = open_page("/")
-    for title in ("You gave", "Sample"):
-        if page.get_by_text(title, exact=True).count():
-            break
-    else:
-        pytest.fail("the image that was given is not there")
-    for alt in ("The model saw", "Reconstruction"):
-        box = page.get_by_alt_text(alt, exact=True).bounding_box()
-        assert box and box["y"] + box["height"] < 900 and box["width"] > 150
-    assert plot_area(page, 0)["y"] < 900
-    assert page.get_by_test_id("stMetric").count() == 4
+    figures = page.locator(".tae-explorer .tae-main .tae-canvas, .tae-outcome-figure .tae-canvas").all()
+    assert len(figures) == 2
+    for figure in figures:
+        box = figure.bounding_box()
+        assert box and box["y"] + box["height"] < 900 and box["width"] > 300
+    cells = page.locator(".tae-heads-cell")
+    expect(cells).to_have_count(2 * (3 * 5 + 2))  # heads and mean of each layer, average and rollout, in both parts
+    lowest = max(cells.all(), key=lambda one: (one.bounding_box() or {"y": 0})["y"]).bounding_box()
+    assert lowest and lowest["y"] + lowest["height"] < 900
     for _ in range(12):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.textContent.trim()").endswith("Attention"):
+        if page.evaluate("document.activeElement.textContent.trim()").endswith("Ablation"):
             break
     page.keyboard.press("Enter")
-    page.wait_for_url("**/attention*")
+    page.wait_for_url("**/causal*")
     settle(page)
-    assert page.get_by_role("heading", name="Attention", exact=True).is_visible()
+    assert page.get_by_role("heading", name="Ablation", exact=True).is_visible()
+
+
+def test_a_click_on_a_head_ablates_it_and_the_reconstruction_beside_it_changes(visit, open_page) -> None:
+    page = visit("/")
+    picture = outcome(page).locator(".tae-canvas")
+    before = picture.screenshot()
+    expect(cell(page, "encoder/0/0")).to_have_attribute("title", re.compile("costs"))  # the bars are there
+    cell(page, "encoder/0/0").click()
+    ablated(page, "encoder/0/0")
+    expect(outcome(page)).to_contain_text(re.compile(r"dB \(−\d+\.\d\)"))
+    expect(outcome(page)).to_contain_text("replaced by its mean over 64 test images")
+    assert picture.screenshot() != before
+    page.locator(".tae-heads-row").nth(1).click()
+    ablated(page, "encoder/0/0", "encoder/1/attention")
+    outcome(page).get_by_role("button", name="Change").click()
+    expect(outcome(page)).to_contain_text("ablated − undisturbed")
+    settle(page)
+    other = open_page(page.url.replace(page.url.split("/?")[0], ""))
+    ablated(other, "encoder/0/0", "encoder/1/attention")  # the link holds it
+    outcome(page).get_by_role("button", name="Undo").click()
+    ablated(page, "encoder/0/0")
+    grid = page.get_by_role("grid")
+    grid.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    ablated(page)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".tae-heads-cell.tae-at")).to_have_attribute(
+        "aria-label", re.compile("Encoder, layer 0, head 1, strongest .* costs")
+    )
+    page.keyboard.press("Enter")
+    ablated(page, "encoder/0/1")
+    outcome(page).get_by_role("button", name="Reset").click()
+    ablated(page)
+    page.mouse.move(5, 5)
+    settle(page)
+    assert picture.screenshot() == before
 
 
 def test_photograph_and_garment_dragged_in_are_reconstructed_beside_broken_files(open_page) -> None:
     page = open_page("/")
-    before = page.get_by_alt_text("Reconstruction", exact=True).get_attribute("src")
+    before = outcome(page).locator(".tae-canvas").screenshot()
     drop(page, ("photograph.jpg", photograph()), ("cut.png", image(3)[:300]), ("text.tiff", b"no image"))
-    assert page.get_by_text("You gave", exact=True).is_visible()
-    assert page.get_by_alt_text("Reconstruction", exact=True).get_attribute("src") != before
+    expect(page.locator(".tae-shelf-item[aria-selected=true]")).to_have_attribute(
+        "aria-label", re.compile("photograph.jpg")
+    )
+    assert outcome(page).locator(".tae-canvas").screenshot() != before
     assert page.get_by_text("scaled from 512x512 to 201x201").is_visible()
     alerts = page.get_by_test_id("stAlert").all_inner_texts()
     assert sum("cut.png" in alert for alert in alerts) == sum("text.tiff" in alert for alert in alerts) == 1
@@ -75,6 +127,7 @@ def test_photograph_and_garment_dragged_in_are_reconstructed_beside_broken_files
     assert not any("/" in alert.replace("n/a", "") for alert in alerts if "cut.png" in alert)  # no path of this machine
     drop(page, ("garment.png", image(3)))
     assert "unlike" not in " ".join(page.get_by_test_id("stAlert").all_inner_texts())
+    page.get_by_role("button", name="Export").click()
     name, content = saved(page, "Reconstruction (PNG)")
     assert name == "garment.png_reconstruction.png" or name.startswith("garment")
     assert Image.open(io.BytesIO(content)).size == (201, 201)
@@ -86,10 +139,7 @@ def test_hostile_names_show_as_text(open_page) -> None:
     main = page.get_by_test_id("stMain")
     assert "onerror=alert(1)" in main.inner_text()
     assert main.locator('img[src="x"]').count() == 0 and main.locator(".katex").count() == 0
-    page.get_by_role("link", name="Attention").click()
-    page.wait_for_url("**/attention*")
-    settle(page)
-    page.get_by_role("button", name="Take it with you").click()
+    page.get_by_role("button", name="Export").click()
     name, content = saved(page, "Heatmap (SVG)")
     assert "<img" not in content.decode() and "/" not in name and "<" not in name
 
@@ -112,13 +162,14 @@ def test_many_images_make_a_sorted_grid_and_can_be_taken_along(open_page) -> Non
     archive = zipfile.ZipFile(io.BytesIO(saved(page, "All reconstructions (ZIP)")[1]))
     assert len(archive.namelist()) == 5 and archive.testzip() is None
     cards.first.click()
-    page.get_by_text("You gave", exact=True).wait_for()
+    page.locator(".tae-explorer").wait_for()
     settle(page)
     assert "noise.png: 201x201" in page.get_by_test_id("stMain").inner_text()
 
 
 def test_everything_of_one_image_comes_as_a_zip(visit) -> None:
     page = visit("/?image=garment-30")
+    page.get_by_role("button", name="Export").click()
     archive = zipfile.ZipFile(io.BytesIO(saved(page, "Everything (ZIP)")[1]))
     endings = sorted(name.split("_", 1)[1] for name in archive.namelist())
     assert endings == [
@@ -135,18 +186,26 @@ def test_everything_of_one_image_comes_as_a_zip(visit) -> None:
     assert saved(page, "Error (PNG)")[1].startswith(b"\x89PNG")
 
 
-def test_forgetting_images_asks_first(open_page) -> None:
+def test_removing_images_asks_first_and_the_shelf_is_chosen_from_by_click_and_keyboard(open_page) -> None:
     page = open_page("/")
     drop(page, ("mine.png", image(3)))
-    page.get_by_role("button", name="Forget my 1").click()
+    chosen = page.locator(".tae-shelf-item[aria-selected=true]")
+    page.get_by_role("button", name="Remove my image").click()
     page.get_by_role("dialog").wait_for()
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="detached")
-    expect(page.get_by_text("You gave", exact=True)).to_be_visible(timeout=30_000)
-    page.get_by_role("button", name="Forget my 1").click()
-    page.get_by_role("button", name="Forget them").click()
-    page.get_by_text("You gave", exact=True).wait_for(state="detached")
-    expect(page.get_by_text("Sample", exact=True)).to_be_visible(timeout=30_000)
+    expect(chosen).to_have_attribute("aria-label", re.compile("mine.png"))
+    page.get_by_role("button", name="Remove my image").click()
+    page.get_by_role("button", name="Remove", exact=True).click()
+    expect(chosen).to_have_attribute("aria-label", "Sandal with heel")
+    page.locator(".tae-shelf-item").nth(3).click()
+    page.wait_for_url("**image=*")
+    settle(page)
+    second = link(page)["image"]
+    page.get_by_role("listbox", name="Images").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"!location.search.includes('image={second}')")
 
 
 def explorer_place(page: Page, row: int, column: int, side: int = 0) -> tuple[float, float]:
@@ -162,7 +221,7 @@ def explorer_says(page: Page) -> str:
 
 
 def test_pointer_reads_patches_and_the_link_restores_the_pinned_one(visit, open_page) -> None:
-    page = visit("/attention?layer=1", height=1300, scheme="dark")
+    page = visit("/?layer=1", height=1300, scheme="dark")
     page.mouse.move(*explorer_place(page, 4, 9))
     expect(page.locator(".tae-explorer")).to_contain_text("query patch 61 (row 4, column 9)")
     assert link(page)["query"] != "61"  # moving alone asks nothing of the server
@@ -173,13 +232,13 @@ def test_pointer_reads_patches_and_the_link_restores_the_pinned_one(visit, open_
     assert link(page)["pins"] == "61,168"
     table = page.get_by_test_id("stDataFrame")
     assert table.is_visible()
-    page.get_by_role("button", name="Who places weight on it").click()
+    page.get_by_role("button", name="Attended by").click()
     page.wait_for_url("**direction=to*")
     settle(page)
-    other = open_page(page.url.replace(page.url.split("/attention")[0], ""))
-    assert status(other) == status(page)
+    other = open_page(page.url.replace(page.url.split("/?")[0], ""))
+    expect(other.locator(".tae-explorer .tae-status")).to_have_text(status(page))
     assert link(other) == link(page)
-    assert "Encoder, layer 1, mean of heads" in explorer_says(other) and "patch 168" in explorer_says(other)
+    assert "Encoder, layer 1, mean of heads" in status(other) and "patch 168" in status(other)
 
 
 def hover(page: Page, number: int, x: float = 0.5, y: float = 0.5) -> str:
@@ -194,7 +253,8 @@ def hover(page: Page, number: int, x: float = 0.5, y: float = 0.5) -> str:
 
 
 def test_the_heatmap_names_what_is_pointed_at_and_a_box_shows_that_part_and_a_button_the_whole(visit) -> None:
-    page = visit("/attention?layer=0&section=heatmap")
+    page = visit("/?layer=0&section=heatmap")
+    page.get_by_test_id("stPlotlyChart").first.scroll_into_view_if_needed()
     said = hover(page, 0, 2.5 / 169, 40.8 / 169)
     assert "query 40 (row 3, column 1)" in said and "key 2 (row 0, column 2)" in said
     assert "x uniform" in said and "spread between heads" in said
@@ -215,17 +275,17 @@ def test_the_heatmap_names_what_is_pointed_at_and_a_box_shows_that_part_and_a_bu
 
 
 def test_a_head_of_the_overview_opens_in_the_explorer(visit) -> None:
-    page = visit("/attention")
+    page = visit("/?section=overview")
+    page.get_by_test_id("stPlotlyChart").scroll_into_view_if_needed()
     area = plot_area(page, 0)
     page.mouse.click(area["x"] + area["width"] * 0.9, area["y"] + area["height"] * 0.85)
     page.wait_for_url("**head=3*")
     settle(page)
-    assert link(page)["layer"] == "2"
-    assert "Encoder, layer 2, head 3" in explorer_says(page) and "Encoder, layer 2, head 3" in status(page)
+    assert link(page)["layer"] == "2" and "Encoder, layer 2, head 3" in status(page)
 
 
 def test_keys_step_through_layers_heads_and_patches(visit) -> None:
-    page = visit("/attention?query=84", height=1300)
+    page = visit("/?query=84", height=1300)
     page.mouse.click(*explorer_place(page, 6, 6))
     page.wait_for_url("**pins=84*")
     settle(page)
@@ -233,7 +293,7 @@ def test_keys_step_through_layers_heads_and_patches(visit) -> None:
         page.keyboard.press(keys)
         page.wait_for_url(f"**{expected}*")
     settle(page)
-    assert "layer 0" in status(page)
+    expect(page.locator(".tae-explorer .tae-status")).to_contain_text("layer 0")
     page.keyboard.press("Escape")
     page.wait_for_function("!location.search.includes('pins=')")
 
@@ -267,10 +327,11 @@ def test_card_is_taken_along_and_maps_of_an_untrained_model_that_are_not_there_y
         "node => getComputedStyle(node).color.match(/\\d+/g).map(Number)"
     )
     assert red > 1.5 * max(others)
-    page.get_by_role("link", name="Attention").click()
-    page.get_by_role("heading", name="Attention", exact=True).wait_for()
+    page.get_by_role("link", name="Explore").click()
+    page.get_by_role("heading", name="Explore", exact=True).wait_for()
     settle(page)
-    assert "N = 800" in explorer_says(page)  # three of sixty maps fit the first message
+    assert "N = 800" in status(page)
+    expect(page.locator(".tae-heads-cell")).to_have_count(34)  # merged, since all of them whole would be 44 MB
     page.get_by_role("button", name="Decoder").click()
     page.wait_for_url("**part=decoder*")
     expect(page.locator(".tae-explorer")).to_contain_text(
@@ -279,8 +340,8 @@ def test_card_is_taken_along_and_maps_of_an_untrained_model_that_are_not_there_y
 
 
 def test_attention_can_be_taken_along(visit) -> None:
-    page = visit("/attention?layer=2&image=garment-30")
-    page.get_by_role("button", name="Take it with you").click()
+    page = visit("/?layer=2&image=garment-30")
+    page.get_by_role("button", name="Export").click()
     name, content = saved(page, "Report (HTML)")
     assert name.endswith("_report.html") and content.startswith(b"<!doctype html>") and len(content) < 5_000_000
     for label in ("Heatmap", "On the image", "All layers", "All heads", "In numbers"):
@@ -302,8 +363,8 @@ def test_attention_can_be_taken_along(visit) -> None:
         "trained",
         "encoder",
     )
-    page = visit("/attention?layer=2&image=garment-30&weighting=values")
-    page.get_by_role("button", name="Take it with you").click()
+    page = visit("/?layer=2&image=garment-30&weighting=values")
+    page.get_by_role("button", name="Export").click()
     name, content = saved(page, "This map (CSV)")
     assert name == plain_name.replace(".csv", "_value_norms.csv")
     rows = list(csv.DictReader(io.StringIO(content.decode())))

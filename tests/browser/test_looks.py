@@ -7,8 +7,10 @@ from tests.browser import MARKS, assert_fits, looks
 
 pytestmark = MARKS
 VIEWS = {
-    "/": 5,
-    "/attention": 1,
+    "/": 0,
+    "/?section=heatmap": 2,
+    "/?section=overview": 1,
+    "/?section=quality": 4,
     "/models": 1,
     "/layers?lens=raw": 4,
     "/latent": 0,  # on a slow machine the test set is embedded upon a click

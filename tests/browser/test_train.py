@@ -176,7 +176,7 @@ def test_from_a_folder_to_an_open_checkpoint_with_a_stop_on_the_way(open_page, f
     assert steps == list(range(1, len(steps) + 1)) and len(steps) > stopped
 
     button(page, "Open in the app").click()
-    page.get_by_role("heading", name="Reconstruct", exact=True).wait_for()
+    page.get_by_role("heading", name="Explore", exact=True).wait_for()
     settle(page)
     assert "checkpoint=My_shoes.safetensors" in page.url
     expect(page.get_by_test_id("stSidebar").get_by_role("combobox").first).to_have_value("My shoes")

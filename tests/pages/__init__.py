@@ -21,10 +21,11 @@ FIRST = "drops_tiny_201x201_p16.safetensors"
 """What the app opens with."""
 
 
+TITLES = {"Layers": "Representations", "Latent space": "Representations", "Train": "Models"}
+"""Titles of the pages that are not their own."""
 PAGES = {
-    "Reconstruct": "app.py",
-    "Attention": "pages/attention.py",
-    "Does it matter?": "pages/causal.py",
+    "Explore": "app.py",
+    "Ablation": "pages/causal.py",
     "Compare": "pages/compare.py",
     "Layers": "pages/layers.py",
     "Latent space": "pages/latent.py",
@@ -68,7 +69,7 @@ def blow_up(model: TransformerAutoencoder) -> None:
         parameter.fill_(1e38)
 
 
-def open_page(page: str = "Reconstruct", **link: str) -> AppTest:
+def open_page(page: str = "Explore", **link: str) -> AppTest:
     """A page with the garments' checkpoint, where the link names no other."""
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     if (checkpoints_folder() / DEMO).exists():
@@ -120,6 +121,17 @@ def numbers(values: Any) -> list[float]:
     return list(values)
 
 
+def component(app: AppTest, key: str) -> dict:
+    """What a component of ours was given, but for its arrays."""
+    (found,) = [one.proto for one in app.get("bidi_component") if one.proto.id.endswith(f"-{key}")]  # type: ignore[attr-defined]
+    return json.loads(found.mixed.json if found.WhichOneof("data") == "mixed" else found.json)
+
+
+def status(app: AppTest, part: str = "encoder") -> str:
+    """What stands below the maps of a part."""
+    return component(app, "explorer")["status"][part]
+
+
 def metrics(app: AppTest) -> dict[str, str]:
     return {metric.label: metric.value for metric in app.metric}
 
@@ -139,7 +151,7 @@ def image(index: int) -> bytes:
 
 def build_untrained(app: AppTest, size: str = "201x201", patch: str = "16") -> AppTest:
     go(app, "Models")
-    app.segmented_control[0].set_value("Untrained model")
+    app.segmented_control("models_view").set_value("Untrained model")
     run(app)
     by_label = {box.label: box for box in app.selectbox}
     by_label["Input"].set_value(size)
@@ -150,7 +162,7 @@ def build_untrained(app: AppTest, size: str = "201x201", patch: str = "16") -> A
 
 def bring(app: AppTest, name: str, data: bytes) -> AppTest:
     go(app, "Models")
-    app.segmented_control[0].set_value("Bring a checkpoint")
+    app.segmented_control("models_view").set_value("Bring a checkpoint")
     run(app)
     app.file_uploader("models_upload").set_value((name, data, "application/octet-stream"))
     return run(app)

@@ -35,7 +35,7 @@ from tae.ui.widgets.patches import read_edit, read_patches
 from tests import ROOT
 from tests.pages import DEMO, charts, flatten, numbers, open_page, run, texts
 
-PAGE = "Does it matter?"
+PAGE = "Ablation"
 
 
 def image(key: str) -> torch.Tensor:
@@ -507,7 +507,7 @@ def test_one_token_gets_a_notice(store: Callable[..., Path]) -> None:
 def test_attention_that_does_not_matter_is_called_so_and_attention_that_does_is_not(store: Callable[..., Path]) -> None:
     path = store("flat.safetensors", flatten)
     shutil.copy(ROOT / "checkpoints" / DEMO, path.with_name("demo.safetensors"))  # without its study
-    for page in ("Attention", "Compare"):
+    for page in ("Explore", "Compare"):
         assert "is decorative" in texts(open_page(page, checkpoint=path.name), "warning")
         assert not open_page(page, checkpoint="demo.safetensors").warning
     assert work.known(f"verdict_{_digest()[:8]}", _digest()).lost  # it was measured
@@ -521,7 +521,7 @@ def test_a_large_model_without_a_study_asks_before_it_measures_whether_its_atten
 
     path = store("large.safetensors", flatten)
     monkeypatch.setattr(work, "LONG_S", 0.0)
-    app = open_page("Attention", checkpoint=path.name)
+    app = open_page("Explore", checkpoint=path.name)
     assert not app.warning
     (ask,) = (one for one in app.button if "needed? Measuring 8 test images" in one.label)
     ask.click()

@@ -101,7 +101,7 @@ def test_tour_steps_back_and_ends_at_once_where_asked() -> None:
 
 @pytest.mark.slow
 def test_story_sets_each_view_and_gives_back_the_one_before() -> None:
-    app = open_page("Attention", image="garment-30", layer="1", query="84", part="decoder", head="2")
+    app = open_page("Explore", image="garment-30", layer="1", query="84", part="decoder", head="2")
     before = view(app)
     switch_demo(app, True)
     for number, step in enumerate(STORY, 1):
@@ -111,7 +111,7 @@ def test_story_sets_each_view_and_gives_back_the_one_before() -> None:
             press(app, "guide_next")
     assert "guide_next" not in keys(app)
     switch_demo(app, False)
-    assert [title.value for title in app.title] == ["Attention"]
+    assert [title.value for title in app.title] == ["Explore"]
     assert view(app) == before
     assert {"image": "garment-30", "layer": "1", "part": "decoder"}.items() <= linked(app).items()
 
@@ -122,7 +122,7 @@ def test_demo_begun_during_a_tour_gives_back_the_view_before_the_demo() -> None:
     there = view(app)
     switch_demo(app, True)
     press(press(app, "guide_next"), "guide_end")
-    assert view(app) == there and [title.value for title in app.title] == ["Attention"]
+    assert view(app) == there and [title.value for title in app.title] == ["Explore"]
 
 
 def test_demo_hides_what_the_story_does_not_need_and_then_shows_it_again() -> None:
@@ -153,7 +153,7 @@ def test_offer_of_the_tour_goes_away_for_good() -> None:
     assert "guide_accept" in keys(app) and "document.cookie" not in html(app)
     press(app, "guide_decline")
     assert "tae_tour=offered" in html(app)
-    for page in ("Attention", "Models", "Reconstruct"):
+    for page in ("Explore", "Models", "Explore"):
         assert "guide_accept" not in keys(go(app, page))
     assert "guide_tour" in keys(app)
 

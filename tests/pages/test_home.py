@@ -1,5 +1,6 @@
 """The pages without a browser: what they show for a view, a link, a drop of files, a checkpoint."""
 
+import base64
 import copy
 import io
 import json
@@ -27,11 +28,13 @@ from tests.pages import (
     FIRST,
     HOSTILE,
     PAGES,
+    TITLES,
     assert_harmless,
     blow_up,
     bring,
     build_untrained,
     charts,
+    component,
     drop,
     flatten,
     go,
@@ -41,6 +44,7 @@ from tests.pages import (
     png,
     run,
     said_plainly,
+    status,
     texts,
     very_small,
 )
@@ -50,13 +54,13 @@ from tests.pages import (
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_opens_on_the_demo_checkpoint(page: str) -> None:
     app = open_page(page)
-    assert [title.value for title in app.title] == [page]
+    assert [title.value for title in app.title] == [TITLES.get(page, page)]
     assert not app.error and not app.warning
     assert app.sidebar.selectbox[0].value == DEMO
 
 
 def test_first_screen_shows_what_the_package_computes() -> None:
-    app = open_page()
+    app = open_page(section="quality")
     loaded = load_checkpoint(ROOT / "checkpoints" / DEMO)
     first = next(iter(gallery((201, 201), data=loaded.card.data).values()))
     pixels = (first.load() / 255).astype(np.float32)
@@ -70,27 +74,31 @@ def test_first_screen_shows_what_the_package_computes() -> None:
         "Foreground MSE": f"{quality.foreground_mse:.4f}",
     }
     page = texts(app)
-    assert all(title in page for title in ("**Sample**", "**The model saw**", "**Reconstruction**", "**Error**"))
+    outcome = component(app, "explorer_outcome")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(outcome["recon"].partition(",")[2]))), np.float32) / 255
+    np.testing.assert_allclose(shown, recon, atol=0.5 / 255 + 1e-5)
+    assert outcome["title"] == f"{quality.psnr:.1f} dB" and outcome["changed"] == ""
     assert "composed" in page
     assert f"test PSNR **{loaded.card.metrics['psnr']:.1f} dB**" in page
 
 
 def test_choosing_a_sample_writes_the_link_and_stays_on_the_next_page() -> None:
     app = open_page()
-    app.button("sample_garment-30").click()
+    app.selectbox("choose_image").select("garment-30")
     run(app)
     assert app.query_params["image"] == "garment-30"
-    go(app, "Attention")
+    assert component(app, "shelf_images")["chosen"] == "garment-30"
+    go(app, "Ablation")
     assert app.selectbox("choose_image").value == "garment-30"
-    go(app, "Reconstruct")
+    go(app, "Explore")
     assert app.selectbox("choose_image").value == "garment-30"
 
 
 def test_link_restores_the_view() -> None:
     link = {"image": "garment-42", "part": "decoder", "layer": "2", "head": "3", "query": "77", "direction": "to"}
     link |= {"range": "own", "pins": "3,168", "section": "heatmap", "region": "13-25x0-12"}
-    app = open_page("Attention", **link)
-    assert caption(app).startswith("Decoder, layer 2, head 3 · N 169 · colours to")
+    app = open_page("Explore", **link)
+    assert caption(app).startswith("Decoder, layer 2, head 3 · query patch 77 (row 5, column 12) · N 169 · head_dim 32")
     assert "(this map only)" in caption(app)
     assert app.selectbox("choose_image").value == "garment-42"
     assert {name: app.query_params[name] for name in link} == link
@@ -124,11 +132,11 @@ def test_links_that_mean_nothing_open_the_default_view(page: str, keep: Callable
     for value in STRANGE:  # as somebody who edits the address of one page again and again
         app.query_params.update(dict.fromkeys(ui.DEFAULTS, value))
         run(app)
-        assert [title.value for title in app.title] == [page]
+        assert [title.value for title in app.title] == [TITLES.get(page, page)]
         assert app.sidebar.selectbox[0].value == "small.safetensors"
         assert not app.error
         assert "passwd" not in texts(app) and "<script>" not in texts(app)
-        if page == "Attention":
+        if page == "Explore":
             own = {"part", "layer", "head", "direction", "range", "pins", "weighting", "discard", "section", "region"}
             assert not own & set(app.query_params)
 
@@ -147,37 +155,37 @@ def sample(key: str) -> torch.Tensor:
 
 
 def test_what_is_owed_below_a_map_is_there() -> None:
-    app = open_page("Attention", layer="1")
-    assert "Encoder, layer 1, mean of 4 heads · N 169 · colours to" in caption(app) and "x uniform" in caption(app)
-    error = re.search(r"fused output by at most (\S+)\.", caption(app))
+    app = open_page("Explore", layer="1")
+    assert status(app).startswith("head_dim 32 · ")
+    error = re.search(r"fused output by at most (\S+)", status(app))
     assert error and 0 < float(error[1]) < 1e-3
     assert any("N 169 > head_dim 32" in one for one in texts(app, "markdown").splitlines())
 
 
 @pytest.mark.parametrize("layer", ["average", "rollout"])
 def test_a_head_belongs_to_one_layer(layer: str) -> None:
-    app = open_page("Attention", layer=layer, head="2")
+    app = open_page("Explore", layer=layer, head="2")
     assert (app.session_state.layer, app.session_state.head) == ("average", "mean")
 
 
 @pytest.mark.slow
 def test_rollout_says_how_much_weight_it_hides() -> None:
-    app = open_page("Attention", layer="rollout", discard="0.9")
+    app = open_page("Explore", layer="rollout", discard="0.9", section="heatmap")
     hidden = re.search(r"([\d.]+)% of all weight hidden", caption(app))
     assert hidden and 0 < float(hidden[1]) < 90
-    assert "hidden" not in caption(open_page("Attention", layer="rollout"))
-    assert "hidden" not in caption(open_page("Attention", layer="0", discard="0.9"))
+    assert "hidden" not in caption(open_page("Explore", layer="rollout", section="heatmap"))
+    assert "hidden" not in caption(open_page("Explore", layer="0", discard="0.9", section="heatmap"))
 
 
 def test_weighting_by_values_is_another_map_and_says_so() -> None:
-    app = open_page("Attention", layer="0", weighting="values", section="heatmap")
+    app = open_page("Explore", layer="0", weighting="values", section="heatmap")
     assert "weighted by value norms" in caption(app)
-    plain = open_page("Attention", layer="0", section="heatmap")
+    plain = open_page("Explore", layer="0", section="heatmap")
     assert charts(app)[0] != charts(plain)[0]
 
 
 def test_overview_offers_every_head_in_every_order() -> None:
-    app = open_page("Attention")
+    app = open_page("Explore", section="overview")
 
     def ordered() -> list[list[int]]:
         (found,) = [trace["customdata"] for trace in charts(app)[0]["data"] if len(trace.get("customdata") or []) == 12]
@@ -199,13 +207,13 @@ def test_overview_offers_every_head_in_every_order() -> None:
 
 def test_no_effect_is_offered_that_nobody_measured(store: Callable[..., Path]) -> None:
     store("without.safetensors")
-    app = open_page("Attention")
+    app = open_page("Explore", section="overview")
     assert "effect" not in " ".join(app.selectbox("attention_order").options).lower()
 
 
 @pytest.mark.slow
 def test_numbers_say_what_holds_of_local_and_global() -> None:
-    app = open_page("Attention", section="numbers")
+    app = open_page("Explore", section="numbers")
     said = next(one for one in texts(app, "markdown").splitlines() if "Mean attention distance in the encoder" in one)
     assert "median of 64 images" in said and "layer 2" in said and "For this checkpoint" in said
     assert len(charts(app)) == 6
@@ -213,9 +221,9 @@ def test_numbers_say_what_holds_of_local_and_global() -> None:
 
 def test_numbers_of_the_image_stay_where_measuring_test_images_was_stopped(store: Callable[..., Path]) -> None:
     path = store("other.safetensors", lambda model: model.encoder.norm.weight.mul_(1.01))
-    app = open_page(checkpoint=path.name, section="numbers")
+    app = open_page("Compare", checkpoint=path.name, section="numbers")
     app.session_state.work_stopped = {f"heads|{load_checkpoint(path).digest}|encoder"}
-    app = go(app, "Attention")
+    app = go(app, "Explore")
     assert "Stopped. Nothing of it was kept." in texts(app, "caption") and "Bands" not in texts(app, "caption")
     assert len(charts(app)) == 6
     app.button("work_start_heads").click()
@@ -223,18 +231,46 @@ def test_numbers_of_the_image_stay_where_measuring_test_images_was_stopped(store
     assert "of 64 test images" in texts(app, "caption") and "median of 64 images" in texts(app, "markdown")
 
 
-@pytest.mark.parametrize("page", ["Reconstruct", "Attention", "Does it matter?", "Compare", "Layers", "Latent space"])
+@pytest.mark.parametrize("page", ["Explore", "Ablation", "Compare", "Layers", "Latent space"])
 def test_a_model_that_draws_no_numbers_is_told_in_a_sentence(store: Callable[..., Path], page: str) -> None:
     path = store("no_numbers.safetensors", blow_up)
     app = open_page(page, checkpoint=path.name)
     assert "the model draws no finite numbers" in texts(app, "error") and "exact" not in texts(app, "markdown", "info")
 
 
-def test_taking_attention_away_shows_what_is_lost() -> None:
-    app = open_page("Attention", section="cause")
-    own, uniform, other = (float(metric.value.removesuffix(" dB")) for metric in app.metric)
-    assert own > uniform + 3 and own > other + 1
-    assert abs(float(app.metric[1].delta.removesuffix(" dB")) - (uniform - own)) < 0.11  # of rounded figures
+def test_a_head_that_is_clicked_is_ablated_and_undo_brings_it_back() -> None:
+    app = open_page()
+    assert component(app, "explorer_outcome")["ablated"] == [] and not component(app, "explorer_outcome")["can_undo"]
+    losses = component(app, "explorer_losses")["losses"]
+    assert set(losses) >= {
+        f"{part}/{layer}/{head}" for part in ("encoder", "decoder") for layer in "012" for head in "0123"
+    }
+    plain = float(component(app, "explorer_outcome")["title"].removesuffix(" dB"))
+    worst = max((name for name in losses if name[-1].isdecimal()), key=losses.__getitem__)
+    act(app, "toggle", worst)
+    found = component(app, "explorer_outcome")
+    assert found["ablated"] == [worst] and app.query_params["changes"] == worst and found["can_undo"]
+    told = re.fullmatch(r"([\d.]+) dB \(−([\d.]+)\)", found["title"])
+    assert told and float(told[2]) == pytest.approx(losses[worst], abs=0.051)  # alone it costs what the bar says
+    assert float(told[1]) == pytest.approx(plain - losses[worst], abs=0.11)
+    assert found["changed"] != found["recon"] and "mean over 64 test images" in found["words"]
+    act(app, "toggle", "encoder/1/attention")
+    assert set(component(app, "explorer_outcome")["ablated"]) == {worst, "encoder/1/attention"}
+    act(app, "undo")
+    assert component(app, "explorer_outcome")["ablated"] == [worst]
+    act(app, "toggle", worst)
+    assert component(app, "explorer_outcome")["changed"] == ""
+    act(app, "undo")
+    act(app, "reset")
+    assert component(app, "explorer_outcome")["ablated"] == [] and "changes" not in app.query_params
+    act(app, "toggle", "encoder/7/<b>")  # not from our buttons
+    assert component(app, "explorer_outcome")["ablated"] == []
+
+
+def act(app: AppTest, do: str, name: str = "") -> None:
+    """What the browser tells when somebody clicks in the head grid."""
+    app.session_state["explorer_act"] = {"do": do, "name": name}
+    run(app)
 
 
 def test_questions_of_the_page_compare_set_both_sides() -> None:
@@ -260,14 +296,14 @@ def test_grids_that_differ_are_shown_without_a_difference() -> None:
 
 def test_uniform_attention_is_called_so(store: Callable[..., Path]) -> None:
     store("flat.safetensors", flatten)
-    app = open_page("Attention")
+    app = open_page("Explore")
     assert "practically uniform" in texts(app)
     store("trained.safetensors")
-    app = open_page("Attention", checkpoint="trained.safetensors")
+    app = open_page("Explore", checkpoint="trained.safetensors")
     assert app.session_state.checkpoint == "trained.safetensors" and "practically uniform" not in texts(app)
 
 
-@pytest.mark.parametrize("page", ["Attention", "Compare"])
+@pytest.mark.parametrize("page", ["Explore", "Compare"])
 def test_attention_that_changes_nothing_is_called_so_above_every_view(page: str, store: Callable[..., Path]) -> None:
     def without_values(model: TransformerAutoencoder) -> None:
         for block in (*model.encoder.blocks, *model.decoder.blocks):
@@ -291,7 +327,9 @@ def test_dropped_files_are_read_and_the_broken_ones_are_named() -> None:
     assert {error.value.split("\\")[0] for error in app.error} == {"broken", "pickle", "empty"}
     assert len(app.session_state.uploads) == 2
     assert "good one" in app.selectbox("choose_image").options[0]
-    assert len(app.metric) == 4
+    (own, *_) = component(app, "shelf_images")["groups"]
+    psnr = [float(item["figure"].removesuffix(" dB")) for item in own["items"]]
+    assert own["title"] == "Yours, worst first" and psnr == sorted(psnr) and len(psnr) == 2
     later = drop(app, ("broken too.gif", b"GIF89a"))
     assert len(later.error) == 1 and len(later.session_state.uploads) == 2
 
@@ -322,7 +360,7 @@ def test_many_images_come_as_a_grid_in_the_chosen_order() -> None:
     assert [name for name, _ in order["By name"]] == ["a", "b", "noise"]
     next(button for button in app.button if str(button.key).startswith("open_")).click()
     run(app)
-    assert len(app.metric) == 4 and app.segmented_control("reconstruct_view").value == "one"
+    assert component(app, "explorer_outcome") and app.segmented_control("reconstruct_view").value == "one"
 
 
 def test_unlike_anything_trained_on_is_called_a_failure() -> None:
@@ -334,7 +372,7 @@ def test_unlike_anything_trained_on_is_called_a_failure() -> None:
 def test_verdict_agrees_with_the_percentiles_of_the_card() -> None:
     percentiles = load_checkpoint(ROOT / "checkpoints" / DEMO).card.metrics["percentiles"]["psnr"]
     for key in ("garment-30", "garment-84", "square-8"):
-        app = open_page(image=key)
+        app = open_page(image=key, section="quality")
         psnr = float(metrics(app)["PSNR"].removesuffix(" dB"))
         better = np.interp(psnr, percentiles, range(101))
         verdict = texts(app, "success", "info", "warning")
@@ -353,30 +391,27 @@ def test_untrained_model_is_red_on_every_page_until_another_is_chosen() -> None:
         go(app, page)
         assert "Untrained" in app.error[0].value
         assert ":red[**untrained**]" in texts(app, "caption")
-    go(app, "Attention")
-    assert "UNTRAINED MODEL" in texts(app, "caption")
+    go(app, "Explore")
+    assert "UNTRAINED MODEL" in component(app, "explorer")["notes"][0]["text"]
     app.selectbox("choose_checkpoint").set_value(DEMO)
     run(app)
     assert not app.error
 
 
 def test_one_token_gets_a_notice_and_no_heatmap() -> None:
-    app = go(build_untrained(open_page(), patch="none"), "Attention")
+    app = go(build_untrained(open_page(), patch="none"), "Explore")
     assert "one token, the whole image" in app.info[0].value
-    assert not charts(app)
-    go(app, "Reconstruct")
-    assert len(app.metric) == 4
+    assert len(charts(app)) == 1 and len(app.metric) == 4  # the error
 
 
 @pytest.mark.parametrize(
     ("size", "shown", "num_tokens"), [("1280x152", "1280x152", 800), ("Xx152 (any width)", "235x152", 150)]
 )
 def test_wide_models_show_drops(size: str, shown: str, num_tokens: int) -> None:
-    app = go(build_untrained(open_page(), size=size), "Reconstruct")
+    app = go(build_untrained(open_page(), size=size), "Explore")
     assert f"{shown} pixels" in texts(app, "caption")
-    go(app, "Attention")
-    assert f"N {num_tokens}" in texts(app, "caption")
-    assert len(charts(app)) == 1
+    rows, columns = component(app, "explorer")["sides"][0]["grid"]
+    assert rows * columns == num_tokens and not charts(app)
 
 
 @pytest.mark.slow
@@ -386,7 +421,7 @@ def test_presets_table_holds_real_counts_beside_the_diagram_s_and_refuses_too_ma
     # The smallest and the largest: those between would be counted, planned and timed alike.
     monkeypatch.setattr("tae.ui.checkpoints.presets.PRESETS", {name: PRESETS[name] for name in ("tiny", "xlarge")})
     app = open_page("Models")
-    app.segmented_control[0].set_value("Presets")
+    app.segmented_control("models_view").set_value("Presets")
     run(app)
     table = app.dataframe[0].value.set_index("Preset")
     model = TransformerAutoencoder(PRESETS["tiny"])
@@ -409,7 +444,7 @@ def test_brought_checkpoint_is_used_after_one_click() -> None:
     app.button("models_use_upload").click()
     run(app)
     assert str(app.selectbox("choose_checkpoint").value).startswith("upload-")
-    assert len(go(app, "Reconstruct").metric) == 4
+    assert component(go(app, "Explore"), "explorer_outcome")
 
 
 class Malicious:
@@ -439,14 +474,14 @@ def test_a_pickle_is_not_opened_and_the_command_that_converts_it_is_said(shelf: 
     app = bring(open_page(), "best model.pth", pickle.dumps(Malicious()))
     assert "best model\\.pth is a pickle" in app.info[0].value and not MARKER.exists()
     assert app.code[0].value == "python -m tae.convert 'best model.pth'"
-    app.segmented_control[0].set_value("Checkpoints")
+    app.segmented_control("models_view").set_value("Checkpoints")
     told = f"python -m tae.convert {shelf}/old.ckpt --out {shelf}/old.safetensors"
     assert told in [one.value for one in run(app).code]
 
 
 def test_a_model_of_unknown_origin_says_so_and_is_not_called_random(shelf: Path, keep) -> None:
     keep(about={"name": "A model", "training": {"converted": {"from": "best.pth"}}})
-    app = open_page("Attention")
+    app = open_page("Explore")
     assert "Origin unknown" in texts(app, "warning") and not app.error
     assert "random weights" not in texts(app, "caption")
 
@@ -483,10 +518,10 @@ def test_names_from_strangers_show_as_they_stand(keep: Callable[..., Transformer
     keep(about={"name": HOSTILE, "data": HOSTILE, "licence": HOSTILE, "notes": HOSTILE})
     for page in PAGES:
         app = open_page(page)
-        if page == "Reconstruct":
+        if page == "Explore":
             drop(app, (f"{HOSTILE}.png", image(3)), (f"{HOSTILE}2.png", b"broken"))
         assert_harmless(texts(app))
-        assert page not in ("Reconstruct", "Models") or "onerror" in texts(app)  # it is there, only harmless
+        assert page not in ("Explore", "Models") or "onerror" in texts(app)  # it is there, only harmless
 
 
 def test_card_of_a_checkpoint_is_shown(store: Callable[..., Path]) -> None:
@@ -528,8 +563,9 @@ def test_sessions_do_not_see_each_other() -> None:
 def test_maps_that_would_fill_the_memory_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     limit = "tae.ui.attention.measure.MAX_MAP_BYTES"
     monkeypatch.setattr(limit, 4 * 169**2 * 4)  # three layers and their average just fit
-    app = open_page("Attention", layer="0")
-    assert not app.error and charts(app)
+    app = open_page("Explore", layer="0")
+    assert not app.error and component(app, "explorer")
     monkeypatch.setattr(limit, 4 * 169**2 * 4 - 1)
-    app = open_page("Attention")
-    assert "169 patches, would take 0.00046 GB" in app.error[0].value and not charts(app)
+    app = open_page("Explore")
+    assert "169 patches, would take 0.00046 GB" in app.error[0].value
+    assert "explorer" not in " ".join(one.proto.id for one in app.get("bidi_component"))  # type: ignore[attr-defined]

@@ -222,4 +222,4 @@ def test_model_trained_on_other_images_is_told_that_the_map_is_of_the_demo(keep:
     keep(about={"data": f"Trees {HOSTILE}"})
     app = open_page(PAGE)
     assert "learnt from others" in app.info[0].value
-    assert not any("trained on other" in one.value for one in open_page("Reconstruct").info)
+    assert not any("trained on other" in one.value for one in open_page("Explore").info)

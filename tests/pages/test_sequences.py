@@ -297,7 +297,7 @@ def test_a_frame_opens_among_the_images(both: Models) -> None:
     chosen, _ = app.session_state["uploads"][app.session_state["image"]]
     assert chosen.title == "Glide 2, frame 4"
     np.testing.assert_array_equal(chosen.image.pixels, glide(1)[3, 0])
-    assert "Glide 2, frame 4" in " ".join(go(app, "Attention").selectbox(key="choose_image").options)
+    assert "Glide 2, frame 4" in " ".join(go(app, "Explore").selectbox(key="choose_image").options)
 
 
 def test_a_forecast_from_the_last_frame_has_nothing_to_be_compared_with(both: Models) -> None:

@@ -504,7 +504,7 @@ def test_finished_run_opens_in_the_app(shelf: Path) -> None:
     app.button("train_open").click()
     run(app)
     assert app.session_state.checkpoint == "shoes.safetensors"
-    assert [title.value for title in app.title] == ["Reconstruct"]
+    assert [title.value for title in app.title] == ["Explore"]
 
 
 def test_an_active_run_of_a_stranger_s_name_shows_as_it_stands(shelf: Path) -> None:

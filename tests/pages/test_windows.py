@@ -159,7 +159,7 @@ def test_a_link_restores_the_choice_and_other_pages_keep_it() -> None:
     app = open_page(checkpoint=ANY_WIDTH, image=LONGER, strip="windows")
     assert app.segmented_control("choose_strip").value == "windows" and strip_html(app)
     go(app, "Models")
-    go(app, "Reconstruct")
+    go(app, "Explore")
     assert strip_html(app) and app.query_params["strip"] == "windows"
     app.segmented_control("choose_strip").set_value("")
     run(app)
@@ -255,7 +255,7 @@ def test_one_grey_has_no_share_of_variance_to_tell() -> None:
 
 @pytest.mark.slow
 def test_an_untrained_model_is_red_and_gets_no_verdict() -> None:
-    app = drop(go(build_untrained(open_page(), "1280x152"), "Reconstruct"), ("strip.png", encode_png(long_strip(6000))))
+    app = drop(go(build_untrained(open_page(), "1280x152"), "Explore"), ("strip.png", encode_png(long_strip(6000))))
     assert strip_html(app) and "**Untrained.**" in app.error[0].value
     assert not app.warning and not app.info and not app.success
 

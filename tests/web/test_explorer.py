@@ -19,6 +19,7 @@ from tae.web.explorer import payload as explorer_payload
 from tae.web.explorer import standalone
 from tae.web.explorer.payload import (
     FIRST_BYTES,
+    HEADS_BYTES,
     MAX_PINS,
     MAX_TOKENS_EXACT,
     Note,
@@ -28,10 +29,10 @@ from tae.web.explorer.payload import (
     cell_grid,
     coarsen,
     dequantise,
-    first_maps,
     for_json,
-    for_streamlit,
-    map_bytes,
+    heads_feed,
+    heads_merged,
+    in_head_grid,
     maps_to_send,
     merged,
     payload,
@@ -150,39 +151,33 @@ def test_coarsening_keeps_single_strong_weights_among_3040_patches() -> None:
 # -- which maps are sent
 
 
-def test_first_view_stays_under_five_megabytes_and_has_the_wanted_map_first() -> None:
-    for num_tokens in [169, 800, 3040]:
-        grid, view = GRIDS[num_tokens], View(part="decoder", layer="7", head="3")
-        chosen = first_maps(all_names(), view, grid)
-        assert chosen[0] == "decoder/7/3"
-        assert len(chosen) == FIRST_BYTES // map_bytes(grid) < len(all_names())
-        image = np.random.default_rng(0).random(
-            (grid[0] * 8, grid[1] * 8), np.float32
-        )  # noise: the largest file a picture can be
-        maps = some_maps(num_tokens, chosen[0])
-        one = side("", image, grid, 8, {name: maps[chosen[0]] for name in chosen}, all_names(), "digest")
-        made = for_streamlit(payload([one], view, TOPS, on_demand=True))
-        arrays = [value for value in made.values() if isinstance(value, np.ndarray)]
-        plain = {name: value for name, value in made.items() if not isinstance(value, np.ndarray)}
-        assert len(arrays) == len(chosen) and all(array.ndim == 1 and array.dtype == np.uint16 for array in arrays)
-        code = len(read_script("explorer")) + len(read_style("explorer"))
-        assert sum(array.nbytes for array in arrays) + len(json.dumps(plain)) + code < 5_000_000
+def test_head_grid_stays_within_its_budget_and_merges_no_more_than_it_must() -> None:
+    for num_tokens, names in [(169, 34), (169, 12 * 17 * 2 + 4), (800, 34), (3040, 34)]:
+        grid = GRIDS[num_tokens]
+        k = heads_merged(grid, names)
+        assert k >= merged(grid) and 2 * names * np.prod(cell_grid(grid, k)) ** 2 <= HEADS_BYTES
+        assert k == merged(grid) or 2 * names * np.prod(cell_grid(grid, k - 1)) ** 2 > HEADS_BYTES
+    assert heads_merged((13, 13), 34) == 1
 
 
-def test_first_maps_are_means_of_the_part_then_heads_of_the_layer_then_the_rest() -> None:
-    names = ["encoder/0/mean", "decoder/0/mean", "decoder/0/0", "decoder/1/0", "decoder/1/spread", "decoder/1/mean"]
-    names += ["decoder/average/mean"]
-    chosen = first_maps(names, View(part="decoder", layer="1", head="spread"), (2, 2))
-    assert chosen[:1] == ["decoder/1/spread"]
-    assert chosen[1:4] == ["decoder/0/mean", "decoder/1/mean", "decoder/average/mean"]
-    assert chosen[4:] == ["decoder/1/0", "decoder/0/0", "encoder/0/mean"]
-    assert first_maps(names, View(), GRIDS[800], budget=1)[0] == names[0]  # one map in any case
+def test_fed_heads_are_the_maps_that_were_given() -> None:
+    maps = some_maps(12, "encoder/0/0", "encoder/0/mean")
+    fed = heads_feed(maps, (3, 4), "d", "explorer")
+    assert (fed["feed"], fed["memory"], fed["digest"], fed["names"]) == ("heads", "explorer", "d", list(maps))
+    assert (fed["shape"], fed["merged"], fed["cells"].shape, fed["cells"].dtype) == ([3, 4], 1, (2 * 144,), np.uint16)
+    for number, weights in enumerate(maps.values()):
+        one = Quantised(fed["cells"].reshape(2, 12, 12)[number], fed["smallest"][number], fed["largest"][number])
+        np.testing.assert_allclose(dequantise(one), weights, atol=float(weights.max()) / 65535)
+    assert [name for name in all_names(1, 2) if in_head_grid(name)] == [
+        *(f"decoder/{name}" for name in ("average/mean", "rollout/mean", "0/mean", "0/0", "0/1")),
+        *(f"encoder/{name}" for name in ("average/mean", "rollout/mean", "0/mean", "0/0", "0/1")),
+    ]
 
 
 def test_maps_to_send_answers_the_last_question_about_this_picture() -> None:
     names, grid = all_names(2, 2), (3, 4)
     view = View(revision=3)
-    first = first_maps(names, view, grid)
+    first = [view.name]
 
     def sent(**changes: object) -> list[str]:
         state = {"digest": "d", "revision": 3, "names": ["encoder/1/0", "encoder/1/1"], **changes}
@@ -194,6 +189,7 @@ def test_maps_to_send_answers_the_last_question_about_this_picture() -> None:
     assert sent(revision=2) == [view.name]
     assert sent(names=["encoder/1/0", "encoder/1/0", "../../secret", 7, None]) == ["encoder/1/0"]
     assert sent(names=["nothing"]) == sent(names=5) == [view.name]
+    assert maps_to_send(None, view, names, "d", grid, fed=names) == []  # the head grid brings it
 
 
 def test_a_question_for_everything_gets_no_more_than_the_budget_holds() -> None:

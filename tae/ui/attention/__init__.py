@@ -1,1 +1,1 @@
-"""The page Attention: what it computes and measures, and its sections, a file each."""
+"""Attention maps: the explorer, what is computed and measured, and sections of pages."""

@@ -1,4 +1,4 @@
-"""Controls for all maps of the page Attention: weights or what they move, and what rollout discards."""
+"""Controls for all maps of the page Explore: weights or what they move, and what rollout discards."""
 
 import streamlit as st
 

@@ -1,6 +1,5 @@
 """The map on display: the explorer under the pointer, its status line, and what to know before believing it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +66,7 @@ def one_token_notice(said: str) -> None:
     st.page_link("app.py", label="Go to Explore", icon=":material/grid_on:", query_params=link())
 
 
-def explorer_panel(scene: Scene, on_act: Callable[[], None] = lambda: None) -> Shown:
+def explorer_panel(scene: Scene) -> Shown:
     grid = scene.grid
     notes = [Note(scene.active.warning, "error")] if scene.active.warning else []
     head_dim = scene.config.head_dim
@@ -77,7 +76,7 @@ def explorer_panel(scene: Scene, on_act: Callable[[], None] = lambda: None) -> S
     average = measure.one_map(scene, MapChoice()).weights
     foreground = measure.foreground(scene)
     query = query_of(ReportMap(), average, foreground)
-    view = explorer.explore(scene, query, notes, status, on_act)
+    view = explorer.explore(scene, query, notes, status)
     choice = MapChoice.named(view.name, weighting, discard)
     one = measure.one_map(scene, choice)
     num_tokens = len(one.weights)

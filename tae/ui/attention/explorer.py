@@ -5,7 +5,7 @@ other means (another page, a button, an edited link), and counts it by its revis
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from tae.web.explorer.payload import (
 )
 
 _mount = component("tae_explorer", css=read_style("explorer"), js=read_script("explorer"))
+_feed = component("tae_feed", js=read_script("feed"))
 KEY = "explorer"
 """The explorer of one image, under which the browser remembers it."""
 STYLE = "[data-testid='stLayoutWrapper']:has(> [class*='st-key-explorer_feeds']) {display: none}"
@@ -42,13 +43,11 @@ def explore(
     default_query: int,
     notes: Sequence[Note],
     status: Mapping[str, str],
-    on_act: Callable[[], None] = lambda: None,
 ) -> View:
     """Draw the explorer of one image, and return what is on display; the link's fields follow what a person does in it.
 
     `default_query` is the patch to open with where the link names none; notes stand above the image; `status` is as for
-    `tae.web.explorer.payload.payload`; `on_act` is called before the page is drawn anew when somebody ablates in it, see
-    `acted`.
+    `tae.web.explorer.payload.payload`.
     """
     key = KEY
     weighting, discard = st.session_state.weighting, float(st.session_state.discard)
@@ -63,7 +62,7 @@ def explore(
     one = measure.explorer_side(scene, scene.chosen.title, given, names, weighting, discard)
     tops = measure.range_tops(scene, weighting)
     data = payload([one], sent, tops, notes, status, on_demand=True, memory=key, bare=in_demo())
-    view = _take_over(key, _draw(key, data, on_act), sent, names, scene.num_tokens)
+    view = _take_over(key, _draw(key, data), sent, names, scene.num_tokens)
     feed("heads", measure.heads_feed(scene, weighting, discard, key))
     return view
 
@@ -71,14 +70,19 @@ def explore(
 def feed(kind: str, data: Mapping[str, Any]) -> None:
     """Send the explorer of one image more, beside its own data, which then is not sent again."""
     with st.container(key=f"explorer_feeds_{kind}"):
-        _mount(key=f"explorer_{kind}", data={**data, "feed": kind, "memory": KEY}, height=1)
+        _feed(key=f"explorer_{kind}", data={**data, "feed": kind, "memory": KEY}, height=1)
 
 
-def acted() -> Mapping[str, Any]:
-    """What somebody did to the model in the explorer: {"do": "toggle", "undo" or "reset", "name": what to toggle}."""
+def taken_act() -> Mapping[str, Any]:
+    """What somebody did to the model in the explorer since the last run: {"do": "toggle", "undo" or "reset", "name": ...}."""
+    return st.session_state.pop("explorer_act", {})
+
+
+def _keep_act() -> None:
     state = st.session_state.get(KEY)
     act = state.get("act") if isinstance(state, Mapping) else None
-    return act if isinstance(act, Mapping) else {}
+    if isinstance(act, Mapping):
+        st.session_state.explorer_act = act
 
 
 def compare(sides: tuple[Side, Side], default_query: int, tops: Mapping[str, float], notes: Sequence[Note]) -> View:
@@ -90,17 +94,17 @@ def compare(sides: tuple[Side, Side], default_query: int, tops: Mapping[str, flo
     key = "explorer_pair"
     names, num_tokens = sides[0].names, sides[0].num_tokens
     sent = _settle(key, names, num_tokens, default_query)
-    data = payload(list(sides), sent, tops, notes, on_demand=True, memory=key)
+    data = payload(list(sides), sent, tops, notes, on_demand=True, memory=key, bare=in_demo())
     return _take_over(key, _draw(key, data), sent, names, num_tokens)
 
 
-def _draw(key: str, data: dict[str, Any], on_act: Callable[[], None] = lambda: None) -> Any:
+def _draw(key: str, data: dict[str, Any]) -> Any:
     return _mount(
         key=key,
         data=for_streamlit(data),
         on_view_change=lambda: None,
         on_wanted_change=lambda: None,
-        on_act_change=on_act,
+        on_act_change=_keep_act,
         height="content",
     )
 

@@ -1,1 +1,1 @@
-"""The page "Does it matter?": what it measures, and its sections, a file each."""
+"""The page Ablation: what it measures, and its sections, a file each."""

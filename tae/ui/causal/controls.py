@@ -1,4 +1,4 @@
-"""Choices that the sections of the page "Does it matter?" share: the images, the model, the baselines."""
+"""Choices that the sections of the page Ablation share: the images, the model, the baselines."""
 
 import streamlit as st
 
@@ -20,9 +20,10 @@ STYLE = """
 
 
 def plain_pair(scene: Scene) -> PairScene:
-    """The page's scene and the link's image that lends, without controls."""
+    """The page's scene and the link's image that lends, without controls, or the first that can."""
     offer, keys = lenders(scene)
-    return beside(scene, scene.active, offer[checked("other", keys)])
+    other = st.session_state.other
+    return beside(scene, scene.active, offer[other if other in keys else keys[0]])
 
 
 def lenders(scene: Scene) -> tuple[Offer, list[str]]:

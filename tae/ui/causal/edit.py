@@ -127,7 +127,7 @@ def edit_of_patches(scene: PairScene, place: str, kind: str, found: Edit | None)
         pinned = pins(scene)
         if pinned and pinned != chosen:
             st.button(
-                "Those pinned on the page Attention",
+                "Those pinned on the page Explore",
                 icon=":material/keep:",
                 key="causal_edit_pinned",
                 on_click=apply_edit,
@@ -137,7 +137,7 @@ def edit_of_patches(scene: PairScene, place: str, kind: str, found: Edit | None)
 
 
 def pins(scene: PairScene) -> tuple[int, ...]:
-    """Patches pinned on the page Attention that this image has."""
+    """Patches pinned on the page Explore that this image has."""
     numbers = {int(pin) for pin in re.findall(r"[0-9]{1,6}", st.session_state.pins, re.ASCII)}
     return tuple(sorted(number for number in numbers if number < scene.num_tokens))
 

@@ -97,7 +97,7 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
 
 
 def choose_own_map(scene: PairScene) -> MapChoice:
-    """Any map of the model, to stand beside the others: the one that is on display on the page Attention."""
+    """Any map of the model, to stand beside the others: the one that is on display on the page Explore."""
     with st.expander("One more map, of any layer and head", icon=":material/add:"):
         choice = choose_map(scene.config)
         settings(choice)

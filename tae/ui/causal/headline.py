@@ -1,4 +1,4 @@
-"""The top of the page "Does it matter?": its answer in one sentence with numbers."""
+"""The top of the page Ablation: its answer in one sentence with numbers."""
 
 import math
 from dataclasses import dataclass

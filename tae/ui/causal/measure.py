@@ -1,4 +1,4 @@
-"""Measurements of the page "Does it matter?", kept for all sessions."""
+"""Measurements of the page Ablation, kept for all sessions."""
 
 import hashlib
 import math

@@ -25,8 +25,18 @@ STYLE = (
 )
 
 
-@st.fragment
 def explore(active: ui.Active, chosen: ui.Chosen) -> None:
+    _explore(active, chosen, asked())
+
+
+def asked() -> tuple[str, str]:
+    return st.session_state.checkpoint, st.session_state.image
+
+
+@st.fragment
+def _explore(active: ui.Active, chosen: ui.Chosen, begun_with: tuple[str, str]) -> None:
+    if asked() != begun_with:
+        st.rerun()  # another was chosen in here, which the sidebar has to hear of
     export_place = ui.heading("Explore")
     with st.container(horizontal=True, vertical_alignment="top", key="expert_shelf"):
         with st.container(width=210, gap="xsmall"):

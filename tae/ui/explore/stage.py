@@ -1,8 +1,9 @@
 """The instrument of the page Explore: the image under its attention, its reconstruction, every head in small, ablations."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -10,7 +11,7 @@ import streamlit as st
 from tae.analysis.causal.interventions import Intervention
 from tae.data.encode import encode_png
 from tae.ui.attention.explore import Shown, explorer_panel
-from tae.ui.attention.explorer import acted, feed
+from tae.ui.attention.explorer import feed, taken_act
 from tae.ui.attention.measure import side_digest
 from tae.ui.causal import history, measure
 from tae.ui.causal.controls import plain_pair, words_of
@@ -38,9 +39,11 @@ class Staged:
 
 def stage(scene: Scene) -> Staged:
     """Draw the instrument; what is ablated in it follows the link's changes, and they what is clicked."""
-    shown = explorer_panel(scene, act_on(scene))
+    shown = explorer_panel(scene)
     pair = plain_pair(scene)
     plain = reconstruct(scene.active, scene.chosen)
+    history.current(pair)  # the link's changes, before what was clicked is added to them
+    apply(taken_act(), scene)
     active, refused = history.current(pair)
     if refused:
         st.info(f"{refused} of the link's changes do not fit this model, and are left out.", icon=":material/info:")
@@ -51,23 +54,18 @@ def stage(scene: Scene) -> Staged:
     return staged
 
 
-def act_on(scene: Scene) -> Callable[[], None]:
-    """What a click in the head grid does, before the page is drawn anew."""
-
-    def act() -> None:
-        told = acted()
-        what, name = told.get("do"), told.get("name")
-        if what == "toggle" and isinstance(name, str):
-            try:
-                history.toggle(name)
-            except ValueError:  # no head's name: not from our buttons
-                return
-        elif what == "reset":
-            history.set_changes(())
-        elif what == "undo" and (back := history.way_back(scene.config, scene.num_tokens, history.held())):
-            history.undo(*back)
-
-    return act
+def apply(act: Mapping[str, Any], scene: Scene) -> None:
+    """Do what was clicked in the explorer; see `taken_act`."""
+    what, name = act.get("do"), act.get("name")
+    if what == "toggle" and isinstance(name, str):
+        try:
+            history.toggle(name)
+        except ValueError:  # no head's name: not from our buttons
+            return
+    elif what == "reset":
+        history.set_changes(())
+    elif what == "undo" and (back := history.way_back(scene.config, scene.num_tokens, history.held())):
+        history.undo(*back)
 
 
 def outcome_of(staged: Staged, kind: str) -> dict[str, object]:

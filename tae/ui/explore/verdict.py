@@ -26,7 +26,9 @@ def origin(chosen: ui.Chosen) -> str:
 def facts_line(chosen: ui.Chosen, result: ui.Result) -> None:
     """The file's notes, and what was done to it for the model."""
     fitted = escape_markdown("; ".join(result.fitted.notes))
-    st.caption(f"{origin(chosen)}. {f'Model input: {fitted}.' if fitted else ''}")
+    st.caption(
+        " ".join(f"{one.rstrip('.')}." for one in (origin(chosen), f"Model input: {fitted}" * bool(fitted)) if one)
+    )
 
 
 def place_among_tests(active: ui.Active, result: ui.Result) -> float | None:

@@ -1,4 +1,4 @@
-"""A wide image window by window on the page Reconstruct: the choice, the work, what is shown of it, what can be saved."""
+"""A wide image window by window on the page Explore: the choice, the work, what is shown of it, what can be saved."""
 
 import math
 from collections.abc import Mapping

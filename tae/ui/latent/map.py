@@ -154,8 +154,7 @@ def selection(
     if not points:
         st.info(
             "**Hover over a point** to see its image, **click** it to see what the model makes of it, or **draw around "
-            "some** for a gallery and a table."
-            + ("" if len(own) > 1 else " Images dropped on Reconstruct appear here."),
+            "some** for a gallery and a table." + ("" if len(own) > 1 else " Images dropped on Explore appear here."),
             icon=":material/gesture_select:",
         )
         return

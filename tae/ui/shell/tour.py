@@ -28,6 +28,7 @@ _GARMENT = "garment-84"
 _CLOSE = {"layer": "0", "head": "3"}
 _FAR = {"layer": "2", "head": "1"}
 _PATCH = {"query": "70"}
+_ALL_HEADS = "encoder/0/attention,encoder/1/attention,encoder/2/attention"
 _TWO_IMAGES = {
     "image": _GARMENT,
     "layer": "2",
@@ -75,10 +76,10 @@ TOUR: tuple[Step, ...] = (
     ),
     Step(
         "Does it matter?",
-        "Where weight was placed is not yet what mattered. So the [[heads]] of the first layer are ablated, and the image "
+        "Where weight was placed is not yet what mattered. So the [[heads]] of the encoder are ablated, and the image "
         "is drawn once more: what is lost, in decibels of [[PSNR]], is what they were good for here.",
         "Explore",
-        {"image": _GARMENT, "changes": "encoder/0/attention"},
+        {"image": _GARMENT, "changes": _ALL_HEADS},
         "Reset, then click a single head in the grid: the bars below the maps tell what each costs.",
     ),
 )
@@ -117,9 +118,9 @@ STORY: tuple[Step, ...] = (
     ),
     Step(
         "Ablated",
-        "Ablate the first layer's heads, and the image is lost: these weights are used.",
+        "Ablate the encoder's heads, and the image is lost: these weights are used.",
         "Explore",
-        {"image": _GARMENT, "changes": "encoder/0/attention"},
+        {"image": _GARMENT, "changes": _ALL_HEADS},
     ),
     Step(
         "Its limits",

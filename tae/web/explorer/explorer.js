@@ -689,10 +689,10 @@ class Explorer {
     this.main = make("div", { className: "tae-main" }, ...shown.map((figure) => figure.element));
     this.stage = make("div", { className: "tae-stage" }, this.main);
     if (!this.isPair) this.stage.append(this.outcome.element, this.gridArea);
-    this.side = make("div", { className: "tae-side", hidden: this.isPair }, this.hint, this.pinArea);
+    this.hint.hidden = this.pinArea.hidden = this.isPair;
     const keys = this.isPair ? KEYS.filter(([key]) => !/[[,]/.test(key)) : [...KEYS, ...GRID_KEYS];
     const help = closedList("Shortcuts", keys, { className: "tae-keys" });
-    this.root.replaceChildren(this.notes, this.toolbar(), this.stage, this.side, this.apart, this.status, help, this.live);
+    this.root.replaceChildren(this.notes, this.toolbar(), this.stage, this.hint, this.apart, this.status, this.pinArea, help, this.live);
     this.layOut();
   }
 
@@ -1171,7 +1171,6 @@ class Explorer {
   }
 }
 
-const mounted = mounting(Explorer);
-const explorer = (component) => (component.data?.feed ? feed(component) : mounted(component));
+const explorer = mounting(Explorer);
 
 export default explorer;

@@ -8,14 +8,8 @@ const GRID_HIGH = 640; // in pixels of the page; a higher grid scrolls
 const SMALLEST_CELL = [26, 16]; // width and height in pixels of the page
 const CELL_GAP = [5, 9]; // across, and down, where the bar of a loss stands
 
-/** What the server sent besides an explorer's own data: {`${memory} ${kind}`: data}, for explorers that come later, too. */
+/** What the server sent besides an explorer's own data, {`${memory} ${kind}`: data}: see tae/web/feed/feed.js. */
 const feeds = (globalThis.taeFeeds ??= { latest: new Map(), listeners: new Set() });
-
-/** Take what belongs to an explorer of the page: its heads' maps, the outcome of an ablation, the losses of a sweep. */
-function feed({ data }) {
-  feeds.latest.set(`${data.memory} ${data.feed}`, data);
-  for (const listener of feeds.listeners) listener(data);
-}
 
 class HeadGrid {
   /** act: {preview(name or null), choose(name), ablate(name)}. */
