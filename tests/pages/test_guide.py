@@ -139,7 +139,7 @@ def test_who_wanders_off_is_told_the_way_back() -> None:
     press(app, "guide_next")
     for page in ("Models", "Train"):
         go(app, page)
-        assert "goes on on the page **Attention**" in texts(app)
+        assert "goes on on the page **Explore**" in texts(app)
     press(app, "guide_return")
     assert_at(app, TOUR[1])
     other = next(option for option in app.selectbox("choose_checkpoint").options if "any width" in option)

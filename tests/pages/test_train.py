@@ -89,7 +89,7 @@ def write_run(shelf: Path, name: str, status: str, message: str = "", records: i
 
 def test_page_works_before_there_is_any_checkpoint() -> None:
     app = open_page()
-    assert [title.value for title in app.title] == ["Train"] and not app.error
+    assert [title.value for title in app.title] == ["Models"] and not app.error
     assert "the first training makes one" in texts(app)
     assert start_button(app).disabled
     assert not start_button(demo(app)).disabled

@@ -120,9 +120,9 @@ def test_the_report_names_all_that_is_needed_to_make_it_again_and_opens_with_the
             "Decoder, layer 1, head 2",
             "decoder/1/2",
             "patch 5",
-            "Who places weight on it",
+            "Attended by",
         ),
-        *("shared, to the largest weight", torch.__version__, platform.python_version(), "2030-01-02 03:04 UTC"),
+        *("to the largest weight", torch.__version__, platform.python_version(), "2030-01-02 03:04 UTC"),
         *("where weight was placed", "recomputed weights @ V differ from the fused output", "not smoothed"),
     ):
         assert words in page.text, words

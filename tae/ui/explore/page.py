@@ -20,7 +20,6 @@ STYLE = (
     + explorer.STYLE
     + shelf.STYLE
     + """
-.st-key-expert_shelf {margin-bottom: -0.5rem}
 """
 )
 
