@@ -21,6 +21,7 @@ from tae.data.white import Extent, White, is_narrow
 from tae.store.atomic import write_whole
 
 FILE_NAME = "index.safetensors"
+FLAT = "almost all one grey"
 FLAT_SPAN = 12
 """An image whose greys, but for one pixel in 200, lie so close together of 255 is almost all one grey."""
 ReadFrame = Callable[[int, int], tuple[np.ndarray, Extent | None]]
@@ -167,7 +168,7 @@ def index_files(
                 except ImageError as error:
                     raise ImageError(f"frame {frame}: {error}" if count > 1 else str(error)) from None
                 widths.append(pixels.shape[1])
-                dark, bright = _span(pixels)
+                dark, bright = span(pixels)
                 low, high = min(low, dark), max(high, bright)
                 for one in extents(path, White(choice)) if is_array else [extent] if extent else []:
                     if choice == "stretch" or not is_narrow(one.kind):
@@ -198,7 +199,18 @@ def index_files(
     )
 
 
-def _span(pixels: np.ndarray) -> tuple[int, int]:
+def flat_remark(names: Sequence[str], spans: Sequence[tuple[int, int]], flat: Sequence[int]) -> list[str]:
+    """A sentence where images are almost all one grey: names, spans of their greys, and the numbers of those that are."""
+    if not flat or len(flat) < 0.1 * len(names):
+        return []
+    low, high = spans[flat[0]]
+    return [
+        f"{len(flat)} of {len(names)} files are {FLAT}, such as {names[flat[0]]}, whose greys go from {low} to {high} of 255: "
+        "little can be learnt from them; look whether --white stretch, or black..white such as 0..4095, shows what is in them"
+    ]
+
+
+def span(pixels: np.ndarray) -> tuple[int, int]:
     """Darkest and brightest grey of uint8, but for one pixel in 400 each."""
     shares = np.cumsum(np.bincount(pixels.ravel(), minlength=256)) / pixels.size
     return int(np.searchsorted(shares, 1 / 400)), int(np.searchsorted(shares, 1 - 1 / 400))

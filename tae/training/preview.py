@@ -13,6 +13,7 @@ from tae.data.limits import ImageError
 from tae.data.stacks import base_folder, count_frames, decide, find_files, read_frame, scan
 from tae.data.white import White
 from tae.training.config import TrainConfig
+from tae.training.index import FLAT_SPAN, flat_remark, span
 from tae.training.sources import FileSource, open_source
 
 MAX_READ_FILES = 300
@@ -111,7 +112,7 @@ def read_some(config: TrainConfig, count: int = 8) -> Preview:
     found, home = scan(config.data), base_folder(config.data)
     files = found.files
     places = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
-    images, names, skipped = [], [], []
+    images, names, skipped, spans = [], [], [], []
     white = decide([files[place] for place in places], White(config.white))
     for number, path in enumerate(files[place] for place in places):
         name = _name(path, home)
@@ -121,12 +122,15 @@ def read_some(config: TrainConfig, count: int = 8) -> Preview:
         except ImageError as error:
             skipped.append((name, str(error)))
             continue
+        spans.append(span(image))
         rng = np.random.default_rng([config.seed, number])
         images.append(augment(image, rng, config.flip, config.shift, config.zoom, config.contrast))
         names.append(name)
     if not images:
         raise ValueError(f"{config.data} must hold images that can be read; {skipped[0][0]}: {skipped[0][1]}")
-    return Preview(images, names, None, None, skipped, [found.told] if found.told else [])
+    flat = [number for number, (low, high) in enumerate(spans) if high - low < FLAT_SPAN]
+    remarks = [*([found.told] if found.told else []), *flat_remark(names, spans, flat)]
+    return Preview(images, names, None, None, skipped, remarks)
 
 
 def _name(path: Path, home: Path) -> str:

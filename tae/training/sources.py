@@ -21,7 +21,7 @@ from tae.data.white import Extent, White, is_narrow
 from tae.store.names import plain_text
 from tae.training.config import TrainConfig
 from tae.training.distributed import World
-from tae.training.index import FileIndex, index_files, read_index
+from tae.training.index import FileIndex, flat_remark, index_files, read_index
 from tae.training.items import ItemSource
 from tae.training.shards import HUB, TAR, HubSource, TarSource
 from tae.training.split import held_out
@@ -208,7 +208,8 @@ class FileSource(ItemSource):
         if num_images < 2 or num_bad > allowed * self.num_files:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped[:5])
             raise ValueError(
-                f"{self.data} must hold at least two readable images and at most {allowed:.0%} unreadable files, got "
+                f"{self.data} must hold at least two readable images"
+                f"{f' and at most {allowed:.0%} unreadable files' if allowed < 1 else ''}, got "
                 f"{num_images} readable images and {num_bad} unreadable of {self.num_files} files"
                 f"{': ' if reasons else ''}{reasons}"
             )
@@ -272,15 +273,7 @@ class FileSource(ItemSource):
 def _remarks(index: FileIndex, white: White) -> list[str]:
     """What was decided on white, and which images are almost all one grey."""
     said = [f"{kind}: {ends.why}" for kind, ends in white.decided if ends.why]
-    flat, num_files = index.flat, int((index.counts > 0).sum())
-    if num_files and len(flat) >= 0.1 * num_files:
-        low, high = index.ranges[flat[0]].tolist()
-        said.append(
-            f"{len(flat)} of {num_files} files are almost all one grey, such as {_shown(index.names[flat[0]])}, whose greys go "
-            f"from {low} to {high} of 255: little can be learnt from them; look whether --white stretch, or black..white such as "
-            "0..4095, shows what is in them"
-        )
-    return said
+    return said + flat_remark([*map(_shown, index.names)], index.ranges.tolist(), index.flat)
 
 
 def _in_words(data: str, folder: Path) -> tuple[str, str]:

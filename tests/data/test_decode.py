@@ -497,6 +497,35 @@ def test_file_cut_short_anywhere_is_refused() -> None:
                 np.testing.assert_array_equal(picture.pixels, whole.pixels)
 
 
+def test_8_jpeg_without_its_end_mark_is_read_and_with_a_byte_less_is_not() -> None:
+    restarts = encode(colours(), "JPEG", restart_marker_blocks=1)
+    files = [FILES["jpeg"], FILES["jpeg progressive"], restarts, encode(ramp(), "JPEG", quality=95)]
+    for data in files:
+        whole = read_image(data)
+        for cut in (data[:-2], data[:-1]):
+            image = read_image(cut)
+            np.testing.assert_array_equal(image.pixels, whole.pixels)
+            assert image.notes[0] == "its end mark is missing, every pixel is there"
+        for length in range(len(data) // 2, len(data) - 2, 7):
+            with pytest.raises(ImageError, match="damaged, cut short"):
+                read_image(data[:length])
+    scans = [found.start() for found in re.finditer(b"\xff\xda", FILES["jpeg progressive"])]
+    assert len(scans) > 3
+    for start in scans:  # between two scans nothing is cut in the middle, but what makes it sharp is missing
+        with pytest.raises(ImageError, match="damaged, cut short"):
+            read_image(FILES["jpeg progressive"][:start])
+
+
+def test_jpeg_of_a_kind_that_is_not_read_is_called_by_that_name() -> None:
+    data = bytearray(FILES["jpeg"])
+    start = data.index(b"\xff\xc0")
+    for place, value, said in ((start + 1, 0xC3, "lossless or hierarchical"), (start + 4, 12, "JPEG of 12 bits")):
+        changed = bytearray(data)
+        changed[place] = value
+        with pytest.raises(ImageError, match=said):
+            read_image(bytes(changed))
+
+
 def test_flipped_bit_gives_a_picture_or_an_image_error() -> None:
     for label in FILES:
         chance = random.Random(label)

@@ -21,6 +21,7 @@ from tae.data.stacks import (
     find_images,
     frames_are_alike,
     read_frame,
+    scan_folder,
 )
 from tests.data.files import FILES, as_bytes, chained, npy, npy_header, pages, ramp, stack, tiff, write
 
@@ -73,7 +74,7 @@ def test_folder_is_searched_in_natural_order_and_hidden_files_are_passed_over(tm
     assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == wanted
 
 
-def test_folder_gives_regular_files_inside_it_only(tmp_path: Path) -> None:
+def test_19_folder_gives_regular_files_inside_it_only_and_counts_the_rest(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
     inside.mkdir()
     outside.mkdir()
@@ -86,7 +87,20 @@ def test_folder_gives_regular_files_inside_it_only(tmp_path: Path) -> None:
     (inside / "loop.png").symlink_to(inside / "loop.png")
     (inside / "around").symlink_to(inside)
     os.mkfifo(inside / "pipe.png")
-    assert [path.name for path in find_images(inside)] == ["a.png", "link_in.png"]
+    (inside / "photo.HEIC").write_bytes(b"")
+    for name in ("a.txt", "b.txt", "names.json", ".hidden", "README"):
+        (inside / name).write_bytes(b"")
+    found = scan_folder(inside)
+    assert [path.name for path in found.files] == ["a.png", "link_in.png"]
+    assert dict(found.passed_over) == {
+        ".txt": 2,
+        ".heic": 1,
+        "files without an ending": 1,
+        "links that lead out of the folder": 2,
+        "links that lead nowhere": 2,
+        "pipes and devices": 1,
+    }
+    assert "2 .txt" in found.told and "1 .heic (HEIC: export it as JPEG or PNG" in found.told
     assert find_images(tmp_path / "absent") == []
 
 

@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from tae import ui
 from tae.data.gallery import gallery
+from tae.data.white import Extent, White
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PRESETS
 from tae.model.counts import count
@@ -92,6 +93,53 @@ def test_choosing_a_sample_writes_the_link_and_stays_on_the_next_page() -> None:
     assert app.selectbox("choose_image").value == "garment-30"
     go(app, "Explore")
     assert app.selectbox("choose_image").value == "garment-30"
+
+
+def deep_stack() -> bytes:
+    """Two frames of 12 bits in 16, the second at a quarter of the light."""
+    frame = np.round(np.linspace(0, 4095, 201 * 201)).reshape(201, 201)
+    buffer = io.BytesIO()
+    np.save(buffer, np.stack([frame, frame / 4]).astype(np.uint16))
+    return buffer.getvalue()
+
+
+def test_which_number_is_white_is_chosen_beside_the_fit_and_kept_in_the_link() -> None:
+    app = drop(open_page(), ("12 bits.npy", deep_stack()))
+    assert [box.label for box in app.sidebar.selectbox][-2:] == ["Fit to the model's size", "Which number is white"]
+    assert app.selectbox("choose_image").options[:2] == ["Yours: 12 bits.npy, frame 0", "Yours: 12 bits.npy, frame 1"]
+    assert "values up to 4095 divided by 4095, as of 12 bits" in said_plainly(app, "caption")
+    assert "white" not in app.query_params
+    app.selectbox("choose_white").set_value("type")
+    run(app)
+    assert app.query_params["white"] == "type" and "the type's range, 0 to 65535" in said_plainly(app, "caption")
+    app.selectbox("choose_white").set_value("own")
+    run(app)
+    assert app.query_params["white"] == "0..4095"
+    app.number_input("white_white").set_value(8190)
+    run(app)
+    assert app.query_params["white"] == "0..8190"
+    assert "black at 0, white at 8190, as chosen" in said_plainly(app, "caption")
+
+
+def test_a_link_whose_white_means_nothing_is_taken_as_the_file_says() -> None:
+    for text in ("nonsense", "1..1", "0..1e999"):
+        app = open_page(white=text)
+        assert app.selectbox("choose_white").value == "file"
+
+
+def test_a_file_is_opened_as_the_model_s_training_read_such_files(keep: Callable[..., TransformerAutoencoder]) -> None:
+    decided = White().decide([Extent("uint16", 0, 16_000)])
+    keep(file="deep.safetensors", about={"training": {"steps": 9, "white": decided.to_dict()}})
+    app = drop(open_page(checkpoint="deep.safetensors"), ("dim.npy", deep_stack()))
+    assert "black at 0, white at 65535, as this model's training read such files" in said_plainly(app, "caption")
+    assert app.selectbox("choose_white").options[0] == "As in this model's training"
+
+
+def test_1_what_is_not_read_is_called_by_name_with_what_to_do() -> None:
+    app = drop(open_page(), ("photo.heic", b"\0\0\0\x18ftypheic" + bytes(40)), ("scan.dcm", bytes(128) + b"DICM"))
+    said = said_plainly(app, "error")
+    assert "photo.heic: not a supported image" in said and "got HEIC; export it as JPEG or PNG" in said
+    assert "got DICOM; export it as 16-bit PNG or TIFF" in said
 
 
 def test_link_restores_the_view() -> None:

@@ -119,15 +119,14 @@ def test_folder_that_cannot_be_trained_on_is_refused_in_words(tmp_path: Path) ->
         (tmp_path / name).mkdir()
     (tmp_path / "note.txt").write_text("no image")
     (tmp_path / "one" / "a.png").write_bytes(image(0))
-    for number in range(9):
-        (tmp_path / "bad" / f"{number}.png").write_bytes(image(number) if number % 2 else b"nothing")
+    (tmp_path / "bad" / "a.png").write_bytes(b"nothing")
     app = open_page()
     for text, said in (
         (tmp_path / "nowhere", "neither a folder nor a file"),
         (tmp_path / "empty", "there is none in it"),
         (tmp_path / "note.txt", "must hold images|at least two readable images"),
         (tmp_path / "one", "at least two readable images"),
-        (tmp_path / "bad", "unreadable"),
+        (tmp_path / "bad", "at least two readable images"),
         (tmp_path / "*.jpg", "no image fits the pattern"),
         ("/", "the whole disk"),
         ("a\0b", "must be a path"),
@@ -137,6 +136,33 @@ def test_folder_that_cannot_be_trained_on_is_refused_in_words(tmp_path: Path) ->
         type_folder(app, text)
         assert len(app.error) == 1 and start_button(app).disabled
         assert re.search(said, said_plainly(app, "error"), re.IGNORECASE)
+
+
+def test_19_unreadable_files_are_named_and_left_out_and_one_may_go_on(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / f"{number}.png").write_bytes(image(number) if number % 2 else b"nothing")
+    (tmp_path / "scan.dcm").write_bytes(b"")
+    app = type_folder(open_page(), tmp_path)
+    assert not app.error and start_button(app).disabled
+    assert "8.png: not a supported image" in said_plainly(app) and "DICOM" in texts(app)
+    box = next(box for box in app.checkbox if box.label == "Go on without the 5 files that cannot be read")
+    box.check()
+    run(app)
+    assert not start_button(app).disabled and asked(app).max_unreadable == 1
+    app.number_input("train_max_unreadable").set_value(0.6)
+    run(app)
+    assert not start_button(app).disabled and asked(app).max_unreadable == 0.6
+    assert not [box for box in app.checkbox if box.label.startswith("Go on without")]
+
+
+def test_images_that_are_almost_all_one_grey_are_told_and_white_can_be_chosen(tmp_path: Path) -> None:
+    for number in range(6):
+        np.save(tmp_path / f"{number}.npy", np.where(np.eye(32) > 0, number + 1, 0).astype(np.float32) / 255)
+    app = type_folder(open_page(), tmp_path)
+    assert "almost all one grey" in said_plainly(app, "warning")
+    app.selectbox("train_white").set_value("stretch")
+    run(app)
+    assert asked(app).white == "stretch" and "almost all one grey" not in said_plainly(app, "warning")
 
 
 def test_folders_can_be_typed_only_where_strangers_cannot_reach_the_app(
@@ -392,7 +418,7 @@ def test_dropped_files_that_are_refused_leave_nothing_behind(shelf: Path) -> Non
     app = open_page()
     for name, content in (
         ("bomb.zip", packed(("a.png", bytes(200 * 1024**2)))),
-        ("out.zip", packed(("../../a.png", image(0)), ("b.png", image(1)))),
+        ("out.zip", packed(("../../a.png", image(0)))),
         ("cut.zip", packed(("a.png", image(0)))[:50]),
         ("text.zip", b"no archive"),
         ("text.png", b"no image"),

@@ -24,6 +24,7 @@ from tae import TransformerAutoencoder, create_autoencoder, load_checkpoint, pre
 from tae.data.demo import compose_square
 from tae.data.fit import fit_image
 from tae.data.stacks import read_frame
+from tae.data.white import Extent, White
 from tae.embed import main
 from tae.sequence.embedding_job import PART, WINDOW, EmbedConfig, Written, _Images, embed_to_file
 from tae.sequence.embeddings import EmbedError, read_columns, read_embeddings, read_metadata
@@ -112,6 +113,35 @@ def test_every_frame_is_embedded_in_natural_order(
     }
     assert {name: metadata[name] for name in expected} == expected
     assert sorted(path.name for path in out.parent.iterdir()) == [out.name]
+
+
+def test_what_a_training_decided_on_white_is_applied_to_the_same_kind_of_files(
+    tmp_path: Path, small_model: Callable[..., TransformerAutoencoder]
+) -> None:
+    """Dim files alone would be brighter than the training saw such files."""
+    decided = White().decide([Extent("uint16", 0, 4000)])
+    card = Card(name="small", training={"steps": 9, "white": decided.to_dict()})
+    model = small_model().float()
+    trained = save_checkpoint(tmp_path / "trained.safetensors", model, card)
+    plain = save_checkpoint(tmp_path / "plain.safetensors", model, Card(name="small"))
+    (tmp_path / "dim").mkdir()
+    (tmp_path / "grey").mkdir()
+    for number in range(3):
+        values = compose_square("train", number, side=32)
+        np.save(tmp_path / "dim" / f"{number}.npy", values.astype(np.uint16) * 3)
+        np.save(tmp_path / "grey" / f"{number}.npy", values * np.float32(3 / 4095))
+    found = {}
+    for name, folder, checkpoint, white in (
+        ("as trained", "dim", trained, "file"),
+        ("by hand", "dim", plain, "0..4095"),
+        ("alone", "dim", plain, "file"),
+        ("as floats", "grey", plain, "file"),
+    ):
+        embed(tmp_path / folder, checkpoint, tmp_path / f"{name}.npz", white=white)
+        found[name] = read_embeddings(tmp_path / f"{name}.npz").latents
+    np.testing.assert_allclose(found["as trained"], found["as floats"], atol=1e-5)
+    np.testing.assert_allclose(found["by hand"], found["as floats"], atol=1e-5)
+    assert np.abs(found["alone"] - found["as floats"]).max() > 1e-3
 
 
 def test_files_are_readable_without_this_program(pictures: Path, checkpoint: Path, tmp_path: Path) -> None:

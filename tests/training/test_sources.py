@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tae.data.augment import augment
 from tae.data.decode import ImageError
 from tae.data.demo import DemoSource, compose_square
 from tae.training.config import TrainConfig
+from tae.training.index import FileIndex
 from tae.training.sources import FileSource, open_source
 
 STILL = {"flip": 0.0, "shift": 0.0, "zoom": 0.0, "contrast": 0.0}
@@ -24,9 +26,10 @@ def fill(folder: Path, count: int, start: int = 0) -> None:
         Image.fromarray(compose_square("train", index, side=40)).save(folder / f"{index:03}.png")
 
 
-def source_of(data: Path | str, progress: Any = None, **fields: Any) -> FileSource:
+def source_of(data: Path | str, progress: Any = None, known: FileIndex | None = None, **fields: Any) -> FileSource:
     """Not augmented unless asked to be."""
-    return FileSource(TrainConfig(data=str(data), **{"input_size": (40, 40), **STILL, **fields}), progress)
+    config = TrainConfig(data=str(data), **{"input_size": (40, 40), **STILL, **fields})
+    return FileSource(config, progress, known)
 
 
 def names(source: FileSource, draws: list[int]) -> list[str]:
@@ -59,6 +62,60 @@ def test_data_names_demo_folder_file_or_pattern(tmp_path: Path) -> None:
     assert train_names(pattern) | set(pattern.held_out_names) == {f"{index:03}.png" for index in range(4)}
     with pytest.raises(FileNotFoundError):
         source_of(tmp_path / "nowhere")
+
+
+def deep(folder: Path, tops: Sequence[float], dtype: str = "u2") -> None:
+    shades = np.linspace(0, 1, 40 * 40).reshape(40, 40)
+    for number, top in enumerate(tops):
+        np.save(folder / f"{number}.npy", (shades * top).astype(dtype))
+
+
+def test_all_files_decide_together_which_number_is_white_before_the_first_step(tmp_path: Path) -> None:
+    """Alone, each float file up to 1 would be white where those beyond are black, and the reverse."""
+    for dtype, tops, white in (("f4", [1, 2, 4, 3], 4), ("u2", [900, 4000, 200, 100], 4095)):
+        folder = tmp_path / dtype
+        folder.mkdir()
+        deep(folder, tops, dtype)
+        source = source_of(folder)
+        seen = {name: int(image.max()) for name, image in _images(source).items()}
+        assert seen == {f"{number}.npy": round(255 * top / white) for number, top in enumerate(tops)}
+        assert [kind for kind, _ in source.white.decided] == ["float" if dtype == "f4" else "uint16"]
+        assert any("for all together" in remark for remark in source.remarks)
+        again = FileSource(source._config, index=FileIndex.from_bytes(source.index.to_bytes()))
+        assert again.white == source.white  # what is sent to other processes, and kept for a resumed run
+        known = source_of(folder, known=source.index)
+        assert known.white == source.white and known.index.ranges.tolist() == source.index.ranges.tolist()
+    stretched = source_of(tmp_path / "u2", white="0..8190")
+    assert max(int(image.max()) for image in _images(stretched).values()) == round(255 * 4000 / 8190)
+
+
+def _images(source: FileSource) -> dict[str, np.ndarray]:
+    assert source.num_images is not None
+    shown = {source.describe(draw): source.image(draw) for draw in range(source.num_images)}
+    return shown | dict(zip(source.held_out_names, source.held_out(99), strict=True))
+
+
+def test_images_that_are_almost_all_one_grey_are_told_before_the_first_step(tmp_path: Path) -> None:
+    fill(tmp_path, 6)
+    assert source_of(tmp_path).remarks == []
+    dark = np.random.default_rng(0).integers(0, 9, (40, 40), np.uint8)
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    hot = np.full((40, 40), 300, np.uint16)
+    hot[3, 3] = 65535  # one hot pixel: the type's range is used, and all else is black
+    Image.fromarray(hot).save(tmp_path / "hot.png")
+    (remark,) = [one for one in source_of(tmp_path).remarks if "almost all" in one]
+    assert remark.startswith(
+        "2 of 8 files are almost all one grey, such as dark.png, whose greys go from 0 to 8 of 255"
+    )
+    assert not [one for one in source_of(tmp_path, white="0..10").remarks if "such as dark" in one]
+
+
+def test_19_endings_that_a_folder_passes_over_are_named_with_counts(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    for name in ("a.heic", "b.heic", "c.dcm", "d.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (remark,) = source_of(tmp_path).remarks
+    assert remark.startswith("passed over: 2 .heic (HEIC: export it as JPEG or PNG") and "1 .dcm (DICOM: " in remark
 
 
 def test_folder_is_read_with_its_subfolders_and_in_every_format(tmp_path: Path) -> None:
@@ -233,7 +290,7 @@ def test_demo_images_come_in_batches_of_like_widths() -> None:
 def test_augmentation_depends_on_seed_and_number_alone(tmp_path: Path) -> None:
     fill(tmp_path, 6)
     plain = source_of(tmp_path)
-    shares = {"flip": 0.5, "shift": 0.1, "zoom": 0.2, "contrast": 0.3}
+    shares: dict[str, Any] = {"flip": 0.5, "shift": 0.1, "zoom": 0.2, "contrast": 0.3}
     source = source_of(tmp_path, **shares)
     draws = list(range(20))
     images = [source.image(draw) for draw in draws]

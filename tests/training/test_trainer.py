@@ -48,6 +48,19 @@ def run(config: TrainConfig, **settings) -> list[TrainRecord]:
 
 
 @pytest.mark.slow
+def test_what_was_decided_on_white_stands_on_the_card(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for number in range(4):
+        np.save(
+            tmp_path / "deep" / f"{number}.npy", np.linspace(0, 900 + 1000 * number, 256).reshape(16, 16).astype("u2")
+        )
+    said: list[str] = []
+    list(train(small_config(tmp_path / "x.safetensors", data=str(tmp_path / "deep"), steps=2), notify=said.append))
+    told = load_checkpoint(tmp_path / "x.safetensors").card.training["white"]
+    why = "values up to 3900 divided by 4095, as of 12 bits, for all together"
+    assert told == {"choice": "file", "ends": {"uint16": [0, 4095, why]}} and f"uint16: {why}" in said
+
+
 def test_training_learns_and_says_how_it_goes(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "new folder" / "small.safetensors"
     config = small_config(

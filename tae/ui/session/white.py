@@ -26,7 +26,8 @@ def white_now(active: Active | None = None) -> White:
     """The session's choice with this model, or with the one that the page last chose."""
     state = st.session_state
     if active is not None:
-        state.white_now = White.chosen(_sound(state.white), active.loaded.card.training)
+        choice = "file" if state.white == "own" else _sound(state.white)  # of which the control makes two numbers
+        state.white_now = White.chosen(choice, active.loaded.card.training)
     return state.get("white_now", AS_FILE)
 
 

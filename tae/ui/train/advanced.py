@@ -4,13 +4,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import streamlit as st
 
+from tae.data.white import WHITES
 from tae.training.command import field_texts
 from tae.training.config import TrainConfig
 
 STANDARD = TrainConfig()
 ADVANCED = {
     "Optimiser": ("muon_lr", "adamw_lr", "weight_decay", "warmup_steps", "clip_norm", "ema_decay", "accumulate"),
-    "Augmentation of your images": ("flip", "shift", "zoom", "contrast"),
+    "Your images, and their augmentation": ("white", "flip", "shift", "zoom", "contrast"),
     "Model": ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio", "dropout"),
     "Computing": (
         "precision",
@@ -35,6 +36,7 @@ ADVANCED = {
 }
 """Fields of `TrainConfig`, by heading."""
 LABELS = {
+    "white": "Which number is white",
     "muon_lr": "Learning rate of Muon",
     "adamw_lr": "Learning rate of AdamW",
     "warmup_steps": "Warm-up steps",
@@ -86,6 +88,10 @@ def choose_field(name: str) -> Any:
         st.session_state.setdefault(f"train_{name}", default)
     if isinstance(default, bool):
         return st.checkbox(label, **settings)
+    if name == "white":
+        titles = {one: title for one, title in WHITES.items() if one != "own"}
+        settings |= {"format_func": lambda one: titles.get(one, one), "accept_new_options": True}
+        return st.selectbox(label, [*titles], width=230, **settings)
     if options:
         return st.selectbox(label, options, width=150, **settings)
     is_float = kind is float or float in get_args(kind)

@@ -10,6 +10,7 @@ from tae.data.stacks import SUFFIXES
 from tae.store.names import escape_markdown
 from tae.training import uploads
 from tae.training.uploads import Dropped
+from tae.ui.session.images import OFFERED
 from tae.ui.session.models import checkpoints_folder
 from tae.ui.train.words import show_left_out
 
@@ -93,7 +94,7 @@ def choose_dropped() -> Data | None:
     state.setdefault("train_round", 0)
     files = st.file_uploader(
         f"Images, up to 20 MB each, or a ZIP of them, up to {MAX_ZIP_MB} MB",
-        type=[*(suffix.lstrip(".") for suffix in SUFFIXES), "zip"],
+        type=[*OFFERED, "zip"],
         accept_multiple_files=True,
         max_upload_size=MAX_ZIP_MB,
         key=f"train_files_{state.train_round}",

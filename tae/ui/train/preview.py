@@ -1,6 +1,7 @@
 """Preview of a training: some of a new run's images, and how many there are."""
 
 import base64
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from tae.data.encode import encode_png
 from tae.model.config import size_in_words
 from tae.store.names import escape_markdown, plain_text
 from tae.training.config import TrainConfig
+from tae.training.index import FLAT
 from tae.ui.train.data import Data
 from tae.ui.train.words import show_left_out
 
@@ -17,18 +19,22 @@ if TYPE_CHECKING:
     from tae.training.preview import Found, Preview
 
 
-def show_preview(data: Data, config: TrainConfig) -> bool:
-    """Eight training images as the model will see them; whether there is enough to train on."""
+def show_preview(data: Data, config: TrainConfig) -> TrainConfig | None:
+    """Eight training images as the model will see them; the config to train with, None where there is nothing to train on yet.
+
+    What cannot be read never stands in the way for good: it is named and left out, and where it is more than the field allows,
+    somebody says whether to go on without it.
+    """
     st.markdown("**What the model will see**")
     is_whole = data.found is None or data.found.is_small
-    seen = (config.data, config.input_size, config.max_width, config.seed, config.max_unreadable)
+    seen = (config.data, config.input_size, config.max_width, config.seed, config.white)
     seen += (config.flip, config.shift, config.zoom, config.contrast)
     try:
-        shown = read_preview(seen, data.found, is_whole, config)
+        shown = read_preview(seen, data.found, is_whole, replace(config, max_unreadable=1))
     except (OSError, ValueError) as error:
         message = str(error).replace(data.data, "the dropped images" if data.dropped else data.data)
         st.error(escape_markdown(message), icon=":material/broken_image:")
-        return False
+        return None
     widest = max(image.shape[1] for image in shown.images)
     scale = min(100 / config.input_size[0], 450 / widest)  # of all alike, so that their sizes can be compared
     with st.container(horizontal=True, gap="small", key="train_preview"):
@@ -36,10 +42,25 @@ def show_preview(data: Data, config: TrainConfig) -> bool:
             source = in_page(image, max(1, 220 // max(image.shape)))
             st.image(source, width=max(16, round(scale * image.shape[1])), alt=plain_text(name))
     st.caption(in_words(data, config, shown))
+    for remark in shown.remarks:
+        if FLAT in remark:
+            st.warning(escape_markdown(f"{remark}."), icon=":material/contrast:")
+        else:
+            st.caption(escape_markdown(f"{remark[0].upper()}{remark[1:]}."))
     if shown.skipped:
         with st.expander(f"Left out, since they cannot be read: {len(shown.skipped)}", icon=":material/warning:"):
             show_left_out([f"{name}: {reason}" for name, reason in shown.skipped])
-    return True
+    if data.found is None or not is_whole:  # what a large folder holds shows when the run reads it
+        return replace(config, max_unreadable=1) if data.found else config
+    share = len(shown.skipped) / max(1, data.found.num_files)
+    if share <= config.max_unreadable:
+        return config
+    is_agreed = st.checkbox(
+        f"Go on without the {len(shown.skipped)} files that cannot be read",
+        key=f"train_go_on_{hash((config.data, len(shown.skipped)))}",
+        help=f"They are {share:.0%} of all; above {config.max_unreadable:.0%} you are asked (Advanced: unreadable files).",
+    )
+    return replace(config, max_unreadable=1) if is_agreed else None
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading…")
@@ -57,7 +78,7 @@ def in_words(data: Data, config: TrainConfig, shown: "Preview") -> str:
         if shown.num_images is None:
             words.append(
                 f"{len(shown.images)} of them shown; about one in ten is held out; all are read when the run starts, and "
-                "those that cannot be are skipped"
+                "those that cannot be are named and left out"
             )
         else:
             words.append(f"{shown.num_images:,} images to train on, {shown.num_held_out:,} held out")

@@ -96,9 +96,9 @@ def new_training(active: list[runs.Run]) -> None:
         except ValueError as error:
             st.error(escape_markdown(str(error)), icon=":material/error:")
             return
-        is_readable = data is not None and show_preview(data, config)
+        ready = show_preview(data, config) if data is not None else None
     with left:
         fits = say_what_fits(config)
-        choose_name_and_start(config, data if is_readable else None, fits, active)
+        choose_name_and_start(ready or config, data if ready else None, fits, active)
     with right:
         show_plan(config)
