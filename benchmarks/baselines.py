@@ -1,6 +1,5 @@
 """Baselines of the autoencoder: PCA, and a convolutional autoencoder. `benchmarks.quality --baselines` trains them."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tae.data.batches import to_batch
-from tae.training.optim import set_lr, squared_errors
+from tae.training.optim import lr_schedule, optimizer_tensors, restore_optimizers, set_lr, squared_errors
 
 
 class ConvAutoencoder(nn.Module):
@@ -62,75 +61,88 @@ class ConvAutoencoder(nn.Module):
         return 1 - self.decoder(self.encoder(ink))[..., :width], None
 
 
-def train_for(
-    model: nn.Module,
-    optimizers: Sequence[torch.optim.Optimizer],
-    batch: Callable[[int], Sequence[np.ndarray]],
-    cpu_seconds: float,
-    report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
-) -> int:
-    """Train for a budget of processor time: warm-up, cosine to 2 %, clipping and mean squared error as `tae.train` has them.
+Batch = Callable[[int], Sequence[np.ndarray]]
+"""step -> uint8 images (H, W)."""
 
-    Args:
-        model: (images, widths=...) -> (reconstruction, anything).
-        optimizers: With their peak learning rates.
-        batch: step -> uint8 images (H, W).
-        cpu_seconds: Processor time of this process, composing the images included.
-        report: Called every 100 steps with step, loss, seconds used.
 
-    Returns:
-        The steps it took; the model is in eval mode.
+def take_step(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], images: Sequence[np.ndarray]) -> float:
+    """One step down the mean squared error of the real pixels, clipped, in bf16, as `tae.train` has it; returns the loss."""
+    batch, widths = to_batch(list(images))
+    with torch.autocast("cpu", torch.bfloat16):
+        recon, _ = model(batch, widths=widths)
+    columns = batch.shape[0] * batch.shape[3] if widths is None else int(widths.sum())
+    loss = squared_errors(recon, batch, widths).sum() / (columns * batch.shape[2])
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+    return loss.item()
+
+
+def cost_ratio(
+    first: tuple[nn.Module, Sequence[torch.optim.Optimizer]],
+    second: tuple[nn.Module, Sequence[torch.optim.Optimizer]],
+    batch: Batch,
+    rounds: int = 20,
+) -> float:
+    """Median of the processor time of a step of the first over one of the second, composing the images included.
+
+    They take turns, so that what else the machine does, which changes what a processor second is worth, weighs on both.
     """
-    model.train()
-    started, step = time.process_time(), 0
-    while (used := time.process_time() - started) < cpu_seconds:
-        set_lr(
-            list(optimizers), min(1.0, (step + 1) / 60) * (0.02 + 0.49 * (1 + math.cos(math.pi * used / cpu_seconds)))
-        )
-        images, widths = to_batch(list(batch(step)))
-        with torch.autocast("cpu", torch.bfloat16):
-            recon, _ = model(images, widths=widths)
-        columns = images.shape[0] * images.shape[3] if widths is None else int(widths.sum())
-        loss = squared_errors(recon, images, widths).sum() / (columns * images.shape[2])
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        step += 1
-        if step % 100 == 0:
-            report(step, loss.item(), used)
-    model.eval()
-    return step
+    ratios = []
+    for step in range(-2, rounds):
+        used = []
+        for model, optimizers in (first, second):
+            began = time.process_time()
+            take_step(model, optimizers, batch(abs(step)))
+            used.append(time.process_time() - began)
+        if step >= 0:
+            ratios.append(used[0] / used[1])
+    return float(np.median(ratios))
+
+
+def conv_optimizer(model: ConvAutoencoder, lr: float) -> torch.optim.Optimizer:
+    """AdamW; the model's weights are put into the order in which convolutions are fast."""
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-4)
 
 
 def train_conv(
-    batch: Callable[[int], Sequence[np.ndarray]],
+    model: ConvAutoencoder,
+    batch: Batch,
     lr: float,
-    cpu_seconds: float,
-    seed: int = 0,
-    model: ConvAutoencoder | None = None,
-    report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
-) -> tuple[ConvAutoencoder, int]:
-    """Train the convolutional autoencoder with AdamW; see `train_for`.
+    steps: int,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+    state: Path | None = None,
+) -> None:
+    """Train a convolutional autoencoder with AdamW; warm-up and cosine to 2 % as `tae.train` has them.
 
     Args:
-        batch: step -> uint8 images (H, W).
         lr: Peak learning rate.
-        cpu_seconds: Processor time.
-        seed: Of the weights, where the model is fresh.
-        model: To go on with; None: a fresh one for 201x201.
-        report: As in `train_for`.
+        report: Called every 100 steps with step and loss.
+        state: A file that is kept up every 100 steps, and gone on from.
 
-    Returns:
-        The model in eval mode, and the steps it took.
+    The model is in eval mode afterwards.
     """
-    torch.manual_seed(seed)
-    model = model or ConvAutoencoder()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-4)
-    return model, train_for(model, [optimizer], batch, cpu_seconds, report)
+    model.train()
+    optimizer, first = conv_optimizer(model, lr), 0
+    if state is not None and state.exists():
+        kept = load_file(state)
+        first = int(kept.pop("step"))
+        model.load_state_dict({name: kept[f"model.{name}"] for name in model.state_dict()})
+        restore_optimizers(model, [optimizer], kept)
+    for step in range(first, steps):
+        set_lr([optimizer], lr_schedule(step / steps, step, step / steps, 60))
+        loss = take_step(model, [optimizer], batch(step))
+        if (step + 1) % 100 == 0:
+            report(step + 1, loss)
+            if state is not None:
+                kept = {f"model.{name}": one for name, one in model.state_dict().items()}
+                kept |= optimizer_tensors(model, [optimizer]) | {"step": torch.tensor(step + 1)}
+                save_file({name: one.contiguous() for name, one in kept.items()}, state)
+    model.eval()
 
 
 class Pca:

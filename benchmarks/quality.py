@@ -3,14 +3,14 @@
     python -m benchmarks.quality --baselines --checkpoints checkpoints/drops_tiny_201x201_p16.safetensors
     python -m benchmarks.quality --write-card
 
-The first fits PCA, and trains a convolutional autoencoder for as long as the checkpoint's card says, on the same images, with
-the best of some learning rates. The second measures the checkpoints beside those baselines that are there, on the test split,
-also with their attention replaced, writes `benchmarks/results/quality.json` and `quality.md`, and puts the figures into the
-checkpoints' cards; without its flag it only measures.
+The first fits PCA, and trains a convolutional autoencoder on the same images, with the best of some learning rates, for as
+many steps as cost what those of the checkpoint's card do: a step of each is timed in turns. The second measures the checkpoints
+beside those baselines that are there, on the test split, also with their attention replaced, writes
+`benchmarks/results/quality.json` and `quality.md`, and puts the figures into the checkpoints' cards; without its flag it only
+measures.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,16 +21,19 @@ import tyro
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.baselines import ConvAutoencoder, Pca, train_conv
+from benchmarks.baselines import ConvAutoencoder, Pca, conv_optimizer, cost_ratio, train_conv
 from benchmarks.necessity import correlations, replacements
 from tae.analysis.evaluate import reconstruct, summarise
 from tae.data.built_in import source_for
 from tae.data.composed import BuiltIn
 from tae.data.drops import DropSource
 from tae.data.drops.measure import outline_columns
+from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, config_to_dict, size_in_words
 from tae.model.metrics import measure, psnr_of, seam_ratio
 from tae.store.checkpoint import Loaded, list_checkpoints, load_checkpoint, save_checkpoint
+from tae.training.config import TrainConfig
+from tae.training.optim import make_optimizers
 
 RESULTS = Path(__file__).parent / "results"
 BAND = 120
@@ -45,10 +48,12 @@ class QualityConfig:
     """The checkpoints to measure; none: those in checkpoints/."""
     baselines: bool = False
     """Fit and train the baselines of the checkpoints; measure nothing else."""
-    conv_lrs: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
+    conv_lrs: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
     """Peak learning rates of the convolutional autoencoder to choose from, by PSNR on the val split; none: PCA alone."""
-    conv_sweep_seconds: float = 60
-    """Processor seconds of each of them, beside those of the training."""
+    conv_share: float = 1
+    """Steps of the convolution, as a share of those that cost what the checkpoint's do."""
+    conv_sweep_share: float = 0.03
+    """Steps of each of them, as a share of those of the training."""
     pca_images: int = 12_000
     """Training images to fit PCA on."""
     test_images: int = 512
@@ -99,33 +104,52 @@ def fit_baselines(path: Path, config: QualityConfig) -> None:
     height, width = shape.input_size[0], shape.input_size[1] or shape.max_width
     batch_size = training["batch_size"]
     held_out = source.held_out(64)
-    Pca(flat(source, config.pca_images, width), shape.latent_dim, num_start=1024).save(pca_path(path, config))
+    if not pca_path(path, config).exists():
+        Pca(flat(source, config.pca_images, width), shape.latent_dim, num_start=1024).save(pca_path(path, config))
     if not config.conv_lrs:
         return
 
-    def train(lr: float, seconds: float) -> tuple[ConvAutoencoder, dict]:
+    def train(lr: float, steps: int, state: Path | None = None) -> tuple[ConvAutoencoder, dict]:
         torch.manual_seed(0)
-        started = time.process_time()
-        model, steps = train_conv(
+        model = ConvAutoencoder(shape.latent_dim, (height, width))
+        train_conv(
+            model,
             lambda step: source.batch(step, batch_size),
             lr,
-            seconds,
-            model=ConvAutoencoder(shape.latent_dim, (height, width)),
-            report=lambda step, loss, used: print(
-                f"conv {lr:g}  step {step}  loss {loss:.5f}  {used:.0f} s", flush=True
-            ),
+            steps,
+            lambda step, loss: print(f"conv {lr:g}  step {step} of {steps}  loss {loss:.5f}", flush=True),
+            state,
         )
-        record = {"lr": lr, "steps": steps, "cpu_seconds": round(time.process_time() - started)}
-        record["held_out_psnr"] = mean_psnr(held_out, reconstruct(model, held_out, batch_size=8))
-        print(record, flush=True)
-        return model, record
+        psnr = mean_psnr(held_out, reconstruct(model, held_out, batch_size=8))
+        print(f"conv {lr:g}: {psnr:.2f} dB after {steps} steps", flush=True)
+        return model, {"lr": lr, "steps": steps, "held_out_psnr": psnr}
 
-    sweep = [train(lr, config.conv_sweep_seconds)[1] for lr in config.conv_lrs]
-    best = max(sweep, key=lambda record: record["held_out_psnr"])["lr"]
-    model, record = train(best, training["cpu_seconds"])
+    facts, state = conv_path(path, config).with_suffix(".json"), conv_path(path, config).with_suffix(".state")
+    if not facts.exists():
+        ratio = step_cost(loaded, source)
+        steps = round(config.conv_share * training["steps"] * ratio)
+        sweep = [train(lr, max(1, round(config.conv_sweep_share * steps)))[1] for lr in config.conv_lrs]
+        best = max(sweep, key=lambda record: record["held_out_psnr"])["lr"]
+        chosen = {"lr": best, "steps": steps, "step_cost": ratio, "share": config.conv_share}
+        facts.write_text(json.dumps(chosen | {"batch_size": batch_size, "sweep": sweep}, indent=1) + "\n")
+    found = json.loads(facts.read_text())
+    model, record = train(found["lr"], found["steps"], state)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, conv_path(path, config))
-    record |= {"batch_size": batch_size, "sweep": sweep}
-    conv_path(path, config).with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    facts.write_text(json.dumps(found | record, indent=1) + "\n")
+    state.unlink(missing_ok=True)
+
+
+def step_cost(loaded: Loaded, source: BuiltIn) -> float:
+    """Processor time of a step of a checkpoint's training over that of the convolution's."""
+    shape, training = loaded.model.config, loaded.card.training
+    muon = "fp32" if "Muon fp32" in training.get("precision", "") else "bf16"
+    learner = TransformerAutoencoder(shape).train()
+    conv = ConvAutoencoder(shape.latent_dim, (shape.input_size[0], shape.input_size[1] or shape.max_width)).train()
+    return cost_ratio(
+        (learner, make_optimizers(learner, TrainConfig(), muon)),
+        (conv, [conv_optimizer(conv, 1e-3)]),
+        lambda step: source.batch(step, training["batch_size"]),
+    )
 
 
 def flat(source: BuiltIn, count: int, width: int, size: int = 256) -> Iterator[Tensor]:
@@ -348,10 +372,15 @@ def baseline_words(baselines: dict, shape: dict) -> str:
         conv = baselines["conv"]
         note = f" {conv['note']}" if "note" in conv else ""
         tried = ", ".join(format(each["lr"], "g") for each in conv["sweep"])
+        budget = f"{conv.get('cpu_seconds', 0):,} processor seconds"
+        if "step_cost" in conv:
+            share = "" if conv["share"] == 1 else f"{conv['share']:.0%} of "
+            budget = (
+                f"which cost {share}what tae's do (a step of tae is {conv['step_cost']:.2f} of one, timed in turns)"
+            )
         said += (
-            f" Convolutional: {conv['parameters']:,} parameters, {conv['steps']:,} steps of {conv['batch_size']}, "
-            f"{conv['cpu_seconds']:,} processor seconds, learning rate {conv['lr']:g}{note}, the best of {tried} after "
-            f"{conv['sweep'][0]['cpu_seconds']} s each."
+            f" Convolutional: {conv['parameters']:,} parameters, {conv['steps']:,} steps of {conv['batch_size']}, {budget}, "
+            f"learning rate {conv['lr']:g}{note}, the best of {tried} after {conv['sweep'][0]['steps']} steps each."
         )
     if "pca_images" in baselines:
         filled = "" if shape["input_size"][1] else ", filled up with white; its coefficients fit real pixels best"

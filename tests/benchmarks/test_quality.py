@@ -76,7 +76,7 @@ def test_figures_stand_in_the_card_and_are_those_of_the_file(tmp_path: Path) -> 
     path = save_checkpoint(tmp_path / "crops.safetensors", model, card)
     before = load_checkpoint(path).model.state_dict()
     config = {"checkpoints": (path,), "results": tmp_path, "pca_images": 40, "test_images": 6, "attention_images": 3}
-    quality.main(quality.QualityConfig(**config, baselines=True, conv_lrs=(1e-3, 2e-3), conv_sweep_seconds=0.1))
+    quality.main(quality.QualityConfig(**config, baselines=True, conv_lrs=(1e-3, 2e-3), conv_sweep_share=0.5))
     quality.main(quality.QualityConfig(**config, write_card=True))
     loaded = load_checkpoint(path)
     metrics = loaded.card.metrics
