@@ -1,15 +1,15 @@
 """Embed images in bulk: the latent of every image of a folder, of an array stack, of the pages of a TIFF, in one file.
 
     python -m tae.embed photographs --checkpoint checkpoints/x.safetensors --out photographs.parquet
-    torchrun --nproc_per_node=2 -m tae.embed photographs --checkpoint checkpoints/x.safetensors --out photographs.npz
 
 The images come in natural order (img2 before img10), frame by frame. Work is done in parts, each kept in a file of the
 folder <out>.parts as soon as it is whole: a process that was killed goes on from there when it is started again with
-the same command, and the result is the same to the bit. Which images are computed together depends on --batch-size
-alone, not on the number of processes. At the end the parts become one file, and are removed. With --table, the columns of a
-table go along.
+the same command, and the result is the same to the bit. At the end the parts become one file, and are removed. With --table,
+the columns of a table go along. What one machine is too slow for is work for a cluster's own engine: tae/sequence/README.md has
+recipes for Ray Data and Spark.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,15 +18,13 @@ from tqdm import tqdm
 from tae.cli import door, read
 from tae.sequence.embedding_job import EmbedConfig, Written, embed_to_file
 from tae.store.names import plain_text
-from tae.training.distributed import joined, leave
 
 
 @door("stopped; the same command goes on from here")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     config = read(EmbedConfig, arguments, __doc__)
-    # The processes exchange a few words only.
-    with joined("cpu") as world, tqdm(unit=" images", disable=None if world.is_main else True) as bar:
+    with tqdm(unit=" images", disable=None) as bar:
 
         def show(done: int, total: int) -> None:
             if bar.total is None:
@@ -34,9 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bar.total, bar.n = total, done
             bar.refresh()
 
-        written = embed_to_file(config, world, show)
-    if written is not None:
-        _report(config.out, written)
+        written = embed_to_file(config, show)
+    _report(config.out, written)
     return 0
 
 
@@ -52,4 +49,4 @@ def _report(out: Path, written: Written) -> None:
 
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

@@ -1,12 +1,11 @@
-"""Embeddings in bulk: many files to one file of latents, resumable, over several processes."""
+"""Embeddings in bulk: many files to one file of latents, resumable."""
 
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -40,7 +39,6 @@ from tae.store.atomic import remove_leftovers, write_whole
 from tae.store.checkpoint import load_checkpoint
 from tae.store.names import plain_text
 from tae.store.sealed import SealedFile
-from tae.training.distributed import World
 
 WINDOW = 4  # batches that are sorted by width together
 PART = 4 * WINDOW  # batches of one part
@@ -74,8 +72,7 @@ class EmbedConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""
     threads: Threads = None
-    """CPU threads of each process; None: PyTorch's choice. Embeddings are the same to the bit only for the same
-    number."""
+    """CPU threads; None: PyTorch's choice. Embeddings are the same to the bit only for the same number."""
     workers: Annotated[int, Whole(1, 64)] = 2
     """Threads that read images ahead of the model."""
     max_unreadable: Annotated[float, Number(0, 1)] = 0.1
@@ -97,51 +94,25 @@ class Written:
     images: int  # embedded, in the whole file
     unreadable: int  # how many were left out
     skipped: list[tuple[str, int, str]]  # (name, frame, reason) of the first `MAX_LISTED` of those
-    images_per_s: float | None  # over all processes; None where there was nothing left to do
+    images_per_s: float | None  # None where there was nothing left to do
     told: str = ""  # sentences on files passed over and on the table
 
 
-def embed_to_file(
-    config: EmbedConfig, world: World | None = None, progress: Callable[[int, int], None] | None = None
-) -> Written | None:
+def embed_to_file(config: EmbedConfig, progress: Callable[[int, int], None] | None = None) -> Written:
     """Embed images into a file, or go on where a run of the same command was ended.
 
-    Args:
-        world: The processes that share the work; None: this one alone. Each must call this; rank 0 writes `out`.
-        progress: Called in rank 0 with (images done, images in all).
-
-    Returns:
-        None in other processes than rank 0: those are ready before the file is.
+    `progress` is called with (images done, images in all).
 
     Raises:
-        EmbedError: If another result or another run's parts are in the way, or too many images are unreadable; and, in
-            all of several processes, if one cannot begin.
+        EmbedError: If another result or another run's parts are in the way, or too many images are unreadable.
         FileNotFoundError: If there is no such folder or file.
         ValueError: If the checkpoint or another argument is not valid.
         OSError: If a file cannot be written.
     """
-    world = world or World(0, 1, torch.device("cpu"))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    with ExitStack() as held:
-        job, said = None, ""
-        try:
-            job = _Job(config, world)
-            said = job.fingerprint
-            if world.is_main:
-                held.enter_context(job.folder_taken())
-        except (ValueError, OSError) as error:
-            if world.size == 1:
-                raise
-            said = f"!{error}"
-        all_said = world.gather(said)  # so that nobody waits for one that could not begin
-        errors = [text[1:] for text in all_said if text.startswith("!")]
-        if job is None or errors:
-            raise EmbedError(errors[0])
-        if len(set(all_said)) > 1:
-            raise EmbedError(
-                "all processes must find the same files, got different ones; is the folder still changing?"
-            )
+    job = _Job(config)
+    with job.folder_taken():
         return job.run(progress)
 
 
@@ -154,7 +125,7 @@ class _Part:
     skipped: list[tuple[int, str]]  # (number, reason) of each other; reasons of the first few only
 
 
-class _Images:
+class Images:
     """The frames of files by running number; for each file its name and a number are kept, and nothing is open."""
 
     def __init__(self, data: str, config: ModelConfig, fit: str, white: White = AS_FILE) -> None:
@@ -257,7 +228,7 @@ def _writable(name: str) -> str:
 
 def _embed_parts(
     model: TransformerAutoencoder,
-    images: _Images,
+    images: Images,
     parts: Sequence[range],
     batch_size: int,
     workers: int,
@@ -307,18 +278,15 @@ def _embed_window(
 
 
 class _Job:
-    """One run of the command line, in one of its processes."""
+    """One run of the command line."""
 
-    def __init__(self, config: EmbedConfig, world: World) -> None:
+    def __init__(self, config: EmbedConfig) -> None:
         self.config = config
-        self.world = world
         device = pick_device(config.device)
-        if device.type == "cuda" and world.size > 1:
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         self.loaded = load_checkpoint(config.checkpoint)
         self.model = self.loaded.model.to(device)
         white = White.chosen(config.white, self.loaded.card.training)
-        self.images = _Images(config.data, self.model.config, config.fit, white)
+        self.images = Images(config.data, self.model.config, config.fit, white)
         self.folder = config.out.with_name(f"{config.out.name}.parts")
         self.parts = self.images.parts(config.batch_size)
         self.settings = {
@@ -376,30 +344,25 @@ class _Job:
         with suppress(OSError):  # whatever else somebody put there stays
             folder.rmdir()
 
-    def run(self, progress: Callable[[int, int], None] | None) -> Written | None:
-        """Do what `embed_to_file` says, once all processes are ready to begin."""
-        world, total = self.world, len(self.images)
+    def run(self, progress: Callable[[int, int], None] | None) -> Written:
+        """Do what `embed_to_file` says, once the folder is taken."""
         if self.is_finished and not self.config.overwrite:
-            return self._written(read_metadata(self.config.out), None) if world.is_main else None
-        mine = range(world.rank, len(self.parts), world.size)
+            return self._written(read_metadata(self.config.out), None)
         todo, done, unreadable = [], 0, 0
-        for number in mine:
-            part = self._read(number, drop=True)
-            if part is None:
+        for number, part in enumerate(self.parts):
+            found = self._read(number, drop=True)
+            if found is None:
                 todo.append(number)
             else:
-                done += len(part.numbers)
-                unreadable += len(part.skipped)
-        # Nobody begins before all have dropped what is torn or another run's: from here on, what is there is whole.
-        (left,) = world.sum(sum(len(self.parts[number]) for number in todo))
-        started = time.monotonic()
+                done += len(part)
+                unreadable += len(found.skipped)
+        left, started = len(self.images) - done, time.monotonic()
 
         def tell(count: int) -> None:
             nonlocal done
             done += count
-            if progress and world.is_main:
-                others = self._present() if world.size > 1 else set()
-                progress(done + sum(len(self.parts[number]) for number in others - set(mine)), total)
+            if progress:
+                progress(done, len(self.images))
 
         tell(0)
         ranges = [self.parts[number] for number in todo]
@@ -409,22 +372,11 @@ class _Job:
                 unreadable += len(part.skipped)
                 self._write(number, part)
                 self._check_unreadable(unreadable, part.skipped)
-        if not world.is_main:
-            return None
-        while len(self._present()) < len(self.parts):  # torchrun ends this process if another one fails
-            time.sleep(0.1)
-            tell(0)
-        tell(0)
         seconds = time.monotonic() - started
         return self._written(self._merge(), left / seconds if left else None)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:06}.safetensors"
-
-    def _present(self) -> set[int]:
-        """Parts that are there."""
-        found = (re.fullmatch(r"part-(\d{6,})\.safetensors", name) for name in os.listdir(self.folder))
-        return {int(match[1]) for match in found if match and int(match[1]) < len(self.parts)}
 
     def _write(self, number: int, part: _Part) -> None:
         # All numbers, but not all reasons: the header of the file is bounded.

@@ -1,4 +1,4 @@
-"""Embeddings in bulk: what is written, going on after real kills, two real processes, many files, files that lie."""
+"""Embeddings in bulk: what is written, going on after real kills, many files, files that lie."""
 
 import io
 import json
@@ -26,12 +26,12 @@ from tae.data.fit import fit_image
 from tae.data.stacks import read_frame
 from tae.data.white import Extent, White
 from tae.embed import main
-from tae.sequence.embedding_job import PART, WINDOW, EmbedConfig, Written, _Images, embed_to_file
+from tae.sequence.embedding_job import PART, WINDOW, EmbedConfig, Images, Written, embed_to_file
 from tae.sequence.embeddings import EmbedError, read_columns, read_embeddings, read_metadata
 from tae.sequence.table import TableError
 from tae.store.card import Card
 from tests import ROOT
-from tests.forked import run, run_two
+from tests.forked import run
 
 FORMATS = ["parquet", "npz"]
 
@@ -67,9 +67,7 @@ def config_for(pictures: Path, checkpoint: Path, out: Path, **fields: object) ->
 
 
 def embed(*args: object, **fields: object) -> Written:
-    written = embed_to_file(config_for(*args, **fields))  # type: ignore[arg-type]
-    assert written is not None
-    return written
+    return embed_to_file(config_for(*args, **fields))  # type: ignore[arg-type]
 
 
 def one_by_one(checkpoint: Path, folder: Path, places: list[tuple[str, int]], fit: str = "pad") -> np.ndarray:
@@ -381,27 +379,6 @@ def test_killed_at_any_write_and_started_again_ends_with_the_same_bytes(
     assert not list(tmp_path.glob("x.*.parts")) and not list(tmp_path.glob(".*.tmp"))
 
 
-@pytest.mark.slow
-def test_two_processes_write_what_one_writes(strips: tuple[Path, Path], tmp_path: Path) -> None:
-    (strips[0] / "5.png").write_bytes(b"no picture")
-    embed(*strips, tmp_path / "one.parquet", batch_size=1)
-    result, other = run_two("-m", "tae.embed", *command(strips, tmp_path / "two.parquet"))
-    assert (result.returncode, other.returncode) == (0, 0), result.stderr + other.stderr
-    assert (tmp_path / "two.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
-    assert result.stdout.count("39 images, 1 unreadable") == 1 and result.stdout.count("skipped 5.png") == 1
-    assert not other.stdout
-    assert not (tmp_path / "two.parquet.parts").exists()
-
-
-@pytest.mark.slow
-def test_error_in_the_beginning_ends_both_processes(strips: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "x.npz").write_bytes(b"in the way")
-    result, other = run_two("-m", "tae.embed", *command(strips, tmp_path / "x.npz"))
-    assert result.returncode != 0 and other.returncode != 0
-    assert "error: " in result.stderr and "exists and holds something else" in result.stderr
-    assert (tmp_path / "x.npz").read_bytes() == b"in the way"
-
-
 def run_main(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", ["embed", *words])
     return main()
@@ -460,9 +437,9 @@ def test_many_small_files_need_neither_many_handles_nor_much_memory(tmp_path: Pa
     for number in range(1000):
         (folder / f"{number}.png").write_bytes(buffer.getvalue())
     config = create_autoencoder(input_size=(8, 8), preset="tiny").config
-    _Images(str(folder), config, "pad")  # once before, so that nothing is counted that only the first use imports
+    Images(str(folder), config, "pad")  # once before, so that nothing is counted that only the first use imports
     tracemalloc.start()
-    images = _Images(str(folder), config, "pad")
+    images = Images(str(folder), config, "pad")
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(images) == 1000

@@ -1,0 +1,77 @@
+"""What listing a folder of very many images costs `tae.embed`, before the first one is embedded.
+
+    python -m benchmarks.embed --files 1000000
+
+Writes as many PNG files of 8x8 pixels into a temporary folder, then, in a process of its own, lists them as `tae.embed` does:
+names in natural order, and the digest by which a run that goes on knows them. Writes `benchmarks/results/embed.json` and
+`embed.md`.
+"""
+
+import io
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+from PIL import Image
+
+from tae.model.config import preset_config
+from tae.sequence.embedding_job import Images
+
+RESULTS = Path(__file__).parent / "results"
+FOLDERS = 100
+
+
+@dataclass(frozen=True)
+class EmbedBenchmark:
+    files: int = 20_000
+    """Images, in a hundred folders."""
+    results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
+
+
+def main(config: EmbedBenchmark) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), 9).save(buffer, "PNG")
+    with tempfile.TemporaryDirectory() as home:
+        for number in range(config.files):
+            folder = Path(home, f"folder-{number % FOLDERS}")
+            if number < FOLDERS:
+                folder.mkdir()
+            (folder / f"frame_{number}.png").write_bytes(buffer.getvalue())
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            result = pool.apply(listed, (home,))
+    (config.results / "embed.json").write_text(json.dumps(result, indent=1) + "\n")
+    (config.results / "embed.md").write_text(table(result))
+    print(table(result))
+
+
+def listed(folder: str) -> dict[str, float]:
+    """Files, seconds and peak memory of listing, above what the process has before it."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.process_time()
+    images = Images(folder, preset_config("tiny"), "pad")
+    seconds = time.process_time() - started
+    images.digest()
+    return {
+        "files": len(images),
+        "list_seconds": seconds,
+        "digest_seconds": time.process_time() - started - seconds,
+        "memory_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+    }
+
+
+def table(result: dict[str, float]) -> str:
+    return (
+        "| files | listing (s) | digest (s) | most memory (MB) |\n| --- | --- | --- | --- |\n"
+        f"| {result['files']:,} | {result['list_seconds']:.1f} | {result['digest_seconds']:.1f} | {result['memory_mb']:.0f} |\n\n"
+        "Processor time; memory above what the process has before, the names among it.\n\n"
+        f"Command: `python -m benchmarks.embed --files {result['files']}`\n"
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(EmbedBenchmark, description=__doc__))
