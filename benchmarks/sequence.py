@@ -2,8 +2,8 @@
 
     python -m benchmarks.sequence
 
-Glides of the test split, garments that training never saw. One step: each frame from the true ones before it. Roll-out: ten
-frames in a row after six true ones, each prediction taken for the truth by the next. Writes
+Recordings of drops of the test split, a third of them of viscosities that training never saw. One step: each frame from the
+true ones before it. Roll-out: ten frames in a row after six true ones, each prediction taken for the truth by the next. Writes
 `benchmarks/results/sequence.json` and `sequence.md`.
 """
 
@@ -16,9 +16,10 @@ import numpy as np
 import torch
 import tyro
 
+from tae.data.drops.motion import draw_recording
 from tae.model.metrics import psnr_of
 from tae.sequence.checkpoint import load_sequence
-from tae.sequence.data import GLIDE_FRAMES, glide_frames
+from tae.sequence.drops import drop_frames
 from tae.sequence.forecast import BASELINES, CEILING, LSTM, METHODS, SEEN, STEPS, evaluate_forecasts, influence
 from tae.sequence.model import SequenceModel, embed_sequence
 from tae.store.checkpoint import load_checkpoint
@@ -28,14 +29,14 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class SequenceBenchmark:
-    checkpoint: Path = Path("checkpoints/sequences/demo_demo_tiny_201x201_p16.safetensors")
+    checkpoint: Path = Path("checkpoints/sequences/drops_drops_tiny_201x201_p16.safetensors")
     """The sequence model."""
-    autoencoder: Path = Path("checkpoints/demo_tiny_201x201_p16.safetensors")
+    autoencoder: Path = Path("checkpoints/drops_tiny_201x201_p16.safetensors")
     """The autoencoder that it belongs to."""
     test_sequences: int = 256
-    """Glides of the test split."""
+    """Recordings of the test split."""
     influence_sequences: int = 64
-    """Glides among these whose frames are dropped and shuffled."""
+    """Recordings among these whose frames are dropped and shuffled."""
     threads: int = 1
     """CPU threads of PyTorch."""
     results: Path = field(default=RESULTS, metadata={"help": "Folder of the result files."})
@@ -44,13 +45,12 @@ class SequenceBenchmark:
 def main(config: SequenceBenchmark) -> None:
     torch.set_num_threads(config.threads)
     loaded = load_sequence(config.checkpoint, load_checkpoint(config.autoencoder).model)
-    figures = evaluate_forecasts(loaded.model, glides(loaded.model, config.test_sequences), split="test")
+    figures = evaluate_forecasts(loaded.model, recordings(loaded.model, config.test_sequences), split="test")
     result = {
         "checkpoint_sha256": loaded.digest,
         "autoencoder": loaded.belongs.name,
         "training": {name: value for name, value in loaded.card.training.items() if name != "curve"},
         "parameters": sum(tensor.numel() for tensor in loaded.model.parameters() if tensor.requires_grad),
-        "frames": GLIDE_FRAMES,
         "steps": STEPS,
         **figures,
         "influence": mean_influence(loaded.model, config.influence_sequences),
@@ -61,17 +61,15 @@ def main(config: SequenceBenchmark) -> None:
     print(table(result))
 
 
-def glides(model: SequenceModel, count: int) -> Iterator[torch.Tensor]:
-    height, width = model.autoencoder.config.input_size
-    size = (height, width or height)
+def recordings(model: SequenceModel, count: int) -> Iterator[torch.Tensor]:
     for number in range(count):
-        yield torch.from_numpy(np.stack([*glide_frames("test", number, 0, size)]))[:, None]
+        yield torch.from_numpy(drop_frames(draw_recording("test", number), model.autoencoder.config))[:, None]
 
 
 def mean_influence(model: SequenceModel, count: int) -> dict[str, float]:
     """Mean squared change of the picture predicted after `SEEN` frames."""
     changes: dict[str, list[float]] = {}
-    for frames in glides(model, count):
+    for frames in recordings(model, count):
         found = influence(model, embed_sequence(model.autoencoder, frames[:SEEN]), frames.shape[-1])
         for ago, change in enumerate(found.dropped[::-1]):
             changes.setdefault(f"frame {ago} before the last dropped" if ago else "last frame dropped", []).append(
@@ -109,13 +107,12 @@ def table(result: dict) -> str:
     training = result["training"]
     lines += [
         "",
-        f"{result['count']} glides of {result['frames']} frames, garments of the test split; one step: the frames after the "
-        f"first {result['seen']}. PSNR of the mean MSE. Steps of a roll-out: better with 95 % confidence (bootstrap over "
-        "glides), in this and all steps before. The autoencoder of the true frame is no prediction: nothing that goes through "
-        "a latent can be much better.",
+        f"{result['count']} recordings of the test split; one step: the frames after the first {result['seen']}. PSNR of the "
+        "mean MSE. Steps of a roll-out: better with 95 % confidence (bootstrap over recordings), in this and all steps before. "
+        "The autoencoder of the true frame is no prediction: nothing that goes through a latent can be much better.",
         f"LSTM: {result['parameters']:,} parameters on {result['autoencoder']}, {training['steps']:,} steps of "
-        f"{training['batch_size']}, {training['sequences']:,} glides, {training['cpu_seconds']:,} processor seconds, with "
-        "the embedding of what no earlier run had embedded.",
+        f"{training['batch_size']}, {training['sequences']:,} recordings, {training['cpu_seconds']:,} processor seconds, "
+        "the embedding before not among them.",
         "",
         "Command: `python -m benchmarks.sequence`",
         "",

@@ -33,7 +33,7 @@ def main() -> None:
         drop_zone(active)
     controls = st.container(horizontal=True, vertical_alignment="bottom")
     with controls:
-        clip, every = choose_clip(active)
+        clip, every = choose_clip()
     try:
         film = clips.film(active, clip, every)
     except ImageError as error:

@@ -3,10 +3,10 @@
     python -m tae.train_sequence
     python -m tae.train_sequence path/to/sequences --checkpoint checkpoints/x.safetensors
     python -m tae.train_sequence path/to/sequences --target viscosity --checkpoint checkpoints/x.safetensors
-    python -m tae.train_sequence drops --target viscosity --checkpoint checkpoints/drops_tiny_201x201_p16.safetensors
+    python -m tae.train_sequence --target viscosity
 
 A path holds animations (GIF, WebP), videos, .npy stacks (T, H, W), TIFF files of several pages, or folders of frames; without
-one, glides along a rail are composed from the demo photographs. With --target, a column of the table beside the frames (CSV or
+one, simulated recordings of drops. With --target, a column of the table beside the frames (CSV or
 Parquet, see tae/sequence/table.py) is predicted, a number or a class, and the figures of held-out sequences stand beside those of
 a mean, of linear models and of a run on shuffled targets. Ctrl-C stops after the current step and saves. The same
 command with --resume goes on, whatever ended it.

@@ -8,8 +8,12 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+from tae.data.composed import BuiltIn
 from tae.model.metrics import psnr_of
 
+EXAMPLES = 2000
+EXAMPLE_BYTES = 2 * 10**8
+"""Training images that the yardsticks learn from, and the memory that these take, at most."""
 PIXELS_AT_ONCE = 4096
 """PCA takes so many pixels of all images at a time."""
 PERFECT = 1e-10
@@ -88,6 +92,17 @@ class Yardsticks:
             drawn = mean.ravel() + centred @ self.components.T @ self.components
             recons["pca"] = [*drawn.clip(0, 1).reshape(-1, *shown[0].shape)]
         return [Yardstick(key, mean_psnr(shown, recons[key])) for key in NAMES if key in recons]
+
+
+def num_examples(pixels: int) -> int:
+    """How many training images of so many pixels the yardsticks learn from."""
+    return min(EXAMPLES, max(2, EXAMPLE_BYTES // pixels))
+
+
+def yardsticks_of(source: BuiltIn, latent_dim: int, count: int) -> list[Yardstick]:
+    """Those on the first `count` test images of data that come with the package, learnt from their training images."""
+    examples = num_examples(source.height * (source.width or source.max_width))
+    return Yardsticks(source.examples(examples), latent_dim).measure(source.test(count))
 
 
 def principal_components(images: np.ndarray, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Demo images: garment photographs (28x28) composed into squares, into frames of other sizes, and glides.
+"""Demo images: garment photographs (28x28) composed into squares and frames of other sizes.
 
 Every composition is a function of (seed, split, index) alone: the same numbers give the same image on any machine,
 in any order. Images are dark garments on a white page. `tae/data/samples/README.md` says where the photographs are from.
@@ -14,7 +14,6 @@ from PIL import Image
 from tae.data.composed import SPLITS, BuiltIn, random_of
 
 SAMPLES = Path(__file__).parent / "samples"
-GLIDE_SIZE = (152, 152)
 
 
 @dataclass(frozen=True)
@@ -74,23 +73,6 @@ def compose_centred(split: str, index: int) -> np.ndarray:
     return 255 - ink
 
 
-def compose_glide(
-    split: str, index: int, seed: int = 0, num_frames: int = 16, size: tuple[int, int] = GLIDE_SIZE
-) -> np.ndarray:
-    """A camera that moves evenly along a rail: 4 to 14 pixels a frame, to the right or to the left.
-
-    (num_frames, height, width) uint8, 255 white.
-    """
-    random = random_of(split, index, seed)
-    height, width = size
-    pace = int(random.integers(4, 15))
-    rail = 255 - _rail_ink(load_garments(split).ink, random, width + pace * (num_frames - 1), height)
-    starts = np.arange(num_frames) * pace
-    if random.random() < 0.5:
-        starts = starts[::-1]
-    return np.stack([rail[:, start : start + width] for start in starts])
-
-
 def _layout(split: str, index: int, seed: int, size: tuple[int, int]) -> list[tuple[int, bool, int, int, int]]:
     """(number of the garment, whether it is mirrored, side, top, left) of each garment in a frame."""
     random = random_of(split, index, seed)
@@ -104,11 +86,6 @@ def _layout(split: str, index: int, seed: int, size: tuple[int, int]) -> list[tu
     return laid
 
 
-def _pick(garments: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    garment = garments[random.integers(len(garments))]
-    return garment[:, ::-1] if random.random() < 0.5 else garment
-
-
 def _enlarge(garment: np.ndarray, size: int) -> np.ndarray:
     """(28, 28) -> (size, size) uint8, by Lanczos resampling."""
     return np.asarray(Image.fromarray(garment).resize((size, size), Image.Resampling.LANCZOS))
@@ -119,20 +96,6 @@ def _lay(ink: np.ndarray, garment: np.ndarray, top: int, left: int) -> None:
     height, width = garment.shape
     place = ink[top : top + height, left : left + width]
     np.maximum(place, garment[:, : place.shape[1]], out=place)
-
-
-def _rail_ink(garments: np.ndarray, random: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Garments side by side, in slots a little narrower than the rail is high."""
-    ink = np.zeros((height, width), np.uint8)
-    count = max(1, round(width / (height * 0.9)))
-    slot = width / count
-    for number in range(count):
-        size = min(round(height * random.uniform(0.75, 0.97)), width)
-        top = int(random.integers(0, height - size + 1))
-        middle = (number + 0.5) * slot + random.uniform(-0.08, 0.08) * slot
-        left = int(np.clip(round(middle - size / 2), 0, width - size))
-        _lay(ink, _enlarge(_pick(garments, random), size), top, left)
-    return ink
 
 
 class DemoSource(BuiltIn):

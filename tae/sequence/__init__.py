@@ -10,6 +10,7 @@
 - steps: what the trainings have in common
 - training: training the LSTM on the next frame; which training it is
 - table: tables beside frames
+- drops: recordings of simulated drops as sequences
 - labelled: sequences with a number or a class from a table
 - target: such predictions, their baselines and figures
 - target_influence: which frames, patches and heads they hang on

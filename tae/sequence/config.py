@@ -12,6 +12,10 @@ from tae.store.names import safe_name
 from tae.training.command import RunConfig, TrackerName
 from tae.training.config import Count, Positive, Seed, Share
 
+NEXT_FRAME = {"num_layers": 2, "dropout": 0.3, "lr": 5e-3, "steps": 1200}
+TARGET = {"num_layers": 1, "dropout": 0.5, "lr": 2e-3, "steps": 800}
+"""What stands for None in these fields: a number for each recording is soon learnt by heart."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceTrainConfig(RunConfig):
@@ -20,10 +24,9 @@ class SequenceTrainConfig(RunConfig):
     ValueError if a value leaves its range or does not fit another.
     """
 
-    data: Annotated[str, tyro.conf.Positional] = "demo"
-    """"demo": glides composed from garment photographs; "drops": simulated recordings of drops, for --target; else a file or
-    folder, see above."""
-    checkpoint: Path = Path("checkpoints/demo_tiny_201x201_p16.safetensors")
+    data: Annotated[str, tyro.conf.Positional] = "drops"
+    """"drops": simulated recordings of drops; else a file or folder, see above."""
+    checkpoint: Path = Path("checkpoints/drops_tiny_201x201_p16.safetensors")
     """The autoencoder; the file stays as it is."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """How frames come to the autoencoder's size."""
@@ -32,15 +35,13 @@ class SequenceTrainConfig(RunConfig):
     files say; type: the type's largest; stretch: the smallest number becomes black, the largest white; or black..white, such as
     0..4095."""
     clip_frames: Annotated[int, Whole(2, 100_000)] = 16
-    """Longest clip of a file, and with --target the most frames that a prediction is made from; demo glides have 16 frames."""
-    sequences: Count = 16_000
-    """Demo glides to train on; they are embedded as they are needed."""
+    """Longest clip of a file, and with --target the most frames that a prediction is made from."""
     recordings: Count = 5000
     """Simulated recordings of drops to train on; they are embedded before the first step."""
     held_out_sequences: Count = 128
     """Held-out sequences to watch the training by."""
     test_sequences: Count = 256
-    """Sequences for the final figures on the card: of the test split of glides or drops, or held-out ones of yours; with
+    """Sequences for the final figures on the card: of the test split of drops, or held-out ones of yours; with
     --target all of yours that are held out count."""
     max_unreadable: Share = 0.1
     """Share of unreadable sequences at which the run refuses to start."""
@@ -59,11 +60,10 @@ class SequenceTrainConfig(RunConfig):
 
     hidden_dim: Annotated[int, Whole(1, 8192)] = 256
     """Width of the LSTM."""
-    num_layers: Annotated[int, Whole(1, 16)] = 2
-    """Layers of the LSTM."""
-    dropout: Annotated[float, Number(0, 0.95)] = 0.0
-    """Between its layers; with --target, before its answer too. Where recordings are few, --num-layers 1 --dropout 0.5
-    --steps 800 learn less of them by heart."""
+    num_layers: Annotated[int | None, Whole(1, 16)] = None
+    """Layers of the LSTM; None: 2, or 1 with --target."""
+    dropout: Annotated[float | None, Number(0, 0.95)] = None
+    """Between its layers; with --target, before its answer too. None: 0.3, or 0.5 with --target."""
 
     fine_tune: bool = False
     """With --target: train the encoder too. It becomes a checkpoint of its own beside --checkpoint, where the app lists it, named
@@ -74,13 +74,12 @@ class SequenceTrainConfig(RunConfig):
     """The cost of an error of a predicted latent. metric: about its error in pixels, by the decoder's derivative; latent: its
     squared distance; decoded: its error in pixels, which takes far longer."""
     forecast_steps: Annotated[int, Whole(0, 10_000), tyro.conf.arg(aliases=["--rollout-steps"])] = 0
-    """Besides the next frame, this many are predicted in a row, from a random frame on, and learnt from. On the demo glides
-    that slows the learning of both."""
+    """Besides the next frame, this many are predicted in a row, from a random frame on, and learnt from."""
     batch_size: Count = 64
     """Clips a step."""
-    lr: Annotated[float, Number(1e-12, 1e3)] = 5e-3
-    """Peak learning rate of AdamW."""
-    weight_decay: Annotated[float, Number(0, 10)] = 0.01
+    lr: Annotated[float | None, Number(1e-12, 1e3)] = None
+    """Peak learning rate of AdamW; None: 0.005, or 0.002 with --target."""
+    weight_decay: Annotated[float, Number(0, 10)] = 1.0
     """Weight decay of AdamW."""
     warmup_steps: Annotated[int, Whole(0, 2**31 - 1)] = 100
     """Steps in which the learning rate rises; then it falls as a cosine to 2 %."""
@@ -89,8 +88,8 @@ class SequenceTrainConfig(RunConfig):
     seed: Seed = 0
     """Seed of the weights, the order of the data, dropout."""
 
-    steps: Count = 4000
-    """Optimizer steps."""
+    steps: Annotated[int | None, Whole(1, 10**9)] = None
+    """Optimizer steps; None: 1200, or 800 with --target."""
 
     out: Path | None = None
     """Where the checkpoint goes; None: checkpoints/sequences/<data>_<autoencoder>.safetensors, or, with --target,
@@ -118,7 +117,7 @@ class SequenceTrainConfig(RunConfig):
     """CPU threads; None: PyTorch's choice. The weights are the same to the bit only for the same number."""
 
     COMMAND: ClassVar = "tae.train_sequence"
-    BUILT_IN: ClassVar = ("demo", "drops")
+    BUILT_IN: ClassVar = ("drops",)
     GROUPS: ClassVar = {
         "data": "data",
         "target": "target",
@@ -128,10 +127,13 @@ class SequenceTrainConfig(RunConfig):
         "out": "logging",
         "device": "machine",
     }
-    RENAMED: ClassVar = {"rollout_steps": "forecast_steps"}
+    RENAMED: ClassVar = {"rollout_steps": "forecast_steps", "sequences": "recordings"}
     FREE_TO_CHANGE: ClassVar = (*RunConfig.FREE_TO_CHANGE, "cache", "test_sequences")
 
     def __post_init__(self) -> None:
+        for name, value in self.of_task.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         check_fields(self)
         White(self.white)  # refuses what is no such choice
         if self.resume and self.overwrite:
@@ -143,14 +145,13 @@ class SequenceTrainConfig(RunConfig):
             raise ValueError(
                 f"{' and '.join(needless)} belong to a target; name the column that is predicted by --target"
             )
-        if self.data == "demo" and self.target:
-            raise ValueError(
-                "the demo's glides have no table; take drops, or sequences of your own with a table beside them"
-            )
-        if self.data == "drops" and not self.target:
-            raise ValueError("drops are trained on with a target; give --target viscosity")
         if self.data == "drops" and self.table:
             raise ValueError(f"simulated drops have a table of their own, got table {self.table}")
+
+    @property
+    def of_task(self) -> dict[str, float]:
+        """Defaults of the fields that have one for each task."""
+        return TARGET if self.target else NEXT_FRAME
 
     @property
     def input_names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Sequences to train on: a user's files or demo glides, as embeddings, which are kept on disk by content.
+"""Sequences to train on, as embeddings, which are kept on disk by content; those of a user's files.
 
 What a path holds:
 
@@ -14,18 +14,17 @@ autoencoder: a second run, on whatever of the same files, embeds nothing twice.
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tae.data.demo import SAMPLES, compose_glide
 from tae.data.fit import background_of, fit_image
 from tae.data.limits import ImageError
 from tae.data.stacks import SUFFIXES, decide, read_frame
@@ -40,9 +39,8 @@ from tae.store.regular import open_regular
 from tae.store.sealed import SealedFile
 from tae.training.split import held_out
 
-GLIDE_FRAMES = 16
-PART = 32  # demo glides that are embedded together, and make one file of the cache
-MAX_KEPT_BYTES = 2 * 1024**3  # most bytes of demo embeddings in memory
+Place = tuple[int, int, int]
+"""Number of a sequence, first frame, frame behind the last."""
 _VERSION = "2"
 _CACHED = SealedFile(texts=("key", "notes"))
 
@@ -193,22 +191,6 @@ class Embedder:
         self._write(key, latents, {"width": width, "skipped": skipped[:100]})
         return Embedded(name, latents, width, skipped, found)
 
-    def glides(self, split: str, part: int, seed: int, size: tuple[int, int]) -> Tensor:
-        """`PART` demo glides (PART, T, latent_dim): those from number part * PART on."""
-        key = self._key("glides", _demo_hash(), split, str(part), str(seed), str(size))
-        kept = self._read(key)
-        if kept is not None:
-            return kept[0].unflatten(0, (PART, GLIDE_FRAMES))
-        glides = (glide_frames(split, number, seed, size) for number in range(part * PART, (part + 1) * PART))
-        latents = []
-        for glide in glides:
-            self.go_on()
-            latents.append(embed_sequence(self.model, glide))
-        latents = torch.stack(latents)
-        _check_finite(latents, "a demo glide")
-        self._write(key, latents.flatten(0, 1), {})
-        return latents
-
     def embed_as(
         self, key: Sequence[str], frames: Callable[[], Iterable[np.ndarray]], notes: Callable[[], dict]
     ) -> tuple[Tensor, dict]:
@@ -244,113 +226,88 @@ class Embedder:
         _CACHED.write(file, [key, json.dumps(notes)], {"latents": latents.contiguous()})
 
 
-class SequenceSource(Protocol):
-    """Sequences to train on."""
+class SequenceSource(ABC):
+    """Sequences to learn the next frame from, all of them embedded when the source is made.
 
-    name: str  # for default names: "demo", or that of the folder or file
-    data: str  # in words, for the card
-    licence: str
-    num_sequences: int  # to train on
-    width: int | None  # width of the frames in pixels where all have the same, else of some
-    skipped: list[tuple[str, str]]  # (name, reason) of what could not be read
+    Longer ones are cut into clips: an epoch has as many of a sequence as fit into it, each from a random frame on.
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256, in hex, of which sequences these are, and whose embeddings."""
-        ...
-
-    def batch(self, step: int, batch_size: int) -> list[Tensor]:
-        """The clips (T, latent_dim) of one training step, a function of the step and the seed alone."""
-        ...
-
-    def sample(self) -> Tensor:
-        """Latents (n, latent_dim) of training frames, the same each time: what coordinates are chosen by."""
-        ...
-
-    def held_out(self, count: int) -> list[Tensor]:
-        """Up to `count` sequences (T, latent_dim) that are never trained on."""
-        ...
-
-    def test_frames(self, count: int) -> Iterator[Tensor]:
-        """Up to `count` sequences (T, 1, H, W) in [0, 1] that are never trained on, for the final figures."""
-        ...
-
-
-class DemoSequences:
-    """Glides composed from the demo photographs: a `SequenceSource`.
-
-    The first `num_sequences` glides of the train split are embedded as they are needed, and come again, in another order,
-    once all have been seen. Half the time a glide is run backwards: that is a glide too.
+    Attributes:
+        name: For default names: "drops", or that of the folder or file.
+        data: In words, for the card.
+        licence: Of the frames.
+        num_sequences: Clips an epoch.
+        width: Of the frames in pixels where all have the same, else of most.
+        skipped: (name, reason) of what could not be read.
     """
 
-    name = "demo"
-    data = "Fashion-MNIST garment photographs (Xiao, Rasul, Vollgraf 2017), composed into glides along a rail"
-    licence = "MIT, Zalando SE 2017"
+    name: str
+    data: str
+    licence: str
+    width: int | None
+    skipped: list[tuple[str, str]]
 
     def __init__(
         self,
         embedder: Embedder,
-        num_sequences: int,
-        seed: int = 0,
-        progress: Callable[[int, int], object] = lambda done, total: None,
+        sequences: list[Embedded],
+        train: list[Place],
+        held_out: list[Place],
+        clip_frames: int,
+        seed: int,
     ) -> None:
-        """`progress` is called with (glides embedded, glides in all), for those that are needed before the first step."""
-        self.progress = progress
-        height, width = embedder.model.config.input_size
-        self.size = (height, width or height)
-        self.width: int | None = self.size[1]
-        self.embedder, self.num_sequences, self.seed = embedder, num_sequences, seed
-        self.skipped: list[tuple[str, str]] = []
-        part_bytes = PART * GLIDE_FRAMES * embedder.model.config.latent_dim * 4
-        self._part = lru_cache(maxsize=max(2, MAX_KEPT_BYTES // part_bytes))(self._load)
+        """Args: the embedder; all sequences; what to train on, and what is held out; longest clip; seed of the order."""
+        self.embedder, self.sequences, self.clip_frames, self.seed = embedder, sequences, clip_frames, seed
+        self._train, self._held_out = train, held_out
+        clips = [max(1, round((len(self._latents(place)) - 1) / (clip_frames - 1))) for place in train]
+        self._places = np.repeat(np.arange(len(train)), clips)
+        self.num_sequences = len(self._places)
         self._order = lru_cache(maxsize=2)(self._permutation)
 
     @property
     def fingerprint(self) -> str:
-        words = [_demo_hash(), self.embedder.digest, self.size, self.num_sequences, self.seed, GLIDE_FRAMES]
-        return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+        """SHA-256, in hex, of which sequences these are, and whose embeddings."""
+        digest = hashlib.sha256(f"{self.embedder.digest} {self.clip_frames} {self.seed}".encode())
+        for sequence in self.sequences:
+            digest.update(sequence.name.encode(errors="surrogateescape") + sequence.latents.numpy().tobytes())
+        return digest.hexdigest()
 
     def batch(self, step: int, batch_size: int) -> list[Tensor]:
+        """The clips (T, latent_dim) of one training step, a function of the step and the seed alone."""
         clips = []
         for draw in range(step * batch_size, (step + 1) * batch_size):
             epoch, position = divmod(draw, self.num_sequences)
-            part, place = divmod(int(self._order(epoch)[position]), PART)
-            glide = self._part("train", part)[place]
-            is_backwards = np.random.default_rng([self.seed, draw, 3]).random() < 0.5
-            clips.append(glide.flip(0) if is_backwards else glide)
+            latents = self._latents(self._train[self._places[self._order(epoch)[position]]])
+            room = max(0, len(latents) - self.clip_frames)
+            start = int(np.random.default_rng([self.seed, draw, 4]).integers(0, room + 1))
+            clips.append(latents[start : start + self.clip_frames])
         return clips
 
     def sample(self) -> Tensor:
-        parts = min(4, -(-self.num_sequences // PART))
-        return _spread(torch.cat([part[:, ::3].flatten(0, 1) for part in self._first("train", parts)]))
+        """Latents (n, latent_dim) of training frames in a random order, the same each time: what coordinates are chosen by."""
+        latents = torch.cat([self._latents(place) for place in self._train])
+        return latents[np.random.default_rng(0).permutation(len(latents))][:8192]
 
     def held_out(self, count: int) -> list[Tensor]:
-        return [*torch.cat([*self._first("val", -(-count // PART))])[:count]]
+        """Up to `count` sequences (T, latent_dim) that are never trained on."""
+        return [self._latents(place)[: 4 * self.clip_frames] for place in self._held_out[:count]]
 
+    @abstractmethod
     def test_frames(self, count: int) -> Iterator[Tensor]:
-        glides = (glide_frames("test", number, self.seed, self.size) for number in range(count))
-        return (torch.from_numpy(np.stack([*glide]))[:, None] for glide in glides)
+        """Up to `count` sequences (T, 1, H, W) in [0, 1] that are never trained on, for the final figures."""
 
-    def _first(self, split: str, parts: int) -> Iterator[Tensor]:
-        for part in range(parts):
-            yield self._part(split, part)
-            self.progress((part + 1) * PART, parts * PART)
-
-    def _load(self, split: str, part: int) -> Tensor:
-        return self.embedder.glides(split, part, self.seed, self.size)
+    def _latents(self, place: Place) -> Tensor:
+        number, first, end = place
+        return self.sequences[number].latents[first:end]
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        """The first epoch goes straight on, so that a run begins before all glides are embedded."""
-        numbers = np.arange(self.num_sequences)
-        return numbers if epoch == 0 else np.random.default_rng([self.seed, epoch]).permutation(numbers)
+        return np.random.default_rng([self.seed, epoch]).permutation(self.num_sequences)
 
 
-class FileSequences:
-    """The user's own sequences: a `SequenceSource`.
+class FileSequences(SequenceSource):
+    """The user's own sequences.
 
-    All are embedded when the source is made. A sequence is held out when the hash of its name says so (one in ten, at least
-    one), so the split stays as files come and go; of a single one, the last fifth of its frames. Longer ones are cut into
-    clips: an epoch has as many of a sequence as fit into it, each from a random frame on.
+    A sequence is held out when the hash of its name says so (one in ten, at least one), so the split stays as files come and
+    go; of a single one, the last fifth of its frames.
     """
 
     licence = "the user's own"
@@ -376,71 +333,36 @@ class FileSequences:
             FileNotFoundError: If there is no such file or folder.
             ValueError: If too few sequences can be read.
         """
-        self.embedder, self.clip_frames, self.seed = embedder, clip_frames, seed
         self.name, self.data = names_of(data)
-        self.sequences, self.skipped = embed_all(embedder, data, max_unreadable, progress)
-        self._train, self._held_out = self._split()
-        clips = [max(1, round((len(self._latents(place)) - 1) / (clip_frames - 1))) for place in self._train]
-        self._places = np.repeat(np.arange(len(self._train)), clips)
-        self.num_sequences = len(self._places)
-        widths = [sequence.width for sequence in self.sequences]
-        self.width: int | None = max(set(widths), key=widths.count)
-        self._order = lru_cache(maxsize=2)(self._permutation)
-
-    @property
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{self.embedder.digest} {self.clip_frames} {self.seed}".encode())
-        for sequence in self.sequences:
-            digest.update(sequence.name.encode(errors="surrogateescape") + sequence.latents.numpy().tobytes())
-        return digest.hexdigest()
+        sequences, self.skipped = embed_all(embedder, data, max_unreadable, progress)
+        super().__init__(embedder, sequences, *_split(sequences), clip_frames, seed)
+        widths = [sequence.width for sequence in sequences]
+        self.width = max(set(widths), key=widths.count)
 
     @property
     def held_out_names(self) -> list[str]:
         return [self.sequences[number].name for number, _, _ in self._held_out]
 
-    def batch(self, step: int, batch_size: int) -> list[Tensor]:
-        clips = []
-        for draw in range(step * batch_size, (step + 1) * batch_size):
-            epoch, position = divmod(draw, self.num_sequences)
-            latents = self._latents(self._train[self._places[self._order(epoch)[position]]])
-            room = max(0, len(latents) - self.clip_frames)
-            start = int(np.random.default_rng([self.seed, draw, 4]).integers(0, room + 1))
-            clips.append(latents[start : start + self.clip_frames])
-        return clips
-
-    def sample(self) -> Tensor:
-        return _spread(torch.cat([self._latents(place) for place in self._train]))[:8192]
-
-    def held_out(self, count: int) -> list[Tensor]:
-        return [self._latents(place)[: 4 * self.clip_frames] for place in self._held_out[:count]]
-
     def test_frames(self, count: int) -> Iterator[Tensor]:
+        """Up to `count` sequences (T, 1, H, W) in [0, 1] that are never trained on, for the final figures."""
         for number, first, _ in self._held_out[:count]:
             one = self.embedder
             frames = load_frames(self.sequences[number].found, one.model.config, one.fit, [], white=one.white)
             chosen = [frame for place, frame in enumerate(frames) if first <= place < first + 4 * self.clip_frames]
             yield torch.from_numpy(np.stack(chosen))[:, None]
 
-    def _split(self) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
-        """(sequence, first frame, frame after the last) to train on, and held out."""
-        whole = [(number, 0, len(sequence.latents)) for number, sequence in enumerate(self.sequences)]
-        if len(whole) > 1:
-            is_held_out = held_out([sequence.found.name for sequence in self.sequences])
-            return [one for one in whole if not is_held_out[one[0]]], [one for one in whole if is_held_out[one[0]]]
-        frames = whole[0][2]
-        first = frames - max(2, frames // 5)
-        if first < 2:
-            raise ValueError(
-                f"a single sequence must have at least four frames, got {frames}: the last ones are held out"
-            )
-        return [(0, 0, first)], [(0, first, frames)]
 
-    def _latents(self, place: tuple[int, int, int]) -> Tensor:
-        number, first, end = place
-        return self.sequences[number].latents[first:end]
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, epoch]).permutation(self.num_sequences)
+def _split(sequences: list[Embedded]) -> tuple[list[Place], list[Place]]:
+    """What to train on, and what is held out."""
+    whole = [(number, 0, len(sequence.latents)) for number, sequence in enumerate(sequences)]
+    if len(whole) > 1:
+        is_held_out = held_out([sequence.found.name for sequence in sequences])
+        return [one for one in whole if not is_held_out[one[0]]], [one for one in whole if is_held_out[one[0]]]
+    frames = whole[0][2]
+    first = frames - max(2, frames // 5)
+    if first < 2:
+        raise ValueError(f"a single sequence must have at least four frames, got {frames}: the last ones are held out")
+    return [(0, 0, first)], [(0, first, frames)]
 
 
 def names_of(data: str) -> tuple[str, str]:
@@ -488,16 +410,6 @@ def embed_all(
     return sequences, skipped
 
 
-def glide_frames(split: str, number: int, seed: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """The frames (H, W) of a demo glide, float32 in [0, 1]."""
-    return (frame / np.float32(255) for frame in compose_glide(split, number, seed, GLIDE_FRAMES, size))
-
-
-def _spread(latents: Tensor) -> Tensor:
-    """The latents in a random order, the same each time: the first few are of many sequences."""
-    return latents[np.random.default_rng(0).permutation(len(latents))]
-
-
 def _is_inside(file: Path, home: Path) -> bool:
     try:
         if file.suffix.lower() not in (*SUFFIXES, *VIDEO_SUFFIXES) or not file.is_file():
@@ -514,14 +426,6 @@ def _content_hash(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     except (OSError, ValueError):
         return ""
-
-
-@lru_cache(maxsize=1)
-def _demo_hash() -> str:
-    """Digest of the photographs and of one glide: another way to compose gives another."""
-    digest = hashlib.sha256((SAMPLES / "wardrobe28.npz").read_bytes())
-    digest.update(compose_glide("train", 0).tobytes())
-    return digest.hexdigest()
 
 
 def _check_finite(latents: Tensor, name: str) -> None:

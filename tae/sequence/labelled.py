@@ -14,19 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.data.drops.frame import COLUMNS, draw_frame, frames_of
-from tae.data.drops.motion import HELD_OUT_VISCOSITY, Recording, draw_recording
-from tae.model.config import ModelConfig
+from tae.data.drops.frame import COLUMNS
 from tae.sequence.data import Embedded, Embedder, embed_all, find_sequences, load_frames, names_of
+from tae.sequence.drops import DATA, DROPS, LICENCE, VISCOSITY, Drop, embed_drops
 from tae.sequence.model import MAX_HEADER, TargetConfig
 from tae.sequence.table import Column, Table, TableError, Tables, class_name, class_numbers
 from tae.store.names import natural_order, plain_text
 from tae.training.split import held_out
 
-DROPS = "drops"
-EVERY = 24
-"""Of the 4,000 frames that the camera takes of a simulated drop in a second, one of so many: 9 to 16 a recording."""
-VISCOSITY = "viscosity (mPa s)"
 TEST, BAND = "test", "held-out band"
 
 
@@ -222,106 +217,26 @@ def labelled_drops(
     """
     for name in (wanted.target, *wanted.inputs):  # before minutes of embedding
         _header_of(name, [*COLUMNS[1:], VISCOSITY])
-    splits = {"train": count, "val": watch, "test": test}
-    found: dict[str, list[tuple[str, Tensor, dict[str, Column], Callable[[int, int], Tensor]]]] = {}
-    done = 0
-    for split, number in splits.items():
-        found[split] = []
-        for index in range(number):
-            found[split].append(_drop(embedder, split, index, wanted.seed))
-            done += 1
-            progress(done, sum(splits.values()))
-    reader = _Reader(wanted, [columns for group in found.values() for _, _, columns, _ in group])
-    labelled = {split: [reader.labelled(*one) for one in group] for split, group in found.items()}
-    whole = {split: [one for one in group if one is not None] for split, group in labelled.items()}
-    is_band = [_is_in_band(columns) for _, _, columns, _ in found["test"]]
-    tests = {
-        name: [one for one, is_one in zip(whole["test"], is_band, strict=True) if is_one == (name == BAND)]
-        for name in (TEST, BAND)
-    }
+    drops = embed_drops(embedder, {"train": count, "val": watch, "test": test}, wanted.seed, progress)
+    reader = _Reader(wanted, [one.columns for group in drops for one in group])
+
+    def labelled(group: Sequence[Drop]) -> list[Labelled]:
+        found = [reader.labelled(one.name, one.latents, one.columns, one.load) for one in group]
+        return [one for one in found if one is not None]
+
+    train, val, test_drops = drops
+    groups = {name: [one for one in test_drops if one.is_in_band == (name == BAND)] for name in (TEST, BAND)}
     return LabelledSequences(
         name=DROPS,
-        data="simulated recordings of liquid drops that slide down a tilted plate",
-        licence="made by tae",
+        data=DATA,
+        licence=LICENCE,
         target=reader.target,
-        train=whole["train"],
-        watch=whole["val"],
-        tests=tests,
+        train=labelled(train),
+        watch=labelled(val),
+        tests={name: labelled(group) for name, group in groups.items()},
         seed=wanted.seed,
         width=embedder.model.config.input_size[1],
     )
-
-
-def drop_frames(recording: Recording, config: ModelConfig, every: int = EVERY) -> np.ndarray:
-    """A simulated recording at a model's size: (T, H, W) float32 in [0, 1].
-
-    Squares, strips, or, where the model takes any width, crops, white behind the drop up to the width of the widest.
-    """
-    images = [frame.at(config.input_size, config.max_width) for frame in frames_of(recording, every)]
-    widest = max(image.shape[1] for image in images)
-    padded = [np.pad(one, ((0, 0), (0, widest - one.shape[1])), constant_values=255) for one in images]
-    return np.stack(padded) / np.float32(255)
-
-
-def drop_columns(recording: Recording, every: int = EVERY) -> dict[str, Column]:
-    """The table of a simulated recording: what a camera's software measures of each frame, and the viscosity."""
-    return _as_columns(_rows(recording, every), recording.viscosity)
-
-
-def drop_table(split: str, count: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """{header: (count,)} of the first single frames of a split, as `draw_frame` draws them, each of a recording of its own."""
-    frames = [draw_frame(split, index, seed) for index in range(count)]
-    rows = [[*frame.row().values(), frame.recording.viscosity] for frame in frames]
-    return dict(zip((*COLUMNS[1:], VISCOSITY), np.array(rows).T, strict=True))
-
-
-def _rows(recording: Recording, every: int) -> list[list[float]]:
-    return [[float(value) for value in frame.row().values()] for frame in frames_of(recording, every)]
-
-
-def _drop(
-    embedder: Embedder, split: str, index: int, seed: int
-) -> tuple[str, Tensor, dict[str, Column], Callable[[int, int], Tensor]]:
-    """Name, latents, columns and loader of a simulated recording."""
-    recording = draw_recording(split, index, seed)
-    config = embedder.model.config
-    key = [
-        DROPS,
-        _drops_hash(),
-        split,
-        str(index),
-        str(seed),
-        str(EVERY),
-        str(config.input_size),
-        str(config.max_width),
-    ]
-    latents, notes = embedder.embed_as(
-        key,
-        lambda: drop_frames(recording, config),
-        lambda: {"rows": _rows(recording, EVERY)},
-    )
-
-    def load(first: int, end: int) -> Tensor:
-        return torch.from_numpy(drop_frames(recording, config)[first:end])[:, None]
-
-    return f"{split} {index}", latents, _as_columns(notes["rows"], recording.viscosity), load
-
-
-def _as_columns(rows: Sequence[Sequence[float]], viscosity: float) -> dict[str, Column]:
-    cells = zip(COLUMNS[1:], zip(*rows, strict=True), strict=True)
-    columns = {str(header): Column(header, tuple(map(repr, values))) for header, values in cells}
-    return columns | {VISCOSITY: Column(VISCOSITY, (repr(viscosity),) * len(rows))}
-
-
-def _is_in_band(columns: Mapping[str, Column]) -> bool:
-    low, high = HELD_OUT_VISCOSITY
-    return low <= columns[VISCOSITY].numbers[0] <= high
-
-
-@lru_cache(maxsize=1)
-def _drops_hash() -> str:
-    """Digest of one simulated frame: another way to draw gives another."""
-    return hashlib.sha256(draw_frame("train", 0).square().tobytes()).hexdigest()
 
 
 def _files_of(one: Embedded) -> list[Path | None]:

@@ -48,6 +48,7 @@ class SequenceLoop(Loop[SequenceRecord]):
         self.asked_to_stop: Callable[[], int] = lambda: False
         self.is_under_way = False  # from then on, a stop is one after a step
         self._make()
+        assert config.lr is not None
         groups: list[dict] = [{"params": self._of(lambda name: name != "encoder"), "lr": config.lr}]
         if "encoder" in self.learning:
             groups.append({"params": self._of(lambda name: name == "encoder"), "lr": config.encoder_lr})
@@ -70,7 +71,7 @@ class SequenceLoop(Loop[SequenceRecord]):
     def _record(
         self, loss: float, lr_share: float, grad_norm: float, pace: float, looked: dict[str, Any]
     ) -> SequenceRecord:
-        lr, left = self.config.lr * lr_share, pace * (self.steps - self.step)
+        lr, left = (self.config.lr or 0) * lr_share, pace * (self.steps - self.step)
         return SequenceRecord(self.step, self.steps, loss, lr, grad_norm, self.config.batch_size / pace, left, **looked)
 
     def _descend(

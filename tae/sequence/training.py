@@ -12,9 +12,10 @@ from torch import Tensor
 from tae.data.white import White
 from tae.model.device import pick_device
 from tae.sequence.config import SequenceRecord, SequenceTrainConfig
-from tae.sequence.data import DemoSequences, Embedder, FileSequences, SequenceSource
+from tae.sequence.data import Embedder, FileSequences, SequenceSource
+from tae.sequence.drops import DROPS, DropSequences
 from tae.sequence.forecast import evaluate_forecasts
-from tae.sequence.labelled import DROPS, LabelledSequences, Wanted, labelled_drops, labelled_files
+from tae.sequence.labelled import LabelledSequences, Wanted, labelled_drops, labelled_files
 from tae.sequence.metric import decoder_metric
 from tae.sequence.model import SequenceModel, pad_sequences
 from tae.sequence.steps import SequenceLoop
@@ -22,16 +23,12 @@ from tae.sequence.target_training import TargetTraining
 from tae.store.checkpoint import Loaded, load_checkpoint
 from tae.training import runs
 from tae.training.distributed import World
-from tae.training.loop import own_folder, tell_skipped
+from tae.training.loop import Stopped, own_folder, tell_skipped
 from tae.training.state import state_files, step_of
 from tae.training.tracker import check_tracker
 
 STOPPED_TEST_SEQUENCES = 16
 """A run that was asked to stop measures no more than so many."""
-
-
-class Stopped(Exception):
-    """Asked to stop before a step was taken."""
 
 
 def open_sequences(
@@ -68,8 +65,9 @@ def open_sequences(
             return labelled_drops(embedder, wanted, config.recordings, watch, test, progress)
         unreadable, watch = config.max_unreadable, config.held_out_sequences
         return labelled_files(embedder, config.data, wanted, config.table, unreadable, watch, progress)
-    if config.data == "demo":
-        return DemoSequences(embedder, config.sequences, config.seed, progress)
+    if config.data == DROPS:
+        watch = config.held_out_sequences
+        return DropSequences(embedder, config.recordings, watch, config.clip_frames, config.seed, progress)
     return FileSequences(embedder, config.data, config.clip_frames, config.seed, config.max_unreadable, progress)
 
 
@@ -129,7 +127,7 @@ def train_sequence(
         tell_skipped(found.skipped, notify)
         for sentence in getattr(found, "told", ()):
             notify(sentence)
-        notify(f"{found.num_sequences} {'glides' if config.data == 'demo' else 'clips an epoch'} to train on")
+        notify(f"{found.num_sequences} clips an epoch to train on")
         return autoencoder, found
 
     world = World(0, 1, device)
@@ -143,7 +141,7 @@ def train_sequence(
     except Stopped:
         step = next(map(step_of, state_files(folder)), 0)
         if folder.exists():
-            runs.write_status(folder, "stopped", "", step, config.steps)
+            runs.write_status(folder, "stopped", "", step, config.steps or 0)
         notify(f"stopped before another step; {f'step {step} is saved' if step else 'nothing is learnt yet'}")
 
 
@@ -262,7 +260,7 @@ class _Training(SequenceLoop):
         self.model.eval()
         try:
             metrics = evaluate_forecasts(
-                self.model, self._test_frames(is_stopped), split="test" if source.name == "demo" else "held out"
+                self.model, self._test_frames(is_stopped), split="test" if self.config.data == DROPS else "held out"
             )
         except ValueError as error:
             self.notify(f"the card has no figures of predictions: {error}")

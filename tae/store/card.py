@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import unicodedata
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -55,6 +56,12 @@ class Card:
         size = len(json.dumps(asdict(self), ensure_ascii=False).encode())
         if size > MAX_CARD_BYTES:
             raise ValueError(f"the card must be at most {MAX_CARD_BYTES} bytes of JSON, got {size}")
+
+    @property
+    def command(self) -> str:
+        """What trained it; one line where that repeats it. Older cards part whole legs, too, by words. "": not known."""
+        told = str(self.training.get("command", ""))
+        return re.sub(r"(--steps (\d+)\b[^(]*) \(to step \2\), then (?=[^(]* --resume$)", r"\1 && ", told)
 
     @property
     def origin(self) -> Origin:

@@ -55,6 +55,11 @@ class RunConfig:
         raise NotImplementedError
 
     @property
+    def of_task(self) -> dict[str, float]:
+        """Defaults of fields whose None stands for something that depends on others."""
+        return {}
+
+    @property
     def budget(self) -> tuple[str, float]:
         """The one of `BUDGET` that counts, and how many: steps where nothing else is given."""
         given = [name for name in self.BUDGET if name != "steps" and getattr(self, name, None)]
@@ -100,11 +105,11 @@ class RunConfig:
         """The arguments of the command that ask for this run; what stands at its default is left out."""
         first, *others = fields(self)
         words = [getattr(self, first.name)]
-        if words == ["demo"]:
+        if words == [first.default] and first.name == "data":
             words = []
         for field in others:
             value = getattr(self, field.name)
-            if value == field.default:
+            if value == self.of_task.get(field.name, field.default):
                 continue
             flag = f"--{field.name.replace('_', '-')}"
             if isinstance(value, bool):
@@ -116,9 +121,15 @@ class RunConfig:
         return words
 
     def to_travel(self) -> dict[str, Any]:
-        """As `to_dict`, for others to read: files and folders by name alone, and without what concerns one machine."""
+        """As `to_dict`, for others to read: files and folders by name alone, and without what concerns one machine.
+
+        What a field has by itself lies in the project, where others find it.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
         told = {
-            name: Path(value).name if isinstance(getattr(self, name), Path) else value
+            name: Path(value).name
+            if isinstance(getattr(self, name), Path) and getattr(self, name) != defaults[name]
+            else value
             for name, value in self.to_dict().items()
             if name not in ("resume", "overwrite", "cache")
         }

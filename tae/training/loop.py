@@ -32,6 +32,10 @@ class TrainingError(ValueError):
     """Training cannot go on; the message says why and what is left."""
 
 
+class Stopped(Exception):
+    """Asked to stop before a step was taken."""
+
+
 class NotFiniteError(ArithmeticError):
     """A step whose loss or gradient is no number; the weights are as they were."""
 
@@ -82,7 +86,7 @@ def own_folder(config: RunConfig, world: World, open_source: Callable[[], Source
                 error.add_note(f"rank {world.rank}")  # which the others know nothing of
             raise
         except BaseException as error:
-            is_stopped = isinstance(error, (KeyboardInterrupt, GeneratorExit))
+            is_stopped = isinstance(error, (KeyboardInterrupt, GeneratorExit, Stopped))
             if runs.read_status(folder)[0] == "running":
                 tell(
                     "stopped" if is_stopped else "failed",
@@ -246,7 +250,7 @@ class Loop(ABC, Generic[Record]):
 
     @property
     def commands(self) -> str:
-        """What was typed, leg after leg, as a card tells it."""
+        """What was typed, leg after leg, as a card tells it: one line where each leg but the last took all of its steps."""
         return self.command + self.config.command_words(self.world.size) + (" --resume" if self.command else "")
 
     @property
@@ -277,7 +281,9 @@ class Loop(ABC, Generic[Record]):
         self.steps = self.asked if kind == "steps" else 0
         if "config" in values:  # a state of before that was kept has none
             first = type(self.config).from_dict(values["config"]).command_words(self.world.size)
-            self.command += f"{first}{' --resume' if self.command else ''} (to step {self.step}), then "
+            is_whole = tuple(before) == ("steps", self.step)  # then one line repeats it
+            then = " && " if is_whole else f" (to step {self.step}), then "
+            self.command += f"{first}{' --resume' if self.command else ''}{then}"
         self.leg = (self.step, self.gone)
         self.notify(
             f"prolonged after step {self.step} to {count:g} {kind}: the learning rate rises to where it would be by now in a "

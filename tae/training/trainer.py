@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tae.analysis.evaluate import evaluate, reconstruct
-from tae.analysis.yardsticks import Yardstick, Yardsticks, mean_psnr, verdict
+from tae.analysis.yardsticks import Yardstick, Yardsticks, mean_psnr, num_examples, verdict
 from tae.data.built_in import BUILT_IN
 from tae.data.white import AS_FILE
 from tae.model.autoencoder import TransformerAutoencoder
@@ -52,9 +52,6 @@ FEW_STEPS = 300
 """A run of fewer teaches little but the mean image."""
 PACE_STEPS = 10
 """After so many steps, a time budget is told in steps."""
-EXAMPLES = 2000
-EXAMPLE_BYTES = 2 * 10**8
-"""Training images that the yardsticks learn from, and the memory that these take, at most."""
 MAY_DIFFER = ("workers", "threads", "device")
 """Settings that suit each machine."""
 TRIAL_IMAGES = 8
@@ -175,7 +172,7 @@ class Trainer(Loop[TrainRecord]):
         self.id = kept.get("id") or run_id(config, self.fingerprint)
         self.model = TransformerAutoencoder(model_config)
         self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
-        self.last_snapshot, self.num_test = -1, config.test_images
+        self.last_snapshot, self.num_test, self.num_skipped = -1, config.test_images, len(source.skipped)
         if self.state is not None and self.state.values.get("config", {}).get("init_from"):
             self.config = replace(
                 config, init_from=Path(self.state.values["config"]["init_from"])
@@ -322,8 +319,7 @@ class Trainer(Loop[TrainRecord]):
     def _measure_yardsticks(self) -> None:
         """Fit them to as many images as the run will see, and tell what they reach on the held-out ones."""
         config = self.config
-        pixels = config.input_size[0] * (config.input_size[1] or config.max_width)
-        count = min(EXAMPLES, max(2, EXAMPLE_BYTES // pixels))
+        count = num_examples(config.input_size[0] * (config.input_size[1] or config.max_width))
         if not config.minutes:
             count = min(count, self.asked * config.batch_size)
         self.yardsticks = Yardsticks(self.source.examples(count), self.model.config.latent_dim)
@@ -498,7 +494,12 @@ class Trainer(Loop[TrainRecord]):
 
     def _write(self, is_stopped: bool) -> Path | None:
         config, source, world = self.config, self.source, self.world
-        (cpu_seconds,) = world.sum(self.cpu_seconds)
+        unread = len(source.skipped) - self.num_skipped  # where images are first read as their turn comes
+        cpu_seconds, in_all = world.sum(self.cpu_seconds, unread)
+        if in_all > unread:
+            self.notify(
+                f"{in_all:.0f} images could not be read, counted by each of {world.size} processes; {unread} by this one"
+            )
         images = source.test(self.num_test)
         with self._weights_to_show():
             metrics = evaluate(self.model, images, "test" if config.data in BUILT_IN else "held out")

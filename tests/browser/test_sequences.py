@@ -7,22 +7,30 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
+from tae.data.drops.motion import draw_recording
 from tae.data.encode import encode_gif
-from tae.sequence.data import glide_frames
+from tae.model.config import ModelConfig
+from tae.sequence.drops import drop_frames
 from tae.sequence.forecast import LSTM
 from tests.browser import MARKS, drop, saved, settle
 
 pytestmark = MARKS
 PLAYER = ".tae-player"
+DROPS = "checkpoint=drops_tiny_201x201_p16.safetensors"
 
 
-def gif(number: int = 9) -> bytes:
-    """A glide as a stranger's GIF."""
-    return encode_gif([*glide_frames("test", number, 0, (201, 201))])
+def recording() -> np.ndarray:
+    """The first that the page offers: (16, 201, 201) in [0, 1]."""
+    return drop_frames(draw_recording("test", 0), ModelConfig())
+
+
+def gif() -> bytes:
+    """A recording as a stranger's GIF."""
+    return encode_gif([*recording()])
 
 
 def test_a_dropped_gif_shows_what_comes_next_beside_the_truth(open_page) -> None:
-    page = open_page("/sequences")
+    page = open_page(f"/sequences?{DROPS}")
     drop(page, ("walk.gif", gif()))
     main = page.get_by_test_id("stMain")
     expect(main).to_contain_text("LSTM, one step ahead, frames 7 to 16: error 0.")
@@ -40,26 +48,26 @@ def test_a_dropped_gif_shows_what_comes_next_beside_the_truth(open_page) -> None
     page.get_by_role("button", name="Forget my 1 sequence").click()
     page.get_by_role("button", name="Forget them").click()
     expect(page.get_by_role("button", name="Forget my 1 sequence")).to_have_count(0)
-    expect(page.get_by_role("combobox", name="Sequence", exact=True)).to_have_value("Glide 1")
+    expect(page.get_by_role("combobox", name="Sequence", exact=True)).to_have_value("Drop 1")
     expect(main).not_to_contain_text("another session")
 
 
-def test_the_frame_looked_at_is_in_the_link_and_opens_on_the_attention_page(open_page) -> None:
-    page = open_page("/sequences?sequence=glide-2&frame=4")
+def test_the_frame_looked_at_is_in_the_link_and_opens_on_the_page_explore(open_page) -> None:
+    page = open_page(f"/sequences?{DROPS}&frame=4")
     expect(page.locator(PLAYER)).to_have_attribute("data-frame", "4")
     page.locator(".tae-stage").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     expect(page.locator(PLAYER)).to_have_attribute("data-frame", "6")
     page.wait_for_url("**frame=6*")
-    page.get_by_role("button", name="Open frame 6 on the page Attention").click()
-    expect(page.locator("h1").first).to_have_text("Attention", timeout=60_000)
+    page.get_by_role("button", name="Open frame 6 on the page Explore").click()
+    expect(page.locator("h1").first).to_have_text("Explore", timeout=60_000)
     settle(page)
-    expect(page.get_by_role("combobox", name="Image")).to_have_value("Yours: Glide 3, frame 6")
+    expect(page.get_by_role("combobox", name="Image")).to_have_value("Yours: Drop 1, frame 6")
 
 
 def test_frames_stay_where_they_were_put_however_long_one_looks_at_each(visit) -> None:
-    page = visit("/sequences?sequence=glide-2")
+    page = visit(f"/sequences?{DROPS}")
     page.locator(".tae-film tbody tr").first.locator("td img").nth(3).click()
     for key, frame in (("", 4), ("ArrowRight", 5), ("Home", 1), ("End", 16)):
         if key:  # the keys go on from the film strip
@@ -72,7 +80,7 @@ def test_frames_stay_where_they_were_put_however_long_one_looks_at_each(visit) -
 
 
 def test_embeddings_errors_and_arrays_are_taken_along(visit) -> None:
-    page = visit("/sequences?sequence=glide-1")
+    page = visit(f"/sequences?{DROPS}")
     rows = list(csv.DictReader(io.StringIO(saved(page, "Embeddings (CSV)")[1].decode())))
     arrays = np.load(io.BytesIO(saved(page, "All arrays (NPZ)")[1]))
     assert [int(row["frame"]) for row in rows] == [*range(1, 17)]
@@ -80,7 +88,7 @@ def test_embeddings_errors_and_arrays_are_taken_along(visit) -> None:
     assert len(rows[0]) == 5 + 128
     latents = np.array([[float(row[f"latent_{number}"]) for number in range(128)] for row in rows])
     np.testing.assert_allclose(latents, arrays["latents"], rtol=1e-6)
-    frames = np.stack([*glide_frames("test", 1, 0, (201, 201))])
+    frames = recording()
     np.testing.assert_array_equal(arrays["frames"], frames)
     mse = ((arrays["LSTM_frames"].astype(float) - frames[1:]) ** 2).mean(axis=(1, 2))
     np.testing.assert_allclose(arrays["LSTM_mse"], mse, rtol=1e-5)

@@ -16,6 +16,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from tae import ui
+from tae.analysis.yardsticks import Yardsticks, verdict
+from tae.data.demo import DemoSource
 from tae.data.gallery import gallery
 from tae.data.white import Extent, White
 from tae.model.autoencoder import TransformerAutoencoder
@@ -484,6 +486,19 @@ def test_presets_table_holds_real_counts_beside_the_diagram_s_and_refuses_too_ma
     app.selectbox("models_patch").set_value("8")
     run(app)
     assert "at most 16384 tokens" in app.error[0].value and not app.dataframe
+
+
+def test_an_older_card_s_yardsticks_are_measured_when_asked_for(
+    keep: Callable[..., TransformerAutoencoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tae.analysis.yardsticks.EXAMPLES", 20)
+    keep(about={"data": DemoSource.data, "metrics": {"psnr": 9.0, "count": 4}})
+    app = open_page("Models")
+    assert "yardstick" not in texts(app, "warning", "success")
+    app.button("work_start_yardsticks_small.safetensors").click()
+    source = DemoSource((32, 32))
+    found = Yardsticks(source.examples(20), 16).measure(source.test(4))
+    assert verdict(9.0, found)[1] in texts(run(app), "warning", "success")
 
 
 def test_brought_checkpoint_is_used_after_one_click() -> None:

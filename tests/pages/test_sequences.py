@@ -11,16 +11,20 @@ import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from tae.data.drops.motion import draw_recording
 from tae.data.encode import encode_gif, encode_png
 from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import preset_config
 from tae.sequence import target as target_core
 from tae.sequence.checkpoint import save_sequence
-from tae.sequence.data import DemoSequences, glide_frames
+from tae.sequence.drops import DATA, drop_frames
 from tae.sequence.forecast import BASELINES, CEILING, LSTM, SEEN, forecast_frames, mean_errors, one_step
 from tae.sequence.model import SequenceModel, TargetConfig, embed_sequence
 from tae.sequence.target_influence import frame_effects
+from tae.store.checkpoint import save_checkpoint
 from tests.pages import (
     HOSTILE,
+    VERY_SMALL,
     assert_harmless,
     blow_up,
     card,
@@ -57,12 +61,12 @@ def keep_both(keep: Callable[..., TransformerAutoencoder], save_lstm: SaveLstm) 
     """Saves a very small autoencoder, and a sequence model on it, among the checkpoints."""
 
     def save(**fields: object) -> Models:
-        autoencoder = keep(about={"data": DemoSequences.data}, **fields)
+        autoencoder = keep(about={"data": DATA}, **fields)
         lstm = SequenceModel(autoencoder, 12, 1).eval()
         with torch.no_grad():
             for parameter in lstm.head.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
-        save_lstm(lstm, data=DemoSequences.data)
+        save_lstm(lstm, data=DATA)
         return autoencoder, lstm
 
     return save
@@ -73,8 +77,9 @@ def both(keep_both: Callable[..., Models]) -> Models:
     return keep_both()
 
 
-def glide(number: int = 0) -> torch.Tensor:
-    return torch.from_numpy(np.stack([*glide_frames("test", number, 0, (32, 32))]))[:, None]
+def recording(number: int = 0) -> torch.Tensor:
+    """(16, 1, 32, 32) where the number is 0."""
+    return torch.from_numpy(drop_frames(draw_recording("test", number), preset_config("tiny", **VERY_SMALL)))[:, None]
 
 
 def squares(count: int = 9, side: int = 32, width: int = 32, pace: int = 2) -> np.ndarray:
@@ -113,9 +118,9 @@ def error_of(lstm: SequenceModel, frames: torch.Tensor, seen: int = SEEN) -> str
 @pytest.mark.slow
 def test_the_verdict_says_what_the_package_measures_and_every_method_has_its_curve(both: Models) -> None:
     _, lstm = both
-    frames = glide(2)
+    frames = recording()
     for forecast, found in (("step", one_step(lstm, frames)), ("roll", forecast_frames(lstm, frames, SEEN))):
-        app = open_page(PAGE, forecast=forecast, sequence="glide-2")
+        app = open_page(PAGE, forecast=forecast)
         means = {name: mse[SEEN - found.first :].mean() for name, mse in found.mse.items()}  # of frames 7 to 16
         assert len(found.mse[LSTM][SEEN - found.first :]) == 10
         best = min(BASELINES, key=lambda name: means[name])
@@ -125,8 +130,8 @@ def test_the_verdict_says_what_the_package_measures_and_every_method_has_its_cur
         assert ("better than" in said) == (means[LSTM] < means[best])
         where = "one step ahead, frames 7 to 16" if forecast == "step" else "several steps ahead, frames 7 to 16"
         assert where in said
-        assert [trace["name"] for trace in charts(app)[0]["data"]] == [LSTM, *BASELINES, CEILING]
-        assert len(charts(app)) == 3
+        assert [trace["name"] for trace in charts(app)[1]["data"]] == [LSTM, *BASELINES, CEILING]
+        assert len(charts(app)) == 4
 
 
 def test_a_model_that_says_what_a_guess_says_is_neither_better_nor_worse(
@@ -146,7 +151,7 @@ def test_of_several_sequence_models_one_is_chosen(both: Models, save_lstm: SaveL
     app = open_page(PAGE)
     for choice, model in (("second.safetensors", fresh), ("lstm.safetensors", lstm)):
         app.selectbox(key="choose_lstm").set_value(choice)
-        assert error_of(model, glide()) in verdict(run(app))
+        assert error_of(model, recording()) in verdict(run(app))
     assert app.selectbox(key="choose_lstm").options == ["small", "as it was made"]
 
 
@@ -168,8 +173,8 @@ def test_without_a_sequence_model_the_command_is_told_and_guesses_are_shown(
     assert "No sequence model belongs to this checkpoint" in said
     command = "python -m tae.train_sequence --checkpoint"
     assert [one.value for one in app.code] == [f"{command} checkpoints/small.safetensors"]
-    assert "Best guess, one step ahead" in said and len(charts(app)) == 2
-    assert LSTM not in [trace["name"] for trace in charts(app)[0]["data"]]
+    assert "Best guess, one step ahead" in said and len(charts(app)) == 3
+    assert LSTM not in [trace["name"] for trace in charts(app)[1]["data"]]
     (shelf / "small.safetensors").rename(shelf / "a`;rm -rf x.safetensors")  # a name that would be a command is quoted
     app = open_page(PAGE)
     assert [one.value for one in app.code] == [f"{command} 'checkpoints/a`;rm -rf x.safetensors'"]
@@ -196,10 +201,15 @@ def test_sequence_models_that_cannot_be_used_are_refused_with_their_reasons(
     path.write_bytes(data)
     (shelf / "sequences" / "text.safetensors").write_bytes(b"no")
     save_lstm(SequenceModel(autoencoder, 12, 1, "classification", 3), "classes")
+    save_checkpoint(shelf / "sequences" / "old_encoder.safetensors", autoencoder, card())
     said = said_plainly(open_page(PAGE))
     assert "lstm.safetensors" in said and "damaged" in said
     assert "text.safetensors" in said and "Best guess" in said
-    assert "classes.safetensors: it predicts no frames" in said and "There is one for" not in said
+    assert (
+        "classes.safetensors: it predicts no frames" in said
+        and "old_encoder.safetensors: it is an autoencoder; move" in said
+        and "There is one for" not in said
+    )
 
 
 def test_models_that_make_no_numbers_are_said_to(
@@ -291,13 +301,13 @@ def test_what_cannot_be_read_or_is_no_sequence_is_said_and_the_rest_is_kept(both
 
 
 def test_a_frame_opens_among_the_images(both: Models) -> None:
-    app = open_page(PAGE, sequence="glide-1", frame="4")
+    app = open_page(PAGE, sequence="drop-1", frame="4")
     app.button(key="sequences_attention").click()
     app.run()
     chosen, _ = app.session_state["uploads"][app.session_state["image"]]
-    assert chosen.title == "Glide 2, frame 4"
-    np.testing.assert_array_equal(chosen.image.pixels, glide(1)[3, 0])
-    assert "Glide 2, frame 4" in " ".join(go(app, "Explore").selectbox(key="choose_image").options)
+    assert chosen.title == "Drop 2, frame 4"
+    np.testing.assert_array_equal(chosen.image.pixels, recording(1)[3, 0])
+    assert "Drop 2, frame 4" in " ".join(go(app, "Explore").selectbox(key="choose_image").options)
 
 
 def test_a_forecast_from_the_last_frame_has_nothing_to_be_compared_with(both: Models) -> None:
@@ -316,7 +326,7 @@ def test_a_forecast_from_the_last_frame_has_nothing_to_be_compared_with(both: Mo
 )
 def test_a_link_that_names_what_is_not_there_shows_what_is(link: dict[str, str], both: Models) -> None:
     app = open_page(PAGE, **link)
-    assert "error 0." in verdict(app) and app.session_state["sequence"] == "glide-0"
+    assert "error 0." in verdict(app) and app.session_state["sequence"] == "drop-0"
     assert 1 <= int(app.session_state["frame"]) <= 26
 
 
@@ -328,7 +338,7 @@ def test_frames_that_never_change_are_no_way_through_latent_space(both: Models) 
 def test_a_short_sequence_does_not_forget_after_which_frame_others_are_rolled_out(both: Models) -> None:
     app = drop(open_page(PAGE, forecast="roll", seen="5"), ("two.gif", encode_gif(squares(2))))
     assert app.select_slider(key="choose_seen").value == "1"
-    app.selectbox(key="choose_sequence").set_value("glide-0")
+    app.selectbox(key="choose_sequence").set_value("drop-0")
     assert run(app).select_slider(key="choose_seen").value == "5"
 
 
@@ -376,10 +386,14 @@ def test_a_number_stands_beside_its_truth_and_baselines_and_what_it_hangs_on(
     each = target_core.predict_each(lstm, latents)
     said = said_plainly(app, "success", "warning")
     assert f"{SPEED}, from 6 frames: {each[-1, 0]:.3g} px/frame**; the table says 2.5 px/frame" in said
-    assert (
-        "mean of the training targets: 1 px/frame" in said
-        and "held out, 4 sequences: better than every" in said_plainly(app)
-    )
+    assert "mean of the training targets: 1 px/frame" in said
+    table = next(one.value for one in app.markdown if one.value.startswith("Elsewhere")).replace("\\", "")
+    assert table.splitlines()[0] == "Elsewhere | held out, 4 sequences"
+    assert table.splitlines()[2:] == [
+        "LSTM | MAE 1.5 px/frame, R2 0.50",
+        "mean of the training targets | MAE 3 px/frame, R2 0.00",
+        "LSTM is | better than every baseline",
+    ]
     drawn = charts(app)
     tracks, over_time, _, frame_bars, patches, heads = drawn
     assert numbers(tracks["data"][1]["y"]) == [1, 2, 3, 4, 5, 6]  # found by name, however the rows are ordered

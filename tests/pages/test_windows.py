@@ -172,6 +172,7 @@ def test_a_link_restores_the_choice_and_other_pages_keep_it() -> None:
 def test_what_a_link_says_that_is_no_choice_or_no_other_one_falls_away(value: str) -> None:
     app = open_page(checkpoint=ANY_WIDTH, image=LONGER, strip=value)
     assert not app.error and not strip_html(app) and "strip" not in app.query_params
+    assert value == "one" or "strip" not in open_page("Models", strip=value).query_params  # where nothing asks for it
 
 
 def test_one_latent_can_still_be_asked_for_where_it_is_refused() -> None:

@@ -13,20 +13,12 @@ from PIL import Image
 
 from tae import create_autoencoder
 from tae.data.decode import ImageError, read_image
-from tae.data.demo import compose_glide
+from tae.data.drops.motion import draw_recording
 from tae.data.encode import encode_gif
 from tae.data.video import animation_frames, file_frames, is_sequence
 from tae.model.config import preset_config
-from tae.sequence.data import (
-    GLIDE_FRAMES,
-    PART,
-    DemoSequences,
-    Embedder,
-    FileSequences,
-    find_sequences,
-    glide_frames,
-    load_frames,
-)
+from tae.sequence.data import Embedder, FileSequences, find_sequences, load_frames
+from tae.sequence.drops import DropSequences, drop_frames
 from tae.sequence.model import embed_sequence
 
 SIZE = (24, 32)
@@ -334,31 +326,23 @@ def test_a_damaged_file_of_the_cache_is_made_again(autoencoder, tmp_path: Path) 
         assert kept.read_bytes() == whole
 
 
-def test_demo_glides_are_embedded_once_and_run_both_ways(
+def test_recordings_are_embedded_once_and_come_whole_or_in_clips(
     autoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = DemoSequences(Embedder(autoencoder, tmp_path), num_sequences=40, seed=3)
-    glides = [embed_sequence(autoencoder, glide_frames("train", number, 3, SIZE)) for number in range(40)]
-    np.testing.assert_array_equal(
-        np.stack([*glide_frames("train", 0, 3, SIZE)]),
-        compose_glide("train", 0, 3, GLIDE_FRAMES, SIZE) / np.float32(255),
-    )
-    ways = []
-    for step in range(5):
-        for number, clip in enumerate(source.batch(step, 8), start=8 * step):
-            forwards = torch.allclose(clip, glides[number], atol=1e-5)
-            assert forwards or torch.allclose(clip.flip(0), glides[number], atol=1e-5)
-            ways.append(forwards)
-    assert 10 < sum(ways) < 30
-    assert len(list(tmp_path.iterdir())) == 2  # 40 glides are two parts
-    second = torch.stack(source.batch(5, 40))  # the next epoch: all of them again, in another order
-    assert second.shape == (40, GLIDE_FRAMES, 16)
-    again = DemoSequences(Embedder(autoencoder, tmp_path), num_sequences=40, seed=3)
+    source = DropSequences(Embedder(autoencoder, tmp_path), 4, 2, clip_frames=32, seed=3)
+    whole = [drop_frames(draw_recording("train", number, 3), autoencoder.config) for number in range(4)]
+    latents = [embed_sequence(autoencoder, frames) for frames in whole]
+    first = source.batch(0, 4)
+    assert sorted(map(len, first)) == sorted(map(len, whole))
+    assert all(any(torch.equal(clip, one) for one in latents) for clip in first)
+    val = drop_frames(draw_recording("val", 1, 3), autoencoder.config)
+    torch.testing.assert_close(source.held_out(2)[1], embed_sequence(autoencoder, val))
+    (frames,) = source.test_frames(1)
+    np.testing.assert_array_equal(frames[:, 0], drop_frames(draw_recording("test", 0, 3), autoencoder.config))
     monkeypatch.setattr("tae.sequence.data.embed_sequence", None)  # all comes from the disk
-    assert torch.equal(torch.stack(again.batch(5, 40)), second)
-    assert again.fingerprint == source.fingerprint
-    assert DemoSequences(Embedder(autoencoder, None), 40, seed=4).fingerprint != source.fingerprint
-    assert PART == 32
+    again = DropSequences(Embedder(autoencoder, tmp_path), 4, 2, clip_frames=5, seed=3)
+    assert {len(clip) for clip in again.batch(1, 30)} == {5} and again.num_sequences > 4
+    assert again.fingerprint != source.fingerprint
 
 
 # ----------------------------------------------------------------------------------------------------------------- split

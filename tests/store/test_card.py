@@ -64,3 +64,15 @@ def test_a_card_with_a_bad_value_is_refused() -> None:
     for fields in BAD_CARDS:
         with pytest.raises(ValueError, match="card"):
             Card(**{"name": "a", **fields})
+
+
+def test_a_card_s_legs_are_one_line_where_each_took_all_its_steps() -> None:
+    def told(command: str) -> str:
+        return Card(name="x", training={"command": command}).command
+
+    first, then = "python -m tae.train tiny --steps 10 --name 'a b'", "python -m tae.train tiny --steps 15 --resume"
+    assert told(f"{first} (to step 10), then {then}") == f"{first} && {then}"  # as older cards part them
+    assert told(f"{first} && {then}") == f"{first} && {then}"
+    stopped = f"{first} (to step 7), then {then}"
+    elsewhere = f"{first} (to step 10), then python -m tae.train tiny --init-from x.safetensors"
+    assert told(stopped) == stopped and told(elsewhere) == elsewhere and Card(name="x").command == ""

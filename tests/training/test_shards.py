@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 import tarfile
 from dataclasses import replace
@@ -19,7 +20,7 @@ from tae.training.config import TrainConfig
 from tae.training.shards import TarSource, shards_of
 from tae.training.sources import open_source
 from tae.training.trainer import train
-from tests.training.small import same_bits, small_config, state_tensors
+from tests.training.small import in_ranks, same_bits, small_config, state_tensors
 
 STILL: dict[str, Any] = {"flip": 0.0, "shift": 0.0, "zoom": 0.0, "contrast": 0.0}
 
@@ -173,3 +174,14 @@ def test_without_the_package_it_says_how_to_install_it(monkeypatch: pytest.Monke
         ValueError, match="hf:mnist needs the package datasets, which is not installed: pip install datasets"
     ):
         open_source(TrainConfig(data="hf:mnist"))
+
+
+@pytest.mark.slow
+def test_what_several_processes_could_not_read_is_told_together(tmp_path: Path) -> None:
+    files = [png(image) if index % 4 else b"\x89PNG\r\n\x1a\n" for index, image in enumerate(squares(40))]
+    write_shards(tmp_path, files)
+    config = small_config(tmp_path / "x.safetensors", data=f"wds:{tmp_path}", warm_start=False, snapshots=0)
+    (code, printed), other = in_ranks([(tmp_path, config)] * 2, per_machine=2)
+    assert code == other[0] == 0, printed
+    told = re.search(r"(\d+) images could not be read, counted by each of 2 processes; (\d+) by this one", printed)
+    assert told and 0 < int(told[2]) < int(told[1]) <= 20

@@ -8,7 +8,8 @@ import streamlit as st
 
 from tae import ui
 from tae.analysis.facts import WARNINGS
-from tae.analysis.yardsticks import yardsticks_in
+from tae.analysis.yardsticks import Yardstick, yardsticks_in, yardsticks_of
+from tae.data.built_in import is_built_in, source_for
 from tae.model.config import ModelConfig, patch_in_words, size_in_words
 from tae.plots.quality import plot_by_group
 from tae.plots.training import plot_training_curve
@@ -16,6 +17,7 @@ from tae.store.card import Card
 from tae.store.names import PICKLES, escape_markdown, plain_text
 from tae.store.places import ROOT
 from tae.ui.session.models import listed_checkpoints
+from tae.ui.session.work import Progress, measured
 from tae.ui.widgets.charts import chart
 from tae.ui.widgets.downloads import download
 from tae.ui.widgets.worth import say_worth
@@ -27,6 +29,8 @@ FIGURES = {
     "r2": ("R²", "{:.3f}"),
 }
 GROUPS = {"by_width": "Width (pixels)"}
+MAX_COUNT = 2000
+"""Test images on which yardsticks are measured on the page, at most."""
 
 
 def checkpoints(active: ui.Active) -> None:
@@ -91,7 +95,7 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
     for column, (name, (label, pattern)) in zip(st.columns(4), FIGURES.items(), strict=True):
         value = metrics.get(name)
         column.metric(label, pattern.format(value) if isinstance(value, float) else "–")
-    say_worth(metrics.get("psnr"), yardsticks_in(metrics.get("yardsticks")))
+    say_worth(metrics.get("psnr"), yardsticks_in(metrics.get("yardsticks")) or yardsticks_here(card, config, key))
     facts, curve = st.columns([3, 2])
     with facts:
         training = card.training
@@ -111,8 +115,8 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
                 f"**{name}**: {escape_markdown(str(value))}" for name, value in lines if value not in (None, "")
             )
         )
-        if training.get("command"):
-            st.code(str(training["command"]), language=None, wrap_lines=True)
+        if card.command:
+            st.code(card.command, language=None, wrap_lines=True)
     with curve:
         points = training.get("curve")
         if points:
@@ -129,6 +133,25 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
         if any(one["unseen"] for groups in grouped.values() for one in groups):
             st.caption("Open points: test images of a kind that training never showed.")
     download("Card (JSON)", json.dumps(asdict(card), indent=1), "card.json", key=f"card_{key}", type="tertiary")
+
+
+def yardsticks_here(card: Card, config: ModelConfig, key: str) -> list[Yardstick]:
+    """Those that an older card lacks, where its images come with the package; [] while nobody has asked for them."""
+    count = card.metrics.get("count")
+    if (
+        not isinstance(card.metrics.get("psnr"), float)
+        or not is_built_in(card.data)
+        or not 0 < (count or 0) <= MAX_COUNT
+    ):
+        return []
+    source = source_for(config, card.data)
+    source.seed = card.training.get("seed", 0)  # on the very images that its figure is of
+
+    def compute(progress: Progress) -> list[Yardstick]:
+        return yardsticks_of(source, config.latent_dim, int(count or 0))
+
+    about = f"{card.data}|{config.input_size}|{config.max_width}|{config.latent_dim}|{count}|{source.seed}"
+    return measured(f"yardsticks_{key}", about, "Measure what simple codes reach", lambda: 15, compute, ask=True) or []
 
 
 def training_words(training: dict) -> str | None:

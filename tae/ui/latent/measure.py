@@ -13,7 +13,7 @@ from tae.data.fit import Fitted
 from tae.model.config import ModelConfig
 from tae.model.metrics import psnr_of
 from tae.plots.latent import contact_sheet
-from tae.sequence.labelled import DROPS, drop_table
+from tae.sequence.drops import DROPS, drop_table
 from tae.store.checkpoint import Loaded
 from tae.ui.session.cache import MODEL_LOCK, kept, read_only
 from tae.ui.session.models import Active

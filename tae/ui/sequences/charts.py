@@ -20,11 +20,16 @@ def tracks(scene: SequenceScene, columns: Mapping[str, Column]) -> None:
     numbers = {header: column.numbers for header, column in columns.items() if column.is_number}
     if not numbers:
         return
-    state = st.session_state
+    state, key = st.session_state, "sequences_tracks"
+
+    def keep() -> None:
+        state.tracks = "|".join(state[key]) or "|"
+
+    kept = [header for header in state.tracks.split("|") if header in numbers]
+    # Another sequence has another table: what was chosen of the one before is no choice here.
+    state[key] = kept or ([] if state.tracks == "|" else list(numbers)[:3])
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        kept = [header for header in state.tracks.split("|") if header in numbers] or list(numbers)[:3]
-        chosen = st.multiselect("Columns of the table", list(numbers), kept, key="sequences_tracks", width=640)
-        state.tracks = "|".join(chosen)
+        chosen = st.multiselect("Columns of the table", list(numbers), key=key, width=640, on_change=keep)
         titles = {"": "none", **{header: header for header in numbers}}
         choose("tint", st.selectbox, "Colours of the way", titles, width=240)
     if chosen:

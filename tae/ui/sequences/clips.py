@@ -1,4 +1,4 @@
-"""The sequences of a session: what was dropped, the demo's glides, and their frames at a model's size."""
+"""The sequences of a session: what was dropped, simulated recordings, and their frames at a model's size."""
 
 import hashlib
 import tempfile
@@ -19,8 +19,8 @@ from tae.data.white import White
 from tae.model.config import ModelConfig
 from tae.sequence import table
 from tae.sequence.clip import Film, open_film
-from tae.sequence.data import Found, find_sequences, glide_frames
-from tae.sequence.labelled import drop_columns, drop_frames
+from tae.sequence.data import Found, find_sequences
+from tae.sequence.drops import drop_columns, drop_frames
 from tae.sequence.table import Column, Table, TableError
 from tae.store.names import natural_order, plain_text
 from tae.ui.session.cache import kept, read_only
@@ -28,8 +28,6 @@ from tae.ui.session.images import MAX_UPLOAD_BYTES, Chosen, no_room
 from tae.ui.session.models import Active
 from tae.ui.session.white import white_now
 
-GLIDES = 6
-"""Demo sequences to choose from: the first of the test split, whose garments no demo checkpoint was trained on."""
 DROPS = 6
 """Simulated recordings to choose from: the first of the test split."""
 ENDINGS = (*SUFFIXES, *VIDEO_SUFFIXES, *table.SUFFIXES)  # endings of the files that can be dropped
@@ -41,21 +39,17 @@ class Clip:
 
     key: str  # what the link calls it
     title: str  # what the page calls it; a stranger's text, to be escaped
-    digest: str  # SHA-256 of its files, or what names a demo glide
-    found: Found | None = None  # its files; None for a demo glide
-    glide: int = 0  # number of a demo glide
-    drop: int | None = None  # number of a simulated recording
+    digest: str  # SHA-256 of its files, or what names a recording
+    found: Found | None = None  # its files; None for a simulated recording
+    drop: int = 0  # number of that
     columns: Mapping[str, Column] = field(default_factory=dict)
     """A table that was dropped with it: {header: a cell for each of its frames}."""
     names: Mapping[str, str] = field(default_factory=dict)  # {name of a file on disk: as it was dropped}
 
 
-def clips(are_drops_first: bool = False) -> dict[str, Clip]:
+def clips() -> dict[str, Clip]:
     """The sequences to choose from: the session's own, the latest first, and those that come with the package."""
     own: dict[str, Clip] = st.session_state.setdefault("sequence_clips", {})
-    glides = [
-        Clip(f"glide-{number}", f"Glide {number + 1}", f"glide-{number}", None, number) for number in range(GLIDES)
-    ]
     drops = [
         Clip(
             f"drop-{number}",
@@ -65,8 +59,7 @@ def clips(are_drops_first: bool = False) -> dict[str, Clip]:
         )
         for number in range(DROPS)
     ]
-    demo = drops + glides if are_drops_first else glides + drops
-    return {**dict(reversed(own.items())), **{clip.key: clip for clip in demo}}
+    return {**dict(reversed(own.items())), **{clip.key: clip for clip in drops}}
 
 
 def own_clips() -> dict[str, Clip]:
@@ -161,10 +154,7 @@ def _cells(one: Table, found: Found, names: Mapping[Path, str], is_own: bool) ->
 
 def columns_of(clip: Clip, film: Film, every: int) -> dict[str, Column]:
     """{header: a cell for each frame of the film} of the table beside a sequence; {} where there is none."""
-    if clip.drop is not None:
-        columns: Mapping[str, Column] = drop_columns(draw_recording("test", clip.drop))
-    else:
-        columns = clip.columns
+    columns = clip.columns if clip.found else drop_columns(draw_recording("test", clip.drop))
     if not columns or film.starts is not None:
         return {}
     total = len(next(iter(columns.values())).texts)
@@ -205,17 +195,11 @@ def _film(clip: Clip, config: ModelConfig, fit: str, every: int, white: White) -
         # As they were dropped: their names are part of the digest, the numbers that stand for them on the disk are not.
         skipped = tuple((clip.names.get(name, name), reason) for name, reason in found.skipped)
         found = replace(found, skipped=skipped)
-    elif clip.drop is not None:
+    else:
         frames = drop_frames(draw_recording("test", clip.drop), config)[::every]
         if len(frames) < 2:
             raise ImageError(f"a recording must have at least two frames, got one of every {every}; take more of them")
         found = Film(frames)
-    else:
-        height, width = config.input_size
-        frames = list(glide_frames("test", clip.glide, 0, (height, width or height)))[::every]
-        if len(frames) < 2:
-            raise ImageError(f"a glide must have at least two frames, got one of every {every}; take more of them")
-        found = Film(np.stack(frames))
     read_only(found.frames)
     return found
 

@@ -47,8 +47,8 @@ def forget_dialog() -> None:
         st.rerun()
 
 
-def choose_clip(active: Active) -> tuple[Clip, int]:
-    offer = clips.clips(are_drops_first="liquid drops" in active.loaded.card.data)
+def choose_clip() -> tuple[Clip, int]:
+    offer = clips.clips()
     if st.session_state.sequence.startswith("sequence-") and st.session_state.sequence not in offer:
         st.warning("The link names a sequence that was dropped in another session; showing another.")
     key = choose(
@@ -58,8 +58,8 @@ def choose_clip(active: Active) -> tuple[Clip, int]:
         list(offer),
         format_func=lambda key: offer[key].title if offer[key].found is None else f"Yours: {offer[key].title}",
         width=280,
-        help="Glides: a camera moves evenly along a rail of garments that no demo checkpoint was trained on. Drops: simulated "
-        "recordings of the test split, with their table; every third has a viscosity from a band that no training shows.",
+        help="Drops: simulated recordings of the test split, with their table; every third has a viscosity from a band that no "
+        "training shows.",
     )
     with st.container(key="expert_every", width=150):
         every = choose(

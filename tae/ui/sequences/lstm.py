@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from tae.sequence.checkpoint import ListedSequence, LoadedSequence, autoencoder_digest, list_sequences, load_sequence
-from tae.store.checkpoint import CheckpointError
+from tae.store.checkpoint import CheckpointError, list_checkpoints
 from tae.store.names import escape_markdown, plain_text
 from tae.ui.session.cache import MODEL_LOCK, kept
 from tae.ui.session.models import Active, checkpoints_folder
@@ -28,10 +28,15 @@ class OfferedModels:
 def sequence_models(active: Active) -> OfferedModels:
     """Those in `checkpoints/sequences/`."""
     fitting, others, problems = {}, {}, []
-    own = _autoencoder_digest(active)
-    for listed in list_sequences(checkpoints_folder() / "sequences"):
+    own, folder = _autoencoder_digest(active), checkpoints_folder() / "sequences"
+    found = list_sequences(folder)
+    odd = any(listed.error for listed in found)
+    autoencoders = {one.path.name for one in list_checkpoints(folder) if one.config} if odd else set()
+    for listed in found:
         if listed.belongs is None or listed.config is None:
-            problems.append(str(listed.error))
+            moved = f"{plain_text(listed.path.name)}: it is an autoencoder; move it to checkpoints/, to choose it there"
+            is_left = listed.path.name in autoencoders  # by an older version, beside its LSTM
+            problems.append(moved if is_left else str(listed.error))
         elif listed.config.head != "next" and listed.config.target is None:
             problems.append(f"{plain_text(listed.path.name)}: it predicts no frames, so there is nothing to draw")
         elif listed.belongs.is_inside and (listed.config.target is None or listed.belongs.sha256 != own):

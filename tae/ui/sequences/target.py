@@ -1,6 +1,8 @@
 """A number or a class from the sequence: the answer and its truth, over time, and what it hangs on."""
 
 from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
@@ -46,11 +48,9 @@ def show_target(scene: SequenceScene, columns: Mapping[str, Column]) -> None:
         over_time(scene, told)
     with right:
         trajectory(scene, None, columns)
-    found = {}
-    if scene.count > 1:
-        found = hangs_on(scene, told)
+    found, patches = hangs_on(scene, told) if scene.count > 1 else ({}, None)
     with st.container(key="expert_exports"):
-        take_along(scene, told, found)
+        take_along(scene, told, found, patches)
 
 
 def answer(scene: SequenceScene, told: Told) -> None:
@@ -71,10 +71,16 @@ def answer(scene: SequenceScene, told: Told) -> None:
         else:
             st.warning(f"{text} On this sequence a baseline is as close, or closer.", icon=":material/trending_down:")
     assert scene.lstm is not None
-    for group in scene.lstm.card.metrics.get("groups", [])[:4]:
-        methods = {name: in_words(score, told.unit) for name, score in group["methods"].items()}
-        figures = "; ".join(f"{name} {words}" for name, words in methods.items())
-        st.caption(escape_markdown(f"{group['group']}, {group['sequences']} sequences: {standing(group)}. {figures}."))
+    groups = scene.lstm.card.metrics.get("groups", [])[:4]
+    if not groups:
+        return
+    titles = ["Elsewhere", *(f"{group['group']}, {group['sequences']} sequences" for group in groups)]
+    rows = [titles, ["---"] * len(titles)]
+    for name in dict.fromkeys(name for group in groups for name in group["methods"]):
+        scores = [group["methods"].get(name) for group in groups]
+        rows.append([name, *("" if one is None else in_words(one, told.unit) for one in scores)])
+    rows.append([f"{LSTM} is", *map(standing, groups)])
+    st.markdown("\n".join(" | ".join(cells if cells[0] == "---" else map(escape_markdown, cells)) for cells in rows))
 
 
 def frames(scene: SequenceScene) -> None:
@@ -111,8 +117,19 @@ def over_time(scene: SequenceScene, told: Told) -> None:
     )
 
 
-def hangs_on(scene: SequenceScene, told: Told) -> dict[str, np.ndarray]:
-    """Frames, patches, heads; returns the effects that are known, by name."""
+class Patches(NamedTuple):
+    """Effects of covering patches, as they are drawn here and for paper."""
+
+    images: np.ndarray
+    effects: np.ndarray
+    grid: tuple[int, int]
+    tile_size: tuple[int, int]
+    names: list[str]
+    unit: str
+
+
+def hangs_on(scene: SequenceScene, told: Told) -> tuple[dict[str, np.ndarray], Patches | None]:
+    """Frames, patches, heads; returns the effects that are known, by name, and the patches'."""
     unit = told.effect_unit
     found: dict[str, np.ndarray] = {}
     st.subheader("Which frames does it hang on?")
@@ -130,20 +147,21 @@ def hangs_on(scene: SequenceScene, told: Told) -> dict[str, np.ndarray]:
         found |= {"dropped": effects.dropped, "covered": effects.covered, "shuffled": effects.shuffled}
     st.subheader("Which patches does it hang on?")
     numbers = measure.spread_over(scene.count, MAX_PATCH_FRAMES)
-    patches = measure.target_patches(scene, told, numbers)
-    if patches is not None:
-        config = scene.active.config
-        images = scene.film.frames[[-1, *numbers]]
+    covered = measure.target_patches(scene, told, numbers)
+    patches = None
+    if covered is not None:
+        config, images = scene.active.config, scene.film.frames[[-1, *numbers]]
         names = ["all frames at once", *(f"frame {number + 1}" for number in numbers)]
         grid = config.grid_for(images.shape[2])
-        figure = plot_patch_effects(images, patches, grid, config.tile_size, names, f"change ({unit})")
+        patches = Patches(images, covered, grid, config.tile_size, names, f"change ({unit})")
+        figure = plot_patch_effects(*patches)
         chart(figure, "sequences_patch_effects", "Change of the prediction when a patch is covered, on the frames")
         st.caption(
             "Each patch covered with white, in all frames at once (drawn on the last) and in one frame alone, and led through "
             "encoder and LSTM: vermilion where the answer is higher without the patch, blue where it is lower. Patches that are "
             "white already change nothing."
         )
-        found |= {"patches_in_all_frames": patches[0], "patches": patches[1:], "patch_frames": np.array(numbers) + 1}
+        found |= {"patches_in_all_frames": covered[0], "patches": covered[1:], "patch_frames": np.array(numbers) + 1}
     st.subheader("Which heads does it hang on?")
     heads = measure.target_heads(scene, told)
     if heads is not None:
@@ -155,10 +173,10 @@ def hangs_on(scene: SequenceScene, told: Told) -> dict[str, np.ndarray]:
             f"counts most: {heads.whole[layer, head]:+.3g} {unit}. Another head may stand in for one that is ablated."
         )
         found |= {"heads": heads.each, "heads_in_all_frames": heads.whole}
-    return found
+    return found, patches
 
 
-def take_along(scene: SequenceScene, told: Told, effects: Mapping[str, np.ndarray]) -> None:
+def take_along(scene: SequenceScene, told: Told, effects: Mapping[str, np.ndarray], patches: Patches | None) -> None:
     assert scene.lstm is not None
     provenance = {
         "sequence": scene.clip.title,
@@ -189,23 +207,13 @@ def take_along(scene: SequenceScene, told: Told, effects: Mapping[str, np.ndarra
         ]
         return strips_figure([row], scene.about, fmt, scene.warning)
 
-    def patches(fmt: render.Format) -> bytes:
-        found, config = (
-            np.concatenate([effects["patches_in_all_frames"][None], effects["patches"]]),
-            scene.active.config,
-        )
-        shown = scene.film.frames[[-1, *(effects["patch_frames"] - 1)]]
-        names = ["all frames at once", *(f"frame {number}" for number in effects["patch_frames"])]
-        unit, grid = f"change ({told.effect_unit})", config.grid_for(shown.shape[2])
-        return effects_figure(
-            shown, found, grid, config.tile_size, names, unit, f"{scene.about} · covered with white", fmt, scene.warning
-        )
-
     with st.container(horizontal=True):
         for fmt in render.FORMATS:
             download(f"Film strip ({fmt.upper()})", lambda fmt=fmt: film_strip(fmt), f"{scene.stem}_predictions.{fmt}")
-            if "patches" in effects:
-                download(f"Patches ({fmt.upper()})", lambda fmt=fmt: patches(fmt), f"{scene.stem}_patches.{fmt}")
+            if patches is not None:
+                about = (f"{scene.about} · covered with white", fmt, scene.warning)
+                made = partial(effects_figure, *patches, *about)
+                download(f"Patches ({fmt.upper()})", made, f"{scene.stem}_patches.{fmt}")
         download_table("Predictions (CSV)", rows, f"{scene.stem}_predictions")
         if "heads_in_all_frames" in effects:
             whole = effects["heads_in_all_frames"]

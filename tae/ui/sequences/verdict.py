@@ -3,17 +3,15 @@
 import streamlit as st
 
 from tae.model.metrics import psnr_of
-from tae.sequence.data import DemoSequences
+from tae.sequence.drops import DATA
 from tae.sequence.forecast import BASELINES, CEILING, LSTM, SEEN, STEPS, Forecast, mean_errors
 from tae.store.names import escape_markdown
 from tae.ui.sequences.measure import SequenceScene
 
 
 def caveats(scene: SequenceScene) -> None:
-    if scene.clip.drop is not None:
+    if scene.clip.found is None:
         st.caption("Simulated, of the test split, which no checkpoint of drops was trained on.")
-    elif scene.clip.found is None:
-        st.caption("Composed from garment photographs of the test split, which no demo checkpoint was trained on.")
     if scene.film.notes or scene.film.skipped:
         left_out = (f"{name} is left out: {reason}" for name, reason in scene.film.skipped[:3])
         told = [*scene.film.notes, *left_out]
@@ -24,7 +22,7 @@ def caveats(scene: SequenceScene) -> None:
             "**Untrained.** This sequence model has random weights: what it predicts is not anything learnt.",
             icon=":material/warning:",
         )
-    elif scene.lstm is not None and (scene.clip.found is not None or scene.lstm.card.data != DemoSequences.data):
+    elif scene.lstm is not None and (scene.clip.found is not None or scene.lstm.card.data != DATA):
         st.caption(
             f"The sequence model learnt from {escape_markdown(scene.lstm.card.data)}. What moves otherwise, it never saw."
         )

@@ -63,6 +63,8 @@ DEFAULTS: dict[str, str] = {
     "run": "",
 }
 """The view's fields and what they are until somebody chooses; all are texts, as in a link."""
+WAYS = {"strip": ("", "one", "windows")}
+"""What a field may be, where only some images let it be chosen: else a link's word for it would stay for good."""
 MAX_LENGTH = {"changes": 8000, "points": 5000}  # characters of a field that a link may hold, where that is not 200
 
 
@@ -79,6 +81,8 @@ def init_state() -> None:
         for field in DEFAULTS:
             if field in st.query_params:
                 state[field] = st.query_params[field][: MAX_LENGTH.get(field, 200)]
+                if state[field] not in WAYS.get(field, (state[field],)):
+                    state[field] = DEFAULTS[field]
 
 
 def link() -> dict[str, str]:

@@ -326,8 +326,9 @@ def _about_model(loaded: Loaded, checkpoint_file: str) -> list[tuple[str, str]]:
         ("Training data", card.data or "not said in its card"),
         ("Licence of the data", card.licence or "not said in its card"),
     ]
+    training = card.training | ({"command": card.command} if card.command else {})
     named = {"steps": "Training steps", "command": "Training command", "hardware": "Trained on"}
-    rows += [(label, str(card.training[name])) for name, label in named.items() if name in card.training]
+    rows += [(label, str(training[name])) for name, label in named.items() if name in training]
     psnr, count = card.metrics.get("psnr"), card.metrics.get("count")
     if isinstance(psnr, (int, float)):
         rows.append(("Test PSNR", f"{psnr:.2f} dB" + (f", mean of {count} images" if count else "")))
