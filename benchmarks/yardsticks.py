@@ -44,6 +44,7 @@ def main(config: YardstickBenchmark) -> None:
                 "psnr": psnr,
                 "yardsticks": {one.key: one.psnr for one in found},
                 "verdict": verdict(psnr, found)[1],
+                "ahead_after": ahead_after(loaded.card.training["curve"], max(one.psnr for one in found)),
             }
         )
         print(rows[-1], flush=True)
@@ -52,15 +53,22 @@ def main(config: YardstickBenchmark) -> None:
     (config.results / "yardsticks.md").write_text(table(result))
 
 
+def ahead_after(curve: list[dict], best: float) -> int | None:
+    """The first step at which the held-out images of a card's curve were drawn better than the best yardstick draws."""
+    return next((point["step"] for point in curve if point.get("held_out_psnr", 0) > best), None)
+
+
 def table(result: dict) -> str:
-    lines = [f"| PSNR (dB) | this model | {' | '.join(NAMES.values())} |", "| --- " * (len(NAMES) + 2) + "|"]
+    header = ["PSNR (dB)", "this model", *NAMES.values(), "ahead of all after step"]
+    lines = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
     for row in result["checkpoints"]:
         cells = (format(row["yardsticks"][key], ".2f") if key in row["yardsticks"] else "-" for key in NAMES)
-        lines.append(f"| `{row['name']}` | {row['psnr']:.2f} | {' | '.join(cells)} |")
+        ahead = "-" if row["ahead_after"] is None else format(row["ahead_after"], ",")
+        lines.append(f"| `{row['name']}` | {row['psnr']:.2f} | {' | '.join(cells)} | {ahead} |")
     lines += [
         "",
         f"{result['test_images']} images of the test split. As many numbers as the latent has, or fewer; a dash: where widths "
-        "vary, there is no PCA of whole images.",
+        "vary, there is no PCA of whole images. Steps: of the held-out curve on the card; each began with random weights.",
         "",
         "Command: `python -m benchmarks.yardsticks`",
         "",

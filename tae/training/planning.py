@@ -127,10 +127,14 @@ def _advice(config: PlanConfig, source: ImageSource, seconds: float, flops: floa
         f"suggested for {_duration(budget_s)}: {'as it is' if best == own else f'{best[0]} --patch-size {best[1]}'}, about "
         f"{steps[best]:,.0f} steps" + (f"; as asked for, {steps[own]:,.0f}" if own in steps and best != own else "")
     )
-    if steps[best] < ENOUGH_STEPS and not begins:
+    behind = max(one.psnr for one in yardsticks) - (begins.psnr if begins else 0)
+    if steps[best] < ENOUGH_STEPS and behind >= 0:
         times = ENOUGH_STEPS / steps[best]
         lines.append(
-            f"that is short: a model that begins with random weights wants {ENOUGH_STEPS:,}, {times:.1f} times as long"
+            f"that is short: to be ahead of all of these, a model that begins {behind:.1f} dB behind wants about "
+            f"{ENOUGH_STEPS:,}, {times:.1f} times as long"
+            if begins
+            else f"that is short: a model that begins with random weights wants {ENOUGH_STEPS:,}, {times:.1f} times as long"
         )
     return lines
 

@@ -123,5 +123,5 @@ def test_a_plan_for_images_says_what_is_to_be_beaten_and_what_the_budget_allows(
     cold = report(PlanConfig(data=str(tmp_path), minutes=0.02, threads=1, device="cpu", warm_start=False))
     assert (
         "begins with demo" not in cold
-        and "that is short: a model that begins with random weights wants 2,000, " in cold
+        and "that is short: a model that begins with random weights wants 4,000, " in cold
     )
