@@ -126,7 +126,7 @@ def test_demo_is_walked_with_the_arrow_keys_and_escape_gives_everything_back(ope
     page.keyboard.press("ArrowLeft")
     arrive(page, len(STORY) - 1, len(STORY))
     page.keyboard.press("Escape")
-    page.get_by_role("heading", name="Explore", exact=True).wait_for()
+    page.locator(".st-key-guide_card").wait_for(state="detached")
     settle(page)
     assert page.url == address
     assert page.get_by_test_id("stFileUploader").is_visible()
