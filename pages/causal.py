@@ -14,10 +14,10 @@ from tae.ui.causal.ranking import ranking
 from tae.ui.causal.region import ask_a_region
 
 SECTIONS = {
-    "needed": "Is it needed?",
-    "knock": "Knock out",
+    "needed": "Replace attention",
+    "knock": "Heads and layers",
     "ranking": "Heads ranked",
-    "effect": "Attention against effect",
+    "effect": "Maps against effect",
     "region": "Ask a region",
 }
 
@@ -26,8 +26,7 @@ def main() -> None:
     active, chosen = ui.setup("Ablation", STYLE)
     ui.heading("Ablation")
     ui.prose(
-        "Maps say where [[weight|attention weight]] was placed, not what it was good for. Here parts of the model are ablated, "
-        "without training it again, and the [[reconstruction]] shows what is lost."
+        "Maps say where [[weight]] was placed. Ablate a part, and the [[reconstruction]] says what it was used for."
     )
     scene = ui.scene_or_stop(active, chosen)
     if scene.num_tokens == 1:

@@ -12,8 +12,7 @@ def main() -> None:
     active, chosen = ui.setup("Compare", STYLE)
     ui.heading("Compare")
     ui.prose(
-        "Two [[attention maps]] **under one pointer and in one colour range**: [[layers]], [[heads]], images, checkpoints, a "
-        "trained model and its untrained twin. How alike two maps are does not say which of them is of use."
+        "Any two [[attention maps]] under one pointer and in one colour range: [[layers]], [[heads]], images, checkpoints."
     )
     shortcuts(active)
     with st.container(key="expert_compare"), st.container(key="attention_panels"):

@@ -24,8 +24,8 @@ def main() -> None:
     active, chosen = ui.setup("Latent space", STYLE)
     ui.heading("Latent space")
     ui.prose(
-        f"The [[encoder]] squeezes each image into {active.config.latent_dim} numbers, its [[latent]]: a point in a space of "
-        "as many dimensions. What lies near what there, and what does the [[decoder]] draw from points that no image has?"
+        f"Each image is a point in a space of {active.config.latent_dim} dimensions, its [[latent]]: what lies near what, and "
+        "what the [[decoder]] draws from points that no image has."
     )
     scene = ui.scene_or_stop(active, chosen)
     tests = find_tests(active)

@@ -18,9 +18,8 @@ def main() -> None:
     active, chosen = ui.setup("Layers", STYLE)
     ui.heading("Layers")
     ui.prose(
-        "Where in the network does the image form? Through a [[lens]], the [[state]] after each [[layer]] is drawn as an "
-        "image: of the [[encoder]] by the whole [[decoder]], of the decoder by its last step. **Raw** takes the state as it is; "
-        "**tuned** first carries it to where the last layer would have it, by the best linear map."
+        "The [[state]] after each [[layer]], drawn as an image through a [[lens]]: raw as it is, or tuned by the best linear map "
+        "to the last layer's."
     )
     scene = ui.scene_or_stop(active, chosen)
     found = find_lens(active)

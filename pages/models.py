@@ -7,7 +7,7 @@ from tae.ui.checkpoints.bring import bring, untrained
 from tae.ui.checkpoints.cards import checkpoints
 from tae.ui.checkpoints.presets import presets
 
-VIEWS = ["Checkpoints", "Presets", "Bring a checkpoint", "Untrained model"]
+VIEWS = ["Checkpoints", "Presets", "Load checkpoint", "Untrained model"]
 
 
 def main() -> None:

@@ -25,9 +25,8 @@ def main() -> None:
     active = ui.setup_without_image("Sequences", STYLE)
     ui.heading("Sequences")
     ui.prose(
-        "Each frame is squeezed into its [[latent]]; an LSTM, a network with a memory, reads these one after the other and says "
-        "what the next one will be; the [[decoder]] draws it. So a prediction can be looked at, beside the truth and beside "
-        "guesses that need no model. Or it says a number or a class that a table beside the frames has."
+        "An LSTM, a network with a memory, reads the frames' [[latents|latent]] and predicts the next, or a number of a table, "
+        "beside the truth and baselines that need no model."
     )
     with st.container(key="expert_drop"):
         drop_zone(active)

@@ -486,7 +486,7 @@ def _colour_image(
         red, green, blue = image.split()
         if ImageChops.difference(red, green).getbbox() or ImageChops.difference(green, blue).getbbox():
             grey = image.convert("L")
-            notes.append("colour turned to grey (luma .299 R + .587 G + .114 B)")
+            notes.append("converted to greyscale (Rec. 601)")
         else:
             image = grey = red
     pixels = np.array(grey, np.float32)

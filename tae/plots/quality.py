@@ -8,7 +8,7 @@ from tae.plots.style import ERROR_COLOURS, MARKER_COLOUR, QUERY_COLOUR, block_ex
 
 MAX_ERROR_SIDE = 512
 METRICS = {  # {name: (label, how it is written, whether higher is better, what it means)}
-    "psnr": ("PSNR", "{:.1f} dB", True, "Peak signal-to-noise ratio: higher is better; 6 dB more is half the error."),
+    "psnr": ("PSNR", "{:.1f} dB", True, "Peak signal-to-noise ratio: higher is better; +6 dB halves the RMS error."),
     "ssim": (
         "SSIM",
         "{:.3f}",

@@ -168,7 +168,7 @@ def test_figures_are_taken_along(visit) -> None:
     page = visit("/causal")
     rows = list(csv.DictReader(io.StringIO(saved(page, "Losses (CSV)")[1].decode())))
     assert len(rows) == 2 * 5 * 4 and {row["part"] for row in rows} == {"encoder", "decoder"}
-    page.get_by_role("radio", name="Knock out").click()
+    page.get_by_role("radio", name="Heads and layers").click()
     page.get_by_role("button", name="All arrays (NPZ)").wait_for()
     settle(page)
     arrays = np.load(io.BytesIO(saved(page, "All arrays (NPZ)")[1]))

@@ -373,7 +373,7 @@ def test_attention_can_be_taken_along(visit) -> None:
 
 def test_a_comparison_can_be_taken_along(visit) -> None:
     page = visit("/compare?layer=0&b_layer=2&b_head=mean")
-    page.get_by_role("button", name="Take it with you").click()
+    page.get_by_role("button", name="Export").click()
     assert Image.open(io.BytesIO(saved(page, "Side by side (PNG)")[1])).width > 900
     assert saved(page, "Side by side (SVG)")[1].startswith(b"<?xml")
     arrays = np.load(io.BytesIO(saved(page, "Both maps (NPZ)")[1]))

@@ -172,7 +172,7 @@ def test_layers_are_raw_or_tuned_and_go_along_as_files(visit) -> None:
     expect(page.get_by_text("Framed images are drawn from states out of distribution")).to_be_visible()
     settle(page)
     assert link(page)["lens"] == "raw"
-    page.get_by_role("button", name="Take it with you").click()
+    page.get_by_role("button", name="Export").click()
     loaded = load_checkpoint(DEMO)
     image = torch.from_numpy(gallery((201, 201))["garment-30"].load() / np.float32(255))[None, None]
     lens = load_lens(lens_path(DEMO), loaded.model.config, loaded.digest)

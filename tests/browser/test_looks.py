@@ -37,4 +37,4 @@ def test_a_view_fits_its_window_in_both_themes(visit, path: str) -> None:
     for width, scheme in looks(page):
         assert assert_fits(page, width, scheme) >= VIEWS[path]
     if path.startswith("/causal"):
-        expect(page.get_by_test_id("stMain")).to_contain_text("Uniform attention costs")
+        expect(page.get_by_test_id("stMain")).to_contain_text("Uniform attention")

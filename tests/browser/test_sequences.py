@@ -45,9 +45,9 @@ def test_a_dropped_gif_shows_what_comes_next_beside_the_truth(open_page) -> None
     assert name == "walk.gif_after_6.gif"
     with Image.open(io.BytesIO(data)) as image:
         assert image.size == (603, 201) and getattr(image, "n_frames", 1) == 16
-    page.get_by_role("button", name="Forget my 1 sequence").click()
-    page.get_by_role("button", name="Forget them").click()
-    expect(page.get_by_role("button", name="Forget my 1 sequence")).to_have_count(0)
+    page.get_by_role("button", name="Remove my sequence").click()
+    page.get_by_role("button", name="Remove", exact=True).click()
+    expect(page.get_by_role("button", name="Remove my sequence")).to_have_count(0)
     expect(page.get_by_role("combobox", name="Sequence", exact=True)).to_have_value("Drop 1")
     expect(main).not_to_contain_text("another session")
 

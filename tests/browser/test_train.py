@@ -75,7 +75,7 @@ def fill(page: Page, label: str, value: object) -> None:
 def ask(page: Page, name: str, steps: int) -> None:
     """Fill in what makes a training small."""
     page.get_by_test_id("stMain").get_by_text("Advanced", exact=True).click()
-    values = {"Height": 32, "Width": 32, "Steps": steps, "Images a step": 4, "CPU threads": 1}
+    values = {"Height": 32, "Width": 32, "Steps": steps, "Batch size": 4, "CPU threads": 1}
     values |= {"Eval every": 5, "Log every": 1}
     for label, value in (values | {"Held out images": 4, "Name": name}).items():
         box = page.get_by_label(label, exact=True)

@@ -79,7 +79,7 @@ def test_colour_turns_to_grey_by_luma() -> None:
     for colour, grey in (("red", 76), ("lime", 150), ("blue", 29), ("white", 255), ("black", 0)):
         picture = read_image(encode(Image.new("RGB", (3, 2), colour), "PNG"))
         np.testing.assert_array_equal(picture.pixels, np.full((2, 3), grey / 255, np.float32))
-    assert "colour turned to grey (luma .299 R + .587 G + .114 B)" in read_image(FILES["png colour"]).notes
+    assert "converted to greyscale (Rec. 601)" in read_image(FILES["png colour"]).notes
 
 
 def test_grey_stored_as_colour_is_not_called_converted() -> None:

@@ -162,7 +162,7 @@ def build_untrained(app: AppTest, size: str = "201x201", patch: str = "16") -> A
 
 def bring(app: AppTest, name: str, data: bytes) -> AppTest:
     go(app, "Models")
-    app.segmented_control("models_view").set_value("Bring a checkpoint")
+    app.segmented_control("models_view").set_value("Load checkpoint")
     run(app)
     app.file_uploader("models_upload").set_value((name, data, "application/octet-stream"))
     return run(app)

@@ -33,7 +33,7 @@ from tae.ui.causal.knockout import delta_of
 from tae.ui.session import work
 from tae.ui.widgets.patches import read_edit, read_patches
 from tests import ROOT
-from tests.pages import DEMO, charts, flatten, numbers, open_page, run, texts
+from tests.pages import DEMO, charts, flatten, metrics, numbers, open_page, run, texts
 
 PAGE = "Ablation"
 
@@ -60,17 +60,16 @@ def model() -> TransformerAutoencoder:
 @pytest.mark.slow
 def test_top_line_says_what_the_package_measures(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, image="garment-30", other="garment-84")
-    said = next(one.value for one in app.markdown if "Uniform attention costs" in one.value and "#####" in one.value)
     shown = image("garment-30")
     plain = sweeps.psnr_each(shown, model(shown)[0].detach())
-    for words, replace in (
-        ("Uniform", replacements.uniform),
-        ("another image's", replacements.from_images(model, image("garment-84"))),
+    for label, replace in (
+        ("Uniform attention", replacements.uniform),
+        ("Swapped attention", replacements.from_images(model, image("garment-84"))),
     ):
         lost = float(plain - sweeps.psnr_each(shown, replacements.reconstruct_with(model, shown, replace)))
-        found = re.search(rf"{words} attention (?:costs )?([\d.]+) dB", said)
-        assert found and abs(float(found[1]) - lost) < 0.06
-    assert "alone costs" in said and "agrees with measured effect at" in said
+        assert metrics(app)[label].startswith("−") and abs(float(metrics(app)[label][1:-3]) - lost) < 0.06
+    assert any(label.startswith("Most important head: ") for label in metrics(app))
+    assert "agrees with measured effect at" in texts(app, "caption")
 
 
 @pytest.mark.slow
@@ -107,7 +106,7 @@ def test_knocked_out_heads_lose_what_the_package_loses_and_the_link_restores_the
     text = "decoder/0/mlp,encoder/0/2"
     app = open_page(PAGE, image="garment-30", causal="knock", changes=text, baseline="zero")
     _, quality, damage = sweeps.damage_of(model, image("garment-30"), from_text(text))
-    psnr, ssim, mse = app.metric
+    psnr, ssim, mse = app.metric[3:]
     assert psnr.value == f"{quality.psnr:.1f} dB" and psnr.delta == f"{-damage.psnr_lost:+.2f} dB"
     assert ssim.value == f"{quality.ssim:.3f}" and mse.value == f"{quality.mse:.4f}"
     assert app.query_params["changes"] == text and app.query_params["baseline"] == "zero"
@@ -118,8 +117,8 @@ def test_knocked_out_heads_lose_what_the_package_loses_and_the_link_restores_the
 @pytest.mark.slow
 def test_rows_of_the_grid_toggle_and_can_be_undone() -> None:
     app = open_page(PAGE, causal="knock")
-    before = app.metric[0].value
-    assert not app.metric[0].delta and app.button("causal_undo").disabled
+    before = app.metric[3].value
+    assert not app.metric[3].delta and app.button("causal_undo").disabled
     app.pills("causal_off_encoder_1").set_value(["0", "attention"])
     run(app)
     assert app.session_state.changes == "encoder/1/0,encoder/1/attention"
@@ -127,13 +126,13 @@ def test_rows_of_the_grid_toggle_and_can_be_undone() -> None:
     run(app)
     app.pills("causal_off_decoder_2").set_value(["mlp"])
     run(app)
-    assert app.session_state.changes == "decoder/2/mlp,encoder/1/attention" and app.metric[0].value != before
+    assert app.session_state.changes == "decoder/2/mlp,encoder/1/attention" and app.metric[3].value != before
     app.button("causal_undo").click()
     run(app)
     assert app.session_state.changes == "encoder/1/attention"
     app.button("causal_reset").click()
     run(app)
-    assert app.session_state.changes == "" and app.metric[0].value == before
+    assert app.session_state.changes == "" and app.metric[3].value == before
     app.button("causal_undo").click()
     run(app)
     assert app.session_state.changes == "encoder/1/attention"
@@ -314,7 +313,7 @@ def test_edits_reconstruct_as_the_package_does(model: TransformerAutoencoder) ->
     assert app.session_state.changes == "decoder/1/tokens=84_97,encoder/0/temperature=3"
     donor = prefix.make_prefix(model, image("garment-84"))
     _, quality, _ = sweeps.damage_of(model, image("garment-30"), from_text(app.session_state.changes), donor=donor)
-    assert app.metric[0].value == f"{quality.psnr:.1f} dB"
+    assert app.metric[3].value == f"{quality.psnr:.1f} dB"
     assert "another image's tokens 84, 97" in texts(app, "caption")
     app.button("causal_remove_encoder_0_temperature").click()
     run(app)
@@ -375,7 +374,7 @@ def test_patches_of_an_edit_are_the_same_in_link_image_and_field_and_every_choic
     run(app)
     assert app.session_state.changes == "decoder/2/mask=7_8_20-22" and patches_of(app)["chosen"] == [7, 8, 20, 21, 22]
     _, quality, _ = sweeps.damage_of(model, image("garment-30"), from_text(app.session_state.changes))
-    assert app.metric[0].value == f"{quality.psnr:.1f} dB"
+    assert app.metric[3].value == f"{quality.psnr:.1f} dB"
     app.button("causal_edit_pinned").click()
     run(app)
     assert app.session_state.changes == "decoder/2/mask=61_84"
@@ -482,12 +481,11 @@ def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.Monk
 @pytest.mark.slow
 def test_random_weights_are_one_switch_away_say_so_and_lose_nothing() -> None:
     app = open_page(PAGE)
-    next(toggle for toggle in app.toggle if toggle.label == "Random weights instead").set_value(True)
+    next(toggle for toggle in app.toggle if toggle.label == "Untrained model").set_value(True)
     run(app)
     assert app.query_params["twin"] == "on"
     assert "Untrained twin" in texts(app, "error")
-    said = next(one.value for one in app.markdown if one.value.startswith("#####"))
-    assert "UNTRAINED MODEL" in said
+    assert "UNTRAINED MODEL" in next(one.value for one in app.caption if "Change of PSNR on this image" in one.value)
     assert "decorative" in texts(app, "markdown")
 
 

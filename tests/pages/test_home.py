@@ -503,7 +503,7 @@ def test_an_older_card_s_yardsticks_are_measured_when_asked_for(
 
 def test_brought_checkpoint_is_used_after_one_click() -> None:
     app = bring(open_page(), "mine.safetensors", (ROOT / "checkpoints" / DEMO).read_bytes())
-    assert "is fine" in app.success[0].value
+    assert "is valid" in app.success[0].value
     app.button("models_use_upload").click()
     run(app)
     assert str(app.selectbox("choose_checkpoint").value).startswith("upload-")

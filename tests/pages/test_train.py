@@ -327,7 +327,7 @@ def test_plan_is_that_of_the_planner_and_warns_where_it_does_not_fit(monkeypatch
     assert shown["Time"] == "–" and not app.warning
     monkeypatch.setattr("tae.training.distributed.memory_bytes", lambda device: 600_000_000)
     run(app)
-    said = re.search(r"will not fit.*at most (\d+) images a step fit.*Gradient checkpointing", app.warning[0].value)
+    said = re.search(r"will not fit.*at most (\d+) images fit.*Gradient checkpointing", app.warning[0].value)
     assert said and 0 < int(said[1]) < 16
     assert not start_button(app).disabled  # who knows better may try
     app.number_input("train_batch_size").set_value(int(said[1]))

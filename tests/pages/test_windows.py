@@ -109,7 +109,7 @@ def test_a_strip_wider_than_the_model_takes_is_shown_window_by_window_at_its_own
     recon = by_window(ANY_WIDTH, strip)
     shown = images(app)
     assert list(shown) == [
-        "The model saw",
+        "Model input",
         "Reconstruction, window by window (65 latents)",
         "Error, reconstruction − image",
     ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from tae.analysis.causal import replacements
 from tae.analysis.causal.predictors import Interval, Scores, bootstrap_mean
 from tae.analysis.causal.prefix import Progress, images_at_once, make_prefix, silent
-from tae.analysis.causal.sweeps import Sweep, psnr_each
+from tae.analysis.causal.sweeps import psnr_each
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
 
@@ -179,41 +179,18 @@ def verdict(found: Necessity, part: str = "encoder", place: str = "all") -> Verd
     return Verdict(part, place, kind, f"{numbers}: here the attention of the {where} is {said}.")
 
 
-def headline(found: Necessity, sweep: Sweep, scores: Scores | None = None) -> str:
-    """One line in numbers: uniform attention, another image's, the single head that matters most, agreement."""
-    if not found.has_attention:
-        return verdict(found).sentence
-    worst = sweep.ranking()[-1]
-    uniform_db, other_db = (found.mean("encoder", "all", name).value for name in ("uniform", "another"))
-    both_cost = uniform_db >= LEAST_DB and other_db >= LEAST_DB  # then the verb stands once
-    other = f"{other_db:.1f} dB" if both_cost else _costs(other_db)
-    said = f"Uniform attention {_costs(uniform_db)}, another image's attention {other}"
-    alone = sweep.damage[worst].psnr_lost
-    if alone < LEAST_DB:
-        said += "; no head alone costs anything"
-    else:
-        said += f"; head {worst.target} of {worst.part} layer {worst.layer} alone costs {alone:.1f} dB"
-    if scores is not None and scores.best_attention and scores.best_trivial:
-        attention, trivial = scores.best_attention, scores.best_trivial
-        agreement = f"{scores.spearman[attention].value:z.2f}"
-        beside = f"{trivial} alone: {scores.spearman[trivial].value:z.2f}"
-        if agreement.startswith("-") and not scores.spearman[attention].high < 0:
-            said += f"; no attention map tells the measured effect (at best {agreement}, {attention}; {beside})"
-        elif agreement.startswith("-"):
-            said += f"; every attention map disagrees with measured effect (at best {agreement}, {attention}; {beside})"
-        else:
-            said += f"; {attention} agrees with measured effect at {agreement} ({beside})"
-    return f"{said}."
-
-
-LEAST_DB = 0.05  # less is nothing at the one decimal that is printed
-
-
-def _costs(lost_db: float) -> str:
-    """PSNR lost, in words; below 0 the reconstruction became better."""
-    if abs(lost_db) < LEAST_DB:
-        return "costs nothing"
-    return f"costs {lost_db:.1f} dB" if lost_db > 0 else f"gains {-lost_db:.1f} dB"
+def agreement_in_words(scores: Scores | None) -> str:
+    """How well attention tells the effect of covering patches, beside the best trivial guess; "" where nothing is known."""
+    if scores is None or not scores.best_attention or not scores.best_trivial:
+        return ""
+    attention, trivial = scores.best_attention, scores.best_trivial
+    agreement = f"{scores.spearman[attention].value:z.2f}"
+    beside = f"{trivial} alone: {scores.spearman[trivial].value:z.2f}"
+    if agreement.startswith("-") and not scores.spearman[attention].high < 0:
+        return f"no attention map tells the measured effect (at best {agreement}, {attention}; {beside})"
+    if agreement.startswith("-"):
+        return f"every attention map disagrees with measured effect (at best {agreement}, {attention}; {beside})"
+    return f"{attention} agrees with measured effect at {agreement} ({beside})"
 
 
 def _db(interval: Interval) -> str:

@@ -63,7 +63,7 @@ def has_maps(scene: Scene) -> bool:
 
 def one_token_notice(said: str) -> None:
     st.info(f"{facts.ONE_TOKEN}: {said}", icon=":material/info:")
-    st.page_link("app.py", label="Go to Explore", icon=":material/grid_on:", query_params=link())
+    st.page_link("app.py", label="Go to Explore", icon=":material/grid_on:", query_params=link("Explore"))
 
 
 def explorer_panel(scene: Scene) -> Shown:

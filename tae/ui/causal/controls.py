@@ -52,7 +52,7 @@ def pair_of(scene: Scene) -> PairScene:
             help="It lends its attention, its heads and its patches wherever those of another image are put in.",
         )
         is_twin = not active.is_random and switch(
-            "twin", "Random weights instead", "The same page with an untrained model of the same shape, for comparison."
+            "twin", "Untrained model", "The same page with an untrained model of the same shape, for comparison."
         )
     if is_twin:
         active = twin(active)
@@ -76,7 +76,7 @@ def choose_baseline() -> str:
     return choose(
         "baseline",
         st.segmented_control,
-        "What stands in for what is knocked out",
+        "Ablate to",
         BASELINES,
         help="Zero takes a head's contribution away. The mean over test images keeps what does not depend on the image. "
         "The other image's keeps its kind, and mixes up its content.",

@@ -1,4 +1,4 @@
-"""The top of the page Ablation: its answer in one sentence with numbers."""
+"""The top of the page Ablation: its answer in three figures."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from tae.analysis.causal.sweeps import Sweep
-from tae.analysis.causal.verdicts import Necessity, headline
+from tae.analysis.causal.verdicts import Necessity, agreement_in_words, verdict
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import words_of
@@ -27,7 +27,7 @@ class Top:
 
 
 def top_line(scene: PairScene) -> Top:
-    """The page's answer in one sentence with numbers."""
+    """The page's answer in three figures."""
     kind = checked("baseline", list(BASELINES))
     top = Top(measure.find_necessity(scene), measure.find_sweep(scene, kind), measure.find_effect(scene, *PLAIN_EFFECT))
     if top.necessity is None or top.sweep is None:
@@ -36,7 +36,6 @@ def top_line(scene: PairScene) -> Top:
     if not math.isfinite(psnr):
         st.info("The reconstruction of this image is exact: no loss in dB can be told.", icon=":material/info:")
         return top
-    warning = f":red[{scene.active.warning}] · " if scene.active.warning else ""
     percentiles = scene.active.test_percentiles.get("psnr")
     if percentiles and not scene.active.is_random and psnr < percentiles[5]:
         st.info(
@@ -44,10 +43,27 @@ def top_line(scene: PairScene) -> Top:
             "lose, and small losses say little here.",
             icon=":material/trending_down:",
         )
-    scores = top.effect.scores if top.effect else None
-    st.markdown(f"##### {warning}{headline(top.necessity, top.sweep, scores)}")
+    if not top.necessity.has_attention:
+        st.markdown(verdict(top.necessity).sentence)
+        return top
+    worst = top.sweep.ranking()[-1]
+    tiles = {
+        "Uniform attention": top.necessity.mean("encoder", "all", "uniform").value,
+        "Swapped attention": top.necessity.mean("encoder", "all", "another").value,
+        f"Most important head: {worst.part} {worst.layer}.{worst.target}": top.sweep.damage[worst].psnr_lost,
+    }
+    for place, (label, lost) in zip(st.columns(len(tiles)), tiles.items(), strict=True):
+        place.metric(label, change_in_words(lost))
+    told = agreement_in_words(top.effect.scores if top.effect else None)
+    covered = f" Patches covered with white: {told}." if told else ""
+    warning = f":red[{scene.active.warning}] · " if scene.active.warning else ""
     st.caption(
-        f"PSNR lost on this image, {psnr:.1f} dB undisturbed. A head is replaced by "
-        f"{escape_markdown(words_of(scene, kind))}; the effect of a patch is measured by covering it with white."
+        f"{warning}Change of PSNR on this image, {psnr:.1f} dB undisturbed. Swapped: another image's attention. A head is "
+        f"replaced by {escape_markdown(words_of(scene, kind))}.{covered}"
     )
     return top
+
+
+def change_in_words(lost: float) -> str:
+    """A loss of PSNR as a change, with its sign."""
+    return f"{-lost:+z.1f} dB".replace("-", "−")

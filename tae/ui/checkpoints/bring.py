@@ -33,7 +33,7 @@ def bring() -> None:
         st.error(escape_markdown(str(error)), icon=":material/block:")
         return
     active = ui.load_model(key)
-    st.success(f"{escape_markdown(active.title)} is fine.", icon=":material/check:")
+    st.success(f"{escape_markdown(active.title)} is valid.", icon=":material/check:")
     model_card(active.loaded.card, active.config, active.loaded.size_bytes, key)
     st.button("Use this one", type="primary", key="models_use_upload", on_click=use, args=(key,))
 

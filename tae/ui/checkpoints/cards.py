@@ -159,7 +159,7 @@ def training_words(training: dict) -> str | None:
         return None
     parts = [
         f"{training.get('steps', '?')} steps of {training.get('batch_size', '?')} images",
-        f"{training['cpu_seconds'] / 60:.0f} minutes of processor time" if "cpu_seconds" in training else "",
+        f"{training['cpu_seconds'] / 60:.0f} minutes of CPU time" if "cpu_seconds" in training else "",
         str(training.get("hardware", "")),
         str(training.get("precision", "")),
         "" if training.get("finished", True) else "stopped early",

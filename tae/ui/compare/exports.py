@@ -24,7 +24,7 @@ def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) ->
         caption = f"{about} Colours to {zmax:.3g} x uniform."
         return pair_figure(a.weights, b.weights, found, a.fitted.pixels, a.grid, patch, caption, zmax, fmt, warning)
 
-    with st.popover("Take it with you", icon=":material/download:"):
+    with st.popover("Export", icon=":material/download:"):
         with st.container(horizontal=True):
             for fmt in render.FORMATS:
                 download(f"Side by side ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")

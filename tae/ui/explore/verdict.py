@@ -82,7 +82,10 @@ def next_steps(active: ui.Active, chosen: ui.Chosen) -> None:
         if found == {}:
             st.caption("No other checkpoint here draws it better.")
         st.page_link(
-            "pages/train.py", label="Train on your images", icon=":material/model_training:", query_params=ui.link()
+            "pages/train.py",
+            label="Train on your images",
+            icon=":material/model_training:",
+            query_params=ui.link("Train"),
         )
 
 

@@ -287,7 +287,7 @@ def _html(key: str, latent_dim: int, _strip: Strip) -> str:
     error = _strip.recon - _strip.fitted.pixels
     limit = max(float(np.abs(error).max()), 0.05)
     rows = [
-        StripRow("The model saw", _strip.fitted.pixels),
+        StripRow("Model input", _strip.fitted.pixels),
         StripRow(f"Reconstruction, window by window ({len(_strip.psnr):,} latents)", _strip.recon, ruled=True),
         StripRow("Error, reconstruction − image", error, limit),
     ]

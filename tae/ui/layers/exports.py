@@ -65,7 +65,7 @@ def exports(scene: Scene, seen: dict[tuple[str, str], Seen], found: Lens | None,
                 )
         return tables.metrics_csv(made)
 
-    with st.popover("Take it with you", icon=":material/download:"), st.container(horizontal=True):
+    with st.popover("Export", icon=":material/download:"), st.container(horizontal=True):
         for fmt in render.FORMATS:
             download(f"Strips ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
         download("Images (NPZ)", arrays, f"{stem}.npz")

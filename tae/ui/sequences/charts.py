@@ -56,7 +56,7 @@ def errors(scene: SequenceScene, forecast: Forecast) -> None:
 
 
 def trajectory(scene: SequenceScene, forecast: Forecast | None, columns: Mapping[str, Column]) -> None:
-    st.subheader("The way through latent space")
+    st.subheader("Latent trajectory")
     pca = measure.plane(scene.embedded)
     if pca is None:
         st.caption("All frames have the same latent, or lie on one line: there is no plane to draw.")
@@ -85,7 +85,7 @@ def trajectory(scene: SequenceScene, forecast: Forecast | None, columns: Mapping
 
 
 def order_matters(scene: SequenceScene) -> None:
-    st.subheader("Which frames does the prediction hang on?")
+    st.subheader("Which frames matter for the prediction?")
     assert scene.lstm is not None
     frames_seen = scene.frames_seen or scene.count
     if frames_seen < 2:

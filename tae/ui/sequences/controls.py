@@ -33,15 +33,17 @@ def drop_zone(active: Active) -> None:
         st.error(escape_markdown(problem), icon=":material/broken_image:")
     own = clips.own_clips()
     if own and st.button(
-        f"Forget my {len(own)} sequence{'s' * (len(own) > 1)}", icon=":material/delete:", type="tertiary"
+        f"Remove my {len(own)} sequences" if len(own) > 1 else "Remove my sequence",
+        icon=":material/delete:",
+        type="tertiary",
     ):
         forget_dialog()
 
 
-@st.dialog("Forget your sequences?")
+@st.dialog("Remove your sequences?")
 def forget_dialog() -> None:
-    st.write("They are removed from this session; your files stay where they are.")
-    if st.button("Forget them", type="primary"):
+    st.write("They leave this session; your files stay where they are.")
+    if st.button("Remove", type="primary"):
         clips.forget_sequences()
         st.session_state.sequence_problems = []
         st.rerun()

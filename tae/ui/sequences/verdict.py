@@ -44,7 +44,7 @@ def verdict(scene: SequenceScene, forecast: Forecast) -> None:
         if scene.frames_seen is None
         else f"several steps ahead, frames {seen + 1} to {min(scene.count, seen + STEPS)}"
     )
-    ceiling = f"The autoencoder of the true frames, a ceiling and no prediction: {told(means[CEILING])}."
+    ceiling = f"Upper bound (autoencoder of the true frames, no prediction): {told(means[CEILING])}."
     if LSTM not in means:
         st.info(f"**Best guess, {where}: {best}, {told(means[best])}.** {ceiling}", icon=":material/info:")
     elif told(means[LSTM]) == told(means[best]):
@@ -54,7 +54,7 @@ def verdict(scene: SequenceScene, forecast: Forecast) -> None:
         )
     elif means[LSTM] < means[best]:
         st.success(
-            f"**LSTM, {where}: {told(means[LSTM])}**, better than the best guess that needs no LSTM ({best}: "
+            f"**LSTM, {where}: {told(means[LSTM])}**, better than the best baseline ({best}: "
             f"{told(means[best])}). {ceiling}",
             icon=":material/check:",
         )

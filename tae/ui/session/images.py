@@ -128,7 +128,7 @@ def remove_images() -> None:
 def _sample_image(key: str, note: str, _sample: Sample) -> tuple[DecodedImage, str]:
     pixels = _sample.load()
     grey = pixels if pixels.ndim == 2 else np.round(pixels @ np.array([0.299, 0.587, 0.114]))
-    notes = () if pixels.ndim == 2 else ("colour turned to grey (luma .299 R + .587 G + .114 B)",)
+    notes = () if pixels.ndim == 2 else ("converted to greyscale (Rec. 601)",)
     image = DecodedImage((grey / 255).astype(np.float32), notes, "sample", pixels)
     return image, hashlib.sha256(pixels.tobytes()).hexdigest()
 

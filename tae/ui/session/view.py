@@ -65,19 +65,35 @@ DEFAULTS: dict[str, str] = {
 """The view's fields and what they are until somebody chooses; all are texts, as in a link."""
 WAYS = {"strip": ("", "one", "windows")}
 """What a field may be, where only some images let it be chosen: else a link's word for it would stay for good."""
+_MAP = ("part", "layer", "head", "query", "direction", "range", "pins", "weighting", "discard")
+_CHANGES = ("changes", "baseline", "other")
+PAGE_FIELDS = {
+    "Explore": (*_MAP, "strip", "section", "region", *_CHANGES),
+    "Ablation": (*_MAP, *_CHANGES, "causal", "twin", "place", "cover", "blank", "box", "boxed"),
+    "Compare": (*_MAP, "b_checkpoint", "b_image", "b_part", "b_layer", "b_head"),
+    "Layers": ("lens", "moment"),
+    "Latent space": ("latent", "other", "layout", "colour", "points", "metric", "path", "at", "scores"),
+    "Sequences": ("sequence", "every", "lstm", "forecast", "seen", "frame", "tracks", "tint"),
+    "Models": (),
+    "Train": ("task", "run"),
+}
+"""What a page's link holds, besides the checkpoint and the image."""
+COMMON = ("checkpoint", "image", "fit", "white")
 MAX_LENGTH = {"changes": 8000, "points": 5000}  # characters of a field that a link may hold, where that is not 200
 
 
-def init_state() -> None:
-    """Fill in defaults, and take over what the URL says where somebody opened or edited a link."""
+def init_state(page: str) -> None:
+    """Fill in defaults, and take over what the URL says where somebody opened or edited a link; page: its title."""
     state = st.session_state
+    state.page = page
     for field, value in DEFAULTS.items():
         state.setdefault(field, value)
     state.setdefault("uploads", {})
     state.setdefault("uploaded_models", {})
     state.setdefault("untrained", {})
     state.setdefault("upload_round", 0)
-    if st.query_params.to_dict() != state.get("written_link"):
+    # The menu's links are as old as the run that drew them: what was done since counts.
+    if st.query_params.to_dict() not in (state.get("written_link"), state.get("menu_links", {}).get(page)):
         for field in DEFAULTS:
             if field in st.query_params:
                 state[field] = st.query_params[field][: MAX_LENGTH.get(field, 200)]
@@ -85,9 +101,11 @@ def init_state() -> None:
                     state[field] = DEFAULTS[field]
 
 
-def link() -> dict[str, str]:
-    """The view as URL parameters; what stands at its default is left out."""
-    return {field: st.session_state[field] for field, default in DEFAULTS.items() if st.session_state[field] != default}
+def link(page: str | None = None) -> dict[str, str]:
+    """A page's view as URL parameters, the current one's if none is named; what stands at its default is left out."""
+    state = st.session_state
+    fields = (*COMMON, *PAGE_FIELDS[page or state.page])
+    return {field: state[field] for field in fields if state[field] != DEFAULTS[field]}
 
 
 def write_link() -> None:

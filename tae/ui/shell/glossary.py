@@ -98,7 +98,7 @@ TERMS: tuple[Term, ...] = (
     Term(
         "PSNR",
         "Peak signal-to-noise ratio, in decibels: how close the reconstruction is to the image. Higher is better; "
-        "6 dB more is half the error.",
+        "+6 dB halves the RMS error.",
     ),
     Term("query", "The patch that asks: one row of an attention map.", ("queries",)),
     Term("reconstruction", "The image that the decoder draws from the latent.", ("reconstructions",)),

@@ -249,7 +249,7 @@ def _show(page: str, view: Mapping[str, str], pages: Pages) -> None:
         state.reconstruct_view = "one"
     state.guide_moves += 1
     if page != state.guide_here:
-        st.switch_page(pages[page][0], query_params=link())
+        st.switch_page(pages[page][0], query_params=link(page))
 
 
 def _decline() -> None:

@@ -97,7 +97,7 @@ def setup_without_model(page: str, style: str) -> None:
 
 def _begin(page: str, style: str) -> None:
     _settle()
-    init_state()
+    init_state(page)
     guide.begin(page)
     st.set_page_config(
         page_title=f"{page} · tae",
@@ -108,12 +108,13 @@ def _begin(page: str, style: str) -> None:
     guide.style()
     st.html(f"<style>{STYLE}{style}</style>")
     with st.sidebar:
+        st.session_state.menu_links = {title: link(title) for title in PAGES}
         st.markdown("## tae\nSee, and test, what a transformer autoencoder does with an image.")
         for title, (path, icon) in PAGES.items():
             name = group_of(title)
             if title == TABS.get(name, (title,))[0]:
                 with st.container(key=f"menu_{'here' if name == group_of(page) else title}"):
-                    st.page_link(path, label=name, icon=icon, query_params=link(), width="stretch")
+                    st.page_link(path, label=name, icon=icon, query_params=link(title), width="stretch")
 
 
 def group_of(page: str) -> str:
@@ -137,7 +138,8 @@ def heading(page: str) -> DeltaGenerator:
 
 
 def _switch() -> None:
-    st.switch_page(PAGES[st.session_state.page_tab][0], query_params=link())
+    page = st.session_state.page_tab
+    st.switch_page(PAGES[page][0], query_params=link(page))
 
 
 @cache

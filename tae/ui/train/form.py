@@ -63,7 +63,7 @@ def choose_model_and_budget() -> dict[str, Any]:
             steps, minutes = number("steps", "Steps", STANDARD.steps, 1, 10**7, 120), None
         else:
             steps, minutes = STANDARD.steps, float(number("minutes", "Minutes", 10, 1, 10**5, 120))
-        batch_size = number("batch_size", "Images a step", STANDARD.batch_size, 1, 4096, 120)
+        batch_size = number("batch_size", "Batch size", STANDARD.batch_size, 1, 4096, 120)
     return {
         "preset": preset,
         "patch_size": patch_size,

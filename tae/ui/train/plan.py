@@ -121,7 +121,7 @@ def show_memory(config: TrainConfig, needs: Needs) -> None:
         average=bool(config.ema_decay),
     )
     remedy = (
-        f"at most {most} images a step fit: lower **Images a step**, raise **Accumulation**"
+        f"at most {most} images fit: lower **Batch size**, raise **Accumulation**"
         if most
         else "not even one image fits: choose a smaller preset or larger patches"
     )

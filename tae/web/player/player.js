@@ -342,7 +342,7 @@ class Player {
 
   help() {
     const rows = this.rows.map((row) => [row.name, row.help]);
-    return make("div", { className: "tae-help" }, closedList("What the rows are", rows), closedList("Keys", KEYS));
+    return make("div", { className: "tae-help" }, closedList("What the rows are", rows), closedList("Shortcuts", KEYS));
   }
 
   showSpeeds() {
