@@ -27,6 +27,7 @@ def plot_latent_map(
     own: np.ndarray | None = None,
     own_titles: Sequence[str] = (),
     ringed: Sequence[int] = (),
+    own_values: np.ndarray | None = None,
 ) -> go.Figure:
     """A set of images as points on a plane; a lasso or a click chooses some: `selected_points`.
 
@@ -41,9 +42,22 @@ def plot_latent_map(
         own: (m, 2) of one's own images.
         own_titles: Their titles.
         ringed: Numbers around which a ring is drawn.
+        own_values: (m,) of one's own images, in the same range of colours; NaN where there is none.
     """
     coordinates = np.asarray(coordinates, np.float64)
     figure = go.Figure()
+    every = np.concatenate([np.ravel(some) for some in (values, own_values) if some is not None] or [[np.nan]])
+    scale: dict = {}
+    if np.isfinite(every).any():
+        scale = {
+            "colorscale": style.ATTENTION_COLOURS,
+            "cmin": float(np.nanmin(every)),
+            "cmax": float(np.nanmax(every)),
+            # Of its own length: the map is lower than its place where the window is narrow.
+            "colorbar": style.colour_bar(html.escape(value_title))
+            | {"lenmode": "pixels", "len": 190, "y": 1, "yanchor": "top"},
+        }
+    told_value = f"<br>{html.escape(value_title)} %{{marker.color:.4g}}"
     kinds = [""] * len(coordinates) if groups is None else list(groups)
     for place, kind in enumerate(sorted(set(kinds), key=natural_order)):
         numbers = [number for number, one in enumerate(kinds) if one == kind]
@@ -55,17 +69,8 @@ def plot_latent_map(
         }
         told = ""
         if values is not None:
-            marker |= {
-                "color": np.asarray(values, np.float64)[numbers],
-                "colorscale": style.ATTENTION_COLOURS,
-                "showscale": place == 0,
-                "cmin": float(np.min(values)),
-                "cmax": float(np.max(values)),
-                # Of its own length: the map is lower than its place where the window is narrow.
-                "colorbar": style.colour_bar(html.escape(value_title))
-                | {"lenmode": "pixels", "len": 190, "y": 1, "yanchor": "top"},
-            }
-            told = f"<br>{html.escape(value_title)} %{{marker.color:.4g}}"
+            marker |= scale | {"color": np.asarray(values, np.float64)[numbers], "showscale": place == 0}
+            told = told_value
         group = f"<br>{html.escape(kind)}" if kind else ""
         figure.add_scatter(
             x=coordinates[numbers, 0],
@@ -80,22 +85,29 @@ def plot_latent_map(
         )
     if own is not None and len(own):
         own = np.asarray(own, np.float64)
-        figure.add_scatter(
-            x=own[:, 0],
-            y=own[:, 1],
-            mode="markers",
-            marker={
-                "symbol": "diamond",
-                "size": 14,
-                "color": style.MARKER_COLOUR,
-                "line": {"width": 2, "color": "#ffffff"},
-            },
-            name="images of the sidebar",
-            customdata=np.arange(len(own)) + len(coordinates),
-            hovertext=[html.escape(title) for title in own_titles] or ["image of the sidebar"] * len(own),
-            hovertemplate="%{hovertext}<extra></extra>",
-            unselected={"marker": {"opacity": 0.6}},
-        )
+        titles = [html.escape(title) for title in own_titles] or ["image of the sidebar"] * len(own)
+        has_value = np.isfinite(own_values) if own_values is not None else np.zeros(len(own), bool)
+        for valued in (False, True):
+            numbers = np.flatnonzero(has_value == valued)
+            if not len(numbers):
+                continue
+            marker = {"symbol": "diamond", "size": 14, "line": {"width": 2, "color": "#ffffff"}}
+            if valued and own_values is not None:
+                marker["line"] = {"width": 2, "color": style.MARKER_COLOUR}
+                marker |= scale | {"color": own_values[numbers], "showscale": values is None}
+            else:
+                marker["color"] = style.MARKER_COLOUR
+            figure.add_scatter(
+                x=own[numbers, 0],
+                y=own[numbers, 1],
+                mode="markers",
+                marker=marker,
+                name="images of the sidebar",
+                customdata=numbers + len(coordinates),
+                hovertext=[titles[number] for number in numbers],
+                hovertemplate=f"%{{hovertext}}{told_value if valued else ''}<extra></extra>",
+                unselected={"marker": {"opacity": 0.6}},
+            )
     if len(ringed):
         everything = coordinates if own is None else np.concatenate([coordinates, np.asarray(own, np.float64)])
         figure.add_scatter(

@@ -139,6 +139,23 @@ def test_own_images_are_placed_whatever_their_names(keep: Callable) -> None:
     assert "<" not in label
 
 
+def test_own_images_take_their_colours_from_a_table_of_their_own(keep: Callable) -> None:
+    keep()
+    files = [(f"f{number}.png", encode_png(np.full((32, 32), 60 * number, np.uint8))) for number in range(3)]
+    app = go(drop(open_page(), *files), PAGE)
+    app.file_uploader("latent_table").set_value(("of.csv", b"file,speed (cm/s)\nf2.png,7\nf0.png,3\n", "text/csv"))
+    run(app).selectbox(key="choose_colour").set_value("speed (cm/s)")
+    own = {
+        title: value
+        for trace in charts(run(app))[0]["data"]
+        if "colorbar" in trace["marker"] and trace["marker"].get("symbol") == "diamond"
+        for title, value in zip(trace["hovertext"], numbers(trace["marker"]["color"]), strict=True)
+    }
+    assert own == {"f0.png": 3, "f2.png": 7} and len(points(charts(app)[0])) == COUNT + 3
+    app.file_uploader("latent_table").set_value(("of.csv", b"file,v\nother.png,7\n", "text/csv"))
+    assert "of.csv must have a column with the frames' file names" in texts(run(app), "caption").replace("\\", "")
+
+
 def test_way_begins_and_ends_at_the_two_reconstructions(keep: Callable) -> None:
     keep()
     app = open_page(PAGE, latent="between", image="garment-79", other="garment-84", path="spherical", at="0")

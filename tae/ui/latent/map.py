@@ -1,7 +1,9 @@
 """Map: the test set as points, the image's place among them, what was chosen, and the nearest."""
 
 import re
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,7 +15,8 @@ from tae.data.decode import ImageError
 from tae.data.encode import encode_png
 from tae.data.fit import Fitted
 from tae.plots.latent import contact_sheet, plot_latent_map, selected_points
-from tae.store.names import escape_markdown
+from tae.sequence import table
+from tae.store.names import escape_markdown, plain_text
 from tae.ui.latent import measure
 from tae.ui.latent.hover import hover
 from tae.ui.latent.measure import SpaceScene
@@ -45,16 +48,48 @@ def map_section(scene: SpaceScene) -> None:
             help="PCA: the two directions in which the latents vary most. t-SNE: neighbours stay neighbours, and nothing "
             "else is kept.",
         )
-        titles = {name: COLOURS[name] for name in colours} | {header: header for header in scene.tests.columns}
-        widget = st.selectbox if scene.tests.columns else st.segmented_control
-        colour = choose("colour", widget, "Colour", titles)
+        place = st.container(width="content")
+        own, refused = own_images(scene)
+        told, problem = own_table([title for title, _ in own], scene.chosen.sample is None)
+        headers = dict.fromkeys([*scene.tests.columns, *told])
+        titles = {name: COLOURS[name] for name in colours} | {header: header for header in headers}
+        with place:
+            colour = choose("colour", st.selectbox if headers else st.segmented_control, "Colour", titles)
     values = scene.tests.columns.get(colour)
     if values is None:
         values = scene.tests.ink if colour == "ink" else measure.find_psnrs(scene.active) if colour == "psnr" else None
-    own, refused = own_images(scene)
-    for sentence in refused:
+    for sentence in [*refused, *([problem] if problem else [])]:
         st.caption(sentence)
-    explore(scene, measure.layout(scene.active, scene.tests, method), colour, values, own)
+    explore(scene, measure.layout(scene.active, scene.tests, method), colour, values, own, told.get(colour))
+
+
+def own_table(titles: list[str], is_first_own: bool) -> tuple[dict[str, np.ndarray], str]:
+    """({header: (n,) a number for each image, NaN where there is none} of a table beside one's own images, what is wrong).
+
+    Args:
+        titles: Names of the sidebar's image, then of the others, which were dropped.
+        is_first_own: Whether the sidebar's was dropped, too.
+    """
+    names = titles if is_first_own else titles[1:]
+    if not names:
+        return {}, ""
+    kinds = [suffix.lstrip(".") for suffix in table.SUFFIXES]
+    file = st.file_uploader("A table of your images", type=kinds, key="latent_table", width=300)
+    if file is None:
+        return {}, ""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"table{Path(file.name).suffix.lower()}"
+        path.write_bytes(file.getvalue())
+        try:
+            found = table.read_table(path)
+            match = found.match("", names, True)
+        except table.TableError as error:
+            return {}, escape_markdown(str(error).replace(path.name, plain_text(file.name)))
+    if match is None or (match.rows < 0).all():
+        return {}, escape_markdown(f"{plain_text(file.name)}: no row tells of one of your images by its name")
+    rows = match.rows if is_first_own else np.append(-1, match.rows)
+    numbers = (column for column in found.columns if column.is_number)
+    return {column.header: np.append(column.numbers, np.nan)[rows] for column in numbers}, ""
 
 
 def own_images(scene: SpaceScene) -> tuple[list[tuple[str, Fitted]], list[str]]:
@@ -71,7 +106,12 @@ def own_images(scene: SpaceScene) -> tuple[list[tuple[str, Fitted]], list[str]]:
 
 @st.fragment
 def explore(
-    scene: SpaceScene, laid: LatentMap, colour: str, values: np.ndarray | None, own: list[tuple[str, Fitted]]
+    scene: SpaceScene,
+    laid: LatentMap,
+    colour: str,
+    values: np.ndarray | None,
+    own: list[tuple[str, Fitted]],
+    own_values: np.ndarray | None,
 ) -> None:
     """The map, what was chosen on it, and the image's neighbours."""
     state = st.session_state
@@ -94,6 +134,7 @@ def explore(
             own=coordinates,
             own_titles=titles,
             ringed=points if len(points) <= MAX_RINGS else (),
+            own_values=own_values,
         )
         figure.update_yaxes(constraintoward="top")  # what room is left over lies below, not under the legend
         spans = np.ptp(np.concatenate([laid.coordinates, coordinates]), axis=0)
