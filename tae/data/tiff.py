@@ -135,7 +135,9 @@ def numbers_of(file: BinaryIO, place: Place) -> Numbers | None:
     width, height, samples = int(page.imagewidth), int(page.imagelength), int(page.samplesperpixel)
     check_size(width, height)
     check_pieces(len(page.dataoffsets))
-    check_bytes(sum(page.databytecounts) if len(page.dataoffsets) > 1 or page.compression != 1 else 0, "page")
+    packed = sum(page.databytecounts)  # of several frames under one list of tags, all
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else 8
+    check_bytes(packed if page.compression != 1 else min(packed, -(-width * height * samples * bits // 8)), "page")
     if 50706 in page.tags or page.photometric in (32803, 34892):
         raise ImageError("a camera RAW file (DNG) is not read; develop it and export it as TIFF or PNG")
     bits, sample_format = page.bitspersample, int(page.sampleformat) if isinstance(page.sampleformat, int) else 0

@@ -39,6 +39,7 @@ class RunConfig:
         steps: Any
         name: Any
         tracker: Any
+        batch_size: Any
         resume: Any
         overwrite: Any
         threads: Any

@@ -19,8 +19,10 @@ from tae.data.stacks import content_digest, count_frames, extents, frames_are_al
 from tae.data.threads import in_order
 from tae.data.white import Extent, White, is_narrow
 from tae.store.atomic import write_whole
+from tae.store.regular import read_regular
 
 FILE_NAME = "index.safetensors"
+MAX_BYTES = 2 * 1024**3
 FLAT = "almost all one grey"
 FLAT_SPAN = 12
 """An image whose greys, but for one pixel in 200, lie so close together of 255 is almost all one grey."""
@@ -230,7 +232,7 @@ def _settled(row: "_Row", own: White, white: White) -> "_Row":
 def read_index(folder: Path) -> FileIndex | None:
     """That of a run's folder; None where there is none that can be read."""
     try:
-        return FileIndex.from_bytes((folder / FILE_NAME).read_bytes())
+        return FileIndex.from_bytes(read_regular(folder / FILE_NAME, MAX_BYTES))
     except (OSError, ValueError):
         return None
 

@@ -1,6 +1,5 @@
 """The steps of a run, whichever trainer takes them: its folder held, resumed or begun, its stops, its states, its end."""
 
-import json
 import math
 import time
 import uuid
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tae.store.atomic import remove_leftovers
+from tae.store.regular import read_json
 from tae.training import runs
 from tae.training.command import RunConfig, shortened
 from tae.training.distributed import LostProcessError, World, is_sharded
@@ -79,7 +79,12 @@ def own_folder(config: RunConfig, world: World, open_source: Callable[[], Source
                 runs.write_config(folder, config)
             _must_share(folder, world)  # and the others wait for what rank 0 prepares
             is_training = True
-            yield folder, source
+            try:
+                yield folder, source
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise TrainingError(_less_memory(config, world)) from error
         except (ValueError, OSError) as error:
             tell("failed", str(error))
             if is_training and not world.is_main and not isinstance(error, (TrainingError, LostProcessError)):
@@ -93,6 +98,23 @@ def own_folder(config: RunConfig, world: World, open_source: Callable[[], Source
                     "" if is_stopped else f"{type(error).__name__}: {error}"[:500],
                 )
             raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice: of a GPU, of Python, or of PyTorch's allocator on a CPU, which has no error of its own."""
+    told = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in told or "not enough memory" in told)
+    )
+
+
+def _less_memory(config: RunConfig, world: World) -> str:
+    """A sentence with the batch size to try: about half, which all processes and parts can share."""
+    share = world.size * getattr(config, "accumulate", 1)
+    smaller = config.batch_size // 2 // share * share
+    what = f"lower --batch-size from {config.batch_size} to {smaller}" if smaller else "take a smaller model"
+    more = ", raise --accumulate, or add --use-gradient-checkpointing" if hasattr(config, "accumulate") else ""
+    return f"the memory of the device does not suffice; {what}{more} (python -m tae.plan says what fits)"
 
 
 def _must_share(folder: Path, world: World) -> None:
@@ -119,7 +141,7 @@ def _refuse_to_replace(config: RunConfig, folder: Path) -> None:
     is_begun = (folder / "log.jsonl").exists() or bool(state_files(folder))
     if config.resume and (is_begun or (folder / "config.json").exists()):
         try:
-            before = config.from_dict(json.loads((folder / "config.json").read_text()))
+            before = config.from_dict(read_json(folder / "config.json", runs.MAX_TEXT_BYTES))
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"the run in {folder} cannot be resumed: its config.json cannot be read, {error}"

@@ -39,6 +39,7 @@ from filelock import FileLock, Timeout
 
 from tae.store.atomic import write_whole
 from tae.store.places import ROOT
+from tae.store.regular import open_regular, parse_json, read_json, read_regular
 from tae.training.command import RunConfig
 from tae.training.config import TrainConfig
 
@@ -48,6 +49,9 @@ except ImportError:  # Windows
     fcntl = None
 
 FOLDER = "runs"
+MAX_TEXT_BYTES = 1024**2
+MAX_LOG_BYTES = 256 * 1024**2
+"""Of a run's config.json and status.json, and of its log."""
 MAX_OUTPUT_SHOWN = 20_000
 START_S = 120
 """Where files cannot be held, a run without a word counts as starting for so long."""
@@ -115,12 +119,19 @@ def list_runs(checkpoints: Path) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """One run; what is broken in its folder shows as status "failed"."""
+    """One run; what is broken in its folder shows as status "failed", with the reason."""
     try:
-        config = TrainConfig.from_dict(json.loads((folder / "config.json").read_text()))
+        config = TrainConfig.from_dict(read_json(folder / "config.json", MAX_TEXT_BYTES))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         return Run(folder, None, "failed", f"its config.json cannot be read: {reason}", 0, 0)
+    try:
+        return _read_run(folder, config)
+    except Exception as error:  # whatever lies there must not take the others down
+        return Run(folder, config, "failed", f"its files cannot be read: {error}", 0, 0)
+
+
+def _read_run(folder: Path, config: TrainConfig) -> Run:
     is_training, is_alive = is_running(folder), _is_alive(folder)
     word, message, step, steps = read_status(
         folder
@@ -221,7 +232,7 @@ def delete(run: Run, with_checkpoint: bool = False) -> None:
         OSError: If it cannot be removed.
     """
     folder = run.folder
-    if folder.parent.name != FOLDER or folder.is_symlink() or not (folder / "config.json").is_file():
+    if folder.parent.name != FOLDER or folder.is_symlink() or not os.path.lexists(folder / "config.json"):
         raise RunError(f"{run.name} must be a run's own folder to be deleted; remove it by hand")
     if read_run(folder).is_active:
         raise RunError(f"{run.name} must be stopped before it is deleted, and it is {read_run(folder).status}")
@@ -235,7 +246,7 @@ def delete(run: Run, with_checkpoint: bool = False) -> None:
 def end_now(run: Run) -> None:
     """Tell the process to end even where it takes no steps, for instance while it still reads the images."""
     try:
-        number = int((run.folder / "pid").read_text())
+        number = int(read_regular(run.folder / "pid", 100))
         if _is_alive(run.folder):  # so the number is still its own
             os.kill(number, signal.SIGTERM)
     except (OSError, ValueError):
@@ -259,20 +270,19 @@ def size_bytes(folder: Path) -> int:
 def read_output(folder: Path) -> str:
     """The end of what the process printed; "" where `start` did not begin it."""
     try:
-        with open(folder / "output.txt", "rb") as file:
-            size = file.seek(0, os.SEEK_END)
+        with open_regular(folder / "output.txt") as (file, size):
             file.seek(max(0, size - MAX_OUTPUT_SHOWN))
-            return file.read().decode(errors="replace")
-    except OSError:
+            return file.read(MAX_OUTPUT_SHOWN).decode(errors="replace")
+    except (OSError, ValueError):
         return ""
 
 
 def skipped(folder: Path) -> list[str]:
     """What the process said of files that it left out, names and reasons; [] where `start` did not begin it."""
     try:
-        with open(folder / "output.txt", "rb") as file:  # it says so before the first step
+        with open_regular(folder / "output.txt") as (file, _):  # it says so before the first step
             lines = file.read(MAX_OUTPUT_SHOWN).decode(errors="replace").splitlines()
-    except OSError:
+    except (OSError, ValueError):
         return []
     return [line.removeprefix("skipped ") for line in lines if line.startswith("skipped ")]
 
@@ -305,14 +315,14 @@ def _spawn(folder: Path, config: TrainConfig) -> None:
 def _is_alive(folder: Path) -> bool:
     """Whether the process that `start` began lives."""
     try:
-        with open(folder / "output.txt", "rb") as output:
+        with open_regular(folder / "output.txt") as (output, _):
             if fcntl:
                 fcntl.flock(output, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask do not see each other
                 return False
             return time.time() - os.fstat(output.fileno()).st_mtime < START_S
     except BlockingIOError:
         return True
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -347,7 +357,7 @@ def write_status(folder: Path, status: str, message: str = "", step: int = 0, st
 def read_status(folder: Path) -> tuple[str, str, int, int]:
     """The last of `write_status`: status, message, step, steps; "running" where there is nothing yet."""
     try:
-        status = json.loads((folder / "status.json").read_text())
+        status = read_json(folder / "status.json", MAX_TEXT_BYTES)
         return (
             str(status["status"]),
             str(status.get("message", "")),
@@ -377,16 +387,16 @@ def append_log(folder: Path, record: dict) -> None:
 def read_log(folder: Path) -> list[dict]:
     """The records of a run, in the order of their steps; a line torn by a kill is passed over."""
     try:
-        lines = (folder / "log.jsonl").read_text(errors="replace").splitlines()
-    except OSError:
+        lines = read_regular(folder / "log.jsonl", MAX_LOG_BYTES).decode(errors="replace").splitlines()
+    except (OSError, ValueError):
         return []
     records = []
     for line in lines:
         try:
-            record = json.loads(line)
+            record = parse_json(line, "a line")
         except ValueError:
             continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
+        if isinstance(record, dict) and type(record.get("step")) is int:
             records.append(record)
     return records
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from tae.store.atomic import write_whole
+from tae.store.regular import read_json
 from tae.training import runs
 from tae.training.command import TrackerName
 
@@ -59,7 +60,7 @@ def open_tracker(name: TrackerName, folder: Path, title: str, settings: dict[str
     if name == "csv":
         return CsvTracker(folder)
     kept = folder / "tracker.json"  # by which name the tracker knows the run
-    known = None if is_new or not kept.is_file() else json.loads(kept.read_text()).get(name)
+    known = None if is_new or not kept.is_file() else read_json(kept).get(name)
     package = _package(name)
     try:
         tracker = _PACKAGED[name](package, title, settings, known, folder)

@@ -33,7 +33,7 @@ from tae.training.config import TrainConfig, run_id, snapshot_steps
 from tae.training.distributed import World, joined, memory_bytes
 from tae.training.index import write_index
 from tae.training.loader import Batch, Loader
-from tae.training.loop import Loop, NotFiniteError, TrainingError, own_folder, tell_skipped
+from tae.training.loop import Loop, NotFiniteError, own_folder, tell_skipped
 from tae.training.optim import (
     WeightAverage,
     make_optimizers,
@@ -137,20 +137,14 @@ def train(
             return opened
 
         with own_folder(config, world, images) as (folder, found):
+            if isinstance(found, FileSource) and world.is_main:
+                write_index(folder, found.index)
+            notify(planned(config, world)[0])
+            told = len(found.skipped)
             try:
-                if isinstance(found, FileSource) and world.is_main:
-                    write_index(folder, found.index)
-                notify(planned(config, world)[0])
-                told = len(found.skipped)
-                try:
-                    yield from Trainer(config, model_config, found, world, folder, notify).go(should_stop)
-                finally:
-                    tell_skipped(found.skipped[told:], notify)  # where images are first read as their turn comes
-            except torch.OutOfMemoryError as error:
-                raise TrainingError(
-                    "the memory of the device does not suffice; lower --batch-size, raise --accumulate, or add "
-                    "--use-gradient-checkpointing (python -m tae.plan says what fits)"
-                ) from error
+                yield from Trainer(config, model_config, found, world, folder, notify).go(should_stop)
+            finally:
+                tell_skipped(found.skipped[told:], notify)  # where images are first read as their turn comes
 
 
 class Trainer(Loop[TrainRecord]):

@@ -12,6 +12,7 @@ import pytest
 
 from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.training.index import read_index
 from tae.training.runs import Run, RunError
 from tests.forked import Forked
 from tests.training.small import small_config
@@ -55,6 +56,48 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- what a folder says
+
+
+HOSTILE_TEXTS = {
+    "deep": b"[" * 100_000 + b"]" * 100_000,
+    "endless": b'{"steps": 1e999, "step": 1e999, "status": "running"}',
+    "twice": b'{"steps": 3, "steps": 4}',
+    "digits": b'{"steps": ' + b"9" * 5000 + b', "step": 3}',
+    "list": b"[]",
+    "nothing": b"",
+    "bytes": b"\xff\xfe\0",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=list(HOSTILE_TEXTS))
+@pytest.mark.parametrize("name", ["config.json", "status.json", "log.jsonl", "output.txt", "pid"])
+def test_41_a_run_whose_file_is_broken_is_shown_and_takes_no_other_down(name: str, text: bytes, tmp_path: Path) -> None:
+    for run in ("good", "bad"):
+        folder = tmp_path / "runs" / run
+        folder.mkdir(parents=True)
+        runs.write_config(folder, TrainConfig(steps=9))
+        runs.write_status(folder, "finished", "", 9, 9)
+    (tmp_path / "runs" / "bad" / name).write_bytes(text)
+    found = {run.name: run for run in runs.list_runs(tmp_path)}
+    assert found["good"].status == "finished" and found["bad"].status in ("finished", "failed", "died", "stopped")
+    if name == "config.json":
+        assert "config.json cannot be read" in found["bad"].message
+    runs.delete(found["bad"])
+    assert [run.name for run in runs.list_runs(tmp_path)] == ["good"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "status.json", "log.jsonl", "output.txt", "pid", "index.safetensors"])
+def test_41_a_pipe_in_the_place_of_a_run_s_file_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "bad"
+    folder.mkdir(parents=True)
+    runs.write_config(folder, TrainConfig(steps=9))
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    (run,) = runs.list_runs(tmp_path)
+    assert (run.status == "failed") == (name == "config.json") and runs.skipped(folder) == []
+    assert read_index(folder) is None
+    runs.end_now(run)
+    runs.delete(run)
 
 
 @pytest.mark.parametrize("status", ["finished", "stopped", "failed"])

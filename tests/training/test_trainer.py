@@ -48,6 +48,24 @@ def run(config: TrainConfig, **settings) -> list[TrainRecord]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("device_has", ["numpy", "torch"])
+def test_59_memory_that_does_not_suffice_on_a_cpu_ends_with_the_batch_size_to_try(
+    device_has: str, tmp_path: Path
+) -> None:
+    class Greedy(DemoSource):
+        """Images that take more memory than there is: NumPy's error, or that of PyTorch's allocator."""
+
+        def image(self, draw: int) -> np.ndarray:
+            return np.empty((10**6, 10**9)) if device_has == "numpy" else torch.empty(10**15).numpy()
+
+    config = small_config(tmp_path / "x.safetensors", batch_size=10)
+    said = "lower --batch-size from 10 to 5, raise --accumulate"
+    with pytest.raises(TrainingError, match=said):
+        list(train(config, source=Greedy((16, 16))))
+    run = runs.read_run(runs.folder_of(config.out_path))
+    assert run.status == "failed" and said in run.message
+
+
 def test_what_was_decided_on_white_stands_on_the_card(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for number in range(4):

@@ -23,6 +23,7 @@ from tae.data.white import White
 from tae.model.config import ModelConfig, Threads, Whole, check_fields
 from tae.store.atomic import write_whole
 from tae.store.names import plain_text, safe_name
+from tae.store.regular import parse_json, read_regular
 
 SUFFIXES = (".json", ".md")
 MAX_COUNT = 100_000
@@ -131,11 +132,11 @@ def _images(config: StudyConfig, model: ModelConfig, card: Card) -> tuple[list[n
 def _records(path: Path, mark: str) -> list[dict]:
     """Finished images of this very study; what is torn at the end is cut off."""
     try:
-        lines = path.read_text().splitlines(keepends=True)
-        if not lines or json.loads(lines[0]).get("fingerprint") != mark:
+        lines = read_regular(path).decode().splitlines(keepends=True)
+        if not lines or parse_json(lines[0], path.name).get("fingerprint") != mark:
             return []
     except (FileNotFoundError, ValueError, AttributeError):
         return []
     whole = [line for line in lines[1:] if line.endswith("\n")]
     path.write_text("".join([lines[0], *whole]))
-    return [json.loads(line) for line in whole]
+    return [parse_json(line, path.name) for line in whole]

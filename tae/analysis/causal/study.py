@@ -20,13 +20,14 @@ from tae.data.batches import to_batch
 from tae.data.fit import background_of
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
-from tae.store.regular import parse_json
+from tae.store.regular import parse_json, read_regular
 
 PROGRAM = "tae.causal"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 OTHERS = 8  # other images whose attention stands in for an image's own: one lends its attention, all make the mean map
 MAX_BYTES = 1_000_000
+_UNSEALED, _END = "0" * 64, b'"\n}\n'
 _MEASURES = ("psnr_lost", "ssim_lost", "mse_gained")
 
 
@@ -143,8 +144,15 @@ def summarise(records: Sequence[dict], sha256: str, data: str, baseline: str, ha
 
 def to_json(study: Study) -> bytes:
     """The file that ships beside a checkpoint, as <checkpoint's name without its ending>.causal.json."""
-    values = {"program": PROGRAM, "format_version": FORMAT_VERSION, **asdict(study)}
-    return (json.dumps(values, allow_nan=False, indent=1) + "\n").encode()
+    values = {"program": PROGRAM, "format_version": FORMAT_VERSION, **asdict(study), "seal": _UNSEALED}
+    return _sealed((json.dumps(values, allow_nan=False, indent=1) + "\n").encode())
+
+
+def _sealed(content: bytes) -> bytes:
+    """With the SHA-256 of all else in place of the last line's seal; the same where that was right already."""
+    start = len(content) - len(_END) - len(_UNSEALED)
+    bare = content[:start] + _UNSEALED.encode() + content[-len(_END) :]
+    return content[:start] + hashlib.sha256(bare).hexdigest().encode() + content[-len(_END) :]
 
 
 def read_study(path: Path | str, checkpoint_sha256: str) -> Study:
@@ -152,19 +160,22 @@ def read_study(path: Path | str, checkpoint_sha256: str) -> Study:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is another checkpoint's, or not such a file.
+        ValueError: If it is another checkpoint's, damaged, or not such a file.
     """
     path = Path(path)
-    with open(path, "rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path.name} must be at most {MAX_BYTES} bytes")
+    try:
+        content = read_regular(path, MAX_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from None
     values = parse_json(content, path.name)
     if not isinstance(values, dict) or (values.pop("program", None), values.pop("format_version", None)) != (
         PROGRAM,
         FORMAT_VERSION,
     ):
         raise ValueError(f"{path.name} must be written by python -m tae.causal, format {FORMAT_VERSION}")
+    if not content.endswith(_END) or _sealed(content) != content:
+        raise ValueError(f"{path.name} is damaged: its seal does not fit; make it anew with python -m tae.causal")
+    del values["seal"]
     if values.get("checkpoint_sha256") != checkpoint_sha256:
         raise ValueError(f"{path.name} is of another checkpoint; make it anew with python -m tae.causal")
     if not _is_sound(values):

@@ -19,14 +19,21 @@ OTHERS = 8  # other images whose attention makes the mean map; the first of them
 
 def study_of(active: Active) -> Study | None:
     """What `python -m tae.causal` found for this checkpoint, where its file lies beside it. Its texts want escaping."""
+    return _found_study(active)[0]
+
+
+def _found_study(active: Active) -> tuple[Study | None, str]:
+    """The study, or why the file that lies there is none."""
     path = checkpoint_files().get(active.key)
     if path is None:
-        return None
+        return None, ""
     try:
         beside = path.with_suffix(".causal.json")
-        return _study(str(beside), beside.stat().st_mtime_ns, active.loaded.digest)
-    except (OSError, ValueError):  # none, or another checkpoint's
-        return None
+        return _study(str(beside), beside.stat().st_mtime_ns, active.loaded.digest), ""
+    except OSError:  # there is none
+        return None, ""
+    except ValueError as error:
+        return None, str(error)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -51,7 +58,10 @@ def verdicts(active: Active, parts: Sequence[str]) -> None:
 
     Where no study stands beside the checkpoint, a few demo test images are measured first, of a large model upon a click.
     """
-    if study_of(active) is None and _find_quick(active) is None:
+    study, broken = _found_study(active)
+    if broken:
+        st.caption(f":material/broken_image: {escape_markdown(broken)}; or delete it.")
+    if study is None and _find_quick(active) is None:
         return
     for part in parts:
         found = verdict_of(active, part)

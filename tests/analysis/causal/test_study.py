@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 import tae.causal as door
 from tae import Card, load_checkpoint, save_checkpoint
-from tae.analysis.causal import interventions, job, knockouts, occlusion, sweeps, verdicts
+from tae.analysis.causal import interventions, job, knockouts, occlusion, study, sweeps, verdicts
 from tae.analysis.causal.predictors import ATTENTION, GRADIENT, TRIVIAL, spearman
 from tae.analysis.causal.predictors import predictors as attention_predictors
 from tae.analysis.causal.study import QUANTILES, fingerprint, read_study, study_images, summarise, to_json, to_markdown
@@ -157,7 +158,7 @@ def test_a_study_survives_its_file_and_belongs_to_its_checkpoint(tmp_path):
     "change",
     [
         lambda values: values.update(program="other"),
-        lambda values: values.update(format_version=2),
+        lambda values: values.update(format_version=1),
         lambda values: values.pop("psnr"),
         lambda values: values.update(extra=1),
         lambda values: values.update(psnr=[1.0]),
@@ -173,11 +174,27 @@ def test_a_study_survives_its_file_and_belongs_to_its_checkpoint(tmp_path):
 )
 def test_a_strangers_file_is_refused(tmp_path, change):
     values = json.loads(to_json(summarise(records_by_hand(), SHA, "six", "zero")))
+    seal = values.pop("seal")
     change(values)
     path = tmp_path / "x.causal.json"
-    path.write_text(json.dumps(values))
+    path.write_bytes(study._sealed((json.dumps(values | {"seal": seal}, indent=1) + "\n").encode()))
     with pytest.raises(ValueError, match="x.causal.json"):
         read_study(path, SHA)
+
+
+def test_31_a_flipped_bit_anywhere_in_a_study_is_found(tmp_path):
+    content = to_json(summarise(records_by_hand(), SHA, "six by hand", "zero"))
+    path, chance = tmp_path / "x.causal.json", np.random.default_rng(0)
+    for place in chance.integers(0, len(content), 1000):
+        path.write_bytes(content[:place] + bytes([content[place] ^ (1 << chance.integers(8))]) + content[place + 1 :])
+        with pytest.raises(ValueError, match="x.causal.json"):
+            read_study(path, SHA)
+
+
+def test_41_a_pipe_in_the_place_of_a_study_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.causal.json")
+    with pytest.raises(ValueError, match="x.causal.json cannot be read: it is a folder, pipe or device"):
+        read_study(tmp_path / "x.causal.json", SHA)
 
 
 def test_what_is_no_study_is_refused(tmp_path):
