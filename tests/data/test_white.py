@@ -32,7 +32,7 @@ def every_file(values: np.ndarray) -> list[bytes]:
     """An array as every file that can hold its type."""
     files = [npy(values), npy(values.astype(values.dtype.newbyteorder(">")))]
     for packed in (False, True):
-        for order in "<>":
+        for order in ("<", ">"):
             swapped = values.astype(values.dtype.newbyteorder(order))
             files.append(tiff(swapped, sample_format=FORMAT[values.dtype.kind], packed=packed))
     return files + ([encode(values, "PNG")] if values.dtype == np.uint16 else [])
