@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -43,12 +43,33 @@ _scan_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
+class _Below(Sequence[Path]):
+    """Paths of files below a folder, each made when it is asked for."""
+
+    folder: Path
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.folder / self.names[number]
+
+
+@dataclass(frozen=True)
 class Scan:
     """What a folder or pattern holds."""
 
-    files: list[Path]  # images by their endings, in natural order (img2 before img10)
+    folder: Path
+    names: list[str]
+    """Images by their endings, below the folder, in natural order (img2 before img10). Texts: a million paths would take three
+    times the memory."""
     passed_over: Counter[str] = field(default_factory=Counter)
     """How many of what else, but for what is hidden: by ending, or in words."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return _Below(self.folder, self.names)
 
     @property
     def told(self) -> str:
@@ -66,7 +87,7 @@ class Scan:
 
 def find_files(data: str) -> list[Path]:
     """The files of `scan`."""
-    return scan(data).files
+    return [*scan(data).files]
 
 
 def scan(data: str) -> Scan:
@@ -79,22 +100,23 @@ def scan(data: str) -> Scan:
     if path.is_dir():
         return scan_folder(path)
     if path.is_file():
-        return Scan([path])
+        return Scan(path.parent, [path.name])
     if not glob.has_magic(data):
         raise FileNotFoundError(
             f"{data} is neither a folder nor a file; give a folder of images, an image stack, or a pattern in quotes "
             "such as 'photos/*.png'"
         )
     found = (Path(name) for name in glob.iglob(str(path), recursive=True))
-    files = [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
+    home = base_folder(data)
+    files = [_below(path, home) for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not files:
         raise FileNotFoundError(f"no image fits the pattern {data}; files must end in {', '.join(SUFFIXES)}")
-    return Scan(sorted(files, key=lambda path: natural_order(path.as_posix())))
+    return Scan(home, sorted(files, key=natural_order))
 
 
 def find_images(folder: Path) -> list[Path]:
     """The files of `scan_folder`."""
-    return scan_folder(folder).files
+    return [*scan_folder(folder).files]
 
 
 def scan_folder(folder: Path) -> Scan:
@@ -104,7 +126,7 @@ def scan_folder(folder: Path) -> Scan:
     regular files, and folders that cannot be listed.
     """
     home = folder.resolve()
-    found: list[Path] = []
+    found: list[str] = []
     passed: Counter[str] = Counter()
     refused = lambda _: passed.update(["folders that cannot be listed"])  # noqa: E731
     for root, folders, names in os.walk(folder, onerror=refused if folder.is_dir() else None):
@@ -119,12 +141,16 @@ def scan_folder(folder: Path) -> Scan:
                 elif not stat.S_ISREG(path.stat().st_mode):
                     passed["pipes and devices"] += 1
                 elif path.suffix.lower() in SUFFIXES:
-                    found.append(path)
+                    found.append(_below(path, folder))
                 else:
                     passed[path.suffix.lower() or "files without an ending"] += 1
             except (OSError, RuntimeError):  # not allowed to look; a loop of links
                 passed["links that lead nowhere"] += 1
-    return Scan(sorted(found, key=lambda path: natural_order(path.as_posix())), passed)
+    return Scan(folder, sorted(found, key=natural_order), passed)
+
+
+def _below(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def _is_inside(path: Path, home: Path) -> bool:

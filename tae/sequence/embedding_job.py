@@ -136,7 +136,7 @@ class Images:
         self.folder = base_folder(data)
         found = scan(data)
         self.told = found.told
-        self.names = [path.relative_to(self.folder).as_posix() for path in found.files]
+        self.names = found.names
         if not self.names:
             raise EmbedError(f"{data} must hold images, got none; they are found by their endings")
         self.white = decide(found.files, white)

@@ -186,7 +186,7 @@ class FileSource(ItemSource):
         if index is None:
             found = scan(config.data)
             self.remarks += [found.told] if found.told else []
-            self._names = [path.relative_to(self._folder).as_posix() for path in found.files]
+            self._names = found.names
             fitted_to = (*config.input_size, config.max_width)
             index = index_files(self._folder, self._names, self._look, fitted_to, config.white, known, progress)
         self.index, self._names = index, index.names
