@@ -317,7 +317,7 @@ def count_parameters(model: torch.nn.Module) -> int:
 def table(result: dict) -> str:
     """All figures as Markdown."""
     parts = [checkpoint_table(one) for one in result["checkpoints"]]
-    commands = "Commands: `python -m benchmarks.quality --baselines`, `python -m benchmarks.quality --write-card`"
+    commands = "Commands: `python -m benchmarks.quality --baselines`, `python -m benchmarks.quality`"
     return "\n".join([*parts, commands, ""])
 
 

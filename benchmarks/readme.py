@@ -48,6 +48,9 @@ def demo_models() -> str:
     rows = []
     for one in checkpoints():
         psnr = {row["method"]: f"{row['psnr']:.2f}" for row in one["rows"]}
+        share = one["baselines"].get("conv", {}).get("share", 1)
+        if share < 1:
+            psnr["convolutional autoencoder"] += f" ({share:.0%} of the training)"
         rows.append([f"`{one['name']}`", *(psnr.get(method, "-") for method in methods)])
     header = ["test PSNR (dB), 128 numbers an image", "this model", "mean image", "PCA", "convolutional autoencoder"]
     return written(header, rows)
