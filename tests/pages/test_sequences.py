@@ -440,3 +440,10 @@ def test_simulated_drops_come_with_their_table(keep: Callable[..., TransformerAu
     assert "Simulated, of the test split" in texts(app, "caption") and not app.error
     assert charts(app)[0]["data"][0]["y"] and len(charts(app)) == 3
     assert any(trace.get("marker", {}).get("colorbar") for trace in charts(app)[2]["data"])
+
+
+def test_1_what_is_no_sequence_is_called_by_name_with_what_to_do() -> None:
+    app = drop(open_page("Sequences"), ("walk.heic", b"\0\0\0\x18ftypheic" + bytes(40)))
+    assert "walk.heic: it is no image, animation, stack or video that is read, but HEIC; export" in said_plainly(
+        app, "error"
+    )

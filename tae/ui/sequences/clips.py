@@ -13,6 +13,7 @@ import streamlit as st
 from tae.data.decode import DecodedImage, ImageError
 from tae.data.drops.motion import draw_recording
 from tae.data.encode import to_uint8
+from tae.data.foreign import what_it_is
 from tae.data.stacks import SUFFIXES
 from tae.data.video import VIDEO_SUFFIXES, file_frames
 from tae.data.white import White
@@ -126,7 +127,9 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
             _remove(found)
         own[clip.key] = own.pop(clip.key, clip)  # the latest
         added.append(clip.key)
-    problems += [f"{names[path]}: it is no image, animation, stack or video" for path in sorted(unread)]
+    for path in sorted(unread):
+        got = what_it_is(path.read_bytes(), names[path])
+        problems.append(f"{names[path]}: it is no image, animation, stack or video that is read, but {got}")
     for path in unread:
         path.unlink()
     if not added:

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from tae.data import foreign
 from tae.sequence.clip import MAX_FRAMES, ordinal
 from tae.sequence.forecast import SEEN, STEPS
 from tae.store.names import escape_markdown
@@ -19,7 +20,7 @@ def drop_zone(active: Active) -> None:
     files = st.file_uploader(
         "Your sequence: a GIF, WebP, TIFF or .npy stack, a video, several images as frames in the order of their names, or "
         "one wide strip; with it, if there is one, the table beside the frames (CSV, Parquet). It stays on this machine.",
-        type=[suffix.lstrip(".") for suffix in clips.ENDINGS],
+        type=[ending.lstrip(".") for ending in (*clips.ENDINGS, *foreign.ENDINGS)],  # the latter to be called by name
         accept_multiple_files=True,
         key=f"sequences_files_{state.upload_round}",
         help=f"The first {MAX_FRAMES} frames are shown, fewer where they are large.",
