@@ -7,7 +7,6 @@ model, in turns, one image: the median of the ratios and its quartiles. Peak mem
 memory of a process of its own (Linux). Writes `benchmarks/results/attention_maps.json` and `.md`.
 """
 
-import json
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -19,9 +18,9 @@ import torch
 import torch.nn.functional as F
 import tyro
 
+from benchmarks import keep
 from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
 
-RESULTS = Path(__file__).parent / "results"
 CASES = {169: ((201, 201), 16), 800: ((152, 1280), 16), 3040: ((152, 1280), 8)}
 """N -> input_size, patch_size."""
 
@@ -124,10 +123,7 @@ def main(config: MapsConfig) -> None:
         "rows": rows,
         "backward": backward_ratio(config.rounds),
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "attention_maps.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "attention_maps.md").write_text(table(result))
-    print(table(result))
+    keep("attention_maps", result, table(result))
 
 
 def table(result: dict) -> str:

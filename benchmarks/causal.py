@@ -10,7 +10,6 @@ to give the same figures before it is timed. Processor seconds of one thread, in
 Writes `benchmarks/results/causal.json` and `.md`.
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ import tyro
 from torch import Tensor
 from torch.testing import assert_close
 
-from benchmarks.attention_maps import RESULTS, quartiles, words
+from benchmarks import keep
+from benchmarks.attention_maps import quartiles, words
 from tae.analysis.causal import interventions
 from tae.analysis.causal.interventions import Knockout
 from tae.analysis.causal.knockouts import reconstruct_knocked_out
@@ -69,10 +69,7 @@ def main(config: CausalConfig) -> None:
         "captum": find_spec("captum") is not None,
         "rows": rows,
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "causal.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "causal.md").write_text(table(result))
-    print(table(result))
+    keep("causal", result, table(result))
 
 
 Ways = dict[str, Callable[[], Tensor]]

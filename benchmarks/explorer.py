@@ -10,7 +10,6 @@ no dependency. Writes `benchmarks/results/explorer.json` and `explorer.md`; abou
 """
 
 import importlib.util
-import json
 import os
 import statistics
 import time
@@ -23,6 +22,7 @@ import torch
 import tyro
 from playwright.sync_api import Browser, Page
 
+from benchmarks import RESULTS, keep
 from tae.data.batches import to_batch
 from tae.data.demo import DemoSource
 from tae.model.autoencoder import TransformerAutoencoder
@@ -30,7 +30,6 @@ from tae.model.config import preset_config
 from tests.browser import ROOT, running_browser
 from tests.served import running_app
 
-RESULTS = Path(__file__).parent / "results"
 NOT_INSTALLED = "not measured: bertviz is not installed"
 MAX_BERTVIZ_PAIRS = 10**7
 """Weights in one page at most; their text takes some 20 bytes each."""
@@ -70,9 +69,7 @@ def main(config: ExplorerConfig) -> None:
             rows.append(bertviz(browser, tokens))
             print(*rows[-3:], sep="\n", flush=True)
     result = {"rows": rows, "load": os.getloadavg()[0], "pictures": config.pictures}
-    config.results.mkdir(exist_ok=True)
-    (config.results / "explorer.json").write_text(json.dumps(result, indent=1) + "\n")
-    (config.results / "explorer.md").write_text(table(result))
+    keep("explorer", result, table(result), config.results)
 
 
 def running_page() -> AbstractContextManager[str]:

@@ -8,7 +8,6 @@ the share of pictures that a page would warn of; variance of the latents by prin
 `benchmarks/results/lens.json` and `.md`.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks import RESULTS, keep
 from tae.analysis import latent
 from tae.analysis.lens import Lens, depth_names, lens_path, load_lens, look
 from tae.data.batches import to_batch
@@ -24,7 +24,6 @@ from tae.model.config import PARTS
 from tae.model.metrics import psnr_of
 from tae.store.checkpoint import Loaded, load_checkpoint
 
-RESULTS = Path(__file__).parent / "results"
 DIMENSIONS = (8, 32)
 """Latents are also decoded with so many principal directions kept."""
 
@@ -50,10 +49,7 @@ class LensBenchmarkConfig:
 def main(config: LensBenchmarkConfig) -> None:
     torch.set_num_threads(config.threads)
     result = {path.stem: figures(path, config) for path in config.checkpoints}
-    config.results.mkdir(exist_ok=True)
-    (config.results / "lens.json").write_text(json.dumps(result, indent=1) + "\n")
-    (config.results / "lens.md").write_text(table(result))
-    print(table(result))
+    keep("lens", result, table(result), config.results)
 
 
 def figures(path: Path, config: LensBenchmarkConfig) -> dict:

@@ -9,7 +9,6 @@ batches of the loader, when the time that it waits for them is taken. Processor 
 hardly touch, beside the clock's. Writes `benchmarks/results/loader.json` and `.md`.
 """
 
-import json
 import os
 import tempfile
 import time
@@ -23,13 +22,13 @@ import torch
 import tyro
 from PIL import Image
 
+from benchmarks import keep
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.training.config import TrainConfig
 from tae.training.loader import Loader
 from tae.training.optim import make_optimizers
 from tae.training.sources import FileSource
 
-RESULTS = Path(__file__).parent / "results"
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
@@ -177,10 +176,7 @@ def main(config: LoaderConfig) -> None:
         "cores": os.cpu_count(),
         "rows": rows,
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "loader.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "loader.md").write_text(table(result))
-    print(table(result))
+    keep("loader", result, table(result))
 
 
 def table(result: dict) -> str:

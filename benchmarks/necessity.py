@@ -8,7 +8,6 @@ received attention and rollout with the measured effect of covering each foregro
 need no attention and a map of other images. Writes `benchmarks/results/necessity.json` and `.md`.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks import keep
 from tae.analysis import attention
 from tae.analysis.causal import occlusion
 from tae.analysis.causal.predictors import spearman, trivial_predictors
@@ -24,7 +24,6 @@ from tae.data.batches import to_batch
 from tae.data.demo import DemoSource
 from tae.store.checkpoint import load_checkpoint
 
-RESULTS = Path(__file__).parent / "results"
 BATCH = 16
 
 
@@ -50,10 +49,7 @@ def main(config: NecessityConfig) -> None:
         "correlation": correlations(model, images[:64]),
         "spearman": against_effect(model, images[: config.occluded_images]),
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "necessity.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "necessity.md").write_text(table(result))
-    print(table(result))
+    keep("necessity", result, table(result))
 
 
 def psnr(recon: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

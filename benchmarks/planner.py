@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ import tyro
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks import keep
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, preset_config
 from tae.model.device import Precision
@@ -29,7 +29,6 @@ from tae.training.config import TrainConfig
 from tae.training.optim import WeightAverage, make_optimizers
 from tae.training.plan import calibrate, forward_loss, plan
 
-RESULTS = Path(__file__).parent / "results"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 TIMED = (
     ("tiny", 16, 16),
@@ -231,9 +230,7 @@ def main(config: PlannerConfig) -> None:
         "rows": rows,
         "times": times,
     }
-    (RESULTS / "planner.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "planner.md").write_text(table(result))
-    print(table(result))
+    keep("planner", result, table(result))
 
 
 def table(result: dict) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks import RESULTS, keep
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
 from tae.model.device import DTYPES
@@ -29,7 +30,6 @@ from tae.training.optim import make_optimizers
 from tae.training.plan import forward_loss
 from tae.training.precision import pick_muon_precision, pick_precision
 
-RESULTS = Path(__file__).parent / "results"
 ONLY_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
@@ -143,9 +143,7 @@ def main(config: PrecisionConfig) -> None:
         "rounds": config.rounds,
         "torch": torch.__version__,
     }
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "precision.json").write_text(json.dumps(result, indent=1) + "\n")
-    (config.out / "precision.md").write_text(written(result) + "\n")
+    keep("precision", result, written(result) + "\n", config.out)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ true ones before it. Roll-out: ten frames in a row after six true ones, each pre
 `benchmarks/results/sequence.json` and `sequence.md`.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks import RESULTS, keep
 from tae.data.drops.motion import draw_recording
 from tae.model.metrics import psnr_of
 from tae.sequence.checkpoint import load_sequence
@@ -23,8 +23,6 @@ from tae.sequence.drops import drop_frames
 from tae.sequence.forecast import BASELINES, CEILING, LSTM, METHODS, SEEN, STEPS, evaluate_forecasts, influence
 from tae.sequence.model import SequenceModel, embed_sequence
 from tae.store.checkpoint import load_checkpoint
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,7 @@ def main(config: SequenceBenchmark) -> None:
         **figures,
         "influence": mean_influence(loaded.model, config.influence_sequences),
     }
-    config.results.mkdir(exist_ok=True)
-    (config.results / "sequence.json").write_text(json.dumps(result, indent=1) + "\n")
-    (config.results / "sequence.md").write_text(table(result))
-    print(table(result))
+    keep("sequence", result, table(result), config.results)
 
 
 def recordings(model: SequenceModel, count: int) -> Iterator[torch.Tensor]:

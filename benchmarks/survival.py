@@ -8,7 +8,6 @@ torchruns that find each other over the network of this one. Ends are compared w
 `benchmarks/results/survival.json` and `.md`; about ten minutes of two cores.
 """
 
-import json
 import os
 import random
 import signal
@@ -25,10 +24,10 @@ import torch
 import tyro
 from safetensors.torch import load_file
 
+from benchmarks import RESULTS, keep
 from tae.training.runs import folder_of, read_log
 from tae.training.state import state_files
 
-RESULTS = Path(__file__).parent / "results"
 ROOT = RESULTS.parents[1]
 SMALL = (
     "--input-size 64 64 --patch-size 8 --steps 120 --batch-size 8 --test-images 32 --held-out-images 8 --eval-every 40"
@@ -185,9 +184,7 @@ def main(config: SurvivalConfig) -> None:
             "load": "nothing else at work" if load < 0.7 else f"beside other work (load {load:.1f} as it began)",
             "torch": torch.__version__,
         }
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "survival.json").write_text(json.dumps(result, indent=1) + "\n")
-    (config.out / "survival.md").write_text(written(result) + "\n")
+    keep("survival", result, written(result) + "\n", config.out)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ import torch._inductor.config
 import tyro
 from torch import Tensor, nn
 
+from benchmarks import keep
 from benchmarks.planner import PRECISIONS, peak_of
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, preset_config
@@ -31,7 +31,6 @@ from tae.training.config import TrainConfig
 from tae.training.optim import make_optimizers
 from tae.training.plan import forward_loss, plan
 
-RESULTS = Path(__file__).parent / "results"
 BASE, EXPLICIT, MIXED, CHECKPOINTING, STOCK, STOCK_MIXED, COMPILED = (
     "fp32",
     "explicit attention",
@@ -289,9 +288,9 @@ def run(config: TrainingConfig) -> dict:
 def main(config: TrainingConfig) -> None:
     result = run(config)
     if not config.quick:
-        (RESULTS / "training.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / "training.md").write_text(table(result))
-    print(table(result))
+        keep("training", result, table(result))
+    else:
+        print(table(result))
 
 
 def ratios(row: dict, above: str, below: str) -> np.ndarray:

@@ -7,7 +7,6 @@ model of any width, up to its widest in one latent, and in windows of several wi
 `benchmarks/results/windows.json` and `windows.md`.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,13 +16,13 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks import RESULTS, keep
 from tae.analysis.evaluate import reconstruct, summarise
 from tae.analysis.windows import decode_windows, embed_windows, window_starts
 from tae.data.drops import DropSource
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.store.checkpoint import load_checkpoint
 
-RESULTS = Path(__file__).parent / "results"
 WIDE, VERY_WIDE = 1280, 10_000
 
 
@@ -68,10 +67,7 @@ def main(config: WindowsBenchmark) -> None:
         "strips": {str(WIDE): config.strips, str(VERY_WIDE): config.long_strips},
         "rows": rows,
     }
-    config.results.mkdir(exist_ok=True)
-    (config.results / "windows.json").write_text(json.dumps(result, indent=1) + "\n")
-    (config.results / "windows.md").write_text(table(result))
-    print(table(result))
+    keep("windows", result, table(result), config.results)
 
 
 def settings(config: WindowsBenchmark) -> list[tuple[int, float]]:

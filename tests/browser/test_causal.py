@@ -1,6 +1,5 @@
 """The page Does it matter? as a person uses it, in a real browser: toggles, a drawn box, stop, downloads, the link."""
 
-import csv
 import io
 from urllib.parse import urlparse
 
@@ -21,10 +20,6 @@ def window_height() -> int:
 
 def psnr(page: Page) -> str:
     return page.get_by_test_id("stMetricValue").first.inner_text()
-
-
-def table(page: Page, label: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(saved(page, label)[1].decode())))
 
 
 def press(page: Page, label: str, field: str) -> None:
@@ -130,9 +125,9 @@ def test_patches_are_masked_by_clicks_boxes_and_keys_and_the_link_restores_them(
     expect(page.locator(".tae-patches")).to_contain_text("4 of 169 patches chosen")
 
 
-def test_chosen_patches_are_told_apart_without_colour(open_page) -> None:
+def test_chosen_patches_are_told_apart_without_colour(visit) -> None:
     def greys(changes: str) -> np.ndarray:
-        page = open_page(f"/causal?causal=knock&image=blank&changes={changes}", height=900)
+        page = visit(f"/causal?causal=knock&image=blank&changes={changes}", height=900)
         picker(page)
         shot = page.locator(".tae-patches canvas").screenshot()
         return np.asarray(Image.open(io.BytesIO(shot)).convert("L"), np.int16)
@@ -162,62 +157,3 @@ def test_wide_reconstructions_are_seen_below_each_other(visit) -> None:
     boxes = [one.bounding_box() or {} for one in images.all()]
     assert min(box["width"] for box in boxes) > 800
     assert len({box["y"] for box in boxes}) == 6
-
-
-def test_figures_are_taken_along(visit) -> None:
-    page = visit("/causal")
-    rows = list(csv.DictReader(io.StringIO(saved(page, "Losses (CSV)")[1].decode())))
-    assert len(rows) == 2 * 5 * 4 and {row["part"] for row in rows} == {"encoder", "decoder"}
-    page.get_by_role("radio", name="Heads and layers").click()
-    page.get_by_role("button", name="All arrays (NPZ)").wait_for()
-    settle(page)
-    arrays = np.load(io.BytesIO(saved(page, "All arrays (NPZ)")[1]))
-    np.testing.assert_array_equal(arrays["difference"], arrays["changed"] - arrays["reconstruction"])
-    assert saved(page, "Side by side (PNG)")[1].startswith(b"\x89PNG")
-    assert saved(page, "Changed (PNG)")[1].startswith(b"\x89PNG")
-
-
-def test_baseline_of_the_ranking_is_chosen_and_goes_along(visit) -> None:
-    page = visit("/causal?causal=ranking&image=garment-30")
-    main = page.get_by_test_id("stMain")
-    expect(main).to_contain_text("replaced by its mean over")
-    press(page, "The other image's", "baseline=resample")
-    expect(main).to_contain_text("replaced by what it adds for")
-    press(page, "Zero", "baseline=zero")
-    page.get_by_text("As a table, with layers and MLPs").click()
-    expect(page.get_by_role("button", name="Ranking (CSV)")).to_be_visible()
-    settle(page)
-    rows = table(page, "Ranking (CSV)")
-    assert len(rows) == 36 and {row["replaced_by"] for row in rows} == {"zero"}
-    (told,) = {row["test images replaced by"] for row in rows}  # the study's baseline is its own
-    assert told == "mean over 512 images"
-    lost = [float(row["MSE gained"]) for row in rows]
-    assert lost == sorted(lost, reverse=True)
-
-
-def test_cover_blank_patches_and_box_choose_what_is_measured(open_page) -> None:
-    page = open_page("/causal?causal=effect&image=garment-30&box=40-90x60-120")
-    main = page.get_by_test_id("stMain")
-    press(page, "The image's mean grey", "cover=mean")
-    expect(main).to_contain_text("covered with: the image's mean grey")
-    main.get_by_text("Cover blank patches, too").click()
-    page.wait_for_url("**blank=on*")
-    expect(main).to_contain_text("169 of 169 patches covered")
-    settle(page)
-    main.get_by_text("Only the box counts").click()
-    page.wait_for_url("**boxed=on*")
-    expect(main).to_contain_text("change counted over the box")
-    settle(page)
-    main.get_by_text("One more map, of any layer and head").click()
-    press(page, "2", "layer=2")
-    press(page, "Weighted by value norms", "weighting=values")
-    expect(main).to_contain_text("It joins the maps, the scores and the curves below")
-    rows = table(page, "Effect and maps (CSV)")
-    assert "one_more_map" in rows[0]
-    assert {row["one_more_map_is"] for row in rows} == {"Encoder, layer 2, mean of 4 heads, weighted by value norms"}
-    assert len(rows) == 169 and not any(np.isnan(float(row["measured_effect"])) for row in rows)
-    assert {row["covered_with"] for row in rows} == {"The image's mean grey"}
-    assert {row["counted_over"] for row in rows} == {"rows 40 to 89, columns 60 to 119"}
-    arrays = np.load(io.BytesIO(saved(page, "Effect and maps (NPZ)")[1]))
-    np.testing.assert_allclose(arrays["measured_effect"], [float(row["measured_effect"]) for row in rows], rtol=1e-4)
-    assert "the image's mean grey" in str(arrays["caption"])

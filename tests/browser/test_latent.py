@@ -6,14 +6,9 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tae.analysis.lens import lens_path, load_lens, look
-from tae.data.encode import to_uint8
-from tae.data.gallery import gallery
-from tae.store.checkpoint import load_checkpoint
 from tests.browser import MARKS, ROOT, link, saved, settle
 
 pytestmark = MARKS
@@ -61,7 +56,7 @@ def point_at(page: Page, spot: tuple[float, float]) -> None:
 
 
 def test_pointer_shows_the_image_of_a_point_and_hides_it(visit) -> None:
-    page = visit("/latent")
+    page = visit("/latent?image=noise")
     places = drawn(page)
     number = alone(places)
     expect(page.locator(HOVER)).to_be_hidden()
@@ -74,12 +69,7 @@ def test_pointer_shows_the_image_of_a_point_and_hides_it(visit) -> None:
     assert np.asarray(shot).min() < 120  # a garment, not an empty cell
     page.mouse.move(20, 20)
     expect(page.locator(HOVER)).to_be_hidden()
-
-
-def test_own_image_shows_under_the_pointer_too(visit) -> None:
-    page = visit("/latent?image=noise")
-    places = drawn(page)
-    point_at(page, places[1000])
+    point_at(page, places[1000])  # the image of one's own
     expect(page.locator(HOVER)).to_be_visible()
     assert page.locator(HOVER).get_attribute("data-number") == "1000"
 
@@ -130,58 +120,3 @@ def test_click_opens_a_point_and_a_lasso_a_gallery_and_a_table(visit) -> None:
     expect(page.get_by_text("Hover over a point")).to_be_visible()
     settle(page)
     assert "points" not in link(page)
-
-
-def test_way_follows_the_slider_and_goes_along_as_an_animation(visit) -> None:
-    page = visit("/latent?latent=between&image=garment-30&other=garment-42&at=0")
-    page.get_by_role("slider").press("ArrowRight")
-    expect(page.get_by_text("Straight, 5 % of the way.")).to_be_visible()
-    settle(page)
-    assert link(page)["at"] == "5"
-    animation = Image.open(io.BytesIO(saved(page, "Animation (GIF)")[1]))
-    assert animation.n_frames == 40 and animation.size == (201, 201)  # type: ignore[attr-defined]
-    model = load_checkpoint(DEMO).model
-    image = torch.from_numpy(gallery((201, 201))["garment-30"].load() / np.float32(255))[None, None]
-    with torch.no_grad():
-        recon = to_uint8(model(image)[0].clamp(0, 1)[0, 0].numpy())
-    assert np.abs(np.asarray(animation.convert("L")).astype(int) - recon).max() <= 1
-    assert Image.open(io.BytesIO(saved(page, "Strip (PNG)")[1])).size[0] > 800
-
-
-def test_directions_follow_the_keys_warn_and_reset(visit) -> None:
-    page = visit("/latent?latent=directions")
-    first = page.get_by_role("slider").first
-    first.press("End")
-    expect(page.get_by_text("Outside the test set")).to_be_visible()
-    settle(page)
-    assert re.fullmatch(r"0:\d\.\d", link(page)["scores"])
-    page.reload()
-    settle(page)
-    expect(page.get_by_text("Outside the test set")).to_be_visible()
-    with np.load(io.BytesIO(saved(page, "Images and latents (NPZ)")[1])) as arrays:
-        assert np.abs(arrays["picture"] - arrays["reconstruction"]).max() > 0.2
-    page.get_by_role("button", name="Reset").click()
-    expect(page.get_by_text("Outside the test set")).to_have_count(0)
-    settle(page)
-    assert "scores" not in link(page)
-
-
-def test_layers_are_raw_or_tuned_and_go_along_as_files(visit) -> None:
-    page = visit("/layers?image=garment-30")
-    page.get_by_role("radio", name="Raw").or_(page.get_by_role("button", name="Raw", exact=True)).first.click()
-    expect(page.get_by_text("Framed images are drawn from states out of distribution")).to_be_visible()
-    settle(page)
-    assert link(page)["lens"] == "raw"
-    page.get_by_role("button", name="Export").click()
-    loaded = load_checkpoint(DEMO)
-    image = torch.from_numpy(gallery((201, 201))["garment-30"].load() / np.float32(255))[None, None]
-    lens = load_lens(lens_path(DEMO), loaded.model.config, loaded.digest)
-    view = look(loaded.model, image, "decoder", lens)
-    with np.load(io.BytesIO(saved(page, "Images (NPZ)")[1])) as arrays:
-        np.testing.assert_allclose(arrays["decoder_raw"], view.recons[:, 0, 0].clamp(0, 1), atol=1e-5)
-        assert "UNTRAINED" not in str(arrays["caption"]) and "Encoder · raw" in str(arrays["caption"])
-    rows = list(csv.DictReader(io.StringIO(saved(page, "PSNR by depth (CSV)")[1].decode())))
-    assert len(rows) == 16
-    told = [float(row["psnr_db"]) for row in rows if (row["part"], row["lens"]) == ("decoder", "raw")]
-    np.testing.assert_allclose(told, view.psnr[:, 0], atol=1e-3)
-    assert Image.open(io.BytesIO(saved(page, "Strips (PNG)")[1])).size[0] > 1000

@@ -1,9 +1,7 @@
 """The page Sequences as a person uses it, in a real browser: a GIF dragged in, played, scrubbed, rolled out, taken along."""
 
-import csv
 import io
 
-import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -77,21 +75,3 @@ def test_frames_stay_where_they_were_put_however_long_one_looks_at_each(visit) -
         page.wait_for_timeout(700)
         expect(page.locator(PLAYER)).to_have_attribute("data-frame", str(frame))
         expect(page.get_by_role("button", name=f"Open frame {frame} on")).to_be_visible()
-
-
-def test_embeddings_errors_and_arrays_are_taken_along(visit) -> None:
-    page = visit(f"/sequences?{DROPS}")
-    rows = list(csv.DictReader(io.StringIO(saved(page, "Embeddings (CSV)")[1].decode())))
-    arrays = np.load(io.BytesIO(saved(page, "All arrays (NPZ)")[1]))
-    assert [int(row["frame"]) for row in rows] == [*range(1, 17)]
-    assert [*rows[0]][:5] == ["sequence", "checkpoint", "sequence_model", "warning", "frame"]
-    assert len(rows[0]) == 5 + 128
-    latents = np.array([[float(row[f"latent_{number}"]) for number in range(128)] for row in rows])
-    np.testing.assert_allclose(latents, arrays["latents"], rtol=1e-6)
-    frames = recording()
-    np.testing.assert_array_equal(arrays["frames"], frames)
-    mse = ((arrays["LSTM_frames"].astype(float) - frames[1:]) ** 2).mean(axis=(1, 2))
-    np.testing.assert_allclose(arrays["LSTM_mse"], mse, rtol=1e-5)
-    errors = list(csv.DictReader(io.StringIO(saved(page, "Errors (CSV)")[1].decode())))
-    np.testing.assert_allclose([float(row[LSTM]) for row in errors], mse, rtol=1e-5)
-    assert saved(page, "Film strip (PNG)")[1].startswith(b"\x89PNG")

@@ -1,16 +1,10 @@
 """A long strip dropped on the page Reconstruct, in a real browser: seen at its own size, scrolled by keys, taken along."""
 
-import io
-import zipfile
-
 import numpy as np
-from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tae.analysis.windows import Windows, decode_windows, embed_windows
-from tae.data.encode import encode_png, to_uint8
-from tae.store.checkpoint import load_checkpoint
-from tests.browser import MARKS, ROOT, drop, link, looks, saved, settle
+from tae.data.encode import encode_png
+from tests.browser import MARKS, drop, looks, settle
 from tests.strips import long_strip
 
 pytestmark = MARKS
@@ -63,53 +57,3 @@ def test_a_strip_of_10000_pixels_is_seen_at_its_own_size_and_scrolled_by_keys(op
         expect(last).not_to_be_in_viewport(ratio=1)
         page.keyboard.press("Home")
         expect(region.get_by_text("1: 0–304 px")).to_be_in_viewport(ratio=1)
-
-
-def test_one_latent_or_windows_is_one_click_and_the_link_keeps_it(visit) -> None:
-    page = visit(f"/?checkpoint={ANY_WIDTH}&image=drop-12")
-    expect(page.get_by_test_id("stMetric")).to_have_count(4)
-    first = page.get_by_test_id("stMetric").first.inner_text()
-    page.get_by_role("radio", name="Window by window (2 latents)").click()
-    expect(page.get_by_role("region", name="The strip")).to_be_visible()
-    settle(page)
-    assert link(page)["strip"] == "windows"
-    told = first.split()[-2]
-    expect(page.get_by_text(f"One latent: {told} dB")).to_be_visible()
-    page.reload()
-    expect(page.get_by_role("region", name="The strip")).to_be_visible(timeout=60_000)
-    settle(page)
-    page.get_by_role("radio", name="One latent").click()
-    expect(page.get_by_role("region", name="The strip")).to_have_count(0)
-    expect(page.get_by_alt_text("Reconstruction", exact=True)).to_be_visible()
-    settle(page)
-    assert "strip" not in link(page)
-
-
-def test_what_is_saved_holds_the_latents_that_draw_the_strip_again(open_page) -> None:
-    page = open_page(f"/?checkpoint={ANY_WIDTH}")
-    strip = with_strip(page, width=3000)
-    name, content = saved(page, "Everything (ZIP)")
-    assert name == "long_strip.png_windows_everything.zip"
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        files = {member.rpartition("windows_")[2]: archive.read(member) for member in archive.namelist()}
-    assert set(files) == {
-        "image.png",
-        "reconstruction.png",
-        "error.png",
-        "comparison.png",
-        "comparison.svg",
-        "arrays.npz",
-        "metrics.csv",
-    }
-    model = load_checkpoint(ROOT / "checkpoints" / ANY_WIDTH).model
-    expected = embed_windows(model, strip / np.float32(255))
-    with np.load(io.BytesIO(files["arrays.npz"])) as arrays:
-        assert arrays["latents"].shape == (19, 128) and arrays["starts"].tolist() == expected.starts
-        np.testing.assert_allclose(arrays["latents"], expected.latents, atol=1e-4)  # threads add up in another order
-        again = Windows(expected.latents.new_tensor(arrays["latents"]), arrays["starts"].tolist(), 304, 3000)
-        drawn = decode_windows(model, again).clamp(0, 1).numpy()
-        np.testing.assert_allclose(drawn, arrays["reconstruction"], atol=1e-4)
-        saved_image = np.asarray(Image.open(io.BytesIO(files["reconstruction.png"])))
-        np.testing.assert_array_equal(saved_image, to_uint8(arrays["reconstruction"]))
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(files["image.png"]))), strip)
-    assert Image.open(io.BytesIO(files["comparison.png"])).height > 1500  # folded, not a hair line

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 import torch
 from streamlit.components.v2 import manifest_scanner
 
@@ -34,6 +35,25 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("TAE_CHECKPOINTS", str(folder))
     return folder
+
+
+@pytest.fixture
+def take(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[str, bytes]]:
+    """Gives the file that a page's download of this label hands over: its name and content."""
+    offered: dict[str, tuple[str, Any]] = {}
+    plain = st.download_button
+
+    def note(label: str, data: Any, file_name: str, *others: Any, **settings: Any) -> bool:
+        offered[label] = file_name, data
+        return plain(label, data, file_name, *others, **settings)
+
+    monkeypatch.setattr(st, "download_button", note)
+
+    def made(label: str) -> tuple[str, bytes]:
+        name, data = offered[label]
+        return name, data() if callable(data) else data.encode()
+
+    return made
 
 
 @pytest.fixture

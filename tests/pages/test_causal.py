@@ -1,5 +1,7 @@
 """The page Does it matter? without a browser: its sentences and figures are those of the package, its link restores it."""
 
+import csv
+import io
 import json
 import math
 import re
@@ -544,3 +546,65 @@ def test_other_images_are_others_also_where_the_image_is_a_test_image() -> None:
     scene = SimpleNamespace(active=active, batch=tests[2:3], other=other)
     found = measure.other_images(scene)  # type: ignore[arg-type]
     assert torch.equal(found, tests[[0, 1, 3, 4, 5, 6, 7, 8]])
+
+
+# ----------------------------------------------------------------------------------------------------------- taken along
+
+
+def rows_of(taken: tuple[str, bytes]) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(taken[1].decode())))
+
+
+def arrays_of(taken: tuple[str, bytes]) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(taken[1])) as arrays:
+        return dict(arrays)
+
+
+def test_figures_are_taken_along(keep: Callable[..., object], take: Callable) -> None:
+    keep(encoder_layers=2)
+    app = open_page(PAGE)
+    rows = rows_of(take("Losses (CSV)"))
+    assert len(rows) == 5 * (3 + 2) and {row["part"] for row in rows} == {"encoder", "decoder"}  # each layer, and all
+    app.segmented_control("choose_causal").set_value("knock")
+    app.session_state.changes = "encoder/0/1"
+    run(app)
+    arrays = arrays_of(take("All arrays (NPZ)"))
+    np.testing.assert_array_equal(arrays["difference"], arrays["changed"] - arrays["reconstruction"])
+    assert arrays["difference"].any()
+    assert all(take(label)[1].startswith(b"\x89PNG") for label in ("Side by side (PNG)", "Changed (PNG)"))
+
+
+def test_baseline_of_the_ranking_is_chosen_and_goes_along(take: Callable) -> None:
+    app = open_page(PAGE, causal="ranking", image="garment-30")
+    assert "replaced by its mean over" in texts(app, "markdown", "caption")
+    for baseline, said in (("resample", "replaced by what it adds for"), ("zero", "replaced by zero")):
+        app.segmented_control("choose_baseline").set_value(baseline)
+        assert said in texts(run(app), "markdown", "caption") and app.query_params["baseline"] == baseline
+    rows = rows_of(take("Ranking (CSV)"))
+    assert len(rows) == 36 and {row["replaced_by"] for row in rows} == {"zero"}
+    # The study's baseline is its own.
+    assert {row["test images replaced by"] for row in rows} == {"mean over 512 images"}
+    lost = [float(row["MSE gained"]) for row in rows]
+    assert lost == sorted(lost, reverse=True)
+
+
+def test_cover_blank_patches_and_box_choose_what_is_measured(take: Callable) -> None:
+    app = open_page(PAGE, causal="effect", image="garment-30", box="40-90x60-120")
+    app.segmented_control("choose_cover").set_value("mean")
+    for label in ("Cover blank patches, too", "Only the box counts"):
+        next(toggle for toggle in app.toggle if toggle.label == label).set_value(True)
+    told = texts(run(app), "caption")
+    assert "169 of 169 patches covered with: the image's mean grey" in told and "change counted over the box" in told
+    assert (app.query_params["blank"], app.query_params["boxed"]) == ("on", "on")
+    app.segmented_control("choose_layer").set_value("2")
+    app.segmented_control("choose_weighting").set_value("values")
+    assert "It joins the maps, the scores and the curves below" in texts(run(app), "caption", "markdown")
+    rows, arrays = rows_of(take("Effect and maps (CSV)")), arrays_of(take("Effect and maps (NPZ)"))
+    assert len(rows) == 169 and "one_more_map" in rows[0]
+    assert {row["one_more_map_is"] for row in rows} == {"Encoder, layer 2, mean of 4 heads, weighted by value norms"}
+    effect = [float(row["measured_effect"]) for row in rows]
+    assert np.isfinite(effect).all()
+    assert {row["covered_with"] for row in rows} == {"The image's mean grey"}
+    assert {row["counted_over"] for row in rows} == {"rows 40 to 89, columns 60 to 119"}
+    np.testing.assert_allclose(arrays["measured_effect"], effect, rtol=1e-4)
+    assert "the image's mean grey" in str(arrays["caption"])

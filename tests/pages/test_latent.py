@@ -1,18 +1,20 @@
 """The page Latent space without a browser: its points, neighbours, ways and figures are the package's; links restore it."""
 
+import io
 import re
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from tae.analysis import latent
 from tae.data.demo import DemoSource
 from tae.data.drops import DropSource
 from tae.data.drops.frame import draw_frame
-from tae.data.encode import encode_png
+from tae.data.encode import encode_png, to_uint8
 from tae.data.fit import fit_image
 from tae.data.gallery import gallery
 from tae.model.autoencoder import TransformerAutoencoder
@@ -101,12 +103,15 @@ def test_simulated_drops_are_coloured_by_the_columns_of_their_table(
 
 
 @pytest.mark.slow
-def test_tsne_says_that_own_images_are_placed_by_a_guess_and_has_its_colours(keep: Callable) -> None:
-    keep()
+def test_tsne_says_that_own_images_are_placed_by_a_guess_and_has_its_colours(
+    keep: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "TEST_IMAGES", 100)
+    keep(seed=3)  # what is known of another test set is not this one's
     app = open_page(PAGE, layout="tsne", colour="psnr")
     said = texts(app, "caption")
     assert "which is a guess" in said and "distances between groups" in said
-    assert len(points(charts(app)[0])) == COUNT + 1
+    assert len(points(charts(app)[0])) == 100 + 1
     assert charts(app)[0]["data"][0]["marker"]["colorbar"]["title"]["text"] == "PSNR (dB)"
     assert app.query_params["layout"] == "tsne" and app.query_params["colour"] == "psnr"
 
@@ -156,8 +161,10 @@ def test_own_images_take_their_colours_from_a_table_of_their_own(keep: Callable)
     assert "of.csv must have a column with the frames' file names" in texts(run(app), "caption").replace("\\", "")
 
 
-def test_way_begins_and_ends_at_the_two_reconstructions(keep: Callable) -> None:
-    keep()
+def test_way_begins_and_ends_at_the_two_reconstructions_and_goes_along_as_an_animation(
+    keep: Callable, take: Callable
+) -> None:
+    model = keep()
     app = open_page(PAGE, latent="between", image="garment-79", other="garment-84", path="spherical", at="0")
     assert app.select_slider[0].value == "0" and app.query_params["at"] == "0"
     first = images(app)
@@ -167,6 +174,12 @@ def test_way_begins_and_ends_at_the_two_reconstructions(keep: Callable) -> None:
     assert first[1] == first[0] == last[0] and last[1] == last[2] == first[2]
     assert first[0] != first[2]
     assert "Along the sphere, 100 % of the way" in texts(app, "caption")
+    animation = Image.open(io.BytesIO(take("Animation (GIF)")[1]))
+    assert getattr(animation, "n_frames", 1) == 40 and animation.size == (32, 32)
+    with torch.no_grad():
+        recon = model.decode(torch.from_numpy(seen(model, "garment-79")[None]))[0, 0].clamp(0, 1).numpy()
+    assert np.abs(np.asarray(animation.convert("L")).astype(int) - to_uint8(recon)).max() <= 1
+    assert Image.open(io.BytesIO(take("Strip (PNG)")[1])).size[0] > 800
     turned = open_page(PAGE, image="garment-84", other="garment-79", latent="between", at="0")
     assert images(turned)[0] == last[2]
 
@@ -176,7 +189,7 @@ def images(app: AppTest) -> list[str]:
     return [one.url for image in app.get("image") for one in image.proto.imgs]  # type: ignore[attr-defined]
 
 
-def test_sliders_move_the_image_along_directions_and_reset(keep: Callable) -> None:
+def test_sliders_move_the_image_along_directions_and_reset(keep: Callable, take: Callable) -> None:
     keep()
     app = open_page(PAGE, latent="directions")
     change = np.array(numbers(charts(app)[0]["data"][0]["z"]))
@@ -188,6 +201,8 @@ def test_sliders_move_the_image_along_directions_and_reset(keep: Callable) -> No
     assert "· moved" in app.slider("latent_direction_1").label
     assert "Outside the test set" in app.warning[0].value and "component 2" in app.warning[0].value
     assert np.abs(numbers(charts(app)[0]["data"][0]["z"])).max() > 0.001
+    with np.load(io.BytesIO(take("Images and latents (NPZ)")[1])) as arrays:
+        assert np.abs(arrays["picture"] - arrays["reconstruction"]).max() > 0.001
     app.button("latent_reset").click()
     run(app)
     assert "scores" not in app.query_params and not app.warning

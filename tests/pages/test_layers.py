@@ -1,5 +1,7 @@
 """The page Layers without a browser: its images and numbers are the lens's own, and it says when they mislead."""
 
+import csv
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from tae.analysis.lens import lens_path, load_lens, look
@@ -56,16 +59,24 @@ def decibels(chart: dict) -> list[float]:
 
 
 @pytest.mark.parametrize("way", ["tuned", "raw"])
-def test_strips_and_curves_are_what_the_lens_gives(way: str) -> None:
+def test_strips_and_curves_are_what_the_lens_gives_also_as_files(way: str, take: Callable) -> None:
     app = open_page(PAGE, image="garment-30", lens=way)
     loaded = load_checkpoint(ROOT / "checkpoints" / DEMO)
     lens = load_lens(lens_path(ROOT / "checkpoints" / DEMO), loaded.model.config, loaded.digest)
     image = torch.from_numpy(gallery((201, 201))["garment-30"].load() / np.float32(255))[None, None]
     drawn = charts(app)
+    with np.load(io.BytesIO(take("Images (NPZ)")[1])) as loaded_arrays:
+        arrays = dict(loaded_arrays)
+    assert "UNTRAINED" not in str(arrays["caption"]) and f"Encoder · {way}" in str(arrays["caption"])
+    rows = list(csv.DictReader(io.StringIO(take("PSNR by depth (CSV)")[1].decode())))
+    assert len(rows) == 16 and Image.open(io.BytesIO(take("Strips (PNG)")[1])).size[0] > 1000
     unusual = 0
     for number, part in enumerate(PARTS):
         view = look(loaded.model, image, part, lens, tuned=way == "tuned")
         np.testing.assert_allclose(decibels(drawn[number]), view.psnr[:, 0], atol=0.051)
+        np.testing.assert_allclose(arrays[f"{part}_{way}"], view.recons[:, 0, 0].clamp(0, 1), atol=1e-5)
+        told = [float(row["psnr_db"]) for row in rows if (row["part"], row["lens"]) == (part, way)]
+        np.testing.assert_allclose(told, view.psnr[:, 0], atol=1e-3)
         assert view.is_unusual is not None
         unusual += int(view.is_unusual.sum())
         curves = {trace["name"]: trace["y"] for trace in drawn[2 + number]["data"]}

@@ -1,5 +1,6 @@
 """The page Sequences without a browser: its sentences are the package's figures; drops of every kind, whole and broken."""
 
+import csv
 import io
 import re
 from collections.abc import Callable
@@ -113,6 +114,23 @@ def verdict(app: AppTest) -> str:
 
 def error_of(lstm: SequenceModel, frames: torch.Tensor, seen: int = SEEN) -> str:
     return f"error {mean_errors(one_step(lstm, frames), seen)[LSTM]:.4f}"
+
+
+def test_embeddings_errors_and_arrays_are_taken_along(both: Models, take: Callable) -> None:
+    open_page(PAGE, sequence="glide-1")
+    rows = list(csv.DictReader(io.StringIO(take("Embeddings (CSV)")[1].decode())))
+    arrays = np.load(io.BytesIO(take("All arrays (NPZ)")[1]))
+    assert [int(row["frame"]) for row in rows] == [*range(1, 17)]
+    assert [*rows[0]][:5] == ["sequence", "checkpoint", "sequence_model", "warning", "frame"] and len(rows[0]) == 5 + 16
+    latents = np.array([[float(row[f"latent_{number}"]) for number in range(16)] for row in rows])
+    np.testing.assert_allclose(latents, arrays["latents"], rtol=1e-6)
+    frames = glide(1)[:, 0].numpy()
+    np.testing.assert_array_equal(arrays["frames"], frames)
+    mse = ((arrays["LSTM_frames"].astype(float) - frames[1:]) ** 2).mean(axis=(1, 2))
+    np.testing.assert_allclose(arrays["LSTM_mse"], mse, rtol=1e-5)
+    errors = list(csv.DictReader(io.StringIO(take("Errors (CSV)")[1].decode())))
+    np.testing.assert_allclose([float(row[LSTM]) for row in errors], mse, rtol=1e-5)
+    assert take("Film strip (PNG)")[1].startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

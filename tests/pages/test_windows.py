@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,9 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from tae import ui
-from tae.analysis.windows import MAX_STRIP_PIXELS, decode_windows, embed_windows
+from tae.analysis.windows import MAX_STRIP_PIXELS, Windows, decode_windows, embed_windows
 from tae.data.decode import DecodedImage
-from tae.data.encode import encode_png
+from tae.data.encode import encode_png, to_uint8
 from tae.data.fit import fit_image
 from tae.data.gallery import gallery
 from tae.model.metrics import Quality, measure, psnr_of
@@ -319,3 +320,26 @@ def test_a_model_that_draws_no_numbers_is_said_to_and_never_called_exact(store: 
     store("huge.safetensors", blow_up)
     app = open_strip("huge.safetensors", long_strip(1000), strip="windows")
     assert "the model draws no finite numbers" in texts(app, "error") and "exact" not in strip_html(app)
+
+
+def test_what_is_saved_holds_the_latents_that_draw_the_strip_again(take: Callable) -> None:
+    strip = long_strip(3000, 3)
+    open_strip(ANY_WIDTH, strip, "long strip.png")
+    name, content = take("Everything (ZIP)")
+    assert name == "long_strip.png_windows_everything.zip"
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {member.rpartition("windows_")[2]: archive.read(member) for member in archive.namelist()}
+    drawings = ("image.png", "reconstruction.png", "error.png", "comparison.png", "comparison.svg")
+    assert set(files) == {*drawings, "arrays.npz", "metrics.csv"}
+    model = loaded(ANY_WIDTH).model
+    expected = embed_windows(model, strip / np.float32(255))
+    with np.load(io.BytesIO(files["arrays.npz"])) as arrays:
+        assert arrays["latents"].shape == (19, 128) and arrays["starts"].tolist() == expected.starts
+        np.testing.assert_allclose(arrays["latents"], expected.latents, atol=1e-4)
+        again = Windows(expected.latents.new_tensor(arrays["latents"]), arrays["starts"].tolist(), 304, 3000)
+        drawn = decode_windows(model, again).clamp(0, 1).numpy()
+        np.testing.assert_allclose(drawn, arrays["reconstruction"], atol=1e-4)
+        saved_image = np.asarray(Image.open(io.BytesIO(files["reconstruction.png"])))
+        np.testing.assert_array_equal(saved_image, to_uint8(arrays["reconstruction"]))
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(files["image.png"]))), strip)
+    assert Image.open(io.BytesIO(files["comparison.png"])).height > 1500  # folded, not a hair line

@@ -65,8 +65,10 @@ TRAINED = {
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, small_model: Callable[..., TransformerAutoencoder]) -> Callable[..., Loaded]:
-    """Saves and loads a small model; `card` replaces fields of a trained model's card."""
+def checkpoint(
+    tmp_path: Path, small_model: Callable[..., TransformerAutoencoder], figures_are_dots: None
+) -> Callable[..., Loaded]:
+    """Saves and loads a small model; `card` replaces fields of a trained model's card. Figures: those of `plain`."""
 
     def build(card: dict | None = None, **fields: object) -> Loaded:
         path = tmp_path / "small.safetensors"
@@ -181,8 +183,9 @@ def test_weighting_and_discard_hold_for_the_maps_of_the_explorer(checkpoint) -> 
 
 
 @pytest.mark.slow
-def test_what_does_not_fit_is_left_out_and_said(plain, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded, raw = plain
+def test_what_does_not_fit_is_left_out_and_said(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = checkpoint()
+    raw = report(loaded, [picture(), picture("")])
     monkeypatch.setattr("tae.web.report.page.IMAGE_BYTES", 1)
     page = parsed(report(loaded, [picture()], ReportMap(choice=MapChoice(layer="0", head="3"))))
     (made,) = payloads(page)

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 
 from tae import TransformerAutoencoder, load_checkpoint, save_checkpoint
 from tae.analysis.causal.study import summarise, to_json
 from tae.analysis.maps import PARTS, MapChoice, all_choices, compute_map
 from tae.data.demo import compose_square
-from tae.data.encode import encode_png
 from tae.data.fit import fit_image
 from tae.data.stacks import read_frame
 from tae.explain import main
@@ -25,13 +23,7 @@ from tae.web.report.job import ExplainConfig, Explained, ExplainError, explain
 from tests.analysis.causal.test_study import records_by_hand
 from tests.web import Elements, payloads
 
-DOT = encode_png(np.zeros((1, 1), np.uint8))
-
-
-@pytest.fixture(autouse=True)
-def figures_are_dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nine tenths of a report's time are figures, of which nothing is said here; see test_report.py."""
-    monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: file.write(DOT))
+pytestmark = pytest.mark.usefixtures("figures_are_dots")
 
 
 @pytest.fixture
