@@ -10,7 +10,7 @@ a small real piece of the step, sets memory aside. A GPU is played by the CPU's 
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 
 from tae.model.autoencoder import Blocks, TransformerAutoencoder
 from tae.model.config import ModelConfig
-from tae.model.counts import flops_of
+from tae.model.counts import count, flops_of
 from tae.model.device import DTYPES, Precision, pick_device
 from tae.model.layers import Attention, merge_heads
 from tae.training.config import TrainConfig
@@ -419,6 +419,16 @@ def _width(config: ModelConfig, width: int | None) -> int:
     return width or widest
 
 
+def rough_step_flops(model_config: ModelConfig, batch_size: int, width: int | None = None) -> float:
+    """About the operations of a step, in a twentieth of the time of `plan`: a backward pass takes two forward ones."""
+    counted = count(replace(model_config, encoder_layers=1, decoder_layers=1), width)
+    layers, dim = model_config.encoder_layers + model_config.decoder_layers, model_config.latent_dim
+    forward = counted.forward_flops + (layers - 2) * _block_flops(model_config, counted.num_tokens)
+    hidden = round(model_config.mlp_ratio * dim)
+    matrices = ((3 * dim, dim), (dim, dim), (hidden, dim), (dim, hidden))
+    return 3 * batch_size * forward + layers * _muon_flops(matrices)
+
+
 def calibrate(
     model_config: ModelConfig,
     batch_size: int,
@@ -487,7 +497,7 @@ def calibrate(
         part / images * _block_flops(model_config, whole.num_tokens) / _block_flops(model_config, tokens.shape[1])
     )
     forward_backward = accumulate * (layers * block_scale * block_time + scale * max(0.0, pass_time - 2 * block_time))
-    optimizer = others + muon_time * whole.optimizer_flops / _muon_flops(matrices)
+    optimizer = others + muon_time * whole.optimizer_flops / _muon_flops([matrix.shape for matrix in matrices])
     pieces = f"{images} image{'s' * (images > 1)} of {tokens.shape[1]} tokens, one block in each part"
     return Pace(
         seconds_per_step=forward_backward + optimizer,
@@ -522,10 +532,9 @@ def _block_matrices(blocks: Blocks) -> Iterator[Tensor]:
     return (parameter for name, parameter in blocks.named_parameters() if parameter.ndim == 2)
 
 
-def _muon_flops(matrices: list[Tensor]) -> int:
-    """Operations of five Newton-Schulz iterations, three products each."""
-    sides = [sorted(matrix.shape) for matrix in matrices]
-    return sum(5 * (4 * short**2 * long + 2 * short**3) for short, long in sides)
+def _muon_flops(shapes: Iterable[Sequence[int]]) -> int:
+    """Operations of five Newton-Schulz iterations, three products each, for matrices of these shapes."""
+    return sum(5 * (4 * short**2 * long + 2 * short**3) for short, long in map(sorted, shapes))
 
 
 def _block_flops(config: ModelConfig, num_tokens: int) -> float:

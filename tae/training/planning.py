@@ -11,7 +11,7 @@ from tae.model.config import Number, size_in_words
 from tae.model.device import pick_device
 from tae.training.advice import ENOUGH_STEPS, best_beginning, shipped_that_fit
 from tae.training.config import COMPOSED, MODEL_FIELDS, TrainConfig
-from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
+from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan, rough_step_flops
 from tae.training.precision import pick_precision
 from tae.training.sources import ImageSource, open_source
 
@@ -95,14 +95,14 @@ def report(config: PlanConfig) -> str:
             f"  {pace.how} ({pace.took:.1f} s)",
         ]
         if source is not None:
-            lines += ["", *_advice(config, source, pace.seconds_per_step, step_flops)]
+            lines += ["", *_advice(config, source, pace.seconds_per_step)]
     elif config.calibrate:
         lines.append("time: not measured, there is no CUDA device here")
     return "\n".join(lines)
 
 
-def _advice(config: PlanConfig, source: ImageSource, seconds: float, flops: float) -> list[str]:
-    """What these images and this budget speak for, in lines; at so many seconds, and operations, a step as it is asked for."""
+def _advice(config: PlanConfig, source: ImageSource, seconds: float) -> list[str]:
+    """What these images and this budget speak for, in lines; at so many seconds a step as it is asked for."""
     held_out = source.held_out(config.held_out_images)
     yardsticks = Yardsticks(source.examples(200), config.model_config.latent_dim).measure(held_out)
     told = ", ".join(f"{one.name} {one.psnr:.2f} dB" for one in yardsticks)
@@ -112,6 +112,7 @@ def _advice(config: PlanConfig, source: ImageSource, seconds: float, flops: floa
     if begins:
         lines.append(f"begins with {begins.path.name}, which draws them with {begins.psnr:.2f} dB before any training")
     budget_s = 60 * config.minutes if config.minutes else seconds * config.steps_on(source.num_images)
+    flops = rough_step_flops(config.model_config, config.batch_size, config.width)
     steps: dict[tuple[str, int | None], float] = {
         (preset, patch): budget_s / seconds * flops / _step_flops(config, preset, patch)
         for preset in ("tiny", "small", "medium")
@@ -142,8 +143,7 @@ def _advice(config: PlanConfig, source: ImageSource, seconds: float, flops: floa
 def _step_flops(config: PlanConfig, preset: str, patch: int) -> float:
     """Operations of one step of the same training with another model."""
     other = replace(config, preset=preset, patch_size=patch, **dict.fromkeys(MODEL_FIELDS))  # type: ignore[arg-type]
-    it = plan(other.model_config, config.batch_size, "fp32", config.accumulate, config.width)
-    return config.batch_size * it.train_flops + it.optimizer_flops
+    return rough_step_flops(other.model_config, config.batch_size, config.width)
 
 
 def _whole(config: PlanConfig, seconds: float, source: ImageSource | None) -> str:

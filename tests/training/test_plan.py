@@ -19,7 +19,7 @@ from tae.cli import read
 from tae.model.config import preset_config
 from tae.plan import main
 from tae.training.optim import is_block_matrix
-from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan
+from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan, rough_step_flops
 from tae.training.planning import PlanConfig, report
 from tae.training.sources import FileSource
 from tests import ROOT
@@ -155,6 +155,14 @@ def test_operations_of_the_optimizer_by_hand():
 
     block = newton_schulz(dim, 3 * dim) + newton_schulz(dim, dim) + 2 * newton_schulz(dim, 4 * dim)
     assert plan(SMALL, 1).optimizer_flops == plan(SMALL, 8).optimizer_flops == layers * block
+
+
+@pytest.mark.parametrize("batch_size", [2, 40])
+def test_rough_operations_of_a_step_are_within_a_tenth_of_the_planned_ones(batch_size):
+    for config in (preset_config("tiny", encoder_layers=4), preset_config("tiny", patch_size=32, mlp_ratio=2)):
+        planned = plan(config, batch_size)
+        step = batch_size * planned.train_flops + planned.optimizer_flops
+        assert rough_step_flops(config, batch_size) == pytest.approx(step, rel=0.1)
 
 
 def test_largest_batch_fits_and_one_more_does_not():
