@@ -125,9 +125,9 @@ def test_patches_are_masked_by_clicks_boxes_and_keys_and_the_link_restores_them(
     expect(page.locator(".tae-patches")).to_contain_text("4 of 169 patches chosen")
 
 
-def test_chosen_patches_are_told_apart_without_colour(visit) -> None:
+def test_chosen_patches_are_told_apart_without_colour(open_page) -> None:
     def greys(changes: str) -> np.ndarray:
-        page = visit(f"/causal?causal=knock&image=blank&changes={changes}", height=900)
+        page = open_page(f"/causal?causal=knock&image=blank&changes={changes}", height=900)
         picker(page)
         shot = page.locator(".tae-patches canvas").screenshot()
         return np.asarray(Image.open(io.BytesIO(shot)).convert("L"), np.int16)

@@ -40,18 +40,18 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def take(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[str, bytes]]:
     """Gives the file that a page's download of this label hands over: its name and content."""
-    offered: dict[str, tuple[str, Any]] = {}
+    offered: dict[str, tuple[str, Callable[[], bytes]]] = {}
     plain = st.download_button
 
     def note(label: str, data: Any, file_name: str, *others: Any, **settings: Any) -> bool:
-        offered[label] = file_name, data
+        offered[label] = file_name, data if callable(data) else data.encode
         return plain(label, data, file_name, *others, **settings)
 
     monkeypatch.setattr(st, "download_button", note)
 
     def made(label: str) -> tuple[str, bytes]:
-        name, data = offered[label]
-        return name, data() if callable(data) else data.encode()
+        name, make = offered[label]
+        return name, make()
 
     return made
 
