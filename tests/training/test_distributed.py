@@ -18,7 +18,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
-from tae import load_checkpoint
 from tae.data.demo import compose_square
 from tae.model.device import pick_device
 from tae.training import runs, trainer
@@ -142,7 +141,7 @@ wait $first && exit $second
 
 
 @pytest.mark.slow
-def test_the_readme_s_commands_train_on_two_machines_and_go_on_under_slurm(tmp_path: Path) -> None:
+def test_the_readme_s_commands_train_on_two_machines_and_say_the_same_under_slurm(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for index in range(6):
         Image.fromarray(compose_square("train", index, side=16)).save(tmp_path / "images" / f"{index}.png")
@@ -166,15 +165,19 @@ def test_the_readme_s_commands_train_on_two_machines_and_go_on_under_slurm(tmp_p
 
     scripts = {"srun": SRUN, "scontrol": "#!/bin/sh\necho localhost; echo other\n"}
     scripts["sbatch"] = '#!/bin/sh\nwhile [ "$1" != --wrap ]; do shift; done\nexec sh -c "$2"\n'
+    scripts["torchrun"] = '#!/bin/sh\necho "$@"\n'  # what it does with these words was seen above
     for name, text in scripts.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     slurm = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "localhost,other"}
-    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    job = started(["sh", "-c", here(by_slurm[1], 8)], tmp_path, PATH=path, **slurm)
-    printed, _ = job.communicate()
-    assert job.returncode == 0 and "prolonged after step 6 to 8 steps" in printed, printed
-    assert load_checkpoint(config.out_path).card.training["steps"] == 8
+    job = started(["sh", "-c", here(by_slurm[1], 8)], tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}", **slurm)
+    said = job.communicate()[0].splitlines()
+    assert job.returncode == 0 and len(said) == 2 and said[0] == said[1]  # one for each machine
+    words, ours = said[0].split(" -m tae.train ")
+    assert ours.split() == replace(config, steps=8).command_line()
+    host, port = words.split("--rdzv-endpoint=")[1].split(":")
+    assert host == "localhost" and port.isdigit()
+    assert words.split()[:-1] == ["--nnodes=2", "--nproc_per_node=1", "--rdzv-backend=c10d", "--rdzv-id=7"]
 
 
 def use_other_code() -> None:
