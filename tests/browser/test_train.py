@@ -208,7 +208,7 @@ def test_from_dropped_images_to_an_open_checkpoint_with_a_stop_on_the_way_and_aw
     settle(page)
     assert "checkpoint=My_shoes.safetensors" in page.url
     expect(page.get_by_test_id("stSidebar").get_by_role("combobox").first).to_have_value("My shoes")
-    page.get_by_alt_text("Reconstruction", exact=True).wait_for()
+    page.get_by_role("button", name="Reconstruction", exact=True).wait_for()
     assert load_checkpoint(shelf / "My_shoes.safetensors").card.name == "My shoes"
 
     visit(page, "/train?task=runs&run=My_shoes")

@@ -40,18 +40,18 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def take(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[str, bytes]]:
     """Gives the file that a page's download of this label hands over: its name and content."""
-    offered: dict[str, tuple[str, Callable[[], bytes]]] = {}
-    plain = st.download_button
+    offered: dict[str, tuple[str, Any]] = {}
+    plain: Any = st.download_button
 
     def note(label: str, data: Any, file_name: str, *others: Any, **settings: Any) -> bool:
-        offered[label] = file_name, data if callable(data) else data.encode
+        offered[label] = file_name, data
         return plain(label, data, file_name, *others, **settings)
 
     monkeypatch.setattr(st, "download_button", note)
 
     def made(label: str) -> tuple[str, bytes]:
-        name, make = offered[label]
-        return name, make()
+        name, data = offered[label]
+        return name, data.encode() if isinstance(data, str) else data()
 
     return made
 
