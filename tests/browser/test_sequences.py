@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 

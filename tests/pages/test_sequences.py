@@ -117,14 +117,14 @@ def error_of(lstm: SequenceModel, frames: torch.Tensor, seen: int = SEEN) -> str
 
 
 def test_embeddings_errors_and_arrays_are_taken_along(both: Models, take: Callable) -> None:
-    open_page(PAGE, sequence="glide-1")
+    open_page(PAGE)
     rows = list(csv.DictReader(io.StringIO(take("Embeddings (CSV)")[1].decode())))
     arrays = np.load(io.BytesIO(take("All arrays (NPZ)")[1]))
     assert [int(row["frame"]) for row in rows] == [*range(1, 17)]
     assert [*rows[0]][:5] == ["sequence", "checkpoint", "sequence_model", "warning", "frame"] and len(rows[0]) == 5 + 16
     latents = np.array([[float(row[f"latent_{number}"]) for number in range(16)] for row in rows])
     np.testing.assert_allclose(latents, arrays["latents"], rtol=1e-6)
-    frames = glide(1)[:, 0].numpy()
+    frames = recording()[:, 0].numpy()
     np.testing.assert_array_equal(arrays["frames"], frames)
     mse = ((arrays["LSTM_frames"].astype(float) - frames[1:]) ** 2).mean(axis=(1, 2))
     np.testing.assert_allclose(arrays["LSTM_mse"], mse, rtol=1e-5)
