@@ -23,6 +23,9 @@ FIRST = "drops_tiny_201x201_p16.safetensors"
 
 TITLES = {"Layers": "Representations", "Latent space": "Representations", "Train": "Models"}
 """Titles of the pages that are not their own."""
+COUNT = 200
+"""Images of the map's test set here: the page's thousand take five times as long."""
+
 PAGES = {
     "Explore": "app.py",
     "Ablation": "pages/causal.py",

@@ -15,8 +15,9 @@ from tae.data.demo import DemoSource
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
 from tae.store.checkpoint import save_checkpoint
+from tae.ui.latent import measure
 from tae.ui.session import work
-from tests.pages import card, very_small
+from tests.pages import COUNT, card, very_small
 
 # Each page opened here would read the description of every package installed, in search of components.
 manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
@@ -26,6 +27,12 @@ manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_componen
 def no_work_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether work waits for a click hangs on this machine's speed, and on what else it does."""
     monkeypatch.setattr(work, "LONG_S", math.inf)
+
+
+@pytest.fixture(autouse=True)
+def few_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all pages alike: what is measured is kept for the tests that follow."""
+    monkeypatch.setattr(measure, "TEST_IMAGES", COUNT)
 
 
 @pytest.fixture

@@ -19,16 +19,9 @@ from tae.data.fit import fit_image
 from tae.data.gallery import gallery
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.ui.latent import measure
-from tests.pages import HOSTILE, assert_harmless, charts, drop, go, metrics, numbers, open_page, run, texts
+from tests.pages import COUNT, HOSTILE, assert_harmless, charts, drop, go, metrics, numbers, open_page, run, texts
 
 PAGE = "Latent space"
-COUNT = 200
-"""Images of the test set here: the page's thousand take five times as long."""
-
-
-@pytest.fixture(autouse=True)
-def few_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "TEST_IMAGES", COUNT)
 
 
 def embedded(model: TransformerAutoencoder) -> np.ndarray:
