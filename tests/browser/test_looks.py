@@ -1,6 +1,7 @@
 """Every page fits its window, wide and narrow, in both themes, and so does each of its sections."""
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.browser import MARKS, assert_fits, looks
@@ -26,9 +27,25 @@ VIEWS = {
 """Path, and charts that it shows at least."""
 
 
+AUDITED = ("/", "/models", "/layers?lens=raw", "/latent", "/sequences?forecast=roll", "/causal", "/compare", "/train")
+"""Views that axe-core looks at."""
+STREAMLIT = {"presentation-role-conflict"}
+"""What axe-core finds of Streamlit's file uploader, which we cannot mend."""
+
+
 @pytest.fixture
 def window_height() -> int:
     return 1200
+
+
+@pytest.mark.parametrize("path", AUDITED)
+def test_axe_finds_nothing_of_ours(visit, path: str) -> None:
+    page = visit(path)
+    for _, scheme in looks(page):
+        heard = Axe().run(page, context={"exclude": [["pre"]]}).response["violations"]  # Streamlit colours code itself
+        found = [(one["id"], node) for one in heard for node in one["nodes"] if one["id"] not in STREAMLIT]
+        told = [(scheme, name, node["html"][:120], node["any"][0]["message"][:160]) for name, node in found]
+        assert not told
 
 
 @pytest.mark.parametrize("path", VIEWS)

@@ -38,12 +38,12 @@ def checkpoints(active: ui.Active) -> None:
     for listed in listed_checkpoints():
         with st.container(border=True):
             if listed.card is None or listed.config is None:
-                st.markdown(f"#### {escape_markdown(listed.path.name)}")
+                st.markdown(f"## {escape_markdown(listed.path.name)}")
                 st.error(escape_markdown(listed.error or ""))
                 continue
             key = listed.path.name
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(f"#### {escape_markdown(listed.name)}")
+                st.markdown(f"## {escape_markdown(listed.name)}")
                 if key == active.key:
                     st.badge("in use", icon=":material/check:", color="green")
                 else:

@@ -25,7 +25,7 @@ def side_by_side(a: Half, b: Half) -> None:
         "full": max(float(half.weights.max()) * len(half.weights) for half in (a, b)),
     }
     view = explorer.compare((sides[0], sides[1]), int(a.weights.max(axis=1).argmax()), tops, notes)
-    st.subheader("Similarity")
+    st.header("Similarity")
     if a.grid != b.grid:
         st.info(
             f"A has {a.grid[1]}x{a.grid[0]} patches, B {b.grid[1]}x{b.grid[0]}: pairs of patches cannot be set against each "

@@ -22,6 +22,7 @@ STYLE = """
 .st-key-shelf_drop [data-testid='stFileUploaderDropzone'] {min-height: 0; padding: 0.4rem 0.6rem; gap: 0.2rem}
 .st-key-shelf_drop [data-testid='stFileUploader'] label {min-height: 0; margin-bottom: 0}
 .st-key-shelf_drop [data-testid='stFileUploaderDropzoneInstructions'] {display: none}
+[data-testid='stLayoutWrapper']:has(> .st-key-shelf) {min-width: min(20rem, 100%)}
 """
 
 

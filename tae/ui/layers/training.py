@@ -27,7 +27,7 @@ def over_training(scene: Scene) -> None:
     moments, strips = measure.moments(scene.active), measure.training_strips(scene.active)
     if not moments and not strips:
         return
-    st.subheader("Over training time")
+    st.header("Over training time")
     if moments:
         through_snapshots(scene, moments)
     else:

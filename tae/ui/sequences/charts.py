@@ -38,7 +38,7 @@ def tracks(scene: SequenceScene, columns: Mapping[str, Column]) -> None:
 
 
 def errors(scene: SequenceScene, forecast: Forecast) -> None:
-    st.subheader("Error of each frame")
+    st.header("Error of each frame")
     curves = {name: (np.arange(len(mse)) + forecast.first + 1.0, mse) for name, mse in forecast.mse.items() if len(mse)}
     if not curves:
         st.caption("There is no true frame to compare with.")
@@ -56,7 +56,7 @@ def errors(scene: SequenceScene, forecast: Forecast) -> None:
 
 
 def trajectory(scene: SequenceScene, forecast: Forecast | None, columns: Mapping[str, Column]) -> None:
-    st.subheader("Latent trajectory")
+    st.header("Latent trajectory")
     pca = measure.plane(scene.embedded)
     if pca is None:
         st.caption("All frames have the same latent, or lie on one line: there is no plane to draw.")
@@ -85,7 +85,7 @@ def trajectory(scene: SequenceScene, forecast: Forecast | None, columns: Mapping
 
 
 def order_matters(scene: SequenceScene) -> None:
-    st.subheader("Which frames matter for the prediction?")
+    st.header("Which frames matter for the prediction?")
     assert scene.lstm is not None
     frames_seen = scene.frames_seen or scene.count
     if frames_seen < 2:

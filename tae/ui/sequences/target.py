@@ -103,7 +103,7 @@ def frames(scene: SequenceScene) -> None:
 
 
 def over_time(scene: SequenceScene, told: Told) -> None:
-    st.subheader("After each frame")
+    st.header("After each frame")
     numbers = np.arange(1, scene.count + 1)
     curves = {name: (numbers, values) for name, values in told.curves.items()}
     if told.truth_curve is not None and np.isfinite(told.truth_curve).any():
@@ -132,7 +132,7 @@ def hangs_on(scene: SequenceScene, told: Told) -> tuple[dict[str, np.ndarray], P
     """Frames, patches, heads; returns the effects that are known, by name, and the patches'."""
     unit = told.effect_unit
     found: dict[str, np.ndarray] = {}
-    st.subheader("Which frames matter?")
+    st.header("Which frames matter?")
     effects = measure.target_frames(scene, told)
     if effects is not None:
         figure = plot_frame_effects(effects.dropped, effects.covered, effects.shuffled, f"Change ({unit})")
@@ -145,7 +145,7 @@ def hangs_on(scene: SequenceScene, told: Told) -> tuple[dict[str, np.ndarray], P
             "the smaller, the less it depends on the order."
         )
         found |= {"dropped": effects.dropped, "covered": effects.covered, "shuffled": effects.shuffled}
-    st.subheader("Which patches matter?")
+    st.header("Which patches matter?")
     numbers = measure.spread_over(scene.count, MAX_PATCH_FRAMES)
     covered = measure.target_patches(scene, told, numbers)
     patches = None
@@ -162,7 +162,7 @@ def hangs_on(scene: SequenceScene, told: Told) -> tuple[dict[str, np.ndarray], P
             "white already change nothing."
         )
         found |= {"patches_in_all_frames": covered[0], "patches": covered[1:], "patch_frames": np.array(numbers) + 1}
-    st.subheader("Which heads matter?")
+    st.header("Which heads matter?")
     heads = measure.target_heads(scene, told)
     if heads is not None:
         figure = plot_head_effects(heads.each, heads.whole, f"change ({unit})")

@@ -45,8 +45,12 @@ STYLE = """
 .stMain [data-testid='stColumn'] {min-width: 10.5rem}
 .st-key-menu_here a {background: color-mix(in srgb, currentColor 9%, transparent)}
 .st-key-page_top {min-height: 2.6rem}
-.st-key-page_top h1 {padding: 0; font-size: 1.6rem}
+.st-key-page_top h1 {padding: 0}
 .st-key-page_top button {min-height: 36px; padding-block: 0}
+/* Streamlit's own greys and blues are too faint to read for some. */
+[data-testid='stCaptionContainer'], [data-testid='stCaptionContainer'] * {opacity: 1}
+[data-testid='stCaptionContainer'] :is(p, li, span) {color: light-dark(#5d616c, #a9afbd) !important}
+[data-testid='stButtonGroup'] [data-selected='true'] p {color: light-dark(#2453c4, #8fb0ff) !important}
 /* White images on a white page need an edge. */
 .stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}
 """

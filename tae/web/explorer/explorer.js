@@ -793,10 +793,11 @@ class Explorer {
       for (const figure of this.pins) if (!before.has(figure.token)) figure.resize(...this.pinSize);
     }
     const free = this.maxPins - this.pins.length;
-    const ablates = this.grid.canAblate ? " Click a head to ablate it." : "";
+    const act = matchMedia("(hover: none)").matches ? "Tap" : "Click";
+    const ablates = this.grid.canAblate ? ` ${act} a head to ablate it.` : "";
     this.hint.textContent =
       free === this.maxPins
-        ? `Click a patch to pin it.${ablates}`
+        ? `${act} a patch to pin it.${ablates}`
         : free
           ? "Each pinned patch is read against the one under the pointer. Esc lets all pins go."
           : `${this.maxPins} are pinned, as many as there is room for: remove one to pin another.`;
