@@ -6,6 +6,7 @@ takes those images: `tests/screenshots/*.png`; for one of them it trains for som
 """
 
 import base64
+import io
 import os
 import shutil
 import tempfile
@@ -256,55 +257,70 @@ def link(page: Page) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
 
 
+SIZES = ((1400, 900), (1920, 1080), (800, 900), (390, 844))
+"""Windows in which the pages' images are taken, in both themes."""
+
+
 def main() -> None:
     folder = ROOT / "tests" / "screenshots"
     folder.mkdir(exist_ok=True)
     views = {
         "explore": "/?changes=encoder/0/0",
-        "compare": "/compare",
         "causal": "/causal",
+        "compare": "/compare",
         "layers": "/layers",
         "latent": "/latent",
         "sequences": "/sequences?sequence=drop-1&frame=9",
         "models": "/models",
+        "train": "/train?task=runs",
     }
+    taken: dict[str, list[Image.Image]] = {}
     with tempfile.TemporaryDirectory() as home:
         shelf = Path(home) / "checkpoints"
         shutil.copytree(ROOT / "checkpoints", shelf, ignore=shutil.ignore_patterns("runs"))
         with running_app(TAE_CHECKPOINTS=str(shelf)) as address, running_browser() as browser:
-            for name, path in views.items():
-                take(browser, address + path, folder / f"{name}.png", height=1350 if name == "sequences" else 900)
             out = shelf / "garments_tiny_201x201_p16.safetensors"
             run = runs.start(TrainConfig(steps=200, eval_every=10, log_every=5, threads=1, out=out))
             while (now := runs.read_run(run.folder)).step < 110:
                 if not now.is_active:
                     raise RuntimeError(f"the training for the image is {now.status}: {now.message}")
                 time.sleep(1)
-            take(browser, f"{address}/train?task=runs", folder / "train.png", height=1150)
             runs.end_now(run)
             while runs.read_run(run.folder).is_active:
                 time.sleep(0.2)
-    contact_sheet(folder, [*views, "train"])
+            for path in views.values():
+                for name, image in take(browser, address + path):
+                    taken.setdefault(name, []).append(image)
+    taken["1400_light"][0].quantize(256).save(folder / "explore.png", optimize=True)
+    for name, images in taken.items():
+        contact_sheet(images).quantize(128).save(folder / f"pages_{name}.png", optimize=True)
 
 
-def contact_sheet(folder: Path, names: Sequence[str], width: int = 560) -> None:
-    """All pages in one image, three in a row, each with its top as high as the first screen."""
-    sheet = Image.new("RGB", (3 * width + 40, -(-len(names) // 3) * (width * 9 // 14 + 10) + 10), "#7d8aa5")
-    for number, name in enumerate(names):
-        page = Image.open(folder / f"{name}.png").convert("RGB").crop((0, 0, 1400, 900))
-        row, column = divmod(number, 3)
-        sheet.paste(
-            page.resize((width, width * 9 // 14)), (10 + column * (width + 10), 10 + row * (width * 9 // 14 + 10))
-        )
-        if name != "explore":
-            (folder / f"{name}.png").unlink()
-    sheet.quantize(128).save(folder / "pages.png", optimize=True)
+def contact_sheet(images: Sequence[Image.Image], row_width: int = 2400) -> Image.Image:
+    """All pages in one window, as many in a row as there is room for."""
+    width, height = images[0].size
+    across = 4 if width > height else 8
+    shown = (row_width // across, row_width // across * height // width)
+    sheet = Image.new(
+        "RGB", (across * (shown[0] + 10) + 10, -(-len(images) // across) * (shown[1] + 10) + 10), "#7d8aa5"
+    )
+    for number, image in enumerate(images):
+        row, column = divmod(number, across)
+        sheet.paste(image.resize(shown), (10 + column * (shown[0] + 10), 10 + row * (shown[1] + 10)))
+    return sheet
 
 
-def take(browser: Browser, address: str, path: Path, height: int = 900) -> None:
-    page = browser.new_page(viewport={"width": 1400, "height": height})
+def take(browser: Browser, address: str) -> Iterator[tuple[str, Image.Image]]:
+    """A page in every window and theme: ("width_theme", its first screen)."""
+    page = browser.new_page(viewport={"width": SIZES[0][0], "height": SIZES[0][1]})
     page.context.add_cookies([{"name": OFFERED[0], "value": OFFERED[1], "url": address}])
     page.goto(address)
     settle(page)
-    page.screenshot(path=path)
+    for width, height in SIZES:
+        for scheme in GROUNDS:
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_timeout(400)
+            settle(page)
+            yield f"{width}_{scheme}", Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     page.close()
