@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from tae import TransformerAutoencoder
 
+LONGEST = ("test_types_hold", "test_from_dropped_images_to_an_open_checkpoint")
+"""Tests of more than a minute."""
 SMALL = {
     "input_size": (24, 32),
     "patch_size": 8,
@@ -38,7 +40,13 @@ SMALL = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest tests come first: at the end, all workers would wait for one of them."""
-    items.sort(key=lambda item: not any(item.get_closest_marker(mark) for mark in ("slow", "browser")))
+
+    def place(item: pytest.Item) -> int:
+        if item.name.startswith(LONGEST):
+            return 0
+        return 1 if any(item.get_closest_marker(mark) for mark in ("slow", "browser")) else 2
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:

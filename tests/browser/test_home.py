@@ -258,6 +258,14 @@ def test_the_heatmap_names_what_is_pointed_at_and_a_box_shows_that_part_and_a_bu
     said = hover(page, 0, 2.5 / 169, 40.8 / 169)
     assert "query 40 (row 3, column 1)" in said and "key 2 (row 0, column 2)" in said
     assert "x uniform" in said and "spread between heads" in said
+    expect(page.locator(".tae-explorer")).to_have_attribute("data-query", "40")  # the row is the patch on the image
+    page.locator(".tae-explorer [role=application]").scroll_into_view_if_needed()
+    page.mouse.move(*explorer_place(page, 4, 9))
+    expect(page.locator(".tae-explorer")).to_have_attribute("data-query", "61")
+    plot = page.get_by_test_id("stPlotlyChart").first
+    line, cells = plot.locator("[data-tae-row]").bounding_box(), plot.locator(".nsewdrag").first.bounding_box()
+    assert line and cells and abs((line["y"] + 1 - cells["y"]) / cells["height"] - 61.5 / 169) < 0.01
+    plot.scroll_into_view_if_needed()
     area = plot_area(page, 0)
     page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + area["height"] * 0.5)
     page.mouse.down()

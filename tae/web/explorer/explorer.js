@@ -432,6 +432,7 @@ class Explorer {
     this.acts = 0;
     this.hear = (data) => this.data?.memory === data.memory && this.sides && this.feed(data);
     feeds.listeners.add(this.hear);
+    this.matrix = new Matrix({ point: (token) => this.point(token) });
     this.root = make("div", { className: "tae-component tae-explorer", onkeydown: (event) => this.onKey(event) });
     parent.append(this.root);
     this.closed = new AbortController();
@@ -448,6 +449,7 @@ class Explorer {
     if (this.resting) this.send();
     this.observer.disconnect();
     feeds.listeners.delete(this.hear);
+    this.matrix.close();
     this.closed.abort();
     cancelAnimationFrame(this.frame);
     clearTimeout(this.askTimer);
@@ -904,6 +906,14 @@ class Explorer {
     this.schedule();
   }
 
+  /** A patch was pointed at elsewhere on the page; null: no longer. */
+  point(token) {
+    if (!this.sides || this.isPair) return;
+    const [side] = this.sides;
+    this.hover = token === null || token >= side.tokens ? null : { side: 0, cell: cellOf(side, token), pin: null };
+    this.schedule();
+  }
+
   reverse(isReversed) {
     if (isReversed === this.isReversed) return;
     this.isReversed = isReversed;
@@ -1044,6 +1054,8 @@ class Explorer {
     const gridTop = view.range === "own" ? this.data.tops.full : this.data.tops[view.range];
     this.grid.paint(tokenOf(side, query), direction, this.colours.weight, gridTop, colour);
     this.grid.mark(this.nameOf());
+    this.matrix.colour = colour;
+    this.matrix.mark(tokenOf(side, query), direction === "to");
     figure.showBar(this.colours.weight, 0, top, `${unit}; dark = high${mergedNote(side, "; ")}`, isClipped);
     for (const panel of this.pins) {
       const cell = cellOf(side, panel.token);
