@@ -632,3 +632,11 @@ def test_maps_that_would_fill_the_memory_are_refused_in_words(monkeypatch: pytes
     app = open_page("Explore")
     assert "169 patches, would take 0.00046 GB" in app.error[0].value
     assert "explorer" not in " ".join(one.proto.id for one in app.get("bidi_component"))  # type: ignore[attr-defined]
+
+
+def test_an_old_address_of_attention_opens_its_view_on_explore() -> None:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app.query_params.update({"checkpoint": DEMO, "layer": "1", "head": "2"})
+    app.switch_page("pages/attention.py")
+    assert [title.value for title in run(app).title] == ["Explore"]
+    assert (app.session_state.layer, app.session_state.head) == ("1", "2")
