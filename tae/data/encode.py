@@ -1,5 +1,6 @@
 """Images as bytes: PNG and GIF."""
 
+import base64
 import io
 from collections.abc import Iterable
 
@@ -32,3 +33,8 @@ def encode_png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(to_uint8(pixels)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def png_url(pixels: np.ndarray) -> str:
+    """The PNG file of `encode_png` as a data URL, for a page that fetches nothing."""
+    return f"data:image/png;base64,{base64.b64encode(encode_png(pixels)).decode()}"

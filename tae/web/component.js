@@ -56,6 +56,38 @@ function watchWidth(component) {
   return observer;
 }
 
+/** Listens to a plot of Plotly's elsewhere on the page, which Streamlit makes anew now and then. */
+class PlotListener {
+  /** selector: () => CSS; acts: {event: what to do}; changed(plot or null) hears of each other one. */
+  constructor(selector, acts, changed) {
+    Object.assign(this, { selector, changed, acts: Object.entries(acts), plot: null });
+    this.timer = setInterval(() => this.bind(), 300);
+  }
+
+  bind() {
+    const plot = document.querySelector(this.selector());
+    if (plot === this.plot || (plot && !plot.on)) return;
+    this.unbind();
+    this.plot = plot;
+    if (!plot) return;
+    for (const act of this.acts) plot.on(...act);
+    this.changed(plot);
+  }
+
+  unbind() {
+    if (!this.plot) return;
+    // Plotly takes these methods away from a plot that it has given up.
+    for (const act of this.acts) this.plot.removeListener?.(...act);
+    this.plot = null;
+    this.changed(null);
+  }
+
+  close() {
+    clearInterval(this.timer);
+    this.unbind();
+  }
+}
+
 /** What Streamlit calls, with the same parent, whenever a component's data or theme changes; the last cleanup counts. */
 function mounting(Kind) {
   const mounted = new WeakMap();

@@ -317,6 +317,29 @@ def test_a_head_that_is_clicked_is_ablated_and_undo_brings_it_back() -> None:
     assert component(app, "explorer_outcome")["ablated"] == []
 
 
+def test_changes_of_a_link_that_do_not_fit_are_left_out_and_said() -> None:
+    app = open_page(changes="encoder/9/0,encoder/0/1")
+    assert "1 change is left out" in texts(app, "info")
+    assert component(app, "explorer_outcome")["ablated"] == ["encoder/0/1"]
+
+
+def test_where_a_model_fails_the_checkpoints_that_draw_better_are_offered_and_a_broken_one_is_passed_over(
+    store: Callable[..., Path],
+) -> None:
+    def worsened(model: TransformerAutoencoder) -> None:
+        model.decoder.norm.weight.mul_(0.3)  # type: ignore[union-attr, operator]
+
+    plain = store("a plain one.safetensors", name="Plain")
+    store("blown up.safetensors", blow_up, name="Blown up")
+    percentiles = load_checkpoint(ROOT / "checkpoints" / DEMO).card.metrics["percentiles"]
+    bad = store("worse.safetensors", worsened, name="Worse", metrics={"percentiles": percentiles})
+    app = open_page(checkpoint=bad.name)
+    offered = [button.label for button in app.button if str(button.key).startswith("explore_use_")]
+    assert [label.split(":")[0] for label in offered] == ["Plain"]
+    app.button(f"explore_use_{plain.name}").click()
+    assert run(app).session_state.checkpoint == plain.name
+
+
 def act(app: AppTest, do: str, name: str = "") -> None:
     """What the browser tells when somebody clicks in the head grid."""
     app.session_state["explorer_act"] = {"do": do, "name": name}

@@ -54,7 +54,7 @@ def explore(
     names = tuple(choice.name for part in PARTS for choice in all_choices(scene.config, part, weighting))
     sent = _settle(key, names, scene.num_tokens, default_query)
     state = st.session_state.get(key)
-    digest = measure.side_digest(scene, weighting, discard)
+    digest = digest_now(scene)
     wanted = state.get("wanted") if isinstance(state, Mapping) else None
     in_grid = [name for name in names if in_head_grid(name)]
     fed = in_grid if heads_merged(scene.grid, len(in_grid)) == merged(scene.grid) else []
@@ -65,6 +65,11 @@ def explore(
     view = _take_over(key, _draw(key, data), sent, names, scene.num_tokens)
     feed("heads", measure.heads_feed(scene, weighting, discard, key))
     return view
+
+
+def digest_now(scene: Scene) -> str:
+    """What names the maps on display in the browser."""
+    return measure.side_digest(scene, st.session_state.weighting, float(st.session_state.discard))
 
 
 def feed(kind: str, data: Mapping[str, Any]) -> None:

@@ -48,6 +48,13 @@ def current(scene: PairScene) -> tuple[Changes, int]:
     return kept, refused
 
 
+def say_refused(refused: int) -> None:
+    """What `current` told of a link's changes."""
+    if refused:
+        left_out = "1 change is left out: it does" if refused == 1 else f"{refused} changes are left out: they do"
+        st.info(f"{left_out} not fit this model.", icon=":material/info:")
+
+
 def held() -> Changes:
     return st.session_state.get("causal_changes", ())
 

@@ -15,7 +15,7 @@ from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_baseline, words_of
 from tae.ui.causal.edit import edits
-from tae.ui.causal.history import current, held, history, set_changes
+from tae.ui.causal.history import current, held, history, say_refused, set_changes
 from tae.ui.causal.measure import PairScene
 from tae.ui.session.view import write_link
 from tae.ui.shell.sidebar import panels
@@ -28,9 +28,7 @@ TARGETS = {"attention": "all", "mlp": "MLP"}
 @st.fragment
 def knock_out(scene: PairScene) -> None:
     active, refused = current(scene)
-    if refused:
-        left_out = "1 change is left out: it does" if refused == 1 else f"{refused} changes are left out: they do"
-        st.info(f"{left_out} not fit this model.", icon=":material/info:")
+    say_refused(refused)
     kind = choose_baseline()
     with st.container(key="causal_columns"):
         left, right = (st.container(), st.container()) if scene.is_wide else st.columns([2, 3])

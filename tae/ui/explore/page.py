@@ -15,13 +15,7 @@ from tae.ui.explore.plain import plain_image
 from tae.ui.explore.stage import losses, stage
 from tae.ui.explore.verdict import facts_line, measures, next_steps, origin, verdict
 
-STYLE = (
-    controls.STYLE
-    + explorer.STYLE
-    + shelf.STYLE
-    + """
-"""
-)
+STYLE = controls.STYLE + explorer.STYLE + shelf.STYLE
 
 
 def explore(active: ui.Active, chosen: ui.Chosen) -> None:

@@ -1,6 +1,5 @@
 """Where images are dropped and chosen: the drop zone, and a row of thumbnails."""
 
-import base64
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,7 +8,7 @@ from streamlit.components.v2 import component
 
 from tae import ui
 from tae.data.decode import EXPECTED, ImageError
-from tae.data.encode import encode_png
+from tae.data.encode import png_url
 from tae.data.gallery import Sample
 from tae.store.names import escape_markdown
 from tae.ui.session.images import OFFERED
@@ -60,7 +59,7 @@ def shelf(active: ui.Active, chosen: ui.Chosen) -> None:
     """The thumbnails: one's own images first, those drawn worst first, then the samples."""
     offer = ui.offered(active)
     own = []
-    for one in offer.own.values():
+    for one in ui.uploaded():
         psnr = psnr_of(active, one) if len(offer.own) <= MEASURED else None
         figure = "" if psnr is None else f"{psnr:.1f} dB"
         own.append((np.inf if psnr is None else psnr, item(one.key, one.title, "", figure, thumbnail_url(one))))
@@ -124,7 +123,7 @@ def own_url(digest: str, _pixels: np.ndarray) -> str:
 
 
 def url_of(pixels: np.ndarray) -> str:
-    return "data:image/png;base64," + base64.b64encode(encode_png(thumbnail(pixels))).decode()
+    return png_url(thumbnail(pixels))
 
 
 def thumbnail(pixels: np.ndarray, side: int = 104) -> np.ndarray:

@@ -1,21 +1,19 @@
 """The instrument of the page Explore: the image under its attention, its reconstruction, every head in small, ablations."""
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import streamlit as st
 
 from tae.analysis.causal.interventions import Intervention
-from tae.data.encode import encode_png
+from tae.data.encode import png_url
 from tae.ui.attention.explore import Shown, explorer_panel
-from tae.ui.attention.explorer import feed, taken_act
-from tae.ui.attention.measure import side_digest
+from tae.ui.attention.explorer import digest_now, feed, taken_act
 from tae.ui.causal import history, measure
 from tae.ui.causal.controls import plain_pair, words_of
 from tae.ui.causal.measure import BASELINES, Changed, PairScene
+from tae.ui.explore.windows import decibels
 from tae.ui.session.results import Result, reconstruct
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import checked
@@ -31,26 +29,19 @@ class Staged:
     active: tuple[Intervention, ...]  # what is ablated
     changed: Changed | None  # with that; None where nothing is, or its baseline is not known yet
 
-    @property
-    def recon(self) -> np.ndarray:
-        """(H, W), as it is drawn now."""
-        return self.changed.recon if self.changed else self.plain.recon
-
 
 def stage(scene: Scene) -> Staged:
     """Draw the instrument; what is ablated in it follows the link's changes, and they what is clicked."""
     shown = explorer_panel(scene)
     pair = plain_pair(scene)
     plain = reconstruct(scene.active, scene.chosen)
-    history.current(pair)  # the link's changes, before what was clicked is added to them
+    history.say_refused(history.current(pair)[1])  # the link's changes, before what was clicked is added to them
     apply(taken_act(), scene)
-    active, refused = history.current(pair)
-    if refused:
-        st.info(f"{refused} of the link's changes do not fit this model, and are left out.", icon=":material/info:")
+    active, _ = history.current(pair)
     kind = checked("baseline", list(BASELINES))
     changed = measure.changed(pair, active, kind) if active else None
     staged = Staged(pair, shown, plain, active, changed)
-    feed("outcome", outcome_of(staged, kind))
+    feed("outcome", {"digest": digest_now(scene), **outcome_of(staged, kind)})
     return staged
 
 
@@ -79,9 +70,8 @@ def outcome_of(staged: Staged, kind: str) -> dict[str, object]:
         what = active[0].title if len(active) == 1 else f"{len(active)} changes"
         words = f"{what}: replaced by {words_of(scene, kind)}"
     return {
-        "digest": side_digest(scene, st.session_state.weighting, float(st.session_state.discard)),
-        "recon": as_url(staged.plain.recon),
-        "changed": as_url(changed.recon) if changed else "",
+        "recon": png_url(staged.plain.recon),
+        "changed": png_url(changed.recon) if changed else "",
         "title": title,
         "words": words,
         "ablated_words": "; ".join(one.title for one in active),
@@ -98,13 +88,4 @@ def losses(staged: Staged) -> None:
     if sweep is None:
         return
     lost = {one.name: loss.psnr_lost for one, loss in sweep.damage.items() if np.isfinite(loss.psnr_lost)}
-    digest = side_digest(scene, st.session_state.weighting, float(st.session_state.discard))
-    feed("losses", {"digest": digest, "losses": lost, "words": f"replaced by {words_of(scene, kind)}"})
-
-
-def decibels(psnr: float) -> str:
-    return f"{psnr:.1f} dB" if np.isfinite(psnr) else "exact"
-
-
-def as_url(pixels: np.ndarray) -> str:
-    return "data:image/png;base64," + base64.b64encode(encode_png(pixels)).decode()
+    feed("losses", {"digest": digest_now(scene), "losses": lost, "words": f"replaced by {words_of(scene, kind)}"})

@@ -7,11 +7,10 @@ from tae import ui
 from tae.data.decode import ImageError
 from tae.plots.quality import METRICS, plot_distribution, worse_than
 from tae.store.names import escape_markdown
-from tae.ui.session.results import as_batch
+from tae.ui.explore.windows import UNUSUAL
+from tae.ui.session.results import drawn
 from tae.ui.session.work import Progress, measured
 from tae.ui.widgets.charts import chart
-
-UNUSUAL = 95  # in percent of the test images: what is worse than these is unlike them
 
 
 def origin(chosen: ui.Chosen) -> str:
@@ -116,18 +115,14 @@ def better_checkpoints(active: ui.Active, chosen: ui.Chosen) -> dict[str, tuple[
 
 
 def psnr_with(key: str, chosen: ui.Chosen) -> tuple[str, float] | None:
-    """A checkpoint's title and PSNR on an image; None where it does not load or fit. The caller holds the models."""
-    import torch
-
+    """A checkpoint's title and PSNR on an image; None where it does not load, fit or draw. The caller holds the models."""
     from tae.store.checkpoint import CheckpointError
 
     try:
         other = ui.load_model(key)
-        fitted = ui.fit(other, chosen)
+        return other.title, drawn(other.loaded, ui.fit(other, chosen)).quality.psnr
     except (CheckpointError, ImageError, OSError):
         return None
-    with torch.inference_mode():
-        return other.title, ui.Result.of(fitted, other.loaded.model(as_batch(fitted))[0]).quality.psnr
 
 
 def measures(active: ui.Active, result: ui.Result) -> None:

@@ -1,13 +1,12 @@
 """The image of the point under the pointer: what goes to the browser, and which point was clicked."""
 
-import base64
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import streamlit as st
 from streamlit.components.v2 import component
 
-from tae.data.encode import encode_png, to_uint8
+from tae.data.encode import png_url, to_uint8
 from tae.plots.latent import contact_sheet
 from tae.ui.latent.measure import COLUMNS, TestSet
 from tae.ui.session.cache import kept
@@ -47,4 +46,4 @@ def _sheet_url(active: Active, _sheet: np.ndarray) -> str:
 
 
 def _url(pixels: np.ndarray) -> str:
-    return f"data:image/png;base64,{base64.b64encode(encode_png(pixels)).decode()}"
+    return png_url(pixels)

@@ -68,9 +68,15 @@ def reconstruct(active: Active, chosen: Chosen) -> Result:
 
 @kept(max_entries=256)
 def _reconstruct(loaded: "Loaded", fitted: Fitted) -> Result:
+    with MODEL_LOCK:
+        return drawn(loaded, fitted)
+
+
+def drawn(loaded: "Loaded", fitted: Fitted) -> Result:
+    """A fitted image through the model, for who holds the models; ImageError where it draws no finite numbers."""
     import torch
 
-    with MODEL_LOCK, torch.inference_mode():
+    with torch.inference_mode():
         recon = loaded.model(as_batch(fitted))[0].clamp(0, 1)
     if not recon.isfinite().all():
         raise ImageError(NO_NUMBERS)

@@ -1,13 +1,12 @@
 """Preview of a training: some of a new run's images, and how many there are."""
 
-import base64
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
-from tae.data.encode import encode_png
+from tae.data.encode import png_url
 from tae.model.config import size_in_words
 from tae.store.names import escape_markdown, plain_text
 from tae.training.config import TrainConfig
@@ -96,4 +95,4 @@ def in_page(pixels: np.ndarray, factor: int) -> str:
     Each pixel becomes a square of `factor` pixels a side, so that the browser's smoothing adds nothing.
     """
     enlarged = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
-    return f"data:image/png;base64,{base64.b64encode(encode_png(enlarged)).decode()}"
+    return png_url(enlarged)

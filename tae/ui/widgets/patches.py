@@ -1,6 +1,5 @@
 """An image on which patches are chosen, by click, box or keys: what goes to the browser, and what comes back."""
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import streamlit as st
 from streamlit.components.v2 import component
 
-from tae.data.encode import encode_png
+from tae.data.encode import png_url
 from tae.web.component import read_script, read_style
 
 _mount = component("tae_patches", css=read_style("patches"), js=read_script("patches"))
@@ -39,7 +38,7 @@ def choose_patches(
 
     told = st.session_state.get(key)
     data = {
-        "image": f"data:image/png;base64,{base64.b64encode(encode_png(pixels)).decode()}",
+        "image": png_url(pixels),
         "size": list(pixels.shape),
         "tile": list(tile_size),
         "grid": list(grid),

@@ -429,7 +429,6 @@ class Explorer {
     this.asked = { key: "", time: 0 };
     this.preview = null; // name of the map under the pointer in the head grid
     this.veil = VEIL;
-    this.acts = 0;
     this.hear = (data) => this.data?.memory === data.memory && this.sides && this.feed(data);
     feeds.listeners.add(this.hear);
     this.matrix = new Matrix({ point: (token) => this.point(token) });
@@ -524,7 +523,7 @@ class Explorer {
     if (!maps && !this.data.on_demand) {
       const names = side.names.filter((name) => isInGrid(name) && store.has(`${side.digest}\n${name}`));
       maps = Object.fromEntries(names.map((name) => [name, find(side.digest, name)]));
-      shape = { ...side, count: side.count };
+      shape = side;
     }
     const key = maps ? `${side.digest} ${Object.keys(maps).length}` : "";
     if (!maps || key === this.gridKey || Object.keys(maps).length < 2) return;
@@ -543,8 +542,7 @@ class Explorer {
     if (what === "toggle" && this.grid.ablated.has(`${part}/${layer}/attention`)) name = `${part}/${layer}/attention`;
     if (name) this.grid.pending.add(name);
     this.grid.showAblated();
-    this.acts += 1;
-    this.tell("act", { number: `${Date.now()} ${this.acts}`, do: what, name, digest: this.sides[0].digest });
+    this.tell("act", { number: performance.now(), do: what, name }); // a number, since the same click may come twice
   }
 
   get isPair() {

@@ -64,7 +64,7 @@ class HeadGrid {
       const layers = names.filter((name) => name.startsWith(`${part}/`)).map((name) => number(name.split("/")[1]));
       const rows = Math.max(1 + Math.max(...layers), names.includes(`${part}/rollout/mean`) ? 2 : 1);
       for (let layer = 0; layer < rows; layer++) {
-        this.rows.push({ part, layer: layer <= Math.max(...layers) ? layer : null, isFirst: layer === 0 });
+        this.rows.push({ part, layer: layer <= Math.max(...layers) ? layer : null });
       }
     }
     this.high = this.rows.length;
@@ -350,7 +350,7 @@ class Outcome {
     this.words.textContent = data.words;
     this.words.title = data.ablated_words;
     this.undo.disabled = !data.can_undo;
-    this.reset.disabled = !data.changed;
+    this.reset.disabled = !data.ablated.length;
     this.figure.loading.hidden = true;
     this.redraw();
   }

@@ -4,50 +4,34 @@
 
 const MATRIX = "[class*='st-key-attention_map_'] .js-plotly-plot";
 const PATCH = /^(\d+) \(row/; // "84 (row 6, column 6)": a cell that is one patch
-const LOOK_MS = 300; // Streamlit makes the plot anew now and then
 
 class Matrix {
   /** act: {point(token or null)}. */
   constructor(act) {
     this.line = make("div", { hidden: true });
     this.line.dataset.taeRow = "";
-    this.acts = Object.entries({
+    const acts = {
       plotly_hover: ({ points }) => {
         const found = PATCH.exec(points[0].y);
         if (found) act.point(Number(found[1]));
       },
       plotly_unhover: () => act.point(null),
+    };
+    this.listener = new PlotListener(() => MATRIX, acts, (plot) => {
+      this.line.remove();
+      plot?.querySelector(".plot-container").append(this.line);
+      this.mark(this.token, this.isKey);
     });
-    this.plot = null;
-    this.timer = setInterval(() => this.bind(), LOOK_MS);
   }
 
   close() {
-    clearInterval(this.timer);
-    this.leave();
-  }
-
-  bind() {
-    const plot = document.querySelector(MATRIX);
-    if (plot === this.plot || (plot && !plot.on)) return;
-    this.leave();
-    this.plot = plot;
-    if (!plot) return;
-    for (const act of this.acts) plot.on(...act);
-    plot.querySelector(".plot-container").append(this.line);
-    this.mark(this.token, this.isKey);
-  }
-
-  leave() {
-    this.line.remove();
-    if (this.plot) for (const act of this.acts) this.plot.removeListener?.(...act); // Plotly takes it from a plot given up
-    this.plot = null;
+    this.listener.close();
   }
 
   /** The line along the row of a patch, or its column, where the matrix shows that patch by itself. */
   mark(token, isKey) {
     Object.assign(this, { token, isKey });
-    const { xaxis, yaxis } = this.plot?._fullLayout ?? {};
+    const { xaxis, yaxis } = this.listener.plot?._fullLayout ?? {};
     const axis = isKey ? xaxis : yaxis;
     const place = axis?._categories?.find((name) => PATCH.exec(name)?.[1] === String(token));
     this.line.hidden = place === undefined;

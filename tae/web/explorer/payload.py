@@ -15,7 +15,7 @@ import numpy as np
 from plotly.colors import unlabel_rgb
 
 from tae.analysis.facts import UNIFORM_LIMIT
-from tae.data.encode import encode_png
+from tae.data.encode import png_url
 from tae.plots.style import ERROR_COLOURS, OVERLAY, QUERY_COLOUR
 
 MAX_TOKENS_EXACT = 1024  # up to here every patch is a cell of its own; above, k x k patches are merged
@@ -363,7 +363,7 @@ def _side_entry(one: Side) -> dict[str, Any]:
     return {
         "title": one.title,
         "digest": one.digest,
-        "image": "data:image/png;base64," + base64.b64encode(encode_png(one.image)).decode(),
+        "image": png_url(one.image),
         "size": list(one.image.shape),
         "patch": one.patch_size,
         "grid": list(one.grid),

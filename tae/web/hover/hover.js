@@ -12,40 +12,23 @@ class Hover {
   constructor(parent) {
     this.box = make("div", { className: "tae-hover", hidden: true });
     parent.append(this.box);
-    this.plot = null;
     this.hide = () => (this.box.hidden = true);
-    this.acts = Object.entries({
+    const acts = {
       plotly_hover: (event) => this.open(event),
       plotly_unhover: this.hide,
       plotly_click: ({ points }) => this.tell(numberOf(points)),
       plotly_deselect: () => this.tell(-1),
+    };
+    this.listener = new PlotListener(() => `.${this.data.beside} .js-plotly-plot`, acts, (plot) => {
+      this.hide();
+      plot?.addEventListener("mouseleave", this.hide);
     });
-    // Streamlit makes the plot anew now and then.
-    this.timer = setInterval(() => this.bind(), 300);
   }
 
   update({ data, setTriggerValue }) {
     this.data = data;
     this.tell = (number) => setTriggerValue("clicked", number);
-    this.bind();
-  }
-
-  bind() {
-    const plot = document.querySelector(`.${this.data.beside} .js-plotly-plot`);
-    if (plot === this.plot || (plot && !plot.on)) return;
-    this.unbind();
-    this.plot = plot;
-    if (!plot) return;
-    for (const act of this.acts) plot.on(...act);
-    plot.addEventListener("mouseleave", this.hide);
-  }
-
-  unbind() {
-    this.hide();
-    if (!this.plot) return;
-    // Plotly takes these methods away from a plot that it has given up.
-    for (const act of this.acts) this.plot.removeListener?.(...act);
-    this.plot.removeEventListener("mouseleave", this.hide);
+    this.listener.bind();
   }
 
   open({ points, event }) {
@@ -69,8 +52,7 @@ class Hover {
   }
 
   close() {
-    clearInterval(this.timer);
-    this.unbind();
+    this.listener.close();
     this.box.remove();
   }
 }
