@@ -55,7 +55,7 @@ def shortcuts(active: Active) -> None:
 
 
 def half_a(active: Active, chosen: Chosen) -> Half | None:
-    st.markdown("**A**: checkpoint and image of the sidebar")
+    st.markdown("**A**: current image")
     return complete(active, chosen, "")
 
 
