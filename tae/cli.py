@@ -68,11 +68,12 @@ def read(config: type[Config], arguments: Sequence[str] | None, description: str
         flag = Annotated[hints[one.name], tyro.conf.arg(help=texts.get(one.name))]
         groups.setdefault(title, []).append((one.name, flag, default))
     parts = [
-        (title or "flags", Annotated[make_dataclass("Flags", flags, kw_only=True), tyro.conf.arg(name=title, help="")])
+        (title or "flags", Annotated[make_dataclass("Flags", flags, kw_only=True), tyro.conf.arg(name=title, help="")])  # type: ignore
         for title, flags in groups.items()
     ]
     words = [*(sys.argv[1:] if arguments is None else arguments)]
-    read = tyro.cli(tyro.conf.OmitArgPrefixes[make_dataclass("Parts", parts)], args=words, description=description)
+    Parts = tyro.conf.OmitArgPrefixes[make_dataclass("Parts", parts)]  # type: ignore
+    read = tyro.cli(Parts, args=words, description=description)
     given = {word.split("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")}
     refuse_both(getattr(config, "INSTEAD", {}), given.__contains__)
     return config(**{name: value for part in vars(read).values() for name, value in vars(part).items()})

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from tae import TransformerAutoencoder
 
-LONGEST = ("test_types_hold", "test_from_dropped_images_to_an_open_checkpoint")
-"""Tests of more than a minute."""
+LONGEST = "test_from_dropped_images_to_an_open_checkpoint"
+"""A test of more than a minute."""
 SMALL = {
     "input_size": (24, 32),
     "patch_size": 8,

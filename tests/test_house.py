@@ -87,14 +87,6 @@ def test_what_the_linter_forbids_it_finds(tmp_path: Path) -> None:
         assert any(rule in line for line in said), (rule, done.stdout)
 
 
-@pytest.mark.slow
-def test_types_hold() -> None:
-    """Here, so that it takes one core for half a minute while other tests take the other."""
-    words = ("pyright", "--pythonpath", sys.executable)
-    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_no_array_is_unpickled() -> None:
     sources = [
         ROOT / "app.py",

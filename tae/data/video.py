@@ -63,13 +63,13 @@ def file_frames(path: Path, white: White = AS_FILE) -> Iterator[np.ndarray]:
         start = file.read(64)
         kind = format_of(start)
         file.seek(0)
-        if kind in ANIMATIONS:
-            check_bytes(size)
-            data = file.read(size)
-        elif video := _video_kind(start):
+        if video := "" if kind in ANIMATIONS else _video_kind(start):
             yield from _video_frames(file, video)
             return
-    if kind in ANIMATIONS:
+        if kind in ANIMATIONS:
+            check_bytes(size)
+        data = file.read(size) if kind in ANIMATIONS else b""
+    if data:
         yield from animation_frames(data, kind)
     else:
         yield from (read_frame(path, number, white).pixels for number in range(count_frames(path)))

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -120,7 +120,10 @@ def plot_overview(
     axis = {"showgrid": False, "zeroline": False, "constrain": "domain", "tickmode": "array", "ticks": ""}
     if values is None:
         middles = overview.centres.reshape(num_layers, num_heads, 2)
-        heads = {"tickvals": middles[0, :, 0], "ticktext": [f"head {head}" for head in range(num_heads)]}
+        heads: dict[str, Any] = {
+            "tickvals": middles[0, :, 0],
+            "ticktext": [f"head {head}" for head in range(num_heads)],
+        }
         layers = {"tickvals": middles[:, 0, 1], "ticktext": [f"layer {layer}" for layer in range(num_layers)]}
         if num_heads > 12:
             heads["ticktext"] = [f"{head}" for head in range(num_heads)]

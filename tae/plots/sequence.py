@@ -238,8 +238,8 @@ def plot_patch_effects(
         axis = f"x{place + 1 if place else ''}"
         figure.update_xaxes(range=[0, width], visible=False, constrain="domain", row=row, col=col)
         figure.update_yaxes(range=[height, 0], visible=False, constrain="domain", scaleanchor=axis, row=row, col=col)
-    key = {"color": [0], "cmin": -top, "cmax": top, "colorscale": SIGNED_COLOURS, "showscale": True}
-    key["colorbar"] = colour_bar(html.escape(unit))
+    bar = colour_bar(html.escape(unit))
+    key = {"color": [0], "cmin": -top, "cmax": top, "colorscale": SIGNED_COLOURS, "showscale": True, "colorbar": bar}
     figure.add_scatter(x=[None], y=[None], mode="markers", marker=key, hoverinfo="skip", showlegend=False, row=1, col=1)
     each = int(np.clip(880 / across * height / width, 60, 300))
     return finish(figure, height=rows * (each + 30) + 20, top=28, bottom=8, left=0, dragmode=False)

@@ -18,6 +18,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -150,7 +151,7 @@ def list_sequences(folder: Path | str) -> list[ListedSequence]:
 
 
 def _model(autoencoder: TransformerAutoencoder, config: SequenceConfig, fine_tune: bool) -> SequenceModel:
-    fields_of = {name: value for name, value in asdict(config).items() if name != "latent_dim"}
+    fields_of: dict[str, Any] = {name: value for name, value in asdict(config).items() if name != "latent_dim"}
     return SequenceModel(autoencoder, **fields_of, fine_tune=fine_tune)
 
 

@@ -428,7 +428,7 @@ class _Job:
         metadata |= told
         rows = Rows(
             columns=columns,
-            count=metadata["images"],
+            count=len(self.images) - len(left_out),
             dim=self.model.config.latent_dim,
             places=lambda: (self.images.rows(self.parts[number], skipped[number]) for number in skipped),
             latents=lambda: (self._sure(number).latents.numpy() for number in skipped),

@@ -203,7 +203,7 @@ def evaluate_target(
     """
     target = model.config.target
     assert target is not None
-    told = []
+    told: list[dict[str, Any]] = []
     for name, sequences in groups.items():
         if not sequences:
             continue

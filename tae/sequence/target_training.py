@@ -55,7 +55,7 @@ class TargetTraining(SequenceLoop):
             self.model.load_state_dict(own, strict=False)
         self.model.to(self.world.device)
         self.twin.to(self.world.device)
-        modules = {"lstm": self.model.lstm, "head": self.model.head}
+        modules: dict[str, nn.Module] = {"lstm": self.model.lstm, "head": self.model.head}
         modules |= {"twin_lstm": self.twin.lstm, "twin_head": self.twin.head}
         if config.fine_tune:
             self.loaded.model.decoder.requires_grad_(False)  # no target tells it anything

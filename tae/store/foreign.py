@@ -312,7 +312,7 @@ def _config_of(
     }
     hidden = weights["encoder.blocks.0.mlp.0.weight"].shape[0]
     ratio = hidden / dim if int(dim * (hidden / dim)) == hidden else (hidden + 0.5) / dim  # what gives just so many
-    shape = {"latent_dim": dim, **layers, "mlp_ratio": ratio}
+    shape: dict[str, Any] = {"latent_dim": dim, **layers, "mlp_ratio": ratio}
     alike = [one for one in PRESETS.values() if one.latent_dim == dim]
     heads = num_heads or (alike[0].num_heads if alike else 1 if is_one_token else None)
     if heads is None:

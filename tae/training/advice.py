@@ -63,4 +63,4 @@ def best_beginning(
         tried = deepcopy(model)
         transfer(tried, load_checkpoint(path).model)
         found.append(Beginning(path, mean_psnr(shown, reconstruct(tried, images))))
-    return max(found, key=lambda one: one.psnr, default=None)
+    return max(found, key=lambda one: one.psnr) if found else None

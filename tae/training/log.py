@@ -53,7 +53,7 @@ class TrainLog:
         for name, value in figures.items():
             self._events.add_scalar(f"final/{name}", value, step)
         for summary in hparams(settings, {f"final/{name}": value for name, value in figures.items()}):
-            self._events._get_file_writer().add_summary(summary)  # `add_hparams` would begin a folder of its own
+            self._events._get_file_writer().add_summary(summary)  # type: ignore # `add_hparams`: another folder
         self._track(lambda tracker: tracker.end(figures))
 
     def close(self) -> None:

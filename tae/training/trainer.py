@@ -165,7 +165,14 @@ class Trainer(Loop[TrainRecord]):
         self.precision: Precision = kept.get("precision") or world.agreed(precision_of(config, world), DTYPES)
         self.id = kept.get("id") or run_id(config, self.fingerprint)
         self.model = TransformerAutoencoder(model_config)
-        self.history = {"steps": 0, "images_seen": 0, "seconds": 0, "cpu_seconds": 0, "curve": [], "command": ""}
+        self.history: dict[str, Any] = {
+            "steps": 0,
+            "images_seen": 0,
+            "seconds": 0,
+            "cpu_seconds": 0,
+            "curve": [],
+            "command": "",
+        }
         self.last_snapshot, self.num_test, self.num_skipped = -1, config.test_images, len(source.skipped)
         if self.state is not None and self.state.values.get("config", {}).get("init_from"):
             self.config = replace(

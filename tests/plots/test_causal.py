@@ -1,7 +1,6 @@
 """Figures of interventions: they hold the numbers that they were given, and take only boxes for boxes."""
 
 # Plotly's types do not say what its figures hold.
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 
 import base64
 import io

@@ -1,8 +1,6 @@
 """Figures of all heads, of heads in numbers, and of two maps compared: the right numbers in the right place."""
 
 # Plotly's types do not say what its figures hold.
-# pyright: reportAttributeAccessIssue=false, reportOptionalSubscript=false, reportOptionalMemberAccess=false
-# pyright: reportArgumentType=false, reportIndexIssue=false, reportOptionalIterable=false, reportOperatorIssue=false
 
 import base64
 import io

@@ -1,7 +1,6 @@
 """Figures of the latent space and the lens: every point where it belongs, under its own number and words."""
 
 # Plotly's types do not say what its figures hold.
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 
 import base64
 import io

@@ -1,8 +1,6 @@
 """Figures of maps: they draw the numbers that they are given, in the right place, under the right words."""
 
 # Plotly's types do not say what its figures hold.
-# pyright: reportAttributeAccessIssue=false, reportOptionalSubscript=false, reportOptionalMemberAccess=false
-# pyright: reportOperatorIssue=false, reportArgumentType=false, reportOptionalIterable=false
 
 import base64
 import io

@@ -1,8 +1,6 @@
 """Figures of errors and of an image's place among the test images: their numbers, their ends, their words."""
 
 # Plotly's types do not say what its figures hold.
-# pyright: reportAttributeAccessIssue=false, reportOptionalSubscript=false, reportOptionalMemberAccess=false
-# pyright: reportOperatorIssue=false, reportArgumentType=false, reportOptionalIterable=false
 
 import json
 

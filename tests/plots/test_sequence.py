@@ -1,7 +1,6 @@
 """Figures of sequences: every frame under its number, predictions joined to what they follow from."""
 
 # Plotly's types do not say what its figures hold.
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportOptionalMemberAccess=false
 
 import numpy as np
 import plotly.graph_objects as go

@@ -1,8 +1,6 @@
 """What all figures share: colours that people tell apart, maxima of blocks, nothing of the theme, nothing changed."""
 
 # Plotly's types do not say what its figures hold.
-# pyright: reportAttributeAccessIssue=false, reportOptionalSubscript=false, reportOptionalMemberAccess=false
-# pyright: reportOperatorIssue=false, reportArgumentType=false, reportOptionalIterable=false
 
 import copy
 import re

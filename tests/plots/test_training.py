@@ -1,8 +1,6 @@
 """Curves of a training: every point, every spike, and whose they are."""
 
 # Plotly's types do not say what its figures hold.
-# pyright: reportAttributeAccessIssue=false, reportOptionalSubscript=false, reportOptionalMemberAccess=false
-# pyright: reportOperatorIssue=false, reportArgumentType=false, reportOptionalIterable=false
 
 import numpy as np
 import plotly.graph_objects as go

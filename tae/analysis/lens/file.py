@@ -4,6 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 from tae.analysis.lens.look import Lens, PartLens
 from tae.model.config import PARTS, ModelConfig
@@ -56,7 +57,10 @@ def load_lens(path: Path, config: ModelConfig, checkpoint: str) -> Lens:
                 f"it is of another checkpoint ({of[:12]}…, not {checkpoint[:12]}…); fit a new one with "
                 "python -m tae.lens --overwrite"
             )
-    parts = {part: PartLens(**{name: tensors[f"{part}.{name}"] for name in TENSORS}, **numbers[part]) for part in PARTS}
+    fields: dict[str, dict[str, Any]] = {
+        part: {name: tensors[f"{part}.{name}"] for name in TENSORS} | numbers[part] for part in PARTS
+    }
+    parts = {part: PartLens(**fields[part]) for part in PARTS}
     return Lens(checkpoint, parts, about)
 
 

@@ -53,12 +53,12 @@ def layer_grid_figure(
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for each in axes[len(maps) :]:
         each.remove()
-    for each, (name, attention_map) in zip(axes, maps.items(), strict=False):
-        drawn = draw_map(each, attention_map, zmax, MAX_CELLS_SMALL)
+    drawn = [draw_map(place, each, zmax, MAX_CELLS_SMALL) for place, each in zip(axes, maps.values(), strict=False)]
+    for each, name in zip(axes, maps, strict=False):
         each.set_title(layer_title(name), fontsize=11)
         each.set(xticks=[], yticks=[])
     label = "x uniform" + coarser(max(map(len, maps.values())), MAX_CELLS_SMALL)
-    figure.colorbar(drawn, ax=list(axes[: len(maps)]), shrink=0.8, label=label, extend="max")
+    figure.colorbar(drawn[-1], ax=list(axes[: len(maps)]), shrink=0.8, label=label, extend="max")
     return render(figure, caption, fmt, warning)
 
 

@@ -28,10 +28,10 @@ def pair_figure(
     rows = 1 if found is None else 2
     figure = Figure(figsize=(10, 4.8 * rows), layout="constrained")
     axes = figure.subplots(rows, 2, squeeze=False)
-    for place, title, attention_map in zip(axes[0], "AB", (first, second), strict=True):
-        drawn = draw_map(place, attention_map, zmax)
+    drawn = [draw_map(place, each, zmax) for place, each in zip(axes[0], (first, second), strict=True)]
+    for place, title in zip(axes[0], "AB", strict=True):
         place.set(title=title, xlabel="Key patch", ylabel="Query patch")
-    figure.colorbar(drawn, ax=list(axes[0]), shrink=0.8, label="x uniform", extend="max")
+    figure.colorbar(drawn[-1], ax=list(axes[0]), shrink=0.8, label="x uniform", extend="max")
     if found is not None:
         cells, k = block_extreme(found.difference, MAX_CELLS)
         end = len(cells) * k - 0.5

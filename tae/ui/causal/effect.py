@@ -162,7 +162,7 @@ def scores_of(scene: PairScene, effect: Effect) -> None:
     scores = effect.scores
     names = sorted(scores.spearman, key=lambda name: -np.nan_to_num(scores.spearman[name].value, nan=-2))
     kinds = {name: kind_of(name) for name in names}
-    figure = plot_scores({name: scores.spearman[name] for name in names}, kinds, study and study.spearman)
+    figure = plot_scores({name: scores.spearman[name] for name in names}, kinds, study.spearman if study else None)
     alt = "Rank correlation of each predictor with the measured effect, with 95 % intervals"
     chart(figure, "causal_scores", alt, tools=True)
     rows = [

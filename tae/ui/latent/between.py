@@ -1,5 +1,7 @@
 """Between two images: the way from one latent to the other, and what the decoder draws on it."""
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -83,7 +85,7 @@ def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarra
         for fmt in render.FORMATS:
             download(
                 f"Strip ({fmt.upper()})",
-                lambda fmt=fmt: strips_figure([row], about, fmt, scene.active.warning),
+                partial(strips_figure, [row], about, fmt, scene.active.warning),
                 f"{stem}.{fmt}",
             )
         download_arrays("Images and latents (NPZ)", {"frames": frames, "latents": points}, stem, about)

@@ -165,9 +165,9 @@ def explore(
 def show_chosen(figure: go.Figure, points: list[int]) -> None:
     """Dim the points that were not chosen, also where a link names those that were."""
     chosen = set(points)
-    for trace in figure.data:
-        if chosen and trace.customdata is not None:  # type: ignore[attr-defined]
-            numbers = enumerate(map(int, trace.customdata))  # type: ignore[attr-defined]
+    for trace in figure.select_traces():
+        if chosen and trace.customdata is not None:
+            numbers = enumerate(map(int, trace.customdata))
             trace.update(selectedpoints=[place for place, number in numbers if number in chosen])
 
 

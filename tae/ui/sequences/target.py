@@ -209,7 +209,7 @@ def take_along(scene: SequenceScene, told: Told, effects: Mapping[str, np.ndarra
 
     with st.container(horizontal=True):
         for fmt in render.FORMATS:
-            download(f"Film strip ({fmt.upper()})", lambda fmt=fmt: film_strip(fmt), f"{scene.stem}_predictions.{fmt}")
+            download(f"Film strip ({fmt.upper()})", partial(film_strip, fmt), f"{scene.stem}_predictions.{fmt}")
             if patches is not None:
                 about = (f"{scene.about} · covered with white", fmt, scene.warning)
                 made = partial(effects_figure, *patches, *about)
