@@ -104,7 +104,7 @@ def test_app_s_settings_keep_it_on_this_machine() -> None:
         'address = "127.0.0.1"',
         "enableXsrfProtection = true",
         "enableCORS = true",
-        "maxUploadSize = 20",
+        "maxUploadSize = 5120",
         "gatherUsageStats = false",
         'showErrorDetails = "none"',
         'fileWatcherType = "none"',

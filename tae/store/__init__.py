@@ -6,6 +6,7 @@
 - card: the model card
 - checkpoint: checkpoints of autoencoders
 - foreign: those of other programs, pickles too, made into ours
+- locker: a visitor's uploads, for a day, in a folder that a secret names
 - names: file names and texts of strangers made plain
 - places: where the project's own files lie
 """

@@ -93,12 +93,12 @@ def save_checkpoint(path: Path | str, model: nn.Module, card: Card, dtype: torch
     return path
 
 
-def load_checkpoint(path: Path | str) -> Loaded:
-    """Read a checkpoint file, once.
+def load_checkpoint(path: Path | str, name: str | None = None) -> Loaded:
+    """Read a checkpoint file, once; `name` is shown in place of the file's.
 
     Raises CheckpointError if it cannot be read, or is not a whole and sound checkpoint of this program.
     """
-    return _load(Path(path))
+    return _load(Path(path), name)
 
 
 def read_checkpoint(data: bytes, name: str = "checkpoint") -> Loaded:

@@ -21,8 +21,10 @@ from tae.ui.session.models import (
     add_untrained,
     checkpoint_files,
     checkpoints_folder,
+    keep_model,
     load_model,
     model_title,
+    remove_model,
     twin,
 )
 from tae.ui.session.results import Result, fit, forward_seconds, reconstruct, training_pace

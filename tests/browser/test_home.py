@@ -5,6 +5,7 @@ import io
 import json
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,7 +14,12 @@ from skimage import data as skimage_data
 
 from tae.data.demo import compose_square
 from tae.data.encode import encode_png
+from tae.data.limits import MAX_FILE_BYTES
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import preset_config
+from tae.store.checkpoint import save_checkpoint
 from tests.browser import MARKS, drop, link, saved, settle
+from tests.pages import card
 
 pytestmark = MARKS
 HOSTILE = "<img src=x onerror=alert(1)> ![a](http:%2F%2Fexample.org%2Fx.png) $x$ **b**"
@@ -133,8 +139,13 @@ def test_photograph_and_garment_dragged_in_are_reconstructed_beside_broken_files
     assert Image.open(io.BytesIO(content)).size == (201, 201)
 
 
-def test_hostile_names_show_as_text(open_page) -> None:
+def test_hostile_names_show_as_text_and_what_bears_them_outlives_a_reload_a_checkpoint_of_30_mb_too(
+    open_page, tmp_path: Path
+) -> None:
     page = open_page("/")
+    (large := tmp_path / "large.png").write_bytes(bytes(MAX_FILE_BYTES + 1))
+    page.locator("input[type=file]").set_input_files(large)
+    page.get_by_text("large.png: the file must be at most 20 MB").wait_for()
     drop(page, (f"{HOSTILE}.png", image(3)), (f"{HOSTILE}2.png", b"broken"))
     main = page.get_by_test_id("stMain")
     assert "onerror=alert(1)" in main.inner_text()
@@ -142,6 +153,23 @@ def test_hostile_names_show_as_text(open_page) -> None:
     page.get_by_role("button", name="Export").click()
     name, content = saved(page, "Heatmap (SVG)")
     assert "<img" not in content.decode() and "/" not in name and "<" not in name
+    page.goto(page.url.replace("/?", "/models?"))
+    settle(page)
+    page.get_by_text("Load checkpoint").click()
+    settle(page)
+    model = TransformerAutoencoder(preset_config("small"))
+    path = save_checkpoint(tmp_path / f"{HOSTILE}.safetensors", model, card(name=HOSTILE))
+    assert path.stat().st_size > 29e6
+    page.locator("input[type=file]").set_input_files(path)
+    page.get_by_text("is valid").wait_for()
+    page.get_by_role("button", name="Use this one").click()
+    settle(page)
+    page.reload()
+    settle(page)
+    assert link(page)["checkpoint"].startswith("upload-") and link(page)["image"].startswith("upload-")
+    assert (
+        "latent 256" in page.get_by_test_id("stSidebar").inner_text() and page.get_by_text("is not here").count() == 0
+    )
 
 
 def test_many_images_make_a_sorted_grid_and_can_be_taken_along(open_page) -> None:
@@ -206,6 +234,9 @@ def test_removing_images_asks_first_and_the_shelf_is_chosen_from_by_click_and_ke
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
     page.wait_for_function(f"!location.search.includes('image={second}')")
+    page.reload()
+    settle(page)
+    assert "mine.png" not in page.get_by_role("listbox", name="Images").inner_text()
 
 
 def explorer_place(page: Page, row: int, column: int, side: int = 0) -> tuple[float, float]:

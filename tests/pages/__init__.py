@@ -167,5 +167,5 @@ def bring(app: AppTest, name: str, data: bytes) -> AppTest:
     go(app, "Models")
     app.segmented_control("models_view").set_value("Load checkpoint")
     run(app)
-    app.file_uploader("models_upload").set_value((name, data, "application/octet-stream"))
+    app.file_uploader[0].set_value((name, data, "application/octet-stream"))
     return run(app)

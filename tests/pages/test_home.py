@@ -547,7 +547,7 @@ def test_brought_pickles_and_broken_files_are_refused_with_a_reason() -> None:
     demo = (ROOT / "checkpoints" / DEMO).read_bytes()
     app = bring(open_page(), "evil-0.safetensors", pickle.dumps(Malicious()))
     for number, data in enumerate((pickle.dumps(Malicious()), buffer.getvalue(), demo[:5000], b"a checkpoint")):
-        app.file_uploader("models_upload").set_value((f"evil-{number}.safetensors", data, "application/octet-stream"))
+        app.file_uploader[0].set_value((f"evil-{number}.safetensors", data, "application/octet-stream"))
         run(app)
         assert f"evil-{number}" in said_plainly(app, "error")
         assert not app.session_state.uploaded_models and not MARKER.exists()

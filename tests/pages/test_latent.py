@@ -144,7 +144,7 @@ def test_own_images_take_their_colours_from_a_table_of_their_own(keep: Callable)
     keep()
     files = [(f"f{number}.png", encode_png(np.full((32, 32), 60 * number, np.uint8))) for number in range(3)]
     app = go(drop(open_page(), *files), PAGE)
-    app.file_uploader("latent_table").set_value(("of.csv", b"file,speed (cm/s)\nf2.png,7\nf0.png,3\n", "text/csv"))
+    app.file_uploader[0].set_value(("of.csv", b"file,speed (cm/s)\nf2.png,7\nf0.png,3\n", "text/csv"))
     run(app).selectbox(key="choose_colour").set_value("speed (cm/s)")
     own = {
         title: value
@@ -153,7 +153,7 @@ def test_own_images_take_their_colours_from_a_table_of_their_own(keep: Callable)
         for title, value in zip(trace["hovertext"], numbers(trace["marker"]["color"]), strict=True)
     }
     assert own == {"f0.png": 3, "f2.png": 7} and len(points(charts(app)[0])) == COUNT + 3
-    app.file_uploader("latent_table").set_value(("of.csv", b"file,v\nother.png,7\n", "text/csv"))
+    app.file_uploader[0].set_value(("of.csv", b"file,v\nother.png,7\n", "text/csv"))
     assert "of.csv must have a column with the frames' file names" in texts(run(app), "caption").replace("\\", "")
 
 

@@ -1,41 +1,74 @@
 """Models brought by the user: a dropped checkpoint, an untrained preset."""
 
+from dataclasses import dataclass
+
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from tae import ui
 from tae.model.config import preset_config
 from tae.store.names import PICKLES, escape_markdown
 from tae.ui.checkpoints.cards import how_to_convert, model_card, use
+from tae.ui.session.arrivals import MAX_MB, in_words
+from tae.ui.session.keeping import how_long
+from tae.ui.session.models import Brought
+from tae.ui.widgets.drop import drop, taken
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became of the file that was dropped last; names and sentences are a stranger's."""
+
+    brought: Brought | None = None
+    pickle: str = ""
+    problem: str = ""
 
 
 def bring() -> None:
     from tae.store.checkpoint import CheckpointError
 
+    state = st.session_state
     st.markdown(
-        "Drop a checkpoint made by `tae`: a `.safetensors` file. It is checked before anything is loaded and kept for this "
-        "session. Pickles (`.pt`, `.pth`, `.ckpt`) can run code when they are opened: the app opens none, and says how to "
-        "convert one."
+        "Drop a checkpoint made by `tae`: a `.safetensors` file. It is checked before anything is loaded. Pickles (`.pt`, "
+        "`.pth`, `.ckpt`) can run code when they are opened: the app opens none, and says how to convert one."
     )
-    file = st.file_uploader(
-        "Checkpoint (.safetensors)",
-        type=["safetensors", *(suffix[1:] for suffix in PICKLES)],
-        key="models_upload",
-        max_upload_size=2000,
-    )
-    if file is None:
-        return
+    hint = f"one .safetensors file, up to {in_words(MAX_MB['.safetensors'])}"
+    files, refused = drop("Checkpoint", "models_upload", hint, how_long(), many=False)
+    if files or refused:
+        state.models_brought = _take(files[0]) if files else Told(problem=refused[0])
+        taken("models_upload", files)
+    told: Told = state.get("models_brought", Told())
+    if told.pickle:
+        how_to_convert(told.pickle)
+    elif told.problem:
+        st.error(escape_markdown(told.problem), icon=":material/block:")
+    elif told.brought is not None:
+        try:
+            key = ui.add_model(told.brought)
+            active = ui.load_model(key)
+        except CheckpointError as error:
+            state.models_brought = Told(problem=str(error))
+            st.error(escape_markdown(str(error)), icon=":material/block:")
+            return
+        st.success(f"{escape_markdown(active.title)} is valid.", icon=":material/check:")
+        model_card(active.loaded.card, active.config, active.loaded.size_bytes, key)
+        st.button("Use this one", type="primary", key="models_use_upload", on_click=_use, args=(key,))
+
+
+def _take(file: UploadedFile) -> Told:
+    from tae.store.checkpoint import CheckpointError
+
     if file.name.lower().endswith(PICKLES):
-        how_to_convert(file.name)
-        return
+        return Told(pickle=file.name)
     try:
-        key = ui.add_model(file.getvalue(), file.name)
+        return Told(brought=ui.keep_model(file.getvalue(), file.name))
     except CheckpointError as error:
-        st.error(escape_markdown(str(error)), icon=":material/block:")
-        return
-    active = ui.load_model(key)
-    st.success(f"{escape_markdown(active.title)} is valid.", icon=":material/check:")
-    model_card(active.loaded.card, active.config, active.loaded.size_bytes, key)
-    st.button("Use this one", type="primary", key="models_use_upload", on_click=use, args=(key,))
+        return Told(problem=str(error))
+
+
+def _use(key: str) -> None:
+    use(key)
+    del st.session_state.models_brought
 
 
 def untrained() -> None:

@@ -14,6 +14,7 @@ from tae.model.config import ModelConfig, patch_in_words, size_in_words
 from tae.plots.quality import plot_by_group
 from tae.plots.training import plot_training_curve
 from tae.store.card import Card
+from tae.store.locker import hours_kept
 from tae.store.names import PICKLES, escape_markdown, plain_text
 from tae.store.places import ROOT
 from tae.ui.session.models import listed_checkpoints
@@ -60,11 +61,22 @@ def checkpoints(active: ui.Active) -> None:
                 how_to_convert(str(file), f" --out {shlex.quote(plain_text(str(out), 500))}")
     for key in [*st.session_state.uploaded_models, *st.session_state.untrained]:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{escape_markdown(ui.model_title(key))}** (this session only)")
+            brought = key in st.session_state.uploaded_models
+            kept = f"kept for {hours_kept():g} hours" if brought else "this session only"
+            st.markdown(f"**{escape_markdown(ui.model_title(key))}** ({kept})")
             if key == active.key:
                 st.badge("in use", icon=":material/check:", color="green")
             else:
                 st.button("Use this one", key=f"use_{key}", on_click=use, args=(key,))
+            if brought:
+                st.button(
+                    "Remove",
+                    key=f"remove_{key}",
+                    on_click=ui.remove_model,
+                    args=(key,),
+                    icon=":material/delete:",
+                    type="tertiary",
+                )
 
 
 def how_to_convert(name: str, more: str = "") -> None:

@@ -10,8 +10,10 @@ from tae import ui
 from tae.data.decode import EXPECTED, ImageError
 from tae.data.encode import png_url
 from tae.data.gallery import Sample
+from tae.data.limits import MAX_FILE_BYTES
 from tae.store.names import escape_markdown
-from tae.ui.session.images import OFFERED
+from tae.ui.session.keeping import how_long
+from tae.ui.widgets.drop import drop, taken
 from tae.web.component import read_script, read_style
 
 _mount = component("tae_shelf", css=read_style("shelf"), js=read_script("shelf"))
@@ -20,7 +22,6 @@ MEASURED = 24  # images of one's own that are reconstructed for their thumbnails
 STYLE = """
 .st-key-shelf_drop [data-testid='stFileUploaderDropzone'] {min-height: 0; padding: 0.4rem 0.6rem; gap: 0.2rem}
 .st-key-shelf_drop [data-testid='stFileUploader'] label {min-height: 0; margin-bottom: 0}
-.st-key-shelf_drop [data-testid='stFileUploaderDropzoneInstructions'] {display: none}
 [data-testid='stLayoutWrapper']:has(> .st-key-shelf) {min-width: min(20rem, 100%)}
 """
 
@@ -29,17 +30,11 @@ def drop_zone() -> None:
     """Where files are dropped; what has been read stands on the shelf."""
     state = st.session_state
     with st.container(key="shelf_drop"):
-        files = st.file_uploader(
-            "Drag images in",
-            type=OFFERED,
-            accept_multiple_files=True,
-            key=f"reconstruct_files_{state.upload_round}",
-            help=f"{EXPECTED}, up to 20 MB each. They stay on this machine.",
-        )
-    if files:
-        state.upload_problems = ui.add_images(files)
-        state.upload_round += 1  # a fresh widget: what has been read stands on the shelf, not a second time here
-        st.rerun()
+        more = f"{EXPECTED}, up to {MAX_FILE_BYTES // 1024**2} MB each. {how_long()}"
+        files, refused = drop("Drag images in", "reconstruct_files", "", more)
+    if files or refused:
+        state.upload_problems = refused + ui.add_images(files)
+        taken("reconstruct_files", files)  # what has been read stands on the shelf, not a second time here
 
 
 def removal() -> None:
@@ -100,7 +95,7 @@ def pick(key: str) -> None:
 
 @st.dialog("Remove your images?")
 def remove_dialog() -> None:
-    st.write("They leave this session; your files stay where they are.")
+    st.write("They are deleted here; your own files stay where they are.")
     if st.button("Remove", type="primary"):
         ui.remove_images()
         st.session_state.upload_problems = []

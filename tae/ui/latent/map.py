@@ -26,6 +26,7 @@ from tae.ui.session.view import choose, write_link
 from tae.ui.shell.guide import prose
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.downloads import download_arrays, download_table
+from tae.ui.widgets.drop import drop
 
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE"}
 COLOURS = {"kind": "Kind", "ink": "Ink", "psnr": "PSNR"}
@@ -73,12 +74,14 @@ def own_table(titles: list[str], is_first_own: bool) -> tuple[dict[str, np.ndarr
     names = titles if is_first_own else titles[1:]
     if not names:
         return {}, ""
-    kinds = [suffix.lstrip(".") for suffix in table.SUFFIXES]
-    file = st.file_uploader("A table of your images", type=kinds, key="latent_table", width=300)
-    if file is None:
-        return {}, ""
+    with st.container(width=300):
+        files, refused = drop("A table of your images", "latent_table", "CSV or Parquet", many=False)
+    if not files:
+        return {}, escape_markdown(" ".join(refused))
+    (file,) = files
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"table{Path(file.name).suffix.lower()}"
+        ending = Path(file.name).suffix.lower()
+        path = Path(folder) / f"table{ending if ending in table.SUFFIXES else ''}"
         path.write_bytes(file.getvalue())
         try:
             found = table.read_table(path)

@@ -1,6 +1,7 @@
 """The lens of a model on its page: found beside the checkpoint or fitted, and what an image looks like through it."""
 
 import math
+import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,7 +111,7 @@ def fitted_lens(active: Active) -> Lens | None:
             return fit_to_file(config, tell)[1]
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / config.checkpoint
-            copy.write_bytes(st.session_state.uploaded_models[active.key][1])
+            shutil.copyfile(st.session_state.uploaded_models[active.key].path, copy)
             return fit_to_file(replace(config, checkpoint=copy), tell)[1]
 
     # It waits for a click, since it may write a file.

@@ -3,16 +3,15 @@
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
-from tae.data.decode import DecodedImage, ImageError
+from tae.data.decode import ImageError
 from tae.data.drops.motion import draw_recording
-from tae.data.encode import to_uint8
 from tae.data.foreign import what_it_is
 from tae.data.stacks import SUFFIXES
 from tae.data.video import VIDEO_SUFFIXES, file_frames
@@ -24,13 +23,16 @@ from tae.sequence.data import Found, find_sequences
 from tae.sequence.drops import drop_columns, drop_frames
 from tae.sequence.table import Column, Table, TableError
 from tae.store.names import natural_order, plain_text
+from tae.ui.session import keeping
 from tae.ui.session.cache import kept, read_only
-from tae.ui.session.images import MAX_UPLOAD_BYTES, Chosen, no_room
+from tae.ui.session.images import add_pixels
 from tae.ui.session.models import Active
 from tae.ui.session.white import white_now
 
 DROPS = 6
 """Simulated recordings to choose from: the first of the test split."""
+MAX_BYTES = 300 * 1024**2
+"""Of a session's sequences, as files."""
 ENDINGS = (*SUFFIXES, *VIDEO_SUFFIXES, *table.SUFFIXES)  # endings of the files that can be dropped
 
 
@@ -67,8 +69,10 @@ def own_clips() -> dict[str, Clip]:
     return {key: clip for key, clip in clips().items() if clip.found is not None}
 
 
-def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[str]:
+def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str, new: bool = True) -> list[str]:
     """Read dropped files and keep them for the session; shows the first sequence among them.
+
+    Files that are not new were kept on disk, and are not a second time, nor shown.
 
     Animations, stacks and videos are a sequence each; images are the frames of one, in the natural order of their names;
     a single wide one is a strip. They lie in a temporary folder, which goes when the session does. Returns one sentence for
@@ -77,8 +81,8 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
     state = st.session_state
     own: dict[str, Clip] = state.setdefault("sequence_clips", {})
     used = sum(path.stat().st_size for clip in own.values() if clip.found for path in clip.found.files)
-    if used + sum(file.size for file in files) > MAX_UPLOAD_BYTES:
-        return [f"A session keeps at most {MAX_UPLOAD_BYTES // 1024**2} MB of sequences; forget yours first."]
+    if used + sum(file.size for file in files) > MAX_BYTES:
+        return [f"A session keeps at most {MAX_BYTES // 1024**2} MB of sequences; remove yours first."]
     folder = tempfile.TemporaryDirectory(prefix="tae-sequence-")  # removed with the session's last reference to it
     names: dict[Path, str] = {}
     for number, file in enumerate(sorted(files, key=lambda file: natural_order(plain_text(file.name, 200)))):
@@ -86,7 +90,7 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
         path = Path(folder.name) / f"{number:06}{suffix if suffix in ENDINGS else ''}"
         path.write_bytes(file.getvalue())
         names[path] = plain_text(file.name)
-    problems, added, unread = [], [], set(names)
+    problems, added, unread, before = [], [], set(names), set(own)
     tables: list[tuple[Table, bytes]] = []
     for path in [path for path in unread if path.suffix in table.SUFFIXES]:
         unread.remove(path)
@@ -136,8 +140,23 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str) -> list[s
         folder.cleanup()
         return problems
     state.setdefault("sequence_folders", []).append(folder)
-    state.sequence, state.frame = added[0], ""
+    if new:
+        state.sequence, state.frame = added[0], ""
+        if not before.issuperset(added):
+            problem = keeping.keep("sequences", [(file.name, file.getvalue()) for file in files])
+            problems += [problem] if problem else []
     return problems
+
+
+def restore_sequences(config: ModelConfig, fit: str) -> None:
+    """What the visitor dropped before this page was loaded, once a session."""
+    state = st.session_state
+    if state.setdefault("sequences_restored", False):
+        return
+    state.sequences_restored = True
+    for batch in keeping.kept("sequences"):
+        with suppress(OSError):  # removed meanwhile in another window
+            add_sequences(batch.files, config, fit, new=False)
 
 
 def _cells(one: Table, found: Found, names: Mapping[Path, str], is_own: bool) -> dict[str, Column]:
@@ -180,6 +199,7 @@ def _remove(found: Found) -> None:
 def forget_sequences() -> None:
     """Drop the session's own sequences, and their files."""
     state = st.session_state
+    keeping.forget("sequences")
     for folder in state.pop("sequence_folders", []):
         folder.cleanup()
     state.sequence_clips = {}
@@ -209,13 +229,4 @@ def _film(clip: Clip, config: ModelConfig, fit: str, every: int, white: White) -
 
 def add_frame(clip: Clip, one: Film, frame: int) -> str | None:
     """Keep one frame among the session's images, and show it there; returns why it is not kept, None where it is."""
-    pixels = one.frames[frame]
-    refused = no_room(pixels.nbytes)
-    if refused is not None:
-        return refused
-    key = f"upload-{hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).hexdigest()[:12]}"
-    title = f"{clip.title}, frame {frame + 1}"
-    image = DecodedImage(np.array(pixels), one.notes, "sequence", to_uint8(pixels))
-    st.session_state.uploads[key] = (Chosen(key, title, key, image), pixels.nbytes)
-    st.session_state.image = key
-    return None
+    return add_pixels(f"{clip.title}, frame {frame + 1}", one.frames[frame], one.notes)

@@ -2,14 +2,16 @@
 
 import streamlit as st
 
-from tae.data import foreign
 from tae.sequence.clip import MAX_FRAMES, ordinal
 from tae.sequence.forecast import SEEN, STEPS
+from tae.store.locker import hours_kept
 from tae.store.names import escape_markdown
 from tae.ui.sequences import clips
 from tae.ui.sequences.clips import Clip
+from tae.ui.session.keeping import how_long
 from tae.ui.session.models import Active
 from tae.ui.session.view import choose
+from tae.ui.widgets.drop import drop, taken
 
 FORECASTS = {"step": "One step ahead", "roll": "Several steps ahead"}
 EVERY = ["1", "2", "3", "4", "5", "8", "10", "15", "30"]
@@ -17,19 +19,18 @@ EVERY = ["1", "2", "3", "4", "5", "8", "10", "15", "30"]
 
 def drop_zone(active: Active) -> None:
     state = st.session_state
-    files = st.file_uploader(
+    clips.restore_sequences(active.config, state.fit)
+    files, refused = drop(
         "Your sequence: a GIF, WebP, TIFF or .npy stack, a video, several images as frames in the order of their names, or "
-        "one wide strip; with it, if there is one, the table beside the frames (CSV, Parquet). It stays on this machine.",
-        type=[ending.lstrip(".") for ending in (*clips.ENDINGS, *foreign.ENDINGS)],  # the latter to be called by name
-        accept_multiple_files=True,
-        key=f"sequences_files_{state.upload_round}",
-        help=f"The first {MAX_FRAMES} frames are shown, fewer where they are large.",
+        "one wide strip; with it, if there is one, the table beside the frames (CSV, Parquet)",
+        "sequences_files",
+        f"up to {clips.MAX_BYTES // 1024**2} MB",
+        f"The first {MAX_FRAMES} frames are shown, fewer where they are large. {how_long()}",
     )
-    if files:
+    if files or refused:
         with st.spinner("Reading the frames…"):
-            state.sequence_problems = clips.add_sequences(files, active.config, state.fit)
-        state.upload_round += 1
-        st.rerun()
+            state.sequence_problems = refused + (clips.add_sequences(files, active.config, state.fit) if files else [])
+        taken("sequences_files", files)
     for problem in state.get("sequence_problems", []):
         st.error(escape_markdown(problem), icon=":material/broken_image:")
     own = clips.own_clips()
@@ -43,7 +44,7 @@ def drop_zone(active: Active) -> None:
 
 @st.dialog("Remove your sequences?")
 def forget_dialog() -> None:
-    st.write("They leave this session; your files stay where they are.")
+    st.write("They are deleted here; your own files stay where they are.")
     if st.button("Remove", type="primary"):
         clips.forget_sequences()
         st.session_state.sequence_problems = []
@@ -53,7 +54,10 @@ def forget_dialog() -> None:
 def choose_clip() -> tuple[Clip, int]:
     offer = clips.clips()
     if st.session_state.sequence.startswith("sequence-") and st.session_state.sequence not in offer:
-        st.warning("The link names a sequence that was dropped in another session; showing another.")
+        st.warning(
+            f"The link names a sequence that is not here: uploads are kept for {hours_kept():g} hours, and only for whoever "
+            "brought them. Showing another."
+        )
     key = choose(
         "sequence",
         st.selectbox,

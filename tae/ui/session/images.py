@@ -1,27 +1,29 @@
 """The images that a session can show: its own, dropped ones, and the gallery's."""
 
 import hashlib
+import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from tae.data import foreign
-from tae.data.decode import SUFFIXES, DecodedImage, count_frames_in, read_image
+from tae.data.decode import DecodedImage, count_frames_in, read_image
+from tae.data.encode import to_uint8
 from tae.data.gallery import Sample, gallery
 from tae.data.limits import ImageError
 from tae.data.white import AS_FILE, White
 from tae.store.names import plain_text
+from tae.ui.session import keeping
 from tae.ui.session.cache import kept, read_only
 from tae.ui.session.models import Active
 from tae.ui.session.white import Numbers, white_now
 
-OFFERED = [ending.lstrip(".") for ending in (*SUFFIXES, *foreign.ENDINGS)]
-"""Endings that a drop takes: what is read, and what is not, so that it is called by name."""
 MAX_UPLOADS = 200
-MAX_UPLOAD_BYTES = 300 * 1024**2
+MAX_HELD_BYTES = 1024**3
+"""Of a session's images, as files and unpacked."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,24 @@ class Chosen:
     numbers: Numbers | None = None  # what it was read from, if that was a file
 
 
-def add_images(files: Sequence[Any]) -> list[str]:
-    """Read dropped files and keep them for the session; shows the first of them.
+def add_images(files: Sequence[Any], new: bool = True) -> list[str]:
+    """Read dropped files and keep them for the session, and on disk for its next page load; shows the first of them.
 
     Each frame of a stack, and each page of a TIFF file, is an image, as in a folder; files that come together decide together
-    which number is white. Returns one sentence for each file that could not be read; the others are kept.
+    which number is white. Returns one sentence for each file that could not be read or kept; the others are.
+
+    Args:
+        files: What `st.file_uploader` gives, or what was kept on disk.
+        new: Whether they were just dropped; else they are not kept a second time, nor shown.
     """
     uploads = st.session_state.uploads
-    problems, added, together = [], [], []
+    problems, added, together, fresh = [], [], [], []
     bar = st.progress(0.0, "Reading…") if len(files) > 5 else None
     for number, file in enumerate(files, start=1):
         name = plain_text(file.name)
         data = file.getvalue()
         digest = hashlib.sha256(data).hexdigest()
+        before = len(together)
         try:
             count = count_frames_in(data)
             for frame in range(count):
@@ -57,19 +64,21 @@ def add_images(files: Sequence[Any]) -> list[str]:
                 if key in uploads:
                     added.append(key)
                     continue
-                if refused := no_room(len(data) if not frame else 0):
+                image = read_image(data, file.name, frame=frame if count > 1 else None)
+                # Of a stack the file counts once, and what is read of it for each frame.
+                size = _held(image) + (0 if frame else len(data))
+                if refused := no_room(size):
                     problems.append(f"{name}{f', from frame {frame} on' if frame else ''}: {refused}")
                     break
-                image = read_image(data, file.name, frame=frame if count > 1 else None)
                 title = name if count == 1 else f"{name}, frame {frame}"
                 numbers = Numbers(data, file.name, frame if count > 1 else None, ())
-                # Of a stack the file counts once, and what is read of it for each frame.
-                size = len(data) if not frame else image.pixels.nbytes
                 uploads[key] = (Chosen(key, title, own, image, numbers=numbers), size)
                 added.append(key)
                 together.append(key)
         except ImageError as error:
             problems.append(f"{name}: {error}")
+        if len(together) > before:
+            fresh.append((file.name, data))
         if bar:
             bar.progress(number / len(files), f"Reading… {number} of {len(files)}")
     if bar:
@@ -79,9 +88,48 @@ def add_images(files: Sequence[Any]) -> list[str]:
         chosen, size = uploads[key]
         assert chosen.numbers is not None
         uploads[key] = (replace(chosen, numbers=replace(chosen.numbers, extents=extents)), size)
-    if added:
+    if added and new:
         st.session_state.image = added[0]
+    if fresh and new and (problem := keeping.keep("images", fresh)):
+        problems.append(problem)
     return problems
+
+
+def add_pixels(title: str, pixels: np.ndarray, notes: tuple[str, ...], new: bool = True) -> str | None:
+    """Keep an image that was no file, (H, W) float32 in [0, 1], and show it; returns why it is not kept, None where it is."""
+    image = DecodedImage(np.array(pixels), notes, "sequence", to_uint8(pixels))
+    if refused := no_room(_held(image)):
+        return refused
+    key = f"upload-{hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).hexdigest()[:12]}"
+    is_known = key in st.session_state.uploads
+    st.session_state.uploads[key] = (Chosen(key, title, key, image), _held(image))
+    if new:
+        st.session_state.image = key
+        if not is_known:
+            buffer = io.BytesIO()
+            np.save(buffer, pixels, allow_pickle=False)
+            keeping.keep("frames", [(title, buffer.getvalue()), ("notes", "\n".join(notes).encode())])
+    return None
+
+
+def restore_images() -> None:
+    """What the visitor dropped before this page was loaded, once a session."""
+    state = st.session_state
+    if state.setdefault("images_restored", False):
+        return
+    state.images_restored = True
+    for batch in keeping.kept("images"):
+        with suppress(OSError):  # removed meanwhile in another window
+            add_images(batch.files, new=False)
+    for batch in keeping.kept("frames"):
+        frame, notes = batch.files
+        with suppress(OSError, ValueError):
+            pixels = np.load(io.BytesIO(frame.getvalue()), allow_pickle=False)
+            add_pixels(frame.name, pixels, tuple(notes.getvalue().decode().splitlines()), new=False)
+
+
+def _held(image: DecodedImage) -> int:
+    return image.pixels.nbytes + image.original.nbytes
 
 
 def seen(chosen: Chosen) -> Chosen:
@@ -109,9 +157,11 @@ def _seen(chosen: Chosen, white: White) -> Chosen:
 def no_room(size: int) -> str | None:
     """Why a session keeps no more images of this many bytes; None where it does."""
     uploads = st.session_state.uploads
-    if len(uploads) < MAX_UPLOADS and sum(kept for _, kept in uploads.values()) + size <= MAX_UPLOAD_BYTES:
+    if len(uploads) < MAX_UPLOADS and sum(kept for _, kept in uploads.values()) + size <= MAX_HELD_BYTES:
         return None
-    return f"a session keeps at most {MAX_UPLOADS} images and {MAX_UPLOAD_BYTES // 1024**2} MB; remove some first."
+    return (
+        f"a session keeps at most {MAX_UPLOADS} images and {MAX_HELD_BYTES // 1024**3} GB unpacked; remove some first."
+    )
 
 
 def uploaded() -> list[Chosen]:
@@ -120,8 +170,10 @@ def uploaded() -> list[Chosen]:
 
 
 def remove_images() -> None:
-    """Forget the session's own images."""
+    """Forget the session's own images, on the disk too."""
     st.session_state.uploads = {}
+    for kind in ("images", "frames"):
+        keeping.forget(kind)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

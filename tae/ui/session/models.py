@@ -5,6 +5,7 @@ The environment variable TAE_CHECKPOINTS names a folder to use in place of `chec
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,10 @@ import streamlit as st
 
 from tae.analysis import facts
 from tae.model.config import ModelConfig, config_to_dict, patch_in_names, patch_in_words, size_in_words
+from tae.store.locker import Batch, LockerError, discard
 from tae.store.names import plain_text
 from tae.store.places import ROOT, SHIPPED
+from tae.ui.session import keeping
 from tae.ui.session.cache import kept
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import: the first screen does not wait for it
@@ -68,17 +71,10 @@ def file_digest(path: str, size: int, mtime_ns: int, inode: int) -> str:
 
 
 @kept(max_entries=4, show_spinner="Loading the model…")
-def _load_file(digest: str, _path: Path) -> "Loaded":
+def _load_file(digest: str, _path: Path, _name: str | None = None) -> "Loaded":
     from tae.store.checkpoint import load_checkpoint
 
-    return load_checkpoint(_path)
-
-
-@kept(max_entries=4, show_spinner="Loading the model…")
-def _load_bytes(digest: str, _data: bytes, _name: str) -> "Loaded":
-    from tae.store.checkpoint import read_checkpoint
-
-    return read_checkpoint(_data, _name)
+    return load_checkpoint(_path, _name)
 
 
 @kept(max_entries=4, show_spinner="Building the model…")
@@ -111,16 +107,66 @@ def checkpoint_files() -> dict[str, Path]:
     return {listed.path.name: listed.path for listed in listed_checkpoints()}
 
 
-def add_model(data: bytes, name: str) -> str:
-    """Check an uploaded checkpoint and keep it for the session; returns its key.
+@dataclass(frozen=True)
+class Brought:
+    """A checkpoint that a visitor uploaded."""
 
-    Raises CheckpointError if it is refused.
-    """
+    digest: str  # SHA-256 of the file, in hex
+    path: Path  # where it is kept
+    name: str  # as it was dropped; a stranger's text
+
+
+def keep_model(data: bytes, name: str) -> Brought:
+    """Keep an uploaded checkpoint on disk, unread. Raises CheckpointError if it cannot be kept."""
+    from tae.store.checkpoint import CheckpointError
+
     digest = hashlib.sha256(data).hexdigest()
-    _load_bytes(digest, data, name)
-    key = f"upload-{digest[:12]}"
-    st.session_state.uploaded_models[key] = (digest, data, name)
+    known = st.session_state.uploaded_models.get(f"upload-{digest[:12]}")
+    if known is not None:
+        return known
+    try:
+        batch = keeping.locker().put("checkpoints", [(name, data), ("digest", digest.encode())])
+    except LockerError as error:
+        raise CheckpointError(f"{plain_text(name)}: {error}") from error
+    return Brought(digest, batch.files[0].path, name)
+
+
+def add_model(brought: Brought) -> str:
+    """Check an uploaded checkpoint and offer it in the session; returns its key.
+
+    Raises CheckpointError, and deletes it, if it is refused.
+    """
+    from tae.store.checkpoint import CheckpointError
+
+    try:
+        _load_file(brought.digest, brought.path, brought.name)
+    except CheckpointError:
+        discard(Batch(brought.path.parent, ()))
+        raise
+    key = f"upload-{brought.digest[:12]}"
+    st.session_state.uploaded_models[key] = brought
     return key
+
+
+def restore_models() -> None:
+    """The checkpoints that a visitor uploaded before this page was loaded, once a session."""
+    state = st.session_state
+    if state.setdefault("models_restored", False):
+        return
+    state.models_restored = True
+    for batch in keeping.kept("checkpoints"):
+        with suppress(OSError, ValueError):  # removed meanwhile in another window
+            file, digest = batch.files
+            brought = Brought(digest.getvalue().decode(), file.path, file.name)
+            state.uploaded_models[f"upload-{brought.digest[:12]}"] = brought
+
+
+def remove_model(key: str) -> None:
+    """Forget an uploaded checkpoint, and delete its file."""
+    brought = st.session_state.uploaded_models.pop(key)
+    if st.session_state.checkpoint == key:
+        st.session_state.checkpoint = ""
+    discard(Batch(brought.path.parent, ()))
 
 
 def twin(active: Active) -> Active:
@@ -143,8 +189,8 @@ def load_model(key: str) -> Active:
         config = state.untrained[key]
         return Active(key, model_title(key), _build(config))
     if key in state.uploaded_models:
-        digest, data, name = state.uploaded_models[key]
-        loaded = _load_bytes(digest, data, name)
+        brought = state.uploaded_models[key]
+        loaded = _load_file(brought.digest, brought.path, brought.name)
     else:
         path = checkpoint_files()[key]
         info = path.stat()
@@ -161,7 +207,7 @@ def model_title(key: str) -> str:
         config = state.untrained[key]
         return f"UNTRAINED {config.preset}, {size_in_words(config.input_size)}, {patch_in_words(config.patch_size)}"
     if key in state.uploaded_models:
-        return f"Yours: {plain_text(state.uploaded_models[key][2])}"
+        return f"Yours: {plain_text(state.uploaded_models[key].name)}"
     return next((listed.name for listed in list_checkpoints(checkpoints_folder()) if listed.path.name == key), key)
 
 

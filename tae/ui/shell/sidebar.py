@@ -14,9 +14,19 @@ from tae.analysis.facts import in_a_row
 from tae.data.decode import ImageError
 from tae.data.fit import FIT_MODES
 from tae.data.gallery import OTHERS
+from tae.store.locker import hours_kept
 from tae.store.names import escape_markdown, plain_text
-from tae.ui.session.images import Chosen, offered
-from tae.ui.session.models import Active, checkpoint_files, load_model, model_summary, model_title
+from tae.ui.session import arrivals
+from tae.ui.session.images import Chosen, offered, restore_images
+from tae.ui.session.keeping import hand_out_cookie
+from tae.ui.session.models import (
+    Active,
+    checkpoint_files,
+    load_model,
+    model_summary,
+    model_title,
+    restore_models,
+)
 from tae.ui.session.results import reconstruct
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import choose, init_state, link, write_link
@@ -79,6 +89,7 @@ def _setup(page: str, choose_more: Callable[[Active], T], style: str) -> tuple[A
                 raise AssertionError("st.stop ends the script")
             chosen = choose_more(active)
         guide.sidebar(PAGES)
+        hand_out_cookie()
     guide.card(active, PAGES)
     _warn_of_origin(active)
     return active, chosen
@@ -94,6 +105,7 @@ def setup_without_model(page: str, style: str) -> None:
         else:
             st.caption("No checkpoint yet: the first training makes one.")
         guide.sidebar(PAGES)
+        hand_out_cookie()
     guide.card(active, PAGES)
     if active is not None:
         _warn_of_origin(active)
@@ -101,7 +113,9 @@ def setup_without_model(page: str, style: str) -> None:
 
 def _begin(page: str, style: str) -> None:
     _settle()
+    arrivals.watch()
     init_state(page)
+    restore_models()
     guide.begin(page)
     st.set_page_config(
         page_title=f"{page} · tae",
@@ -188,7 +202,8 @@ def _choose_model() -> Active | None:
         return None
     if state.checkpoint and state.checkpoint not in keys:
         st.warning(
-            "The link names a checkpoint that is not here (uploads last for one session only); showing the first one."
+            f"The link names a checkpoint that is not here (uploads are kept for {hours_kept():g} hours, and only for whoever "
+            "brought them); showing the first one."
         )
         state.checkpoint = keys[0]
     key = choose(
@@ -216,10 +231,14 @@ def _choose_model() -> Active | None:
 def _choose_image(active: Active) -> Chosen:
     state = st.session_state
     white_now(active)
+    restore_images()
     offer = offered(active)
     if state.image and state.image not in offer.own and state.image not in offer.samples:
         if state.image.startswith("upload-"):
-            st.warning("The link names an image that was uploaded in another session; showing a sample.")
+            st.warning(
+                f"The link names an image that is not here: uploads are kept for {hours_kept():g} hours, and only for whoever "
+                "brought them. Showing a sample."
+            )
         state.image = ""
     if not state.image:
         state.image = next(iter(offer.samples))

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from tae.data.decode import EXPECTED
+from tae.data.limits import MAX_FILE_BYTES
 from tae.data.stacks import SUFFIXES
 from tae.store.names import escape_markdown
 from tae.training import uploads
 from tae.training.uploads import Dropped
-from tae.ui.session.images import OFFERED
+from tae.ui.session.arrivals import MAX_MB
 from tae.ui.session.models import checkpoints_folder
 from tae.ui.train.words import show_left_out
+from tae.ui.widgets.drop import drop, taken
 
 if TYPE_CHECKING:
     from tae.training.preview import Found
@@ -23,7 +26,6 @@ COMPOSED = {
     "or squared, or the whole strip.",
 }
 KINDS = {"folder": "Folder", "dropped": "Images or ZIP", "drops": "Simulated drops", "demo": "Demo garments"}
-MAX_ZIP_MB = 500
 LOCAL = ("127.0.0.1", "localhost", "::1")  # addresses at which nobody but this machine's user reaches the app
 
 
@@ -91,17 +93,14 @@ def choose_folder() -> Data | None:
 
 def choose_dropped() -> Data | None:
     state = st.session_state
-    state.setdefault("train_round", 0)
-    files = st.file_uploader(
-        f"Images, up to 20 MB each, or a ZIP of them, up to {MAX_ZIP_MB} MB",
-        type=[*OFFERED, "zip"],
-        accept_multiple_files=True,
-        max_upload_size=MAX_ZIP_MB,
-        key=f"train_files_{state.train_round}",
-        help="They are copied into the run's folder. A ZIP may hold folders; hidden files in it are passed over.",
+    files, refused = drop(
+        "Images, or a ZIP of them",
+        "train_files",
+        f"{EXPECTED}, up to {MAX_FILE_BYTES // 1024**2} MB each; a ZIP up to {MAX_MB['.zip']} MB",
+        "They are copied into the run's folder. A ZIP may hold folders; hidden files in it are passed over.",
     )
     kept: Dropped | None = state.get("train_dropped")
-    if files:
+    if files or refused:
         bar = st.progress(0.0, "Reading…")
 
         def progress(number: int, total: int) -> None:
@@ -111,11 +110,11 @@ def choose_dropped() -> Data | None:
             kept = kept or uploads.begin(checkpoints_folder())
             state.train_dropped = kept
             uploads.add(kept, [(file.name, file.getvalue()) for file in files], progress)
+            kept.problems = refused + kept.problems
         except OSError as error:
             st.error(f"The images cannot be kept: {escape_markdown(error.strerror or 'the disk failed')}.")
             return None
-        state.train_round += 1  # a fresh widget: what has been kept is not read a second time
-        st.rerun()
+        taken("train_files", files)
     return show_dropped(kept) if kept is not None else None
 
 

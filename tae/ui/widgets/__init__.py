@@ -2,6 +2,7 @@
 
 - charts: charts as high as their width asks
 - copylink: a button that copies the page's address
+- drop: where files are dropped
 - downloads: download buttons
 - mapchoice: which map: part, layer, head
 - patches: patches chosen on an image
