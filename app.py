@@ -3,13 +3,20 @@
 streamlit run app.py
 """
 
-from tae import ui
-from tae.ui.explore import page
+import streamlit as st
+
+from tae.app import lifespan, routes
 
 
 def main() -> None:
-    active, chosen = ui.setup("Explore", page.STYLE)
+    from tae import ui
+    from tae.ui.explore import page
+
+    active, chosen = ui.setup("Explore")
     page.explore(active, chosen)
 
 
-main()
+if __name__ == "__main__":  # a visitor's page
+    main()
+else:  # the server, by whom this file is imported
+    app = st.App(__file__, routes=routes(), lifespan=lifespan)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from tae import ui
 from tae.ui.attention.explore import one_token_notice
-from tae.ui.causal.controls import STYLE, pair_of
+from tae.ui.causal.controls import pair_of
 from tae.ui.causal.effect import against_effect
 from tae.ui.causal.headline import Top, top_line
 from tae.ui.causal.knockout import knock_out
@@ -23,7 +23,7 @@ SECTIONS = {
 
 
 def main() -> None:
-    active, chosen = ui.setup("Ablation", STYLE)
+    active, chosen = ui.setup("Ablation")
     ui.heading("Ablation")
     ui.prose(
         "Maps say where [[weight]] was placed. Ablate a part, and the [[reconstruction]] says what it was used for."

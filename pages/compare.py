@@ -3,13 +3,12 @@
 import streamlit as st
 
 from tae import ui
-from tae.ui.attention.controls import STYLE
 from tae.ui.compare.beside import side_by_side
 from tae.ui.compare.halves import half_a, half_b, shortcuts
 
 
 def main() -> None:
-    active, chosen = ui.setup("Compare", STYLE)
+    active, chosen = ui.setup("Compare")
     ui.heading("Compare")
     ui.prose(
         "Any two [[attention maps]] under one pointer and in one colour range: [[layers]], [[heads]], images, checkpoints."

@@ -17,11 +17,10 @@ SECTIONS = {
     "directions": "Directions",
     "spectrum": "How many dimensions",
 }
-STYLE = ".st-key-latent_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
 
 
 def main() -> None:
-    active, chosen = ui.setup("Latent space", STYLE)
+    active, chosen = ui.setup("Latent space")
     ui.heading("Latent space")
     ui.prose(
         f"Each image is a point in a space of {active.config.latent_dim} dimensions, its [[latent]]: what lies near what, and "

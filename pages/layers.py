@@ -11,11 +11,9 @@ from tae.ui.layers.fitted import find_lens, provenance
 from tae.ui.layers.strips import WAYS, by_depth, strip, warn
 from tae.ui.layers.training import over_training
 
-STYLE = ".st-key-layers_columns [data-testid='stColumn'] {min-width: min(22rem, 100%)}"
-
 
 def main() -> None:
-    active, chosen = ui.setup("Layers", STYLE)
+    active, chosen = ui.setup("Layers")
     ui.heading("Layers")
     ui.prose(
         "The [[state]] after each [[layer]], drawn as an image through a [[lens]]: raw as it is, or tuned by the best linear map "

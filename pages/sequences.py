@@ -18,11 +18,9 @@ from tae.ui.sequences.play import play
 from tae.ui.sequences.target import show_target
 from tae.ui.sequences.verdict import caveats, verdict
 
-STYLE = ".st-key-sequences_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}"
-
 
 def main() -> None:
-    active = ui.setup_without_image("Sequences", STYLE)
+    active = ui.setup_without_image("Sequences")
     ui.heading("Sequences")
     ui.prose(
         "An LSTM, a network with a memory, reads the frames' [[latents|latent]] and predicts the next, or a number of a table, "

@@ -9,16 +9,10 @@ from tae.ui.train.start import new_training
 from tae.ui.train.watch import one_run
 
 TASKS = {"new": "New training", "runs": "Runs", "compare": "Compare"}
-STYLE = """
-[class*='st-key-train_wide'] [data-testid='stColumn'] {min-width: 22rem}
-/* What draws itself anew every few seconds must not fade each time. */
-.st-key-train_live [data-stale='true'] {opacity: 1 !important}
-.st-key-train_take [data-testid='stMetricValue'] {font-size: 1.5rem}
-"""
 
 
 def main() -> None:
-    ui.setup_without_model("Train", STYLE)
+    ui.setup_without_model("Train")
     ui.heading("Train")
     found = runs.list_runs(ui.checkpoints_folder())
     active = [run for run in found if run.is_active]

@@ -1,10 +1,15 @@
 """The command `tae`, and what is installed."""
 
+import asyncio
 import tomllib
 from importlib import import_module
 
 import pytest
 from packaging.requirements import Requirement
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.types import Message
 
 import tae.app
 from tae import cli
@@ -75,6 +80,43 @@ def test_the_app_opens_its_own_script(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamlit.web.cli.main", lambda words, **_: asked.append(words))
     assert tae.app.main(["--server.port", "8600"]) == 0
     assert asked == [["run", str(ROOT / "app.py"), "--server.port", "8600"]]
+
+
+def test_the_server_s_first_page_is_that_of_the_address() -> None:
+    app = Starlette(routes=[*tae.app.routes(), Route("/{file}", lambda request: PlainTextResponse("a file"))])
+
+    async def got(path: str) -> str:
+        told: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request"}
+
+        async def send(message: Message) -> None:
+            told.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b"", "root_path": ""}
+        await app(scope, receive, send)
+        return told[1]["body"].decode()
+
+    for path, title in {"/": "Explore", "/causal": "Ablation", "/no_such_page": "Explore"}.items():
+        assert f"<title>{title} · tae</title>" in asyncio.run(got(path))
+    assert asyncio.run(got("/favicon.png")) == "a file"
+
+
+@pytest.mark.parametrize("is_headless", [True, False])
+def test_the_server_opens_a_browser_unless_it_shall_not(is_headless: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("streamlit.cli_util.open_browser", opened.append)
+    monkeypatch.setattr("tae.app.import_ahead", lambda: None)
+    monkeypatch.setattr("streamlit.config.get_option", lambda name: {"server.headless": is_headless}.get(name, ""))
+    monkeypatch.setattr("streamlit.web.server.server_util.get_url", lambda host: f"http://{host}:8600")
+
+    async def start() -> None:
+        async with tae.app.lifespan(None):
+            pass
+
+    asyncio.run(start())
+    assert opened == ([] if is_headless else ["http://localhost:8600"])
 
 
 def test_what_is_pinned_is_within_what_the_package_needs() -> None:

@@ -1,5 +1,6 @@
 """Components and pages that run in a browser without a server: plain JavaScript, no build step.
 
+- first: what a browser gets first
 - component: what the components share
 - explorer: attention that follows the pointer
 - feed: what an explorer gets beside its own data

@@ -6,10 +6,6 @@ from tae.analysis.maps import MapChoice
 from tae.ui.session.view import choose
 
 WEIGHTINGS = {"weights": "Weights", "values": "Weighted by value norms"}
-STYLE = """
-.st-key-attention_panels [data-testid='stColumn'] {min-width: 22rem}
-.st-key-attention_small [data-testid='stColumn'] {min-width: 8rem}
-"""
 DISCARDS = ["0", "0.5", "0.7", "0.8", "0.9", "0.95"]
 
 

@@ -35,7 +35,6 @@ _mount = component("tae_explorer", css=read_style("explorer"), js=read_script("e
 _feed = component("tae_feed", js=read_script("feed"))
 KEY = "explorer"
 """The explorer of one image, under which the browser remembers it."""
-STYLE = "[data-testid='stLayoutWrapper']:has(> [class*='st-key-explorer_feeds']) {display: none}"
 
 
 def explore(

@@ -10,14 +10,6 @@ from tae.ui.session.models import Active, twin
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import checked, choose
 
-STYLE = """
-:is(.st-key-causal_ranking_columns, .st-key-causal_grids) [data-testid='stColumn'] {min-width: min(22rem, 100%)}
-.st-key-causal_columns > * > * > [data-testid='stColumn'] {min-width: 20rem}
-/* What a change does stays in sight of whoever makes it, where the window has room for both. */
-@media (min-width: 1100px) and (min-height: 700px) {.st-key-causal_columns > * > *
-  > [data-testid='stColumn']:has(.st-key-causal_outcome) {position: sticky; top: 3.5rem; align-self: flex-start}}
-"""
-
 
 def plain_pair(scene: Scene) -> PairScene:
     """The page's scene and the link's image that lends, without controls, or the first that can."""

@@ -52,7 +52,9 @@ def top_line(scene: PairScene) -> Top:
         "Swapped attention": top.necessity.mean("encoder", "all", "another").value,
         f"Most important head: {worst.part} {worst.layer}.{worst.target}": top.sweep.damage[worst].psnr_lost,
     }
-    for place, (label, lost) in zip(st.columns(len(tiles)), tiles.items(), strict=True):
+    with st.container(key="causal_tiles"):
+        places = st.columns(len(tiles))
+    for place, (label, lost) in zip(places, tiles.items(), strict=True):
         place.metric(label, change_in_words(lost))
     told = agreement_in_words(top.effect.scores if top.effect else None)
     covered = f" Patches covered with white: {told}." if told else ""

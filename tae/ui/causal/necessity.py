@@ -82,7 +82,11 @@ def images_without(scene: PairScene, part: str, place: str) -> None:
     if scene.is_wide:
         frames = panels(scene.fitted.pixels, len(cells))
     else:
-        row = st.container(horizontal=True)
+        height, width = scene.fitted.pixels.shape
+        st.html(
+            f"<style>.st-key-causal_images img {{aspect-ratio: {width} / {height}}}</style>"
+        )  # before they are there
+        row = st.container(horizontal=True, key="causal_images")
         frames = [row.container(width=140, gap="xsmall") for _ in cells]
     for frame, (words, result) in zip(frames, cells, strict=True):
         title = words.partition(" (")[0]

@@ -5,7 +5,6 @@ from streamlit.delta_generator import DeltaGenerator
 
 from tae import ui
 from tae.model.config import PARTS
-from tae.ui.attention import controls, explorer
 from tae.ui.attention.explore import badges, has_maps, pinned
 from tae.ui.explore import shelf, windows
 from tae.ui.explore.closer import look_closer
@@ -14,8 +13,6 @@ from tae.ui.explore.many import all_images
 from tae.ui.explore.plain import plain_image
 from tae.ui.explore.stage import losses, stage
 from tae.ui.explore.verdict import facts_line, measures, next_steps, origin, verdict
-
-STYLE = controls.STYLE + explorer.STYLE + shelf.STYLE
 
 
 def explore(active: ui.Active, chosen: ui.Chosen) -> None:

@@ -19,11 +19,6 @@ from tae.web.component import read_script, read_style
 _mount = component("tae_shelf", css=read_style("shelf"), js=read_script("shelf"))
 HEIGHT = 92
 MEASURED = 24  # images of one's own that are reconstructed for their thumbnails' figures
-STYLE = """
-.st-key-shelf_drop [data-testid='stFileUploaderDropzone'] {min-height: 0; padding: 0.4rem 0.6rem; gap: 0.2rem}
-.st-key-shelf_drop [data-testid='stFileUploader'] label {min-height: 0; margin-bottom: 0}
-[data-testid='stLayoutWrapper']:has(> .st-key-shelf) {min-width: min(20rem, 100%)}
-"""
 
 
 def drop_zone() -> None:

@@ -155,23 +155,6 @@ TERMS: tuple[Term, ...] = (
 
 _BY_FORM = {form.casefold(): term for term in TERMS for form in (term.name, *term.also)}
 
-STYLE = """
-.term {text-decoration: underline dotted; text-decoration-color: color-mix(in srgb, currentColor 55%, transparent);
-  text-underline-offset: 0.2em; cursor: help; anchor-scope: --term; border-radius: 0.2rem}
-.term:focus-visible {outline: 2px solid currentColor; outline-offset: 2px}
-.term > span {display: none; position: absolute; z-index: 1000; box-sizing: border-box; width: max-content;
-  max-width: min(21rem, 80vw); padding: 0.55rem 0.75rem; border-radius: 0.5rem; font-size: 0.875rem; font-weight: 400;
-  font-style: normal; line-height: 1.45; text-align: left; white-space: normal; letter-spacing: normal;
-  color: light-dark(#1c2230, #e8ebf2); background: light-dark(#ffffff, #232936);
-  border: 1px solid light-dark(#ccd1de, #434b5f); box-shadow: 0 0.3rem 1rem rgba(0, 0, 0, 0.18)}
-.term:hover > span, .term:focus > span {display: block}
-@supports (position-area: bottom span-right) {
-  .term:hover, .term:focus {anchor-name: --term}
-  .term > span {position: fixed; position-anchor: --term; position-area: bottom span-right;
-    position-try-fallbacks: flip-inline, flip-block, flip-block flip-inline}}
-"""
-"""Style and script of a page's marked terms: dotted lines, and explanations that show under pointer, focus and finger."""
-
 
 def find(form: str) -> Term:
     """The term with this name or other form, in small letters or large. Raises ValueError if there is none."""
@@ -182,7 +165,7 @@ def find(form: str) -> Term:
 
 
 def marked(text: str) -> str:
-    """Markdown in which [[term]] and [[what is shown|term]] explain themselves, drawn with `STYLE` on the page.
+    """Markdown in which [[term]] and [[what is shown|term]] explain themselves, drawn with the style of all pages.
 
     A term can be reached by pointer, by the Tab key and by touch, and is read out together with its explanation. The renderer
     has to let HTML through; other HTML in the text is made to show as text, and what comes from strangers has gone through

@@ -19,23 +19,6 @@ Pages = Mapping[str, tuple[str, str]]  # {title: (file, icon)}
 _KEPT = ("task", "run")  # fields of the page Train, which no step is about
 _GUIDES = {"tour": TOUR, "demo": STORY}
 
-_STYLE = """
-[data-testid='stLayoutWrapper']:has(> .st-key-guide_card), [data-testid='stLayoutWrapper']:has(> .st-key-guide_offer)
-  {margin-top: 0.5rem}
-.st-key-guide_card {background: color-mix(in srgb, currentColor 3%, transparent)}
-:is(.st-key-guide_card, .st-key-guide_offer) :is(p, [data-testid="stMarkdownContainer"], [data-testid="stCaptionContainer"])
-  {margin-bottom: 0}
-.st-key-guide_text {min-height: 5.4rem}
-.st-key-guide_offer {padding: 0.3rem 0.3rem 0.3rem 0.9rem; border-radius: 0.5rem;
-  background: color-mix(in srgb, currentColor 5%, transparent)}
-.stHtml dl.glossary {margin: 0; padding: 0; max-height: 22rem; overflow-y: auto; font-size: 0.9rem; line-height: 1.45}
-.glossary dt {font-weight: 600} .glossary dd {margin: 0 0 0.7rem 0}
-[data-testid='stElementContainer']:has(> .stHtml > script:only-child) {position: absolute}
-@media (max-width: 900px) {
-  .st-key-guide_text {min-height: 9rem}
-  .st-key-guide_bar > :not(:has(button, [data-testid='stCaptionContainer'])) {flex: 1 0 100%}}
-"""
-
 _DEMO_STYLE = """
 html {font-size: clamp(17px, 1.3vw, 26px)}
 .stMain .stMainBlockContainer {max-width: 112rem; padding-top: 3.2rem}
@@ -78,8 +61,9 @@ def begin(page: str) -> None:
 
 
 def style() -> None:
-    """Draw the style of the guide, once a page."""
-    st.html(f"<style>{glossary.STYLE}{_STYLE}{_DEMO_STYLE if in_demo() else ''}</style>")
+    """Draw the style of the demo, where the app is being shown."""
+    if in_demo():
+        st.html(f"<style>{_DEMO_STYLE}</style>")
 
 
 def sidebar(pages: Pages) -> None:

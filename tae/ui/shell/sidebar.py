@@ -33,54 +33,27 @@ from tae.ui.session.view import choose, init_state, link, write_link
 from tae.ui.session.white import choose_white, white_now
 from tae.ui.shell import guide
 from tae.ui.widgets.copylink import copy_link
+from tae.web.first import PAGES, TABS, group_of
 
 T = TypeVar("T")
-PAGES = {
-    "Explore": ("app.py", ":material/grid_on:"),
-    "Ablation": ("pages/causal.py", ":material/science:"),
-    "Compare": ("pages/compare.py", ":material/join:"),
-    "Layers": ("pages/layers.py", ":material/stacks:"),
-    "Latent space": ("pages/latent.py", ":material/scatter_plot:"),
-    "Sequences": ("pages/sequences.py", ":material/animated_images:"),
-    "Models": ("pages/models.py", ":material/deployed_code:"),
-    "Train": ("pages/train.py", ":material/model_training:"),
-}
-TABS = {"Representations": ("Layers", "Latent space"), "Models": ("Models", "Train")}
-"""Pages that are one in the menu, where they stand under the first one's icon."""
 SIDEBAR = 264  # pixels
-STYLE = """
-/* Streamlit leaves a hand's breadth above every page; the first screen needs it for the images. */
-.stMainBlockContainer {padding: 3.7rem clamp(1rem, 2.5vw, 3rem) 3rem; max-width: 1700px}
-/* Columns stand below each other where the window is narrow, instead of shrinking to nothing. */
-.stMain [data-testid='stColumn'] {min-width: 10.5rem}
-.st-key-menu_here a {background: color-mix(in srgb, currentColor 9%, transparent)}
-.st-key-page_top {min-height: 2.6rem}
-.st-key-page_top h1 {padding: 0}
-.st-key-page_top button {min-height: 36px; padding-block: 0}
-/* Streamlit's own greys and blues are too faint to read for some. */
-[data-testid='stCaptionContainer'], [data-testid='stCaptionContainer'] * {opacity: 1}
-[data-testid='stCaptionContainer'] :is(p, li, span) {color: light-dark(#5d616c, #a9afbd) !important}
-[data-testid='stButtonGroup'] [data-selected='true'] p {color: light-dark(#2453c4, #8fb0ff) !important}
-/* White images on a white page need an edge. */
-.stMain [data-testid='stImage'] img {outline: 1px solid rgba(128, 128, 128, 0.3); outline-offset: -1px}
-"""
 
 
-def setup(page: str, style: str = "") -> tuple[Active, Chosen]:
+def setup(page: str) -> tuple[Active, Chosen]:
     """Page settings, state, sidebar, before anything else on a page; ends it with a sentence if nothing loads.
 
-    The page is its title, a key of `PAGES`; the style is CSS of its own.
+    The page is its title, a key of `PAGES`.
     """
-    return _setup(page, _choose_image, style)
+    return _setup(page, _choose_image)
 
 
-def setup_without_image(page: str, style: str = "") -> Active:
+def setup_without_image(page: str) -> Active:
     """The same for a page that chooses what it shows by itself; how that comes to the model's size is still chosen here."""
-    return _setup(page, _choose_for_frames, style)[0]
+    return _setup(page, _choose_for_frames)[0]
 
 
-def _setup(page: str, choose_more: Callable[[Active], T], style: str) -> tuple[Active, T]:
-    _begin(page, style)
+def _setup(page: str, choose_more: Callable[[Active], T]) -> tuple[Active, T]:
+    _begin(page)
     with st.sidebar:
         with st.container(key="expert_choices"):
             active = _choose_model()
@@ -95,9 +68,9 @@ def _setup(page: str, choose_more: Callable[[Active], T], style: str) -> tuple[A
     return active, chosen
 
 
-def setup_without_model(page: str, style: str) -> None:
+def setup_without_model(page: str) -> None:
     """The same for a page that works before there is any checkpoint."""
-    _begin(page, style)
+    _begin(page)
     active = None
     with st.sidebar:
         if checkpoint_files() or st.session_state.uploaded_models or st.session_state.untrained:
@@ -111,7 +84,7 @@ def setup_without_model(page: str, style: str) -> None:
         _warn_of_origin(active)
 
 
-def _begin(page: str, style: str) -> None:
+def _begin(page: str) -> None:
     _settle()
     arrivals.watch()
     init_state(page)
@@ -124,7 +97,6 @@ def _begin(page: str, style: str) -> None:
         initial_sidebar_state="collapsed" if guide.in_demo() else SIDEBAR,
     )
     guide.style()
-    st.html(f"<style>{STYLE}{style}</style>")
     with st.sidebar:
         st.session_state.menu_links = {title: link(title) for title in PAGES}
         st.markdown("## tae\nSee, and test, what a transformer autoencoder does with an image.")
@@ -133,11 +105,6 @@ def _begin(page: str, style: str) -> None:
             if title == TABS.get(name, (title,))[0]:
                 with st.container(key=f"menu_{'here' if name == group_of(page) else title}"):
                     st.page_link(path, label=name, icon=icon, query_params=link(title), width="stretch")
-
-
-def group_of(page: str) -> str:
-    """What the menu calls a page."""
-    return next((name for name, pages in TABS.items() if page in pages), page)
 
 
 def heading(page: str) -> DeltaGenerator:

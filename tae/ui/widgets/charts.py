@@ -22,7 +22,7 @@ def image_chart(figure: go.Figure, key: str, alt: str, tools: bool = False) -> N
     # Where somebody looks at it full screen, the window says how high it is.
     box = f".stMain .st-key-{key}:not(:has([data-title='Close fullscreen']))"
     st.html(
-        f"<style>{box} {{container-type: inline-size}} {box}, {box} > div {{height: auto; flex-basis: auto}}"
-        f" {box} .stPlotlyChart {{height: calc({100 * per_width:.3f}cqw + {words}px)}}</style>"
+        f"<style>{box} {{container-type: inline-size; height: auto; flex-basis: auto}}"
+        f" {box} > div, {box} .stPlotlyChart {{height: calc({100 * per_width:.3f}cqw + {words}px); flex-basis: auto}}</style>"
     )
     chart(figure, key, alt, tools)
