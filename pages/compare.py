@@ -8,23 +8,23 @@ from tae.ui.compare.halves import half_a, half_b, shortcuts
 
 
 def main() -> None:
-    active, chosen = ui.setup("Compare")
-    ui.heading("Compare")
-    ui.prose(
-        "Any two [[attention maps]] under one pointer and in one colour range: [[layers]], [[heads]], images, checkpoints."
-    )
-    shortcuts(active)
-    with st.container(key="expert_compare"), st.container(key="attention_panels"):
-        first, second = st.columns(2)
-    with first, st.container(border=True):
-        a = half_a(active, chosen)
-    with second, st.container(border=True):
-        b = half_b(active, chosen)
+    compare(*ui.setup("Compare"))
+
+
+@st.fragment
+def compare(active: ui.Active, chosen: ui.Chosen) -> None:
+    export_place = ui.heading("Compare")
+    with st.container(key="expert_compare", gap="small"):
+        shortcuts(active)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            a = half_a(active, chosen)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            b = half_b(active, chosen)
     if a is not None and b is not None:
+        side_by_side(a, b, export_place)
         for active in {half.active.loaded.digest: half.active for half in (a, b) if not half.active.is_random}.values():
             shown = [half.choice.part for half in (a, b) if half.active.loaded.digest == active.loaded.digest]
             ui.verdicts(active, list(dict.fromkeys(shown)))
-        side_by_side(a, b)
     ui.write_link()
 
 

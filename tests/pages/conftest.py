@@ -10,6 +10,7 @@ import pytest
 import streamlit as st
 import torch
 from streamlit.components.v2 import manifest_scanner
+from streamlit.runtime.pages_manager import PagesManager
 
 from tae.data.demo import DemoSource
 from tae.model.autoencoder import TransformerAutoencoder
@@ -95,3 +96,17 @@ def keep(shelf: Path) -> Callable[..., TransformerAutoencoder]:
         return model
 
     return save
+
+
+@pytest.fixture
+def pages_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session knows its pages from one run to the next; AppTest forgets them, and a callback would find none."""
+    known: dict = {}
+    own = PagesManager.get_pages
+
+    def get_pages(manager: PagesManager) -> dict:
+        if len(pages := own(manager)) > 1:  # before its first run a manager knows the entry point only
+            known.update(pages)
+        return known or pages
+
+    monkeypatch.setattr(PagesManager, "get_pages", get_pages)

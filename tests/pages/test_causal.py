@@ -596,7 +596,7 @@ def test_cover_blank_patches_and_box_choose_what_is_measured(take: Callable) -> 
     told = texts(run(app), "caption")
     assert "169 of 169 patches covered with: the image's mean grey" in told and "change counted over the box" in told
     assert (app.query_params["blank"], app.query_params["boxed"]) == ("on", "on")
-    app.segmented_control("choose_layer").set_value("2")
+    app.selectbox("choose_layer").set_value("2")
     app.segmented_control("choose_weighting").set_value("values")
     assert "It joins the maps, the scores and the curves below" in texts(run(app), "caption", "markdown")
     rows, arrays = rows_of(take("Effect and maps (CSV)")), arrays_of(take("Effect and maps (NPZ)"))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from tae import ui
@@ -14,19 +13,7 @@ from tae.ui.shell.glossary import TERMS
 from tae.ui.shell.tour import CHECKPOINT, STORY, TOUR, Step
 from tests.pages import PAGES, go, open_page, texts
 
-
-@pytest.fixture(autouse=True)
-def pages_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A session knows its pages from one run to the next; AppTest forgets them, and a callback would find none."""
-    known: dict = {}
-    own = PagesManager.get_pages
-
-    def get_pages(manager: PagesManager) -> dict:
-        if len(pages := own(manager)) > 1:  # before its first run a manager knows the entry point only
-            known.update(pages)
-        return known or pages
-
-    monkeypatch.setattr(PagesManager, "get_pages", get_pages)
+pytestmark = pytest.mark.usefixtures("pages_are_remembered")
 
 
 def stay(app: AppTest) -> AppTest:

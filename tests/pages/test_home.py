@@ -357,6 +357,23 @@ def test_questions_of_the_page_compare_set_both_sides() -> None:
     assert (app.session_state.layer, app.session_state.b_layer) == ("0", "2")
 
 
+@pytest.mark.usefixtures("pages_are_remembered")
+def test_the_map_on_display_is_compared_with_one_s_own_other_image_first() -> None:
+    app = drop(open_page("Explore", layer="1", head="2"), *((f"{name}.png", image(at)) for at, name in enumerate("ab")))
+    menu = app.menu_button("compare_with")
+    assert menu.options[0] == r"Yours\: b\.png" and menu.options[-1].startswith(r"Checkpoint\: ")
+    menu.click(("b_image", list(app.session_state.uploads)[1]))
+    run(app)
+    assert app.title[0].value == "Compare"
+    view = {field: app.query_params[field] for field in ("layer", "head", "b_layer", "b_head", "b_image")}
+    assert view.pop("b_image").startswith("upload-") and view == {
+        **{"layer": "1", "head": "2"},
+        **{"b_layer": "1", "b_head": "2"},
+    }
+    sides = [side["title"] for side in component(app, "explorer_pair")["sides"]]
+    assert sides == ["a.png", "b.png"]
+
+
 def test_a_map_agrees_with_itself() -> None:
     app = open_page("Compare", layer="1", b_layer="1", b_head="mean")
     assert "Correlation 1.00" in texts(app, "markdown") and "distance 0.00" in texts(app, "markdown")

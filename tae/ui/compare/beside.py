@@ -2,29 +2,28 @@
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from tae.analysis import agreement, facts
 from tae.plots.heads import plot_agreement_on_image, plot_difference_map
 from tae.ui.attention import explorer, measure
 from tae.ui.compare.exports import exports
 from tae.ui.compare.halves import Half
-from tae.ui.session.view import write_link
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.charts import chart
 from tae.web.explorer.payload import Note, Side
 
 
-@st.fragment
-def side_by_side(a: Half, b: Half) -> None:
+def side_by_side(a: Half, b: Half, export_place: DeltaGenerator) -> None:
     notes = [
         Note(f"{name}: {half.active.warning}", "error") for name, half in (("A", a), ("B", b)) if half.active.warning
     ]
-    sides = tuple(side_of(half) for half in (a, b))
+    sides = side_of(a, b), side_of(b, a)
     tops = {
         "shared": max(float(np.percentile(half.weights, 99.5)) * len(half.weights) for half in (a, b)),
         "full": max(float(half.weights.max()) * len(half.weights) for half in (a, b)),
     }
-    view = explorer.compare((sides[0], sides[1]), int(a.weights.max(axis=1).argmax()), tops, notes)
+    view = explorer.compare(sides, int(a.weights.max(axis=1).argmax()), tops, notes)
     st.header("Similarity")
     if a.grid != b.grid:
         st.info(
@@ -37,14 +36,15 @@ def side_by_side(a: Half, b: Half) -> None:
         found = agreement.compare(a.weights, b.weights)
         st.markdown(found.sentence("A", "B"))
         figures(a, found, view.query)
-    with st.container(key="expert_exports"):
+    with export_place:
         exports(a, b, found, max(facts.UNIFORM_LIMIT, tops["full" if view.range == "full" else "shared"]))
-    write_link()
 
 
-def side_of(half: Half) -> Side:
+def side_of(half: Half, other: Half) -> Side:
     name = half.choice.name
-    return measure.explorer_side(half, half.title, (name,), (name,), half.choice.weighting, half.choice.discard)
+    return measure.explorer_side(
+        half, half.title_beside(other), (name,), (name,), half.choice.weighting, half.choice.discard
+    )
 
 
 def figures(a: Half, found: agreement.Agreement, query: int) -> None:

@@ -8,7 +8,6 @@ import streamlit as st
 from tae.analysis import facts
 from tae.analysis.maps import MapChoice
 from tae.data.decode import ImageError
-from tae.model.config import size_in_words
 from tae.store.checkpoint import CheckpointError
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.attention import measure
@@ -16,10 +15,11 @@ from tae.ui.session.images import Chosen, offered
 from tae.ui.session.models import Active, checkpoint_files, load_model, model_title, twin
 from tae.ui.session.results import reconstruct
 from tae.ui.session.scene import Scene
-from tae.ui.session.view import choose
+from tae.ui.session.view import choose, link
 from tae.ui.widgets.mapchoice import choose_map
 
 SAME, TWIN = "same", "twin"
+NAME_WIDTH = 132  # pixels, so that what is chosen of A and B stands below each other
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,20 @@ class Half(Scene):
         title = f"{self.choice.title(self.active.config)} · {self.chosen.title} · {self.active.title}"
         return facts.marked(title, self.active.warning)
 
+    def title_beside(self, other: "Half") -> str:
+        """What tells the two apart, and else the map; a stranger's text."""
+        own = (self.choice.title(self.active.config), self.chosen.title, self.active.title)
+        others = (other.choice.title(other.active.config), other.chosen.title, other.active.title)
+        unlike = [word for word, its in zip(own, others, strict=True) if word != its]
+        return facts.marked(" · ".join(unlike) or own[0], self.active.warning)
+
 
 def shortcuts(active: Active) -> None:
     """Questions that people come with, one click each."""
     last = str(active.config.encoder_layers - 1)
     plain = {"part": "encoder", "layer": "average", "head": "mean"}
     same = {"b_checkpoint": SAME, "b_image": SAME, "b_part": "encoder", "b_layer": "average", "b_head": "mean"}
-    other = next(key for key in offered(active).samples if key != st.session_state.image)
+    other = other_images(active)[0]
     questions = {
         "First and last layer": {**plain, **same, "layer": "0", "b_layer": last},
         "Encoder and decoder": {**plain, **same, "b_part": "decoder"},
@@ -54,26 +61,60 @@ def shortcuts(active: Active) -> None:
             st.button(label, on_click=st.session_state.update, args=(view,), key=f"compare_{safe_name(label)}")
 
 
+def other_images(active: Active) -> list[str]:
+    """What the current image can be compared with: the session's own images first."""
+    offer = offered(active)
+    return [key for key in (*offer.own, *offer.samples) if key != st.session_state.image]
+
+
+def compare_with(active: Active) -> None:
+    """A menu, on the page Explore, of what to compare the map on display with; it leads to the page Compare."""
+    offer = offered(active)
+    files = [key for key in checkpoint_files() if key != active.key]
+    titles = {("b_image", key): offer.title(key) for key in other_images(active)}
+    if not active.is_random:
+        titles[("b_checkpoint", TWIN)] = "Untrained model"
+    titles |= {("b_checkpoint", key): f"Checkpoint: {model_title(key)}" for key in files}
+    named = list(titles.values())  # Streamlit tells options apart by what is shown
+    again = {one: f" ({at + 1})" for at, (one, title) in enumerate(titles.items()) if title in named[:at]}
+    st.menu_button(
+        "Compare with …",
+        list(titles),
+        format_func=lambda one: escape_markdown(titles[one]) + again.get(one, ""),
+        key="compare_with",
+        icon=":material/join:",
+        on_click=_pin,
+    )
+
+
+def _pin() -> None:
+    state = st.session_state
+    field, value = state.compare_with
+    state.update({"b_checkpoint": SAME, "b_image": SAME, field: value})
+    state.update({f"b_{name}": state[name] for name in ("part", "layer", "head")})
+    st.switch_page("pages/compare.py", query_params=link("Compare"))
+
+
 def half_a(active: Active, chosen: Chosen) -> Half | None:
-    st.markdown("**A**: current image")
+    st.markdown("**A**: current image", width=NAME_WIDTH)
     return complete(active, chosen, "")
 
 
 def half_b(active: Active, chosen: Chosen) -> Half | None:
     """Whatever is not chosen is that of A; to begin with, the last layer."""
     state = st.session_state
-    st.markdown("**B**")
+    st.markdown("**B**", width=NAME_WIDTH)
+    maps = st.container(width="content")
     files = [key for key in checkpoint_files() if key != active.key]
     others = [*files, *(key for key in (*state.uploaded_models, *state.untrained) if key != active.key)]
-    named = {SAME: "The same checkpoint", TWIN: "Its untrained twin: random weights"}
-    with st.container(key="attention_small"):
-        for_checkpoint, for_image = st.columns(2)
+    named = {SAME: "The same checkpoint", TWIN: "Untrained model"}
     key = choose(
         "b_checkpoint",
-        for_checkpoint.selectbox,
+        st.selectbox,
         "Checkpoint",
         [SAME, *([] if active.is_random else [TWIN]), *others],
         format_func=lambda key: named.get(key) or model_title(key),
+        width=170,
     )
     try:
         other = active if key == SAME else twin(active) if key == TWIN else load_model(key)
@@ -83,15 +124,17 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
     offer = offered(other)
     image = choose(
         "b_image",
-        for_image.selectbox,
+        st.selectbox,
         "Image",
         [SAME, *offer.own, *offer.samples],
         format_func=lambda key: "The same image" if key == SAME else offer.title(key),
+        width=170,
     )
     shown = chosen if image == SAME else offer[image]
     if not state.b_layer:
         state.b_layer = str(other.config.encoder_layers - 1)
-    return complete(other, shown, "b_")
+    with maps:
+        return complete(other, shown, "b_")
 
 
 def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
@@ -108,6 +151,4 @@ def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
     if scene.num_tokens**2 * 4 > measure.MAX_MAP_BYTES / 4:
         st.error(f"A map of {scene.num_tokens} patches is too large to compare; choose a narrower image.")
         return None
-    told = [f"{size_in_words(active.config.input_size)}, {scene.num_tokens} patches", *scene.fitted.notes]
-    st.caption(escape_markdown("; ".join(told)))
     return Half(active, chosen, scene.fitted, choice, measure.one_map(scene, choice).weights)

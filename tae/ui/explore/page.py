@@ -6,6 +6,7 @@ from streamlit.delta_generator import DeltaGenerator
 from tae import ui
 from tae.model.config import PARTS
 from tae.ui.attention.explore import badges, has_maps, pinned
+from tae.ui.compare.halves import compare_with
 from tae.ui.explore import shelf, windows
 from tae.ui.explore.closer import look_closer
 from tae.ui.explore.exports import exports, plain_exports
@@ -73,7 +74,8 @@ def one_image(active: ui.Active, chosen: ui.Chosen, export_place: DeltaGenerator
     staged = stage(scene)
     if not active.is_random:
         ui.verdicts(active, [ui.checked("part", PARTS)])
-    with export_place:
+    with export_place.container(horizontal=True):
+        compare_with(active)
         exports(staged)
     fails = verdict(active, result)
     steps = st.container()
