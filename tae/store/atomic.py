@@ -22,6 +22,17 @@ def write_whole(path: Path, parts: Iterable[Part]) -> None:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of writing, as on a full disk, name no file; those raised inside name this one, without its folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = path.name
+        raise
+
+
+@contextmanager
 def open_whole(path: Path) -> Iterator[BinaryIO]:
     """`write_whole` for what writes into an open file; whatever is raised inside leaves the old file.
 
@@ -29,11 +40,12 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
     """
     temp = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.tmp")
     try:
-        with open(temp, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temp, path)
+        with naming(path):
+            with open(temp, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temp, path)
     except BaseException:
         temp.unlink(missing_ok=True)
         raise

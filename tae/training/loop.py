@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.store.atomic import remove_leftovers
+from tae.store.atomic import naming, remove_leftovers
 from tae.store.regular import read_json
 from tae.training import runs
 from tae.training.command import RunConfig, shortened
@@ -80,7 +80,8 @@ def own_folder(config: RunConfig, world: World, open_source: Callable[[], Source
             _must_share(folder, world)  # and the others wait for what rank 0 prepares
             is_training = True
             try:
-                yield folder, source
+                with naming(folder):
+                    yield folder, source
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise

@@ -37,7 +37,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tae.store.atomic import write_whole
+from tae.store.atomic import naming, write_whole
 from tae.store.places import ROOT
 from tae.store.regular import open_regular, parse_json, read_json, read_regular
 from tae.training.command import RunConfig
@@ -380,7 +380,7 @@ def ask_to_stop(folder: Path) -> None:
 
 def append_log(folder: Path, record: dict) -> None:
     """One line; floats that are no numbers become null."""
-    with open(folder / "log.jsonl", "a") as file:
+    with naming(folder / "log.jsonl"), open(folder / "log.jsonl", "a") as file:
         file.write(json.dumps(record) + "\n")
 
 

@@ -31,7 +31,7 @@ def reloaded(app: AppTest, page: str = "Explore", secret: str | None = None) -> 
     return again
 
 
-def test_row_76_images_are_there_after_a_reload_and_never_another_s(keep: Callable, cache: Path) -> None:
+def test_76_images_are_there_after_a_reload_and_never_another_s(keep: Callable, cache: Path) -> None:
     keep()
     app = drop(open_page(), ("first.png", image(3)), ("second.png", image(4)), ("no.png", b"nothing"))
     stack = np.stack([np.full((32, 32), number, np.uint8) for number in (9, 200)])
@@ -54,7 +54,7 @@ def test_row_76_images_are_there_after_a_reload_and_never_another_s(keep: Callab
     assert app.session_state["locker"] not in str(app.query_params)
 
 
-def test_row_76_a_brought_checkpoint_is_there_after_a_reload_until_it_is_removed(
+def test_76_a_brought_checkpoint_is_there_after_a_reload_until_it_is_removed(
     keep: Callable, shelf: Path, cache: Path
 ) -> None:
     keep()
@@ -75,7 +75,7 @@ def test_row_76_a_brought_checkpoint_is_there_after_a_reload_until_it_is_removed
     assert "only for whoever brought them" in texts(late, "warning")
 
 
-def test_row_39_a_checkpoint_whose_file_goes_while_it_is_shown_leaves_the_page_with_a_sentence(
+def test_39_a_checkpoint_whose_file_goes_while_it_is_shown_leaves_the_page_with_a_sentence(
     keep: Callable, shelf: Path, cache: Path
 ) -> None:
     keep()
@@ -86,7 +86,7 @@ def test_row_39_a_checkpoint_whose_file_goes_while_it_is_shown_leaves_the_page_w
     assert "Brought" in texts(go(app, "Models")) and not app.error
 
 
-def test_row_76_sequences_and_frames_opened_from_them_are_there_after_a_reload(keep: Callable) -> None:
+def test_76_sequences_and_frames_opened_from_them_are_there_after_a_reload(keep: Callable) -> None:
     keep()
     frames = [np.full((201, 201), 20 * number, np.uint8) for number in range(1, 5)]
     app = drop(open_page("Sequences"), ("walk.gif", encode_gif(frames)))
@@ -102,7 +102,7 @@ def test_row_76_sequences_and_frames_opened_from_them_are_there_after_a_reload(k
     np.testing.assert_array_equal(one.image.pixels, other.image.pixels)
 
 
-def test_row_53_where_nothing_can_be_kept_an_image_is_shown_all_the_same_and_a_checkpoint_is_refused(
+def test_53_where_nothing_can_be_kept_an_image_is_shown_all_the_same_and_a_checkpoint_is_refused(
     cache: Path, keep: Callable, shelf: Path
 ) -> None:
     keep()
@@ -117,9 +117,7 @@ def test_row_53_where_nothing_can_be_kept_an_image_is_shown_all_the_same_and_a_c
     assert "mine.safetensors: cannot be kept on the disk" in said_plainly(app, "error")
 
 
-def test_row_18_what_was_too_large_to_arrive_is_said_on_the_page(
-    keep: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_18_what_was_too_large_to_arrive_is_said_on_the_page(keep: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     keep()
     monkeypatch.setattr(
         arrivals, "refusal_of", lambda file: f"{file.name}: too large" if "large" in file.name else None

@@ -19,9 +19,9 @@ def test_a_file_is_replaced_by_the_parts_in_order(tmp_path: Path) -> None:
     assert path.read_bytes() == b"abc" and [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), OSError(5, "EIO"), KeyboardInterrupt()])
 @pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+def test_53_a_write_that_fails_names_its_file_and_leaves_the_old_one_and_nothing_else(
     function: str, failure: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -31,8 +31,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         raise failure
 
     monkeypatch.setattr(os, function, fail)
-    with pytest.raises(type(failure)):
+    with pytest.raises(type(failure)) as raised:
         write_whole(path, [b"new"])
+    assert getattr(raised.value, "filename", "file") == "file"
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 

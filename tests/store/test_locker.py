@@ -54,7 +54,7 @@ def test_one_visitor_s_share_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     assert contents(tmp_path) == [[("a", b"1234567890")]]
 
 
-def test_row_53_a_full_disk_leaves_no_half_of_a_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_53_a_full_disk_leaves_no_half_of_a_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Path.write_bytes
 
     def full(path: Path, data: bytes) -> int:

@@ -139,6 +139,13 @@ def test_broken_config_shows_as_failed_and_hides_no_other_run(tmp_path: Path, co
     assert found["broken"].config is None and found["whole"].status == "finished"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is always full")
+def test_53_a_full_disk_names_the_log(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device: 'log.jsonl'"):
+        runs.append_log(tmp_path, {"step": 1})
+
+
 def test_torn_line_of_a_log_is_passed_over(tmp_path: Path) -> None:
     folder = written(tmp_path / "runs" / "a", records=3)
     with open(folder / "log.jsonl", "a") as file:

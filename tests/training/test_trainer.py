@@ -480,7 +480,7 @@ def test_nothing_of_another_run_is_replaced_unasked(tmp_path: Path) -> None:
     assert len(list(folder.glob("events.out.tfevents.*"))) == 1
 
 
-def test_a_full_disk_leaves_the_earlier_states_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_53_a_full_disk_leaves_the_earlier_states_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config(tmp_path / "x.safetensors")
     running = train(config)
     for _ in range(3):
@@ -497,7 +497,7 @@ def test_a_full_disk_leaves_the_earlier_states_and_is_told(tmp_path: Path, monke
         list(running)
     folder = runs.folder_of(config.out_path)
     found = runs.read_run(folder)
-    assert found.status == "failed" and "No space left on device" in found.message
+    assert found.status == "failed" and "No space left on device: 'state-00000004.safetensors'" in found.message
     assert state_tensors(folder) and not list(folder.glob("*.tmp")) and not list(folder.glob(".*.tmp"))
 
 

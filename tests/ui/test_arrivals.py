@@ -32,7 +32,7 @@ def held(files: Arrivals, ids: list[str], session: str = "mine") -> list[int]:
     return [len(file.data) for file in files.get_files(session, ids)]
 
 
-def test_row_72_a_file_that_no_page_asked_for_is_refused(files: Arrivals) -> None:
+def test_72_a_file_that_no_page_asked_for_is_refused(files: Arrivals) -> None:
     (asked,) = send(files, 5)
     for session, file in (("mine", "made up"), ("other", asked)):
         with pytest.raises(HTTPException) as refused:
@@ -41,7 +41,7 @@ def test_row_72_a_file_that_no_page_asked_for_is_refused(files: Arrivals) -> Non
     assert held(files, [asked]) == [5] and held(files, [asked], "other") == []
 
 
-def test_row_18_each_kind_has_its_limit_and_nothing_is_held_of_what_passes_it(files: Arrivals) -> None:
+def test_18_each_kind_has_its_limit_and_nothing_is_held_of_what_passes_it(files: Arrivals) -> None:
     for name, most in (("a.safetensors", 5 * 1024), ("a.ZIP", 500), ("a.png", 300), ("a.safetensors.png", 300)):
         small, large = (send(files, size, name=name)[0] for size in (most, most + 1))
         assert held(files, [small, large]) == [most, 0] and "at most" in files.refused[large]
@@ -51,7 +51,7 @@ def test_row_18_each_kind_has_its_limit_and_nothing_is_held_of_what_passes_it(fi
     assert held(files, [pickle]) == [64] and not files.refused
 
 
-def test_row_18_what_waits_for_a_session_is_bounded_and_what_no_widget_fetches_makes_room(files: Arrivals) -> None:
+def test_18_what_waits_for_a_session_is_bounded_and_what_no_widget_fetches_makes_room(files: Arrivals) -> None:
     first, second = send(files, 300, 300), send(files, 300)
     assert held(files, first[:1]) == [300]  # as a widget does at each run
     third = send(files, 300)
@@ -62,7 +62,7 @@ def test_row_18_what_waits_for_a_session_is_bounded_and_what_no_widget_fetches_m
     assert held(files, third) == [] and send(files, 300, session="other")
 
 
-def test_row_67_one_session_cannot_take_the_memory_of_all(files: Arrivals) -> None:
+def test_67_one_session_cannot_take_the_memory_of_all(files: Arrivals) -> None:
     for session in ("one", "two"):
         (whole,) = send(files, 5 * 1024, name="a.safetensors", session=session)
         assert held(files, [whole], session) == [5 * 1024]

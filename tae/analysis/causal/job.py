@@ -21,7 +21,7 @@ from tae.data.fit import fit_image
 from tae.data.stacks import decide, find_files, read_frame
 from tae.data.white import White
 from tae.model.config import ModelConfig, Threads, Whole, check_fields
-from tae.store.atomic import write_whole
+from tae.store.atomic import naming, write_whole
 from tae.store.names import plain_text, safe_name
 from tae.store.regular import parse_json, read_regular
 
@@ -83,11 +83,13 @@ def run(config: StudyConfig) -> tuple[Path, Study]:
         out = out.with_suffix(".md")
     begun = out.with_name(f"{out.name}.part")
     mark = fingerprint(loaded.digest, images, config.baseline)
-    records = _records(begun, mark)
-    if not records:
-        begun.write_text(json.dumps({"fingerprint": mark}) + "\n")
+    with naming(begun):
+        records = _records(begun, mark)
+        if not records:
+            begun.write_text(json.dumps({"fingerprint": mark}) + "\n")
     try:
         with (
+            naming(begun),
             open(begun, "a") as file,
             tqdm(total=len(images), initial=len(records), unit=" images", disable=None) as bar,
         ):

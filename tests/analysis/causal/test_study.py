@@ -292,6 +292,13 @@ def test_a_name_without_an_ending_is_a_report_to_read(checkpoint, folder, tmp_pa
     assert out.with_suffix(".md").read_text().startswith("# ") and not out.exists()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is always full")
+def test_53_a_full_disk_names_the_file_that_it_has_no_room_for(checkpoint, folder, capsys):
+    checkpoint.with_name("x.json.part").symlink_to("/dev/full")
+    assert run("--checkpoint", checkpoint, "--images", folder, "--out", checkpoint.with_name("x.json")) == 1
+    assert "No space left on device: 'x.json.part'" in capsys.readouterr().err
+
+
 def test_the_command_line_says_what_is_wrong(checkpoint, folder, capsys):
     assert run("--checkpoint", checkpoint, "--images", folder / "0.png") == 1
     assert "images must be at least 2 that can be read, got 1" in capsys.readouterr().err
