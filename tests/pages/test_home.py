@@ -4,6 +4,7 @@ import base64
 import copy
 import io
 import json
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -606,6 +607,45 @@ def test_broken_checkpoint_is_listed_with_its_reason_and_never_hides_the_others(
         assert "a broken" in said_plainly(app, "error")
         assert "A model" in texts(app)
     assert str(shelf) not in texts(app)
+
+
+def test_39_a_checkpoint_that_breaks_or_goes_while_it_is_shown_stays_as_it_was_loaded(
+    shelf: Path, keep: Callable[..., TransformerAutoencoder]
+) -> None:
+    keep(about={"name": "Shown"}, seed=39)
+    keep(file="other.safetensors", about={"name": "Other"})
+    app = open_page("Models", checkpoint="small.safetensors")
+    path = shelf / "small.safetensors"
+    whole = path.read_bytes()
+    for harm, said in (
+        (lambda: os.truncate(path, 100), "small.safetensors: the file is cut short within its header"),
+        (path.unlink, "small.safetensors: the file can no longer be read"),
+    ):
+        harm()
+        run(app)
+        assert f"{said}. The model stays as it was loaded before." in said_plainly(app, "warning")
+        assert app.session_state["checkpoint"] == "small.safetensors" and "latent 16" in texts(app, "caption")
+    newcomer = open_page("Models", checkpoint="small.safetensors")
+    assert newcomer.session_state["checkpoint"] == "other.safetensors"
+    path.write_bytes(whole)
+    assert not run(app).warning
+
+
+def test_what_is_broken_can_be_deleted_where_it_is_shown(shelf: Path, keep: Callable) -> None:
+    keep(about={"name": "A model"})
+    for name in ("a broken.safetensors", "small.causal.json", "small.lens.safetensors"):
+        (shelf / name).write_bytes(b"nothing of the kind")
+    for page, name in (
+        ("Models", "a broken.safetensors"),
+        ("Explore", "small.causal.json"),
+        ("Layers", "small.lens.safetensors"),
+    ):
+        app = open_page(page, checkpoint="small.safetensors")
+        app.button(f"delete_{name}").click()
+        run(app)
+        assert not (shelf / name).exists() and f"delete_{name}" not in [button.key for button in app.button]
+    (shelf / "small.lens.safetensors").symlink_to("small.lens.safetensors")  # to itself
+    assert "cannot be read" in texts(open_page("Layers", checkpoint="small.safetensors"), "warning")
 
 
 def test_only_broken_checkpoints_are_named_one_by_one(shelf: Path) -> None:

@@ -17,6 +17,7 @@ from tae.store.card import Card
 from tae.store.locker import hours_kept
 from tae.store.names import PICKLES, escape_markdown, plain_text
 from tae.store.places import ROOT
+from tae.ui.session.deletion import offer_deletion
 from tae.ui.session.models import listed_checkpoints
 from tae.ui.session.work import Progress, measured
 from tae.ui.widgets.charts import chart
@@ -41,6 +42,7 @@ def checkpoints(active: ui.Active) -> None:
             if listed.card is None or listed.config is None:
                 st.markdown(f"## {escape_markdown(listed.path.name)}")
                 st.error(escape_markdown(listed.error or ""))
+                offer_deletion(listed.path)
                 continue
             key = listed.path.name
             with st.container(horizontal=True, vertical_alignment="center"):

@@ -2,12 +2,13 @@
 
 import streamlit as st
 
-from tae.analysis.lens import Lens, LensError
+from tae.analysis.lens import Lens, LensError, lens_path
 from tae.data.built_in import is_built_in
 from tae.store.names import escape_markdown
 from tae.training.config import COMPOSED
 from tae.ui.layers import measure
-from tae.ui.session.models import Active
+from tae.ui.session.deletion import offer_deletion
+from tae.ui.session.models import Active, checkpoint_files
 
 
 def find_lens(active: Active) -> Lens | None:
@@ -15,7 +16,9 @@ def find_lens(active: Active) -> Lens | None:
     try:
         found = measure.stored_lens(active)
     except LensError as error:
-        st.warning(escape_markdown(str(error)), icon=":material/broken_image:")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.warning(escape_markdown(str(error)), icon=":material/broken_image:")
+            offer_deletion(lens_path(checkpoint_files()[active.key]))
         return None
     if found is not None or active.is_random:
         return found

@@ -87,6 +87,8 @@ def stored_lens(active: Active) -> Lens | None:
         return _load(str(beside), info.st_mtime_ns, info.st_size, active.loaded.digest, active.config)
     except FileNotFoundError:
         return None
+    except OSError as error:  # a link to itself, a folder that may not be read
+        raise lens.LensError(f"{beside.name}: cannot be read ({error.strerror or 'input/output error'})") from error
 
 
 @kept(max_entries=8)
@@ -111,6 +113,8 @@ def fitted_lens(active: Active) -> Lens | None:
             return fit_to_file(config, tell)[1]
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / config.checkpoint
+            if active.key not in st.session_state.uploaded_models:
+                raise ValueError("the checkpoint's file can no longer be read")
             shutil.copyfile(st.session_state.uploaded_models[active.key].path, copy)
             return fit_to_file(replace(config, checkpoint=copy), tell)[1]
 

@@ -3,6 +3,7 @@
 - view: what is looked at, and the link that says so
 - arrivals: bounds of what the server holds of files on their way to a page
 - keeping: a session's uploads on disk, found again after a reload
+- deletion: a way to delete a file that is shown as broken
 - models: the checkpoints, and those that a visitor brought
 - white: which number is white: the choice, and what follows from it
 - images: the images that a visitor dropped, and the samples

@@ -36,6 +36,7 @@ class Active:
     key: str  # what the link calls it: a file name, "upload-..." or "untrained-..."
     title: str  # what the page calls it; a stranger's text, to be escaped
     loaded: "Loaded"  # model, card and digest
+    stale: str = ""  # why it is no longer what its file holds; a sentence, with a stranger's text
 
     @property
     def config(self) -> ModelConfig:
@@ -183,7 +184,12 @@ def add_untrained(config: ModelConfig) -> str:
 
 
 def load_model(key: str) -> Active:
-    """The model that a key names. Raises CheckpointError if its file is refused, KeyError if there is no such model."""
+    """The model that a key names: where its file broke or went while it was in use, as it is in memory still.
+
+    Raises CheckpointError if its file is refused, OSError if it cannot be read, KeyError if there is no such model.
+    """
+    from tae.store.checkpoint import CheckpointError
+
     state = st.session_state
     if key in state.untrained:
         config = state.untrained[key]
@@ -192,9 +198,25 @@ def load_model(key: str) -> Active:
         brought = state.uploaded_models[key]
         loaded = _load_file(brought.digest, brought.path, brought.name)
     else:
-        path = checkpoint_files()[key]
-        info = path.stat()
-        loaded = _load_file(file_digest(str(path), info.st_size, info.st_mtime_ns, info.st_ino), path)
+        try:
+            path = checkpoint_files()[key]
+            info = path.stat()
+            digest = file_digest(str(path), info.st_size, info.st_mtime_ns, info.st_ino)
+            loaded = _load_file(digest, path)
+            state.models_in_use[key] = digest
+        except (CheckpointError, OSError, KeyError) as error:
+            if key not in state.models_in_use:
+                raise
+            why = (
+                str(error)
+                if isinstance(error, CheckpointError)
+                else f"{plain_text(key)}: the file can no longer be read"
+            )
+            with suppress(CheckpointError):  # no longer in memory: it is the file's error then
+                loaded = _load_file(state.models_in_use[key], checkpoints_folder() / key)
+                return Active(key, loaded.card.name, loaded, f"{why}. The model stays as it was loaded before.")
+            del state.models_in_use[key]
+            raise
     return Active(key, loaded.card.name, loaded)
 
 

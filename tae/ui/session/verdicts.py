@@ -1,6 +1,7 @@
 """Whether a model needs its attention: the study beside it, or a quick measurement."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import streamlit as st
 import torch
@@ -10,6 +11,7 @@ from tae.analysis.causal.verdicts import Necessity, Verdict, quick_necessity, ve
 from tae.data.built_in import source_for
 from tae.store.names import escape_markdown
 from tae.ui.session import work
+from tae.ui.session.deletion import offer_deletion
 from tae.ui.session.models import Active, checkpoint_files
 from tae.ui.session.results import pass_seconds
 from tae.ui.session.work import Progress, measured
@@ -28,12 +30,16 @@ def _found_study(active: Active) -> tuple[Study | None, str]:
     if path is None:
         return None, ""
     try:
-        beside = path.with_suffix(".causal.json")
+        beside = _study_path(path)
         return _study(str(beside), beside.stat().st_mtime_ns, active.loaded.digest), ""
     except OSError:  # there is none
         return None, ""
     except ValueError as error:
         return None, str(error)
+
+
+def _study_path(checkpoint: Path) -> Path:
+    return checkpoint.with_suffix(".causal.json")
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -60,7 +66,9 @@ def verdicts(active: Active, parts: Sequence[str]) -> None:
     """
     study, broken = _found_study(active)
     if broken:
-        st.caption(f":material/broken_image: {escape_markdown(broken)}; or delete it.")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f":material/broken_image: {escape_markdown(broken)}", width="content")
+            offer_deletion(_study_path(checkpoint_files()[active.key]))
     if study is None and _find_quick(active) is None:
         return
     for part in parts:

@@ -91,6 +91,7 @@ def init_state(page: str) -> None:
     state.setdefault("uploads", {})
     state.setdefault("uploaded_models", {})
     state.setdefault("untrained", {})
+    state.setdefault("models_in_use", {})
     # The menu's links are as old as the run that drew them: what was done since counts.
     if st.query_params.to_dict() not in (state.get("written_link"), state.get("menu_links", {}).get(page)):
         for field in DEFAULTS:

@@ -161,7 +161,8 @@ def _choose_model() -> Active | None:
 
     state = st.session_state
     files = checkpoint_files()
-    keys = [*files, *state.uploaded_models, *state.untrained]
+    gone = [state.checkpoint] if state.checkpoint in state.models_in_use and state.checkpoint not in files else []
+    keys = [*gone, *files, *state.uploaded_models, *state.untrained]
     if not keys:
         st.error(
             "There is no checkpoint in `checkpoints/`. Make one on the page Train, or with `python -m tae.train tiny`."
@@ -185,9 +186,11 @@ def _choose_model() -> Active | None:
             active = load_model(candidate)
         except CheckpointError as error:
             st.error(escape_markdown(str(error)))
-        except OSError:  # it went away since it was listed
+        except (OSError, KeyError):  # it went away since it was listed
             st.error(f"{escape_markdown(plain_text(candidate))}: the file can no longer be read")
         else:
+            if active.stale:
+                st.warning(escape_markdown(active.stale), icon=":material/broken_image:")
             if candidate != key:
                 st.info(f"Showing {escape_markdown(active.title)} instead.")
             st.caption(model_summary(active))
