@@ -119,8 +119,8 @@ def find_images(folder: Path) -> list[Path]:
     return [*scan_folder(folder).files]
 
 
-def scan_folder(folder: Path) -> Scan:
-    """Image files of a folder and its subfolders; links to such files inside the folder are followed.
+def scan_folder(folder: Path, endings: Sequence[str] = SUFFIXES) -> Scan:
+    """Image files of a folder and its subfolders, by their endings; links to such files inside the folder are followed.
 
     Passed over: what is hidden; and, counted, what has other endings, links that leave the folder or lead nowhere, anything but
     regular files, and folders that cannot be listed.
@@ -140,7 +140,7 @@ def scan_folder(folder: Path) -> Scan:
                     passed["links that lead out of the folder" if path.exists() else "links that lead nowhere"] += 1
                 elif not stat.S_ISREG(path.stat().st_mode):
                     passed["pipes and devices"] += 1
-                elif path.suffix.lower() in SUFFIXES:
+                elif path.suffix.lower() in endings:
                     found.append(_below(path, folder))
                 else:
                     passed[path.suffix.lower() or "files without an ending"] += 1

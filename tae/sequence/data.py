@@ -13,7 +13,6 @@ autoencoder: a second run, on whatever of the same files, embeds nothing twice.
 
 import hashlib
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,13 +26,14 @@ from torch import Tensor
 
 from tae.data.fit import background_of, fit_image
 from tae.data.limits import ImageError
-from tae.data.stacks import SUFFIXES, decide, read_frame
+from tae.data.stacks import SUFFIXES, decide, read_frame, scan_folder
 from tae.data.video import VIDEO_SUFFIXES, file_frames, is_animation, is_sequence
 from tae.data.white import AS_FILE, White
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
 from tae.sequence.checkpoint import autoencoder_digest
 from tae.sequence.model import embed_sequence
+from tae.sequence.table import SUFFIXES as TABLES
 from tae.store.names import natural_order, plain_text
 from tae.store.regular import open_regular
 from tae.store.sealed import SealedFile
@@ -41,6 +41,7 @@ from tae.training.split import held_out
 
 Place = tuple[int, int, int]
 """Number of a sequence, first frame, frame behind the last."""
+_ENDINGS = (*SUFFIXES, *VIDEO_SUFFIXES)
 _VERSION = "2"
 _CACHED = SealedFile(texts=("key", "notes"))
 
@@ -79,18 +80,29 @@ def find_sequences(data: str | Path) -> list[Found]:
             "folder of such files and folders"
         )
     home, found = path.resolve(), []
-    for root, folders, names in os.walk(path):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_order)
-        files = [Path(root, name) for name in sorted(names, key=natural_order) if not name.startswith(".")]
-        files = [file for file in files if _is_inside(file, home)]
+    by_folder: dict[Path, list[Path]] = {}
+    for file in scan_folder(path, _ENDINGS).files:
+        by_folder.setdefault(file.parent, []).append(file)
+    for folder, files in by_folder.items():
         # A GIF that is broken, or has one frame, is no frame of another sequence.
         several = [file for file in files if is_sequence(file) or file.suffix.lower() == ".gif"]
         found += [Found(file.relative_to(path).as_posix(), (file,)) for file in several]
         images = [file for file in files if file not in set(several) and file.suffix.lower() in SUFFIXES]
         if images:
-            name = (Path(root) if len(images) > 1 else images[0]).relative_to(path).as_posix()
+            name = (folder if len(images) > 1 else images[0]).relative_to(path).as_posix()
             found.append(Found(home.name if name == "." else name, tuple(images)))
     return sorted(found, key=lambda one: natural_order(one.name))
+
+
+def passed_over(data: str | Path) -> list[str]:
+    """A sentence on what `find_sequences` passes over in a folder, tables and what is hidden aside; [] where nothing."""
+    path = Path(data).expanduser()
+    if not path.is_dir():
+        return []
+    scan = scan_folder(path, _ENDINGS)
+    for ending in TABLES:
+        scan.passed_over.pop(ending, None)
+    return [scan.told] if scan.told else []
 
 
 def load_frames(
@@ -334,6 +346,7 @@ class FileSequences(SequenceSource):
             ValueError: If too few sequences can be read.
         """
         self.name, self.data = names_of(data)
+        self.told = passed_over(data)
         sequences, self.skipped = embed_all(embedder, data, max_unreadable, progress)
         super().__init__(embedder, sequences, *_split(sequences), clip_frames, seed)
         widths = [sequence.width for sequence in sequences]
@@ -402,21 +415,13 @@ def embed_all(
             skipped.append((plain_text(one.name, 200), str(error)))
         progress(number, len(found))
     if not sequences or num_unreadable > max_unreadable * len(found):
-        reasons = "".join(f"; {name}: {reason}" for name, reason in skipped[:5]).replace(";", ":", 1)
+        told = [*(f"{name}: {reason}" for name, reason in skipped[:5]), *passed_over(data)]
+        reasons = f": {'; '.join(told)}" if told else ""
         raise ValueError(
             f"{names_of(data)[1]} must hold sequences{' of at least two frames' if least > 1 else ''}, and at most "
             f"{max_unreadable:.0%} that cannot be read, got {len(sequences)} and {num_unreadable}{reasons}"
         )
     return sequences, skipped
-
-
-def _is_inside(file: Path, home: Path) -> bool:
-    try:
-        if file.suffix.lower() not in (*SUFFIXES, *VIDEO_SUFFIXES) or not file.is_file():
-            return False
-        return not file.is_symlink() or file.resolve().is_relative_to(home)
-    except (OSError, RuntimeError):  # not allowed to look; a loop of links
-        return False
 
 
 def _content_hash(path: Path) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tae.data.drops.frame import COLUMNS
-from tae.sequence.data import Embedded, Embedder, embed_all, find_sequences, load_frames, names_of
+from tae.sequence.data import Embedded, Embedder, embed_all, find_sequences, load_frames, names_of, passed_over
 from tae.sequence.drops import DATA, DROPS, LICENCE, VISCOSITY, Drop, embed_drops
 from tae.sequence.model import MAX_HEADER, TargetConfig
 from tae.sequence.table import Column, Table, TableError, Tables, class_name, class_numbers
@@ -196,7 +196,7 @@ def labelled_files(
         seed=wanted.seed,
         width=max(set(widths), key=widths.count),
         skipped=skipped,
-        told=[*tables.told, *reader.told],
+        told=[*passed_over(data), *tables.told, *reader.told],
     )
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import csv
 import io
 import json
 import os
@@ -45,7 +46,6 @@ from tests.pages import (
     image,
     metrics,
     open_page,
-    png,
     run,
     said_plainly,
     status,
@@ -434,9 +434,9 @@ def test_what_was_done_to_a_image_is_said() -> None:
     assert "padded with white" in page and "transparency laid on white" in page
 
 
-def test_many_images_come_as_a_grid_in_the_chosen_order() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (201, 201))
-    app = drop(open_page(), ("a.png", image(5)), ("noise.png", png(noise)), ("b.png", image(6)))
+def test_many_images_come_as_a_grid_in_the_chosen_order_and_their_table_says_what_is_white(take) -> None:
+    np.save(noise := io.BytesIO(), np.random.default_rng(0).integers(0, 4096, (201, 201), np.uint16))
+    app = drop(open_page(), ("a.png", image(5)), ("noise.npy", noise.getvalue()), ("b.png", image(6)))
     app.segmented_control("reconstruct_view").set_value("all")
     run(app)
     order: dict[str, list[tuple[str, float]]] = {}
@@ -449,6 +449,8 @@ def test_many_images_come_as_a_grid_in_the_chosen_order() -> None:
     assert worst == sorted(worst) and order["Worst first"][0][0] == "noise"
     assert order["Best first"] == order["Worst first"][::-1]
     assert [name for name, _ in order["By name"]] == ["a", "b", "noise"]
+    rows = {row["image"]: row["white"] for row in csv.DictReader(io.StringIO(take("Metrics (CSV)")[1].decode()))}
+    assert rows["a.png"] == "" and "4095" in rows["noise.npy"]
     next(button for button in app.button if str(button.key).startswith("open_")).click()
     run(app)
     assert component(app, "explorer_outcome") and app.segmented_control("reconstruct_view").value == "one"

@@ -1,6 +1,7 @@
 """Sequences from files: each format gives the frames that were put in, broken ones a reason, and nothing is embedded twice."""
 
 import io
+import os
 import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ from tae.data.drops.motion import draw_recording
 from tae.data.encode import encode_gif
 from tae.data.video import animation_frames, file_frames, is_sequence
 from tae.model.config import preset_config
-from tae.sequence.data import Embedder, FileSequences, find_sequences, load_frames
+from tae.sequence.data import Embedder, FileSequences, find_sequences, load_frames, passed_over
 from tae.sequence.drops import DropSequences, drop_frames
 from tae.sequence.model import embed_sequence
 
@@ -241,7 +242,12 @@ def test_what_a_path_holds(tmp_path: Path) -> None:
     save_animation(tmp_path / "b.gif", pictures())
     save_stack(tmp_path / "more" / "a.npy", pictures())
     save_animation(walk / "still.gif", pictures(1))  # of a single frame: none of the others'
-    (tmp_path / "notes.txt").write_text("no picture")
+    for name in ("notes.txt", "one.HEIC", "two.heic", "speeds.csv", ".hidden.txt"):
+        (tmp_path / name).write_text("no picture")
+    os.mkfifo(walk / "pipe.gif")
+    (told,) = passed_over(tmp_path)
+    assert told.startswith("passed over: 2 .heic (HEIC: export it as JPEG") and "1 .txt" in told and "1 pipes" in told
+    assert "csv" not in told and passed_over(tmp_path / "b.gif") == []
     found = find_sequences(tmp_path)
     assert [one.name for one in found] == ["b.gif", "more/a.npy", "more/dance", "walk", "walk/still.gif"]
     assert [path.name for path in found[2].files] == ["img1.png", "img2.png", "img10.png"]  # as people count

@@ -79,8 +79,7 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
     }
     rows = [
         {
-            "image": scene.chosen.title,
-            "checkpoint": scene.active.title,
+            **scene.chosen.named(scene.active),
             "covered_with": COVERS[name],
             **({"one_more_map_is": own.title(scene.config)} if OWN in effect.predicted else {}),
             "counted_over": box_title(region) if region else where,

@@ -50,7 +50,7 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
     else:
         sentences = " ".join(study.verdicts[one]["sentence"] for one in PARTS)
         st.caption(f"Over the test set ({escape_markdown(study.data)}): {escape_markdown(sentences)}")
-    about = {"image": scene.chosen.title, "checkpoint": scene.active.title}
+    about = scene.chosen.named(scene.active)
     whole = [
         {**about, "part": one, "replaced by": row["replaced by"], "layers": name, "psnr_lost_db": value}
         for one in PARTS

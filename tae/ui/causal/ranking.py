@@ -107,7 +107,7 @@ def ranking_table(scene: PairScene, sweep: Sweep, kind: str, sharpness: list[flo
     ]
     with st.expander("As a table, with layers and MLPs", icon=":material/table:"):
         st.dataframe(rows, hide_index=True)
-        about = {"image": scene.chosen.title, "checkpoint": scene.active.title, "replaced_by": words_of(scene, kind)}
+        about = {**scene.chosen.named(scene.active), "replaced_by": words_of(scene, kind)}
         # The study has a baseline of its own.
         own = {} if study is None else {"test images replaced by": study.baseline}
         download_table("Ranking (CSV)", [{**about, **row, **own} for row in rows], f"{scene.stem}_heads_ranked")

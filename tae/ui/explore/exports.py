@@ -44,7 +44,7 @@ def reconstruction(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> N
         "arrays.npz": ("", lambda: tables.maps_npz(arrays, caption=caption)),
         "metrics.csv": (
             "",
-            lambda: tables.metrics_csv([{"image": chosen.title, "checkpoint": active.title, **result.figures}]),
+            lambda: tables.metrics_csv([{**chosen.named(active), **result.figures}]),
         ),
     }
     with st.container(horizontal=True):

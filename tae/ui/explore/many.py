@@ -39,7 +39,7 @@ def all_images(active: ui.Active, own: list[ui.Chosen]) -> None:
         page = st.number_input("Page", 1, pages, 1, width=120) if pages > 1 else 1
 
         def metrics() -> bytes:
-            rows = ({"image": chosen.title, "checkpoint": active.title, **result.figures} for chosen, result in results)
+            rows = ({**chosen.named(active), **result.figures} for chosen, result in results)
             return tables.metrics_csv([*rows])
 
         download("Metrics (CSV)", metrics, "metrics.csv")

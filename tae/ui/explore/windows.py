@@ -373,8 +373,7 @@ def table(active: Active, chosen: Chosen, strip: Strip) -> list[dict[str, object
     windows = strip.windows
 
     def row(method: str, latents: int, start: int, end: int, figures: Mapping[str, float | None]) -> dict[str, object]:
-        named = {"image": chosen.title, "checkpoint": active.title, "method": method}
-        return {**named, "latents": latents, "start": start, "end": end, **figures}
+        return {**chosen.named(active), "method": method, "latents": latents, "start": start, "end": end, **figures}
 
     whole = [("window by window", len(windows.starts), strip.quality, strip.r2)]
     if strip.one:

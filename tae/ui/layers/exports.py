@@ -50,8 +50,7 @@ def exports(scene: Scene, seen: dict[tuple[str, str], Seen], found: Lens | None,
             for depth, name in enumerate(one.names):
                 made.append(
                     {
-                        "image": scene.chosen.title,
-                        "checkpoint": scene.active.title,
+                        **scene.chosen.named(scene.active),
                         "origin": scene.active.loaded.card.origin,
                         "part": part,
                         "depth": depth,

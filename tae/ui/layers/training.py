@@ -73,8 +73,7 @@ def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
     st.caption("Of the reconstruction, the last image of each strip; the ring is the step chosen above.")
     rows = [
         {
-            "image": scene.chosen.title,
-            "checkpoint": scene.active.title,
+            **scene.chosen.named(scene.active),
             "step": step,
             "trained": step > 0,
             "psnr_db": value,

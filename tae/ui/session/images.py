@@ -37,6 +37,10 @@ class Chosen:
     sample: Sample | None = None  # where it is from, if it is of the gallery
     numbers: Numbers | None = None  # what it was read from, if that was a file
 
+    def named(self, active: Active) -> dict[str, str]:
+        """How a table's line on the image begins; strangers' texts."""
+        return {"image": self.title, "checkpoint": active.title, "white": self.image.white}
+
 
 def add_images(files: Sequence[Any], new: bool = True) -> list[str]:
     """Read dropped files and keep them for the session, and on disk for its next page load; shows the first of them.
