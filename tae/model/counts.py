@@ -3,11 +3,13 @@
 A model is built and run on fake tensors: PyTorch works out every shape, and computes and stores no number.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -44,18 +46,20 @@ def count(config: ModelConfig, width: int | None = None) -> Counts:
 
     Raises ValueError if the model does not take this width.
     """
-    if width is None:
-        width = config.input_size[1] or config.max_width
-    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
-        with torch.device("meta"):
-            model = TransformerAutoencoder(config)
-        # Fake tensors of the CPU instead of meta tensors: operations choose their form by the device.
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            model.to_empty(device="cpu")
-            image = torch.empty(1, 1, config.input_size[0], width)
-            activation_bytes = saved_for_backward(model, image)
-            flops = forward_flops(model, image)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return _count(config, config.input_size[1] or config.max_width if width is None else width)
+
+
+@lru_cache(256)
+def _count(config: ModelConfig, width: int) -> Counts:
+    smallest = replace(config, encoder_layers=1, decoder_layers=1)
+    needs = one_each = _needs(smallest, width)
+    for name in (
+        "encoder_layers",
+        "decoder_layers",
+    ):  # the blocks of a part are alike: a second one stands for all others
+        if (more := getattr(config, name) - 1) > 0:
+            needs = needs + more * (_needs(replace(smallest, **{name: 2}), width) - one_each)
+    parameters, activation_bytes, flops = needs.tolist()
     rows, columns = config.grid_for(width)
     num_tokens = rows * columns
     return Counts(
@@ -68,36 +72,32 @@ def count(config: ModelConfig, width: int | None = None) -> Counts:
     )
 
 
-def saved_for_backward(model: TransformerAutoencoder, images: Tensor) -> int:
-    """Bytes that one forward pass keeps for the backward pass, each storage once; parameters and images left out.
+def _needs(config: ModelConfig, width: int) -> np.ndarray:
+    """(parameters, bytes that one forward pass keeps for the backward pass, operations of its matrix products).
 
-    With checkpointing, these are above all the tokens that enter each block.
+    Kept is each storage once, parameters and the image left out; with checkpointing, above all the tokens that enter each block.
     """
-    own = {_storage(tensor) for tensor in (*model.parameters(), images)}
-    saved: dict[int, Tensor] = {}
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
+        with torch.device("meta"):
+            model = TransformerAutoencoder(config)
+        # Fake tensors of the CPU instead of meta tensors: operations choose their form by the device.
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            model.to_empty(device="cpu")
+            image = torch.empty(1, 1, config.input_size[0], width)
+            saved: dict[int, Tensor] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        # Held until the end, so that no storage is freed and its number given to another.
-        saved.setdefault(_storage(tensor), tensor)
-        return tensor
+            def keep(tensor: Tensor) -> Tensor:
+                # Held until the end, so that no storage is freed and its number given to another.
+                saved.setdefault(_storage(tensor), tensor)
+                return tensor
 
-    def keep_input(_: nn.Module, inputs: tuple) -> None:
-        keep(inputs[0])
-
-    blocks = [*model.encoder.blocks, *model.decoder.blocks] if model.config.use_gradient_checkpointing else []
-    hooks = [block.register_forward_pre_hook(keep_input) for block in blocks]  # no saved tensors to PyTorch
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(images)
-    for hook in hooks:
-        hook.remove()
-    return sum(tensor.untyped_storage().nbytes() for storage, tensor in saved.items() if storage not in own)
-
-
-def forward_flops(model: TransformerAutoencoder, images: Tensor) -> int:
-    """Operations of the matrix products in one forward pass, attention included."""
-    with _FlopTally() as tally, torch.no_grad():
-        model(images)
-    return tally.total
+            for block in (*model.encoder.blocks, *model.decoder.blocks) if config.use_gradient_checkpointing else ():
+                block.register_forward_pre_hook(lambda _, inputs: (keep(inputs[0]), None)[1])  # none saved to PyTorch
+            with _FlopTally() as tally, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                model(image)
+            own = {_storage(tensor) for tensor in (*model.parameters(), image)}
+            kept = sum(tensor.untyped_storage().nbytes() for storage, tensor in saved.items() if storage not in own)
+    return np.array([sum(parameter.numel() for parameter in model.parameters()), kept, tally.total])
 
 
 class _FlopTally(TorchDispatchMode):
