@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -88,7 +89,7 @@ def write_photographs(folder: Path) -> int:
     """Crops of photographs, a folder for each; returns how many."""
     random = np.random.default_rng(0)
     for module, names in PHOTOGRAPHS.items():
-        beside = Path(__import__(module, fromlist=["__file__"]).__file__).parent
+        (beside,) = (Path(place) for place in import_module(module).__path__)
         for name in names.split():
             photograph = Image.open(beside / name).convert("L")
             place = folder / Path(name).stem

@@ -58,7 +58,8 @@ def _count(config: ModelConfig, width: int) -> Counts:
         "decoder_layers",
     ):  # the blocks of a part are alike: a second one stands for all others
         if (more := getattr(config, name) - 1) > 0:
-            needs = needs + more * (_needs(replace(smallest, **{name: 2}), width) - one_each)
+            layers: dict[str, Any] = {name: 2}
+            needs = needs + more * (_needs(replace(smallest, **layers), width) - one_each)
     parameters, activation_bytes, flops = needs.tolist()
     rows, columns = config.grid_for(width)
     num_tokens = rows * columns
