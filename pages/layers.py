@@ -1,25 +1,46 @@
-"""The page Layers: what the model makes of an image after each layer, drawn by the network's own last steps."""
+"""The page Layers: an image after each layer, drawn by the network's own last steps, or patch by patch."""
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from tae import ui
 from tae.model.config import PARTS
 from tae.store.names import escape_markdown
-from tae.ui.layers import measure
+from tae.ui.attention.explore import one_token_notice
+from tae.ui.layers import measure, patches
 from tae.ui.layers.exports import exports, how_to_read
 from tae.ui.layers.fitted import find_lens, provenance
 from tae.ui.layers.strips import WAYS, by_depth, strip, warn
 from tae.ui.layers.training import over_training
 
+SECTIONS = {"": "Images by layer", "patches": "Patch features"}
+
 
 def main() -> None:
     active, chosen = ui.setup("Layers")
-    ui.heading("Layers")
-    ui.prose(
-        "The [[state]] after each [[layer]], drawn as an image through a [[lens]]: raw as it is, or tuned by the best linear map "
-        "to the last layer's."
-    )
+    export_place = ui.heading("Layers")
     scene = ui.scene_or_stop(active, chosen)
+    section = ui.choose("depths", st.segmented_control, "Section", SECTIONS, label_visibility="collapsed")
+    if section == "patches":
+        of_patches(scene, export_place)
+    else:
+        by_layer(scene, export_place)
+    ui.write_link()
+
+
+def of_patches(scene: ui.Scene, export_place: DeltaGenerator) -> None:
+    if scene.num_tokens == 1:
+        one_token_notice("no other patch is there to be alike.")
+        return
+    depths = patches.patch_features(scene)
+    if depths:
+        with export_place.popover("Export", icon=":material/download:"):
+            patches.exports(scene, depths)
+
+
+def by_layer(scene: ui.Scene, export_place: DeltaGenerator) -> None:
+    active = scene.active
+    ui.prose("The [[state]] after each [[layer]], drawn as an image through a [[lens]].")
     found = find_lens(active)
     way = "raw"
     if found is not None:
@@ -28,6 +49,8 @@ def main() -> None:
     seen = {
         (part, one): measure.seen(active, scene.fitted, part, found, one == "tuned") for part in PARTS for one in ways
     }
+    with export_place.popover("Export", icon=":material/download:"):
+        exports(scene, seen, found, way)
     warn([seen[part, way] for part in PARTS], way)
     for part in PARTS:
         strip(active, seen[part, way], found, way)
@@ -40,9 +63,7 @@ def main() -> None:
             by_depth(seen[part, "raw"], seen.get((part, "tuned")), found)
     over_training(scene)
     with st.container(key="expert_exports"):
-        exports(scene, seen, found, way)
         how_to_read()
-    ui.write_link()
 
 
 main()

@@ -3,6 +3,7 @@
 - attention: entropy, distance, sinks, rollout of attention maps
 - facts: thresholds and facts, each in one wording
 - maps: which map is meant, the map itself, and the colour range that layers share
+- features: how alike patches are after each layer
 - heads: layers and heads in numbers
 - agreement: two maps compared
 - latent: the latent space: maps, neighbours, ways between, directions

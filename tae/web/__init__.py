@@ -6,6 +6,7 @@
 - feed: what an explorer gets beside its own data
 - player: sequences, frame by frame
 - patches: an image on which patches are chosen
+- features: how alike patches are, layer by layer
 - hover: the image of the point under the pointer
 - shelf: a row of thumbnails to choose from
 - copylink: a button that copies the page's address

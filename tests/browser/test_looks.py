@@ -27,7 +27,16 @@ VIEWS = {
 """Path, and charts that it shows at least."""
 
 
-AUDITED = ("/", "/models", "/layers?lens=raw", "/latent", "/sequences?forecast=roll", "/causal", "/compare", "/train")
+AUDITED = (
+    "/",
+    "/models",
+    "/layers?depths=patches",
+    "/latent",
+    "/sequences?forecast=roll",
+    "/causal",
+    "/compare",
+    "/train",
+)
 """Views that axe-core looks at."""
 STREAMLIT = {"presentation-role-conflict"}
 """What axe-core finds of Streamlit's file uploader, which we cannot mend."""

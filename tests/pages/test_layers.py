@@ -1,5 +1,6 @@
 """The page Layers without a browser: its images and numbers are the lens's own, and it says when they mislead."""
 
+import base64
 import csv
 import io
 import re
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from tae.analysis.features import cosine_similarity, read_features
 from tae.analysis.lens import lens_path, load_lens, look
 from tae.data.encode import encode_png
 from tae.data.fit import fit_image
@@ -21,6 +23,7 @@ from tae.model.config import PARTS
 from tae.store.checkpoint import load_checkpoint, save_checkpoint
 from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.ui.layers import patches
 from tae.ui.layers.measure import Seen
 from tae.ui.layers.strips import words
 from tests import ROOT
@@ -32,6 +35,7 @@ from tests.pages import (
     bring,
     card,
     charts,
+    component,
     go,
     numbers,
     open_page,
@@ -313,3 +317,25 @@ def test_words_of_strangers_stay_words(keep: Callable[..., TransformerAutoencode
     keep(about={"data": HOSTILE})
     app = open_page(PAGE)
     assert_harmless(texts(app))
+
+
+def test_patch_features_are_those_of_the_model(take: Callable[[str], tuple[str, bytes]]) -> None:
+    app = open_page("Layers", depths="patches", image="garment-42", query="5")
+    assert app.query_params["depths"] == "patches" and app.query_params["query"] == "5"
+    given = component(app, "layers_features")
+    assert given["token"] == 5 and [part["count"] for part in given["parts"]] == [4, 4]
+    model = load_checkpoint(ROOT / "checkpoints" / DEMO).model
+    batch = torch.from_numpy(np.array(fit_image(gallery((201, 201))["garment-42"].load() / 255, (201, 201)).pixels))
+    last = read_features(model, batch[None, None].float(), "decoder")[-1]
+    expected = cosine_similarity(last)
+    found = np.frombuffer(base64.b64decode(given["depths"][-1]["similar"]), np.uint8).reshape(169, 169) / 127.5 - 1
+    np.testing.assert_allclose(found, expected, atol=1 / 127)
+    with np.load(io.BytesIO(take("Patch features (NPZ)")[1])) as arrays:
+        np.testing.assert_allclose(arrays["decoder_features"][-1], last, atol=1e-4)
+    assert take("Patch features (SVG)")[1].startswith(b"<?xml") and "fitted on this image" in texts(app, "caption")
+
+
+def test_patch_features_need_patches_and_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patches, "MAX_BYTES", 1000)
+    app = open_page("Layers", depths="patches", query="x")
+    assert "too many to point at" in texts(app, "info") and not app.get("bidi_component")[1:]

@@ -8,5 +8,6 @@
 - aliases: names that users of AutoEncoder_TransformerV2_0 type
 - render: how a map is drawn, and the formats of a figure
 
-Arguments everywhere, beside those of `tae.plots`: caption is printed below; fmt is "png" or "svg"; warning stands above in red.
+Arguments everywhere, beside those of `tae.plots`: caption is printed below; fmt is "png", "svg" or "pdf"; warning stands above in
+red.
 """

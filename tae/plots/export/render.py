@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from tae.plots.maps import MAX_CELLS
 from tae.plots.style import block_max
 
-Format = Literal["png", "svg"]
-FORMATS: tuple[Format, ...] = ("png", "svg")  # of figures to take along
+Format = Literal["png", "svg", "pdf"]
+FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")  # of figures to take along
 ATTENTION_MAP = matplotlib.colormaps["magma_r"]
 ERROR_MAP = matplotlib.colormaps["PuOr"]
 
@@ -71,6 +71,8 @@ def render(figure: Figure, caption: str, fmt: Format, warning: str) -> bytes:
     if fmt == "png":
         FigureCanvasAgg(figure)
         figure.savefig(buffer, format="png", dpi=130)
-    else:
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    else:  # text stays text, so that it can be searched and edited
+        undated = {"Date": None} if fmt == "svg" else {"CreationDate": None}
+        with matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
+            figure.savefig(buffer, format=fmt, metadata=undated)
     return buffer.getvalue()

@@ -10,14 +10,14 @@ from tae.analysis.facts import is_wide
 from tae.plots.export.render import Format, draw_image, draw_signed, render
 from tae.plots.sequence import SIGNED_COLOURS
 
-Row = Sequence[tuple[np.ndarray, str]]  # images (H, W) in [0, 1], and what stands above each
+Row = Sequence[tuple[np.ndarray, str]]  # images (H, W) or (H, W, 3) in [0, 1], and what stands above each
 MAX_LINES = 12  # of a folded strip
 EFFECT_MAP = LinearSegmentedColormap.from_list("effects", SIGNED_COLOURS)
 
 
 def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, warning: str = "") -> bytes:
     """Rows of images of one size, at least one; each image has a row of its own where they are wide."""
-    height, width = rows[0][0][0].shape
+    height, width = rows[0][0][0].shape[:2]
     if is_wide((height, width)):
         rows = [[cell] for row in rows for cell in row]
     columns = max(map(len, rows))

@@ -64,11 +64,10 @@ def exports(scene: Scene, seen: dict[tuple[str, str], Seen], found: Lens | None,
                 )
         return tables.metrics_csv(made)
 
-    with st.popover("Export", icon=":material/download:"), st.container(horizontal=True):
-        for fmt in render.FORMATS:
-            download(f"Strips ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
-        download("Images (NPZ)", arrays, f"{stem}.npz")
-        download("PSNR by depth (CSV)", rows, f"{stem}.csv")
+    for fmt in render.FORMATS:
+        download(f"Strips ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
+    download("Images (NPZ)", arrays, f"{stem}.npz")
+    download("PSNR by depth (CSV)", rows, f"{stem}.csv")
 
 
 def how_to_read() -> None:

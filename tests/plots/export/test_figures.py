@@ -99,8 +99,8 @@ FIGURES = ["attention", "layers", "patch", "comparison", "error"]
 
 
 def svg_words(svg: bytes) -> list[str]:
-    """What is written in the picture: letters are drawn as paths, each text stands before them as a comment."""
-    found = re.findall(r"<!--(.*?)-->", svg.decode(), re.DOTALL)
+    """What is written in the picture, as text that can be searched and edited."""
+    found = re.findall(r"<text[^>]*>(.*?)</text>", svg.decode(), re.DOTALL)
     return [" ".join(unescape(text).split()) for text in found]
 
 

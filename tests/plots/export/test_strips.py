@@ -27,7 +27,7 @@ def test_titles_and_captions_are_drawn_as_they_stand():
     row = [(np.zeros((8, 8)), "a $x^2$ <b>")]
     svg = strips_figure([row], "of $y$", "svg", warning=UNTRAINED).decode()
     assert "mathit" not in svg and re.search("UNTRAINED MODEL", svg)
-    assert {"a $x^2$ &lt;b&gt;", "of $y$"} <= set(re.findall(r"<!-- (.*?) -->", svg))
+    assert {"a $x^2$ &lt;b&gt;", "of $y$"} <= set(re.findall(r"<text[^>]*>(.*?)</text>", svg))
 
 
 def test_a_long_strip_is_folded_into_lines_that_can_be_read():
@@ -42,7 +42,7 @@ def test_a_long_strip_is_folded_into_lines_that_can_be_read():
 def test_a_folded_strip_says_what_each_line_shows():
     strip = np.linspace(0, 1, 1500)[None].repeat(100, axis=0)
     svg = folded_figure(strip, 1 - strip, "of $y$", "svg", warning=UNTRAINED).decode()
-    said = set(re.findall(r"<!-- (.*?) -->", svg))
+    said = set(re.findall(r"<text[^>]*>(.*?)</text>", svg))
     for title in ("Image", "Reconstruction", "Error: reconstruction - image"):
         assert {f"{title}, 0 to 800 px", f"{title}, 800 to 1500 px"} <= said
     assert {"of $y$", "too dark < 0 < too light".replace("<", "&lt;")} <= said and "UNTRAINED MODEL" in svg
