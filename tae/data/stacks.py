@@ -114,11 +114,6 @@ def scan(data: str) -> Scan:
     return Scan(home, sorted(files, key=natural_order))
 
 
-def find_images(folder: Path) -> list[Path]:
-    """The files of `scan_folder`."""
-    return [*scan_folder(folder).files]
-
-
 def scan_folder(folder: Path, endings: Sequence[str] = SUFFIXES) -> Scan:
     """Image files of a folder and its subfolders, by their endings; links to such files inside the folder are followed.
 

@@ -286,11 +286,6 @@ def read_table(path: Path | str) -> Table:
     return Table(name, columns)
 
 
-def header_of(name: str, unit: str) -> str:
-    """ "velocity (cm/s)"."""
-    return f"{name} ({unit})" if unit else name
-
-
 def tables_in(folder: Path) -> list[Path]:
     """The tables of a folder, in natural order; hidden ones are passed over."""
     paths = folder.iterdir() if folder.is_dir() else ()

@@ -18,7 +18,6 @@ from tae.data.stacks import (
     content_digest,
     count_frames,
     find_files,
-    find_images,
     frames_are_alike,
     read_frame,
     scan_folder,
@@ -71,7 +70,7 @@ def test_folder_is_searched_in_natural_order_and_hidden_files_are_passed_over(tm
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
-    assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == wanted
+    assert [path.relative_to(tmp_path).as_posix() for path in scan_folder(tmp_path).files] == wanted
 
 
 def test_19_folder_gives_regular_files_inside_it_only_and_counts_the_rest(tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ def test_19_folder_gives_regular_files_inside_it_only_and_counts_the_rest(tmp_pa
         "pipes and devices": 1,
     }
     assert "2 .txt" in found.told and "1 .heic (HEIC: export it as JPEG or PNG" in found.told
-    assert find_images(tmp_path / "absent") == []
+    assert not scan_folder(tmp_path / "absent").files
 
 
 def test_natural_order_is_the_same_whatever_the_folder_lists_first(tmp_path: Path) -> None:
@@ -111,7 +110,7 @@ def test_natural_order_is_the_same_whatever_the_folder_lists_first(tmp_path: Pat
         folder.mkdir()
         for name in order:
             (folder / name).write_bytes(b"")
-    first, second = (find_images(tmp_path / str(flag)) for flag in (True, False))
+    first, second = (scan_folder(tmp_path / str(flag)).files for flag in (True, False))
     assert [path.name for path in first] == [path.name for path in second]
 
 

@@ -13,7 +13,7 @@ import tae
 from tae.data.archive import unpack_images
 from tae.data.decode import read_image
 from tae.data.limits import ImageError
-from tae.data.stacks import decide, find_images, read_frame
+from tae.data.stacks import decide, read_frame, scan_folder
 from tae.data.video import file_frames
 from tae.data.white import AS_FILE, Extent, White
 from tests.data.files import chunk, encode, npy, png, tiff, write
@@ -146,14 +146,14 @@ def test_all_files_of_a_folder_decide_together_whatever_door_they_come_through(t
         whole = [greys(top, dtype) for top in (dark, bright, dim)]
         for number, values in enumerate(whole):
             write(folder / f"{number}.npy", npy(values))
-        white = decide(find_images(folder))
+        white = decide(scan_folder(folder).files)
         top = 4095 if dtype == "u2" else 255
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
-            for path in find_images(folder):
+            for path in scan_folder(folder).files:
                 archive.write(path, path.name)
         unpack_images(packed.getvalue(), tmp_path / f"{dtype} unpacked")
-        from_zip = find_images(tmp_path / f"{dtype} unpacked")
+        from_zip = scan_folder(tmp_path / f"{dtype} unpacked").files
         stack = write(tmp_path / f"{dtype}.npy", npy(np.stack(whole)[..., None]))
         for number, values in enumerate(whole):
             expected = np.clip(values / np.float32(top), 0, 1)

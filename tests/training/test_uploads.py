@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tae.data.encode import encode_png
-from tae.data.stacks import find_images
+from tae.data.stacks import scan_folder
 from tae.training import uploads
 
 
@@ -30,7 +30,7 @@ def test_pictures_and_zips_are_kept_under_generated_names_in_natural_order(tmp_p
     files = [("../../img10.png", png(10)), ("img2.png", png(2)), ("more.zip", packed(a=png(3), b=png(4)))]
     uploads.add(kept, files)
     uploads.add(kept, [("img1.png", png(1))])
-    found = find_images(kept.folder)
+    found = scan_folder(kept.folder).files
     assert [path.relative_to(kept.folder).as_posix() for path in found] == [
         "000001.png",
         "000002.png",
@@ -61,7 +61,7 @@ def test_what_is_no_picture_is_named_and_not_written(tmp_path: Path) -> None:
         "liar.zip",
         "text.png",
     ]
-    assert len(find_images(kept.folder)) == 1 and str(tmp_path) not in " ".join(kept.problems)
+    assert len(scan_folder(kept.folder).files) == 1 and str(tmp_path) not in " ".join(kept.problems)
 
 
 def test_folder_has_a_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
