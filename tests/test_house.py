@@ -98,7 +98,7 @@ def test_no_array_is_unpickled() -> None:
         assert all(isinstance(value, ast.Constant) and value.value is False for value in allowed), ast.unparse(call)
 
 
-def test_app_s_settings_keep_it_on_this_machine() -> None:
+def test_74_app_s_settings_keep_it_on_this_machine() -> None:
     settings = (ROOT / ".streamlit" / "config.toml").read_text()
     for line in (
         'address = "127.0.0.1"',

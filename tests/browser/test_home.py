@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, expect
 from skimage import data as skimage_data
 
 from tae.data.demo import compose_square
@@ -139,13 +139,22 @@ def test_photograph_and_garment_dragged_in_are_reconstructed_beside_broken_files
     assert Image.open(io.BytesIO(content)).size == (201, 201)
 
 
-def test_hostile_names_show_as_text_and_what_bears_them_outlives_a_reload_a_checkpoint_of_30_mb_too(
+def test_18_69_72_76_hostile_uploads_do_no_harm_and_outlive_a_reload_a_checkpoint_of_30_mb_too(
     open_page, tmp_path: Path
 ) -> None:
     page = open_page("/")
     (large := tmp_path / "large.png").write_bytes(bytes(MAX_FILE_BYTES + 1))
-    page.locator("input[type=file]").set_input_files(large)
+    with page.expect_response(lambda one: "/upload_file/" in one.url and one.request.method == "PUT") as sent:
+        page.locator("input[type=file]").set_input_files(large)
     page.get_by_text("large.png: the file must be at most 20 MB").wait_for()
+    place, allowed = sent.value.url, {"X-Xsrftoken": sent.value.request.headers["x-xsrftoken"]}
+    file: FilePayload = {"name": "a.png", "mimeType": "image/png", "buffer": image(3)}
+    for to, headers, parts, status in (
+        (place, {}, ("file",), 403),
+        (place[:-8] + "00000000", allowed, ("file",), 403),
+        (place, allowed, ("one", "two"), 400),
+    ):
+        assert page.request.put(to, headers=headers, multipart=dict.fromkeys(parts, file)).status == status
     drop(page, (f"{HOSTILE}.png", image(3)), (f"{HOSTILE}2.png", b"broken"))
     main = page.get_by_test_id("stMain")
     assert "onerror=alert(1)" in main.inner_text()

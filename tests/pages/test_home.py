@@ -3,6 +3,7 @@
 import base64
 import copy
 import csv
+import hashlib
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 
 from tae import ui
 from tae.analysis.yardsticks import Yardsticks, verdict
-from tae.data.demo import DemoSource
+from tae.data.demo import DemoSource, compose_square
 from tae.data.gallery import gallery
 from tae.data.white import Extent, White
 from tae.model.autoencoder import TransformerAutoencoder
@@ -696,13 +697,39 @@ def test_figures_by_group_of_a_card_are_drawn(unseen: bool, store: Callable[...,
     assert ("Open points" in texts(app)) == unseen
 
 
-def test_sessions_do_not_see_each_other() -> None:
+def test_68_sessions_do_not_see_each_other_s_images_whatever_they_are_called(keep: Callable) -> None:
+    keep()
     first, second = open_page(), open_page()
     drop(first, ("mine.png", image(3)))
     before = copy.deepcopy(dict(second.session_state.uploads))
     run(second)
     assert second.session_state.uploads == before == {}
     assert len(first.session_state.uploads) == 1
+    drop(second, ("mine.png", image(4)))
+    run(first)
+    for app, index in ((first, 3), (second, 4)):
+        ((chosen, _),) = app.session_state.uploads.values()
+        np.testing.assert_array_equal(chosen.image.original, compose_square("test", index))
+
+
+def test_40_a_checkpoint_is_known_by_its_content_not_by_its_name_or_time(
+    shelf: Path, keep: Callable[..., TransformerAutoencoder]
+) -> None:
+    def shown(app: AppTest, name: str) -> str:
+        return app.session_state["models_in_use"][name]
+
+    keep(seed=40)
+    app = open_page("Models", checkpoint="small.safetensors")
+    path = shelf / "small.safetensors"
+    before, status = shown(app, path.name), path.stat()
+    (shelf / "twin.safetensors").write_bytes(path.read_bytes())
+    app.session_state["checkpoint"] = "twin.safetensors"
+    assert shown(run(app), "twin.safetensors") == before
+    keep(seed=41)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    app.session_state["checkpoint"] = "small.safetensors"
+    assert shown(run(app), path.name) == hashlib.sha256(path.read_bytes()).hexdigest() != before
 
 
 def test_maps_that_would_fill_the_memory_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

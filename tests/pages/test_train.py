@@ -556,7 +556,7 @@ def test_strangers_texts_in_a_run_show_as_they_stand(shelf: Path) -> None:
         assert task == "compare" or "onerror" in texts(app)
 
 
-def test_broken_run_is_told_and_hides_nothing(shelf: Path) -> None:
+def test_41_broken_run_is_told_and_hides_nothing(shelf: Path) -> None:
     write_run(shelf, "whole", "finished")
     (write_run(shelf, "broken", "finished") / "config.json").write_text("{")
     app = open_page(task="runs", run="broken")

@@ -21,7 +21,7 @@ def test_a_file_is_replaced_by_the_parts_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), OSError(5, "EIO"), KeyboardInterrupt()])
 @pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_53_a_write_that_fails_names_its_file_and_leaves_the_old_one_and_nothing_else(
+def test_53_54_a_write_that_fails_names_its_file_and_leaves_the_old_one_and_nothing_else(
     function: str, failure: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"

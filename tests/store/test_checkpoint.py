@@ -306,7 +306,7 @@ def test_any_sealed_config_or_card_is_refused_or_valid(data: st.DataObject, part
 # --- listing ---------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_listed_in_natural_order_with_what_is_broken_in_it(tmp_path: Path, saved: bytes) -> None:
+def test_41_a_folder_is_listed_in_natural_order_with_what_is_broken_in_it(tmp_path: Path, saved: bytes) -> None:
     folder, outside = tmp_path / "checkpoints", tmp_path / "outside.safetensors"
     folder.mkdir()
     outside.write_bytes(saved)
