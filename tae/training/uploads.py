@@ -3,17 +3,19 @@
 What they were called decides nothing but their order; each is read before it is written, so that a run finds images.
 """
 
+import re
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tae.data.archive import ArchiveError, keep, unpack_images
 from tae.data.limits import ImageError
 from tae.data.stacks import count_frames
 from tae.store.names import natural_order, plain_text
+from tae.store.regular import parse_json, to_json
 from tae.training.runs import FOLDER
 
 MAX_DROPPED = 10_000
@@ -99,6 +101,20 @@ def add(
 def forget(dropped: Dropped) -> None:
     """Remove what no run has taken."""
     shutil.rmtree(dropped.folder, ignore_errors=True)
+
+
+def to_text(dropped: Dropped) -> str:
+    """What `from_text` makes it of again, in another session."""
+    return to_json({**asdict(dropped), "folder": dropped.folder.name})
+
+
+def from_text(checkpoints: Path, text: str) -> Dropped | None:
+    """A folder that still waits for its run; None where it was taken, or is gone. Raises ValueError if the text is no such."""
+    values = parse_json(text, "a drop")
+    if not isinstance(values, dict) or not re.fullmatch(rf"\{_START}[0-9a-f]{{32}}", str(values.get("folder"))):
+        raise ValueError("a drop must name its folder")
+    folder = checkpoints / FOLDER / values.pop("folder")
+    return Dropped(folder, **values) if folder.is_dir() else None
 
 
 def _keep(dropped: Dropped, name: str, content: bytes) -> int:

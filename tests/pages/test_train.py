@@ -22,7 +22,7 @@ from tae.training import runs
 from tae.training.config import TrainConfig, snapshot_steps
 from tae.training.state import TrainState, save_state
 from tests import ROOT
-from tests.pages import HOSTILE, assert_harmless, charts, metrics, run, said_plainly, texts
+from tests.pages import HOSTILE, assert_harmless, charts, go, metrics, run, said_plainly, texts
 from tests.pages import open_page as open_any
 
 pytestmark = pytest.mark.usefixtures("shelf")
@@ -409,6 +409,10 @@ def test_dropped_images_and_zips_wait_for_their_run(shelf: Path) -> None:
     assert config.data == str(shelf / "runs" / config.out_path.stem / "images")
     assert config.name == "dropped images tiny 201x201"
     (waiting,) = (shelf / "runs").iterdir()
+    again = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)  # the page, loaded anew
+    for name, value in {"locker": app.session_state["locker"], "train_kind": "dropped"}.items():
+        again.session_state[name] = value
+    assert "**11** images dropped" in texts(go(again, "Train"))
     app.button("train_forget").click()
     run(app)
     assert not waiting.exists() and start_button(app).disabled

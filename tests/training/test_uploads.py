@@ -43,6 +43,18 @@ def test_pictures_and_zips_are_kept_under_generated_names_in_natural_order(tmp_p
     assert {path.parent for path in tmp_path.rglob("*.png")} == {kept.folder, kept.folder / "000003"}
 
 
+def test_76_a_drop_is_found_again_until_a_run_takes_its_folder(tmp_path: Path) -> None:
+    kept = uploads.begin(tmp_path)
+    uploads.add(kept, [("img.png", png()), ("no.png", b"nothing")])
+    text = uploads.to_text(kept)
+    assert uploads.from_text(tmp_path, text) == kept and str(tmp_path) not in text
+    for wrong in (text.replace(".dropped-", "../.dropped-"), "[]", "{", '{"folder": ".dropped-"}'):
+        with pytest.raises(ValueError, match="a drop"):
+            uploads.from_text(tmp_path, wrong)
+    uploads.forget(kept)
+    assert uploads.from_text(tmp_path, text) is None
+
+
 def test_what_is_no_picture_is_named_and_not_written(tmp_path: Path) -> None:
     kept = uploads.begin(tmp_path)
     files = [

@@ -9,7 +9,7 @@ from tae import ui
 from tae.model.config import preset_config
 from tae.store.names import PICKLES, escape_markdown
 from tae.ui.checkpoints.cards import how_to_convert, model_card, use
-from tae.ui.session.arrivals import MAX_MB, in_words
+from tae.ui.session.arrivals import in_words, most_mb
 from tae.ui.session.keeping import how_long
 from tae.ui.session.models import Brought
 from tae.ui.widgets.drop import drop, taken
@@ -32,7 +32,7 @@ def bring() -> None:
         "Drop a checkpoint made by `tae`: a `.safetensors` file. It is checked before anything is loaded. Pickles (`.pt`, "
         "`.pth`, `.ckpt`) can run code when they are opened: the app opens none, and says how to convert one."
     )
-    hint = f"one .safetensors file, up to {in_words(MAX_MB['.safetensors'])}"
+    hint = f"one .safetensors file, up to {in_words(most_mb('.safetensors'))}"
     files, refused = drop("Checkpoint", "models_upload", hint, how_long(), many=False)
     if files or refused:
         state.models_brought = _take(files[0]) if files else Told(problem=refused[0])

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+import streamlit as st
 from starlette.exceptions import HTTPException
 from streamlit.runtime import exists, get_instance
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
@@ -113,10 +114,15 @@ def is_large(name: str) -> bool:
 
 def too_large(name: str, size: int) -> str | None:
     """Why a file of this ending and size is not taken; None where it is."""
-    most = MAX_MB.get(Path(name).suffix.lower(), OTHER_MB)
+    most = most_mb(Path(name).suffix.lower())
     if size <= most * MB:
         return None
     return f"the file must be at most {in_words(most)}, got {in_words(size / MB)}"
+
+
+def most_mb(ending: str) -> int:
+    """Megabytes of the largest file of an ending; `server.maxUploadSize` may be less than its kind's."""
+    return min(MAX_MB.get(ending, OTHER_MB), st.get_option("server.maxUploadSize"))
 
 
 def in_words(megabytes: float) -> str:

@@ -1,5 +1,6 @@
 """Where a new run's images come from: a folder of this machine, a drop, or the demo data."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ from tae.data.stacks import SUFFIXES
 from tae.store.names import escape_markdown
 from tae.training import uploads
 from tae.training.uploads import Dropped
-from tae.ui.session.arrivals import MAX_MB
+from tae.ui.session import keeping
+from tae.ui.session.arrivals import in_words, most_mb
 from tae.ui.session.models import checkpoints_folder
 from tae.ui.train.words import show_left_out
 from tae.ui.widgets.drop import drop, taken
@@ -96,10 +98,12 @@ def choose_dropped() -> Data | None:
     files, refused = drop(
         "Images, or a ZIP of them",
         "train_files",
-        f"{EXPECTED}, up to {MAX_FILE_BYTES // 1024**2} MB each; a ZIP up to {MAX_MB['.zip']} MB",
+        f"{EXPECTED}, up to {MAX_FILE_BYTES // 1024**2} MB each; a ZIP up to {in_words(most_mb('.zip'))}",
         "They are copied into the run's folder. A ZIP may hold folders; hidden files in it are passed over.",
     )
-    kept: Dropped | None = state.get("train_dropped")
+    if "train_dropped" not in state:
+        state.train_dropped = _from_before()
+    kept: Dropped | None = state.train_dropped
     if files or refused:
         bar = st.progress(0.0, "Reading…")
 
@@ -111,11 +115,21 @@ def choose_dropped() -> Data | None:
             state.train_dropped = kept
             uploads.add(kept, [(file.name, file.getvalue()) for file in files], progress)
             kept.problems = refused + kept.problems
+            keeping.forget("training")
+            keeping.keep("training", [("drop", uploads.to_text(kept).encode())])
         except OSError as error:
             st.error(f"The images cannot be kept: {escape_markdown(error.strerror or 'the disk failed')}.")
             return None
         taken("train_files", files)
     return show_dropped(kept) if kept is not None else None
+
+
+def _from_before() -> Dropped | None:
+    """What the visitor dropped before this page was loaded, and no run has taken."""
+    for batch in keeping.kept("training"):
+        with suppress(OSError, ValueError, TypeError):
+            return uploads.from_text(checkpoints_folder(), batch.files[0].getvalue().decode())
+    return None
 
 
 def show_dropped(kept: Dropped) -> Data | None:
@@ -137,7 +151,8 @@ def show_dropped(kept: Dropped) -> Data | None:
 
 
 def forget() -> None:
-    uploads.forget(st.session_state.pop("train_dropped"))
+    uploads.forget(st.session_state.train_dropped)
+    st.session_state.train_dropped = None
 
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner="Looking for images…")

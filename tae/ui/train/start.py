@@ -68,7 +68,7 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, fits: bool, ac
             st.error(f"The training cannot be started: {escape_markdown(error.strerror or 'the disk failed')}.")
         else:
             if data.dropped:
-                del state.train_dropped
+                state.train_dropped = None
             go_to_run(run.name)
             st.rerun()
     if data is not None:
