@@ -4,8 +4,9 @@ streamlit run app.py
 """
 
 import streamlit as st
+from starlette.middleware import Middleware
 
-from tae.app import lifespan, routes
+from tae.app import Guarded, lifespan, routes, say_error
 
 
 def main() -> None:
@@ -19,4 +20,6 @@ def main() -> None:
 if __name__ == "__main__":  # a visitor's page
     main()
 else:  # the server, by whom this file is imported
-    app = st.App(__file__, routes=routes(), lifespan=lifespan)
+    app = st.App(
+        __file__, routes=routes(), lifespan=lifespan, middleware=[Middleware(Guarded)], on_script_error=say_error
+    )

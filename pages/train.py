@@ -4,6 +4,7 @@ import streamlit as st
 
 from tae import ui
 from tae.training import runs
+from tae.ui.session import access
 from tae.ui.train.compare import compare
 from tae.ui.train.start import new_training
 from tae.ui.train.watch import one_run
@@ -18,7 +19,7 @@ def main() -> None:
     active = [run for run in found if run.is_active]
     task = choose_task(len(found), bool(active))
     if task == "new":
-        new_training(active)
+        new_training(active) if access.may_train() else access.say_why_not()
     elif not found:
         st.info("There are no runs yet. Start one under **New training**.", icon=":material/info:")
     elif task == "runs":
@@ -32,7 +33,7 @@ def choose_task(num_runs: int, is_active: bool) -> str:
     """Whoever comes back while a training runs finds it."""
     state = st.session_state
     if state.task not in TASKS:
-        state.task = "runs" if is_active else "new"
+        state.task = "runs" if is_active or (num_runs and not access.may_train()) else "new"
     titles = TASKS | {"runs": f"Runs ({num_runs})"}
     return ui.choose("task", st.segmented_control, "Task", titles, required=True, label_visibility="collapsed")
 

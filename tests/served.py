@@ -15,6 +15,13 @@ from tests import ROOT
 @contextmanager
 def running_app(script: str = "app.py", **environment: str) -> Iterator[str]:
     """The app, or another script, on a free port of this machine, with these environment variables besides; its address."""
+    with running_server(script, **environment) as (address, _):
+        yield address
+
+
+@contextmanager
+def running_server(script: str = "app.py", **environment: str) -> Iterator[tuple[str, int]]:
+    """The same; its address and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -36,7 +43,7 @@ def running_app(script: str = "app.py", **environment: str) -> Iterator[str]:
                 break
             except OSError:
                 time.sleep(0.1)
-        yield address
+        yield address, server.pid
     finally:
         server.terminate()
         server.wait()

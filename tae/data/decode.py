@@ -31,6 +31,7 @@ from tae.data.limits import (
     too_large,
 )
 from tae.data.white import AS_FILE, Extent, White, extent_of
+from tae.store.refusals import refusals_logged
 
 MAX_SHOWN_SIDE = 1280
 MAX_SCANNED_PIXELS = 100 * MAX_PIXELS
@@ -92,6 +93,7 @@ class DecodedImage:
     """What its numbers are, by which `tae.data.white` tells which of them is white; None where it was no file."""
 
 
+@refusals_logged(lambda data: format_of(data[:64]))
 def read_image(
     data: bytes, name: str = "", white: White = AS_FILE, shown_side: int = MAX_SHOWN_SIDE, frame: int | None = None
 ) -> DecodedImage:

@@ -8,5 +8,6 @@
 - foreign: those of other programs, pickles too, made into ours
 - locker: a visitor's uploads, for a day, in a folder that a secret names
 - names: file names and texts of strangers made plain
+- refusals: a line in the log for each that is refused
 - places: where the project's own files lie
 """

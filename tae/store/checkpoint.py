@@ -25,6 +25,7 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, config_from_dict, config_to_dict
 from tae.store.card import Card, clean_text
 from tae.store.names import natural_order
+from tae.store.refusals import refusals_logged
 from tae.store.regular import to_json
 from tae.store.sealed import Sealed, SealedFile, check_tensors, describe, dtype_name
 
@@ -101,6 +102,7 @@ def load_checkpoint(path: Path | str, name: str | None = None) -> Loaded:
     return _load(Path(path), name)
 
 
+@refusals_logged(lambda _: "checkpoint")
 def read_checkpoint(data: bytes, name: str = "checkpoint") -> Loaded:
     """`load_checkpoint` for bytes, an upload for example; `name` is only shown.
 
@@ -195,6 +197,8 @@ def unprefixed(name: str) -> str:
 
 def _is_file_in(path: Path, home: Path) -> bool:
     try:
+        if not path.is_symlink():  # every run of a page asks, and following links takes ten times as long
+            return path.is_file()
         resolved = path.resolve(strict=True)
         return resolved.is_relative_to(home) and resolved.is_file()
     except (OSError, RuntimeError):  # a dangling link, a loop

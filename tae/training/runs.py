@@ -21,6 +21,7 @@ Nothing here needs PyTorch.
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -42,6 +43,8 @@ from tae.store.places import ROOT
 from tae.store.regular import open_regular, parse_json, read_json, read_regular
 from tae.training.command import RunConfig
 from tae.training.config import TrainConfig
+
+LOGGER = logging.getLogger(__name__)
 
 try:
     import fcntl
@@ -309,7 +312,13 @@ def _spawn(folder: Path, config: TrainConfig) -> None:
             start_new_session=True,  # a Ctrl-C for the app is none for its trainings
         )
     (folder / "pid").write_text(str(process.pid))
-    threading.Thread(target=process.wait, daemon=True).start()  # or its end would leave a zombie
+    threading.Thread(target=_see_end, args=(process, folder.name), daemon=True).start()
+
+
+def _see_end(process: subprocess.Popen, name: str) -> None:
+    """Wait for it, or its end would leave a zombie."""
+    LOGGER.info("run %s began: process %d", name, process.pid)
+    LOGGER.info("run %s ended with code %d", name, process.wait())
 
 
 def _is_alive(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 What they were called decides nothing but their order; each is read before it is written, so that a run finds images.
 """
 
+import hashlib
 import re
 import shutil
 import time
@@ -15,6 +16,7 @@ from tae.data.archive import ArchiveError, keep, unpack_images
 from tae.data.limits import ImageError
 from tae.data.stacks import count_frames
 from tae.store.names import natural_order, plain_text
+from tae.store.refusals import log_refused
 from tae.store.regular import parse_json, to_json
 from tae.training.runs import FOLDER
 
@@ -90,6 +92,7 @@ def add(
         try:
             dropped.num_images += _keep(dropped, name, content)
         except (ImageError, ArchiveError) as error:
+            log_refused(hashlib.sha256(content).hexdigest(), Path(name).suffix[:8], len(content), error)
             dropped.problems.append(f"{shown}: {error}")
         else:
             dropped.num_files += 1

@@ -33,6 +33,7 @@ from tae.ui.causal import measure
 from tae.ui.causal.history import fitting, parsed
 from tae.ui.causal.knockout import delta_of
 from tae.ui.session import work
+from tae.ui.session.cache import STORE
 from tae.ui.widgets.patches import read_edit, read_patches
 from tests import ROOT
 from tests.pages import DEMO, charts, flatten, metrics, numbers, open_page, run, texts
@@ -471,7 +472,7 @@ def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.Monk
     run(app)
     assert "Uniform attention" in texts(app, "markdown")
     mark = next(one for one in app.session_state.work_wanted if one.startswith("necessity|"))
-    work._kept("necessity", mark.removeprefix("necessity|")).clear()
+    STORE.drop(("necessity", mark.removeprefix("necessity|")))
     app.session_state.work_stopped = {mark}
     run(app)
     assert "Stopped" in texts(app, "caption") and "Uniform attention" not in texts(app, "markdown")

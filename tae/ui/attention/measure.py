@@ -38,7 +38,7 @@ class ShownMap:
     hidden_mass: float  # share of all weight that was discarded
 
 
-@kept(max_entries=12, show_spinner="Computing attention…")
+@kept("Computing attention…")
 def one_map(scene: Scene, choice: MapChoice) -> ShownMap:
     """The map that is meant. Raises ValueError if the model has no such map."""
     with MODEL_LOCK:
@@ -46,7 +46,7 @@ def one_map(scene: Scene, choice: MapChoice) -> ShownMap:
     return ShownMap(read_only(computed.weights.numpy()), computed.hidden_mass)
 
 
-@kept(max_entries=24, show_spinner="Computing attention…")
+@kept("Computing attention…")
 def explorer_side(
     scene: Scene, title: str, names: tuple[str, ...], every: tuple[str, ...], weighting: str, discard: float
 ) -> Side:
@@ -63,7 +63,7 @@ def explorer_side(
     return side(title, scene.fitted.pixels, scene.grid, scene.config.tile_size[0], computed, every, digest)
 
 
-@kept(max_entries=12, show_spinner="Computing attention…")
+@kept("Computing attention…")
 def heads_feed(scene: Scene, weighting: str, discard: float, memory: str) -> Payload:
     """The maps of the head grid, as `tae.web.explorer.payload.heads_feed` has them."""
     grid = scene.grid
@@ -87,21 +87,21 @@ def foreground(scene: Scene) -> np.ndarray:
     return occlusion.foreground_tokens(scene.batch, scene.config).numpy()
 
 
-@kept(max_entries=64, show_spinner="Computing attention…")
+@kept("Computing attention…")
 def range_tops(scene: Scene, weighting: str) -> dict[str, float]:
     """{"shared": ..., "full": ...} in x uniform."""
     with MODEL_LOCK:
         return colour_tops(scene.model, scene.batch, weighting)
 
 
-@kept(max_entries=12, show_spinner="Computing all heads…")
+@kept("Computing all heads…")
 def thumbnails(scene: Scene, part: str, weighting: str) -> np.ndarray:
     """Every head of a part, small: (L, heads, M, M) float32 in x uniform, strongest of each block; read only."""
     with MODEL_LOCK:
         return read_only(small_heads(scene.model, scene.batch, part, weighting, THUMBNAIL))
 
 
-@kept(max_entries=64, show_spinner="Measuring the heads…")
+@kept("Measuring the heads…")
 def head_statistics(scene: Scene, part: str) -> dict[str, np.ndarray]:
     """{measure: (layers, heads)} of one image."""
     with MODEL_LOCK:
@@ -156,7 +156,7 @@ def uniform_statistics(scene: Scene) -> dict[str, float]:
     return heads.uniform_statistics(scene.config, scene.batch)
 
 
-@kept(max_entries=8, show_spinner="Computing attention…")
+@kept("Computing attention…")
 def attention_maps(scene: Scene, part: str) -> dict[str, np.ndarray]:
     """{"layer_0": (N, N), ..., "average": (N, N)} float32, rows = query; read only."""
     with MODEL_LOCK:
@@ -164,7 +164,7 @@ def attention_maps(scene: Scene, part: str) -> dict[str, np.ndarray]:
     return {name: read_only(one[0].numpy()) for name, one in found.items()}
 
 
-@kept(max_entries=128)
+@kept()
 def recomputation_errors(scene: Scene, part: str) -> list[float]:
     """Largest difference between recomputed weights @ V and the fused output, in each layer."""
     with MODEL_LOCK:

@@ -5,7 +5,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import streamlit as st
 import torch
 
 from tae.analysis.causal import curves, knockouts, occlusion, predictors, replacements, sweeps, verdicts
@@ -86,7 +85,7 @@ def find_necessity(scene: PairScene) -> verdicts.Necessity | None:
     return measured("necessity", scene.key, "Replacing attention", lambda: scene.seconds(passes), compute)
 
 
-@kept(max_entries=64, show_spinner="Reconstructing without it…")
+@kept("Reconstructing without it…")
 def replaced(scene: PairScene, part: str, place: str) -> dict[str, Result]:
     """{what stood in for the attention, a key of `causal.REPLACED_BY`: the reconstruction}; place as in `Necessity`."""
     model, layers = scene.model, None if place == "all" else [int(place)]
@@ -128,12 +127,7 @@ def find_baseline(scene: PairScene, kind: str, widget: str = "baseline") -> knoc
     key = f"{scene.active.loaded.digest}|{kind}|{about}"
     words = "Taking the mean over test images" if kind == "mean" else "Running the other image"
     passes = MEAN_OVER if kind == "mean" else 1
-    return measured(widget, key, words, lambda: scene.seconds(passes), compute, shelf=lambda _, key: _baselines(key))
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _baselines(key: str) -> dict:
-    return {}  # `measured` fills it
+    return measured(widget, key, words, lambda: scene.seconds(passes), compute)
 
 
 def find_sweep(scene: PairScene, kind: str) -> sweeps.Sweep | None:
@@ -175,7 +169,7 @@ def changed(scene: PairScene, interventions: tuple[Intervention, ...], kind: str
     return None if baseline is None else _changed(scene, interventions, kind, baseline)
 
 
-@kept(max_entries=256)
+@kept()
 def _changed(
     scene: PairScene, interventions: tuple[Intervention, ...], kind: str, _baseline: knockouts.Baseline
 ) -> Changed:
@@ -219,7 +213,7 @@ def find_effect(
     return measured(widget, key, "Covering patches", lambda: scene.seconds(len(tokens) + 4), compute)
 
 
-@kept(max_entries=16)
+@kept()
 def with_map(effect: Effect, values: np.ndarray) -> Effect:
     """An effect beside one more map that may tell it, (N,)."""
     predicted = {**effect.predicted, OWN: read_only(values)}

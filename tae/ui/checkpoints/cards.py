@@ -20,7 +20,7 @@ from tae.store.places import ROOT
 from tae.ui.session.deletion import offer_deletion
 from tae.ui.session.models import listed_checkpoints
 from tae.ui.session.work import Progress, measured
-from tae.ui.widgets.charts import chart
+from tae.ui.widgets.charts import chart, drawn
 from tae.ui.widgets.downloads import download
 from tae.ui.widgets.worth import say_worth
 
@@ -134,12 +134,16 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
     with curve:
         points = training.get("curve")
         if points:
-            chart(plot_training_curve(points), f"curve_{key}", "Loss and held-out PSNR over the steps of the training")
+            chart(
+                drawn(plot_training_curve, points),
+                f"curve_{key}",
+                "Loss and held-out PSNR over the steps of the training",
+            )
     grouped = {name: metrics[name] for name in GROUPS if metrics.get(name)}
     if grouped:
         for column, (name, groups) in zip(st.columns(2), grouped.items(), strict=False):
             column.plotly_chart(
-                plot_by_group(groups, GROUPS[name]),
+                drawn(plot_by_group, groups, GROUPS[name]),
                 key=f"{name}_{key}",
                 config={"displayModeBar": False},
                 alt=f"Test PSNR against: {GROUPS[name].lower()}",

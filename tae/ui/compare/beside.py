@@ -10,7 +10,7 @@ from tae.ui.attention import explorer, measure
 from tae.ui.compare.exports import exports
 from tae.ui.compare.halves import Half
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.charts import chart
+from tae.ui.widgets.charts import chart, drawn
 from tae.web.explorer.payload import Note, Side
 
 
@@ -55,7 +55,7 @@ def figures(a: Half, found: agreement.Agreement, query: int) -> None:
             help="0: the patch places its weight the same way in A and B; 1: on patches that have none in common. It is "
             "the square root of the divergence to base 2 (Endres & Schindelin 2003).",
         )
-        figure = plot_agreement_on_image(a.fitted.pixels, found.distance, a.grid, a.active.config.tile_size[0])
+        figure = drawn(plot_agreement_on_image, a.fitted.pixels, found.distance, a.grid, a.active.config.tile_size[0])
         chart(figure, "compare_distance", "The image of A with the distance of each query's weights laid over it")
         distance = found.distance[query]
         st.caption(
@@ -63,5 +63,5 @@ def figures(a: Half, found: agreement.Agreement, query: int) -> None:
         )
     with on_map:
         st.markdown("**A − B**, rows = query, columns = key")
-        figure = plot_difference_map(found.difference, a.grid)
+        figure = drawn(plot_difference_map, found.difference, a.grid)
         chart(figure, "compare_difference", "Difference of the two maps on colours centred on zero", tools=True)

@@ -12,6 +12,7 @@ from tae.data.encode import png_url
 from tae.data.gallery import Sample
 from tae.data.limits import MAX_FILE_BYTES
 from tae.store.names import escape_markdown
+from tae.ui.session.cache import kept
 from tae.ui.session.keeping import how_long
 from tae.ui.widgets.drop import drop, taken
 from tae.web.component import read_script, read_style
@@ -97,7 +98,7 @@ def remove_dialog() -> None:
         st.rerun()
 
 
-@st.cache_data(max_entries=512, show_spinner=False)
+@kept()
 def sample_url(key: str, note: str, _sample: Sample) -> str:
     """A sample's thumbnail; its key and note name it."""
     return url_of(_sample.load())
@@ -107,7 +108,7 @@ def thumbnail_url(chosen: ui.Chosen) -> str:
     return own_url(chosen.digest, chosen.image.original)
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
+@kept()
 def own_url(digest: str, _pixels: np.ndarray) -> str:
     return url_of(_pixels)
 

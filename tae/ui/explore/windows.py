@@ -154,20 +154,14 @@ def strip_of(active: Active, chosen: Chosen) -> Strip | None:
         f"Embedding and drawing {count:,} windows",
         lambda: count * pass_seconds(replace(config, max_width=window)) + fitted.pixels.size / 1e6,
         lambda step: compute(active, chosen.image.pixels, fitted, step),
-        shelf=_shelf,
     )
 
 
-@kept(max_entries=8)
+@kept()
 def _fitted(chosen: Chosen, config: ModelConfig) -> Fitted:
     from tae.analysis.windows import fit_strip
 
     return fit_strip(chosen.image.pixels, config)
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _shelf(name: str, key: str) -> dict:
-    return {}  # filled by `measured`; a strip takes up to 80 MB
 
 
 def compute(active: Active, pixels: np.ndarray, fitted: Fitted, step: Progress) -> Strip:
@@ -282,7 +276,7 @@ def _key(active: Active, chosen: Chosen) -> str:
     return f"{active.loaded.digest}|{chosen.digest}"
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
+@kept()
 def _html(key: str, latent_dim: int, _strip: Strip) -> str:
     error = _strip.recon - _strip.fitted.pixels
     limit = max(float(np.abs(error).max()), 0.05)

@@ -40,7 +40,7 @@ def hover(
     _hover(key=key, data={"beside": f"st-key-{beside}", "sheets": sheets}, height=1, on_clicked_change=tell)
 
 
-@kept(max_entries=8)
+@kept()
 def _sheet_url(active: Active, _sheet: np.ndarray) -> str:
     return _url(_sheet)
 

@@ -111,9 +111,10 @@ def find_psnrs(active: Active) -> np.ndarray | None:
     return measured("psnrs", active.loaded.digest, words, lambda: TEST_IMAGES * pass_seconds(active.config), compute)
 
 
+@kept()
 def test_image(active: Active, number: int) -> np.ndarray:
     """(H, W) float32 in [0, 1] of one image of the test set."""
-    return (_source(active).compose("test", number) / 255).astype(np.float32)
+    return read_only((_source(active).compose("test", number) / 255).astype(np.float32))
 
 
 def cell_of(config: ModelConfig) -> tuple[int, int]:
@@ -128,17 +129,17 @@ def layout(active: Active, tests: TestSet, method: str) -> LatentMap:
     return (_tsne if method == "tsne" else _pca)(active, tests.latents)
 
 
-@kept(max_entries=8)
+@kept()
 def _pca(active: Active, _latents: np.ndarray) -> LatentMap:
     return latent.map_pca(_latents)
 
 
-@kept(max_entries=8, show_spinner="Laying out by t-SNE, some seconds…")
+@kept("Laying out by t-SNE, some seconds…")
 def _tsne(active: Active, _latents: np.ndarray) -> LatentMap:
     return latent.map_tsne(_latents)
 
 
-@kept(max_entries=512)
+@kept()
 def latent_of(loaded: Loaded, fitted: Fitted) -> np.ndarray:
     """(D,) of an image; read only."""
     import torch
@@ -153,7 +154,7 @@ def draw(active: Active, latents: np.ndarray, width: int) -> np.ndarray:
         return latent.decode_latents(active.loaded.model, latents, width, BATCH)
 
 
-@kept(max_entries=8, show_spinner="Drawing the way…")
+@kept("Drawing the way…")
 def way(active: Active, start: Fitted, end: Fitted, path: str) -> tuple[np.ndarray, np.ndarray]:
     """Latents (`FRAMES`, D) from one image to another of the same size, and what is drawn from them; read only.
 
@@ -164,7 +165,7 @@ def way(active: Active, start: Fitted, end: Fitted, path: str) -> tuple[np.ndarr
     return read_only(points), read_only(draw(active, points, start.pixels.shape[1]))
 
 
-@kept(max_entries=32)
+@kept()
 def usual_distance(active: Active, _tests: TestSet, metric: str) -> float:
     """Median distance of a test image to the nearest other one."""
     return float(np.median(latent.neighbours(_tests.latents, _tests.latents, 2, metric)[1][:, 1]))

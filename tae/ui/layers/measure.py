@@ -58,7 +58,7 @@ def seen(active: Active, fitted: Fitted, part: str, found: Lens | None, tuned: b
     return _seen(active.loaded, fitted, part, tuned, mark, found)
 
 
-@kept(max_entries=32, show_spinner="Looking through the lens…")
+@kept("Looking through the lens…")
 def _seen(loaded: Loaded, fitted: Fitted, part: str, tuned: bool, mark: str, _lens: Lens | None) -> Seen:
     with MODEL_LOCK:
         view = lens.look(loaded.model, as_batch(fitted), part, _lens, tuned)
@@ -91,7 +91,7 @@ def stored_lens(active: Active) -> Lens | None:
         raise lens.LensError(f"{beside.name}: cannot be read ({error.strerror or 'input/output error'})") from error
 
 
-@kept(max_entries=8)
+@kept()
 def _load(path: str, mtime_ns: int, size: int, digest: str, _config: ModelConfig) -> Lens:
     return lens.load_lens(Path(path), _config, digest)
 
@@ -192,7 +192,7 @@ def at_moment(active: Active, moment: Moment) -> Active:
     return Active(f"{active.key}@{moment.key}", loaded.card.name, loaded)
 
 
-@kept(max_entries=2, show_spinner="Loading the snapshot…")
+@kept("Loading the snapshot…")
 def _load_snapshot(digest: str, _path: Path) -> Loaded:
     return load_checkpoint(_path)
 

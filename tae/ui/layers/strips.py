@@ -10,7 +10,7 @@ from tae.plots.latent import plot_lens_psnr, plot_lens_strip
 from tae.store.names import escape_markdown
 from tae.ui.layers.measure import Seen
 from tae.ui.session.models import Active
-from tae.ui.widgets.charts import chart, image_chart
+from tae.ui.widgets.charts import chart, drawn, image_chart
 
 WAYS = {"tuned": "Tuned", "raw": "Raw"}
 
@@ -29,7 +29,7 @@ def warn(shown: list[Seen], way: str) -> None:
 def strip(active: Active, seen: Seen, found: Lens | None, way: str, key: str = "strip") -> None:
     st.markdown(f"**{seen.part.capitalize()}**: {words(seen)}")
     image_chart(
-        plot_lens_strip(seen.images, seen.names, seen.psnr, seen.unusual),
+        drawn(plot_lens_strip, seen.images, seen.names, seen.psnr, seen.unusual),
         f"layers_{key}_{seen.part}",
         f"The image after each layer of the {seen.part}, {way}: "
         + ", ".join(f"{name} {psnr:.1f} dB" for name, psnr in zip(seen.names, seen.psnr, strict=True)),
@@ -70,7 +70,8 @@ def status(active: Active, seen: Seen, found: Lens | None, way: str) -> str:
 def by_depth(raw: Seen, tuned: Seen | None, found: Lens | None) -> None:
     of_tests = None if found is None else found.parts[raw.part]
     st.markdown(f"**PSNR by depth, {raw.part}**")
-    figure = plot_lens_psnr(
+    figure = drawn(
+        plot_lens_psnr,
         raw.names,
         raw.psnr,
         None if tuned is None else tuned.psnr,

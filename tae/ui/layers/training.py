@@ -17,7 +17,7 @@ from tae.ui.layers.measure import Moment
 from tae.ui.layers.strips import strip
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import choose, write_link
-from tae.ui.widgets.charts import chart
+from tae.ui.widgets.charts import chart, drawn
 from tae.ui.widgets.downloads import download_table
 
 
@@ -68,7 +68,7 @@ def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
         return
     steps, values = [one.step for one in moments], [psnr[one.key] for one in moments]
     st.markdown(f"**PSNR of this image over the training**: {course(steps, values)}")
-    figure = plot_moments(steps, values, moment.step)
+    figure = drawn(plot_moments, steps, values, moment.step)
     chart(figure, "layers_moments", f"PSNR of this image over training steps: {course(steps, values)}")
     st.caption("Of the reconstruction, the last image of each strip; the ring is the step chosen above.")
     rows = [

@@ -23,6 +23,7 @@ from tae.sequence.data import Found, find_sequences
 from tae.sequence.drops import drop_columns, drop_frames
 from tae.sequence.table import Column, Table, TableError
 from tae.store.names import natural_order, plain_text
+from tae.store.refusals import log_refused
 from tae.ui.session import keeping
 from tae.ui.session.cache import kept, read_only
 from tae.ui.session.images import add_pixels
@@ -125,6 +126,8 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str, new: bool
             _film(clip, config, fit, 1, white_now())
         except ImageError as error:
             problems.append(f"{title}: {error}")
+            size = sum(path.stat().st_size for path in found.files)
+            log_refused(clip.digest, f"sequence of {len(found.files)} files", size, error)
             _remove(found)
             continue
         if clip.key in own:
@@ -211,7 +214,7 @@ def film(active: Active, clip: Clip, every: int = 1) -> Film:
     return _film(clip, active.config, st.session_state.fit, every, white_now())
 
 
-@kept(max_entries=12, show_spinner="Reading the frames…")
+@kept("Reading the frames…")
 def _film(clip: Clip, config: ModelConfig, fit: str, every: int, white: White) -> Film:
     if clip.found is not None:
         found = open_film(clip.found, config, fit, every, white)

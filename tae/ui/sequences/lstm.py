@@ -55,7 +55,7 @@ def sequence_models(active: Active) -> OfferedModels:
     return OfferedModels(fitting, others, problems)
 
 
-@kept(max_entries=64)
+@kept()
 def _autoencoder_digest(active: Active) -> str:
     return autoencoder_digest(active.loaded.model)
 
@@ -69,7 +69,7 @@ def load_lstm(active: Active, listed: ListedSequence) -> LoadedSequence:
     return _load(str(listed.path), info.st_size, info.st_mtime_ns, info.st_ino, active)
 
 
-@kept(max_entries=8)
+@kept()
 def _load(path: str, size: int, changed: int, inode: int, active: Active) -> LoadedSequence:
     with MODEL_LOCK:
         return load_sequence(path, active.loaded.model)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import streamlit as st
 import torch
 
 from tae.analysis import facts
@@ -46,11 +45,6 @@ def key_of(active: Active, one: Film) -> str:
     return f"{active.loaded.digest}|{one.digest}"
 
 
-@st.cache_resource(max_entries=12, show_spinner=False)
-def _shelf(name: str, key: str) -> dict:
-    return {}  # filled by `measured`; a forecast of a long film takes up to 115 MB
-
-
 def embed(active: Active, one: Film) -> Embedded | None:
     """Every frame embedded and drawn again; None while that is not computed.
 
@@ -73,7 +67,7 @@ def embed(active: Active, one: Film) -> Embedded | None:
         return Embedded(read_only(np.concatenate(latents)), read_only(drawn), mse)
 
     key, words = key_of(active, one), f"Embedding {count} frames"
-    return measured("sequence_embedded", key, words, lambda: count * pass_seconds(active.config), compute, shelf=_shelf)
+    return measured("sequence_embedded", key, words, lambda: count * pass_seconds(active.config), compute)
 
 
 def forecast(
@@ -98,9 +92,7 @@ def forecast(
     key = f"{key_of(active, one)}|{lstm.digest if lstm else ''}|{frames_seen}"
     words = "Predicting frames" if lstm else "Guessing frames without a model"
     passes = (1 if lstm else 0.5) * (count if frames_seen is None else STEPS)
-    return measured(
-        "sequence_forecast", key, words, lambda: passes * pass_seconds(active.config), compute, shelf=_shelf
-    )
+    return measured("sequence_forecast", key, words, lambda: passes * pass_seconds(active.config), compute)
 
 
 def influences(

@@ -7,7 +7,10 @@
 - models: the checkpoints, and those that a visitor brought
 - white: which number is white: the choice, and what follows from it
 - images: the images that a visitor dropped, and the samples
+- access: who may do what
+- logs: the server's log, and diagnostics
 - cache: results kept for all sessions, models and images known by their digests
+- turns: whose turn it is with the models
 - scene: a model and an image, what most pages are about
 - results: an image through a model, and how long a pass takes
 - work: long work: progress, stop, one at a time

@@ -5,6 +5,7 @@ until the session ends. Here only what a page asked for arrives; of what is too 
 page says in its place; what was taken, or was never fetched by a widget, makes room.
 """
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec, UploadFileUrlInfo
 
 from tae.store.names import PICKLES, plain_text
+from tae.store.refusals import log_refused
 
 MB = 1024**2
 MAX_MB = {".safetensors": 5 * 1024, ".zip": 500}
@@ -69,6 +71,8 @@ class Arrivals(MemoryUploadedFileManager):
                 file = file._replace(data=file.data[:64])  # they are not read, only called by name
             refusal = too_large(file.name, len(file.data)) or self._no_room(session_id, file, request)
             if refusal:
+                digest = hashlib.sha256(file.data).hexdigest()
+                log_refused(digest, Path(file.name).suffix[:12] or "unknown", len(file.data), ValueError(refusal))
                 self.refused[file.file_id] = refusal
                 file = file._replace(data=b"")
             self._touched.setdefault(session_id, OrderedDict())[file.file_id] = None

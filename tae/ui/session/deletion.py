@@ -5,10 +5,13 @@ from pathlib import Path
 import streamlit as st
 
 from tae.store.names import escape_markdown, plain_text
+from tae.ui.session.access import may_train
 
 
 def offer_deletion(path: Path) -> None:
     """A button beside what is said of a file; it asks once more. A link goes, what it leads to stays."""
+    if not may_train():
+        return
     name = escape_markdown(plain_text(path.name))
     with st.popover("Delete…", icon=":material/delete:", type="tertiary"):
         st.markdown(f"**{name}** is deleted from the disk.")

@@ -149,7 +149,7 @@ def seen(chosen: Chosen) -> Chosen:
     return _seen(chosen, own)
 
 
-@kept(max_entries=32)
+@kept()
 def _seen(chosen: Chosen, white: White) -> Chosen:
     numbers = chosen.numbers
     assert numbers is not None
@@ -180,7 +180,7 @@ def remove_images() -> None:
         keeping.forget(kind)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@kept()
 def _sample_image(key: str, note: str, _sample: Sample) -> tuple[DecodedImage, str]:
     pixels = _sample.load()
     grey = pixels if pixels.ndim == 2 else np.round(pixels @ np.array([0.299, 0.587, 0.114]))

@@ -17,6 +17,7 @@ from tae.model.config import ModelConfig, config_to_dict, patch_in_names, patch_
 from tae.store.locker import Batch, LockerError, discard
 from tae.store.names import plain_text
 from tae.store.places import ROOT, SHIPPED
+from tae.store.refusals import log_refused
 from tae.ui.session import keeping
 from tae.ui.session.cache import kept
 
@@ -64,21 +65,21 @@ class Active:
         return {metric: values for metric, values in percentiles.items() if len(values) == 101}
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@kept()
 def file_digest(path: str, size: int, mtime_ns: int, inode: int) -> str:
     """SHA-256 of a file, in hex; the rest of what is given says whether it is still the same file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@kept(max_entries=4, show_spinner="Loading the model…")
+@kept("Loading the model…")
 def _load_file(digest: str, _path: Path, _name: str | None = None) -> "Loaded":
     from tae.store.checkpoint import load_checkpoint
 
     return load_checkpoint(_path, _name)
 
 
-@kept(max_entries=4, show_spinner="Building the model…")
+@kept("Building the model…")
 def _build(config: ModelConfig) -> "Loaded":
     import torch
 
@@ -141,7 +142,8 @@ def add_model(brought: Brought) -> str:
 
     try:
         _load_file(brought.digest, brought.path, brought.name)
-    except CheckpointError:
+    except CheckpointError as error:
+        log_refused(brought.digest, "checkpoint", brought.path.stat().st_size, error)
         discard(Batch(brought.path.parent, ()))
         raise
     key = f"upload-{brought.digest[:12]}"

@@ -53,7 +53,7 @@ def fit(active: Active, chosen: Chosen) -> Fitted:
     return _fit(config.input_size, config.max_width, st.session_state.fit, chosen)
 
 
-@kept(max_entries=256)
+@kept()
 def _fit(input_size: tuple[int, int | None], max_width: int, mode: str, chosen: Chosen) -> Fitted:
     return fit_image(chosen.image.pixels, input_size, mode, max_width)
 
@@ -66,7 +66,7 @@ def reconstruct(active: Active, chosen: Chosen) -> Result:
     return _reconstruct(active.loaded, fit(active, chosen))
 
 
-@kept(max_entries=256)
+@kept()
 def _reconstruct(loaded: "Loaded", fitted: Fitted) -> Result:
     with MODEL_LOCK:
         return drawn(loaded, fitted)

@@ -11,6 +11,7 @@ from tae.analysis.causal.verdicts import Necessity, Verdict, quick_necessity, ve
 from tae.data.built_in import source_for
 from tae.store.names import escape_markdown
 from tae.ui.session import work
+from tae.ui.session.cache import kept
 from tae.ui.session.deletion import offer_deletion
 from tae.ui.session.models import Active, checkpoint_files
 from tae.ui.session.results import pass_seconds
@@ -42,7 +43,7 @@ def _study_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".causal.json")
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
+@kept()
 def _study(path: str, mtime_ns: int, digest: str) -> Study:
     return read_study(path, digest)
 

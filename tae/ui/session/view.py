@@ -9,6 +9,8 @@ from typing import Any
 
 import streamlit as st
 
+from tae.ui.session import logs
+
 DEFAULTS: dict[str, str] = {
     "checkpoint": "",
     "image": "",
@@ -115,6 +117,7 @@ def write_link() -> None:
     if st.query_params.to_dict() != current:
         st.query_params.from_dict(current)
     st.session_state["written_link"] = current
+    logs.end_run()
 
 
 def checked(field: str, options: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from tae.data.fit import FIT_MODES
 from tae.data.gallery import OTHERS
 from tae.store.locker import hours_kept
 from tae.store.names import escape_markdown, plain_text
-from tae.ui.session import arrivals
+from tae.ui.session import access, arrivals, logs
 from tae.ui.session.images import Chosen, offered, restore_images
 from tae.ui.session.keeping import hand_out_cookie
 from tae.ui.session.models import (
@@ -63,6 +63,7 @@ def _setup(page: str, choose_more: Callable[[Active], T]) -> tuple[Active, T]:
             chosen = choose_more(active)
         guide.sidebar(PAGES)
         hand_out_cookie()
+        _foot(active)
     guide.card(active, PAGES)
     _warn_of_origin(active)
     return active, chosen
@@ -79,15 +80,23 @@ def setup_without_model(page: str) -> None:
             st.caption("No checkpoint yet: the first training makes one.")
         guide.sidebar(PAGES)
         hand_out_cookie()
+        _foot(active)
     guide.card(active, PAGES)
     if active is not None:
         _warn_of_origin(active)
+
+
+def _foot(active: Active | None) -> None:
+    access.login()
+    if not guide.in_demo():
+        logs.offer_diagnostics(active)
 
 
 def _begin(page: str) -> None:
     _settle()
     arrivals.watch()
     init_state(page)
+    logs.begin_run()
     restore_models()
     guide.begin(page)
     st.set_page_config(

@@ -6,11 +6,14 @@ from tae.plots.export import tables
 from tae.store.names import escape_markdown, safe_name
 from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.ui.session.access import may_train
 from tae.ui.train.words import in_bytes, reason
 from tae.ui.widgets.downloads import download
 
 
 def stop_buttons(run: runs.Run) -> None:
+    if not may_train():
+        return
     if not runs.stop_asked(run.folder):
         st.button(
             "Stop training",
@@ -44,11 +47,11 @@ def run_actions(run: runs.Run) -> None:
         ):
             st.session_state.checkpoint = run.checkpoint.name
             st.switch_page("app.py")
-        if run.status != "finished" and run.config is not None:
+        if may_train() and run.status != "finished" and run.config is not None:
             label = "Resume" if run.has_state else "Try again"
             if st.button(label, key="train_resume", icon=":material/play_arrow:"):
                 go_on(run)
-        if run.has_state and run.config is not None:
+        if may_train() and run.has_state and run.config is not None:
             with st.popover("Train longer", icon=":material/more_time:"):
                 prolong(run, run.config)
         if runs.read_log(run.folder):
@@ -58,7 +61,7 @@ def run_actions(run: runs.Run) -> None:
                 f"{safe_name(run.name)}.csv",
                 key="train_log",
             )
-        if st.button("Delete…", key="train_delete", icon=":material/delete:", type="tertiary"):
+        if may_train() and st.button("Delete…", key="train_delete", icon=":material/delete:", type="tertiary"):
             delete_dialog(run)
 
 

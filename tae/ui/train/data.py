@@ -14,6 +14,7 @@ from tae.store.names import escape_markdown
 from tae.training import uploads
 from tae.training.uploads import Dropped
 from tae.ui.session import keeping
+from tae.ui.session.access import may_type_folders
 from tae.ui.session.arrivals import in_words, most_mb
 from tae.ui.session.models import checkpoints_folder
 from tae.ui.train.words import show_left_out
@@ -28,7 +29,6 @@ COMPOSED = {
     "or squared, or the whole strip.",
 }
 KINDS = {"folder": "Folder", "dropped": "Images or ZIP", "drops": "Simulated drops", "demo": "Demo garments"}
-LOCAL = ("127.0.0.1", "localhost", "::1")  # addresses at which nobody but this machine's user reaches the app
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def choose_data() -> Data | None:
 
 
 def choose_folder() -> Data | None:
-    if st.get_option("server.address") not in LOCAL:
+    if not may_type_folders():
         st.info("This app can be reached from other machines, so that no folder can be typed: drop the images instead.")
         return None
     text = st.text_input(

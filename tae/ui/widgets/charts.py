@@ -1,9 +1,21 @@
 """Charts: with a name for those who do not see them; those of images as high as their width asks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
+
+from tae.ui.session.cache import kept
+
+
+@kept()
+def drawn(plot: Callable[..., go.Figure], *arrays: Any, **settings: Any) -> go.Figure:
+    """A figure as a plot function makes it, kept for all sessions: Plotly checks every property anew each time.
+
+    Nobody may change it.
+    """
+    return plot(*arrays, **settings)
 
 
 def chart(figure: go.Figure, key: str, alt: str, tools: bool = False, **settings: Any) -> Any:

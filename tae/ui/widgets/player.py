@@ -63,6 +63,6 @@ def _remembered(images: np.ndarray) -> tuple[bytes, ...]:
     return _encoded(digest.hexdigest(), images)
 
 
-@kept(max_entries=32)
+@kept()
 def _encoded(digest: str, _images: np.ndarray) -> tuple[bytes, ...]:
     return encode(_images)
