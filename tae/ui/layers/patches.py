@@ -85,7 +85,7 @@ def entry(scene: Scene, one: Depth) -> dict[str, object]:
     }
 
 
-@kept(max_entries=8)
+@kept()
 def _depths(scene: Scene) -> list[Depth]:
     with MODEL_LOCK:
         features = {part: read_features(scene.model, scene.batch, part) for part in PARTS}
