@@ -171,4 +171,7 @@ def _born(folder: Path) -> float:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder.is_dir() else 0
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir())
+    except OSError:  # another visitor's page is just deleting it
+        return 0

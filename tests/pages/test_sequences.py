@@ -220,7 +220,8 @@ def test_sequence_models_that_cannot_be_used_are_refused_with_their_reasons(
     (shelf / "sequences" / "text.safetensors").write_bytes(b"no")
     save_lstm(SequenceModel(autoencoder, 12, 1, "classification", 3), "classes")
     save_checkpoint(shelf / "sequences" / "old_encoder.safetensors", autoencoder, card())
-    said = said_plainly(open_page(PAGE))
+    app = open_page(PAGE)
+    said = said_plainly(app)
     assert "lstm.safetensors" in said and "damaged" in said
     assert "text.safetensors" in said and "Best guess" in said
     assert (
@@ -228,6 +229,8 @@ def test_sequence_models_that_cannot_be_used_are_refused_with_their_reasons(
         and "old_encoder.safetensors: it is an autoencoder; move" in said
         and "There is one for" not in said
     )
+    app.button("delete_text.safetensors").click()
+    assert "text.safetensors" not in said_plainly(run(app)) and not (shelf / "sequences" / "text.safetensors").exists()
 
 
 def test_models_that_make_no_numbers_are_said_to(

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
 
@@ -10,6 +11,7 @@ from tae.sequence.checkpoint import ListedSequence, LoadedSequence, autoencoder_
 from tae.store.checkpoint import CheckpointError, list_checkpoints
 from tae.store.names import escape_markdown, plain_text
 from tae.ui.session.cache import MODEL_LOCK, kept
+from tae.ui.session.deletion import offer_deletion
 from tae.ui.session.models import Active, checkpoints_folder
 from tae.ui.session.view import choose
 
@@ -22,12 +24,13 @@ class OfferedModels:
     """{file name: as its header tells} of those that read the embeddings of the model that is shown."""
     others: Mapping[str, str]
     """{file name: name of the autoencoder that it belongs to}, of the others that predict embeddings or a target."""
-    problems: Sequence[str]  # one sentence for each that cannot be read, or cannot be shown
+    problems: Sequence[str]  # one sentence for each that cannot be shown
+    broken: Mapping[str, Path]  # {one sentence for each that cannot be read: its file}
 
 
 def sequence_models(active: Active) -> OfferedModels:
     """Those in `checkpoints/sequences/`."""
-    fitting, others, problems = {}, {}, []
+    fitting, others, problems, broken = {}, {}, [], {}
     own, folder = _autoencoder_digest(active), checkpoints_folder() / "sequences"
     found = list_sequences(folder)
     odd = any(listed.error for listed in found)
@@ -36,7 +39,10 @@ def sequence_models(active: Active) -> OfferedModels:
         if listed.belongs is None or listed.config is None:
             moved = f"{plain_text(listed.path.name)}: it is an autoencoder; move it to checkpoints/, to choose it there"
             is_left = listed.path.name in autoencoders  # by an older version, beside its LSTM
-            problems.append(moved if is_left else str(listed.error))
+            if is_left:
+                problems.append(moved)
+            else:
+                broken[str(listed.error)] = listed.path
         elif listed.config.head != "next" and listed.config.target is None:
             problems.append(f"{plain_text(listed.path.name)}: it predicts no frames, so there is nothing to draw")
         elif listed.belongs.is_inside and (listed.config.target is None or listed.belongs.sha256 != own):
@@ -52,7 +58,7 @@ def sequence_models(active: Active) -> OfferedModels:
             fitting[listed.path.name] = listed
         else:
             others[listed.path.name] = listed.belongs.name
-    return OfferedModels(fitting, others, problems)
+    return OfferedModels(fitting, others, problems, broken)
 
 
 @kept()
@@ -83,8 +89,11 @@ def is_target(lstm: LoadedSequence | None) -> bool:
 def choose_lstm(active: Active) -> LoadedSequence | None:
     """The sequence model; where none belongs to the autoencoder, how to come by one."""
     offer = sequence_models(active)
-    for problem in offer.problems:
-        st.warning(escape_markdown(problem), icon=":material/broken_image:")
+    for problem in (*offer.problems, *offer.broken):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.warning(escape_markdown(problem), icon=":material/broken_image:")
+            if problem in offer.broken:
+                offer_deletion(offer.broken[problem])
     if not offer.fitting:
         there = ", ".join(sorted({escape_markdown(name) for name in offer.others.values()}))
         st.info(

@@ -14,7 +14,7 @@ def offer_deletion(path: Path) -> None:
         return
     name = escape_markdown(plain_text(path.name))
     with st.popover("Delete…", icon=":material/delete:", type="tertiary"):
-        st.markdown(f"**{name}** is deleted from the disk.")
+        st.markdown(f"Delete **{name}** from the disk, for good?")
         st.button("Delete it", key=f"delete_{path.name}", type="primary", on_click=_delete, args=(path,))
 
 
