@@ -634,7 +634,9 @@ def test_39_a_checkpoint_that_breaks_or_goes_while_it_is_shown_stays_as_it_was_l
     assert not run(app).warning
 
 
-def test_what_is_broken_can_be_deleted_where_it_is_shown(shelf: Path, keep: Callable) -> None:
+def test_what_is_broken_can_be_deleted_where_it_is_shown_by_who_may(
+    shelf: Path, keep: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keep(about={"name": "A model"})
     for name in ("a broken.safetensors", "small.causal.json", "small.lens.safetensors"):
         (shelf / name).write_bytes(b"nothing of the kind")
@@ -648,7 +650,11 @@ def test_what_is_broken_can_be_deleted_where_it_is_shown(shelf: Path, keep: Call
         run(app)
         assert not (shelf / name).exists() and f"delete_{name}" not in [button.key for button in app.button]
     (shelf / "small.lens.safetensors").symlink_to("small.lens.safetensors")  # to itself
-    assert "cannot be read" in texts(open_page("Layers", checkpoint="small.safetensors"), "warning")
+    monkeypatch.setenv("TAE_MODE", "shared")
+    app = open_page("Layers", checkpoint="small.safetensors")
+    assert "cannot be read" in texts(app, "warning") and "delete_small.lens.safetensors" not in [
+        one.key for one in app.button
+    ]
 
 
 def test_only_broken_checkpoints_are_named_one_by_one(shelf: Path) -> None:

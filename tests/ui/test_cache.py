@@ -30,10 +30,13 @@ def test_the_store_holds_no_more_than_its_bytes_and_lets_go_what_was_not_used_fo
     store.put("d", np.zeros(1000, np.uint8))
     assert [name for name in "abcd" if store.get(name) is not None] == ["a", "c", "d"]
     store.put("large", np.zeros(10_000, np.uint8))
-    assert store.get("large").size == 10_000 and store.get("a") is None
-    store.put("e", np.zeros(1000, np.uint8))
-    assert store.get("large") is None and store.num_bytes == size_of(store.get("e"))
-    store.drop("e")
+    for name in "efgh":
+        store.put(name, np.zeros(1000, np.uint8))
+    assert store.get("large").size == 10_000 and [name for name in "defgh" if store.get(name) is not None] == [*"fgh"]
+    store.put("larger", np.zeros(20_000, np.uint8))
+    assert store.get("large") is None and store.get("larger").size == 20_000
+    for name in ("larger", *"fgh"):
+        store.drop(name)
     assert store.num_bytes == 0
 
 

@@ -46,12 +46,13 @@ KNOWN_BY: dict[str, Callable[[Any], Any]] = {
 class Store:
     """Results by what they depend on, together at most so many bytes: the one not used for longest goes first.
 
-    What is larger than that alone is kept until the next one comes, so that a large model can be used at all.
+    What is larger than that alone is kept besides, until the next such comes: a large model is not read anew for each page.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes, self.num_bytes = max_bytes, 0
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._alone: Hashable = None  # the one that is larger than all may be
         self._lock = threading.Lock()
         self._computing: dict[Hashable, threading.Lock] = {}
 
@@ -68,8 +69,15 @@ class Store:
         with self._lock:
             self.num_bytes += size - self._values.pop(key, (None, 0))[1]
             self._values[key] = value, size
-            while self.num_bytes > self.max_bytes and len(self._values) > 1:
-                self.num_bytes -= self._values.popitem(last=False)[1][1]
+            if size > self.max_bytes:
+                self._alone = key
+            besides = self._values.get(self._alone, (None, 0))[1]
+            while self.num_bytes > self.max_bytes + besides:
+                oldest = next(iter(self._values))
+                if oldest == self._alone:
+                    self._values.move_to_end(oldest)
+                else:
+                    self.num_bytes -= self._values.pop(oldest)[1]
 
     def drop(self, key: Hashable) -> None:
         with self._lock:

@@ -9,7 +9,9 @@ from tae.ui.session.access import may_train
 
 
 def offer_deletion(path: Path) -> None:
-    """A button beside what is said of a file; it asks once more. A link goes, what it leads to stays."""
+    """A button beside what is said of a file, for who may; it asks once more. A link goes, what it leads to stays."""
+    if not may_train():
+        return
     if not may_train():
         return
     name = escape_markdown(plain_text(path.name))
