@@ -61,7 +61,8 @@ def _take(file: UploadedFile) -> Told:
     if file.name.lower().endswith(PICKLES):
         return Told(pickle=file.name)
     try:
-        return Told(brought=ui.keep_model(file.getvalue(), file.name))
+        with st.spinner("Keeping the file…"):
+            return Told(brought=ui.keep_model(file.getvalue(), file.name))
     except CheckpointError as error:
         return Told(problem=str(error))
 
