@@ -33,7 +33,6 @@ class Visitor:
         self.address = address
         self.shown: dict[Path, Element] = {}
         self.received = 0
-        self._pages: dict[str, str] = {}
         self._values: dict[str, WidgetState] = {}
         self._known: dict[str, ForwardMsg] = {}  # what a browser keeps, so that it is not sent again
         self._query = self._page = self._session = self._xsrf = ""
@@ -59,18 +58,15 @@ class Visitor:
 
     async def open(self, page: str = "", **view: str) -> None:
         """Go to a page, by its name in the address ("": the first one), with fields of the view as in a link."""
-        if self._page != self._pages.get(page, ""):
+        if self._page != page:
             self._values.clear()
-        self._page = self._pages.get(page, "")
-        self._query = urlencode(view)
-        await self._run(page)
-        if page and not self._page:  # the first run of all tells which pages there are
-            await self.open(page, **view)
+        self._page, self._query = page, urlencode(view)
+        await self._run()
 
     async def set(self, widget: str, **value: Any) -> None:
         """Set a widget, by a piece of its id, as a person would; value: a field of `WidgetState`."""
         self._values[self.id_of(widget)] = WidgetState(id=self.id_of(widget), **value)
-        await self._run(None)
+        await self._run()
         for id in [id for id, state in self._values.items() if state.WhichOneof("value") == "trigger_value"]:
             del self._values[id]
 
@@ -104,7 +100,7 @@ class Visitor:
             )
             one.file_urls.CopyFrom(urls)
         self._values[state.id] = state
-        await self._run(None)
+        await self._run()
 
     def _put(self, path: str, name: str, data: bytes) -> None:
         edge = uuid.uuid4().hex
@@ -139,12 +135,10 @@ class Visitor:
             found[hashlib.sha256(element.SerializeToString(deterministic=True)).hexdigest()] += 1
         return found
 
-    async def _run(self, page: str | None) -> None:
+    async def _run(self) -> None:
         message = BackMsg()
         state = message.rerun_script
-        state.query_string, state.page_script_hash = self._query, self._page
-        if page is not None and not self._page:
-            state.page_name = page
+        state.query_string, state.page_name = self._query, self._page
         state.widget_states.widgets.extend(self._values.values())
         state.cached_message_hashes.extend(self._known)
         await self._send(message)
@@ -182,8 +176,6 @@ class Visitor:
         if kind == "new_session":
             session = message.new_session
             self._session = session.initialize.session_id or self._session
-            self._page = session.page_script_hash
-            self._pages = {page.url_pathname: page.page_script_hash for page in session.app_pages}
             self.shown.clear()
         elif kind == "page_info_changed":
             self._query = message.page_info_changed.query_string

@@ -143,13 +143,13 @@ def _train(config: TrainConfig, kill_after_step: int | None, kill_at_event: int 
     from tae.training.trainer import train
 
     if kill_at_event is not None:
-        _kill_at_event(kill_at_event)
+        die_at_event(kill_at_event)
     for record in train(config):
         if record.step == kill_after_step:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _kill_at_event(number: int) -> None:
+def die_at_event(number: int) -> None:
     """Count what touches files (opening for writing, writing, making durable, renaming, removing); die at one of them."""
     count = 0
 
@@ -195,10 +195,12 @@ def _kill_at_event(number: int) -> None:
         event()
         return TornFile(plain_open(file, mode, *args, **kwargs))
 
+    from tae.analysis.causal import job
+    from tae.sequence import embedding_job
     from tae.store import atomic
     from tae.training import runs
 
-    for module in (runs, atomic):
+    for module in (runs, atomic, job, embedding_job):
         module.open = torn_open  # type: ignore[attr-defined]
     for name in ("fsync", "replace", "unlink", "mkdir"):
         setattr(os, name, counted(getattr(os, name)))
