@@ -74,9 +74,9 @@ def walk(seed: int, moves: int) -> list[Move]:
     return found
 
 
-def tells_time(element: Element) -> bool:
-    """Whether it says how long something takes here, which no two runs have alike."""
-    return bool(re.search(rb"about \d+ (s|min)|seconds|\d ms", element.SerializeToString()))
+def is_own(element: Element) -> bool:
+    """Whether no two visitors have it alike: how long something takes here, the secret in the cookie."""
+    return bool(re.search(rb"about \d+ (s|min)|seconds|\d ms|document\.cookie", element.SerializeToString()))
 
 
 async def visit(visitor: Visitor, seed: int, moves: int, drops: bool) -> list[tuple[float, Counter[str]]]:
@@ -90,7 +90,7 @@ async def visit(visitor: Visitor, seed: int, moves: int, drops: bool) -> list[tu
             await visitor.drop("reconstruct_files", (f"{seed}.png", own_image(seed)))
         else:
             await visitor.open(page, **view)
-        found.append((time.perf_counter() - started, visitor.numbers(tells_time)))
+        found.append((time.perf_counter() - started, visitor.numbers(is_own)))
     return found
 
 

@@ -19,7 +19,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fault_9_mutated_inputs_are_read_or_refused_by_our_own_errors(kind: str, kinds: dict[str, Entry]) -> None:
+def test_9_mutated_inputs_are_read_or_refused_by_our_own_errors(kind: str, kinds: dict[str, Entry]) -> None:
     assert tuple(kinds) == KINDS
     assert fuzzed(kinds[kind], count=100, seed=1) == (100, [])
 
@@ -40,7 +40,7 @@ def test_mutated_inputs_are_mostly_new() -> None:
     assert len({mutated(bytes(range(200)), chance) for _ in range(500)}) > 450
 
 
-def test_fault_31_every_flipped_bit_is_found_in_every_kind_of_sealed_file() -> None:
+def test_31_every_flipped_bit_is_found_in_every_kind_of_sealed_file() -> None:
     found = reliability.flips(ReliabilityConfig(flips=40))
     assert len(found) == 7 and all(one == {"flips": 40, "found": 40} for one in found.values())
 

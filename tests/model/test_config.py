@@ -126,7 +126,7 @@ def test_config_from_what_is_no_dict_is_refused() -> None:
             config_from_dict(values)
 
 
-def test_config_from_unknown_fields_names_them_and_the_known() -> None:
+def test_36_config_from_unknown_fields_names_them_and_the_known() -> None:
     with pytest.raises(ValueError, match="unknown model config fields: depth, width; known: input_size, patch_size"):
         config_from_dict({"width": 3, "depth": 4, "latent_dim": 128})
     with pytest.raises(ValueError, match="unknown model config fields") as error:

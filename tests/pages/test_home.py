@@ -738,7 +738,7 @@ def test_40_a_checkpoint_is_known_by_its_content_not_by_its_name_or_time(
     assert shown(run(app), path.name) == hashlib.sha256(path.read_bytes()).hexdigest() != before
 
 
-def test_maps_that_would_fill_the_memory_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_77_maps_that_would_fill_the_memory_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     limit = "tae.ui.attention.measure.MAX_MAP_BYTES"
     monkeypatch.setattr(limit, 4 * 169**2 * 4)  # three layers and their average just fit
     app = open_page("Explore", layer="0")

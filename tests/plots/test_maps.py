@@ -164,7 +164,7 @@ def test_maps_of_up_to_400_tokens_are_drawn_cell_by_cell_and_say_nothing_of_bloc
     assert not figure.layout.annotations
 
 
-def test_a_large_map_shows_the_maximum_of_blocks_and_says_so():
+def test_78_a_large_map_shows_the_maximum_of_blocks_and_says_so():
     grid, num_tokens = (19, 160), 3040
     attention_map = single_weight(num_tokens, query=100, key=3039, weight=0.25)
     figure = plot_attention_map(attention_map, grid)

@@ -83,7 +83,7 @@ def one_by_one(checkpoint: Path, folder: Path, places: list[tuple[str, int]], fi
 
 @pytest.mark.parametrize("ending", FORMATS)
 @pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
-def test_every_frame_is_embedded_in_natural_order(
+def test_79_every_frame_is_embedded_in_natural_order(
     ending: str, fit: str, pictures: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new" / f"x.{ending}"
@@ -357,7 +357,7 @@ def command(strips: tuple[Path, Path], out: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("ending", "kills"), [("parquet", "33"), ("npz", "5")])
-def test_killed_at_any_write_and_started_again_ends_with_the_same_bytes(
+def test_81_killed_at_any_write_and_started_again_ends_with_the_same_bytes(
     ending: str,
     kills: str,
     strips: tuple[Path, Path],
@@ -513,7 +513,7 @@ def array_bytes(array: np.ndarray, shape: tuple[int, ...] | None = None) -> byte
     return buffer.getvalue() + array.tobytes()
 
 
-def test_arrays_that_lie_are_refused_before_memory_is_set_aside(
+def test_82_arrays_that_lie_are_refused_before_memory_is_set_aside(
     pictures: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "x.npz"

@@ -415,7 +415,7 @@ def test_the_autoencoder_s_weights_are_inside_only_where_they_were_trained(
     assert loaded.belongs.is_inside and torch.equal(loaded.model(frames), tuned(frames))
 
 
-def test_another_autoencoder_is_refused_by_name(model: SequenceModel, saved: Path) -> None:
+def test_80_another_autoencoder_is_refused_by_name(model: SequenceModel, saved: Path) -> None:
     other = create_autoencoder(preset=None, **SMALL)  # type: ignore[arg-type]
     with pytest.raises(
         CheckpointError, match="glides.safetensors: it belongs to the autoencoder garments .* is another"

@@ -333,7 +333,7 @@ def test_a_run_that_got_worse_says_where_it_was_best_however_it_ended(autoencode
     assert again[-2] == said[-1] and config.out_path.is_file()
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_step_before(autoencoder: Path, tmp_path: Path) -> None:
+def test_57_a_loss_that_is_no_number_stops_the_run_and_keeps_the_step_before(autoencoder: Path, tmp_path: Path) -> None:
     config, loaded = small(autoencoder, tmp_path / "x.safetensors", save_every_s=1e6), load_checkpoint(autoencoder)
 
     class Broken:

@@ -49,7 +49,7 @@ def test_leftovers_are_told_by_their_names(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "nowhere")
 
 
-def test_a_write_is_durable_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_55_a_write_is_durable_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     fsync, rename = os.fsync, os.replace
 

@@ -239,7 +239,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(saved: bytes) -> None:
     assert f"the tensor {BIAS} holds NaN or infinity" in refusal(forge({**tensors_of(saved), BIAS: broken}))
 
 
-def test_a_config_of_another_size_is_refused_before_its_memory_is_taken(saved: bytes) -> None:
+def test_35_a_config_of_another_size_is_refused_before_its_memory_is_taken(saved: bytes) -> None:
     huge = replace(SQUARE, latent_dim=8192, encoder_layers=64, decoder_layers=64)  # 10^11 parameters
     tracemalloc.start()
     message = refusal(forge(tensors_of(saved), config=json.dumps(asdict(huge))))

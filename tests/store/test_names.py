@@ -100,7 +100,7 @@ def test_escaped_text_shows_as_it_stands(text: str) -> None:
 
 @settings(max_examples=100)
 @given(st.sampled_from(NASTY) | st.text("\\`*_{}[]()<>#+-.!|~$:&^=@/w ahtps1", max_size=40))
-def test_nothing_in_escaped_text_is_marked_up(text: str) -> None:
+def test_69_nothing_in_escaped_text_is_marked_up(text: str) -> None:
     escaped = escape_markdown(text)
     assert "\n" not in escaped
     assert not re.search(r"(?<!\\)(\\\\)*[`*_{}\[\]()<>#+\-.!|~$:&^=]", escaped.replace("\u200b", ""))  # all escaped

@@ -205,7 +205,7 @@ def test_other_files_are_refused_by_what_they_look_like() -> None:
         assert reason in refusal(data)
 
 
-def test_files_of_other_programs_are_named_as_such(saved: bytes) -> None:
+def test_37_files_of_other_programs_are_named_as_such(saved: bytes) -> None:
     for tensors in (
         {"vit.embeddings.cls_token": torch.zeros(1, 1, 8), "classifier.weight": torch.zeros(3, dtype=torch.float64)},
         {"state.0.step": torch.ones(1, dtype=torch.int64)},
@@ -263,7 +263,7 @@ def test_other_types_are_described_and_never_read(saved: bytes) -> None:
 # --- texts -----------------------------------------------------------------------------------------------------
 
 
-def test_another_format_version_is_refused_with_its_number_before_anything_else_is_judged() -> None:
+def test_38_another_format_version_is_refused_with_its_number_before_anything_else_is_judged() -> None:
     for version, reason in [
         ("3", "it has format 3, and this program reads up to 2: update the program"),
         ("999999999", "it has format 999999999"),

@@ -41,7 +41,7 @@ def load(*arguments, **options) -> list[Batch]:
 
 
 @pytest.mark.parametrize("workers", [2, 7])
-def test_batches_are_the_same_whatever_the_number_of_threads(files: FileSource, workers: int) -> None:
+def test_63_batches_are_the_same_whatever_the_number_of_threads(files: FileSource, workers: int) -> None:
     for source in (files, DemoSource((24, None), max_width=90)):
         one, many = (load(source, 5, 3, 12, workers=number) for number in (1, workers))
         assert [batch.step for batch in one] == [batch.step for batch in many] == list(range(3, 12))

@@ -64,7 +64,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("fields", SETTINGS.values(), ids=SETTINGS.keys())
-def test_a_run_killed_again_and_again_ends_with_the_same_bits(fields: dict, images: Path, tmp_path: Path) -> None:
+def test_51_a_run_killed_again_and_again_ends_with_the_same_bits(fields: dict, images: Path, tmp_path: Path) -> None:
     if "data" in fields:
         fields = {**fields, "data": str(images)}
     config = small_config(tmp_path / "killed.safetensors", **fields)
@@ -83,7 +83,7 @@ def assert_same_snapshots(first: Path, second: Path) -> None:
     assert all(same_bits(kept[0][name], kept[1][name]) for name in kept[0])
 
 
-def test_kills_at_random_steps_change_nothing(tmp_path: Path) -> None:
+def test_50_kills_at_random_steps_change_nothing(tmp_path: Path) -> None:
     config = small_config(tmp_path / "killed.safetensors", steps=30, eval_every=10)
     expected = straight(config, tmp_path / "straight.safetensors")
     for number, step in enumerate(sorted(random.Random(0).sample(range(1, 30), 8))):
@@ -92,7 +92,7 @@ def test_kills_at_random_steps_change_nothing(tmp_path: Path) -> None:
     assert same_bits(state_tensors(runs.folder_of(config.out_path)), expected)
 
 
-def test_a_kill_at_every_touch_of_a_file_is_survived(tmp_path: Path) -> None:
+def test_49_a_kill_at_every_touch_of_a_file_is_survived(tmp_path: Path) -> None:
     fields = {"steps": 2, "eval_every": 2, "log_every": 2, "snapshots": 1}  # each file once, but for the state
     config = small_config(tmp_path / "straight.safetensors", **fields)
     expected = straight(config, tmp_path / "straight.safetensors")
@@ -114,7 +114,7 @@ def test_a_kill_at_every_touch_of_a_file_is_survived(tmp_path: Path) -> None:
     assert event > 20  # of config, status, log, strips, snapshots, states and checkpoint
 
 
-def test_a_torn_newest_state_is_passed_over_and_said(tmp_path: Path) -> None:
+def test_56_a_torn_newest_state_is_passed_over_and_said(tmp_path: Path) -> None:
     config = small_config(tmp_path / "killed.safetensors")
     expected = straight(config, tmp_path / "straight.safetensors")
     assert in_child(config, kill_after_step=5) == KILLED
@@ -279,7 +279,7 @@ def test_epochs_are_a_budget_that_is_prolonged_like_steps(tmp_path: Path) -> Non
     assert list(train(resumed(replace(in_steps, steps=3 * each)))) == []  # the same budget in other words
 
 
-def test_a_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+def test_60_a_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     config = small_config(tmp_path / "x.safetensors")
     running = train(config)
     next(running)

@@ -331,7 +331,9 @@ def test_demo_fingerprint_follows_seed_and_size() -> None:
 
 
 @pytest.mark.parametrize("fault", ["gone", "changed", "cut"])
-def test_file_that_changes_while_training_is_named(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_62_file_that_changes_while_training_is_named(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(tmp_path, 6)
     monkeypatch.setattr(FileSource, "CACHE_BYTES", 0)
     source = source_of(tmp_path)

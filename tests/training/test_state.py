@@ -26,7 +26,7 @@ def test_a_state_comes_back_to_the_bit(tmp_path: Path) -> None:
     assert load_file(path).keys() == state().tensors.keys()  # any safetensors reader opens it
 
 
-def test_the_newest_two_are_kept_and_steps_decide_which(tmp_path: Path) -> None:
+def test_61_64_the_newest_two_are_kept_and_steps_decide_which(tmp_path: Path) -> None:
     for step in (5, 30, 100_000_000, 7):  # saved last, but not the newest
         save_state(tmp_path, state(step))
     assert [path.name for path in state_files(tmp_path)] == [

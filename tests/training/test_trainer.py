@@ -527,7 +527,7 @@ def test_command_line_trains_and_prints_its_progress(pictures: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_what_has_been_learnt(tmp_path: Path) -> None:
+def test_52_ctrl_c_saves_what_has_been_learnt(tmp_path: Path) -> None:
     process = Forked(["python", "-m", "tae.train", *SMALL, "--steps", "100000", "--eval-every", "1"], tmp_path)
     assert process.stdout is not None
     for line in process.stdout:

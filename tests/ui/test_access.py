@@ -61,7 +61,7 @@ def mode(monkeypatch: pytest.MonkeyPatch):
         ("Local", {}, False, False),  # a word that is none is the strictest
     ],
 )
-def test_fault_74_what_a_visitor_may_do_follows_from_mode_and_login_alone(mode, name, user, trains, types) -> None:
+def test_74_what_a_visitor_may_do_follows_from_mode_and_login_alone(mode, name, user, trains, types) -> None:
     mode(name, **user)
     assert (access.may_train(), access.may_type_folders()) == (trains, types)
 
@@ -104,7 +104,7 @@ def test_diagnostics_tell_versions_model_and_timings_and_nothing_of_the_machine_
     assert re.search(r"page Explore: \d+\.\d{3} s", text)
 
 
-def test_fault_75_each_refusal_is_a_line_with_digest_format_and_size_and_without_content(said: io.StringIO) -> None:
+def test_75_each_refusal_is_a_line_with_digest_format_and_size_and_without_content(said: io.StringIO) -> None:
     data = b"\x89PNG\r\n\x1a\n" + b"secret" * 10
     with pytest.raises(ImageError):
         read_image(data, "name.png")
@@ -131,7 +131,7 @@ def test_a_run_s_beginning_and_end_are_logged(said: io.StringIO, tmp_path: Path)
     assert re.fullmatch(r"run x began: process \d+", first) and second == "run x ended with code 0"
 
 
-def test_fault_75_an_unexpected_error_is_logged_with_its_session(said: io.StringIO) -> None:
+def test_75_an_unexpected_error_is_logged_with_its_session(said: io.StringIO) -> None:
     logs.set_up()
     (handler,) = [one for one in logging.getLogger("tae").handlers if one.filters]
     assert isinstance(handler, logging.StreamHandler)
@@ -168,7 +168,7 @@ def test_the_image_s_dockerfile_copies_what_the_app_needs_and_ends_as_a_user_of_
     assert any("TAE_MODE=shared" in line for line in lines)
 
 
-def test_fault_74_no_other_site_can_frame_a_page_and_metrics_are_for_this_machine_s_user(mode) -> None:
+def test_74_no_other_site_can_frame_a_page_and_metrics_are_for_this_machine_s_user(mode) -> None:
     async def page(scope, receive, send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"x-frame-options", b"DENY")]})
 

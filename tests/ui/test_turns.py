@@ -57,7 +57,7 @@ def asking() -> Asking:
     return Asking(Turns())
 
 
-def test_fault_65_clicks_have_their_turn_one_by_one_in_the_order_in_which_they_came(asking: Asking) -> None:
+def test_65_clicks_have_their_turn_one_by_one_in_the_order_in_which_they_came(asking: Asking) -> None:
     for name in ("first", "second", "third"):
         asking.ask(name)
     assert asking.begun == ["first"]

@@ -393,7 +393,7 @@ def test_a_csv_takes_400_tokens_and_no_more():
         tables.maps_csv(np.zeros((401, 401), np.float32), (1, 401))
 
 
-def test_a_name_that_a_spreadsheet_would_run_is_kept_as_text():
+def test_70_a_name_that_a_spreadsheet_would_run_is_kept_as_text():
     for first in ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＠"]:
         name = f'{first}HYPERLINK("http://example.com","x").png'
         (line,) = read_csv(tables.metrics_csv([{"image": name, "checkpoint": name, "psnr": 20.5}]))
