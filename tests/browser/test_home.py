@@ -361,6 +361,11 @@ def test_two_images_move_under_one_pointer(visit) -> None:
 
 def test_card_is_taken_along_and_maps_of_an_untrained_model_that_are_not_there_yet_are_fetched(open_page) -> None:
     page = open_page("/models")
+    table = page.get_by_test_id("stDataFrame").bounding_box()
+    assert table
+    page.mouse.click(table["x"] + 17, table["y"] + 52)  # its first row
+    expect(page.get_by_role("heading", name="Drops, square")).to_be_visible()
+    settle(page)
     card = json.loads(saved(page, "Card (JSON)")[1])
     assert card["training"]["command"] and card["metrics"]["psnr"] > 20
     assert len(card["metrics"]["percentiles"]["psnr"]) == 101

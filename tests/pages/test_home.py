@@ -28,6 +28,7 @@ from tae.model.config import PRESETS
 from tae.model.counts import count
 from tae.model.metrics import measure
 from tae.store.checkpoint import load_checkpoint
+from tae.ui.checkpoints.cards import to_paste
 from tests import ROOT
 from tests.pages import (
     DEMO,
@@ -682,7 +683,10 @@ def test_card_of_a_checkpoint_is_shown(store: Callable[..., Path]) -> None:
         name="My shoes",
         data="My own photographs",
         licence="CC0",
-        training={"steps": 17, "batch_size": 4, "seed": 5, "command": "python -m tae.train tiny --steps 17"},
+        training={
+            **{"steps": 17, "batch_size": 4, "seed": 5, "command": "python -m tae.train tiny --steps 17"},
+            "curve": [{"step": 10, "loss": 0.5, "held_out_psnr": 14.5}],
+        },
         metrics={"psnr": 21.25, "ssim": 0.5, "split": "test", "count": 9},
     )
     app = open_page("Models")
@@ -690,7 +694,27 @@ def test_card_of_a_checkpoint_is_shown(store: Callable[..., Path]) -> None:
     for part in ("My shoes", "My own photographs", "CC0", "17 steps of 4 images", "9 images, test split"):
         assert part in page
     assert [code.value for code in app.code] == ["python -m tae.train tiny --steps 17"]
+    (row,) = app.dataframe[0].value.to_dict("records")
+    assert (row["Checkpoint"], row["Test PSNR (dB)"], list(row["Held-out PSNR over training"])) == (
+        "My shoes",
+        21.25,
+        [14.5],
+    )
     assert metrics(app)["Test PSNR"] == "21.25 dB" and metrics(app)["R²"] == "–"
+
+
+def test_a_command_of_several_legs_can_be_pasted() -> None:
+    told = (
+        "tae train --steps 9 (to step 6), then tae train --init-from a.safetensors (to step 8), then tae train --resume"
+    )
+    assert to_paste(told).splitlines() == [
+        "tae train --steps 9",
+        "# stopped at step 6, kept as a.safetensors",
+        "tae train --init-from a.safetensors",
+        "# stopped at step 8",
+        "tae train --resume",
+    ]
+    assert to_paste("tae train && tae train --resume") == "tae train && tae train --resume"
 
 
 @pytest.mark.parametrize("unseen", [True, False])

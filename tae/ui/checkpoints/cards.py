@@ -1,8 +1,10 @@
 """Checkpoints and their cards."""
 
 import json
+import re
 import shlex
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -24,6 +26,9 @@ from tae.ui.widgets.charts import chart, drawn
 from tae.ui.widgets.downloads import download
 from tae.ui.widgets.worth import say_worth
 
+if TYPE_CHECKING:
+    from tae.store.checkpoint import Listed
+
 FIGURES = {
     "psnr": ("Test PSNR", "{:.2f} dB"),
     "ssim": ("SSIM", "{:.3f}"),
@@ -36,22 +41,26 @@ MAX_COUNT = 2000
 
 
 def checkpoints(active: ui.Active) -> None:
-    st.markdown("Every file in `checkpoints/`, and what its card says about it.")
-    for listed in listed_checkpoints():
+    found = listed_checkpoints()
+    whole = [one for one in found if one.card is not None and one.config is not None]
+    if whole:
+        shown = choose_row(whole, active)
+        assert shown.card is not None and shown.config is not None
+        key = shown.path.name
         with st.container(border=True):
-            if listed.card is None or listed.config is None:
-                st.markdown(f"## {escape_markdown(listed.path.name)}")
-                st.error(escape_markdown(listed.error or ""))
-                offer_deletion(listed.path)
-                continue
-            key = listed.path.name
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(f"## {escape_markdown(listed.name)}")
+                st.markdown(f"## {escape_markdown(shown.name)}")
                 if key == active.key:
                     st.badge("in use", icon=":material/check:", color="green")
                 else:
                     st.button("Use this one", key=f"use_{key}", on_click=use, args=(key,))
-            model_card(listed.card, listed.config, listed.size_bytes, key)
+            model_card(shown.card, shown.config, shown.size_bytes, key)
+    for listed in found:
+        if listed not in whole:
+            with st.container(border=True):
+                st.markdown(f"## {escape_markdown(listed.path.name)}")
+                st.error(escape_markdown(listed.error or ""))
+                offer_deletion(listed.path)
     folder = ui.checkpoints_folder()
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name.lower().endswith(PICKLES):
@@ -79,6 +88,46 @@ def checkpoints(active: ui.Active) -> None:
                     icon=":material/delete:",
                     type="tertiary",
                 )
+
+
+def choose_row(found: "list[Listed]", active: ui.Active) -> "Listed":
+    """A table of checkpoints, and the one whose row was clicked; at first that which is in use."""
+    rows = []
+    for one in found:
+        assert one.card is not None and one.config is not None
+        metrics, curve = one.card.metrics, one.card.training.get("curve") or []
+        psnr, ssim = metrics.get("psnr"), metrics.get("ssim")
+        rows.append(
+            {
+                "Checkpoint": plain_text(one.name),
+                "Preset": one.config.preset or "own shape",
+                "Size": size_in_words(one.config.input_size),
+                "Test PSNR (dB)": psnr if isinstance(psnr, float) else None,
+                "SSIM": ssim if isinstance(ssim, float) else None,
+                "Held-out PSNR over training": [
+                    point["held_out_psnr"] for point in curve if isinstance(point.get("held_out_psnr"), float)
+                ],
+                "MB": one.size_bytes / 1e6,
+            }
+        )
+    at = next((number for number, one in enumerate(found) if one.path.name == active.key), 0)
+    event = st.dataframe(
+        rows,
+        hide_index=True,
+        key="models_table",
+        on_select="rerun",
+        selection_mode="single-row-required",
+        selection_default={"selection": {"rows": [at]}},
+        column_config={
+            "Test PSNR (dB)": st.column_config.NumberColumn(format="%.1f"),
+            "SSIM": st.column_config.NumberColumn(format="%.3f"),
+            "Held-out PSNR over training": st.column_config.LineChartColumn(),
+            "MB": st.column_config.NumberColumn(format="%.1f"),
+        },
+        alt="Checkpoints, with their figures; the card of the chosen row stands below",
+    )
+    chosen = event.selection.rows
+    return found[chosen[0] if chosen and chosen[0] < len(found) else at]
 
 
 def how_to_convert(name: str, more: str = "") -> None:
@@ -130,7 +179,7 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
             )
         )
         if card.command:
-            st.code(card.command, language=None, wrap_lines=True)
+            st.code(to_paste(card.command), language="bash", wrap_lines=True)
     with curve:
         points = training.get("curve")
         if points:
@@ -151,6 +200,18 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
         if any(one["unseen"] for groups in grouped.values() for one in groups):
             st.caption("Open points: test images of a kind that training never showed.")
     download("Card (JSON)", json.dumps(asdict(card), indent=1), "card.json", key=f"card_{key}", type="tertiary")
+
+
+def to_paste(command: str) -> str:
+    """A card's command for a shell: of legs that older cards part by words, each has a line, and the words are comments."""
+    legs = re.split(r" \(to step (\d+)\), then ", command)
+    lines = []
+    for at in range(0, len(legs), 2):
+        start = re.search(r"--init-from (\S+)", legs[at])
+        if at:
+            lines.append(f"# stopped at step {legs[at - 1]}" + (f", kept as {start[1]}" if start else ""))
+        lines.append(legs[at])
+    return "\n".join(lines)
 
 
 def yardsticks_here(card: Card, config: ModelConfig, key: str) -> list[Yardstick]:
