@@ -39,6 +39,13 @@ new PerformanceObserver(list => {
   for (const entry of list.getEntries()) if (!entry.hadRecentInput) globalThis.shift += entry.value;
 }).observe({ type: "layout-shift", buffered: true });
 """
+WORDS = """() => {
+  const said = (node) => [node.innerText ?? "", ...[...node.querySelectorAll("*")].filter(one => one.shadowRoot)
+    .map(one => [...one.shadowRoot.children].map(child => child.innerText ?? "").join(" "))].join(" ");
+  const written = said(document.querySelector('[data-testid="stMain"]')).split(/\\s+/);
+  return written.filter(word => /\\p{L}{2}/u.test(word) && !/^[a-z]+(_[a-z]+)+$/.test(word)).length;
+}"""
+"""Words beside the menu, those in our components included; not the names of icons."""
 PAINTED = "[data-testid=stImage] img, .tae-canvas, .js-plotly-plot .main-svg, [data-testid=stFileUploader]"
 """What an image is on a page; on the page Train, which has none at first, where it begins."""
 
@@ -78,7 +85,7 @@ def visitor(browser: Browser, address: str) -> Page:
 
 
 def opened(browser: Browser, address: str) -> dict[str, float]:
-    """Seconds to the first image and to rest, and the layout shift until then."""
+    """Seconds to the first image and to rest, the layout shift until then, and how many words stand on the page."""
     page = visitor(browser, address)
     started = time.perf_counter()
     page.goto(address)
@@ -86,9 +93,9 @@ def opened(browser: Browser, address: str) -> dict[str, float]:
     first = time.perf_counter() - started
     settle(page)
     rest = time.perf_counter() - started
-    shift = page.evaluate("globalThis.shift")
+    shift, words = page.evaluate("globalThis.shift"), page.evaluate(WORDS)
     page.context.close()
-    return {"first_image_s": first, "rest_s": rest, "layout_shift": shift}
+    return {"first_image_s": first, "rest_s": rest, "layout_shift": shift, "words": words}
 
 
 def interactions(browser: Browser, address: str, config: ScreensConfig) -> dict[str, float]:
@@ -130,9 +137,9 @@ def interactions(browser: Browser, address: str, config: ScreensConfig) -> dict[
 
 
 def table(result: dict[str, Any]) -> str:
-    lines = ["| page, 1400x900 | first image (s) | at rest (s) | layout shift |", "| --- " * 4 + "|"]
+    lines = ["| page, 1400x900 | first image (s) | at rest (s) | layout shift | words |", "| --- " * 5 + "|"]
     lines += [
-        f"| {row['page']} | {row['first_image_s']:.1f} | {row['rest_s']:.1f} | {row['layout_shift']:.2f} |"
+        f"| {row['page']} | {row['first_image_s']:.1f} | {row['rest_s']:.1f} | {row['layout_shift']:.2f} | {row['words']} |"
         for row in result["pages"]
     ]
     felt = result["felt"]

@@ -15,19 +15,17 @@ from tae.ui.causal.region import ask_a_region
 
 SECTIONS = {
     "needed": "Replace attention",
-    "knock": "Heads and layers",
+    "knock": "Heads",
     "ranking": "Heads ranked",
     "effect": "Maps against effect",
-    "region": "Ask a region",
+    "region": "Patches",
 }
 
 
 def main() -> None:
     active, chosen = ui.setup("Ablation")
     ui.heading("Ablation")
-    ui.prose(
-        "Maps say where [[weight]] was placed. Ablate a part, and the [[reconstruction]] says what it was used for."
-    )
+    ui.prose("Ablate a part, and the [[reconstruction]] says what it was used for.")
     scene = ui.scene_or_stop(active, chosen)
     if scene.num_tokens == 1:
         one_token_notice("nothing can be put in its place. Choose a checkpoint with patches.")

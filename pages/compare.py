@@ -13,7 +13,7 @@ def main() -> None:
 
 @st.fragment
 def compare(active: ui.Active, chosen: ui.Chosen) -> None:
-    export_place = ui.heading("Compare")
+    ui.heading("Compare")
     with st.container(key="expert_compare", gap="small"):
         shortcuts(active)
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -21,7 +21,7 @@ def compare(active: ui.Active, chosen: ui.Chosen) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             b = half_b(active, chosen)
     if a is not None and b is not None:
-        side_by_side(a, b, export_place)
+        side_by_side(a, b)
         for active in {half.active.loaded.digest: half.active for half in (a, b) if not half.active.is_random}.values():
             shown = [half.choice.part for half in (a, b) if half.active.loaded.digest == active.loaded.digest]
             ui.verdicts(active, list(dict.fromkeys(shown)))

@@ -22,10 +22,7 @@ SECTIONS = {
 def main() -> None:
     active, chosen = ui.setup("Latent space")
     ui.heading("Latent space")
-    ui.prose(
-        f"Each image is a point in a space of {active.config.latent_dim} dimensions, its [[latent]]: what lies near what, and "
-        "what the [[decoder]] draws from points that no image has."
-    )
+    ui.prose(f"Each image is a point in a space of {active.config.latent_dim} dimensions, its [[latent]].")
     scene = ui.scene_or_stop(active, chosen)
     tests = find_tests(active)
     if tests is not None:

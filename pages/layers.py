@@ -1,7 +1,6 @@
 """The page Layers: an image after each layer, drawn by the network's own last steps, or patch by patch."""
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from tae import ui
 from tae.model.config import PARTS
@@ -12,33 +11,34 @@ from tae.ui.layers.exports import exports, how_to_read
 from tae.ui.layers.fitted import find_lens, provenance
 from tae.ui.layers.strips import WAYS, by_depth, strip, warn
 from tae.ui.layers.training import over_training
+from tae.ui.widgets.downloads import export
 
 SECTIONS = {"": "Images by layer", "patches": "Patch features"}
 
 
 def main() -> None:
     active, chosen = ui.setup("Layers")
-    export_place = ui.heading("Layers")
+    ui.heading("Layers")
     scene = ui.scene_or_stop(active, chosen)
     section = ui.choose("depths", st.segmented_control, "Section", SECTIONS, label_visibility="collapsed")
     if section == "patches":
-        of_patches(scene, export_place)
+        of_patches(scene)
     else:
-        by_layer(scene, export_place)
+        by_layer(scene)
     ui.write_link()
 
 
-def of_patches(scene: ui.Scene, export_place: DeltaGenerator) -> None:
+def of_patches(scene: ui.Scene) -> None:
     if scene.num_tokens == 1:
         one_token_notice("no other patch is there to be alike.")
         return
     depths = patches.patch_features(scene)
     if depths:
-        with export_place.popover("Export", icon=":material/download:"):
+        with export():
             patches.exports(scene, depths)
 
 
-def by_layer(scene: ui.Scene, export_place: DeltaGenerator) -> None:
+def by_layer(scene: ui.Scene) -> None:
     active = scene.active
     ui.prose("The [[state]] after each [[layer]], drawn as an image through a [[lens]].")
     found = find_lens(active)
@@ -49,7 +49,7 @@ def by_layer(scene: ui.Scene, export_place: DeltaGenerator) -> None:
     seen = {
         (part, one): measure.seen(active, scene.fitted, part, found, one == "tuned") for part in PARTS for one in ways
     }
-    with export_place.popover("Export", icon=":material/download:"):
+    with export():
         exports(scene, seen, found, way)
     warn([seen[part, way] for part in PARTS], way)
     for part in PARTS:

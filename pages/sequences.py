@@ -22,10 +22,7 @@ from tae.ui.sequences.verdict import caveats, verdict
 def main() -> None:
     active = ui.setup_without_image("Sequences")
     ui.heading("Sequences")
-    ui.prose(
-        "An LSTM, a network with a memory, reads the frames' [[latents|latent]] and predicts the next, or a number of a table, "
-        "beside the truth and baselines that need no model."
-    )
+    ui.prose("An LSTM reads the frames' [[latents|latent]] and predicts the next, or a number of a table.")
     with st.container(key="expert_drop"):
         drop_zone(active)
     controls = st.container(horizontal=True, vertical_alignment="bottom")
@@ -60,9 +57,9 @@ def show(scene: SequenceScene, columns: Mapping[str, Column]) -> None:
     if forecast is None:
         return
     caveats(scene)
-    verdict(scene, forecast)
     play(scene, forecast)
     tracks(scene, columns)
+    verdict(scene, forecast)
     with st.container(key="sequences_columns"):
         left, right = st.columns(2)
     with left:
@@ -71,8 +68,7 @@ def show(scene: SequenceScene, columns: Mapping[str, Column]) -> None:
         trajectory(scene, forecast, columns)
     if scene.lstm is not None:
         order_matters(scene)
-    with st.container(key="expert_exports"):
-        take_along(scene, forecast)
+    take_along(scene, forecast)
 
 
 main()

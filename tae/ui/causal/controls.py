@@ -70,8 +70,8 @@ def choose_baseline() -> str:
         st.segmented_control,
         "Ablate to",
         BASELINES,
-        help="Zero takes a head's contribution away. The mean over test images keeps what does not depend on the image. "
-        "The other image's keeps its kind, and mixes up its content.",
+        help="Mean: over test images, which keeps what does not depend on the image. Zero: the contribution is gone. Resample: "
+        "the other image's, which keeps its kind and mixes up its content.",
     )
 
 

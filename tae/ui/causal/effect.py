@@ -20,7 +20,7 @@ from tae.ui.causal.measure import COVERS, MEASURED, OWN, Effect, PairScene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.session import verdicts
 from tae.ui.widgets.charts import chart, image_chart
-from tae.ui.widgets.downloads import download_arrays, download_table
+from tae.ui.widgets.downloads import download_arrays, download_table, export
 from tae.ui.widgets.mapchoice import choose_map
 from tae.web.report.findings import differs
 
@@ -39,7 +39,7 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
         )
         box = box_of(scene)
         in_box = box is not None and switch(
-            "boxed", "Only the box counts", "The change is measured inside the box that was drawn under “Ask a region”."
+            "boxed", "Only the box counts", "The change is measured inside the box that was drawn under “Patches”."
         )
     region = box if in_box else None
     own = choose_own_map(scene)
@@ -90,7 +90,7 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
         }
         for token in range(scene.num_tokens)
     ]
-    with st.container(horizontal=True):
+    with export():
         download_table("Effect and maps (CSV)", rows, f"{scene.stem}_effect")
         download_arrays("Effect and maps (NPZ)", arrays, f"{scene.stem}_effect", f"{scene.about} · {told}")
 

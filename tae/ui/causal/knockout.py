@@ -20,7 +20,7 @@ from tae.ui.causal.measure import PairScene
 from tae.ui.session.view import write_link
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.charts import image_chart
-from tae.ui.widgets.downloads import download, download_arrays
+from tae.ui.widgets.downloads import download, download_arrays, export
 
 TARGETS = {"attention": "all", "mlp": "MLP"}
 
@@ -110,7 +110,7 @@ def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> No
         "changed": found.recon,
         "difference": change,
     }
-    with st.container(horizontal=True):
+    with export():
         download("Changed (PNG)", lambda: encode_png(found.recon), f"{scene.stem}_changed.png")
         download(
             "Side by side (PNG)",

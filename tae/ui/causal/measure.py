@@ -29,7 +29,7 @@ COVERS = {
 }
 MEASURED = "measured effect"  # stands beside the maps that would tell it
 OWN = "one more map"  # the map that somebody chose to stand beside the others
-BASELINES = {"mean": "Mean over test images", "zero": "Zero", "resample": "The other image's"}
+BASELINES = {"mean": "Mean", "zero": "Zero", "resample": "Resample"}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tae.ui.session import verdicts
 from tae.ui.session.results import reconstruct
 from tae.ui.session.view import choose
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.downloads import download_table
+from tae.ui.widgets.downloads import download_table, export
 
 ICONS = {
     "needed": ":material/check_circle:",
@@ -58,7 +58,8 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
         for name, value in row.items()
         if name != "replaced by"
     ]
-    download_table("Losses (CSV)", whole, f"{scene.stem}_necessity")
+    with export():
+        download_table("Losses (CSV)", whole, f"{scene.stem}_necessity")
 
 
 def table(found: Necessity, part: str) -> list[dict[str, str | float]]:

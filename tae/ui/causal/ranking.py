@@ -16,7 +16,7 @@ from tae.ui.causal.controls import choose_baseline, no_study, words_of
 from tae.ui.causal.measure import PairScene
 from tae.ui.session import verdicts
 from tae.ui.widgets.charts import chart
-from tae.ui.widgets.downloads import download_table
+from tae.ui.widgets.downloads import download_table, export
 
 MAX_BARS = 48  # heads that the ranking draws; its table holds all
 
@@ -110,4 +110,5 @@ def ranking_table(scene: PairScene, sweep: Sweep, kind: str, sharpness: list[flo
         about = {**scene.chosen.named(scene.active), "replaced_by": words_of(scene, kind)}
         # The study has a baseline of its own.
         own = {} if study is None else {"test images replaced by": study.baseline}
-        download_table("Ranking (CSV)", [{**about, **row, **own} for row in rows], f"{scene.stem}_heads_ranked")
+        with export():
+            download_table("Ranking (CSV)", [{**about, **row, **own} for row in rows], f"{scene.stem}_heads_ranked")

@@ -14,7 +14,7 @@ from tae.ui.causal.controls import choose_cover
 from tae.ui.causal.measure import COVERS, PairScene
 from tae.ui.session.results import as_batch, reconstruct
 from tae.ui.widgets.charts import chart, image_chart
-from tae.ui.widgets.downloads import download_arrays
+from tae.ui.widgets.downloads import download_arrays, export
 
 
 def ask_a_region(scene: PairScene) -> None:
@@ -74,7 +74,8 @@ def ask_a_region(scene: PairScene) -> None:
     )
     st.caption(told)
     arrays = {**found, "box": np.array(box), "reconstruction": recon}
-    download_arrays("Box and maps (NPZ)", arrays, f"{scene.stem}_region", f"{scene.about} · {told}")
+    with export():
+        download_arrays("Box and maps (NPZ)", arrays, f"{scene.stem}_region", f"{scene.about} · {told}")
 
 
 def box_title(box: Box) -> str:

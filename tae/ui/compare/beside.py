@@ -2,7 +2,6 @@
 
 import numpy as np
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from tae.analysis import agreement, facts
 from tae.plots.heads import plot_agreement_on_image, plot_difference_map
@@ -14,7 +13,7 @@ from tae.ui.widgets.charts import chart, drawn
 from tae.web.explorer.payload import Note, Side
 
 
-def side_by_side(a: Half, b: Half, export_place: DeltaGenerator) -> None:
+def side_by_side(a: Half, b: Half) -> None:
     notes = [
         Note(f"{name}: {half.active.warning}", "error") for name, half in (("A", a), ("B", b)) if half.active.warning
     ]
@@ -36,8 +35,7 @@ def side_by_side(a: Half, b: Half, export_place: DeltaGenerator) -> None:
         found = agreement.compare(a.weights, b.weights)
         st.markdown(found.sentence("A", "B"))
         figures(a, found, view.query)
-    with export_place:
-        exports(a, b, found, max(facts.UNIFORM_LIMIT, tops["full" if view.range == "full" else "shared"]))
+    exports(a, b, found, max(facts.UNIFORM_LIMIT, tops["full" if view.range == "full" else "shared"]))
 
 
 def side_of(half: Half, other: Half) -> Side:

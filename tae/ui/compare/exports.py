@@ -8,7 +8,7 @@ from tae.analysis import agreement, facts
 from tae.plots.export import render
 from tae.plots.export.pair import pair_figure
 from tae.ui.compare.halves import Half
-from tae.ui.widgets.downloads import download, download_arrays, download_table
+from tae.ui.widgets.downloads import download, download_arrays, download_table, export
 
 
 def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) -> None:
@@ -24,7 +24,7 @@ def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) ->
         caption = f"{about} Colours to {zmax:.3g} x uniform."
         return pair_figure(a.weights, b.weights, found, a.fitted.pixels, a.grid, patch, caption, zmax, fmt, warning)
 
-    with st.popover("Export", icon=":material/download:"):
+    with export():
         with st.container(horizontal=True):
             for fmt in render.FORMATS:
                 download(f"Side by side ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")

@@ -8,18 +8,18 @@ from tae.data.encode import encode_png
 from tae.plots.export import figures, render, tables
 from tae.ui.attention.exports import exports as map_exports
 from tae.ui.explore.stage import Staged
-from tae.ui.widgets.downloads import download_files
+from tae.ui.widgets.downloads import download_files, export
 
 
 def exports(staged: Staged) -> None:
-    with st.popover("Export", icon=":material/download:"):
+    with export():
         map_exports(staged.scene, staged.shown)
         reconstruction(staged.scene.active, staged.scene.chosen, staged.plain)
 
 
 def plain_exports(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
     """The same where there is no map."""
-    with st.popover("Export", icon=":material/download:"):
+    with export():
         reconstruction(active, chosen, result)
 
 

@@ -28,7 +28,7 @@ def asked() -> tuple[str, str]:
 def _explore(active: ui.Active, chosen: ui.Chosen, begun_with: tuple[str, str]) -> None:
     if asked() != begun_with:
         st.rerun()  # another was chosen in here, which the sidebar has to hear of
-    export_place = ui.heading("Explore")
+    menu_place = ui.heading("Explore")
     with st.container(horizontal=True, vertical_alignment="top", key="expert_shelf"):
         with st.container(width=210, gap="xsmall"):
             shelf.drop_zone()
@@ -54,19 +54,18 @@ def _explore(active: ui.Active, chosen: ui.Chosen, begun_with: tuple[str, str]) 
     elif windows.by_window(active, chosen):
         windows.show(active, chosen, origin(chosen))
     else:
-        one_image(active, chosen, export_place)
+        one_image(active, chosen, menu_place)
     with thumbnails:
         shelf.shelf(active, chosen)
     ui.write_link()
 
 
-def one_image(active: ui.Active, chosen: ui.Chosen, export_place: DeltaGenerator) -> None:
+def one_image(active: ui.Active, chosen: ui.Chosen, menu_place: DeltaGenerator) -> None:
     scene = ui.scene_or_stop(active, chosen)
     result = ui.reconstruct(active, chosen)
     if not has_maps(scene):
         plain_image(active, result)
-        with export_place:
-            plain_exports(active, chosen, result)
+        plain_exports(active, chosen, result)
         verdict(active, result)
         facts_line(chosen, result)
         measures(active, result)
@@ -74,9 +73,9 @@ def one_image(active: ui.Active, chosen: ui.Chosen, export_place: DeltaGenerator
     staged = stage(scene)
     if not active.is_random:
         ui.verdicts(active, [ui.checked("part", PARTS)])
-    with export_place.container(horizontal=True):
+    with menu_place:
         compare_with(active)
-        exports(staged)
+    exports(staged)
     fails = verdict(active, result)
     steps = st.container()
     facts_line(chosen, result)

@@ -17,7 +17,7 @@ from tae.ui.latent.measure import FRAMES, SpaceScene
 from tae.ui.session.images import Chosen, offered
 from tae.ui.session.view import choose, write_link
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.downloads import download, download_arrays
+from tae.ui.widgets.downloads import download, download_arrays, export
 
 PATH_NAMES = {"linear": "Straight", "spherical": "Along the sphere"}
 POSITIONS = [str(round(100 * number / (FRAMES - 1))) for number in range(FRAMES)]
@@ -80,7 +80,7 @@ def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarra
     stem = f"{scene.stem}_to_{safe_name(other.title)}_{path}"
     about = f"{scene.about} · {PATH_NAMES[path].lower()} to {other.title}"
     row = [(frames[number], f"{POSITIONS[number]} %") for number in few]
-    with st.container(horizontal=True, key="expert_latent_walk"):
+    with export():
         download("Animation (GIF)", lambda: interpolation_gif(frames), f"{stem}.gif")
         for fmt in render.FORMATS:
             download(

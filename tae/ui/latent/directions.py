@@ -16,7 +16,7 @@ from tae.ui.latent.measure import SpaceScene
 from tae.ui.session.view import write_link
 from tae.ui.shell.guide import prose
 from tae.ui.widgets.charts import image_chart
-from tae.ui.widgets.downloads import download, download_arrays
+from tae.ui.widgets.downloads import download, download_arrays, export
 
 SLIDERS = 8
 
@@ -66,10 +66,10 @@ def directions(scene: SpaceScene) -> None:
         told = ", ".join(f"component {one + 1} at {score:+.1f}" for one, score in wanted.items()) or "nothing moved"
         about = f"{scene.about} · {told}"
         arrays = {"latent": scene.latent, "moved": moved, "reconstruction": plain, "picture": changed}
-        with st.container(horizontal=True, key="expert_latent_directions"):
-            st.button(
-                "Reset", icon=":material/restart_alt:", disabled=not wanted, on_click=reset_scores, key="latent_reset"
-            )
+        st.button(
+            "Reset", icon=":material/restart_alt:", disabled=not wanted, on_click=reset_scores, key="latent_reset"
+        )
+        with export():
             download(
                 "Both images (PNG)",
                 lambda: strips_figure(

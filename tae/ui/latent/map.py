@@ -25,7 +25,7 @@ from tae.ui.session.results import fit
 from tae.ui.session.view import choose, write_link
 from tae.ui.shell.guide import prose
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.downloads import download_arrays, download_table
+from tae.ui.widgets.downloads import download_arrays, download_table, export
 from tae.ui.widgets.drop import drop
 
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE"}
@@ -236,7 +236,7 @@ def selection(
             for number in points
         ]
     )
-    with st.container(horizontal=True, key="expert_latent_selection"):
+    with export():
         stem = facts.file_stem("latent_selection", scene.active.warning)
         download_table("Table (CSV)", rows, stem)
         download_arrays("Latents (NPZ)", {"numbers": np.array(points), "latents": latents}, stem, scene.about)

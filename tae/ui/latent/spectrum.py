@@ -9,7 +9,7 @@ from tae.ui.latent import measure
 from tae.ui.latent.measure import SpaceScene
 from tae.ui.shell.guide import prose
 from tae.ui.widgets.charts import chart
-from tae.ui.widgets.downloads import download_table
+from tae.ui.widgets.downloads import download_table, export
 
 
 def spectrum(scene: SpaceScene) -> None:
@@ -52,5 +52,5 @@ def spectrum(scene: SpaceScene) -> None:
         {"component": one + 1, "variance": float(value), "share": float(value / pca.variances.sum())}
         for one, value in enumerate(pca.variances)
     ]
-    with st.container(key="expert_latent_spectrum"):
+    with export():
         download_table("Spectrum (CSV)", rows, facts.file_stem("latent_spectrum", scene.active.warning))

@@ -21,10 +21,11 @@ def drop_zone(active: Active) -> None:
     state = st.session_state
     clips.restore_sequences(active.config, state.fit)
     files, refused = drop(
-        "Your sequence: a GIF, WebP, TIFF or .npy stack, a video, several images as frames in the order of their names, or "
-        "one wide strip; with it, if there is one, the table beside the frames (CSV, Parquet)",
+        "Drag a sequence in",
         "sequences_files",
-        f"up to {clips.MAX_BYTES // 1024**2} MB",
+        f"images, stacks, video, a table; up to {clips.MAX_BYTES // 1024**2} MB",
+        "A GIF, WebP, TIFF or .npy stack, a video, several images as frames in the order of their names, or one wide strip; "
+        "with it, if there is one, the table beside the frames (CSV, Parquet). "
         f"The first {MAX_FRAMES} frames are shown, fewer where they are large. {how_long()}",
     )
     if files or refused:

@@ -19,7 +19,7 @@ from tae.ui.sequences import measure
 from tae.ui.sequences.charts import tracks, trajectory
 from tae.ui.sequences.measure import SequenceScene, Told
 from tae.ui.widgets.charts import chart
-from tae.ui.widgets.downloads import download, download_arrays, download_table
+from tae.ui.widgets.downloads import download, download_arrays, download_table, export
 from tae.ui.widgets.player import player
 from tae.web.player.payload import Row
 
@@ -39,9 +39,9 @@ def show_target(scene: SequenceScene, columns: Mapping[str, Column]) -> None:
         )
         return
     told = measure.tell(scene, columns)
-    answer(scene, told)
     frames(scene)
     tracks(scene, columns)
+    answer(scene, told)
     with st.container(key="sequences_columns"):
         left, right = st.columns(2)
     with left:
@@ -49,8 +49,7 @@ def show_target(scene: SequenceScene, columns: Mapping[str, Column]) -> None:
     with right:
         trajectory(scene, None, columns)
     found, patches = hangs_on(scene, told) if scene.count > 1 else ({}, None)
-    with st.container(key="expert_exports"):
-        take_along(scene, told, found, patches)
+    take_along(scene, told, found, patches)
 
 
 def answer(scene: SequenceScene, told: Told) -> None:
@@ -207,7 +206,7 @@ def take_along(scene: SequenceScene, told: Told, effects: Mapping[str, np.ndarra
         ]
         return strips_figure([row], scene.about, fmt, scene.warning)
 
-    with st.container(horizontal=True):
+    with export():
         for fmt in render.FORMATS:
             download(f"Film strip ({fmt.upper()})", partial(film_strip, fmt), f"{scene.stem}_predictions.{fmt}")
             if patches is not None:

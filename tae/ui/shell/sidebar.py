@@ -117,7 +117,7 @@ def _begin(page: str) -> None:
 
 
 def heading(page: str) -> DeltaGenerator:
-    """The top of a page: its title, its tabs, the link to copy; returns the place of its exports."""
+    """The top of a page: its title, its tabs, the link to copy; returns a place beside them, before that of the exports."""
     tabs = TABS.get(group_of(page), ())
     with st.container(horizontal=True, vertical_alignment="center", key="page_top"):
         st.title(group_of(page), anchor=False, width="content")
@@ -128,7 +128,9 @@ def heading(page: str) -> DeltaGenerator:
             )
         st.space("stretch")
         copy_link()
-        return st.empty()
+        place = st.empty()
+        st.session_state.export_place = st.empty()
+        return place
 
 
 def _switch() -> None:

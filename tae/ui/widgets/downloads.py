@@ -1,7 +1,9 @@
 """Buttons that hand a file over, which is made once somebody asks for it."""
 
 import mimetypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,42 @@ import streamlit as st
 
 from tae.plots.export import tables
 
+Made = dict[str, str | Callable[[], bytes]]  # {file name: what it holds, or what makes it}
+_OFFERED: ContextVar[Made | None] = ContextVar("offered", default=None)
+
+
+@contextmanager
+def export() -> Iterator[None]:
+    """The page's menu of files, in the place that `heading` left for it at the top, with a ZIP of all; once a page."""
+    found: Made = {}
+    token = _OFFERED.set(found)
+    try:
+        with st.session_state.export_place.popover("Export", icon=":material/download:", key="export"):
+            yield
+            if len(found) > 1:
+                _everything("everything", found)
+    finally:
+        _OFFERED.reset(token)
+
+
+def _everything(name: str, files: Made) -> None:
+    """A button for all these files in a ZIP."""
+
+    def archive() -> bytes:
+        made = {one: data() if callable(data) else data.encode() for one, data in files.items()}
+        return tables.zip_files(made)
+
+    download("Everything (ZIP)", archive, f"{name}.zip")
+
 
 def download(label: str, data: str | Callable[[], bytes], file_name: str, **settings: Any) -> None:
     """A download button for a file, or for what makes it; the page is not drawn anew for it.
 
     The ending of `file_name` says of what kind it is; settings are handed on to `st.download_button`.
     """
+    offered = _OFFERED.get()
+    if offered is not None:
+        offered[file_name] = data
     mime = mimetypes.guess_type(file_name)[0] or "application/octet-stream"
     settings = {"icon": ":material/download:", **settings}
     st.download_button(label, data, file_name, mime, on_click="ignore", **settings)
@@ -35,9 +67,9 @@ def download_files(name: str, files: Mapping[str, tuple[str, Callable[[], bytes]
     for end, (label, make) in files.items():
         if label:
             download(label, make, f"{name}_{end}")
-    everything = {f"{name}_{end}": make for end, (_, make) in files.items()}
-    download(
-        "Everything (ZIP)",
-        lambda: tables.zip_files({file_name: make() for file_name, make in everything.items()}),
-        f"{name}_everything.zip",
-    )
+    everything: Made = {f"{name}_{end}": make for end, (_, make) in files.items()}
+    offered = _OFFERED.get()
+    if offered is None:
+        _everything(f"{name}_everything", everything)
+    else:
+        offered |= everything

@@ -835,7 +835,7 @@ class Explorer {
     const hasOutcome = Boolean(this.outcome.data);
     const hasGrid = !this.gridArea.hidden;
     this.outcome.element.hidden = !hasOutcome;
-    const layout = isWide || width < 560 ? "below" : width < (hasOutcome ? 860 : 640) ? "half" : "beside";
+    const layout = isWide || width < 440 ? "below" : width < (hasOutcome ? 860 : 640) ? "half" : "beside";
     this.root.dataset.layout = layout;
     const count = 1 + hasOutcome;
     const share = { below: 1, half: hasOutcome ? 0.5 : 1, beside: hasOutcome ? (hasGrid ? 0.32 : 0.5) : 0.45 }[layout];
