@@ -68,6 +68,7 @@ def test_a_box_drawn_on_the_reconstruction_is_asked(visit) -> None:
     assert abs(top - 60) < 6 and abs(bottom - 121) < 6 and abs(left - 40) < 6 and abs(right - 101) < 6
     expect(page.get_by_test_id("stMain")).to_contain_text(f"rows {top} to {bottom - 1}")
     press(page, "The background's grey", "cover=background")
+    page.get_by_role("button", name="Export").click()
     arrays = np.load(io.BytesIO(saved(page, "Box and maps (NPZ)")[1]))
     assert arrays["box"].tolist() == [top, left, bottom, right] and arrays["occlusion"].shape == (169,)
     assert "the background's grey" in str(arrays["caption"])

@@ -100,6 +100,7 @@ def test_click_opens_a_point_and_a_lasso_a_gallery_and_a_table(visit) -> None:
         {one for one, (x, y) in places.items() if left - slack < x < right + slack and top - slack < y < bottom + slack}
         for slack in (2, -2)
     )
+    page.get_by_role("button", name="Export").click()
     rows = list(csv.DictReader(io.StringIO(saved(page, "Table (CSV)")[1].decode())))
     chosen = {int(row["number"]) for row in rows}
     assert surely <= chosen <= inside and len(chosen) > 10

@@ -40,6 +40,7 @@ def test_a_dropped_gif_shows_what_comes_next_beside_the_truth(open_page) -> None
     expect(main).to_contain_text("LSTM, several steps ahead, frames 7 to 16: error 0.")
     for name in ("True frames", "Reconstruction", LSTM, "Last frame copied"):
         expect(page.locator(PLAYER).get_by_text(name, exact=True).first).to_be_visible()
+    page.get_by_role("button", name="Export").click()
     name, data = saved(page, "Animation (GIF)")
     assert name == "walk.gif_after_6.gif"
     with Image.open(io.BytesIO(data)) as image:
