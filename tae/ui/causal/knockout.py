@@ -20,7 +20,7 @@ from tae.ui.causal.measure import PairScene
 from tae.ui.session.view import write_link
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.charts import image_chart
-from tae.ui.widgets.downloads import download, download_arrays, export
+from tae.ui.widgets.downloads import download, download_arrays, export, no_export
 
 TARGETS = {"attention": "all", "mlp": "MLP"}
 
@@ -81,6 +81,7 @@ def toggle(part: str, layer: int, key: str) -> None:
 def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> None:
     found = measure.changed(scene, active, kind)
     if found is None:  # the baseline was not asked for yet, or stopped
+        no_export()
         return
     change = found.recon - found.plain.recon
     before, after, difference = panels(scene.fitted.pixels, 3)

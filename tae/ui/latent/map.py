@@ -25,7 +25,7 @@ from tae.ui.session.results import fit
 from tae.ui.session.view import choose, write_link
 from tae.ui.shell.guide import prose
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.downloads import download_arrays, download_table, export
+from tae.ui.widgets.downloads import download_arrays, download_table, export, no_export
 from tae.ui.widgets.drop import drop
 
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE"}
@@ -196,6 +196,7 @@ def selection(
 ) -> None:
     tests = scene.tests
     if not points:
+        no_export()
         st.info(
             "**Hover over a point** to see its image, **click** it to see what the model makes of it, or **draw around "
             "some** for a gallery and a table." + ("" if len(own) > 1 else " Images dropped on Explore appear here."),

@@ -29,6 +29,11 @@ def export() -> Iterator[None]:
         _OFFERED.reset(token)
 
 
+def no_export() -> None:
+    """Nothing is to be taken along yet; for a fragment, which may fill only what it left empty in a run of the whole page."""
+    st.session_state.export_place.empty()
+
+
 def _everything(name: str, files: Made) -> None:
     """A button for all these files in a ZIP."""
 
