@@ -109,10 +109,10 @@ def works(shared: Path) -> dict[str, Work]:
         ),
         "embed": Work(
             lambda home: [
-                *(images, "--checkpoint", model, "--out", str(home / "x.csv")),
+                *(images, "--checkpoint", model, "--out", str(home / "x.npz")),
                 *("--batch-size", "2", "--workers", "1", *device),
             ],
-            "x.csv",
+            "x.npz",
         ),
         "lens": Work(
             lambda home: [
