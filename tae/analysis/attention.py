@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tae.analysis.facts import SINK_THRESHOLD, UNIFORM_LIMIT
+from tae.analysis.facts import SINK_SHARE, SINK_THRESHOLD, UNIFORM_LIMIT
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.layers import ROWS_AT_ONCE, TransformerBlock, attention_weights
 
@@ -71,16 +71,19 @@ def received(maps: Maps) -> Tensor:
     return maps.sum(dim=-2) / _num_real(maps)[..., None]
 
 
-def sinks(attention_map: Maps, threshold: float = SINK_THRESHOLD) -> tuple[Tensor, float]:
-    """Keys that draw weight from all queries (Xiao 2024, "Efficient streaming language models with attention sinks").
+def sinks(attention_map: Maps, threshold: float = SINK_THRESHOLD, share: float = SINK_SHARE) -> tuple[Tensor, float]:
+    """Keys that nearly all queries feed (Xiao 2024, "Efficient streaming language models with attention sinks").
 
-    They receive more than `threshold` x uniform, as a mean over the queries of one map (N, N). Returns their token
-    numbers (K,), the strongest first, and the share of all weight that they take, in [0, 1].
+    At least `share` of the real queries of one map (N, N) give each of them more than `threshold` x uniform: a few queries
+    that give much make no sink (as Gu 2025, "When attention sink emerges", counts them, query by query). Returns their token
+    numbers (K,), the strongest first, and the part of all weight that they take, in [0, 1].
     """
     attention_map = _tensor(attention_map)
+    num_real = int(_num_real(attention_map))
+    feeds = (attention_map * num_real > threshold).sum(dim=-2)
     shares = received(attention_map)
     order = shares.argsort(descending=True)
-    tokens = order[(shares * int(_num_real(attention_map)))[order] > threshold]
+    tokens = order[(feeds >= share * num_real)[order] & (num_real > 0)]
     return tokens, float(shares[tokens].sum())
 
 

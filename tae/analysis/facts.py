@@ -6,8 +6,8 @@ from tae.store.names import safe_name
 UNIFORM_LIMIT = 1.5
 """A map whose largest weight stays under this many times the uniform weight is practically uniform; no colour range of
 weights ends below it, so that such a map stays pale."""
-SINK_THRESHOLD = 5.0
-"""A key that receives more than this many times the uniform weight, averaged over queries, is a sink."""
+SINK_THRESHOLD, SINK_SHARE = 5.0, 0.9
+"""A key to which at least this share of the queries gives more than so many times the uniform weight is a sink."""
 
 UNTRAINED = "UNTRAINED MODEL: random weights"
 WARNINGS: dict[Origin, str] = {
@@ -17,7 +17,7 @@ WARNINGS: dict[Origin, str] = {
 }
 """What is said of a model wherever it shows, by its card's origin."""
 PRACTICALLY_UNIFORM = f"practically uniform, no weight reaches {UNIFORM_LIMIT} x uniform"
-IS_SINK = f"more than {SINK_THRESHOLD:g} x uniform, averaged over all queries"
+IS_SINK = f"more than {SINK_THRESHOLD:g} x uniform from at least {SINK_SHARE:.0%} of the patches"
 OTHER_WEIGHTS = "other weights could give the same output (Brunner 2020)"
 """True where there are more tokens than dimensions in a head."""
 ONE_TOKEN = (

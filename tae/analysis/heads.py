@@ -14,6 +14,7 @@ from torch import Tensor
 from tae.analysis.attention import distance, each_head, each_layer, entropy, received, sinks
 from tae.analysis.causal.occlusion import foreground_tokens
 from tae.analysis.causal.prefix import Progress, check_one, silent
+from tae.analysis.facts import IS_SINK
 from tae.data.batches import to_batch
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
@@ -67,8 +68,7 @@ MEASURES = {  # in the order in which pages list them
     "sinks": Measure(
         "Attention sinks",
         "patches",
-        "How many patches receive more than 5 x uniform from all patches together. Such patches often draw weight "
-        "whatever they show.",
+        f"How many patches receive {IS_SINK}. Such patches often draw weight whatever they show.",
     ),
 }
 

@@ -178,6 +178,8 @@ def test_sinks_are_the_keys_that_all_queries_feed():
     padded_tokens, padded_mass = attention.sinks(padded(sunk, 30))
     assert padded_tokens.tolist() == [3, 11]
     assert padded_mass == pytest.approx(0.7)
+    sunk[:3, 3] = 0.01  # seventeen of twenty queries are too few
+    assert attention.sinks(sunk)[0].tolist() == [11] and attention.sinks(sunk, share=0.85)[0].tolist() == [3, 11]
     # Weights of 20 x uniform, but each key receives 1 x uniform: a key that one query alone feeds is no sink.
     tokens, mass = attention.sinks(torch.eye(20))
     assert len(tokens) == 0 and mass == 0

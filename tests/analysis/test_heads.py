@@ -41,7 +41,7 @@ def by_loops(heads: Tensor, columns: int, side: int, foreground: list[int]) -> d
     """Every measure of one map, pair by pair."""
     n = len(heads)
     entropy = distance = on_foreground = diagonal = 0.0
-    gets = [0.0] * n
+    gets, feeds = [0.0] * n, [0] * n
     for query, key in itertools.product(range(n), repeat=2):
         weight = float(heads[query, key])
         entropy -= weight * math.log(weight) / math.log(n) / n
@@ -50,6 +50,7 @@ def by_loops(heads: Tensor, columns: int, side: int, foreground: list[int]) -> d
         on_foreground += weight / n * (key in foreground)
         diagonal += weight * (query == key)
         gets[key] += weight / n
+        feeds[key] += weight * n > 5
     top = math.ceil(0.05 * n)
     return {
         "entropy": entropy,
@@ -57,7 +58,7 @@ def by_loops(heads: Tensor, columns: int, side: int, foreground: list[int]) -> d
         "foreground": on_foreground,
         "diagonal": diagonal,
         "concentration": sum(sorted(gets)[-top:]),
-        "sinks": sum(one * n > 5 for one in gets),
+        "sinks": sum(fed >= 0.9 * n for fed in feeds),
     }
 
 

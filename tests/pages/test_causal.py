@@ -202,10 +202,9 @@ def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_al
     shown = image("garment-30")
     tokens = foreground_tokens(shown, model.config)
     effect = occlusion_effect(model, shown, "mean", tokens)
-    scores = predictors.score(
-        {**predictors.predictors(model, shown), **predictors.trivial_predictors(shown, model.config)}, effect, tokens
-    )
-    said = predictors.which_wins(scores)
+    trivial = predictors.trivial_predictors(shown, model.config, "mean")
+    scores = predictors.score({**predictors.predictors(model, shown), **trivial}, effect, tokens)
+    said = predictors.which_wins(scores, "the image's mean grey")
     page = texts(app, "markdown", "caption")
     assert said.removeprefix("The trivial predictor wins") in page
     assert "The trivial predictor wins" in said and "**The trivial predictor wins**" in page
@@ -241,7 +240,7 @@ def test_deletion_and_insertion_come_on_demand() -> None:
     run(app)
     assert len(charts(app)) == before + 1
     table = app.dataframe[-1].value
-    assert "random order" in set(table["map"]) and len(table) == 9
+    assert "random order" in set(table["map"]) and len(table) == 10
     areas = dict(zip(table["map"], table["area covered (small is good)"], strict=True))
     assert max(areas["measured effect"], areas["ink in the patch"]) < areas["random order"]
 
@@ -260,7 +259,7 @@ def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callab
     expected = predictors.score({name: values}, effect, tokens)
     assert scores["Spearman (95 %)"].to_dict()[name] == str(expected.spearman[name])
     usual = {**predictors.predictors(model, shown), **predictors.trivial_predictors(shown, model.config)}
-    verdict = predictors.which_wins(predictors.score(usual, effect, tokens))  # the chosen map has no part in it
+    verdict = predictors.which_wins(predictors.score(usual, effect, tokens), "white")  # without the chosen map
     assert verdict.removeprefix("The trivial predictor wins") in texts(app, "markdown")
     app.toggle("causal_curves").set_value(True)
     run(app)

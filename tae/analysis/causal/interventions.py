@@ -8,7 +8,7 @@
     encoder/0/mask=17-40_52      no query reads tokens 17 to 40 and 52
     encoder/0/rows=4             query 4 (or all) places its weights as in another image
     encoder/0/tokens=4_5         tokens 4 and 5 enter the layer as another image's
-    encoder/0/weights=uniform    its weights replaced by uniform, identity or random ones
+    encoder/0/weights=uniform    its weights replaced by uniform ones, the identity, or its own on permuted keys
 
 Several are joined by commas. A set of them has no order; where several meet in a layer, tokens come first, then
 temperature, weights, rows and masks, then heads, then the MLP. What is no such intervention raises ValueError.
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from tae.model.config import MAX_TOKENS, PARTS, ModelConfig
 
-WEIGHTS = ("uniform", "identity", "random")
+WEIGHTS = ("uniform", "identity", "permuted")
 BRANCHES = ("attention", "mlp")
 EDITS = ("temperature", "mask", "rows", "tokens", "weights")
 TEMPERATURES = (0.01, 100.0)

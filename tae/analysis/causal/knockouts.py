@@ -15,13 +15,13 @@ from torch import Tensor
 from tae.analysis.attention import normalised
 from tae.analysis.causal.interventions import Edit, Intervention, Knockout, check
 from tae.analysis.causal.prefix import Prefix, Progress, images_at_once, make_prefix, silent, slices
-from tae.analysis.causal.replacements import identity, on_real_tokens, random_weights, uniform
+from tae.analysis.causal.replacements import identity, on_real_tokens, permuted_keys, uniform
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
 from tae.model.layers import Attention, TransformerBlock, attention_weights, merge_heads
 
 Place = tuple[str, int]  # (part, layer)
-_WEIGHTS = {"uniform": uniform, "identity": identity, "random": random_weights()}
+_WEIGHTS = {"uniform": uniform, "identity": identity, "permuted": permuted_keys()}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Patches covered one by one, and gradients: what the reconstruction, or a region of it, owes to each patch."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,8 +26,32 @@ class Box(NamedTuple):
     right: int
 
 
+COVERS = {
+    "white": "white",
+    "mean": "the image's mean grey",
+    "blur": "the image, blurred",
+    "mean image": "the mean of other images",
+    "another": "another image",
+}
+"""What a study covers patches with."""
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """What covering each of T patches does to the reconstruction; both (T,), in squared change, mean over its pixels."""
+
+    total: Tensor
+    inside: Tensor  # the part of it in the covered patch's own pixels; the rest is elsewhere
+
+    @property
+    def share_inside(self) -> float:
+        """The part of all patches' effect that lies inside the covered one, in [0, 1]; nan where there is no effect."""
+        total = float(self.total.sum())
+        return float(self.inside.sum()) / total if total > 0 else math.nan
+
+
 @torch.no_grad()
-def occlusion_effect(
+def occlude(
     model: TransformerAutoencoder,
     image: Tensor,
     baseline: float | str | Tensor = 1.0,
@@ -34,7 +59,7 @@ def occlusion_effect(
     batch_size: int | None = None,
     region: Box | None = None,
     progress: Progress = silent,
-) -> Tensor:
+) -> Occlusion:
     """How much the reconstruction changes when one patch of the image is covered.
 
     Zeiler & Fergus 2014, "Visualizing and understanding convolutional networks", for a reconstruction instead of a
@@ -48,7 +73,7 @@ def occlusion_effect(
         region: The part of the reconstruction whose change counts; None: all of it.
 
     Returns:
-        (T,) mean squared change of the reconstruction over its pixels; exactly 0 where the cover changes nothing.
+        Exactly 0 where the cover changes nothing.
     """
     check_one(image)
     rows, columns = model.config.grid_for(image.shape[3])
@@ -63,15 +88,30 @@ def occlusion_effect(
     def run(images: Tensor) -> Tensor:
         return model(images)[0][:, 0, rows_in, columns_in].flatten(1)
 
-    plain = run(image)
-    effect = image.new_zeros(len(tokens))
+    plain, owner = run(image), token_of_pixel[rows_in, columns_in].flatten()
+    total, inside = image.new_zeros(2, len(tokens))
     # Covering blank with blank is not computed: rounding would put an order into what must be ties.
     changes = changed_tokens(image, cover, model.config)[tokens].nonzero().flatten()
     for part in slices(len(changes), batch_size or images_at_once(model.config, image.shape[3]), progress):
         chunk = changes[part]
         covered = torch.where(token_of_pixel == tokens[chunk, None, None, None], cover, image)
-        effect[chunk] = ((run(covered) - plain) ** 2).mean(dim=1)
-    return effect
+        change = (run(covered) - plain) ** 2
+        total[chunk] = change.mean(dim=1)
+        inside[chunk] = (change * (owner == tokens[chunk, None])).mean(dim=1)
+    return Occlusion(total, inside)
+
+
+def occlusion_effect(
+    model: TransformerAutoencoder,
+    image: Tensor,
+    baseline: float | str | Tensor = 1.0,
+    tokens: Tensor | Sequence[int] | None = None,
+    batch_size: int | None = None,
+    region: Box | None = None,
+    progress: Progress = silent,
+) -> Tensor:
+    """`occlude`'s total alone, (T,)."""
+    return occlude(model, image, baseline, tokens, batch_size, region, progress).total
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from tae.analysis.attention import received
-from tae.analysis.causal.occlusion import gradient_x_input, to_tiles
+from tae.analysis.causal.occlusion import cover_of, gradient_x_input, to_tiles
 from tae.analysis.causal.prefix import check_one
 from tae.analysis.maps import MapChoice, compute_map
 from tae.model.autoencoder import TransformerAutoencoder
@@ -24,7 +24,8 @@ MAPS = {
 }
 ATTENTION = tuple(MAPS)  # predictors made of attention alone: what each patch receives in these maps
 GRADIENT = "gradient x input"
-TRIVIAL = ("ink in the patch", "contrast in the patch", "nearness to the centre", "random")
+CHANGE = "what the cover changes"
+TRIVIAL = (CHANGE, "ink in the patch", "contrast in the patch", "nearness to the centre", "random")
 TOP_SHARE = 0.1  # share of the patches that `top_overlap` calls the strongest
 DRAWS = 1000  # draws of the bootstrap
 MIN_COUNT = 5  # images or patches that an interval needs: of fewer, the bootstrap's is far too narrow, so there is none
@@ -43,13 +44,17 @@ def predictors(model: TransformerAutoencoder, image: Tensor) -> dict[str, Tensor
     return found
 
 
-def trivial_predictors(image: Tensor, config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
+def trivial_predictors(
+    image: Tensor, config: ModelConfig, baseline: float | str | Tensor = 1.0, seed: int = 0
+) -> dict[str, Tensor]:
     """Guesses at a patch's effect that need no network, {name: (N,), larger = more effect expected}.
 
-    Attention that predicts no better has told nothing new. The random order is drawn anew for each image and the same
-    for the same image and seed.
+    Attention that predicts no better has told nothing new. First of all the squared change that the cover itself makes in
+    the input: what a network that hands pixels on would give. `baseline` is the cover, as for `occlude`. The random order
+    is drawn anew for each image and the same for the same image and seed.
     """
     ink = to_tiles(1 - image, config)
+    change = to_tiles(cover_of(image, baseline, config) - image, config) ** 2
     rows, columns = config.grid_for(image.shape[3])
     tile_height, tile_width = config.tile_size
     down = (torch.arange(rows) + 0.5) * tile_height - image.shape[2] / 2
@@ -57,6 +62,7 @@ def trivial_predictors(image: Tensor, config: ModelConfig, seed: int = 0) -> dic
     checksum = zlib.crc32(image.cpu().numpy().tobytes())
     order = torch.rand(rows * columns, generator=torch.Generator().manual_seed(seed + checksum))
     return {
+        CHANGE: change.mean(dim=1),
         "ink in the patch": ink.mean(dim=1),
         "contrast in the patch": ink.std(dim=1, correction=0),
         "nearness to the centre": -torch.hypot(down[:, None], across).flatten().to(image),
@@ -169,17 +175,20 @@ def score_over(spearmans: dict[str, np.ndarray], overlaps: dict[str, np.ndarray]
     return Scores(found, top, _lead(found, draws, count), count, "images")
 
 
-def which_wins(scores: Scores) -> str:
-    """Whether attention tells more about the effect of patches than a trivial guess, in words, with the numbers."""
+def which_wins(scores: Scores, cover: str) -> str:
+    """Whether attention tells more about the effect of patches than a trivial guess, in words, with the numbers.
+
+    `cover` says what the patches were covered with: with another cover, other predictors may win.
+    """
     attention, trivial = scores.best_attention, scores.best_trivial
     if math.isnan(scores.lead.value) or math.isnan(scores.lead.low):
         return (
-            f"Which predictor tells the measured effect best cannot be said from {scores.count} {scores.unit}: "
+            f"Which predictor tells the effect of covering with {cover} best cannot be said from {scores.count} {scores.unit}: "
             "too few of them, or all alike."
         )
     of_attention = f"{attention} {scores.spearman[attention]}"
     of_trivial = f"{trivial} {scores.spearman[trivial]}"
-    numbers = f"rank correlation with the measured effect, {scores.count} {scores.unit}, 95 % intervals"
+    numbers = f"rank correlation with the effect of covering with {cover}, {scores.count} {scores.unit}, 95 % intervals"
     gradient = scores.spearman.get(GRADIENT)
     beside = f" Gradient x input: {gradient}." if gradient is not None else ""
     if scores.lead.low > 0:
@@ -192,6 +201,20 @@ def which_wins(scores: Scores) -> str:
     else:
         said = f"Attention and the best trivial predictor cannot be told apart: {of_attention}, {of_trivial}"
     return f"{said} ({numbers}).{beside}"
+
+
+def over_covers(found: Mapping[str, Scores]) -> str:
+    """What holds whatever patches are covered with, and what for some covers alone; {cover in words: its scores}."""
+    groups: dict[str, list[str]] = {"ahead of": [], "behind": [], "not to be told from": []}
+    for cover, scores in found.items():
+        ahead, behind = scores.lead.low > 0, scores.lead.high < 0
+        groups["ahead of" if ahead else "behind" if behind else "not to be told from"].append(cover)
+    said = [f"{words} it under {', '.join(covers)}" for words, covers in groups.items() if covers]
+    bests = dict.fromkeys(scores.best_trivial for scores in found.values() if scores.best_trivial)
+    return (
+        f"Over {len(found)} covers the best attention map, beside the best trivial predictor ({', '.join(bests)}), is "
+        f"{'; '.join(said)}."
+    )
 
 
 def bootstrap_mean(values: np.ndarray) -> Interval:

@@ -65,17 +65,20 @@ def identity(layer: int, weights: Tensor) -> Tensor:
     return torch.eye(weights.shape[-1]).to(weights) * _real(weights)[..., None]
 
 
-def random_weights(seed: int = 0) -> Replacement:
-    """The replacement by weights drawn at random for each layer and head, the same for all images.
+def permuted_keys(seed: int = 0) -> Replacement:
+    """The replacement by an image's own weights on other keys: each head's keys permuted at random, alike for all queries.
 
-    Each row is a draw from all possible rows, every one as likely as another (a flat Dirichlet distribution): a map
-    that is not uniform, and whose places mean nothing.
+    As sharp as what it replaces, row by row, so that what is lost is lost for the places. The permutation is that of the
+    seed, layer and head, the same for all images of one grid.
     """
 
     def replace(layer: int, weights: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(seed * 1000 + layer)
-        drawn = torch.empty(1, *weights.shape[1:], dtype=torch.float64).exponential_(generator=generator)
-        return on_real_tokens(drawn.to(weights), weights)
+        real = _real(weights)
+        drawn = torch.rand(weights.shape[1:3], generator=torch.Generator().manual_seed(seed * 1000 + layer))
+        places = (~real).int().argsort(dim=-1, stable=True)  # the real tokens first
+        order = drawn.to(weights.device).masked_fill(~real, torch.inf).argsort(dim=-1)
+        keys = torch.empty_like(order).scatter_(-1, places, order)
+        return weights.gather(-1, keys[:, :, None, :].expand_as(weights))
 
     return replace
 

@@ -6,13 +6,24 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
+from torch import Tensor
 
 from tae.analysis.causal.interventions import from_name
 from tae.analysis.causal.knockouts import Baseline
-from tae.analysis.causal.occlusion import foreground_tokens, occlusion_effect
-from tae.analysis.causal.predictors import Interval, agreement, predictors, score_over, trivial_predictors, which_wins
+from tae.analysis.causal.occlusion import COVERS, foreground_tokens, occlude
+from tae.analysis.causal.predictors import (
+    Interval,
+    agreement,
+    bootstrap_mean,
+    over_covers,
+    predictors,
+    score_over,
+    trivial_predictors,
+    which_wins,
+)
 from tae.analysis.causal.prefix import make_prefix
 from tae.analysis.causal.sweeps import head_sweep
 from tae.analysis.causal.verdicts import REPLACED_BY, Necessity, Verdict, necessity, verdict
@@ -23,9 +34,10 @@ from tae.model.config import PARTS
 from tae.store.regular import parse_json, read_regular
 
 PROGRAM = "tae.causal"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 OTHERS = 8  # other images whose attention stands in for an image's own: one lends its attention, all make the mean map
+COVER_IMAGES = 64  # the first of the images: on these patches are covered, which costs most
 MAX_BYTES = 1_000_000
 _UNSEALED, _END = "0" * 64, b'"\n}\n'
 _MEASURES = ("psnr_lost", "ssim_lost", "mse_gained")
@@ -41,8 +53,8 @@ def study_images(
         baseline: What stands in for what is knocked out.
 
     Yields:
-        For each image plain JSON values: its PSNR, {knock-out: damage}, {part/place/replacement: PSNR lost}, and the
-        agreement of predictors with the effect of covering a patch that is not blank with white.
+        For each image plain JSON values: its PSNR, {knock-out: damage}, {part/place/replacement: PSNR lost}, and by cover the
+        agreement of predictors with the effect of covering a patch that is not blank.
 
     Raises:
         ValueError: If there are fewer than two images, one does not fit, or the model draws no finite numbers from it.
@@ -61,9 +73,18 @@ def study_images(
         sweep = head_sweep(model, prefix, baseline)
         lost = necessity(model, image, others).lost
         tokens = foreground_tokens(image, model.config)
-        effect = occlusion_effect(model, image, tokens=tokens)
-        predicted = {**predictors(model, image), **trivial_predictors(image, model.config)}
-        spearmans, overlaps = agreement(predicted, effect, tokens)
+        baselines: dict[str, float | str | Tensor] = {"white": 1.0, "mean": "mean", "blur": "blur"}
+        baselines |= {"mean image": others.mean(dim=0, keepdim=True), "another": others[:1]}
+        of_network, covers = predictors(model, image) if number < COVER_IMAGES else {}, {}
+        for name in COVERS if number < COVER_IMAGES else ():
+            effect = occlude(model, image, baselines[name], tokens)
+            trivial = trivial_predictors(image, model.config, baselines[name])
+            spearmans, overlaps = agreement({**of_network, **trivial}, effect.total, tokens)
+            covers[name] = {
+                "spearman": {one: _plain(value) for one, value in spearmans.items()},
+                "overlap": {one: _plain(value) for one, value in overlaps.items()},
+                "inside": _plain(effect.share_inside),
+            }
         yield {
             "psnr": _plain(sweep.plain.psnr),
             "damage": {
@@ -71,9 +92,17 @@ def study_images(
                 for one, damage in sweep.damage.items()
             },
             "lost": {"/".join(key): _plain(float(value[0])) for key, value in lost.items()},
-            "spearman": {name: _plain(value) for name, value in spearmans.items()},
-            "overlap": {name: _plain(value) for name, value in overlaps.items()},
+            "covers": covers,
         }
+
+
+class CoverFigures(TypedDict):
+    """Means over images of what covering their patches with one cover does, each with its interval."""
+
+    count: int  # images
+    spearman: dict[str, dict[str, float | None]]  # {predictor: rank correlation with the effect}
+    overlap: dict[str, dict[str, float | None]]  # {predictor: share of the strongest patches in common}
+    inside: dict[str, float | None]  # share of the effect inside the covered patch
 
 
 @dataclass(frozen=True)
@@ -88,9 +117,7 @@ class Study:
     damage: dict[str, dict[str, list[float | None]]]
     """{name of a knock-out: {"psnr_lost", "ssim_lost", "mse_gained": quantiles over images}}."""
     necessity: dict[str, dict[str, float | None]]  # {"part/place/replaced by": mean PSNR lost in dB, with its interval}
-    spearman: dict[str, dict[str, float | None]]
-    """{predictor: mean over images of its rank correlation with the effect of covering a patch with white}."""
-    overlap: dict[str, dict[str, float | None]]  # {predictor: the same of the share of the strongest patches in common}
+    covers: dict[str, "CoverFigures"]  # {key of `COVERS`: how well the effect of covering patches with it is told}
     verdicts: dict[str, dict[str, str]]  # {part: its kind and its sentence}
     agreement: str  # whether attention or a trivial predictor tells the effect better, in words
 
@@ -122,11 +149,25 @@ def summarise(records: Sequence[dict], sha256: str, data: str, baseline: str, ha
     }
     lost = {tuple(name.split("/")): column("lost", name) for name in records[0]["lost"]}
     found = Necessity(np.array([_number(record["psnr"]) for record in records]), lost, has_attention)
-    scores = score_over(
-        {name: column("spearman", name) for name in records[0]["spearman"]},
-        {name: column("overlap", name) for name in records[0]["overlap"]},
-    )
+    scores, covers = {}, {}
+    for cover in records[0]["covers"]:
+        those = [record["covers"][cover] for record in records if record["covers"]]
+        columns = {
+            group: {name: np.array([_number(one[group][name]) for one in those]) for name in those[0][group]}
+            for group in ("spearman", "overlap")
+        }
+        found_here = scores[cover] = score_over(columns["spearman"], columns["overlap"])
+        covers[cover] = CoverFigures(
+            count=len(those),
+            spearman={name: _as_json(one) for name, one in found_here.spearman.items()},
+            overlap={name: _as_json(one) for name, one in found_here.overlap.items()},
+            inside=_as_json(bootstrap_mean(np.array([_number(one["inside"]) for one in those]))),
+        )
     verdicts = {part: verdict(found, part) for part in PARTS}
+    told = (
+        which_wins(scores["white"], COVERS["white"]),
+        over_covers({COVERS[name]: one for name, one in scores.items()}),
+    )
     return Study(
         checkpoint_sha256=sha256,
         data=data,
@@ -135,10 +176,9 @@ def summarise(records: Sequence[dict], sha256: str, data: str, baseline: str, ha
         psnr=_quantiles(found.psnr),
         damage=damage,
         necessity={"/".join(key): _as_json(found.mean(*key)) for key in found.lost},
-        spearman={name: _as_json(one) for name, one in scores.spearman.items()},
-        overlap={name: _as_json(one) for name, one in scores.overlap.items()},
+        covers=covers,
         verdicts={part: {"kind": one.kind, "sentence": one.sentence} for part, one in verdicts.items()},
-        agreement=which_wins(scores),
+        agreement=" ".join(told),
     )
 
 
@@ -211,21 +251,23 @@ def to_markdown(study: Study, name: str) -> str:
             f"| {from_name(knockout).title} | {_cell(middle)} dB ({_cell(low)} to {_cell(high)}) | "
             f"{_cell(study.damage[knockout]['ssim_lost'][2], digits=3)} |"
         )
+    covers = [(COVERS.get(name, name), figures) for name, figures in study.covers.items()]
     lines += [
         "",
         "One at a time: two heads that stand in for each other look dispensable, each alone.",
         "",
         study.agreement,
         "",
-        "| tells the effect of covering a patch with white | Spearman, mean (95 %) | strongest tenth in common (by chance .10) |",
-        "| --- | --- | --- |",
+        f"| tells the effect of covering a patch with | {' | '.join(cover for cover, _ in covers)} |",
+        "| --- " * (len(covers) + 1) + "|",
     ]
-    for one in sorted(study.spearman, key=lambda one: -_number(study.spearman[one]["value"])):
-        values, top = study.spearman[one], study.overlap[one]
-        lines.append(
-            f"| {one} | {_cell(values['value'])} ({_cell(values['low'])} to {_cell(values['high'])}) | "
-            f"{_cell(top['value'])} |"
-        )
+    for one in covers[0][1]["spearman"]:
+        cells = (_cell(figures["spearman"][one]["value"]) for _, figures in covers)
+        lines.append(f"| {one} | {' | '.join(cells)} |")
+    lines.append(
+        f"| share of the effect inside the patch | {' | '.join(_cell(each['inside']['value']) for _, each in covers)} |"
+    )
+    lines += ["", f"Spearman's rank correlation, mean over the first {covers[0][1]['count']} images."]
     return "\n".join([*lines, ""])
 
 
@@ -249,7 +291,8 @@ def _is_sound(values: dict) -> bool:
     """Whether a stranger's values are of the kinds that `Study` names."""
     try:
         study = Study(**values)
-        groups = [study.necessity, study.spearman, study.overlap]
+        groups = [study.necessity, *(one[kind] for one in study.covers.values() for kind in ("spearman", "overlap"))]
+        groups.append({name: one["inside"] for name, one in study.covers.items()})
         numbers = [*study.psnr]
         numbers += [one for knockout in study.damage.values() for row in knockout.values() for one in row]
         numbers += [one for group in groups for interval in group.values() for one in interval.values()]
@@ -264,6 +307,13 @@ def _is_sound(values: dict) -> bool:
             and all(isinstance(text, str) and len(text) < 2000 for text in texts)
             and type(study.num_images) is int
             and study.num_images > 0
+            and "white" in study.covers
+            and study.covers.keys() <= COVERS.keys()
+            and all(set(one) == {"count", "spearman", "overlap", "inside"} for one in study.covers.values())
+            and all(
+                type(one["count"]) is int and one["spearman"].keys() == one["overlap"].keys()
+                for one in study.covers.values()
+            )
             and all(from_name(name) for name in study.damage)
         )
     except (TypeError, KeyError, ValueError, AttributeError):

@@ -20,7 +20,7 @@ REPLACED_BY = {
     "identity": "the identity (each patch reads itself)",
     "another": "another image's attention",
     "mean": "the mean map of other images",
-    "random": "random weights",
+    "permuted": "its own weights on permuted keys",
 }
 PRACTICALLY_NOTHING_DB = 0.5
 """PSNR lost below which attention cannot matter much: 12 % more squared error, about what an eye begins to see in a
@@ -70,7 +70,7 @@ def necessity(
         others: (M, 1, H, W), other images of the same width. Image i borrows the attention of number i, counted round;
             the mean map is over all of them.
         parts: "encoder", "decoder" or both.
-        seed: Seed of the random weights.
+        seed: Seed of the permutations.
         replaced_by: Keys of `REPLACED_BY`.
         each_layer: Whether single layers are replaced, too.
     """
@@ -98,7 +98,7 @@ def necessity(
         by_name: dict[str, replacements.Replacement] = {
             "uniform": replacements.uniform,
             "identity": replacements.identity,
-            "random": replacements.random_weights(seed),
+            "permuted": replacements.permuted_keys(seed),
         }
         for step, (part, layer) in enumerate(places):
             only, place = (None, "all") if layer is None else ([layer], str(layer))

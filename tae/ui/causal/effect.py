@@ -6,7 +6,7 @@ import streamlit as st
 from tae.analysis.attention import is_practically_uniform, received
 from tae.analysis.causal.occlusion import Box
 from tae.analysis.causal.predictors import GRADIENT, MAPS, TRIVIAL, which_wins
-from tae.analysis.causal.study import Study
+from tae.analysis.causal.study import CoverFigures
 from tae.analysis.facts import OTHER_WEIGHTS, PRACTICALLY_UNIFORM
 from tae.analysis.maps import MapChoice
 from tae.plots.causal import PatchMap, plot_deletion_insertion, plot_patch_maps, plot_scores
@@ -50,7 +50,7 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
     if not len(effect.tokens):
         st.info("This image is blank: no patch holds anything darker than .95, so there is nothing to cover.")
         return
-    said = which_wins(effect.scores)
+    said = which_wins(effect.scores, COVERS[name].lower())
     if said.startswith("The trivial predictor wins"):
         st.markdown(
             f":material/priority_high: **The trivial predictor wins**{said.removeprefix('The trivial predictor wins')}"
@@ -65,12 +65,13 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
     image_chart(figure, "causal_effect", alt, tools=True)
     where = "the box" if region else "the whole reconstruction"
     told = (
-        f"{len(effect.tokens)} of {scene.num_tokens} patches covered with: {COVERS[name].lower()}; change counted over {where}. "
+        f"{len(effect.tokens)} of {scene.num_tokens} patches covered with: {COVERS[name].lower()}; change counted over {where}; "
+        f"{effect.share_inside:.0%} of it lies inside the covered patches. "
         "Attention is the weight that a patch receives, mean over queries, in the encoder where nothing else is said. Each map "
         f"has its own colours, from 0 to its largest value, and is drawn patch by patch, not smoothed. {status(scene, own)}"
     )
     st.caption(told)
-    scores_of(scene, effect)
+    scores_of(scene, effect, name)
     deletion_insertion(scene, name, effect, region)
     columns = scene.grid[1]
     arrays = {
@@ -156,12 +157,13 @@ def kind_of(name: str) -> str:
     return {GRADIENT: "gradient", MEASURED: "measured"}.get(name, "attention")
 
 
-def scores_of(scene: PairScene, effect: Effect) -> None:
+def scores_of(scene: PairScene, effect: Effect, cover: str) -> None:
     study = verdicts.study_of(scene.active)
+    tests = study.covers.get(cover) if study else None
     scores = effect.scores
     names = sorted(scores.spearman, key=lambda name: -np.nan_to_num(scores.spearman[name].value, nan=-2))
     kinds = {name: kind_of(name) for name in names}
-    figure = plot_scores({name: scores.spearman[name] for name in names}, kinds, study.spearman if study else None)
+    figure = plot_scores({name: scores.spearman[name] for name in names}, kinds, tests["spearman"] if tests else None)
     alt = "Rank correlation of each predictor with the measured effect, with 95 % intervals"
     chart(figure, "causal_scores", alt, tools=True)
     rows = [
@@ -169,7 +171,7 @@ def scores_of(scene: PairScene, effect: Effect) -> None:
             "predictor": name,
             "Spearman (95 %)": str(scores.spearman[name]),
             "top tenth shared (95 %)": str(scores.overlap[name]),
-            **({} if study is None else test_figures(study, name)),
+            **({} if tests is None else test_figures(tests, name)),
         }
         for name in names
     ]
@@ -183,14 +185,15 @@ def scores_of(scene: PairScene, effect: Effect) -> None:
         no_study(scene)
     else:
         st.caption(
-            f"Over the test set ({study.num_images} images, {escape_markdown(study.data)}; covered with white, the whole "
-            f"reconstruction): {escape_markdown(study.agreement)}"
+            f"Test set: {escape_markdown(study.data)}, the whole reconstruction, "
+            + (f"the same cover on {tests['count']} images" if tests else "not measured with this cover")
+            + f". {escape_markdown(study.agreement)}"
         )
 
 
-def test_figures(study: Study, predictor: str) -> dict[str, str]:
+def test_figures(tests: CoverFigures, predictor: str) -> dict[str, str]:
     """How well a predictor does over the test set, in words."""
-    found = (study.spearman.get(predictor, {}).get("value"), study.overlap.get(predictor, {}).get("value"))
+    found = (tests[kind].get(predictor, {}).get("value") for kind in ("spearman", "overlap"))
     return {
         title: "not measured" if value is None else f"{value:z.2f}"
         for title, value in zip(TEST_COLUMNS, found, strict=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,8 +25,10 @@ COVERS = {
     "background": "The background's grey",
     "mean": "The image's mean grey",
     "blur": "The image, blurred",
+    "mean image": "The mean of test images",
     "another": "The other image",
 }
+"""Those of a study by its keys, and one more."""
 MEASURED = "measured effect"  # stands beside the maps that would tell it
 OWN = "one more map"  # the map that somebody chose to stand beside the others
 BASELINES = {"mean": "Mean", "zero": "Zero", "resample": "Resample"}
@@ -53,6 +55,7 @@ class Effect:
     effect: np.ndarray  # (T,) mean squared change
     predicted: dict[str, np.ndarray]  # {name: (N,)}, of attention, gradient and the trivial ones
     scores: predictors.Scores  # how well each tells the effect
+    share_inside: float  # part of the effect inside the covered patches, in [0, 1]
 
     def over(self, num_tokens: int, unmeasured: float = math.nan) -> np.ndarray:
         """(N,) the effect of every patch; `unmeasured` where none was measured."""
@@ -96,7 +99,7 @@ def replaced(scene: PairScene, part: str, place: str) -> dict[str, Result]:
             "identity": replacements.identity,
             "another": replacements.from_images(model, others[:1], part),
             "mean": replacements.mean_map(model, others, part),
-            "random": replacements.random_weights(),
+            "permuted": replacements.permuted_keys(),
         }
         recons = {
             name: replacements.reconstruct_with(model, scene.batch, replace, part, layers)
@@ -189,6 +192,9 @@ def cover(scene: PairScene, name: str) -> float | str | torch.Tensor:
     """The cover as the core takes it; name: a key of `COVERS`."""
     if name == "another":
         return as_batch(scene.other)
+    if name == "mean image":
+        width = scene.fitted.pixels.shape[1]
+        return test_images(scene.active, width, OTHERS).mean(dim=0, keepdim=True)
     return {"white": 1.0, "background": float(background_of(scene.fitted.pixels))}.get(name, name)
 
 
@@ -201,13 +207,14 @@ def find_effect(
 
     def compute(progress: Progress) -> Effect:
         model = scene.model
-        predicted = {**predictors.predictors(model, image), **predictors.trivial_predictors(image, scene.config)}
-        found = occlusion.occlusion_effect(
-            model, image, cover(scene, cover_name), tokens, region=region, progress=progress
-        )
-        scores = predictors.score(predicted, found, tokens)
+        covered_with = cover(scene, cover_name)
+        trivial = predictors.trivial_predictors(image, scene.config, covered_with)
+        predicted = {**predictors.predictors(model, image), **trivial}
+        found = occlusion.occlude(model, image, covered_with, tokens, region=region, progress=progress)
+        scores = predictors.score(predicted, found.total, tokens)
         arrays = {name: read_only(one.numpy()) for name, one in predicted.items()}
-        return Effect(read_only(tokens.numpy()), read_only(found.numpy()), arrays, scores)
+        effect = read_only(found.total.numpy())
+        return Effect(read_only(tokens.numpy()), effect, arrays, scores, found.share_inside)
 
     key = f"{scene.key}|{cover_name}|{with_blank}|{region}"
     return measured(widget, key, "Covering patches", lambda: scene.seconds(len(tokens) + 4), compute)
@@ -219,7 +226,7 @@ def with_map(effect: Effect, values: np.ndarray) -> Effect:
     predicted = {**effect.predicted, OWN: read_only(values)}
     tensors = {one: torch.from_numpy(np.array(values)) for one, values in predicted.items()}
     scores = predictors.score(tensors, torch.from_numpy(np.array(effect.effect)), effect.tokens.tolist())
-    return Effect(effect.tokens, effect.effect, predicted, scores)
+    return replace(effect, predicted=predicted, scores=scores)
 
 
 def find_curves(

@@ -4,6 +4,7 @@ import re
 import zlib
 from dataclasses import dataclass
 
+from tae.analysis.facts import IS_SINK
 from tae.store.names import escape_markdown
 
 
@@ -109,7 +110,7 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "sink",
-        "A patch that nearly all others give much weight, whatever they hold. Often the model parks weight there.",
+        f"A patch that receives {IS_SINK}. Often the model parks weight there, whatever the patch holds.",
         ("sinks",),
     ),
     Term(

@@ -69,7 +69,7 @@ def test_a_strangers_text_is_refused_in_words():
         ("encoder/0/mask=4-2", "mask must be token numbers"),
         ("encoder/0/mask=1-2-3", "mask must be token numbers"),
         ("encoder/0/mask=0-99999", "mask must be token numbers"),
-        ("encoder/0/weights=other", "weights must be one of uniform, identity, random, got 'other'"),
+        ("encoder/0/weights=other", "weights must be one of uniform, identity, permuted, got 'other'"),
         ("encoder/0/bake=1", f"kind must be one of {', '.join(EDITS)}"),
         ("encoder/0/3,", "must be part/layer/what"),
         (",".join(["encoder/0/3"] * 1025), "interventions must be at most 1024, got 1025"),

@@ -11,7 +11,7 @@ from tae import TransformerAutoencoder
 from tae.analysis.causal import knockouts
 from tae.analysis.causal.interventions import Edit, Knockout, all_knockouts
 from tae.analysis.causal.prefix import make_prefix
-from tae.analysis.causal.replacements import from_images, identity, random_weights, reconstruct_with, uniform
+from tae.analysis.causal.replacements import from_images, identity, permuted_keys, reconstruct_with, uniform
 from tae.analysis.maps import PARTS
 from tests.configs import SHAPES
 
@@ -243,7 +243,7 @@ def test_edits_of_weights_are_the_replacements_they_name(small_model, part):
         Edit(part, 1, "rows", (5,)): one_row,
         Edit(part, 1, "weights", "uniform"): uniform,
         Edit(part, 1, "weights", "identity"): identity,
-        Edit(part, 1, "weights", "random"): random_weights(),
+        Edit(part, 1, "weights", "permuted"): permuted_keys(),
     }
     for edit, replace in replacements.items():
         expected = reconstruct_with(model, images, replace, part, [1])

@@ -22,16 +22,19 @@ def test_occlusion_agrees_with_covering_each_patch_by_hand(config, baseline):
     )
     rows, columns = config.grid_for(image.shape[3])
     height, width = config.tile_size
-    expected = []
+    expected, inside = [], []
     for row in range(rows):
         for column in range(columns):
             covered = image.clone()
             place = (..., slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width))
             covered[place] = cover[place]
-            expected.append((model(covered)[0] - model(image)[0]).square().mean())
-    effect = occlusion.occlusion_effect(model, image, other if baseline == "image" else baseline, batch_size=3)
-    assert_close(effect, torch.stack(expected))
-    assert effect.min() > 0
+            change = (model(covered)[0] - model(image)[0]).square()
+            expected.append(change.mean())
+            inside.append(change[place].sum() / change.numel())
+    effect = occlusion.occlude(model, image, other if baseline == "image" else baseline, batch_size=3)
+    assert_close(effect.total, torch.stack(expected))
+    assert_close(effect.inside, torch.stack(inside))
+    assert effect.total.min() > 0 and effect.share_inside == pytest.approx(float(sum(inside) / sum(expected)))
 
 
 def test_occlusion_of_some_tokens_is_that_part_of_all_in_their_order():

@@ -102,7 +102,7 @@ def test_too_few_patches_have_no_score_and_no_winner():
         predicted = {"rollout": torch.arange(count), "ink in the patch": torch.arange(count)}
         scores = predictors.score(predicted, torch.arange(count))
         assert math.isnan(scores.spearman["rollout"].low)
-        assert f"cannot be said from {count} patches" in predictors.which_wins(scores)
+        assert f"cannot be said from {count} patches" in predictors.which_wins(scores, "white")
 
 
 def test_scores_over_images_are_means_of_those_where_they_are_defined():
@@ -139,14 +139,19 @@ def scores_with(attention: float, trivial: float, low: float, high: float) -> Sc
 
 
 def test_who_wins_is_said_with_the_numbers():
-    wins = predictors.which_wins(scores_with(0.7, 0.5, 0.1, 0.3))
+    wins = predictors.which_wins(scores_with(0.7, 0.5, 0.1, 0.3), "grey")
     assert wins.startswith("Attention tells more than any trivial predictor: rollout 0.70 (0.60 to 0.80)")
-    loses = predictors.which_wins(scores_with(0.5, 0.8, -0.4, -0.2))
+    loses = predictors.which_wins(scores_with(0.5, 0.8, -0.4, -0.2), "grey")
     assert loses.startswith("The trivial predictor wins: ink in the patch 0.80 (0.70 to 0.90)")
-    draws = predictors.which_wins(scores_with(0.5, 0.5, -0.1, 0.1))
+    draws = predictors.which_wins(scores_with(0.5, 0.5, -0.1, 0.1), "grey")
     assert "cannot be told apart" in draws
     for said in (wins, loses, draws):
-        assert "64 images" in said and "Gradient x input: 0.90" in said
+        assert "64 images" in said and "Gradient x input: 0.90" in said and "covering with grey" in said
+    ahead, behind, even = (scores_with(0.5, 0.5, low, high) for low, high in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1)))
+    assert predictors.over_covers({"white": behind, "grey": even, "blur": ahead, "black": behind}) == (
+        "Over 4 covers the best attention map, beside the best trivial predictor (ink in the patch), is ahead of it under blur; "
+        "behind it under white, black; not to be told from it under grey."
+    )
 
 
 def test_trivial_predictors_by_hand():
@@ -155,6 +160,9 @@ def test_trivial_predictors_by_hand():
     image[..., :4, 8:] = 0.2
     found = predictors.trivial_predictors(image, config)
     assert_close(found["ink in the patch"], torch.tensor([0.0, 0.4]))
+    assert_close(found["what the cover changes"], torch.tensor([0.0, 0.32]))  # half the pixels, by .8 each
+    grey = predictors.trivial_predictors(image, config, 0.6)["what the cover changes"]
+    assert_close(grey, torch.tensor([0.16, 0.16]))
     assert_close(found["contrast in the patch"], torch.tensor([0.0, 0.4]))
     assert_close(found["nearness to the centre"], torch.tensor([-4.0, -4.0]))
 

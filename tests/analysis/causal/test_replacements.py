@@ -62,6 +62,21 @@ def test_a_replacement_sees_zero_rows_and_columns_where_there_is_padding():
     replacements.reconstruct_with(model, images, check, widths=widths)
 
 
+def test_permuted_keys_are_as_sharp_and_the_same_for_all_queries_and_images():
+    weights = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)).softmax(dim=-1)
+    found = replacements.permuted_keys(1)(0, weights)
+    assert_close(found.sort(dim=-1).values, weights.sort(dim=-1).values)
+    for head in range(3):
+        keys = [int((weights[0, head, 0] == value).nonzero()) for value in found[0, head, 0]]
+        assert sorted(keys) == [*range(6)] and keys != [*range(6)]
+        assert torch.equal(found[:, head], weights[:, head][..., keys])
+    weights[1, :, 4:], weights[1, :, :, 4:] = 0, 0  # padding stays where it is
+    padded = replacements.permuted_keys(1)(0, weights)
+    assert padded[1, :, 4:].abs().max() == 0 and padded[1, :, :, 4:].abs().max() == 0
+    assert_close(padded.sort(dim=-1).values, weights.sort(dim=-1).values)
+    assert not torch.equal(replacements.permuted_keys(2)(0, weights), padded)
+
+
 def test_what_is_placed_on_padding_is_ignored():
     model, images, widths = build(ANY_WIDTH), draw_images(ANY_WIDTH, 2), torch.tensor([40, 16])
 

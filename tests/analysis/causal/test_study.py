@@ -14,7 +14,8 @@ from PIL import Image
 import tae.causal as door
 from tae import Card, load_checkpoint, save_checkpoint
 from tae.analysis.causal import interventions, job, knockouts, occlusion, study, sweeps, verdicts
-from tae.analysis.causal.predictors import ATTENTION, GRADIENT, TRIVIAL, spearman
+from tae.analysis.causal.occlusion import COVERS
+from tae.analysis.causal.predictors import ATTENTION, CHANGE, GRADIENT, TRIVIAL, spearman, trivial_predictors
 from tae.analysis.causal.predictors import predictors as attention_predictors
 from tae.analysis.causal.study import QUANTILES, fingerprint, read_study, study_images, summarise, to_json, to_markdown
 from tae.data.batches import to_batch
@@ -50,7 +51,7 @@ def folder(tmp_path):
     return path
 
 
-def test_a_record_holds_what_each_intervention_did_to_one_image(small_model):
+def test_a_record_holds_what_each_intervention_did_to_one_image(small_model, monkeypatch):
     model, images = small_model(), draw(3)
     records = list(study_images(model, images, knockouts.ZERO))
     assert len(records) == 3
@@ -66,10 +67,17 @@ def test_a_record_holds_what_each_intervention_did_to_one_image(small_model):
     lost = verdicts.necessity(model, image, others).lost
     assert records[1]["lost"] == pytest.approx({"/".join(key): value[0] for key, value in lost.items()}, rel=1e-5)
     tokens = occlusion.foreground_tokens(image, model.config)
-    effect = occlusion.occlusion_effect(model, image, tokens=tokens)
     rollout = attention_predictors(model, image)["rollout"][tokens]
-    assert records[1]["spearman"]["rollout"] == pytest.approx(spearman(rollout, effect), rel=1e-5)
+    baselines = {"white": 1.0, "mean": "mean", "blur": "blur", "mean image": others.mean(dim=0, keepdim=True)}
+    for name, baseline in {**baselines, "another": others[:1]}.items():
+        found, effect = records[1]["covers"][name], occlusion.occlude(model, image, baseline, tokens)
+        assert found["spearman"]["rollout"] == pytest.approx(spearman(rollout, effect.total), rel=1e-5)
+        change = trivial_predictors(image, model.config, baseline)[CHANGE][tokens]
+        assert found["spearman"][CHANGE] == pytest.approx(spearman(change, effect.total), rel=1e-5)
+        assert found["inside"] == pytest.approx(effect.share_inside, rel=1e-5)
     assert list(study_images(model, images, knockouts.ZERO, first=2)) == records[2:]
+    monkeypatch.setattr(study, "COVER_IMAGES", 1)
+    assert [[*record["covers"]] for record in study_images(model, images[:2], knockouts.ZERO)] == [[*COVERS], []]
     json.dumps(records, allow_nan=False)
 
 
@@ -115,8 +123,14 @@ def records_by_hand() -> list[dict]:
             "psnr": 20.0 + number,
             "damage": {"encoder/0/0": [lost, 0.1, 0.001], "encoder/0/mlp": [5.0, None, 0.01]},
             "lost": {name: 6.0 + number if name.startswith("encoder") else 0.1 for name in names},
-            "spearman": {name: 0.5 + place / 20 for place, name in enumerate(predictors)},
-            "overlap": dict.fromkeys(predictors, 0.3),
+            "covers": {
+                cover: {
+                    "spearman": {name: 0.5 + place / 20 for place, name in enumerate(predictors)},
+                    "overlap": dict.fromkeys(predictors, 0.3),
+                    "inside": 0.2 + number / 10,
+                }
+                for cover in (COVERS if number < 5 else ())
+            },
         }
         for number, lost in enumerate([1.0, 2.0, 10.0, 3.0, 4.0, 5.0])
     ]
@@ -135,7 +149,10 @@ def test_a_study_holds_medians_means_and_what_they_say():
     assert study.necessity["encoder/all/another"]["value"] == 8.5
     assert study.verdicts["encoder"]["kind"] == "needed"
     assert study.verdicts["decoder"]["kind"] == "decorative"
-    assert study.agreement.startswith("The trivial predictor wins: random 0.85")  # the last of the list, by hand
+    assert study.agreement.startswith("The trivial predictor wins: random 0.90")  # the last of the list, by hand
+    assert "is behind it under white, the image's mean grey, the image, blurred" in study.agreement
+    assert [one["count"] for one in study.covers.values()] == [5] * 5
+    assert study.covers["blur"]["inside"]["value"] == pytest.approx(0.4)
 
 
 def test_one_token_has_no_verdict_to_give():
@@ -165,7 +182,10 @@ def test_a_study_survives_its_file_and_belongs_to_its_checkpoint(tmp_path):
         lambda values: values["damage"].update({"encoder/0/<b>": values["damage"]["encoder/0/0"]}),
         lambda values: values["damage"]["encoder/0/0"].update(psnr_lost=["1", 2, 3, 4, 5]),
         lambda values: values["necessity"]["encoder/all/uniform"].pop("low"),
-        lambda values: values["spearman"].update(rollout=3),
+        lambda values: values["covers"]["white"]["spearman"].update(rollout=3),
+        lambda values: values["covers"].pop("white"),
+        lambda values: values["covers"]["blur"].pop("count"),
+        lambda values: values["covers"].update(black=values["covers"]["white"]),
         lambda values: values.update(damage=[]),
         lambda values: values.update(agreement=["text"]),
         lambda values: values.update(verdicts={}),
@@ -212,6 +232,7 @@ def test_the_text_for_readers_has_every_figure():
     assert "| another image's attention | 8.50 dB | 8.50 dB |" in text
     assert text.index("Encoder, layer 0, MLP") < text.index("Encoder, layer 0, head 0")
     assert "replaced by zero" in text and "six by hand" in text
+    assert "| rollout | 0.55 | 0.55 | 0.55 | 0.55 | 0.55 |" in text and "mean over the first 5 images" in text
 
 
 def test_the_fingerprint_knows_everything_that_figures_depend_on():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tae.analysis.causal import knockouts, replacements, sweeps
+from tae.analysis.causal import knockouts, sweeps
 from tae.analysis.causal.interventions import Knockout
 from tae.analysis.causal.prefix import make_prefix
 from tae.model.metrics import measure
@@ -83,19 +83,6 @@ def test_how_many_heads_are_spared():
     assert [curve.spared(lost) for lost in (0.05, 0.2, 1.0, 5.0)] == [0, 1, 2, 4]
     psnr[2] = math.nan  # no number tells that nothing was lost
     assert curve.spared(5.0) == 1
-
-
-def test_random_weights_are_the_same_for_all_images_and_rows_sum_to_one():
-    weights = torch.full((2, 3, 5, 5), 0.2, dtype=torch.float64)
-    weights[1, :, 4], weights[1, :, :, 4] = 0, 0  # the second image is narrower
-    drawn = replacements.random_weights(1)(0, weights)
-    assert_close(drawn.sum(dim=-1)[0], torch.ones(3, 5, dtype=torch.float64))
-    assert_close(drawn.sum(dim=-1)[1, :, :4], torch.ones(3, 4, dtype=torch.float64))
-    assert drawn[1, :, 4].abs().sum() == drawn[1, :, :, 4].abs().sum() == 0
-    assert_close(drawn[1, :, :4, :4] * drawn[0, :, :4, :4].sum(-1, keepdim=True), drawn[0, :, :4, :4])
-    assert torch.equal(drawn, replacements.random_weights(1)(0, weights))
-    assert not torch.equal(drawn, replacements.random_weights(1)(1, weights))
-    assert not torch.equal(drawn, replacements.random_weights(2)(0, weights))
 
 
 def test_psnr_is_that_of_the_metrics_over_each_image_s_own_width():

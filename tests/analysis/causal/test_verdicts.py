@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from tae.analysis.causal import sweeps, verdicts
 from tae.analysis.causal.predictors import Interval, Scores
-from tae.analysis.causal.replacements import from_images, identity, mean_map, random_weights, reconstruct_with
+from tae.analysis.causal.replacements import from_images, identity, mean_map, permuted_keys, reconstruct_with
 from tae.analysis.causal.replacements import uniform as uniform_weights
 from tae.analysis.causal.verdicts import Necessity
 from tae.data.batches import to_batch
@@ -72,7 +72,7 @@ def test_necessity_is_the_loss_under_each_replacement(small_model):
             "identity": identity,
             "another": from_images(model, others[[0, 1, 0]], part),
             "mean": mean_map(model, others, part),
-            "random": random_weights(4),
+            "permuted": permuted_keys(4),
         }
         for place, layers in {"all": None, "0": [0], "1": [1]}.items():
             for name, replace in replacements.items():
