@@ -5,7 +5,7 @@ diagram; with `patch_size=None` the image is one token and every linear layer of
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -31,9 +31,9 @@ class Blocks(nn.ModuleList):
 
         def __getitem__(self, index: int) -> TransformerBlock: ...  # type: ignore[override]
 
-    def __init__(self, config: ModelConfig, num_layers: int) -> None:
-        super().__init__(TransformerBlock(config) for _ in range(num_layers))
-        self.use_gradient_checkpointing = config.use_gradient_checkpointing
+    def __init__(self, blocks: Iterable[TransformerBlock], use_gradient_checkpointing: bool = False) -> None:
+        super().__init__(blocks)  # as of a slice, too
+        self.use_gradient_checkpointing = use_gradient_checkpointing
 
     def forward(self, x: Tensor, mask: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D); where a list is given, each layer's (B, N, N) is appended to it."""
@@ -90,7 +90,9 @@ class Encoder(_Part):
         self.config = config
         self.patch_embed = PatchEmbed(config.tile_size, config.latent_dim)
         self.pos_embed = PositionalEncoding(config.grid, config.latent_dim)
-        self.blocks = Blocks(config, config.encoder_layers)
+        self.blocks = Blocks(
+            (TransformerBlock(config) for _ in range(config.encoder_layers)), config.use_gradient_checkpointing
+        )
         self.norm = nn.LayerNorm(config.latent_dim, config.norm_eps)
 
     def forward(self, x: Tensor, widths: Tensor | None = None, maps: list[Tensor] | None = None) -> Tensor:
@@ -154,7 +156,9 @@ class Decoder(_Part):
         self.pos_embed = PositionalEncoding(config.grid, dim)
         rank = config.position_rank
         self.start = LowRankStart(config.grid, dim, rank) if rank else None
-        self.blocks = Blocks(config, config.decoder_layers)
+        self.blocks = Blocks(
+            (TransformerBlock(config) for _ in range(config.decoder_layers)), config.use_gradient_checkpointing
+        )
         self.norm = nn.LayerNorm(dim, config.norm_eps)
         tile_height, tile_width = (side + 2 * config.overlap for side in config.tile_size)
         self.proj = nn.Linear(dim, tile_height * tile_width)

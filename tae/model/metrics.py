@@ -17,7 +17,9 @@ class Quality:
     """One reconstruction against its image."""
 
     psnr: float  # peak signal-to-noise ratio in dB, peak 1; infinite for a perfect copy
-    ssim: float  # structural similarity (Wang 2004) in [-1, 1], 7x7 windows. High on blank pages whatever the object
+    ssim: float
+    """Structural similarity in [-1, 1], over uniform windows of 7x7: up to .03 below that of Wang 2004, whose windows are
+    Gaussian. High on blank pages whatever the object."""
     mse: float  # mean squared error over all pixels
     foreground_mse: float  # mean squared error over pixels darker than .95; nan where there is none
 

@@ -79,7 +79,7 @@ def test_top_line_says_what_the_package_measures(model: TransformerAutoencoder) 
 def test_both_parts_get_their_verdict_beside_the_test_set() -> None:
     page = texts(open_page(PAGE), "markdown", "caption")
     for part in ("encoder", "decoder"):
-        assert re.search(rf"attention of the {part} is needed, image by image\.", page)
+        assert re.search(rf"attention of the {part} is needed, image by image: ", page)
     assert "Over the test set" in page and "mean of 512 images" in page
 
 

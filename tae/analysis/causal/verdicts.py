@@ -25,6 +25,8 @@ REPLACED_BY = {
 PRACTICALLY_NOTHING_DB = 0.5
 """PSNR lost below which attention cannot matter much: 12 % more squared error, about what an eye begins to see in a
 image, and a small part of the several dB by which test images differ from each other."""
+DOUBLED_DB = 3.01
+"""PSNR lost where the squared error doubles."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,9 @@ def verdict(found: Necessity, part: str = "encoder", place: str = "all") -> Verd
         kind = "wallpaper"
         said = "wallpaper: a layout that another image's attention serves as well, so its maps tell little about this image"
     elif _low(other_db) > PRACTICALLY_NOTHING_DB and _low(uniform_db) > PRACTICALLY_NOTHING_DB:
-        kind, said = "needed", "needed, image by image"
+        least = min(_low(uniform_db), _low(other_db))
+        grade = "without it the squared error at least doubles" if least >= DOUBLED_DB else "for a part of the quality"
+        kind, said = "needed", f"needed, image by image: {grade}"
     else:
         kind = "undecided"
         said = f"on the border: whether it is needed cannot be told at a threshold of {PRACTICALLY_NOTHING_DB:g} dB"

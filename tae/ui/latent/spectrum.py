@@ -21,7 +21,7 @@ def spectrum(scene: SpaceScene) -> None:
         dimensions_for(pca.variances, 0.95),
     )
     prose(
-        f"The latent has **{dim}** numbers; by variance, about **{ratio:.0f}** dimensions are in use (the "
+        f"The latent has **{dim}** numbers; its variance is spread as over **{ratio:.0f}** equal dimensions (the "
         f"[[participation ratio]]), and {most} [[principal components]] hold 95 % of it. "
         + (
             "In most other directions the test images differ little."

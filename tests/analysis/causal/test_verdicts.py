@@ -138,6 +138,7 @@ def test_a_verdict_needs_the_whole_interval():
         said = verdicts.verdict(necessity_of(uniform, another))
         assert said.kind == kind
         assert f"{np.mean(another):.1f} dB" in said.sentence
+        assert ("the squared error at least doubles" in said.sentence) == (another == [6.0])
 
 
 def test_what_is_no_number_has_a_verdict_without_numbers():
