@@ -1,5 +1,6 @@
 """The README keeps its word: its commands are CI's, its code runs, its figures are those of the result files."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from benchmarks import presets, readme
+from tae.analysis.causal.predictors import CHANGE
 from tae.model.config import PRESETS
 from tae.model.counts import count
 from tests import ROOT
@@ -111,3 +113,13 @@ def test_direct_dependencies_are_pinned() -> None:
     for file in ("requirements.txt", "tests/requirements.txt"):
         for line in (ROOT / file).read_text().splitlines():
             assert not line or line.startswith(("#", "-r ")) or re.fullmatch(r"[\w\[\]-]+==[\w.]+", line), line
+
+
+def test_what_is_said_of_covers_is_what_the_study_found() -> None:
+    covers = json.loads((ROOT / "checkpoints" / "drops_tiny_201x201_p16.causal.json").read_text())["covers"]
+    found = {
+        cover: {name: one["value"] for name, one in figures["spearman"].items()} for cover, figures in covers.items()
+    }
+    changes = [figures[CHANGE] for figures in found.values()]
+    for value in (found["white"]["rollout"], found["blur"]["rollout"], min(changes), max(changes)):
+        assert f"{value:.2f}".replace("0.", ".") in TEXT.split("Weight is not importance")[1].split("\n\n")[0]
