@@ -72,7 +72,16 @@ def demo_presets() -> str:
     return written([header[place] for place in kept], [[row[place] for place in kept] for row in rows])
 
 
-EXCERPTS = {"demo_models": demo_models, "demo_attention": demo_attention, "demo_presets": demo_presets}
+def tried() -> str:
+    """What was tried to break it; `python -m benchmarks.reliability` tries it."""
+    (_, came), (_, kills), *rows = tables("reliability")[0]
+    counts = [tuple(map(int, pair)) for pair in re.findall(r"(\d+) of (\d+)", kills)]
+    equal, tried = map(sum, zip(*counts, strict=True))
+    first = [f"{len(counts)} commands killed at every touch of a file", f"{equal} of {tried} go on to equal contents"]
+    return written(["what was tried: `python -m benchmarks.reliability`", came], [first, *rows])
+
+
+EXCERPTS = {"demo_models": demo_models, "demo_attention": demo_attention, "demo_presets": demo_presets, "tried": tried}
 
 
 if __name__ == "__main__":
