@@ -59,7 +59,7 @@ def test_nothing_waits_for_what_it_does_not_need() -> None:
     assert said == ["False", "True", "False", "True True"]
 
 
-def test_what_the_linter_forbids_it_finds(tmp_path: Path) -> None:
+def test_22_42_what_the_linter_forbids_it_finds(tmp_path: Path) -> None:
     """Whatever could run a stranger's data; the rules stand in pyproject.toml."""
     sources = {
         "S301": "import pickle\npickle.loads(data)",
@@ -69,6 +69,7 @@ def test_what_the_linter_forbids_it_finds(tmp_path: Path) -> None:
         "S102": "exec(text)",
         "S602": "import subprocess\nsubprocess.run(text, shell=True)",
         "TID251": "import joblib.numpy_pickle",
+        "`yaml` is banned": "import yaml",
     }
     for number, source in enumerate(sources.values()):
         (tmp_path / f"{number}.py").write_text(source)

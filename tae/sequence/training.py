@@ -1,5 +1,6 @@
 """Training an LSTM on the latents of image sequences: the next frame, or a target of a table (`target_training`)."""
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -231,7 +232,7 @@ class _Training(SequenceLoop):
         last = self.curve[-1]
         if last["held_out_loss"] < last["held_out_copy"]:
             return
-        best = min(self.curve, key=lambda look: look["held_out_loss"])
+        best = min(self.curve, key=lambda look: (math.isnan(look["held_out_loss"]), look["held_out_loss"]))
         was, remedy = "", "train for longer, or on more sequences"
         if best["held_out_loss"] < last["held_out_loss"]:
             was = f"; it was lowest after step {best['step']}, {best['held_out_loss']:.5f}"

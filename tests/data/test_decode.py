@@ -236,7 +236,7 @@ def test_transparent_sixteen_bit_values_lie_on_white() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "TIFF deep"])
-def test_exif_rotation_equals_turned_pixels(kind: str) -> None:
+def test_13_exif_rotation_equals_turned_pixels(kind: str) -> None:
     turn: dict[int, Callable[[np.ndarray], np.ndarray]] = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -317,7 +317,7 @@ def test_camera_file_of_several_pictures_is_a_jpeg() -> None:
     np.testing.assert_array_equal(picture.pixels, read_image(FILES["jpeg"]).pixels)
 
 
-def test_constant_and_tiny_pictures_are_read() -> None:
+def test_6_constant_and_tiny_pictures_are_read() -> None:
     for size in [(1, 1), (1, 9), (9, 1), (16, 16)]:
         for value in [0, 1, 127, 255]:
             picture = outcome(encode(np.full(size, value, np.uint8), "PNG"))
@@ -404,7 +404,7 @@ def test_pickle_in_an_array_never_runs(tmp_path: Path) -> None:
 # ---- What is refused
 
 
-def test_what_is_no_picture_is_refused_whatever_its_name() -> None:
+def test_2_what_is_no_picture_is_refused_whatever_its_name() -> None:
     for data, said in [
         (b"", "empty"),
         (b"GIF89a", "damaged, cut short"),
@@ -434,7 +434,7 @@ def tiff_header(width: int, height: int) -> bytes:
     return tiff(np.zeros((1, 1), "u1"), tags={256: width, 257: height})
 
 
-def test_huge_sizes_are_refused_from_the_header() -> None:
+def test_3_huge_sizes_are_refused_from_the_header() -> None:
     for width, height in [
         (50_000, 50_000),
         (178_000_000, 1),
@@ -454,7 +454,7 @@ def test_huge_sizes_are_refused_from_the_header() -> None:
                 tracemalloc.stop()
 
 
-def test_small_file_of_a_huge_picture_is_refused_unread() -> None:
+def test_4_small_file_of_a_huge_picture_is_refused_unread() -> None:
     packer = zlib.compressobj()
     body = b"".join(packer.compress(bytes(13_001)) for _ in range(13_000)) + packer.flush()
     data = png_header(13_000, 13_000) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
@@ -463,7 +463,7 @@ def test_small_file_of_a_huge_picture_is_refused_unread() -> None:
         read_image(data)
 
 
-def test_huge_sizes_are_refused_in_every_format() -> None:
+def test_5_huge_sizes_are_refused_in_every_format() -> None:
     for kind in ["GIF", "BMP", "JPEG", "WEBP"]:
         data = bytearray(FILES[kind.lower()])
         if kind == "GIF":
@@ -590,7 +590,7 @@ MEGABYTE = zlib.compress(bytes(1_000_000))
         pytest.param(FILES["png"] + b"PK\x03\x04<html><script>alert(1)</script>", id="zip and page behind the end"),
     ],
 )
-def test_what_hides_beside_the_pixels_of_a_png_is_passed_over(data: bytes) -> None:
+def test_71_what_hides_beside_the_pixels_of_a_png_is_passed_over(data: bytes) -> None:
     tracemalloc.start()
     try:
         picture = read_image(data)
@@ -626,7 +626,7 @@ def run_lengths(count: int) -> bytes:
         pytest.param(run_lengths(5_000_000), id="bmp run lengths"),
     ],
 )
-def test_files_of_a_million_pieces_are_refused_before_they_are_all_read(data: bytes) -> None:
+def test_15_files_of_a_million_pieces_are_refused_before_they_are_all_read(data: bytes) -> None:
     assert len(data) < MAX_FILE_BYTES
     with pytest.raises(ImageError, match="far too many pieces"):
         read_image(data)

@@ -294,7 +294,7 @@ def test_the_spread_between_heads_is_in_multiples_of_the_uniform_weight(model: T
     np.testing.assert_allclose(grid(charts(app)[0]["data"][-1]["z"]), values, rtol=1e-3, atol=1e-6)
 
 
-def test_a_white_image_has_no_scores(shelf: Path) -> None:
+def test_17_a_white_image_has_no_scores(shelf: Path) -> None:
     shutil.copy(ROOT / "checkpoints" / DEMO, shelf / "demo.safetensors")
     app = open_page(PAGE, causal="effect", image="blank", blank="on")
     assert set(app.dataframe[0].value["top tenth shared (95 %)"]) == {"not defined"}

@@ -179,7 +179,7 @@ STRANGE = ("../../../etc/passwd", "<script>alert(1)</script>", "-1", "٣", "x" *
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_that_mean_nothing_open_the_default_view(page: str, keep: Callable[..., object]) -> None:
+def test_73_links_that_mean_nothing_open_the_default_view(page: str, keep: Callable[..., object]) -> None:
     keep()
     app = open_page(page)
     for value in STRANGE:  # as somebody who edits the address of one page again and again

@@ -6,6 +6,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 from tae import Card, create_autoencoder, save_checkpoint
 from tae.data.encode import encode_gif
+from tae.sequence import training
 from tae.sequence.checkpoint import load_sequence
 from tae.sequence.forecast import BASELINES, LSTM, METHODS
 from tae.sequence.training import SequenceTrainConfig, open_sequences, train_sequence
@@ -516,3 +518,11 @@ def test_the_readme_s_lines_predict_on_a_folder_of_one_s_own(tmp_path: Path) -> 
     for name in ("run.gif", "walk"):
         with Image.open(tmp_path / f"{name}_predicted.gif") as image:
             assert getattr(image, "n_frames", 1) == 10 and image.size == (201, 201)
+
+
+def test_58_a_held_out_loss_that_is_no_number_is_never_the_lowest() -> None:
+    said: list[str] = []
+    losses = ((5, float("nan")), (10, 0.2), (15, 0.5))
+    curve = [{"step": step, "held_out_loss": loss, "held_out_copy": 0.3} for step, loss in losses]
+    training._Training._say_what_it_is_worth(SimpleNamespace(curve=curve, notify=said.append))  # type: ignore[arg-type]
+    assert "it was lowest after step 10, 0.20000" in said[0]

@@ -234,7 +234,7 @@ def test_tensors_that_are_not_the_model_s_are_named(saved: bytes) -> None:
     assert f"1 missing: {BIAS}; 1 unexpected: decoder.norm.offset" in refusal(forge(tensors))
 
 
-def test_weights_that_are_no_numbers_are_refused_by_name(saved: bytes) -> None:
+def test_26_weights_that_are_no_numbers_are_refused_by_name(saved: bytes) -> None:
     broken = ("F32", [16], torch.full((16,), math.nan).numpy().tobytes())
     assert f"the tensor {BIAS} holds NaN or infinity" in refusal(forge({**tensors_of(saved), BIAS: broken}))
 

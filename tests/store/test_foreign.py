@@ -1,7 +1,9 @@
 """Checkpoints that PyTorch pickled: the original's give what the original gives, ours what they gave, others are refused."""
 
+import io
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,7 +213,7 @@ def hostile() -> dict[str, tuple[object, str]]:
 
 
 @pytest.mark.parametrize("name", hostile())
-def test_hostile_content_is_refused_in_a_sentence(name: str, original: Original, tmp_path: Path) -> None:
+def test_23_25_hostile_content_is_refused_in_a_sentence(name: str, original: Original, tmp_path: Path) -> None:
     content, expected = hostile()[name]
     if callable(content):
         content = content(original.state_dict())
@@ -228,3 +230,13 @@ def test_files_that_are_no_pickle_are_refused(content: bytes, tmp_path: Path) ->
         convert(tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="cannot be read"):
         convert(tmp_path / "missing.pt")
+
+
+def test_24_a_zip_bomb_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2**22)}, stored := io.BytesIO())
+    with zipfile.ZipFile(stored) as of, zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in of.namelist():
+            packed.writestr(name, of.read(name))
+    assert (tmp_path / "x.pt").stat().st_size < 20_000
+    with pytest.raises(CheckpointError, match="x.pt: PyTorch cannot read it"):
+        convert(tmp_path / "x.pt")

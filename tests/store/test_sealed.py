@@ -174,7 +174,7 @@ def pickles(bomb: Bomb) -> Iterator[tuple[str, bytes]]:
     yield "safetensors with a pickle for a text", pack({"__metadata__": {"about": inner.decode("latin-1")}})
 
 
-def test_pickles_are_refused_behind_every_extension_and_run_nothing(tmp_path: Path) -> None:
+def test_20_pickles_are_refused_behind_every_extension_and_run_nothing(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     pickle.loads(pickle.dumps(Bomb(marker)))
     assert marker.is_dir(), "the bomb is live"
@@ -254,7 +254,7 @@ def test_numbers_must_be_finite_where_a_kind_says_so(saved: bytes, tmp_path: Pat
         assert path.read_bytes() == saved and os.listdir(tmp_path) == ["a.safetensors"]
 
 
-def test_other_types_are_described_and_never_read(saved: bytes) -> None:
+def test_27_other_types_are_described_and_never_read(saved: bytes) -> None:
     for dtype in ("I64", "F64", "C64", "BOOL", "F8_E4M3", "U8", "f32", "Float", "", "<img src=x>"):
         said = refusal(forge({**tensors_of(saved), "half": (dtype, [16], bytes(64))}))
         assert "its tensors must be F32, F16, BF16, got" in said and "<" not in said
@@ -366,7 +366,7 @@ LYING_HEADERS = {
 }
 
 
-def test_a_header_that_lies_is_refused_for_next_to_no_memory() -> None:
+def test_33_a_header_that_lies_is_refused_for_next_to_no_memory() -> None:
     for what, data in LYING_HEADERS.items():
         tracemalloc.start()
         said = refusal(data)
@@ -391,7 +391,7 @@ def test_a_header_too_large_is_refused_unread(tmp_path: Path) -> None:
         assert "at most 8 GiB" in refusal(path)
 
 
-def test_names_of_tensors_are_shown_escaped_and_short(saved: bytes) -> None:
+def test_34_names_of_tensors_are_shown_escaped_and_short(saved: bytes) -> None:
     hostile = ["../../x", "<img src=x onerror=a()>", "![x](http://a)", "a\u202eb\u200bc", "\ud800", "", "a\nb", "\0"]
     for name in [*hostile, "x" * 500_000]:
         for said in (

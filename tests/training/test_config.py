@@ -48,7 +48,7 @@ from tae.web.report.job import ExplainConfig
         ("max_unreadable", 2),
     ],
 )
-def test_values_that_make_no_sense_are_refused_by_name(field: str, value: float) -> None:
+def test_44_values_that_make_no_sense_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{field}"):
         TrainConfig(**{field: value})  # type: ignore[arg-type]
 

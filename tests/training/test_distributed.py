@@ -247,7 +247,7 @@ def test_a_plain_tensor_is_copied_whole_and_laid_out_as_it_was() -> None:
     assert tensor.abs().sum() > 0 and torch.equal(like(copy, tensor), copy)
 
 
-def test_hardware_is_chosen_by_what_there_is() -> None:
+def test_47_hardware_is_chosen_by_what_there_is() -> None:
     assert pick_device("cpu").type == "cpu"
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     if not torch.cuda.is_available():

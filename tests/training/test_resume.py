@@ -169,7 +169,7 @@ def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:
     assert runs.read_run(runs.folder_of(config.out_path)).status == "finished"
 
 
-def test_a_run_resumed_with_other_values_is_refused(tmp_path: Path) -> None:
+def test_48_a_run_resumed_with_other_values_is_refused(tmp_path: Path) -> None:
     config = small_config(tmp_path / "x.safetensors", steps=1)
     list(train(config))
     for changed, said in (

@@ -189,7 +189,7 @@ def test_names_that_would_play_with_a_terminal_are_shown_plain(tmp_path: Path) -
     assert sorted(shown) == ["a[2Jb.png", "broken.png", "bytes.png", "gnp.png", "linebreak.png"]
 
 
-def test_too_few_images_are_refused(tmp_path: Path) -> None:
+def test_45_too_few_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least two readable images .* got 0 readable"):
         source_of(tmp_path)
     fill(tmp_path, 1)

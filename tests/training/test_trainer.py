@@ -463,7 +463,7 @@ def test_any_width_trains_on_mixed_batches(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "wide.safetensors").card.metrics["split"] == "test"
 
 
-def test_nothing_of_another_run_is_replaced_unasked(tmp_path: Path) -> None:
+def test_46_nothing_of_another_run_is_replaced_unasked(tmp_path: Path) -> None:
     config = small_config(tmp_path / "x.safetensors", steps=1)
     run(config)
     before = config.out_path.read_bytes()
@@ -555,7 +555,7 @@ def test_52_ctrl_c_saves_what_has_been_learnt(tmp_path: Path) -> None:
         (["tiny", "--input-size", "0", "0"], "input_size"),
     ],
 )
-def test_command_line_refuses_in_words(
+def test_43_command_line_refuses_in_words(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
