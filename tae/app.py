@@ -75,7 +75,9 @@ class Guarded:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         async def send_guarded(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*{**self.HEADERS, **dict(message["headers"])}.items()]}
+                told = {name.lower() for name, _ in message["headers"]}  # a name may come twice, as of cookies
+                own = [(name, value) for name, value in self.HEADERS.items() if name not in told]
+                message = {**message, "headers": [*message["headers"], *own]}
             await send(message)
 
         if scope["type"] == "http" and is_for_others() and scope["path"].endswith("/_stcore/metrics"):
@@ -97,7 +99,6 @@ def say_error(error: Exception) -> None:
 
 def routes() -> list[Any]:
     """What the server hands out before Streamlit's own: the page that a browser gets first, at every page's address."""
-    from starlette.convertors import StringConvertor, register_url_convertor
     from starlette.requests import Request
     from starlette.responses import HTMLResponse
     from starlette.routing import Route
@@ -105,21 +106,14 @@ def routes() -> list[Any]:
 
     from tae.web.first import first_pages
 
-    class Address(StringConvertor):
-        """A name without a dot: those of files have one."""
-
-        regex = "[^/.]+"
-
-    register_url_convertor("address", Address())
     pages = first_pages(Path(file_util.get_static_dir()))
 
     async def answer(request: Request) -> HTMLResponse:
-        address = request.path_params.get("address", "")
-        return HTMLResponse(pages.get(address, pages[""]), headers={"Cache-Control": "no-cache"})
+        return HTMLResponse(pages[request.url.path.rpartition("/")[2]], headers={"Cache-Control": "no-cache"})
 
     base = config.get_option("server.baseUrlPath").strip("/")
     start = f"/{base}" if base else ""
-    return [Route(f"{start}/", answer), Route(f"{start}/{{address:address}}", answer)]
+    return [Route(f"{start}/{address}", answer) for address in pages]
 
 
 @asynccontextmanager

@@ -57,7 +57,8 @@ def principal_colours(features: np.ndarray) -> Colours:
         return Colours(rgb.astype(np.float32), (0.0, 0.0, 0.0))
     projected = pca.project(features, 3)
     for at in range(projected.shape[1]):
-        low, high = projected[:, at].min(), projected[:, at].max()
-        rgb[:, at] = (projected[:, at] - low) / (high - low)
-        shares[at] = float(pca.variances[at] / pca.variances.sum())
+        share = float(pca.variances[at] / pca.variances.sum())
+        if share > 1e-9:  # else it is rounding
+            low, high = projected[:, at].min(), projected[:, at].max()
+            rgb[:, at], shares[at] = (projected[:, at] - low) / (high - low), share
     return Colours(rgb.astype(np.float32), (shares[0], shares[1], shares[2]))

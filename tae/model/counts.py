@@ -53,10 +53,8 @@ def count(config: ModelConfig, width: int | None = None) -> Counts:
 def _count(config: ModelConfig, width: int) -> Counts:
     smallest = replace(config, encoder_layers=1, decoder_layers=1)
     needs = one_each = _needs(smallest, width)
-    for name in (
-        "encoder_layers",
-        "decoder_layers",
-    ):  # the blocks of a part are alike: a second one stands for all others
+    # The blocks of a part are alike: a second one stands for all others.
+    for name in ("encoder_layers", "decoder_layers"):
         if (more := getattr(config, name) - 1) > 0:
             layers: dict[str, Any] = {name: 2}
             needs = needs + more * (_needs(replace(smallest, **layers), width) - one_each)

@@ -1,5 +1,6 @@
 """Files written whole or not at all: at every moment the old file or the new one is there."""
 
+import errno
 import os
 import re
 import uuid
@@ -23,11 +24,11 @@ def write_whole(path: Path, parts: Iterable[Part]) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of writing, as on a full disk, name no file; those raised inside name this one, without its folder."""
+    """A full or failing disk names no file: such errors raised inside name this one, without its folder."""
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG) and error.filename is None:
             error.filename = path.name
         raise
 

@@ -31,5 +31,5 @@ def refusals_logged(format_of: Callable[[bytes], str | None]) -> Callable[[T], T
 
 
 def log_refused(digest: str, kind: str, size: int, error: ValueError) -> None:
-    """The line of one file: its SHA-256 in hex, what it is or calls itself, its bytes, and why it is refused."""
-    LOGGER.info("refused: sha256 %s, %s, %d bytes: %s", digest, kind, size, plain_text(str(error), 300))
+    """The line of one file: its SHA-256 in hex, what it is or calls itself, its bytes, and why it is refused, on one line."""
+    LOGGER.info("refused: sha256 %s, %s, %d bytes: %s", digest, plain_text(kind, 12), size, plain_text(str(error), 300))

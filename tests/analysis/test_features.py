@@ -46,6 +46,11 @@ def test_colours_run_along_the_components_by_hand() -> None:
     np.testing.assert_allclose(found.shares, [10 / 14, 4 / 14, 0])
 
 
+def test_rounding_has_no_colour() -> None:
+    found = principal_colours(np.outer(np.linspace(-1, 1, 20), np.random.default_rng(0).random(8)))
+    assert (found.rgb[:, 1:] == 0.5).all() and found.shares == (pytest.approx(1), 0, 0)
+
+
 @pytest.mark.parametrize("features", [np.ones((4, 3)), np.eye(2)])
 def test_patches_that_do_not_vary_are_grey(features: np.ndarray) -> None:
     found = principal_colours(features)

@@ -170,20 +170,24 @@ def test_the_image_s_dockerfile_copies_what_the_app_needs_and_ends_as_a_user_of_
 
 def test_74_no_other_site_can_frame_a_page_and_metrics_are_for_this_machine_s_user(mode) -> None:
     async def page(scope, receive, send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-frame-options", b"DENY")]})
+        headers = [(b"X-Frame-Options", b"DENY"), (b"set-cookie", b"user=1"), (b"set-cookie", b"tokens=2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
 
-    def asked(path: str) -> tuple[int, dict[bytes, bytes]]:
+    def asked(path: str) -> tuple[int, list[tuple[bytes, bytes]]]:
         sent: list[dict] = []
 
         async def send(message: dict) -> None:
             sent.append(message)
 
         asyncio.run(Guarded(page)({"type": "http", "path": path}, None, send))
-        return sent[0]["status"], dict(sent[0]["headers"])
+        return sent[0]["status"], sent[0]["headers"]
 
     mode("local")
-    status, headers = asked("/_stcore/metrics")
-    assert status == 200 and headers[b"x-frame-options"] == b"DENY" and headers[b"x-content-type-options"] == b"nosniff"
+    status, told = asked("/_stcore/metrics")
+    assert status == 200 and [value for name, value in told if name == b"set-cookie"] == [b"user=1", b"tokens=2"]
+    assert [value for name, value in told if name.lower() == b"x-frame-options"] == [b"DENY"]
+    headers = dict(told)
+    assert headers[b"x-content-type-options"] == b"nosniff"
     assert b"frame-ancestors 'self'" in headers[b"content-security-policy"]
     mode("shared")
     assert asked("/base/_stcore/metrics")[0] == 404 and asked("/")[0] == 200

@@ -204,17 +204,19 @@ def which_wins(scores: Scores, cover: str) -> str:
 
 
 def over_covers(found: Mapping[str, Scores]) -> str:
-    """What holds whatever patches are covered with, and what for some covers alone; {cover in words: its scores}."""
+    """What holds whatever patches are covered with, and what for some covers alone; {cover in words: its scores}.
+
+    "" where nothing can be said of any.
+    """
+    told = {cover: scores for cover, scores in found.items() if not math.isnan(scores.lead.low)}
     groups: dict[str, list[str]] = {"ahead of": [], "behind": [], "not to be told from": []}
-    for cover, scores in found.items():
+    for cover, scores in told.items():
         ahead, behind = scores.lead.low > 0, scores.lead.high < 0
         groups["ahead of" if ahead else "behind" if behind else "not to be told from"].append(cover)
     said = [f"{words} it under {', '.join(covers)}" for words, covers in groups.items() if covers]
-    bests = dict.fromkeys(scores.best_trivial for scores in found.values() if scores.best_trivial)
-    return (
-        f"Over {len(found)} covers the best attention map, beside the best trivial predictor ({', '.join(bests)}), is "
-        f"{'; '.join(said)}."
-    )
+    bests = ", ".join(dict.fromkeys(scores.best_trivial for scores in told.values()))
+    beside = f"the best attention map, beside the best trivial predictor ({bests})"
+    return f"Over {len(told)} cover{'s' * (len(told) > 1)} {beside}, is {'; '.join(said)}." if said else ""
 
 
 def bootstrap_mean(values: np.ndarray) -> Interval:

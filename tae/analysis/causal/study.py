@@ -178,7 +178,7 @@ def summarise(records: Sequence[dict], sha256: str, data: str, baseline: str, ha
         necessity={"/".join(key): _as_json(found.mean(*key)) for key in found.lost},
         covers=covers,
         verdicts={part: {"kind": one.kind, "sentence": one.sentence} for part, one in verdicts.items()},
-        agreement=" ".join(told),
+        agreement=" ".join(filter(None, told)),
     )
 
 

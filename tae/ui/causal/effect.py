@@ -65,8 +65,13 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
     image_chart(figure, "causal_effect", alt, tools=True)
     where = "the box" if region else "the whole reconstruction"
     told = (
-        f"{len(effect.tokens)} of {scene.num_tokens} patches covered with: {COVERS[name].lower()}; change counted over {where}; "
-        f"{effect.share_inside:.0%} of it lies inside the covered patches. "
+        f"{len(effect.tokens)} of {scene.num_tokens} patches covered with: {COVERS[name].lower()}; change counted over {where}"
+        + (
+            ""
+            if np.isnan(effect.share_inside)
+            else f"; {effect.share_inside:.0%} of it lies inside the covered patches"
+        )
+        + ". "
         "Attention is the weight that a patch receives, mean over queries, in the encoder where nothing else is said. Each map "
         f"has its own colours, from 0 to its largest value, and is drawn patch by patch, not smoothed. {status(scene, own)}"
     )

@@ -102,7 +102,7 @@ def choose_row(found: "list[Listed]", active: ui.Active) -> "Listed":
                 "Checkpoint": plain_text(one.name),
                 "Preset": one.config.preset or "own shape",
                 "Size": size_in_words(one.config.input_size),
-                "Test PSNR (dB)": psnr if isinstance(psnr, float) else None,
+                "Test PSNR (dB)": psnr if isinstance(psnr, (int, float)) else None,
                 "SSIM": ssim if isinstance(ssim, float) else None,
                 "Held-out PSNR over training": [
                     point["held_out_psnr"] for point in curve if isinstance(point.get("held_out_psnr"), float)

@@ -118,7 +118,7 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
     )
     try:
         other = active if key == SAME else twin(active) if key == TWIN else load_model(key)
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, OSError, KeyError) as error:  # or gone since it was listed
         st.error(f"{escape_markdown(model_title(key))}: {escape_markdown(str(error))}")
         return None
     offer = offered(other)

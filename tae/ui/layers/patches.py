@@ -121,13 +121,14 @@ def exports(scene: Scene, depths: list[Depth]) -> None:
     )
     low = min(float(one.similar.min()) for one in depths)
 
+    def shares_of(one: Depth) -> np.ndarray:
+        return (one.similar[token] - low) / (1 - low) if low < 1 else np.ones(len(one.similar))
+
     def figure(fmt: render.Format) -> bytes:
         rows = []
         for part in PARTS:
             own = [one for one in depths if one.part == part]
-            cells = [
-                RAMP((one.similar[token] - low) / max(1 - low, 1e-9))[:, :3].reshape(*scene.grid, 3) for one in own
-            ]
+            cells = [RAMP(shares_of(one))[:, :3].reshape(*scene.grid, 3) for one in own]
             rows.append([(cell, f"{part}, {one.name}") for cell, one in zip(cells, own, strict=True)])
             rows.append([(one.colours.rgb.reshape(*scene.grid, 3), f"{sum(one.colours.shares):.0%}") for one in own])
         return strips_figure(rows, f"{caption}; colours from {low:.2f} to 1", fmt, scene.active.warning)

@@ -1,4 +1,4 @@
-"""What the server holds of files on their way to a page: bounded for each kind of file, each session, and all together.
+"""What the server holds of files that arrived for a page: bounded for each kind of file, each session, and all together.
 
 Streamlit's upload route takes whatever is within `server.maxUploadSize` from whoever has a session, and holds it in memory
 until the session ends. Here only what a page asked for arrives; of what is too large nothing is kept but a sentence, which the
@@ -71,13 +71,14 @@ class Arrivals(MemoryUploadedFileManager):
                 file = file._replace(data=file.data[:64])  # they are not read, only called by name
             refusal = too_large(file.name, len(file.data)) or self._no_room(session_id, file, request)
             if refusal:
-                digest = hashlib.sha256(
-                    file.data[: 16 * MB]
-                ).hexdigest()  # of its beginning: the server waits meanwhile
+                digest = hashlib.sha256(file.data[: 16 * MB]).hexdigest()  # the server waits meanwhile
                 log_refused(digest, Path(file.name).suffix[:12] or "unknown", len(file.data), ValueError(refusal))
                 self.refused[file.file_id] = refusal
                 file = file._replace(data=b"")
-            self._touched.setdefault(session_id, OrderedDict())[file.file_id] = None
+            touched = self._touched.setdefault(session_id, OrderedDict())
+            touched[file.file_id] = None
+            while len(touched) > MAX_ASKED:  # of no bytes, or refused
+                self.remove_file(session_id, next(iter(touched)))
             super().add_file(session_id, file)
 
     def remove_file(self, session_id: str, file_id: str) -> None:
@@ -141,8 +142,8 @@ def watch() -> None:
         manager = get_instance().uploaded_file_mgr
         with _WATCHING:
             if type(manager) is MemoryUploadedFileManager:
+                Arrivals.begin(manager)  # type: ignore[arg-type]
                 manager.__class__ = Arrivals  # the routes hold this very object
-                manager.begin()  # type: ignore[attr-defined]
 
 
 _WATCHING = threading.Lock()

@@ -84,7 +84,7 @@ class Store:
             self.num_bytes -= self._values.pop(key, (None, 0))[1]
 
     def find(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """The value of a key; who asks for it while it is computed waits, and gets the same."""
+        """The value of a key; who asks for it while it is computed waits, and gets the same, unless there was an error."""
         found = self.get(key, self)
         if found is not self:
             return found

@@ -12,8 +12,6 @@ def offer_deletion(path: Path) -> None:
     """A button beside what is said of a file, for who may; it asks once more. A link goes, what it leads to stays."""
     if not may_train():
         return
-    if not may_train():
-        return
     name = escape_markdown(plain_text(path.name))
     with st.popover("Delete…", icon=":material/delete:", type="tertiary"):
         st.markdown(f"Delete **{name}** from the disk, for good?")

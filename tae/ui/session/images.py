@@ -126,8 +126,8 @@ def restore_images() -> None:
         with suppress(OSError):  # removed meanwhile in another window
             add_images(batch.files, new=False)
     for batch in keeping.kept("frames"):
-        frame, notes = batch.files
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, EOFError):  # or cut short, as by a power failure
+            frame, notes = batch.files
             pixels = np.load(io.BytesIO(frame.getvalue()), allow_pickle=False)
             add_pixels(frame.name, pixels, tuple(notes.getvalue().decode().splitlines()), new=False)
 

@@ -74,9 +74,12 @@ def file_digest(path: str, size: int, mtime_ns: int, inode: int) -> str:
 
 @kept("Loading the model…")
 def _load_file(digest: str, _path: Path, _name: str | None = None) -> "Loaded":
-    from tae.store.checkpoint import load_checkpoint
+    from tae.store.checkpoint import CheckpointError, load_checkpoint
 
-    return load_checkpoint(_path, _name)
+    loaded = load_checkpoint(_path, _name)
+    if loaded.digest != digest:  # else another model would be kept under this name, for all sessions
+        raise CheckpointError(f"{plain_text(_path.name)}: the file changed while it was read; open it again")
+    return loaded
 
 
 @kept("Building the model…")
@@ -143,7 +146,8 @@ def add_model(brought: Brought) -> str:
     try:
         _load_file(brought.digest, brought.path, brought.name)
     except CheckpointError as error:
-        log_refused(brought.digest, "checkpoint", brought.path.stat().st_size, error)
+        size = brought.path.stat().st_size if brought.path.exists() else 0  # the day for which it is kept may be over
+        log_refused(brought.digest, "checkpoint", size, error)
         discard(Batch(brought.path.parent, ()))
         raise
     key = f"upload-{brought.digest[:12]}"
@@ -169,6 +173,7 @@ def remove_model(key: str) -> None:
     brought = st.session_state.uploaded_models.pop(key)
     if st.session_state.checkpoint == key:
         st.session_state.checkpoint = ""
+    st.session_state.pop("models_brought", None)
     discard(Batch(brought.path.parent, ()))
 
 
@@ -240,7 +245,7 @@ def model_summary(active: Active) -> str:
     config = active.config
     parameters = sum(parameter.numel() for parameter in active.loaded.model.parameters())
     psnr = active.loaded.card.metrics.get("psnr")
-    quality = f"test PSNR **{psnr:.1f} dB**" if isinstance(psnr, float) else "no test figures"
+    quality = f"test PSNR **{psnr:.1f} dB**" if isinstance(psnr, (int, float)) else "no test figures"
     if active.is_random:
         quality = ":red[**untrained**]"
     elif active.warning:

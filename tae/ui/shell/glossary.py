@@ -51,8 +51,8 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "fusion",
-        "How the maps of several heads become one: their mean, their largest, or their smallest weights. "
-        "Rows of the last two are made to sum to 1 again. Each way hides something.",
+        "How the maps of several heads become one: their mean, their largest, or their smallest weights, rows made to sum to 1 "
+        "again. Each way hides something.",
     ),
     Term(
         "head",
@@ -86,9 +86,8 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "participation ratio",
-        "Over how many directions the variance of a set of latents is spread: 1 where all lies along one, k where k share it "
-        "evenly. It is the squared sum of the variances over the sum of their squares. Other directions are not unused: they "
-        "draw what few images differ in.",
+        "Over how many directions a set of latents spreads its variance: 1 where all lies along one, k where k share it "
+        "evenly. The others are not unused: they draw what few images differ in.",
     ),
     Term("patch", "A small square cut from the image. The model works on patches, not on pixels.", ("patches",)),
     Term(

@@ -41,6 +41,7 @@ class Features {
     this.before = JSON.stringify(data);
     this.data = data;
     if (isOther) this.view.depth = data.parts[0].count - 1;
+    if (isOther) this.hover = null;
     this.view.token = data.token;
     this.similar = data.depths.map(({ similar }) => Uint8Array.from(atob(similar), (letter) => letter.charCodeAt(0)));
     this.low = Math.min(...data.depths.map(({ low }) => low));

@@ -154,6 +154,13 @@ def test_who_wins_is_said_with_the_numbers():
     )
 
 
+def test_nothing_is_said_of_covers_whose_scores_are_undefined():
+    undefined = scores_with(0.5, 0.5, NAN, NAN)
+    assert predictors.over_covers({"white": undefined}) == ""
+    said = predictors.over_covers({"white": undefined, "blur": scores_with(0.5, 0.1, 0.3, 0.5)})
+    assert said.startswith("Over 1 cover the best") and "white" not in said
+
+
 def test_trivial_predictors_by_hand():
     config = replace(SQUARE, input_size=(8, 16))  # two patches
     image = torch.ones(1, 1, 8, 16)
