@@ -189,10 +189,11 @@ def in_child() -> Callable[..., None]:
 def die_in(command: str, words: list[str], event: int | None) -> None:
     """In a child: the command, which dies at this touch of a file."""
     torch.set_num_threads(1)
+    door = import_module(f"tae.{command}")
     if event is not None:
         die_at_event(event)
     with redirect_stdout(io.StringIO()):
-        sys.exit(import_module(f"tae.{command}").main(words))
+        sys.exit(door.main(words))
 
 
 def contents(path: Path) -> Any:

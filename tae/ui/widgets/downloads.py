@@ -24,7 +24,7 @@ def export() -> Iterator[None]:
         with st.session_state.export_place.popover("Export", icon=":material/download:", key="export"):
             yield
             if len(found) > 1:
-                _everything("everything", found)
+                _everything("everything", dict(found))  # without itself
     finally:
         _OFFERED.reset(token)
 
