@@ -26,7 +26,7 @@ from benchmarks.attention_maps import quartiles, words
 from tae.analysis.causal import interventions
 from tae.analysis.causal.interventions import Knockout
 from tae.analysis.causal.knockouts import reconstruct_knocked_out
-from tae.analysis.causal.occlusion import occlusion_effect
+from tae.analysis.causal.occlusion import occlude
 from tae.analysis.causal.prefix import images_at_once, make_prefix
 from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
 
@@ -99,8 +99,8 @@ def sweeps(model: TransformerAutoencoder, image: Tensor) -> Ways:
 def occlusions(model: TransformerAutoencoder, image: Tensor) -> Ways:
     """All patches covered with white; (N,) each."""
     ways: Ways = {
-        "ours": lambda: occlusion_effect(model, image),
-        "separate": lambda: occlusion_effect(model, image, batch_size=1),
+        "ours": lambda: occlude(model, image).total,
+        "separate": lambda: occlude(model, image, batch_size=1).total,
     }
     if find_spec("captum") is not None:
         ways["captum"] = lambda: with_captum(model, image)

@@ -111,7 +111,7 @@ def against_effect(model, images: torch.Tensor) -> dict[str, dict[str, float]]:
     scores: dict[str, list[float]] = {}
     for number, image in enumerate(images):
         tokens = occlusion.foreground_tokens(image[None], model.config)
-        effect = occlusion.occlusion_effect(model, image[None], baseline=1.0, tokens=tokens)
+        effect = occlusion.occlude(model, image[None], baseline=1.0, tokens=tokens).total
         others = torch.arange(len(images)) != number
         predictors = {
             "received attention, average": received[number],

@@ -23,10 +23,10 @@ import tyro
 from PIL import Image
 from scipy import signal
 
+from benchmarks import RESULTS, keep
 from tae.analysis.yardsticks import NAMES
 from tae.store.checkpoint import load_checkpoint
 
-RESULTS = Path(__file__).parent / "results"
 PHOTOGRAPHS = {
     "skimage.data": (
         "astronaut.png brick.png camera.png chelsea.png coffee.png coins.png grass.png gravel.png hubble_deep_field.jpg "
@@ -57,8 +57,7 @@ def main(config: OwnImagesBenchmark) -> None:
         with tempfile.TemporaryDirectory() as folder:
             rows[kind] = trained(kind, Path(folder), config.minutes, config.threads)
         print(rows[kind], flush=True)
-    path.write_text(json.dumps(rows, indent=1) + "\n")
-    path.with_suffix(".md").write_text(table(rows))
+    keep("own_images", rows, table(rows), config.results)
 
 
 def trained(kind: str, folder: Path, minutes: float, threads: int) -> dict:

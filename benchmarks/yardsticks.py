@@ -5,19 +5,17 @@
 As a training fits and tells them (`tae.analysis.yardsticks`). Writes `benchmarks/results/yardsticks.json` and `yardsticks.md`.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import tyro
 
+from benchmarks import RESULTS, keep
 from tae.analysis.evaluate import evaluate
 from tae.analysis.yardsticks import NAMES, verdict, yardsticks_of
 from tae.data.built_in import source_for
 from tae.store.checkpoint import list_checkpoints, load_checkpoint
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,7 @@ def main(config: YardstickBenchmark) -> None:
         )
         print(rows[-1], flush=True)
     result = {"test_images": config.test_images, "checkpoints": rows}
-    (config.results / "yardsticks.json").write_text(json.dumps(result, indent=1) + "\n")
-    (config.results / "yardsticks.md").write_text(table(result))
+    keep("yardsticks", result, table(result), config.results)
 
 
 def ahead_after(curve: list[dict], best: float) -> int | None:

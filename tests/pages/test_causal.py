@@ -20,7 +20,7 @@ from tae.analysis.attention import received
 from tae.analysis.causal import predictors, prefix, replacements, sweeps
 from tae.analysis.causal.curves import deletion_insertion
 from tae.analysis.causal.interventions import Edit, Knockout, from_text
-from tae.analysis.causal.occlusion import Box, foreground_tokens, occlusion_effect, region_inputs
+from tae.analysis.causal.occlusion import Box, foreground_tokens, occlude, region_inputs
 from tae.analysis.causal.study import read_study
 from tae.analysis.maps import MapChoice, compute, compute_map
 from tae.data.demo import DemoSource
@@ -201,7 +201,7 @@ def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_al
     app = open_page(PAGE, causal="effect", image="garment-30", cover="mean")
     shown = image("garment-30")
     tokens = foreground_tokens(shown, model.config)
-    effect = occlusion_effect(model, shown, "mean", tokens)
+    effect = occlude(model, shown, "mean", tokens).total
     trivial = predictors.trivial_predictors(shown, model.config, "mean")
     scores = predictors.score({**predictors.predictors(model, shown), **trivial}, effect, tokens)
     said = predictors.which_wins(scores, "the image's mean grey")
@@ -219,7 +219,7 @@ def test_the_effect_can_be_counted_inside_the_box_alone(model: TransformerAutoen
     app = open_page(PAGE, causal="effect", image="garment-30", box="40-90x60-120", boxed="on")
     shown = image("garment-30")
     tokens = foreground_tokens(shown, model.config)
-    effect = occlusion_effect(model, shown, tokens=tokens, region=Box(40, 60, 90, 120))
+    effect = occlude(model, shown, tokens=tokens, region=Box(40, 60, 90, 120)).total
     drawn = grid(charts(app)[0]["data"][0]["z"])
     np.testing.assert_allclose(drawn[tokens.numpy()], effect.numpy(), rtol=1e-3, atol=1e-9)
     assert "change counted over the box" in texts(app, "caption")
@@ -254,7 +254,7 @@ def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callab
     name, shown = "one more map", image("garment-30")
     values = received(compute_map(model, shown, choice))
     box, tokens = Box(40, 60, 90, 120), foreground_tokens(shown, model.config)
-    effect = occlusion_effect(model, shown, tokens=tokens, region=box)
+    effect = occlude(model, shown, tokens=tokens, region=box).total
     scores = app.dataframe[0].value.set_index("predictor")
     expected = predictors.score({name: values}, effect, tokens)
     assert scores["Spearman (95 %)"].to_dict()[name] == str(expected.spearman[name])

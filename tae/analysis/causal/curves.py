@@ -56,7 +56,7 @@ def deletion_insertion(
 
     Args:
         maps: {name: (N,), larger = more important}. Patches that tie come in random order.
-        baseline: What covers a patch; see `occlusion_effect`.
+        baseline: What covers a patch; see `occlude`.
         steps: Into how many parts the patches are cut, at most.
         random_orders: How many go into the curve "random order", their mean; 0: none.
         seed: Seed of the random orders.

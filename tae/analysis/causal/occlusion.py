@@ -101,19 +101,6 @@ def occlude(
     return Occlusion(total, inside)
 
 
-def occlusion_effect(
-    model: TransformerAutoencoder,
-    image: Tensor,
-    baseline: float | str | Tensor = 1.0,
-    tokens: Tensor | Sequence[int] | None = None,
-    batch_size: int | None = None,
-    region: Box | None = None,
-    progress: Progress = silent,
-) -> Tensor:
-    """`occlude`'s total alone, (T,)."""
-    return occlude(model, image, baseline, tokens, batch_size, region, progress).total
-
-
 @dataclass(frozen=True)
 class GradientInput:
     """Gradient times input, patch by patch."""
@@ -128,7 +115,7 @@ def gradient_x_input(model: TransformerAutoencoder, image: Tensor, region: Box |
     """How the mean ink of the reconstruction, or of a region of it, hangs on the ink of each patch, to first order.
 
     Shrikumar 2016, "Not just a black box" (gradient x input), for ink = 1 - grey, so that white paper is no input. It
-    tells what a small change would do; what covering a whole patch does, `occlusion_effect` measures.
+    tells what a small change would do; what covering a whole patch does, `occlude` measures.
     """
     check_one(image)
     rows_in, columns_in = slices_of(region, image)
@@ -152,13 +139,13 @@ def region_inputs(
 ) -> Tensor:
     """The patches of the image that produce a region of its reconstruction: (N,), larger = more.
 
-    By "gradient" (`gradient_x_input`, absolute) in units of ink, or by "occlusion" (`occlusion_effect`, with its
+    By "gradient" (`gradient_x_input`, absolute) in units of ink, or by "occlusion" (`occlude`, with its
     baseline and progress) in units of squared change.
     """
     if how == "gradient":
         return gradient_x_input(model, image, region).absolute
     if how == "occlusion":
-        return occlusion_effect(model, image, baseline, region=region, progress=progress)
+        return occlude(model, image, baseline, region=region, progress=progress).total
     raise ValueError(f"how must be gradient or occlusion, got {how!r}")
 
 
@@ -168,7 +155,7 @@ def foreground_tokens(image: Tensor, config: ModelConfig) -> Tensor:
 
 
 def cover_of(image: Tensor, baseline: float | str | Tensor, config: ModelConfig) -> Tensor:
-    """The image (1, 1, H, W) that a baseline stands for; see `occlusion_effect`.
+    """The image (1, 1, H, W) that a baseline stands for; see `occlude`.
 
     The blur is a Gaussian whose standard deviation is half a patch, at most an eighth of the image's shorter side.
     """

@@ -137,7 +137,7 @@ def score(predicted: dict[str, Tensor], effect: Tensor, tokens: Tensor | Sequenc
 
     Args:
         predicted: {name: (N,)}; attention's and trivial ones by the names of `ATTENTION` and `TRIVIAL`.
-        effect: (T,), as `occlusion_effect` measures it.
+        effect: (T,), as `occlude` measures it.
         tokens: (T,) the patches that the effect is of; None: all N.
     """
     measured, values = _chosen(predicted, effect, tokens)

@@ -72,19 +72,6 @@ def study_images(
             raise ValueError(f"the model draws no finite numbers from image {number}, so there is nothing to compare")
         sweep = head_sweep(model, prefix, baseline)
         lost = necessity(model, image, others).lost
-        tokens = foreground_tokens(image, model.config)
-        baselines: dict[str, float | str | Tensor] = {"white": 1.0, "mean": "mean", "blur": "blur"}
-        baselines |= {"mean image": others.mean(dim=0, keepdim=True), "another": others[:1]}
-        of_network, covers = predictors(model, image) if number < COVER_IMAGES else {}, {}
-        for name in COVERS if number < COVER_IMAGES else ():
-            effect = occlude(model, image, baselines[name], tokens)
-            trivial = trivial_predictors(image, model.config, baselines[name])
-            spearmans, overlaps = agreement({**of_network, **trivial}, effect.total, tokens)
-            covers[name] = {
-                "spearman": {one: _plain(value) for one, value in spearmans.items()},
-                "overlap": {one: _plain(value) for one, value in overlaps.items()},
-                "inside": _plain(effect.share_inside),
-            }
         yield {
             "psnr": _plain(sweep.plain.psnr),
             "damage": {
@@ -92,8 +79,25 @@ def study_images(
                 for one, damage in sweep.damage.items()
             },
             "lost": {"/".join(key): _plain(float(value[0])) for key, value in lost.items()},
-            "covers": covers,
+            "covers": _covered(model, image, others) if number < COVER_IMAGES else {},
         }
+
+
+def _covered(model: TransformerAutoencoder, image: Tensor, others: Tensor) -> dict[str, dict]:
+    """What covering the patches of one image does, and how well it is told, by cover."""
+    baselines: dict[str, float | str | Tensor] = {"white": 1.0, "mean": "mean", "blur": "blur"}
+    baselines |= {"mean image": others.mean(dim=0, keepdim=True), "another": others[:1]}
+    tokens, of_network, found = foreground_tokens(image, model.config), predictors(model, image), {}
+    for name in COVERS:
+        effect = occlude(model, image, baselines[name], tokens)
+        trivial = trivial_predictors(image, model.config, baselines[name])
+        spearmans, overlaps = agreement({**of_network, **trivial}, effect.total, tokens)
+        found[name] = {
+            "spearman": {one: _plain(value) for one, value in spearmans.items()},
+            "overlap": {one: _plain(value) for one, value in overlaps.items()},
+            "inside": _plain(effect.share_inside),
+        }
+    return found
 
 
 class CoverFigures(TypedDict):

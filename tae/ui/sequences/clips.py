@@ -152,12 +152,8 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str, new: bool
 
 
 def restore_sequences(config: ModelConfig, fit: str) -> None:
-    """What the visitor dropped before this page was loaded, once a session."""
-    state = st.session_state
-    if state.setdefault("sequences_restored", False):
-        return
-    state.sequences_restored = True
-    for batch in keeping.kept("sequences"):
+    """What the visitor dropped before this page was loaded."""
+    for batch in keeping.brought_before("sequences"):
         with suppress(OSError):  # removed meanwhile in another window
             add_sequences(batch.files, config, fit, new=False)
 

@@ -117,15 +117,11 @@ def add_pixels(title: str, pixels: np.ndarray, notes: tuple[str, ...], new: bool
 
 
 def restore_images() -> None:
-    """What the visitor dropped before this page was loaded, once a session."""
-    state = st.session_state
-    if state.setdefault("images_restored", False):
-        return
-    state.images_restored = True
-    for batch in keeping.kept("images"):
+    """What the visitor dropped before this page was loaded."""
+    for batch in keeping.brought_before("images"):
         with suppress(OSError):  # removed meanwhile in another window
             add_images(batch.files, new=False)
-    for batch in keeping.kept("frames"):
+    for batch in keeping.brought_before("frames"):
         with suppress(OSError, ValueError, EOFError):  # or cut short, as by a power failure
             frame, notes = batch.files
             pixels = np.load(io.BytesIO(frame.getvalue()), allow_pickle=False)

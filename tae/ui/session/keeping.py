@@ -49,8 +49,12 @@ def keep(kind: str, files: Sequence[tuple[str, bytes]]) -> str | None:
     return None
 
 
-def kept(kind: str) -> list[Batch]:
-    """What the visitor dropped before, in this session or another."""
+def brought_before(kind: str) -> list[Batch]:
+    """What the visitor dropped before this page was loaded; from the second time on that a session asks, nothing."""
+    asked = st.session_state.setdefault("kinds_brought", set())
+    if kind in asked:
+        return []
+    asked.add(kind)
     try:
         return locker().batches(kind)
     except LockerError:

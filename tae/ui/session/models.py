@@ -156,16 +156,12 @@ def add_model(brought: Brought) -> str:
 
 
 def restore_models() -> None:
-    """The checkpoints that a visitor uploaded before this page was loaded, once a session."""
-    state = st.session_state
-    if state.setdefault("models_restored", False):
-        return
-    state.models_restored = True
-    for batch in keeping.kept("checkpoints"):
+    """The checkpoints that a visitor uploaded before this page was loaded."""
+    for batch in keeping.brought_before("checkpoints"):
         with suppress(OSError, ValueError):  # removed meanwhile in another window
             file, digest = batch.files
             brought = Brought(digest.getvalue().decode(), file.path, file.name)
-            state.uploaded_models[f"upload-{brought.digest[:12]}"] = brought
+            st.session_state.uploaded_models[f"upload-{brought.digest[:12]}"] = brought
 
 
 def remove_model(key: str) -> None:

@@ -126,7 +126,7 @@ def choose_dropped() -> Data | None:
 
 def _from_before() -> Dropped | None:
     """What the visitor dropped before this page was loaded, and no run has taken."""
-    for batch in keeping.kept("training"):
+    for batch in keeping.brought_before("training"):
         with suppress(OSError, ValueError, TypeError):
             return uploads.from_text(checkpoints_folder(), batch.files[0].getvalue().decode())
     return None

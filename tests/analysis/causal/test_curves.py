@@ -55,7 +55,7 @@ def test_curves_of_a_region_count_its_own_change(small_model):
 def test_the_measured_effect_itself_beats_random_orders_and_their_opposite():
     model = load_checkpoint("checkpoints/demo_tiny_201x201_p16.safetensors").model
     image, _ = to_batch(DemoSource((201, 201)).test(1))
-    effect = occlusion.occlusion_effect(model, image)
+    effect = occlusion.occlude(model, image).total
     maps = {"effect": effect, "opposite": -effect}
     curves = deletion_insertion(model, image, maps, steps=6, random_orders=3)
     assert list(curves) == ["effect", "opposite", "random order"]

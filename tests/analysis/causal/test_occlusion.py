@@ -39,33 +39,33 @@ def test_occlusion_agrees_with_covering_each_patch_by_hand(config, baseline):
 
 def test_occlusion_of_some_tokens_is_that_part_of_all_in_their_order():
     model, image = build(SQUARE), draw_images(SQUARE, 1)
-    everywhere = occlusion.occlusion_effect(model, image)
+    everywhere = occlusion.occlude(model, image).total
     tokens = [9, 0, 9, 15]
     assert everywhere.shape == (16,)
     for chosen in (tokens, torch.tensor(tokens)):
-        assert_close(occlusion.occlusion_effect(model, image, tokens=chosen, batch_size=2), everywhere[tokens])
-    assert occlusion.occlusion_effect(model, image, tokens=[]).shape == (0,)
+        assert_close(occlusion.occlude(model, image, tokens=chosen, batch_size=2).total, everywhere[tokens])
+    assert occlusion.occlude(model, image, tokens=[]).total.shape == (0,)
 
 
 def test_covering_blank_with_blank_has_exactly_no_effect():
     model = TransformerAutoencoder(SQUARE).eval()  # float32, where rounding would show
     image = torch.ones(1, 1, 32, 32)
     image[..., 8:16, 16:24] = 0.3
-    effect = occlusion.occlusion_effect(model, image)
+    effect = occlusion.occlude(model, image).total
     assert effect.nonzero().flatten().tolist() == [6]
-    assert occlusion.occlusion_effect(model, image, baseline=image).abs().max() == 0
+    assert occlusion.occlude(model, image, baseline=image).total.abs().max() == 0
 
 
 def test_occlusion_refuses_what_does_not_fit():
     model, image = build(SQUARE), draw_images(SQUARE, 1)
     with pytest.raises(ValueError, match=r"image must be \(1, 1, H, W\), got \(2, 1, 32, 32\)"):
-        occlusion.occlusion_effect(model, image.expand(2, -1, -1, -1))
+        occlusion.occlude(model, image.expand(2, -1, -1, -1))
     with pytest.raises(ValueError, match=r"tokens must be from 0 to 15, got \[3, 16\]"):
-        occlusion.occlusion_effect(model, image, tokens=[3, 16])
+        occlusion.occlude(model, image, tokens=[3, 16])
     with pytest.raises(ValueError, match="baseline must be a grey, 'mean', 'blur', or an image, got 'black'"):
-        occlusion.occlusion_effect(model, image, baseline="black")
+        occlusion.occlude(model, image, baseline="black")
     with pytest.raises(ValueError, match=r"baseline must be \(1, 1, 32, 32\) like the image, got \(1, 1, 8, 8\)"):
-        occlusion.occlusion_effect(model, image, baseline=torch.ones(1, 1, 8, 8))
+        occlusion.occlude(model, image, baseline=torch.ones(1, 1, 8, 8))
 
 
 def test_foreground_is_where_a_single_pixel_is_dark_enough():
@@ -93,7 +93,7 @@ def test_occlusion_of_a_region_in_batches_is_that_of_one_patch_after_another(sma
             change = (model(covered)[0] - plain) ** 2
             expected.append(change[..., 3:14, 5:30].mean())
     for batch_size in (1, 5, 64):
-        effect = occlusion.occlusion_effect(model, image, batch_size=batch_size, region=region)
+        effect = occlusion.occlude(model, image, batch_size=batch_size, region=region).total
         assert_close(effect, torch.stack(expected))
     assert_close(occlusion.region_inputs(model, image, region, "occlusion"), torch.stack(expected))
 
@@ -110,14 +110,14 @@ def test_a_blurred_cover_keeps_the_mean_and_flattens_the_contrast(small_model):
 
 def test_progress_of_occlusion_counts_up(small_model):
     shares = []
-    occlusion.occlusion_effect(small_model(), draw(), batch_size=5, progress=shares.append)
+    occlusion.occlude(small_model(), draw(), batch_size=5, progress=shares.append)
     assert shares == pytest.approx([5 / 12, 10 / 12, 1])
 
 
 def test_regions_that_do_not_fit_are_refused(small_model):
     model, image = small_model(), draw()
     for region in (Box(0, 0, 25, 5), Box(5, 0, 5, 5), Box(0, -1, 5, 5)):
-        for call in (occlusion.occlusion_effect, occlusion.gradient_x_input):
+        for call in (occlusion.occlude, occlusion.gradient_x_input):
             with pytest.raises(ValueError, match="region must be .* inside 24 rows and 32 columns"):
                 call(model, image, region=region)
     with pytest.raises(ValueError, match="how must be gradient or occlusion, got 'guess'"):

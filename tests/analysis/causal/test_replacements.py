@@ -237,7 +237,7 @@ def test_interventions_leave_the_model_as_it_was_while_others_use_it():
             assert torch.equal(recon, intervene(0))
         for recon in undisturbed:
             assert torch.equal(recon, plain)
-    occlusion.occlusion_effect(model, images[:1])
+    occlusion.occlude(model, images[:1])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert {name: set(vars(module)) for name, module in model.named_modules()} == modules
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
