@@ -16,9 +16,9 @@ def compare(active: ui.Active, chosen: ui.Chosen) -> None:
     ui.heading("Compare")
     with st.container(key="expert_compare", gap="small"):
         shortcuts(active)
-        with st.container(horizontal=True, vertical_alignment="bottom"):
+        with st.container(horizontal=True, vertical_alignment="bottom", key="compare_a"):
             a = half_a(active, chosen)
-        with st.container(horizontal=True, vertical_alignment="bottom"):
+        with st.container(horizontal=True, vertical_alignment="bottom", key="compare_b"):
             b = half_b(active, chosen)
     if a is not None and b is not None:
         side_by_side(a, b)
