@@ -91,7 +91,8 @@ def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path)
     if parallel == "ddp":
         broken = replace(config, out=tmp_path / "broken.safetensors", save_every_s=0, resume=True)
         script = tmp_path / "killed.py"
-        script.write_text(KILLED_IN_STEP.replace("STEP", str(random.randrange(1, 6))))
+        # Rank 1 is past its second step only when rank 0 has written the first one's state.
+        script.write_text(KILLED_IN_STEP.replace("STEP", str(random.randrange(2, 6))))
         words = ["torchrun", "--standalone", "--nproc_per_node=2", "--max-restarts=1", str(script)]
         process = started([*words, *broken.command_line()], tmp_path)
         printed, _ = process.communicate()
