@@ -10,7 +10,7 @@
 - windows: strips wider than the model, window by window
 - evaluate: a checkpoint's held-out figures
 - yardsticks: what simple codes reach on the same images
-- causal: interventions: attention replaced, heads knocked out, patches covered
+- causal: interventions: attention replaced, heads knocked out, patches covered, states of another image put in
 - lens: what each layer's state looks like as an image
 
 Arguments everywhere: model, the autoencoder in evaluation mode; images (B, 1, H, W), or image (1, 1, H, W), in

@@ -63,7 +63,7 @@ def mean_baseline(
         prefix = make_prefix(model, images[chunk], None if widths is None else widths[chunk])
         real = torch.ones(prefix.tokens["encoder"][0].shape[:2]) if prefix.mask is None else prefix.mask
         counts += real.sum(dim=0).to(counts)
-        for place, heads, mlp in _branches(model, prefix):
+        for place, heads, mlp in branches(model, prefix):
             for name, values in (("heads", heads), ("mlp", mlp.unsqueeze(1))):
                 total = (values.double() * real.to(values.device, torch.float64)[:, None, :, None]).sum(dim=0)
                 sums[(name, *place)] = sums.get((name, *place), 0) + total
@@ -80,10 +80,16 @@ def resample_baseline(model: TransformerAutoencoder, images: Tensor) -> Baseline
     Chan 2022, "Causal scrubbing". The images (M, 1, H, W) are one for all, or as many as will be reconstructed; at
     least as wide as those.
     """
+    return baseline_of(model, make_prefix(model, images))
+
+
+@torch.no_grad()
+def baseline_of(model: TransformerAutoencoder, prefix: Prefix) -> Baseline:
+    """`resample_baseline` of images whose undisturbed pass is kept."""
     found = {}
-    for place, heads, mlp in _branches(model, make_prefix(model, images)):
+    for place, heads, mlp in branches(model, prefix):
         found[("heads", *place)], found[("mlp", *place)] = heads, mlp[:, None]
-    return _on_grid("resample", len(images), found, model.config.grid_for(images.shape[3]))
+    return _on_grid("resample", len(prefix.images), found, model.config.grid_for(prefix.images.shape[3]))
 
 
 @torch.no_grad()
@@ -242,7 +248,7 @@ class _Changed:
         q, k, v = attention.qkv_heads(self.block.norm1(x))
         for row, _, edit in self._edits("temperature"):
             q[row] /= edit.temperature
-        y = _mixed(attention, q, k, v, mask)
+        y = mixed(attention, q, k, v, mask)
         for row, image, changes in self.changes:
             kinds = {change.kind: change for change in changes if isinstance(change, Edit)}
             if kinds.keys() & {"weights", "rows", "mask"}:
@@ -304,7 +310,7 @@ class _Changed:
         return found[image if len(found) > 1 else 0, head, :, : self.columns].flatten(0, 1)
 
 
-def _mixed(attention: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def mixed(attention: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """The result of `Attention.forward` between its projections: (B, heads, N, head_dim)."""
     if attention.use_flash_attention:
         key_mask = None if mask is None else mask[:, None, None, :]
@@ -313,11 +319,11 @@ def _mixed(attention: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
     return attention_weights(q, k, mask).to(v.dtype) @ v
 
 
-def _branches(model: TransformerAutoencoder, prefix: Prefix) -> Iterator[tuple[Place, Tensor, Tensor]]:
+def branches(model: TransformerAutoencoder, prefix: Prefix) -> Iterator[tuple[Place, Tensor, Tensor]]:
     """The shares that each layer adds: its place, heads (B, heads, N, head_dim) before the projection, MLP (B, N, D)."""
     for part in PARTS:
         for layer, (block, x) in enumerate(zip(model.blocks(part), prefix.tokens[part], strict=True)):
-            y = _mixed(block.attn, *block.attn.qkv_heads(block.norm1(x)), prefix.mask)
+            y = mixed(block.attn, *block.attn.qkv_heads(block.norm1(x)), prefix.mask)
             x = x + block.attn.proj(merge_heads(y))
             yield (part, layer), y, block.mlp(block.norm2(x))
 

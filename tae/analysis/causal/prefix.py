@@ -59,6 +59,12 @@ def check_one(image: Tensor) -> None:
         raise ValueError(f"image must be (1, 1, H, W), got {tuple(image.shape)}")
 
 
+def prefix_of_one(model: TransformerAutoencoder, image: Tensor | Prefix) -> Prefix:
+    """The prefix of one image (1, 1, H, W), or the one given. Raises ValueError if it is not of one image."""
+    check_one(image.images if isinstance(image, Prefix) else image)
+    return image if isinstance(image, Prefix) else make_prefix(model, image)
+
+
 def run_through(blocks: Blocks, x: Tensor, mask: Tensor | None) -> tuple[tuple[Tensor, ...], Tensor]:
     """Tokens (B, N, D) as they enter each layer, and as they leave the last."""
     inputs = []

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tae.analysis.causal.interventions import Intervention, Knockout, all_knockouts
 from tae.analysis.causal.knockouts import ZERO, Baseline, reconstruct_knocked_out
-from tae.analysis.causal.prefix import Prefix, Progress, check_one, make_prefix, silent
+from tae.analysis.causal.prefix import Prefix, Progress, prefix_of_one, silent
 from tae.analysis.evaluate import psnr_of_batch
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
@@ -60,7 +60,7 @@ def head_sweep(
     The image (1, 1, H, W) in [0, 1] is without padding, or its prefix; the parts are "encoder", "decoder" or both;
     `batch_size` None computes as many reconstructions together as `TOKENS_AT_ONCE` allows.
     """
-    prefix = _prefix_of_one(model, image)
+    prefix = prefix_of_one(model, image)
     knockouts = all_knockouts(model.config, parts)
     recons = reconstruct_knocked_out(model, prefix, [[one] for one in knockouts], baseline, progress=progress)
     plain = _quality(prefix, prefix.recon)
@@ -76,7 +76,7 @@ def damage_of(
     donor: Prefix | None = None,
 ) -> tuple[Tensor, Quality, Damage]:
     """One set of interventions on one image: the reconstruction (1, 1, H, W), its quality, and what was lost."""
-    prefix = _prefix_of_one(model, image)
+    prefix = prefix_of_one(model, image)
     recon = reconstruct_knocked_out(model, prefix, [list(interventions)], baseline, donor)
     quality = _quality(prefix, recon)
     return recon, quality, _damage(_quality(prefix, prefix.recon), quality)
@@ -114,7 +114,7 @@ def removal_curve(
 
     The image (1, 1, H, W) in [0, 1] is without padding, or its prefix; the first head of the order goes first.
     """
-    prefix = _prefix_of_one(model, image)
+    prefix = prefix_of_one(model, image)
     random = np.random.default_rng(seed)
     orders = [list(order)] + [[order[index] for index in random.permutation(len(order))] for _ in range(random_orders)]
     sets = [one[:count] for one in orders for count in range(len(order) + 1)]
@@ -126,11 +126,6 @@ def removal_curve(
 def psnr_each(images: Tensor, recons: Tensor, widths: Tensor | None = None) -> Tensor:
     """PSNR of each reconstruction in dB, (B,) float64, over each one's own width; images may be one for all."""
     return psnr_of_batch(images.double(), recons.double(), widths)
-
-
-def _prefix_of_one(model: TransformerAutoencoder, image: Tensor | Prefix) -> Prefix:
-    check_one(image.images if isinstance(image, Prefix) else image)
-    return image if isinstance(image, Prefix) else make_prefix(model, image)
 
 
 def _quality(prefix: Prefix, recon: Tensor) -> Quality:

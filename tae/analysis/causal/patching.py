@@ -1,0 +1,228 @@
+"""Activation patching: states of one image put into the run of another, and how far the reconstruction goes with them.
+
+    model = load_checkpoint("checkpoints/demo_tiny_201x201_p16.safetensors").model
+    found = activation_patching(model, b, a, head_cells(model.config))  # a's heads in b's run: (1, 1, H, W) each
+    estimate = attribution_patching(model, b, a, found.cells)  # of found.share, without the sweep
+    path_patching(model, b, a, from_name("encoder/0/3"))  # through which later layer
+
+What is put in, a cell, is an intervention: a head, a layer's attention or its MLP as `Knockout`, patches as `Edit` of the
+kind "tokens". A's states in B's run tell what is enough to bring A back (denoising); B's in A's run, what A cannot do
+without (noising). The two differ where parts stand in for each other (Heimersheim & Nanda 2024, arXiv:2404.15255).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tae.analysis.causal.interventions import Edit, Intervention, Knockout, all_knockouts, check
+from tae.analysis.causal.knockouts import baseline_of, mixed, reconstruct_knocked_out
+from tae.analysis.causal.prefix import Prefix, Progress, check_one, images_at_once, prefix_of_one, silent, slices
+from tae.analysis.causal.states import all_states, gradients_of
+from tae.model.autoencoder import TransformerAutoencoder
+from tae.model.config import PARTS, ModelConfig
+from tae.model.layers import merge_heads
+
+MAX_BLOCKS = 256
+"""Cells of a layer at most: where an image has more patches, a cell is a block of k x k of them."""
+OWN_MLP = "own MLP"
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way from one reconstruction to another, both (1, 1, H, W): the yardstick of patching.
+
+    Like the logit difference of language models it is linear in the output, so that effects can be added and a gradient
+    estimates them. What leaves the way sideways it does not see: `closed` does.
+    """
+
+    start: Tensor  # the run's own reconstruction
+    end: Tensor  # that of the image whose states are put in
+
+    def __post_init__(self) -> None:
+        if self.start.shape != self.end.shape:
+            raise ValueError(
+                "the two images must be of the same size, got "
+                f"{tuple(self.end.shape[2:])} for {tuple(self.start.shape[2:])} (height, width)"
+            )
+        if not float(self._length) > 0:
+            raise ValueError("the two images must give different reconstructions: there is no way between equal ones")
+
+    @cached_property
+    def _length(self) -> Tensor:
+        return ((self.end.double() - self.start.double()) ** 2).sum()
+
+    def share(self, recons: Tensor) -> Tensor:
+        """(K,) float64: <R - start, end - start> / |end - start|^2. 0 is still the start, 1 is as far as the end.
+
+        Below 0 it went the other way; above 1, farther.
+        """
+        way = self.end.double() - self.start.double()
+        return ((recons.double() - self.start.double()) * way).sum(dim=(1, 2, 3)) / self._length
+
+    def closed(self, recons: Tensor) -> Tensor:
+        """(K,) float64: 1 - |R - end|^2 / |start - end|^2, the part of the squared distance that is closed.
+
+        1 only at the end itself; half of the way, straight, closes .75; below 0 it is farther from the end than before.
+        """
+        return 1 - ((recons.double() - self.end.double()) ** 2).sum(dim=(1, 2, 3)) / self._length
+
+
+@dataclass(frozen=True)
+class Patching:
+    """What each of K cells does, put in alone."""
+
+    cells: tuple[Intervention, ...]  # (K,)
+    share: np.ndarray  # (K,) `Way.share`
+    closed: np.ndarray  # (K,) `Way.closed`
+
+
+def head_cells(config: ModelConfig, parts: Sequence[str] = PARTS) -> list[Intervention]:
+    """Each head, each layer's attention and each MLP, layer by layer."""
+    return list(all_knockouts(config, parts))
+
+
+def patch_cells(config: ModelConfig, width: int, parts: Sequence[str] = PARTS) -> list[Intervention]:
+    """Each patch of each layer, in the state in which it enters the layer; blocks of patches beyond `MAX_BLOCKS`."""
+    rows, columns = config.grid_for(width)
+    k = 1
+    while -(-rows // k) * -(-columns // k) > MAX_BLOCKS:
+        k += 1
+    blocks = torch.arange(rows * columns).unflatten(0, (rows, columns))
+    tokens = [tuple(one.flatten().tolist()) for band in blocks.split(k) for one in band.split(k, dim=1)]
+    return [
+        Edit(part, layer, "tokens", some)
+        for part in parts
+        for layer in range(config.num_layers(part))
+        for some in tokens
+    ]
+
+
+@torch.no_grad()
+def patched(
+    model: TransformerAutoencoder, base: Prefix, source: Prefix, sets: Sequence[Sequence[Intervention]]
+) -> Tensor:
+    """(K, 1, H, W): the base's reconstruction with each set of cells as in the source's run, (1, 1, H, W) both."""
+    return reconstruct_knocked_out(model, base, sets, baseline_of(model, source), source)
+
+
+@torch.no_grad()
+def activation_patching(
+    model: TransformerAutoencoder,
+    base: Tensor | Prefix,
+    source: Tensor | Prefix,
+    cells: Sequence[Intervention],
+    goal: Tensor | None = None,
+    progress: Progress = silent,
+) -> Patching:
+    """Put each cell of the source's run into the base's, one at a time (causal tracing, activation patching).
+
+    Vig 2020, Meng 2022, Wang 2022; the direction after Heimersheim & Nanda 2024. The latent is the mean over tokens: a
+    single patch of the encoder moves it by about 1 / N of the way, unless others read from it.
+
+    Args:
+        base: The image (1, 1, H, W) whose run is changed, or its prefix.
+        source: The image that lends its states, of the same size.
+        cells: (K,) `head_cells`, `patch_cells`, or others.
+        goal: The reconstruction (1, 1, H, W) that the way leads to; None: the source's. With another than the source's it is a
+            control: how far any image's states would go there.
+
+    Raises:
+        ValueError: If the sizes differ, a cell is none of the model's, or start and goal are equal.
+    """
+    base, source = prefix_of_one(model, base), prefix_of_one(model, source)
+    way = Way(base.recon, source.recon if goal is None else goal)
+    stand_in = baseline_of(model, source)
+    order = sorted(range(len(cells)), key=lambda number: (PARTS.index(cells[number].part), cells[number].layer))
+    share, closed = np.zeros((2, len(cells)))
+    for chunk in slices(len(cells), images_at_once(model.config, base.images.shape[3]), progress):
+        numbers = order[chunk]  # only so many reconstructions are held
+        recons = reconstruct_knocked_out(model, base, [[cells[number]] for number in numbers], stand_in, source)
+        share[numbers], closed[numbers] = way.share(recons).numpy(force=True), way.closed(recons).numpy(force=True)
+    return Patching(tuple(cells), share, closed)
+
+
+def attribution_patching(
+    model: TransformerAutoencoder, base: Tensor, source: Tensor, cells: Sequence[Intervention]
+) -> np.ndarray:
+    """Estimate `Patching.share` of all cells (K,) from two forward passes and one backward, whatever K.
+
+    Gradient of the share with respect to each state of the base's run, times the difference of the two runs' states (Nanda
+    2023, "Attribution patching"; Kramar 2024, AtP*, arXiv:2403.00745, on where it fails: a saturated softmax, effects
+    that cancel). Exact where the network is linear; else to first order: set it beside `activation_patching`.
+    """
+    for image in (base, source):
+        check_one(image)
+    for cell in cells:
+        check([cell], model.config, int(np.prod(model.config.grid_for(base.shape[3]))))
+    with torch.no_grad():
+        others, end = all_states(model, source)
+    states, gradients = gradients_of(model, base, lambda recon: Way(recon.detach(), end).share(recon).sum())
+    with torch.no_grad():
+        products = {
+            name: (gradient.double() * (others[name] - states[name]).double()).sum(dim=-1)[0]
+            for name, gradient in gradients.items()
+        }
+
+    def estimate(cell: Intervention) -> Tensor:
+        if isinstance(cell, Edit):
+            return products["tokens", cell.part, cell.layer][cell.tokens].sum()
+        if cell.target == "mlp":
+            return products["mlp", cell.part, cell.layer].sum()
+        heads = products["heads", cell.part, cell.layer].sum(dim=-1)
+        return heads.sum() if cell.target == "attention" else heads[int(cell.target)]
+
+    return np.array([float(estimate(cell)) for cell in cells])
+
+
+@torch.no_grad()
+def path_patching(
+    model: TransformerAutoencoder, base: Tensor | Prefix, source: Tensor | Prefix, sender: Knockout
+) -> dict[str, float]:
+    """The effect of one head, all heads or an MLP of a layer through each later place alone, as a share of the way.
+
+    The sender's output as in the source's run reaches the receiver straight through the residual stream: all that lies
+    between is kept as in the base's run. The receiver works with it, and what follows works with what the receiver then adds
+    (Wang 2022, "Interpretability in the wild"; Goldowsky-Dill 2023, arXiv:2304.05969).
+
+    Returns:
+        {receiver: share}: "own MLP" of the same layer, "layer 1", ... of the same part, and "latent" or "image" for what passes
+        by all of them. In a linear network they add up to what `activation_patching` gives the sender.
+    """
+    base, source = prefix_of_one(model, base), prefix_of_one(model, source)
+    way = Way(base.recon, source.recon)
+    part, first, width = sender.part, sender.layer, base.images.shape[3]
+    check([sender], model.config, base.tokens["encoder"][0].shape[1])
+    blocks = list(model.blocks(part))
+    block, x = blocks[first], base.tokens[part][first]
+    own, other = (
+        mixed(block.attn, *block.attn.qkv_heads(block.norm1(one.tokens[part][first])), None) for one in (base, source)
+    )
+    middle = x + block.attn.proj(merge_heads(own))
+    found: dict[str, float] = {}
+
+    def go_on(tokens: Tensor, layer: int) -> float:
+        for later in blocks[layer:]:
+            tokens = later(tokens, None)
+        return float(way.share(model.finish(tokens, part, width)))
+
+    if sender.target == "mlp":
+        others = source.tokens[part][first]
+        there = others + block.attn.proj(merge_heads(other))
+        sent = block.mlp(block.norm2(there)) - block.mlp(block.norm2(middle))
+    else:
+        chosen = slice(None) if sender.target == "attention" else slice(int(sender.target), int(sender.target) + 1)
+        difference = torch.zeros_like(own)
+        difference[:, chosen] = (other - own)[:, chosen]
+        sent = F.linear(merge_heads(difference), block.attn.proj.weight)
+        found[OWN_MLP] = go_on(middle + block.mlp(block.norm2(middle + sent)), first + 1)
+    x = block(x, None)
+    for layer in range(first + 1, len(blocks)):
+        found[f"layer {layer}"] = go_on(blocks[layer](x + sent, None) - sent, layer + 1)
+        x = blocks[layer](x, None)
+    found["latent" if part == "encoder" else "image"] = go_on(x + sent, len(blocks))
+    return found
