@@ -166,18 +166,29 @@ def test_a_run_left_at_any_step_resumes_to_the_same_bits(
 
 
 @pytest.mark.slow
-def test_a_run_killed_from_outside_resumes_to_the_same_bits(straight: SequenceTrainConfig, tmp_path: Path) -> None:
-    config = replace(straight, out=tmp_path / "killed.safetensors")
-    code = (
-        "import os, signal, sys, tyro\n"
-        "from tae.train_sequence import SequenceTrainConfig, train_sequence\n"
-        "for record in train_sequence(tyro.cli(SequenceTrainConfig)):\n"
-        "    if record.step == 5:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+@pytest.mark.parametrize(
+    ("number", "code", "status"), [(signal.SIGKILL, -signal.SIGKILL, "running"), (signal.SIGTERM, 130, "stopped")]
+)
+def test_52_a_run_that_is_killed_or_asked_to_end_in_a_step_resumes_to_the_same_bits(
+    number: int, code: int, status: str, straight: SequenceTrainConfig, tmp_path: Path
+) -> None:
+    config = replace(straight, out=tmp_path / "ended.safetensors")
+    script = (
+        "import os, sys\n"
+        "from tae.sequence.training import _Training\n"
+        "from tae.train_sequence import main\n"
+        "learn = _Training._learn\n"
+        "def signalled(self, share):\n"
+        "    if self.step == 5:\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "    return learn(self, share)\n"
+        "_Training._learn = signalled\n"
+        "sys.exit(main())\n"
     )
-    killed = run("-c", code, *config.command_line())
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert not config.out_path.exists()
+    ended = run("-c", script, *config.command_line())
+    assert ended.returncode == code, ended.stderr
+    assert runs.read_status(runs.folder_of(config.out_path))[0] == status and not config.out_path.exists()
+    assert ("the state after step 6 is saved" in ended.stdout) == (number == signal.SIGTERM)
     list(train_sequence(replace(config, resume=True)))
     assert same_bits(state(config), state(straight))
 
