@@ -2,7 +2,7 @@
 
     python -m benchmarks.embed --files 1000000
 
-Writes as many PNG files of 8x8 pixels into a temporary folder, then, in a process of its own, lists them as `tae.embed` does:
+Makes as many names of PNG files of 8x8 pixels in a temporary folder, then, in a process of its own, lists them as `tae.embed` does:
 names in natural order, and the digest by which a run that goes on knows them. Writes `benchmarks/results/embed.json` and
 `embed.md`.
 """
@@ -10,6 +10,7 @@ names in natural order, and the digest by which a run that goes on knows them. W
 import io
 import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
@@ -41,7 +42,9 @@ def main(config: EmbedBenchmark) -> None:
             folder = Path(home, f"folder-{number % FOLDERS}")
             if number < FOLDERS:
                 folder.mkdir()
-            (folder / f"frame_{number}.png").write_bytes(buffer.getvalue())
+                (folder / "frame_0.png").write_bytes(buffer.getvalue())
+            else:
+                os.link(folder / "frame_0.png", folder / f"frame_{number}.png")
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             result = pool.apply(listed, (home,))
     (config.results / "embed.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -14,7 +14,6 @@ import hashlib
 import io
 import math
 import os
-import stat
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -123,24 +122,34 @@ def scan_folder(folder: Path, endings: Sequence[str] = SUFFIXES) -> Scan:
     home = folder.resolve()
     found: list[str] = []
     passed: Counter[str] = Counter()
-    refused = lambda _: passed.update(["folders that cannot be listed"])  # noqa: E731
-    for root, folders, names in os.walk(folder, onerror=refused if folder.is_dir() else None):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            if Path(root, name).is_symlink() and not _is_inside(Path(root, name), home):
-                passed["links that lead out of the folder"] += 1  # os.walk follows no linked folder
-        for path in (Path(root, name) for name in names if not name.startswith(".") and name != NAMES_FILE):
-            try:
-                if path.is_symlink() and not (path.exists() and _is_inside(path, home)):
-                    passed["links that lead out of the folder" if path.exists() else "links that lead nowhere"] += 1
-                elif not stat.S_ISREG(path.stat().st_mode):
-                    passed["pipes and devices"] += 1
-                elif path.suffix.lower() in endings:
-                    found.append(_below(path, folder))
-                else:
-                    passed[path.suffix.lower() or "files without an ending"] += 1
-            except (OSError, RuntimeError):  # not allowed to look; a loop of links
-                passed["links that lead nowhere"] += 1
+    waiting = [""] if folder.is_dir() else []  # folders, below this one
+    while waiting:
+        below = waiting.pop()
+        try:
+            entries = os.scandir(folder / below)
+        except OSError:
+            passed["folders that cannot be listed"] += 1
+            continue
+        with entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name == NAMES_FILE:
+                    continue
+                ending = os.path.splitext(entry.name)[1].lower()
+                try:  # the listing itself tells what most entries are: no file is asked for
+                    if entry.is_symlink() and not _is_inside(path := Path(entry.path), home):
+                        passed["links that lead out of the folder" if path.exists() else "links that lead nowhere"] += 1
+                    elif entry.is_dir():
+                        if not entry.is_symlink():
+                            waiting.append(f"{below}{entry.name}/")
+                    elif not entry.is_file():
+                        there = os.path.exists(entry.path)
+                        passed["pipes and devices" if there else "links that lead nowhere"] += 1
+                    elif ending in endings:
+                        found.append(below + entry.name)
+                    else:
+                        passed[ending if len(ending) > 1 else "files without an ending"] += 1
+                except (OSError, RuntimeError):  # not allowed to look; a loop of links
+                    passed["links that lead nowhere"] += 1
     return Scan(folder, sorted(found, key=natural_order), passed)
 
 
