@@ -2,9 +2,9 @@
 
     python -m benchmarks.embed --files 1000000
 
-Makes as many names of PNG files of 8x8 pixels in a temporary folder, then, in a process of its own, lists them as `tae.embed` does:
-names in natural order, and the digest by which a run that goes on knows them. Writes `benchmarks/results/embed.json` and
-`embed.md`.
+Makes as many names of PNG files of 8x8 pixels in a temporary folder, then, in a process of its own, lists them as `tae.embed`
+does: names in natural order, and the digest by which a run that goes on knows them. Writes `benchmarks/results/embed.json`
+and `embed.md`.
 """
 
 import io
