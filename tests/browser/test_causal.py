@@ -146,7 +146,7 @@ def test_chosen_patches_are_told_apart_without_colour(open_page) -> None:
 
 def test_66_long_work_is_stopped_by_its_button_and_goes_on_with_another(open_page) -> None:
     page = open_page("/causal?causal=effect&image=garment-141")
-    page.get_by_text("Deletion and insertion curves").click()
+    page.get_by_text("Deletion, insertion, infidelity, sensitivity").click()
     page.get_by_test_id("stMain").get_by_role("button", name="Stop").click()
     expect(page.get_by_test_id("stMain")).to_contain_text("Stopped")
     settle(page)

@@ -240,7 +240,10 @@ def test_deletion_and_insertion_come_on_demand() -> None:
     run(app)
     assert len(charts(app)) == before + 1
     table = app.dataframe[-1].value
-    assert "random order" in set(table["map"]) and len(table) == 10
+    assert "random order" in set(table["map"]) and len(table) == 11
+    infidelity = dict(zip(table["map"], table["infidelity (small is good)"], strict=True))
+    assert infidelity["measured effect"] < infidelity["nearness to the centre"]
+    assert set(table["map"][table["sensitivity (small is steady)"] > 0]) == {*predictors.ATTENTION, predictors.GRADIENT}
     areas = dict(zip(table["map"], table["area covered (small is good)"], strict=True))
     assert max(areas["measured effect"], areas["ink in the patch"]) < areas["random order"]
 

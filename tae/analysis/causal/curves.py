@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tae.analysis.causal.occlusion import Box, changed_tokens, cover_of, slices_of, tokens_of_pixels
+from tae.analysis.causal.occlusion import Box, changed_tokens, cover_of, covered_images, slices_of
 from tae.analysis.causal.prefix import Progress, check_one, images_at_once, silent, slices
 from tae.model.autoencoder import TransformerAutoencoder
 
@@ -80,8 +80,9 @@ def deletion_insertion(
     orders += [random.permutation(len(tokens)) for _ in range(random_orders)]
     counts = np.unique(np.linspace(0, len(tokens), min(steps, len(tokens)) + 1).round().astype(int))
     is_covered = _covered_sets(orders, tokens, counts, num_tokens)
-    changes = _changes(model, image, cover, is_covered, region, progress)  # of every set, deletion's and insertion's
-    likeness = (1 - changes).reshape(len(orders), 2, len(counts))
+    changes = changes_of(model, image, baseline, is_covered, region, progress)  # deletion's and insertion's
+    largest = changes[int(is_covered.sum(dim=1).argmax())]
+    likeness = (1 - (changes / largest if largest > 0 else changes)).reshape(len(orders), 2, len(counts))
     curves = [Curves(counts / len(tokens), *one) for one in likeness[: len(maps)]]
     found = dict(zip(maps, curves, strict=True))
     if random_orders:
@@ -101,16 +102,15 @@ def _covered_sets(
     return torch.from_numpy(sets.reshape(-1, num_tokens))
 
 
-def _changes(
+def changes_of(
     model: TransformerAutoencoder,
     image: Tensor,
-    cover: Tensor,
+    baseline: float | str | Tensor,
     is_covered: Tensor,
-    region: Box | None,
-    progress: Progress,
+    region: Box | None = None,
+    progress: Progress = silent,
 ) -> np.ndarray:
-    """Mean squared change of the reconstruction of each covered image, as a share of that with all covered."""
-    token_of_pixel = tokens_of_pixels(image, model.config)
+    """Mean squared change (S,) of the reconstruction, or of a region, when a set of patches (S, N) is covered."""
     rows_in, columns_in = slices_of(region, image)
     plain = model(image)[0]
     # Equal sets are computed once: every order begins and ends with the same two.
@@ -118,9 +118,8 @@ def _changes(
     changes = []
     for part in slices(len(sets), images_at_once(model.config, image.shape[3]), progress):
         chunk = sets[part].to(image.device)
-        covered = torch.where(chunk[:, token_of_pixel][:, None], cover, image)
+        covered = covered_images(image, chunk, baseline, model.config)
         squared = ((model(covered)[0] - plain)[..., rows_in, columns_in] ** 2).mean(dim=(1, 2, 3))
-        changes.append(squared.where(chunk.any(dim=1), 0))  # nothing covered: no change, not even rounding
-    found = torch.cat(changes).double().numpy(force=True)[places.numpy()]
-    largest = found[int(is_covered.sum(dim=1).argmax())]
-    return found / largest if largest > 0 else found
+        differs = (covered != image).flatten(1).any(dim=1)
+        changes.append(squared.where(differs, 0))  # the same image: no change, not even rounding
+    return torch.cat(changes).double().numpy(force=True)[places.numpy()]

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
+from scipy.sparse import coo_array
+from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
 from tae.analysis.causal.prefix import Progress, check_one, images_at_once, silent, slices
@@ -32,6 +35,7 @@ COVERS = {
     "blur": "the image, blurred",
     "mean image": "the mean of other images",
     "another": "another image",
+    "imputed": "what its surroundings suggest",
 }
 """What a study covers patches with."""
 
@@ -67,7 +71,8 @@ def occlude(
 
     Args:
         baseline: What covers a patch: a grey in [0, 1] (1 is white), "mean" for the image's mean grey, "blur" for the
-            image blurred, or an image (1, 1, H, W) that lends its own patch.
+            image blurred, "imputed" for what the pixels around it suggest (`impute`), or an image (1, 1, H, W) that lends its
+            own patch.
         tokens: (T,) token numbers; None: all N. `foreground_tokens` are those that are not blank.
         batch_size: Covered images that go through the model at once; None: as many as `TOKENS_AT_ONCE` allows.
         region: The part of the reconstruction whose change counts; None: all of it.
@@ -169,9 +174,61 @@ def cover_of(image: Tensor, baseline: float | str | Tensor, config: ModelConfig)
         sigma = min(max(config.tile_size) / 2, min(image.shape[2:]) / 8)
         blurred = gaussian_filter(image[0, 0].numpy(force=True), sigma, mode="nearest")
         return torch.from_numpy(blurred).to(image)[None, None]
+    if baseline == "imputed":
+        return impute(image, tokens_of_pixels(image, config))
     if isinstance(baseline, str):
-        raise ValueError(f"baseline must be a grey, 'mean', 'blur', or an image, got {baseline!r}")
+        raise ValueError(f"baseline must be a grey, 'mean', 'blur', 'imputed', or an image, got {baseline!r}")
     return torch.full_like(image, baseline)
+
+
+def covered_images(image: Tensor, sets: Tensor, baseline: float | str | Tensor, config: ModelConfig) -> Tensor:
+    """An image (1, 1, H, W) with sets (S, N) of its patches, True = covered, under a baseline as for `occlude`: (S, 1, H, W)."""
+    is_covered = sets.to(image.device)[:, tokens_of_pixels(image, config)][:, None]
+    if (
+        isinstance(baseline, str) and baseline == "imputed"
+    ):  # as one hole: patches side by side tell nothing of each other
+        return torch.cat([impute(image, torch.where(one[0], 0, -1)) for one in is_covered])
+    return torch.where(is_covered, cover_of(image, baseline, config), image)
+
+
+NEIGHBOURS = {(0, 1): 1 / 6, (1, 0): 1 / 6, (1, 1): 1 / 12, (1, -1): 1 / 12}
+"""Weights of half of a pixel's eight neighbours by (rows, columns) from it; the other half has the same."""
+IMPUTED_NOISE = 0.01
+
+
+def impute(image: Tensor, hole: Tensor) -> Tensor:
+    """Fill holes with what the pixels around each suggest: an image (1, 1, H, W) -> (1, 1, H, W).
+
+    Noisy linear imputation, the cover of ROAD (Rong 2022, "A consistent and efficient evaluation strategy for attribution
+    methods"): each pixel of a hole becomes the weighted mean of its neighbours, direct ones 1/6, diagonal ones 1/12, all solved
+    together, and a little noise, so that neither the cover's shape nor its grey tells the network where something was.
+
+    Args:
+        hole: (H, W) number of the hole that a pixel is in, each filled as if it were the only one; below 0: it stays. One
+            hole that is the whole image becomes its mean grey. The noise is the same for images of equal size.
+    """
+    pixels, holes = image[0, 0].numpy(force=True).astype(np.float64), hole.numpy(force=True)
+    (height, width), inside, found = pixels.shape, holes >= 0, pixels.copy()
+    found[inside] = pixels.mean()
+    if len(np.unique(holes)) > 1:
+        place = np.full((height, width), -1)
+        place[inside] = np.arange(inside.sum())
+        diagonal, known, entries = np.zeros(pixels.shape), np.zeros(pixels.shape), []
+        for (down, across), weight in NEIGHBOURS.items():
+            here = np.s_[: height - down, max(0, -across) : width - max(0, across)]
+            there = np.s_[down:, max(0, across) : width - max(0, -across)]
+            for one, other in ((here, there), (there, here)):
+                is_known = holes[one] != holes[other]
+                diagonal[one] += weight
+                known[one] += weight * is_known * pixels[other]
+                unknown = inside[one] & ~is_known
+                entries.append((place[one][unknown], place[other][unknown], np.full(unknown.sum(), -weight)))
+        entries.append((place[inside], place[inside], diagonal[inside]))
+        row, column, value = (np.concatenate(one) for one in zip(*entries, strict=True))
+        matrix = coo_array((value, (row, column))).tocsc()
+        found[inside] = spsolve(matrix, known[inside], permc_spec="MMD_AT_PLUS_A")
+    found[inside] += IMPUTED_NOISE * np.random.default_rng(0).standard_normal(pixels.shape)[inside]
+    return torch.from_numpy(found.clip(0, 1)).to(image)[None, None]
 
 
 def changed_tokens(image: Tensor, cover: Tensor, config: ModelConfig) -> Tensor:

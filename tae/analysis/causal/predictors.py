@@ -25,29 +25,33 @@ MAPS = {
 ATTENTION = tuple(MAPS)  # predictors made of attention alone: what each patch receives in these maps
 GRADIENT = "gradient x input"
 CHANGE = "what the cover changes"
-TRIVIAL = (CHANGE, "ink in the patch", "contrast in the patch", "nearness to the centre", "random")
+FIXED = "attention in other images"
+TRIVIAL = (CHANGE, "ink in the patch", "contrast in the patch", "nearness to the centre", FIXED, "random")
 TOP_SHARE = 0.1  # share of the patches that `top_overlap` calls the strongest
 DRAWS = 1000  # draws of the bootstrap
 MIN_COUNT = 5  # images or patches that an interval needs: of fewer, the bootstrap's is far too narrow, so there is none
 
 
 @torch.no_grad()
-def predictors(model: TransformerAutoencoder, image: Tensor) -> dict[str, Tensor]:
+def predictors(model: TransformerAutoencoder, image: Tensor, others: Tensor | None = None) -> dict[str, Tensor]:
     """Attention and gradients of each patch of an image: {name: (N,), larger = more effect expected}.
 
     Attention is the encoder's, as a mean over queries: its latent is the mean of the tokens. Value-weighted: Kobayashi
-    2020, heads summed, average over layers. Gradient x input: absolute.
+    2020, heads summed, average over layers. Gradient x input: absolute. Of other images (M, 1, H, W), where they are given:
+    what each patch receives on average there, the same guess for every image, and so a trivial one.
     """
     check_one(image)
     found = {name: received(compute_map(model, image, choice)) for name, choice in MAPS.items()}
     found[GRADIENT] = gradient_x_input(model, image).absolute
+    if others is not None:
+        found[FIXED] = torch.stack([received(compute_map(model, one[None], MapChoice())) for one in others]).mean(dim=0)
     return found
 
 
 def trivial_predictors(
     image: Tensor, config: ModelConfig, baseline: float | str | Tensor = 1.0, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Guesses at a patch's effect that need no network, {name: (N,), larger = more effect expected}.
+    """Guesses at a patch's effect that need no network, {name: (N,), larger = more effect expected}: all of `TRIVIAL` but one.
 
     Attention that predicts no better has told nothing new. First of all the squared change that the cover itself makes in
     the input: what a network that hands pixels on would give. `baseline` is the cover, as for `occlude`. The random order

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -11,6 +12,7 @@ from typing import TypedDict
 import numpy as np
 from torch import Tensor
 
+from tae.analysis.causal.faithfulness import RADIUS, infidelity, max_sensitivity
 from tae.analysis.causal.interventions import from_name
 from tae.analysis.causal.knockouts import Baseline
 from tae.analysis.causal.occlusion import COVERS, foreground_tokens, occlude
@@ -34,12 +36,14 @@ from tae.model.config import PARTS
 from tae.store.regular import parse_json, read_regular
 
 PROGRAM = "tae.causal"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+READABLE = (3, FORMAT_VERSION)  # 3 has no infidelity and no sensitivity
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 OTHERS = 8  # other images whose attention stands in for an image's own: one lends its attention, all make the mean map
 COVER_IMAGES = 32  # the first of the images: on these patches are covered, which costs most
 MAX_BYTES = 1_000_000
 _UNSEALED, _END = "0" * 64, b'"\n}\n'
+_GROUPS = ("spearman", "overlap", "infidelity")  # of a cover, each with an interval for each predictor
 _MEASURES = ("psnr_lost", "ssim_lost", "mse_gained")
 
 
@@ -80,21 +84,32 @@ def study_images(
             },
             "lost": {"/".join(key): _plain(float(value[0])) for key, value in lost.items()},
             "covers": _covered(model, image, others) if number < COVER_IMAGES else {},
+            "sensitivity": _sensitivity(model, image) if number < COVER_IMAGES else {},
         }
+
+
+def _sensitivity(model: TransformerAutoencoder, image: Tensor) -> dict[str, float | None]:
+    found = max_sensitivity(lambda one: predictors(model, one), image)
+    return {name: _plain(value) for name, value in found.items()}
 
 
 def _covered(model: TransformerAutoencoder, image: Tensor, others: Tensor) -> dict[str, dict]:
     """What covering the patches of one image does, and how well it is told, by cover."""
     baselines: dict[str, float | str | Tensor] = {"white": 1.0, "mean": "mean", "blur": "blur"}
-    baselines |= {"mean image": others.mean(dim=0, keepdim=True), "another": others[:1]}
-    tokens, of_network, found = foreground_tokens(image, model.config), predictors(model, image), {}
+    baselines |= {"mean image": others.mean(dim=0, keepdim=True), "another": others[:1], "imputed": "imputed"}
+    tokens, of_network, found = foreground_tokens(image, model.config), predictors(model, image, others), {}
     for name in COVERS:
         effect = occlude(model, image, baselines[name], tokens)
         trivial = trivial_predictors(image, model.config, baselines[name])
-        spearmans, overlaps = agreement({**of_network, **trivial}, effect.total, tokens)
+        maps = {**of_network, **trivial}
+        spearmans, overlaps = agreement(maps, effect.total, tokens)
+        unfaithful = (
+            infidelity(model, image, maps, tokens, baselines[name]) if len(tokens) else dict.fromkeys(maps, math.nan)
+        )
         found[name] = {
             "spearman": {one: _plain(value) for one, value in spearmans.items()},
             "overlap": {one: _plain(value) for one, value in overlaps.items()},
+            "infidelity": {one: _plain(value) for one, value in unfaithful.items()},
             "inside": _plain(effect.share_inside),
         }
     return found
@@ -106,6 +121,9 @@ class CoverFigures(TypedDict):
     count: int  # images
     spearman: dict[str, dict[str, float | None]]  # {predictor: rank correlation with the effect}
     overlap: dict[str, dict[str, float | None]]  # {predictor: share of the strongest patches in common}
+    infidelity: dict[
+        str, dict[str, float | None]
+    ]  # {predictor: `causal.faithfulness.infidelity`}; empty in older files
     inside: dict[str, float | None]  # share of the effect inside the covered patch
 
 
@@ -122,6 +140,9 @@ class Study:
     """{name of a knock-out: {"psnr_lost", "ssim_lost", "mse_gained": quantiles over images}}."""
     necessity: dict[str, dict[str, float | None]]  # {"part/place/replaced by": mean PSNR lost in dB, with its interval}
     covers: dict[str, "CoverFigures"]  # {key of `COVERS`: how well the effect of covering patches with it is told}
+    sensitivity: dict[
+        str, dict[str, float | None]
+    ]  # {map: `causal.faithfulness.max_sensitivity`}; empty in older files
     verdicts: dict[str, dict[str, str]]  # {part: its kind and its sentence}
     agreement: str  # whether attention or a trivial predictor tells the effect better, in words
 
@@ -134,6 +155,11 @@ class Study:
         found = self.damage.get(knockout, {}).get(measure)
         middle = found[QUANTILES.index(0.5)] if found else None
         return math.nan if middle is None else middle
+
+
+def interval_of(figure: dict[str, float | None]) -> Interval:
+    """A figure of a study."""
+    return Interval(**{name: _number(value) for name, value in figure.items()})
 
 
 def summarise(records: Sequence[dict], sha256: str, data: str, baseline: str, has_attention: bool = True) -> Study:
@@ -165,6 +191,7 @@ def summarise(records: Sequence[dict], sha256: str, data: str, baseline: str, ha
             count=len(those),
             spearman={name: _as_json(one) for name, one in found_here.spearman.items()},
             overlap={name: _as_json(one) for name, one in found_here.overlap.items()},
+            infidelity=_means([one["infidelity"] for one in those]),
             inside=_as_json(bootstrap_mean(np.array([_number(one["inside"]) for one in those]))),
         )
     verdicts = {part: verdict(found, part) for part in PARTS}
@@ -181,6 +208,7 @@ def summarise(records: Sequence[dict], sha256: str, data: str, baseline: str, ha
         damage=damage,
         necessity={"/".join(key): _as_json(found.mean(*key)) for key in found.lost},
         covers=covers,
+        sensitivity=_means([record["sensitivity"] for record in records if record["sensitivity"]]),
         verdicts={part: {"kind": one.kind, "sentence": one.sentence} for part, one in verdicts.items()},
         agreement=" ".join(filter(None, told)),
     )
@@ -212,16 +240,20 @@ def read_study(path: Path | str, checkpoint_sha256: str) -> Study:
     except ValueError as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from None
     values = parse_json(content, path.name)
-    if not isinstance(values, dict) or (values.pop("program", None), values.pop("format_version", None)) != (
-        PROGRAM,
-        FORMAT_VERSION,
-    ):
+    named = values if isinstance(values, dict) else {}
+    program, version = named.pop("program", None), named.pop("format_version", None)
+    if program != PROGRAM or version not in READABLE:
         raise ValueError(f"{path.name} must be written by python -m tae.causal, format {FORMAT_VERSION}")
     if not content.endswith(_END) or _sealed(content) != content:
         raise ValueError(f"{path.name} is damaged: its seal does not fit; make it anew with python -m tae.causal")
     del values["seal"]
     if values.get("checkpoint_sha256") != checkpoint_sha256:
         raise ValueError(f"{path.name} is of another checkpoint; make it anew with python -m tae.causal")
+    if version == 3:
+        with suppress(KeyError, AttributeError, TypeError):  # what else is wrong is found below
+            values["sensitivity"] = {}
+            for figures in values["covers"].values():
+                figures["infidelity"] = {}
     if not _is_sound(values):
         raise ValueError(f"{path.name} does not hold the figures that belong there")
     return Study(**values)
@@ -271,7 +303,21 @@ def to_markdown(study: Study, name: str) -> str:
     lines.append(
         f"| share of the effect inside the patch | {' | '.join(_cell(each['inside']['value']) for _, each in covers)} |"
     )
-    lines += ["", f"Spearman's rank correlation, mean over the first {covers[0][1]['count']} images."]
+    lines += ["", f"Spearman's rank correlation, mean over the first {covers[0][1]['count']} images.", ""]
+    lines += [
+        f"| infidelity, patches covered with | {' | '.join(cover for cover, _ in covers)} | sensitivity |",
+        "| --- " * (len(covers) + 2) + "|",
+    ]
+    for one in covers[0][1]["infidelity"]:
+        cells = [str(interval_of(figures["infidelity"][one])) for _, figures in covers]
+        cells.append(str(interval_of(study.sensitivity[one])) if one in study.sensitivity else "")
+        lines.append(f"| {one} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Infidelity: how far the sum of a map over patches covered together is from what that changes, with the best factor, as "
+        "a share of the squared changes; 0 is all told, 1 nothing. Sensitivity: the largest change of the map, as a share of it, "
+        f"when pixels change by up to {RADIUS:g}. Both Yeh 2019; means and 95 % intervals over the same images.",
+    ]
     return "\n".join([*lines, ""])
 
 
@@ -295,7 +341,7 @@ def _is_sound(values: dict) -> bool:
     """Whether a stranger's values are of the kinds that `Study` names."""
     try:
         study = Study(**values)
-        groups = [study.necessity, *(one[kind] for one in study.covers.values() for kind in ("spearman", "overlap"))]
+        groups = [study.necessity, *(one[kind] for one in study.covers.values() for kind in _GROUPS), study.sensitivity]
         groups.append({name: one["inside"] for name, one in study.covers.items()})
         numbers = [*study.psnr]
         numbers += [one for knockout in study.damage.values() for row in knockout.values() for one in row]
@@ -313,7 +359,7 @@ def _is_sound(values: dict) -> bool:
             and study.num_images > 0
             and "white" in study.covers
             and study.covers.keys() <= COVERS.keys()
-            and all(set(one) == {"count", "spearman", "overlap", "inside"} for one in study.covers.values())
+            and all(set(one) == {"count", "inside", *_GROUPS} for one in study.covers.values())
             and all(
                 type(one["count"]) is int and one["spearman"].keys() == one["overlap"].keys()
                 for one in study.covers.values()
@@ -334,6 +380,12 @@ def _quantiles(values: Sequence[float] | np.ndarray) -> list[float | None]:
 
 def _as_json(interval: Interval) -> dict[str, float | None]:
     return {name: _plain(value) for name, value in asdict(interval).items()}
+
+
+def _means(records: Sequence[dict]) -> dict[str, dict[str, float | None]]:
+    """{name: the mean over records of {name: figure}, with its interval}."""
+    names = records[0] if records else {}
+    return {name: _as_json(bootstrap_mean(np.array([_number(one[name]) for one in records]))) for name in names}
 
 
 def _plain(value: float) -> float | None:

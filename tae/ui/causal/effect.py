@@ -4,9 +4,10 @@ import numpy as np
 import streamlit as st
 
 from tae.analysis.attention import is_practically_uniform, received
+from tae.analysis.causal.faithfulness import SETS
 from tae.analysis.causal.occlusion import Box
 from tae.analysis.causal.predictors import GRADIENT, MAPS, TRIVIAL, which_wins
-from tae.analysis.causal.study import CoverFigures
+from tae.analysis.causal.study import CoverFigures, interval_of
 from tae.analysis.facts import OTHER_WEIGHTS, PRACTICALLY_UNIFORM
 from tae.analysis.maps import MapChoice
 from tae.plots.causal import PatchMap, plot_deletion_insertion, plot_patch_maps, plot_scores
@@ -19,18 +20,17 @@ from tae.ui.causal.headline import PLAIN_EFFECT
 from tae.ui.causal.measure import COVERS, MEASURED, OWN, Effect, PairScene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.session import verdicts
+from tae.ui.shell.glossary import find
 from tae.ui.widgets.charts import chart, image_chart
 from tae.ui.widgets.downloads import download_arrays, download_table, export
 from tae.ui.widgets.mapchoice import choose_map
 from tae.web.report.findings import differs
 
-TEST_COLUMNS = ("Spearman, test set", "top tenth, test set")
-
 
 def against_effect(scene: PairScene, plain: Effect | None) -> None:
     st.markdown(
         "Each patch is covered in turn, and the reconstruction says what that does. If a map tells what matters, its strong "
-        "patches are those whose covering changes much. Simple guesses that need no network are measured alongside."
+        "patches are those whose covering changes much. Simple guesses are measured alongside."
     )
     name = choose_cover()
     with st.container(horizontal=True):
@@ -77,7 +77,7 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
     )
     st.caption(told)
     scores_of(scene, effect, name)
-    deletion_insertion(scene, name, effect, region)
+    put_to_the_test(scene, name, effect, region, own)
     columns = scene.grid[1]
     arrays = {
         "measured_effect": effect.over(scene.num_tokens),
@@ -198,44 +198,39 @@ def scores_of(scene: PairScene, effect: Effect, cover: str) -> None:
 
 def test_figures(tests: CoverFigures, predictor: str) -> dict[str, str]:
     """How well a predictor does over the test set, in words."""
-    found = (tests[kind].get(predictor, {}).get("value") for kind in ("spearman", "overlap"))
+    groups = {"Spearman": tests["spearman"], "top tenth": tests["overlap"], "infidelity": tests["infidelity"]}
     return {
-        title: "not measured" if value is None else f"{value:z.2f}"
-        for title, value in zip(TEST_COLUMNS, found, strict=True)
+        f"{title}, test set": str(interval_of(those[predictor])) if predictor in those else "not measured"
+        for title, those in groups.items()
     }
 
 
-def deletion_insertion(scene: PairScene, name: str, effect: Effect, region: Box | None) -> None:
+def put_to_the_test(scene: PairScene, name: str, effect: Effect, region: Box | None, own: MapChoice) -> None:
     if not st.toggle(
-        "Deletion and insertion curves",
+        "Deletion, insertion, infidelity, sensitivity",
         key="causal_curves",
         persist_state="session",
-        help="Patches are covered, or shown, in the order that a map gives them (Petsiuk 2018). A map that tells what matters "
-        "falls fast when its strongest patches are covered, and rises fast when they are shown.",
+        help="Patches are covered, or shown, in the order that a map gives them (Petsiuk 2018): a map that tells what matters "
+        "falls fast when its strongest patches are covered, and rises fast when they are shown. "
+        + " ".join(f"{name.capitalize()}: {find(name).text}" for name in ("infidelity", "sensitivity")),
     ):
         return
     try:
-        curves = measure.find_curves(scene, name, effect, region)
+        tested = measure.find_tested(scene, name, effect, region, own)
     except ValueError:
         st.info("This cover changes nothing in the image; choose another one.")
         return
-    if curves is None:
+    if tested is None:
         return
-    figure = plot_deletion_insertion(curves, {one: kind_of(one) for one in curves})
+    figure = plot_deletion_insertion(tested.curves, {one: kind_of(one) for one in tested.curves})
     alt = "Likeness of the reconstruction as patches are covered and as they are shown, in the order of each map"
     chart(figure, "causal_deletion_insertion", alt, tools=True)
-    rows = [
-        {
-            "map": one,
-            "area covered (small is good)": curve.deletion_area,
-            "area shown (large is good)": curve.insertion_area,
-        }
-        for one, curve in sorted(curves.items(), key=lambda pair: pair[1].deletion_area)
-    ]
+    rows = tested.rows
     numbers = {key: st.column_config.NumberColumn(format="%.3f") for key in rows[0] if key != "map"}
     st.dataframe(rows, hide_index=True, column_config=numbers)
     where = f"Likeness is counted over the box ({box_title(region)}). " if region else ""
     st.caption(
         f"{where}“{MEASURED.capitalize()}” takes patches in the order of what covering each alone does: a mark to compare with, "
-        "no limit, for patches act together. All patches take part that the cover changes."
+        f"no limit, for patches act together. All patches take part that the cover changes. Infidelity is over "
+        f"{SETS} random sets of patches."
     )

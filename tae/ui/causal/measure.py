@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from tae.analysis.causal import curves, knockouts, occlusion, predictors, replacements, sweeps, verdicts
+from tae.analysis.attention import received
+from tae.analysis.causal import curves, faithfulness, knockouts, occlusion, predictors, replacements, sweeps, verdicts
 from tae.analysis.causal.interventions import Edit, Intervention, all_knockouts
 from tae.analysis.causal.prefix import make_prefix
+from tae.analysis.maps import MapChoice, compute_map
 from tae.data.fit import Fitted, background_of
 from tae.model.metrics import Quality
 from tae.ui.session import work
@@ -27,6 +29,7 @@ COVERS = {
     "blur": "The image, blurred",
     "mean image": "The mean of test images",
     "another": "The other image",
+    "imputed": "What its surroundings suggest",
 }
 """Those of a study by its keys, and one more."""
 MEASURED = "measured effect"  # stands beside the maps that would tell it
@@ -209,7 +212,7 @@ def find_effect(
         model = scene.model
         covered_with = cover(scene, cover_name)
         trivial = predictors.trivial_predictors(image, scene.config, covered_with)
-        predicted = {**predictors.predictors(model, image), **trivial}
+        predicted = {**predictors.predictors(model, image, other_images(scene)), **trivial}
         found = occlusion.occlude(model, image, covered_with, tokens, region=region, progress=progress)
         scores = predictors.score(predicted, found.total, tokens)
         arrays = {name: read_only(one.numpy()) for name, one in predicted.items()}
@@ -217,7 +220,7 @@ def find_effect(
         return Effect(read_only(tokens.numpy()), effect, arrays, scores, found.share_inside)
 
     key = f"{scene.key}|{cover_name}|{with_blank}|{region}"
-    return measured(widget, key, "Covering patches", lambda: scene.seconds(len(tokens) + 4), compute)
+    return measured(widget, key, "Covering patches", lambda: scene.seconds(len(tokens) + 4 + OTHERS), compute)
 
 
 @kept()
@@ -229,24 +232,60 @@ def with_map(effect: Effect, values: np.ndarray) -> Effect:
     return replace(effect, predicted=predicted, scores=scores)
 
 
-def find_curves(
-    scene: PairScene, cover_name: str, effect: Effect, region: occlusion.Box | None
-) -> dict[str, curves.Curves] | None:
-    """Deletion and insertion curves of every predictor, and of the measured effect itself.
+@dataclass(frozen=True)
+class Tested:
+    """Maps put to the test beyond one patch at a time; by predictor, and of the measured effect itself."""
+
+    curves: dict[str, curves.Curves]
+    infidelity: dict[str, float]
+    sensitivity: dict[str, float]  # of maps alone
+
+    @property
+    def rows(self) -> list[dict[str, str | float | None]]:
+        """One for each, the smallest area of deletion first."""
+        return [
+            {
+                "map": name,
+                "area covered (small is good)": curve.deletion_area,
+                "area shown (large is good)": curve.insertion_area,
+                "infidelity (small is good)": self.infidelity.get(name),
+                "sensitivity (small is steady)": self.sensitivity.get(name),
+            }
+            for name, curve in sorted(self.curves.items(), key=lambda pair: pair[1].deletion_area)
+        ]
+
+
+def find_tested(
+    scene: PairScene, cover_name: str, effect: Effect, region: occlusion.Box | None, own: MapChoice
+) -> Tested | None:
+    """Deletion, insertion, infidelity of every predictor, and sensitivity of maps; own: the choice behind `OWN`.
 
     Raises ValueError if the cover changes nothing.
     """
     maps = {name: torch.from_numpy(np.array(one)) for name, one in effect.predicted.items() if name != "random"}
     maps[MEASURED] = torch.from_numpy(effect.over(scene.num_tokens, 0))
 
-    def compute(progress: Progress) -> dict[str, curves.Curves]:
-        covered_with = cover(scene, cover_name)
-        return curves.deletion_insertion(scene.model, scene.batch, maps, covered_with, region=region, progress=progress)
+    def explain(image: torch.Tensor) -> dict[str, torch.Tensor]:
+        more = {OWN: received(compute_map(scene.model, image, own))} if OWN in maps else {}
+        return predictors.predictors(scene.model, image) | more
+
+    def compute(progress: Progress) -> Tested:
+        model, image, covered_with = scene.model, scene.batch, cover(scene, cover_name)
+        tokens = torch.from_numpy(np.array(effect.tokens))
+        drawn = curves.deletion_insertion(
+            model, image, maps, covered_with, region=region, progress=lambda share: progress(0.8 * share)
+        )
+        return Tested(
+            drawn,
+            faithfulness.infidelity(model, image, maps, tokens, covered_with, region=region),
+            faithfulness.max_sensitivity(explain, image, progress=lambda share: progress(0.8 + 0.2 * share)),
+        )
 
     passes = 2 * (len(maps) + 5) * 16  # maps and random orders, both ways, in steps
+    passes += faithfulness.SETS + 8 * faithfulness.DRAWS
     digest = hashlib.sha256(b"|".join(one.numpy().tobytes() for one in maps.values())).hexdigest()
     key = f"{scene.key}|{cover_name}|{region}|{digest}"
-    return measured("curves", key, "Covering and uncovering in order", lambda: scene.seconds(passes), compute)
+    return measured("curves", key, "Putting maps to the test", lambda: scene.seconds(passes), compute)
 
 
 def find_region(scene: PairScene, box: occlusion.Box, cover_name: str) -> dict[str, np.ndarray] | None:

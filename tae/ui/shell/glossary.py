@@ -4,6 +4,7 @@ import re
 import zlib
 from dataclasses import dataclass
 
+from tae.analysis.causal.faithfulness import RADIUS
 from tae.analysis.facts import IS_SINK
 from tae.store.names import escape_markdown
 
@@ -65,6 +66,16 @@ TERMS: tuple[Term, ...] = (
         "result, so single weights should not be over-read (Brunner 2020).",
     ),
     Term(
+        "imputation",
+        "Covering a patch with what the pixels around it suggest, and a little noise, so that neither the shape nor the grey "
+        "of the cover tells anything (Rong 2022).",
+    ),
+    Term(
+        "infidelity",
+        "How far a map's sum over covered patches is from what covering them does, at the map's best scale: 0 tells all of it, "
+        "1 nothing (Yeh 2019).",
+    ),
+    Term(
         "Jensen-Shannon distance",
         "How much two ways of placing weight differ: 0 is no difference, 1 is not one patch in common.",
     ),
@@ -107,6 +118,11 @@ TERMS: tuple[Term, ...] = (
         "rollout",
         "The maps of all layers multiplied together, counting what passes each layer unchanged: a rough account of "
         "which patches can have reached which (Abnar and Zuidema 2020).",
+    ),
+    Term(
+        "sensitivity",
+        f"The largest change of a map, as a share of it, when no pixel changes by more than {RADIUS:g}: 0 is a map that does "
+        "not tremble (Yeh 2019).",
     ),
     Term(
         "sink",

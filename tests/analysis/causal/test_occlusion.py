@@ -1,5 +1,6 @@
 """Patches covered: agrees with a plain loop over patches; regions, gradients, foreground."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -56,13 +57,63 @@ def test_covering_blank_with_blank_has_exactly_no_effect():
     assert occlusion.occlude(model, image, baseline=image).total.abs().max() == 0
 
 
+def imputed_by_the_paper(pixels: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Rong 2022's equations, pixel by pixel: each unknown one is the weighted mean of the neighbours that there are."""
+    weights = {(0, 1): 1 / 6, (0, -1): 1 / 6, (1, 0): 1 / 6, (-1, 0): 1 / 6}
+    weights |= {(1, 1): 1 / 12, (1, -1): 1 / 12, (-1, 1): 1 / 12, (-1, -1): 1 / 12}
+    unknown = [tuple(place) for place in np.argwhere(hole)]
+    matrix, right = np.zeros((len(unknown),) * 2), np.zeros(len(unknown))
+    for number, (row, column) in enumerate(unknown):
+        for (down, across), weight in weights.items():
+            place = (row + down, column + across)
+            if not (0 <= place[0] < pixels.shape[0] and 0 <= place[1] < pixels.shape[1]):
+                continue
+            matrix[number, number] += weight
+            if hole[place]:
+                matrix[number, unknown.index(place)] -= weight
+            else:
+                right[number] += weight * pixels[place]
+    filled = pixels.copy()
+    filled[hole] = np.linalg.solve(matrix, right)
+    return filled
+
+
+def test_imputation_solves_the_equations_of_its_paper(monkeypatch):
+    monkeypatch.setattr(occlusion, "IMPUTED_NOISE", 0)
+    image = draw_images(SQUARE, 1)
+    pixels, owner = image[0, 0].numpy(), occlusion.tokens_of_pixels(image, SQUARE)
+    alone = occlusion.cover_of(image, "imputed", SQUARE)[0, 0].numpy()
+    for token in (0, 5, 7, 15):  # corners, an edge, the middle
+        hole = (owner == token).numpy()
+        np.testing.assert_allclose(alone[hole], imputed_by_the_paper(pixels, hole)[hole])
+    sets = torch.zeros(2, 16, dtype=torch.bool)
+    sets[0, [5, 6, 12]] = sets[1] = True
+    some, everything = occlusion.covered_images(image, sets, "imputed", SQUARE)
+    hole = torch.isin(owner, torch.tensor([5, 6, 12])).numpy()
+    np.testing.assert_allclose(some[0].numpy(), imputed_by_the_paper(pixels, hole))  # neighbours as one hole
+    assert_close(everything[0], torch.full_like(image[0, 0], image.mean().item()))
+
+
+def test_imputation_leaves_a_little_noise_the_same_each_time():
+    black = torch.zeros(1, 1, 32, 32)
+    grey = torch.full((1, 1, 32, 32), 0.5)
+    for image in (black, grey):
+        first, again = (occlusion.cover_of(image, "imputed", SQUARE) for _ in range(2))
+        assert torch.equal(first, again) and first.min() >= 0
+    assert (first - grey).std().item() == pytest.approx(0.01, rel=0.1) and first.mean().item() == pytest.approx(
+        0.5, abs=1e-3
+    )
+
+
 def test_occlusion_refuses_what_does_not_fit():
     model, image = build(SQUARE), draw_images(SQUARE, 1)
     with pytest.raises(ValueError, match=r"image must be \(1, 1, H, W\), got \(2, 1, 32, 32\)"):
         occlusion.occlude(model, image.expand(2, -1, -1, -1))
     with pytest.raises(ValueError, match=r"tokens must be from 0 to 15, got \[3, 16\]"):
         occlusion.occlude(model, image, tokens=[3, 16])
-    with pytest.raises(ValueError, match="baseline must be a grey, 'mean', 'blur', or an image, got 'black'"):
+    with pytest.raises(
+        ValueError, match="baseline must be a grey, 'mean', 'blur', 'imputed', or an image, got 'black'"
+    ):
         occlusion.occlude(model, image, baseline="black")
     with pytest.raises(ValueError, match=r"baseline must be \(1, 1, 32, 32\) like the image, got \(1, 1, 8, 8\)"):
         occlusion.occlude(model, image, baseline=torch.ones(1, 1, 8, 8))

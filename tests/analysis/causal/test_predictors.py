@@ -29,7 +29,11 @@ def test_predictors_are_what_each_patch_receives(small_model):
     assert found["value-weighted attention"].sum().item() == pytest.approx(1)
     assert_close(found["gradient x input"], occlusion.gradient_x_input(model, image).absolute)
     assert set(found) == {*predictors.ATTENTION, predictors.GRADIENT}
-    assert set(predictors.trivial_predictors(image, model.config)) == set(predictors.TRIVIAL)
+    others = draw(3, seed=5)
+    fixed = predictors.predictors(model, image, others)[predictors.FIXED]
+    assert_close(fixed, received(model.get_attention_maps(others)["average"]).mean(dim=0))
+    trivial = predictors.trivial_predictors(image, model.config)
+    assert {*trivial, predictors.FIXED} == set(predictors.TRIVIAL)
 
 
 def test_overlap_of_the_strongest_by_hand():

@@ -14,6 +14,7 @@ from PIL import Image
 import tae.causal as door
 from tae import Card, load_checkpoint, save_checkpoint
 from tae.analysis.causal import interventions, job, knockouts, occlusion, study, sweeps, verdicts
+from tae.analysis.causal.faithfulness import infidelity
 from tae.analysis.causal.occlusion import COVERS
 from tae.analysis.causal.predictors import ATTENTION, CHANGE, GRADIENT, TRIVIAL, spearman, trivial_predictors
 from tae.analysis.causal.predictors import predictors as attention_predictors
@@ -69,12 +70,15 @@ def test_a_record_holds_what_each_intervention_did_to_one_image(small_model, mon
     tokens = occlusion.foreground_tokens(image, model.config)
     rollout = attention_predictors(model, image)["rollout"][tokens]
     baselines = {"white": 1.0, "mean": "mean", "blur": "blur", "mean image": others.mean(dim=0, keepdim=True)}
-    for name, baseline in {**baselines, "another": others[:1]}.items():
+    for name, baseline in {**baselines, "another": others[:1], "imputed": "imputed"}.items():
         found, effect = records[1]["covers"][name], occlusion.occlude(model, image, baseline, tokens)
         assert found["spearman"]["rollout"] == pytest.approx(spearman(rollout, effect.total), rel=1e-5)
         change = trivial_predictors(image, model.config, baseline)[CHANGE][tokens]
         assert found["spearman"][CHANGE] == pytest.approx(spearman(change, effect.total), rel=1e-5)
         assert found["inside"] == pytest.approx(effect.share_inside, rel=1e-5)
+        assert found["infidelity"]["rollout"] == pytest.approx(
+            infidelity(model, image, attention_predictors(model, image), tokens, baseline)["rollout"], rel=1e-5
+        )
     assert list(study_images(model, images, knockouts.ZERO, first=2)) == records[2:]
     monkeypatch.setattr(study, "COVER_IMAGES", 1)
     assert [[*record["covers"]] for record in study_images(model, images[:2], knockouts.ZERO)] == [[*COVERS], []]
@@ -127,10 +131,12 @@ def records_by_hand() -> list[dict]:
                 cover: {
                     "spearman": {name: 0.5 + place / 20 for place, name in enumerate(predictors)},
                     "overlap": dict.fromkeys(predictors, 0.3),
+                    "infidelity": dict.fromkeys(predictors, 0.7),
                     "inside": 0.2 + number / 10,
                 }
                 for cover in (COVERS if number < 5 else ())
             },
+            "sensitivity": {"rollout": number / 10} if number < 5 else {},
         }
         for number, lost in enumerate([1.0, 2.0, 10.0, 3.0, 4.0, 5.0])
     ]
@@ -149,9 +155,9 @@ def test_a_study_holds_medians_means_and_what_they_say():
     assert study.necessity["encoder/all/another"]["value"] == 8.5
     assert study.verdicts["encoder"]["kind"] == "needed"
     assert study.verdicts["decoder"]["kind"] == "decorative"
-    assert study.agreement.startswith("The trivial predictor wins: random 0.90")  # the last of the list, by hand
+    assert study.agreement.startswith("The trivial predictor wins: random 0.95")  # the last of the list, by hand
     assert "is behind it under white, the image's mean grey, the image, blurred" in study.agreement
-    assert [one["count"] for one in study.covers.values()] == [5] * 5
+    assert [one["count"] for one in study.covers.values()] == [5] * 6
     assert study.covers["blur"]["inside"]["value"] == pytest.approx(0.4)
 
 
@@ -202,6 +208,19 @@ def test_a_strangers_file_is_refused(tmp_path, change):
         read_study(path, SHA)
 
 
+def test_a_study_of_the_format_before_has_no_infidelity(tmp_path):
+    values = json.loads(to_json(summarise(records_by_hand(), SHA, "six", "zero"))) | {"format_version": 3}
+    del values["sensitivity"]
+    for figures in values["covers"].values():
+        del figures["infidelity"]
+    path = tmp_path / "x.causal.json"
+    path.write_bytes(study._sealed((json.dumps(values, indent=1) + "\n").encode()))
+    found = read_study(path, SHA)
+    assert not found.sensitivity and not found.covers["white"]["infidelity"]
+    assert found.covers["white"]["spearman"] == values["covers"]["white"]["spearman"]
+    assert "infidelity" in to_markdown(found, "old")
+
+
 def test_31_a_flipped_bit_anywhere_in_a_study_is_found(tmp_path):
     content = to_json(summarise(records_by_hand(), SHA, "six by hand", "zero"))
     path, chance = tmp_path / "x.causal.json", np.random.default_rng(0)
@@ -227,6 +246,7 @@ def test_what_is_no_study_is_refused(tmp_path):
 
 def test_the_text_for_readers_has_every_figure():
     text = to_markdown(summarise(records_by_hand(), SHA, "six by hand", "zero"), "small")
+    assert "| rollout | 0.70 (0.70 to 0.70) | 0.70 (0.70 to 0.70) |" in text and "| 0.20 (0.08 to 0.32) |" in text
     assert "| Encoder, layer 0, head 0 | 3.50 dB (1.25 to 8.75) | 0.100 |" in text
     assert "| Encoder, layer 0, MLP | 5.00 dB (5.00 to 5.00) | not defined |" in text
     assert "| another image's attention | 8.50 dB | 8.50 dB |" in text

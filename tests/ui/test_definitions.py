@@ -1,0 +1,171 @@
+"""The glossary's definitions, held against the functions that they are about: on cases that one can work out by hand."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tae.analysis import agreement, attention, latent, maps
+from tae.analysis.causal import faithfulness, occlusion
+from tae.model import metrics
+from tae.model.config import ModelConfig
+from tae.ui.shell.glossary import TERMS
+from tests.analysis.reference import build, draw_images
+from tests.configs import SQUARE
+
+VOCABULARY = {
+    *("attention", "attention map", "decoder", "encoder", "head", "key", "latent", "layer", "lens", "patch", "query"),
+    *("reconstruction", "state", "t-SNE", "token"),
+}
+"""Words that name a thing and state nothing of a number."""
+EYE, UNIFORM = torch.eye(4), torch.full((4, 4), 0.25)
+
+
+def attention_distance() -> None:
+    half = torch.zeros(4, 4)
+    half[0, 0] = half[0, 1] = 0.5  # half on itself, half on its neighbour
+    assert attention.distance(half, (2, 2), 16)[0] == 8
+
+
+def attention_weight() -> None:
+    model = build(SQUARE)
+    for one in model.get_attention_maps(draw_images(SQUARE, 1)).values():  # "all weights of a query add up to 1"
+        torch.testing.assert_close(one.sum(dim=-1), torch.ones(1, 16, dtype=torch.float64))
+
+
+def entropy() -> None:
+    share = attention.entropy(torch.stack([EYE, UNIFORM])) / math.log(4)
+    torch.testing.assert_close(share, torch.tensor([[0.0] * 4, [1.0] * 4]))
+
+
+def foreground_mse() -> None:
+    image, recon = np.ones((8, 8), np.float32), np.ones((8, 8), np.float32)
+    image[0], recon[0], recon[1] = 0.5, 0.7, 0.9  # an error on ink, and one on paper
+    assert metrics.measure(image, recon).foreground_mse == pytest.approx(0.04)
+
+
+def fusion() -> None:
+    model, image = build(SQUARE), draw_images(SQUARE, 1)
+    heads = model.get_attention_heads(image, 0)[0]
+    for name, fused in {"mean": heads.mean(dim=0), "max": heads.amax(dim=0), "min": heads.amin(dim=0)}.items():
+        found = maps.compute_map(model, image, maps.MapChoice(layer="0", head=name))
+        torch.testing.assert_close(found, fused / fused.sum(dim=-1, keepdim=True))
+
+
+def head_dim() -> None:
+    assert ModelConfig(latent_dim=64, num_heads=4).head_dim == 16
+
+
+def imputation() -> None:
+    image = torch.full((1, 1, 32, 32), 0.5)
+    image[..., 8:16, 8:16] = 0  # a black patch among grey ones
+    cover = occlusion.cover_of(image, "imputed", SQUARE)
+    assert (cover[..., 8:16, 8:16] - 0.5).abs().max() < 0.05
+
+
+def infidelity() -> None:
+    model, image = build(SQUARE), draw_images(SQUARE, 1)
+    one = torch.zeros(16, dtype=torch.float64)
+    one[5] = 3  # of one patch, its own effect at whatever scale
+    found = faithfulness.infidelity(model, image, {"own": one, "none": 0 * one}, torch.tensor([5]), sets=3)
+    assert found == {"own": pytest.approx(0), "none": pytest.approx(1)}
+
+
+def jensen_shannon_distance() -> None:
+    assert agreement.compare(EYE, EYE).mean_distance == 0
+    assert agreement.compare(EYE, EYE.roll(1, 0)).mean_distance == 1
+
+
+def participation_ratio() -> None:
+    assert latent.participation_ratio(np.array([5.0, 0, 0])) == 1
+    assert latent.participation_ratio(np.array([2.0, 2, 2, 0])) == pytest.approx(3)
+
+
+def principal_component() -> None:
+    latents = np.random.default_rng(0).standard_normal((50, 3)) * [1, 5, 2]
+    found = latent.fit_pca(latents)
+    assert np.abs(found.directions).argmax(axis=1).tolist()[:2] == [1, 2]
+
+
+def psnr() -> None:
+    image = np.zeros((8, 8), np.float32)
+    plain, half = (metrics.measure(image, image + error).psnr for error in (0.2, 0.1))
+    assert half - plain == pytest.approx(6, abs=0.03)
+
+
+def rollout() -> None:
+    first, second = EYE.roll(1, 1), UNIFORM
+    expected = (second + EYE) / 2 @ ((first + EYE) / 2)
+    torch.testing.assert_close(attention.rollout([first, second]), expected)
+
+
+def sensitivity() -> None:
+    image = torch.full((1, 1, 4, 4), 0.5)
+    found = faithfulness.max_sensitivity(lambda given: {"fixed": torch.ones(2), "grey": given}, image)
+    assert found["fixed"] == 0 < found["grey"] <= faithfulness.RADIUS / 0.5 + 1e-6
+
+
+def sink() -> None:
+    weights = torch.full((100, 100), 0.94 / 99)
+    weights[:, 7] = 0.06  # six times uniform, from all
+    assert attention.sinks(weights)[0].tolist() == [7]
+    weights[:11] = 0.01  # now from 89 of 100
+    assert attention.sinks(weights)[0].tolist() == []
+
+
+def spread_between_heads() -> None:
+    model, image = build(SQUARE), draw_images(SQUARE, 1)
+    found = maps.compute_map(model, image, maps.MapChoice(layer="0", head="spread"))
+    torch.testing.assert_close(found, model.get_attention_heads(image, 0)[0].std(dim=0, correction=0))
+
+
+def ssim() -> None:
+    image = np.random.default_rng(0).random((16, 16)).astype(np.float32)
+    assert metrics.ssim(image, image) == pytest.approx(1)
+
+
+def uniform_attention() -> None:
+    assert attention.is_practically_uniform(UNIFORM)
+    assert attention.received(UNIFORM).tolist() == [0.25] * 4
+
+
+def value_weighted_attention() -> None:
+    """A weight is multiplied by how long what it carries is, so that weight on an empty message moves nothing."""
+    model, image = build(SQUARE), draw_images(SQUARE, 1)
+    with torch.no_grad():
+        attn = model.encoder.blocks[0].attn
+        attn.proj.weight.zero_()
+        attn.proj.weight[:, :8] = torch.eye(16, 8)  # head 0 alone is handed on
+    choice = {"layer": "0", "head": "0"}
+    weights = maps.compute_map(model, image, maps.MapChoice(**choice))
+    x, mask = model.layer_input(image, 0, "encoder")
+    _, _, value = attn.qkv_heads(model.encoder.blocks[0].norm1(x))
+    expected = weights * value[0, 0].norm(dim=-1)
+    found = maps.compute_map(model, image, maps.MapChoice(**choice, weighting="values"))
+    torch.testing.assert_close(found, (expected / expected.sum(dim=-1, keepdim=True)).detach())
+
+
+def x_uniform() -> None:
+    """1.5 times what all alike would get is where a map stops being practically uniform."""
+    for largest, is_flat in ((1.49, True), (1.51, False)):
+        weights = torch.full((8, 8), (8 - largest) / 7 / 8)
+        weights.fill_diagonal_(largest / 8)
+        assert attention.is_practically_uniform(weights) == is_flat
+
+
+CHECKS: dict[str, Callable[[], Any]] = {
+    one.__name__: one
+    for one in (
+        *(attention_distance, attention_weight, entropy, foreground_mse, fusion, head_dim, imputation, infidelity),
+        *(jensen_shannon_distance, participation_ratio, principal_component, psnr, rollout, sensitivity, sink),
+        *(spread_between_heads, ssim, uniform_attention, value_weighted_attention, x_uniform),
+    )
+}
+
+
+@pytest.mark.parametrize("term", [term.name for term in TERMS if term.name not in VOCABULARY])
+def test_what_the_glossary_says_of_a_figure_is_what_its_function_gives(term: str) -> None:
+    CHECKS[term.lower().replace(" ", "_").replace("-", "_")]()
