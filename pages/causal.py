@@ -10,6 +10,7 @@ from tae.ui.causal.headline import Top, top_line
 from tae.ui.causal.knockout import knock_out
 from tae.ui.causal.measure import PairScene
 from tae.ui.causal.necessity import is_it_needed
+from tae.ui.causal.pair import two_images
 from tae.ui.causal.ranking import ranking
 from tae.ui.causal.region import ask_a_region
 
@@ -19,6 +20,7 @@ SECTIONS = {
     "ranking": "Heads ranked",
     "effect": "Maps against effect",
     "region": "Patches",
+    "pair": "Two images",
 }
 
 
@@ -46,8 +48,10 @@ def section(scene: PairScene, top: Top) -> None:
         ranking(scene, top.sweep)
     elif name == "effect":
         against_effect(scene, top.effect)
-    else:
+    elif name == "region":
         ask_a_region(scene)
+    else:
+        two_images(scene)
 
 
 main()

@@ -4,6 +4,7 @@
 - maps: heatmaps of attention
 - heads: grids of heads, measures, two maps compared
 - causal: what ablations and covered patches do
+- patching: what another image's states do
 - latent: the latent space and the lens
 - quality: an image, its reconstruction, its error
 - strip: long strips in pieces that browsers draw

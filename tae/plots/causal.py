@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -35,6 +35,10 @@ class PatchMap:
     title: str  # above it
     values: np.ndarray  # (N,), from 0; nan where nothing was measured
     unit: str  # of the numbers
+    top: float | None = (
+        None  # where the colours end, both ways from 0; None: they begin at 0 and end at the largest value
+    )
+    cells: Sequence[int] | None = None  # (N,) what a click on a patch chooses: `selected_cell`
 
 
 def plot_change(change: np.ndarray) -> go.Figure:
@@ -152,7 +156,7 @@ def plot_patch_maps(
     patch_size: int,
     box: Sequence[int] | None = None,
 ) -> go.Figure:
-    """Maps of one number for each patch over the image, beside each other; each has its own colours, to its maximum.
+    """Maps of one number for each patch over the image, beside each other; each has its own colours where it names no end.
 
     `box` is (top, left, bottom, right) in pixels to outline.
     """
@@ -177,12 +181,30 @@ def plot_patch_maps(
     for number, one in enumerate(maps):
         row, col = number // across + 1, number % across + 1
         style.lay_under(figure, png, width, height, row=row, col=col)
-        told = {
+        told: dict[str, Any] = {
             "customdata": patches.reshape(grid),
             "hovertemplate": f"%{{customdata}}<br>%{{z:.4g}} {one.unit}<extra></extra>",
         }
         values = np.asarray(one.values, np.float64)
-        figure.add_trace(style.overlay(values, image.shape, grid, patch_size, _top(one), **told), row=row, col=col)
+        if one.cells is not None:
+            told = {"hoverinfo": "skip"}  # the markers have it
+        low = None if one.top is None else -one.top
+        over = style.overlay(values, image.shape, grid, patch_size, _top(one), low, **told)
+        figure.add_trace(over, row=row, col=col)
+        if one.cells is not None:
+            x, y = ((edges[:-1] + edges[1:]) / 2 for edges in map(np.asarray, (over.x, over.y)))
+            figure.add_scatter(
+                x=np.tile(x, grid[0]),
+                y=y.repeat(grid[1]),
+                mode="markers",
+                marker={"size": max(4, 0.8 * style.NARROW / across / grid[1]), "symbol": "square", "opacity": 0},
+                customdata=list(one.cells),
+                text=[f"{patch}<br>{value:.4g} {one.unit}" for patch, value in zip(patches, values, strict=True)],
+                hovertemplate="%{text}<extra></extra>",
+                row=row,
+                col=col,
+                **style.UNSEEN,
+            )
         style.outline(figure, (0, 0, height, width), EDGE, 1, row=row, col=col)
         if box is not None:
             style.outline(figure, box, row=row, col=col)
@@ -328,10 +350,10 @@ def _panel_title(one: PatchMap, letters: int) -> list[str]:
     """Lines of about so many letters: the map's title in bold, and smaller below it the range of its colours."""
     first, *more = textwrap.wrap(one.title, letters)
     values = np.asarray(one.values, np.float64)
-    colours = f"0 to {_top(one):.3g} {one.unit}"
+    colours = f"{'0 to' if one.top is None else '±'} {_top(one):.3g} {one.unit}".replace("± ", "±")
     if not np.isfinite(values).any():
         colours = "nothing measured"
-    elif np.nanmax(values) <= 0:
+    elif one.top is None and np.nanmax(values) <= 0:
         colours = "0 everywhere"
     colours = colours.replace(" ", "\xa0")  # never broken itself
     rest = f"{' '.join(more)}, {colours}" if more else colours
@@ -340,6 +362,8 @@ def _panel_title(one: PatchMap, letters: int) -> list[str]:
 
 
 def _top(one: PatchMap) -> float:
+    if one.top is not None:
+        return one.top
     values = np.asarray(one.values, np.float64)
     largest = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
     return largest if largest > 0 else 1.0

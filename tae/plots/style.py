@@ -19,6 +19,9 @@ OVERLAY = [(0.0, (254, 196, 140), 0.0), (0.08, (252, 160, 110), 0.42), (0.4, (20
 OVERLAY += [(0.7, (114, 31, 129), 0.78), (1.0, (20, 14, 54), 0.92)]
 """Place, colour, opacity: the same colours over an image, where no weight leaves it as it is."""
 ERROR_COLOURS = diverging.PuOr
+SIGNED_OVERLAY = [(0.0, (127, 59, 8), 0.92), (0.3, (224, 130, 20), 0.62), (0.5, (255, 255, 255), 0.0)]
+SIGNED_OVERLAY += [(0.7, (128, 115, 172), 0.62), (1.0, (45, 0, 75), 0.92)]
+"""The same for signed numbers, in the colours of errors: 0 leaves the image as it is."""
 QUERY_COLOUR = "#0091d5"  # a blue that stands out from grey and from magma's colours for every kind of colour vision
 MARKER_COLOUR = "#d55e00"
 CURVE_COLOURS = ("#0077bb", "#d55e00", "#009e73", "#a8559a", "#8a8f99")
@@ -62,6 +65,17 @@ def palette(colours: Sequence[str], count: int) -> list[int]:
     """So many colours of a scale as the red, green, blue, red, ... of an image with a palette."""
     sampled = sample_colorscale(list(colours), np.linspace(0, 1, count).tolist())
     return [round(channel) for colour in sampled for channel in unlabel_rgb(colour)]
+
+
+def black_or_white(colours: Sequence[str], places: Sequence[float]) -> list[str]:
+    """The colour that words need on places, 0 to 1, of a scale: whichever has more contrast, which is at least 4.5 : 1."""
+    sampled = [unlabel_rgb(one) for one in sample_colorscale(list(colours), np.clip(places, 0, 1).tolist())]
+    linear = [
+        [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in np.array(rgb) / 255]
+        for rgb in sampled
+    ]
+    light = np.array(linear) @ [0.2126, 0.7152, 0.0722]  # WCAG 2.2, relative luminance
+    return ["#000000" if one > 0.179 else "#ffffff" for one in light]
 
 
 def unit_of(quantity: Quantity) -> str:
@@ -122,12 +136,19 @@ def lay_under(
 
 
 def overlay(
-    values: np.ndarray, shape: tuple[int, int], grid: tuple[int, int], patch_size: int, top: float, **settings: Any
+    values: np.ndarray,
+    shape: tuple[int, int],
+    grid: tuple[int, int],
+    patch_size: int,
+    top: float,
+    low: float | None = None,
+    **settings: Any,
 ) -> go.Heatmap:
-    """Numbers (N,) from 0 to `top` over an image of a shape (H, W), each on its patch; nan leaves the image as it is."""
+    """Numbers (N,) from 0, or `low`, to `top` over an image of a shape (H, W), each on its patch; nan is left out."""
     y, x = (np.minimum(np.arange(count + 1) * patch_size, size) for count, size in zip(grid, shape, strict=True))
-    colours = [[place, f"rgba{(*colour, opacity)}"] for place, colour, opacity in OVERLAY]
-    seen = {"colorscale": colours, "showscale": False, "zmin": 0, "zmax": top, "xgap": 0.6, "ygap": 0.6}
+    scale = OVERLAY if low is None else SIGNED_OVERLAY
+    colours = [[place, f"rgba{(*colour, opacity)}"] for place, colour, opacity in scale]
+    seen = {"colorscale": colours, "showscale": False, "zmin": low or 0, "zmax": top, "xgap": 0.6, "ygap": 0.6}
     return go.Heatmap(z=values.reshape(grid), x=x, y=y, **seen, **settings)
 
 

@@ -23,6 +23,7 @@ VIEWS = {
     "/causal?causal=ranking": 3,
     "/causal?causal=effect": 2,
     "/causal?causal=region": 1,
+    "/causal?causal=pair": 4,
 }
 """Path, and charts that it shows at least."""
 

@@ -21,6 +21,14 @@ from tae.analysis.causal import predictors, prefix, replacements, sweeps
 from tae.analysis.causal.curves import deletion_insertion
 from tae.analysis.causal.interventions import Edit, Knockout, from_text
 from tae.analysis.causal.occlusion import Box, foreground_tokens, occlude, region_inputs
+from tae.analysis.causal.patching import (
+    activation_patching,
+    attribution_patching,
+    head_cells,
+    patch_cells,
+    path_patching,
+)
+from tae.analysis.causal.relevance import relevance
 from tae.analysis.causal.study import read_study
 from tae.analysis.maps import MapChoice, compute, compute_map
 from tae.data.demo import DemoSource
@@ -434,20 +442,21 @@ def test_a_browser_s_count_of_its_choices_is_a_number(told: Any, edit: int) -> N
 
 
 @pytest.mark.slow
-def test_a_region_is_asked_by_gradient_and_by_occlusion(model: TransformerAutoencoder) -> None:
+def test_a_region_is_asked_by_gradient_by_occlusion_and_by_relevance(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="region", image="garment-30", box="40-90x60-120")
     box = Box(40, 60, 90, 120)
-    gradient, occlusion = charts(app)[1]["data"]
-    for trace, how in ((gradient, "gradient"), (occlusion, "occlusion")):
-        expected = region_inputs(model, image("garment-30"), box, how).numpy()
+    relevant = relevance(model, image("garment-30"), box)
+    by_gradient, covered = (region_inputs(model, image("garment-30"), box, how) for how in ("gradient", "occlusion"))
+    ways = by_gradient, covered, relevant.encoder, relevant.decoder
+    for trace, expected in zip(charts(app)[1]["data"], ways, strict=True):
         np.testing.assert_allclose(grid(trace["z"]), expected, rtol=1e-3, atol=1e-8)
     page = texts(app, "markdown", "caption")
     assert "The 20 patches under the box" in page  # rows 2 to 5 and columns 3 to 7 of patches
     assert "rows 40 to 89, columns 60 to 119" in page
-    shown, box = image("garment-30"), Box(40, 60, 90, 120)
-    tokens = foreground_tokens(shown, model.config)
-    ways = [region_inputs(model, shown, box, how)[tokens] for how in ("gradient", "occlusion")]
-    assert f"{len(tokens)} patches that are not blank, the two agree at {predictors.spearman(*ways):.2f}" in page
+    tokens = foreground_tokens(image("garment-30"), model.config)
+    agree = [predictors.spearman(one[tokens], covered[tokens]) for one in (by_gradient, relevant.encoder)]
+    assert f"{len(tokens)} patches that are not blank, occlusion agrees with gradient at {agree[0]:.2f}" in page
+    assert f"and with relevance at {agree[1]:.2f} (rank correlation)" in page
     app.slider("causal_rows").set_value((10, 30))
     run(app)
     assert app.query_params["box"] == "10-30x60-120"
@@ -461,6 +470,56 @@ def test_without_a_sound_box_the_darkest_place_is_asked(box: str) -> None:
 
 def test_a_box_of_white_paper_says_that_nothing_changes_it() -> None:
     assert "Nothing in the image changes this box" in texts(open_page(PAGE, causal="region", image="blank"), "info")
+
+
+def test_two_images_are_patched_as_the_package_does_and_a_link_restores_the_cell(keep, take) -> None:
+    model = keep(encoder_layers=2, decoder_layers=2)
+    names = list(gallery((32, 32)))[:2]
+    a, b = (torch.from_numpy(gallery((32, 32))[name].load() / np.float32(255))[None, None] for name in names)
+    at = {"checkpoint": "small.safetensors", "image": names[0], "other": names[1], "causal": "pair"}
+    app = open_page(PAGE, **at, cell="encoder/0/3")
+    for into, base, source in (("b", b, a), ("a", a, b)):
+        app.segmented_control("choose_into").set_value(into)
+        run(app)
+        cells = head_cells(model.config)
+        found, estimate = (
+            activation_patching(model, base, source, cells),
+            attribution_patching(model, base, source, cells),
+        )
+        measured, by_gradient, *_ = [grid(chart["data"][0]["z"]) for chart in charts(app)[:2]]
+        np.testing.assert_allclose(measured, found.share, atol=1e-4)
+        np.testing.assert_allclose(by_gradient, estimate, atol=1e-4)
+        error, page = found.error_of(estimate), texts(app, "markdown", "caption")
+        assert f"**{error.correlation:.2f}**" in page and f"{error.deviation:.1%}" in page
+        share, closed = (float(one[3]) for one in (found.share, found.closed))
+        assert f"head 3: {share:z.1%} of the way from {'B to A' if into == 'b' else 'A to B'}, {closed:z.1%} of" in page
+        paths = path_patching(model, base, source, Knockout("encoder", 0, 3))
+        np.testing.assert_allclose(numbers(charts(app)[-1]["data"][0]["x"]), [*paths.values(), share], atol=1e-4)
+    assert app.query_params["cell"] == "encoder/0/3" and app.query_params["into"] == "a"
+    app.segmented_control("choose_states").set_value("patches")
+    run(app)
+    app.segmented_control("choose_part").set_value("decoder")
+    run(app)
+    cells = patch_cells(model.config, 32)
+    found = activation_patching(model, a, b, cells)
+    drawn = [grid(trace["z"]) for trace in charts(app)[0]["data"] if trace["type"] == "heatmap"]
+    np.testing.assert_allclose(np.ravel(drawn), 100 * found.share[32:], atol=1e-2)
+    strongest = int(np.abs(found.share).argmax())
+    assert app.selectbox("choose_cell").value == cells[strongest].name  # a head is no patch
+    arrays = np.load(io.BytesIO(take("Cells and images (NPZ)")[1]))
+    np.testing.assert_allclose(arrays["share"], found.share, atol=1e-4)
+    assert arrays["cells"].tolist() == [cell.name for cell in cells]
+    lines = list(csv.DictReader(io.StringIO(take("Cells (CSV)")[1].decode())))
+    assert lines[5]["cell"] == cells[5].name and float(lines[5]["share"]) == pytest.approx(found.share[5], abs=1e-4)
+
+
+def test_between_equal_reconstructions_there_is_no_way(keep) -> None:
+    def blind(model: TransformerAutoencoder) -> None:
+        model.decoder.expand.weight.zero_()
+
+    keep(blind)
+    app = open_page(PAGE, checkpoint="small.safetensors", causal="pair")
+    assert "there is no way between them" in texts(app, "info")
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from tae.analysis import agreement, attention, latent, maps
-from tae.analysis.causal import faithfulness, occlusion
+from tae.analysis.causal import faithfulness, occlusion, patching
+from tae.analysis.causal.interventions import Edit, Knockout
+from tae.analysis.causal.relevance import relevance as gradient_weighted
 from tae.model import metrics
 from tae.model.config import ModelConfig
 from tae.ui.shell.glossary import TERMS
@@ -22,6 +24,20 @@ VOCABULARY = {
 }
 """Words that name a thing and state nothing of a number."""
 EYE, UNIFORM = torch.eye(4), torch.full((4, 4), 0.25)
+
+
+def activation_patching() -> None:
+    model, (a, b) = build(SQUARE), draw_images(SQUARE, 2).split(1)
+    every = Edit("encoder", 1, "tokens", tuple(range(16)))
+    assert patching.activation_patching(model, b, a, [every]).share[0] == pytest.approx(1)
+
+
+def attribution_patching() -> None:
+    model, (a, b) = build(SQUARE), draw_images(SQUARE, 2).split(1)
+    a = b + 1e-4 * (a - b)  # so near that the gradient tells all
+    cells = patching.head_cells(model.config)
+    found = patching.activation_patching(model, b, a, cells)
+    assert found.error_of(patching.attribution_patching(model, b, a, cells)).correlation > 0.9999
 
 
 def attention_distance() -> None:
@@ -84,6 +100,14 @@ def participation_ratio() -> None:
     assert latent.participation_ratio(np.array([2.0, 2, 2, 0])) == pytest.approx(3)
 
 
+def path_patching() -> None:
+    model, (a, b) = build(SQUARE), draw_images(SQUARE, 2).split(1)
+    a = b + 1e-4 * (a - b)  # so near that what the paths do adds up to what the head does in all
+    head = Knockout("encoder", 0, 1)
+    in_all = patching.activation_patching(model, b, a, [head]).share[0]
+    assert sum(patching.path_patching(model, b, a, head).values()) == pytest.approx(in_all, rel=1e-2)
+
+
 def principal_component() -> None:
     latents = np.random.default_rng(0).standard_normal((50, 3)) * [1, 5, 2]
     found = latent.fit_pca(latents)
@@ -96,6 +120,15 @@ def psnr() -> None:
     assert half - plain == pytest.approx(6, abs=0.03)
 
 
+def relevance() -> None:
+    model, image = build(SQUARE), draw_images(SQUARE, 1)
+    with torch.no_grad():
+        for block in model.encoder.blocks:
+            block.attn.proj.weight.zero_()  # no gradient reaches its attention
+    found = gradient_weighted(model, image)
+    assert found.encoder.tolist() == [0] * 16 and found.decoder.max() > 0
+
+
 def rollout() -> None:
     first, second = EYE.roll(1, 1), UNIFORM
     expected = (second + EYE) / 2 @ ((first + EYE) / 2)
@@ -106,6 +139,12 @@ def sensitivity() -> None:
     image = torch.full((1, 1, 4, 4), 0.5)
     found = faithfulness.max_sensitivity(lambda given: {"fixed": torch.ones(2), "grey": given}, image)
     assert found["fixed"] == 0 < found["grey"] <= faithfulness.RADIUS / 0.5 + 1e-6
+
+
+def share_of_the_way() -> None:
+    start, end, aside = torch.zeros(3, 1, 1, 1, 2).unbind()
+    end[..., 0], aside[..., 1] = 2, 2
+    assert patching.Way(start, end).share(torch.cat([start, end, aside])).tolist() == [0, 1, 0]
 
 
 def sink() -> None:
@@ -159,6 +198,7 @@ def x_uniform() -> None:
 CHECKS: dict[str, Callable[[], Any]] = {
     one.__name__: one
     for one in (
+        *(activation_patching, attribution_patching, path_patching, relevance, share_of_the_way),
         *(attention_distance, attention_weight, entropy, foreground_mse, fusion, head_dim, imputation, infidelity),
         *(jensen_shannon_distance, participation_ratio, principal_component, psnr, rollout, sensitivity, sink),
         *(spread_between_heads, ssim, uniform_attention, value_weighted_attention, x_uniform),

@@ -3,6 +3,7 @@
     model = load_checkpoint("checkpoints/demo_tiny_201x201_p16.safetensors").model
     found = activation_patching(model, b, a, head_cells(model.config))  # a's heads in b's run: (1, 1, H, W) each
     estimate = attribution_patching(model, b, a, found.cells)  # of found.share, without the sweep
+    found.error_of(estimate)
     path_patching(model, b, a, from_name("encoder/0/3"))  # through which later layer
 
 What is put in, a cell, is an intervention: a head, a layer's attention or its MLP as `Knockout`, patches as `Edit` of the
@@ -10,6 +11,7 @@ kind "tokens". A's states in B's run tell what is enough to bring A back (denois
 without (noising). The two differ where parts stand in for each other (Heimersheim & Nanda 2024, arXiv:2404.15255).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from tae.analysis.causal.interventions import Edit, Intervention, Knockout, all_knockouts, check
 from tae.analysis.causal.knockouts import baseline_of, mixed, reconstruct_knocked_out
+from tae.analysis.causal.predictors import spearman
 from tae.analysis.causal.prefix import Prefix, Progress, check_one, images_at_once, prefix_of_one, silent, slices
 from tae.analysis.causal.states import all_states, gradients_of
 from tae.model.autoencoder import TransformerAutoencoder
@@ -79,6 +82,24 @@ class Patching:
     cells: tuple[Intervention, ...]  # (K,)
     share: np.ndarray  # (K,) `Way.share`
     closed: np.ndarray  # (K,) `Way.closed`
+
+    def error_of(self, estimate: np.ndarray) -> "EstimateError":
+        """How far an estimate of the shares (K,), such as `attribution_patching`'s, is off."""
+        is_told = min(np.ptp(estimate), np.ptp(self.share)) > 0
+        correlation = float(np.corrcoef(estimate, self.share)[0, 1]) if is_told else math.nan
+        deviation = np.abs(estimate - self.share)
+        worst = int(deviation.argmax())
+        return EstimateError(correlation, spearman(estimate, self.share), float(deviation[worst]), self.cells[worst])
+
+
+@dataclass(frozen=True)
+class EstimateError:
+    """An estimate beside what was measured."""
+
+    correlation: float  # Pearson's, over the cells; nan where one of the two is constant
+    rank_correlation: float  # Spearman's
+    deviation: float  # the largest, as a share of the way
+    worst: Intervention  # the cell that it is of
 
 
 def head_cells(config: ModelConfig, parts: Sequence[str] = PARTS) -> list[Intervention]:

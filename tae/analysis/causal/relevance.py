@@ -19,7 +19,7 @@ from tae.model.layers import ROWS_AT_ONCE, attention_weights
 
 @dataclass(frozen=True)
 class Relevance:
-    """Relevance of each token for a region; from 0, in shares of the readout, without the 1 that each token is to itself."""
+    """Relevance of each token for a region, from 0: what attention adds to the identity from which the rule starts."""
 
     encoder: Tensor  # (N,) of the image's patches, for the latent as far as it draws the region
     decoder: Tensor  # (N,) of the decoder's positions, for the positions under the region

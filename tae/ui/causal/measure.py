@@ -8,9 +8,20 @@ import numpy as np
 import torch
 
 from tae.analysis.attention import received
-from tae.analysis.causal import curves, faithfulness, knockouts, occlusion, predictors, replacements, sweeps, verdicts
-from tae.analysis.causal.interventions import Edit, Intervention, all_knockouts
+from tae.analysis.causal import (
+    curves,
+    faithfulness,
+    knockouts,
+    occlusion,
+    patching,
+    predictors,
+    replacements,
+    sweeps,
+    verdicts,
+)
+from tae.analysis.causal.interventions import Edit, Intervention, Knockout, all_knockouts
 from tae.analysis.causal.prefix import make_prefix
+from tae.analysis.causal.relevance import relevance
 from tae.analysis.maps import MapChoice, compute_map
 from tae.data.fit import Fitted, background_of
 from tae.model.metrics import Quality
@@ -188,6 +199,84 @@ def _changed(
     return Changed(plain, read_only(recon.clamp(0, 1)[0, 0].numpy()), quality, damage)
 
 
+# ----------------------------------------------------------------------------------- another image's states put in, cell by cell
+
+
+@dataclass(frozen=True)
+class Patched:
+    """Every cell of one image's run put into another's, one at a time, and one of a third image for comparison."""
+
+    found: patching.Patching
+    control: patching.Patching  # the same cells of a third image, along the same way
+
+
+@dataclass(frozen=True)
+class PutIn:
+    """One cell put in."""
+
+    base: np.ndarray  # (H, W) in [0, 1], the undisturbed reconstruction of the image whose run is changed
+    source: np.ndarray  # (H, W), that of the image that lends
+    recon: np.ndarray  # (H, W), with the cell put in
+    share: float  # of the way, see `patching.Way`
+    closed: float
+    paths: dict[str, float]  # {later place: share of the way through it alone}; empty for patches
+
+
+def cells_of(scene: PairScene, states: str) -> list[Intervention]:
+    """ "heads": each head, layer's attention and MLP; "patches": each patch of each layer."""
+    config = scene.config
+    return patching.head_cells(config) if states == "heads" else patching.patch_cells(config, scene.width)
+
+
+def base_and_source(scene: PairScene, into: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The image whose run is changed, "a", the page's own, or "b", the other; and the image that lends its states."""
+    own, other = scene.batch, as_batch(scene.other)
+    return (own, other) if into == "a" else (other, own)
+
+
+def find_estimated(scene: PairScene, states: str, into: str) -> np.ndarray | None:
+    """(K,) the share of the way of each cell by attribution patching. Raises ValueError if there is no way."""
+    base, source = base_and_source(scene, into)
+
+    def compute(progress: Progress) -> np.ndarray:
+        return read_only(patching.attribution_patching(scene.model, base, source, cells_of(scene, states)))
+
+    # Two passes forward and one back, which takes twice as long.
+    return measured("estimated", f"{scene.key}|{states}|{into}", "Estimating", lambda: scene.seconds(4), compute)
+
+
+def find_patched(scene: PairScene, states: str, into: str) -> Patched | None:
+    """Every cell put in. Raises ValueError if there is no way between the two reconstructions."""
+    cells = cells_of(scene, states)
+
+    def compute(progress: Progress) -> Patched:
+        base, source = (make_prefix(scene.model, one) for one in base_and_source(scene, into))
+        third = test_images(scene.active, scene.width, 1, torch.cat([base.images, source.images]))
+        found, control = (
+            patching.activation_patching(
+                scene.model, base, image, cells, source.recon, lambda share, done=done: progress((done + share) / 2)
+            )
+            for done, image in enumerate((source, third))
+        )
+        return Patched(found, control)
+
+    # A cell's run begins in its own layer: of the whole, .6 is left on the average.
+    key = f"{scene.key}|{states}|{into}"
+    return measured("patched", key, "Putting states in", lambda: scene.seconds(2 * 0.6 * len(cells)), compute)
+
+
+@kept("Putting it in…")
+def put_in(scene: PairScene, into: str, cell: Intervention) -> PutIn:
+    """One cell put in, as an image, and through which later place it acts."""
+    with MODEL_LOCK:
+        base, source = (make_prefix(scene.model, one) for one in base_and_source(scene, into))
+        recon = patching.patched(scene.model, base, source, [[cell]])
+        paths = patching.path_patching(scene.model, base, source, cell) if isinstance(cell, Knockout) else {}
+        way = patching.Way(base.recon, source.recon)
+    before, lent, after = (read_only(one.clamp(0, 1)[0, 0].numpy()) for one in (base.recon, source.recon, recon))
+    return PutIn(before, lent, after, float(way.share(recon)), float(way.closed(recon)), paths)
+
+
 # ------------------------------------------------------------------------------------------------------ patches covered
 
 
@@ -289,13 +378,14 @@ def find_tested(
 
 
 def find_region(scene: PairScene, box: occlusion.Box, cover_name: str) -> dict[str, np.ndarray] | None:
-    """{"gradient": (N,), "occlusion": (N,)}: which patches produce a region of the reconstruction."""
+    """{how: (N,)}: which patches produce a region, by "gradient", "occlusion" and "relevance"; "decoder": its positions."""
 
     def compute(progress: Progress) -> dict[str, np.ndarray]:
         model, image = scene.model, scene.batch
         covered = occlusion.region_inputs(model, image, box, "occlusion", cover(scene, cover_name), progress)
-        gradient = occlusion.region_inputs(model, image, box)
-        return {"gradient": read_only(gradient.numpy()), "occlusion": read_only(covered.numpy())}
+        gradient, relevant = occlusion.region_inputs(model, image, box), relevance(model, image, box)
+        found = {"gradient": gradient, "occlusion": covered, "relevance": relevant.encoder, "decoder": relevant.decoder}
+        return {how: read_only(one.numpy()) for how, one in found.items()}
 
     key = f"{scene.key}|{cover_name}|{box}"
     return measured("region", key, "Covering patches", lambda: scene.seconds(scene.num_tokens), compute)

@@ -13,14 +13,18 @@ from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover
 from tae.ui.causal.measure import COVERS, PairScene
 from tae.ui.session.results import as_batch, reconstruct
+from tae.ui.shell.guide import prose
 from tae.ui.widgets.charts import chart, image_chart
 from tae.ui.widgets.downloads import download_arrays, export
 
+WAYS = ("gradient", "occlusion", "relevance")
+"""By which each patch of the image has a number."""
+
 
 def ask_a_region(scene: PairScene) -> None:
-    st.markdown(
+    prose(
         "**Draw a box on the reconstruction**: which patches of the image produce it? By gradient: what a small change of "
-        "each patch would do. By occlusion: what covering the patch does."
+        "each patch would do. By occlusion: what covering the patch does. By [[relevance]]: whose attention leads there."
     )
     name = choose_cover()
     image, recon = scene.fitted.pixels, reconstruct(scene.active, scene.chosen).recon
@@ -47,30 +51,38 @@ def ask_a_region(scene: PairScene) -> None:
         maps = [
             PatchMap("by gradient", found["gradient"], "ink"),
             PatchMap("by occlusion", found["occlusion"], "squared change"),
+            PatchMap("by relevance, encoder", found["relevance"], "relevance"),
+            PatchMap("by relevance, decoder", found["decoder"], "relevance"),
         ]
         figure = plot_patch_maps(image, maps, scene.grid, scene.config.tile_size[0], box)
-        alt = "How much each patch of the image adds to the box, by gradient and by occlusion"
+        alt = "How much each patch of the image adds to the box, by gradient, by occlusion and by relevance"
         image_chart(figure, "causal_region", alt, tools=True)
     inside = under_box(scene, box)
-    shares = {how: float(one[inside].sum() / one.sum()) if one.sum() > 0 else math.nan for how, one in found.items()}
-    if all(math.isfinite(share) for share in shares.values()):
+    maps_of_patches = {how: found[how] for how in WAYS}
+    shares = {
+        how: float(one[inside].sum() / one.sum()) if one.sum() > 0 else math.nan for how, one in maps_of_patches.items()
+    }
+    if math.isfinite(shares["gradient"] + shares["occlusion"]):
         # Blank patches add nothing by either, ties that would pass for agreement.
         tokens = foreground_tokens(as_batch(scene.fitted), scene.config).numpy()
-        agrees = spearman(found["gradient"][tokens], found["occlusion"][tokens])
+        agree = {how: spearman(found[how][tokens], found["occlusion"][tokens]) for how in ("gradient", "relevance")}
+        same = " and ".join(f"with {how} at {value:.2f}" for how, value in agree.items() if math.isfinite(value))
         same = (
-            f" Over the {len(tokens)} patches that are not blank, the two agree at {agrees:.2f} (rank correlation)."
-            if math.isfinite(agrees)
+            f" Over the {len(tokens)} patches that are not blank, occlusion agrees {same} (rank correlation)."
+            if same
             else ""
         )
+        hold = ", ".join(f"**{share:.0%}** by {how}" for how, share in shares.items() if math.isfinite(share))
         st.markdown(
-            f"The {inside.sum()} patches under the box hold **{shares['gradient']:.0%}** of all that patches add by gradient, "
-            f"**{shares['occlusion']:.0%}** by occlusion; the rest comes from elsewhere in the image.{same}"
+            f"The {inside.sum()} patches under the box hold, of all that patches add, {hold}; the rest comes from elsewhere in "
+            f"the image.{same}"
         )
     else:
         st.info("Nothing in the image changes this box: choose another box, or another cover.")
     told = (
         f"Box: {box_title(box)}. Covered with: {COVERS[name].lower()}. Gradient x input, absolute; effects of single patches do "
-        "not add up exactly. Each map has its own colours, from 0 to its largest value."
+        "not add up exactly. Relevance: of each patch for the latent, of the decoder’s positions for those under the box; no "
+        "relevance passes the latent, only its gradient. Each map has its own colours, from 0 to its largest value."
     )
     st.caption(told)
     arrays = {**found, "box": np.array(box), "reconstruction": recon}

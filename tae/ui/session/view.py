@@ -43,6 +43,9 @@ DEFAULTS: dict[str, str] = {
     "blank": "",
     "box": "",
     "boxed": "",
+    "states": "heads",
+    "into": "b",
+    "cell": "",
     "depths": "",
     "lens": "tuned",
     "moment": "",
@@ -72,7 +75,20 @@ _MAP = ("part", "layer", "head", "query", "direction", "range", "pins", "weighti
 _CHANGES = ("changes", "baseline", "other")
 PAGE_FIELDS = {
     "Explore": (*_MAP, "strip", "section", "region", *_CHANGES),
-    "Ablation": (*_MAP, *_CHANGES, "causal", "twin", "place", "cover", "blank", "box", "boxed"),
+    "Ablation": (
+        *_MAP,
+        *_CHANGES,
+        "causal",
+        "twin",
+        "place",
+        "cover",
+        "blank",
+        "box",
+        "boxed",
+        "states",
+        "into",
+        "cell",
+    ),
     "Compare": (*_MAP, "b_checkpoint", "b_image", "b_part", "b_layer", "b_head"),
     "Layers": ("depths", "query", "lens", "moment"),
     "Latent space": ("latent", "other", "layout", "colour", "points", "metric", "path", "at", "scores"),
@@ -82,7 +98,11 @@ PAGE_FIELDS = {
 }
 """What a page's link holds, besides the checkpoint and the image."""
 COMMON = ("checkpoint", "image", "fit", "white")
-MAX_LENGTH = {"changes": 8000, "points": 5000}  # characters of a field that a link may hold, where that is not 200
+MAX_LENGTH = {
+    "changes": 8000,
+    "points": 5000,
+    "cell": 1000,
+}  # characters of a field that a link may hold, where that is not 200
 
 
 def init_state(page: str) -> None:

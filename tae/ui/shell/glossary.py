@@ -20,6 +20,12 @@ class Term:
 
 TERMS: tuple[Term, ...] = (
     Term(
+        "activation patching",
+        "States of one image put into another's run (Vig 2020, Meng 2022): the number is the share of the way between both "
+        "reconstructions. Control: a third image's.",
+        ("patching",),
+    ),
+    Term(
         "attention",
         "How patches exchange information: each takes in something of the others, in shares that add up to 1. "
         "The shares say where weight was placed, not what mattered.",
@@ -38,6 +44,11 @@ TERMS: tuple[Term, ...] = (
         "attention weight",
         "The share that one patch, the query, gives to another, the key. All weights of a query add up to 1.",
         ("attention weights", "weight", "weights"),
+    ),
+    Term(
+        "attribution patching",
+        "Activation patching estimated from one gradient: gradient x difference of the states (Nanda 2023). Control: "
+        "the measured share of every cell, beside it.",
     ),
     Term("decoder", "The half of the model that draws an image from the latent."),
     Term("encoder", "The half of the model that reads an image and writes the latent."),
@@ -102,6 +113,11 @@ TERMS: tuple[Term, ...] = (
     ),
     Term("patch", "A small square cut from the image. The model works on patches, not on pixels.", ("patches",)),
     Term(
+        "path patching",
+        "What a part does through one later place alone, all between kept (Wang 2022, Goldowsky-Dill 2023). Control: what it "
+        "does in all.",
+    ),
+    Term(
         "principal component",
         "The direction along which a set of latents varies most; the second is the one along which what is left varies "
         "most, and so on.",
@@ -115,6 +131,12 @@ TERMS: tuple[Term, ...] = (
     Term("query", "The patch that asks: one row of an attention map.", ("queries",)),
     Term("reconstruction", "The image that the decoder draws from the latent.", ("reconstructions",)),
     Term(
+        "relevance",
+        "Attention weighted by the gradient of a region's ink, summed over layers as it is handed on (Chefer 2021). Control: "
+        "what covering each patch does.",
+        ("gradient-weighted attention",),
+    ),
+    Term(
         "rollout",
         "The maps of all layers multiplied together, counting what passes each layer unchanged: a rough account of "
         "which patches can have reached which (Abnar and Zuidema 2020).",
@@ -123,6 +145,11 @@ TERMS: tuple[Term, ...] = (
         "sensitivity",
         f"The largest change of a map, as a share of it, when no pixel changes by more than {RADIUS:g}: 0 is a map that does "
         "not tremble (Yeh 2019).",
+    ),
+    Term(
+        "share of the way",
+        "How far a reconstruction went from one image's to another's, along the straight line: 0 % not at all, 100 % as far. "
+        "Sideways changes are not in it.",
     ),
     Term(
         "sink",

@@ -24,7 +24,7 @@ def chart(figure: go.Figure, key: str, alt: str, tools: bool = False, **settings
     return st.plotly_chart(figure, key=key, config=config, alt=alt, **settings)
 
 
-def image_chart(figure: go.Figure, key: str, alt: str, tools: bool = False) -> None:
+def image_chart(figure: go.Figure, key: str, alt: str, tools: bool = False, **settings: Any) -> Any:
     """A figure with `per_width`, without blank bands in any window: Plotly itself stretches only the width.
 
     The key holds letters, digits and _ only.
@@ -37,4 +37,4 @@ def image_chart(figure: go.Figure, key: str, alt: str, tools: bool = False) -> N
         f"<style>{box} {{container-type: inline-size; height: auto; flex-basis: auto}}"
         f" {box} > div, {box} .stPlotlyChart {{height: calc({100 * per_width:.3f}cqw + {words}px); flex-basis: auto}}</style>"
     )
-    chart(figure, key, alt, tools)
+    return chart(figure, key, alt, tools, **settings)

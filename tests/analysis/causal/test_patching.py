@@ -173,7 +173,12 @@ def test_in_a_linear_network_attribution_is_exact_and_paths_add_up(small_model):
     base, source = draw(model), draw(model, seed=2)
     cells = [*head_cells(model.config), *patch_cells(model.config, 32)]
     found = activation_patching(model, base, source, cells)
-    np.testing.assert_allclose(attribution_patching(model, base, source, cells), found.share, atol=1e-10)
+    estimate = attribution_patching(model, base, source, cells)
+    np.testing.assert_allclose(estimate, found.share, atol=1e-10)
+    estimate[5] += 0.25
+    error = found.error_of(estimate)
+    assert (error.deviation, error.worst) == (pytest.approx(0.25), cells[5])
+    assert error.correlation == pytest.approx(np.corrcoef(estimate, found.share)[0, 1]) and error.rank_correlation < 1
     for cell, share in zip(cells[:12], found.share, strict=False):
         paths = patching.path_patching(model, base, source, cell)
         assert sum(paths.values()) == pytest.approx(share, abs=1e-10)

@@ -1,0 +1,247 @@
+"""Two images: states of one put into the run of the other, cell by cell, measured and estimated by gradient."""
+
+import numpy as np
+import streamlit as st
+
+from tae.analysis.causal.interventions import Edit, Intervention
+from tae.data.encode import encode_png
+from tae.model.config import PARTS
+from tae.plots.causal import PatchMap, plot_change, plot_patch_maps
+from tae.plots.patching import plot_cells, plot_paths, selected_cell
+from tae.store.names import escape_markdown
+from tae.ui.causal import measure
+from tae.ui.causal.measure import PairScene, Patched, PutIn
+from tae.ui.session.view import choose
+from tae.ui.shell.guide import prose
+from tae.ui.shell.sidebar import panels
+from tae.ui.widgets.charts import chart, image_chart
+from tae.ui.widgets.downloads import download, download_arrays, download_table, export
+
+STATES = {"heads": "Heads and MLPs", "patches": "Patches"}
+INTO = {"b": "A’s states into B’s run", "a": "B’s states into A’s run"}
+MEASURED, ESTIMATED, CONTROL = "Measured", "By gradient", "Control: a third image"
+MAX_OFFERED = 200  # cells that the list offers, the strongest first; a click reaches all
+
+
+def two_images(scene: PairScene) -> None:
+    prose(
+        f"**A**, {escape_markdown(scene.chosen.title)}, and **B**, {escape_markdown(scene.other_title)}: states of one are put "
+        "into the run of the other, one at a time ([[activation patching]]). Whose image does the decoder then draw?"
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        states = choose("states", st.segmented_control, "States", STATES)
+        into = choose(
+            "into",
+            st.segmented_control,
+            "Direction",
+            INTO,
+            help="A’s into B’s run: what is enough to bring A back (denoising). B’s into A’s: what A cannot do without (noising; "
+            "Heimersheim & Nanda 2024, arXiv:2404.15255).",
+        )
+        part = (
+            choose("part", st.segmented_control, "Part", list(PARTS), format_func=str.capitalize)
+            if states == "patches"
+            else ""
+        )
+    try:
+        estimate = measure.find_estimated(scene, states, into)
+        found = measure.find_patched(scene, states, into)
+    except ValueError:
+        st.info("Both images give the same reconstruction: there is no way between them. Choose another image.")
+        return
+    if estimate is None:
+        return
+    cells = measure.cells_of(scene, states)
+    shares = estimate if found is None else found.found.share
+    number = chosen_cell(cells, shares)
+    if states == "heads":
+        table_of_cells(scene, cells, found, estimate, number)
+    else:
+        maps_of_cells(scene, cells, found, estimate, part, cells[number])
+    if found is not None:
+        say_error(found, estimate)
+    result = measure.put_in(scene, into, cells[number])
+    outcome(scene, into, cells[number], result)
+    exports(scene, into, cells, found, estimate, result)
+
+
+def chosen_cell(cells: list[Intervention], shares: np.ndarray) -> int:
+    """The cell that is put in, from the link, a list, or the strongest; its number."""
+    order = np.argsort(-np.abs(shares), kind="stable").tolist()
+    names = [cell.name for cell in cells]
+    known = st.session_state.cell
+    offered = [names[number] for number in order[:MAX_OFFERED]]
+    if known in names and known not in offered:
+        offered.append(known)
+    titles = {names[number]: f"{title(cells[number])}: {shares[number]:z.1%}" for number in map(names.index, offered)}
+    name = choose(
+        "cell", st.selectbox, "Put in", titles, help="The strongest first. A click on a cell below chooses it, too."
+    )
+    return names.index(name)
+
+
+def title(cell: Intervention) -> str:
+    """In words, such as "Encoder, layer 0, patch 84"."""
+    if not isinstance(cell, Edit):
+        return cell.title
+    tokens = cell.tokens
+    what = f"patch {tokens[0]}" if len(tokens) == 1 else f"patches {tokens[0]} to {tokens[-1]}"
+    return f"{cell.part.capitalize()}, layer {cell.layer}, {what}"
+
+
+def table_of_cells(
+    scene: PairScene, cells: list[Intervention], found: Patched | None, estimate: np.ndarray, number: int
+) -> None:
+    """Layers by heads, all heads and the MLP, as `head_cells` lists them."""
+    heads = scene.config.num_heads
+    columns = [*map(str, range(heads)), "all", "MLP"]
+    rows = [f"{part} {layer}" for part in PARTS for layer in range(scene.config.num_layers(part))]
+    tables = {ESTIMATED: estimate}
+    if found is not None:
+        tables = {MEASURED: found.found.share, **tables, CONTROL: found.control.share}
+    top = max(0.01, *(float(np.abs(values).max()) for values in tables.values()))
+    said = [
+        title(cell) + "".join(f"<br>{words}: {values[place]:z.1%}" for words, values in tables.items())
+        for place, cell in enumerate(cells)
+    ]
+    with st.container(key="causal_cells"):
+        places = st.columns(len(tables))
+    for place, (words, values) in zip(places, tables.items(), strict=True):
+        with place:
+            st.markdown(f"**{words}**, ±{top:.0%} of the way")
+            table = values.reshape(len(rows), len(columns))
+            event = chart(
+                plot_cells(table, rows, columns, top, said, divmod(number, len(columns))),
+                clicked_key(words),
+                f"Share of the way for each head, each layer’s attention and each MLP. {words}",
+                on_select="rerun",
+                selection_mode="points",
+            )
+            take_click(event, cells)
+
+
+def maps_of_cells(
+    scene: PairScene,
+    cells: list[Intervention],
+    found: Patched | None,
+    estimate: np.ndarray,
+    part: str,
+    chosen: Intervention,
+) -> None:
+    """A map over the image for each layer of a part, measured and by gradient."""
+    here = [number for number, cell in enumerate(cells) if cell.part == part]
+    drawn = {ESTIMATED: estimate} if found is None else {MEASURED: found.found.share, ESTIMATED: estimate}
+    top = max(1e-6, *(float(np.abs(values[here]).max()) for values in drawn.values()))
+    box = outline_of(scene, chosen) if chosen.part == part else None
+    with st.container(key="causal_cells"):
+        columns = [st.container() for _ in drawn] if scene.is_wide else st.columns(len(drawn))
+    for place, (words, values) in zip(columns, drawn.items(), strict=True):
+        maps = []
+        for layer in range(scene.config.num_layers(part)):
+            of_patch, owner = np.zeros(scene.num_tokens), np.zeros(scene.num_tokens, int)
+            for number in here:
+                cell = cells[number]
+                if isinstance(cell, Edit) and cell.layer == layer:
+                    of_patch[cell.tokens], owner[cell.tokens] = 100 * values[number], number
+            maps.append(PatchMap(f"layer {layer}", of_patch, "% of the way", 100 * top, owner.tolist()))
+        with place:
+            st.markdown(f"**{words}**")
+            event = image_chart(
+                plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], box),
+                clicked_key(words),
+                f"Share of the way for each patch of each layer of the {part}: {words.lower()}",
+                on_select="rerun",
+                selection_mode="points",
+            )
+            take_click(event, cells)
+
+
+def outline_of(scene: PairScene, cell: Intervention) -> tuple[int, int, int, int] | None:
+    """(top, left, bottom, right) in pixels of the patches of a cell, inside the image."""
+    if not isinstance(cell, Edit):
+        return None
+    (top, left), (bottom, right) = (divmod(token, scene.grid[1]) for token in (cell.tokens[0], cell.tokens[-1]))
+    (tile_height, tile_width), (height, width) = scene.config.tile_size, scene.fitted.pixels.shape
+    ends = min(height, (bottom + 1) * tile_height), min(width, (right + 1) * tile_width)
+    return top * tile_height, left * tile_width, *ends
+
+
+def clicked_key(words: str) -> str:
+    """A figure's key; each click makes it another figure, in which nothing is selected."""
+    return f"causal_cells_{words[0].lower()}_{st.session_state.get('causal_clicks', 0)}"
+
+
+def take_click(event: dict, cells: list[Intervention]) -> None:
+    picked = selected_cell(event.get("selection", {}), len(cells))
+    if picked is not None:
+        st.session_state.cell = cells[picked].name
+        st.session_state.causal_clicks = st.session_state.get("causal_clicks", 0) + 1
+        st.rerun()
+
+
+def say_error(found: Patched, estimate: np.ndarray) -> None:
+    """How far the estimate is off, and what a third image would do."""
+    own, third = found.found, found.control
+    error = own.error_of(estimate)
+    strongest = int(np.abs(own.share).argmax())
+    prose(
+        f"By gradient ([[attribution patching]]: two passes forward and one back, not {len(own.cells)}): correlation with what "
+        f"was measured **{error.correlation:.2f}**, of ranks {error.rank_correlation:.2f}; largest deviation "
+        f"**{error.deviation:.1%}** ({title(error.worst)}). The strongest cell goes {own.share[strongest]:z.0%} of the "
+        f"[[way|share of the way]] and closes {own.closed[strongest]:z.0%} of the squared distance; that of a third image "
+        f"{third.share[strongest]:z.0%} and {third.closed[strongest]:z.0%}."
+    )
+
+
+def outcome(scene: PairScene, into: str, cell: Intervention, result: PutIn) -> None:
+    """The patched image beside both reconstructions, and the paths of a head."""
+    base, source = ("B", "A") if into == "b" else ("A", "B")
+    places = panels(scene.fitted.pixels, 4)
+    shown = {
+        f"{base}’s reconstruction": result.base,
+        f"{base}’s with {source}’s cell": result.recon,
+        f"{source}’s reconstruction": result.source,
+    }
+    for place, (words, pixels) in zip(places, shown.items(), strict=False):
+        with place:
+            st.markdown(f"**{words}**")
+            st.image(encode_png(pixels), width="stretch", alt=words)
+    with places[3]:
+        st.markdown("**What changed**")
+        image_chart(plot_change(result.recon - result.base), "causal_put_in", "Signed difference that the cell makes")
+    st.caption(
+        f"{title(cell)}: {result.share:z.1%} of the way from {base} to {source}, {result.closed:z.1%} of the squared distance "
+        f"closed. The latent is the mean of {scene.num_tokens} tokens: of the encoder, one patch alone can do little."
+    )
+    if result.paths:
+        prose("**Through which later place** ([[path patching]])")
+        alt = "Share of the way through each later layer alone, and in all"
+        ways = {
+            f"straight to the {name}" if name in ("latent", "image") else name: one
+            for name, one in result.paths.items()
+        }
+        chart(plot_paths(ways, result.share), "causal_paths", alt)
+
+
+def exports(
+    scene: PairScene, into: str, cells: list[Intervention], found: Patched | None, estimate: np.ndarray, result: PutIn
+) -> None:
+    arrays = {"share_by_gradient": estimate}
+    if found is not None:
+        arrays |= {
+            "share": found.found.share,
+            "closed": found.found.closed,
+            "share_of_third_image": found.control.share,
+        }
+    told = f"{scene.about} · B: {scene.other_title} · {INTO[into]} · share of the way of each cell"
+    about = {**scene.chosen.named(scene.active), "other_image": scene.other_title, "direction": INTO[into]}
+    rows = [
+        {**about, "cell": cell.name, **{name: float(values[number]) for name, values in arrays.items()}}
+        for number, cell in enumerate(cells)
+    ]
+    images = {"base": result.base, "source": result.source, "put_in": result.recon}
+    names = {"cells": np.array([cell.name for cell in cells])}
+    with export():
+        download_table("Cells (CSV)", rows, f"{scene.stem}_patching")
+        download_arrays("Cells and images (NPZ)", {**arrays, **names, **images}, f"{scene.stem}_patching", told)
+        download("Put in (PNG)", lambda: encode_png(result.recon), f"{scene.stem}_put_in.png")
