@@ -4,8 +4,6 @@ import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
 
     from tae import TransformerAutoencoder
 
-LONGEST = "test_from_dropped_images_to_an_open_checkpoint"
-"""A test of more than a minute."""
 SMALL = {
     "input_size": (24, 32),
     "patch_size": 8,
@@ -38,15 +34,17 @@ SMALL = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests come first: at the end, all workers would wait for one of them."""
+    """A file's tests share what they make, so they go to one worker. The longest come first: at the end, all would wait."""
 
     def place(item: pytest.Item) -> int:
-        if item.name.startswith(LONGEST):
-            return 0
-        return 1 if any(item.get_closest_marker(mark) for mark in ("slow", "browser")) else 2
+        return next((number for number, mark in enumerate(("browser", "slow")) if item.get_closest_marker(mark)), 2)
 
     items.sort(key=place)
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
 
 
 def pytest_collection_finish() -> None:
@@ -70,26 +68,10 @@ def browser() -> "Iterator[Browser]":
         yield browser
 
 
-_app = ExitStack()
-"""The app that all workers' browser tests open, ended by the process that started it."""
-
-
-def pytest_xdist_node_collection_finished(ids: list[str]) -> None:
-    """One app for all workers: it reads a checkpoint and measures it once. Here speaks the process that shares out the tests."""
-    told = Path(os.environ["TAE_CACHE"]) / "app"
-    if not told.exists() and any(name.startswith("tests/browser/") for name in ids):
-        told.write_text(_app.enter_context(running_app()))
-
-
-def pytest_sessionfinish() -> None:
-    _app.close()
-
-
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """One app for all files."""
-    told = Path(os.environ["TAE_CACHE"]) / "app"
-    with nullcontext(told.read_text()) if told.exists() else running_app() as address:
+    with running_app() as address:
         yield address
 
 

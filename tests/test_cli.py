@@ -1,6 +1,5 @@
 """The command `tae`, and what is installed."""
 
-import asyncio
 import tomllib
 from importlib import import_module
 
@@ -13,7 +12,7 @@ from starlette.types import Message
 
 import tae.app
 from tae import cli
-from tests import ROOT
+from tests import ROOT, awaited
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -99,8 +98,8 @@ def test_the_server_s_first_page_is_that_of_the_address() -> None:
         return told[1]["body"].decode()
 
     for path, title in {"/": "Explore", "/causal": "Ablation"}.items():
-        assert f"<title>{title} · tae</title>" in asyncio.run(got(path))
-    assert {asyncio.run(got(path)) for path in ("/favicon.png", "/oauth2callback")} == {"a file"}  # Streamlit's own
+        assert f"<title>{title} · tae</title>" in awaited(got(path))
+    assert {awaited(got(path)) for path in ("/favicon.png", "/oauth2callback")} == {"a file"}  # Streamlit's own
 
 
 @pytest.mark.parametrize("is_headless", [True, False])
@@ -115,7 +114,7 @@ def test_the_server_opens_a_browser_unless_it_shall_not(is_headless: bool, monke
         async with tae.app.lifespan(None):
             pass
 
-    asyncio.run(start())
+    awaited(start())
     assert opened == ([] if is_headless else ["http://localhost:8600"])
 
 

@@ -47,6 +47,8 @@ MARKS = [
     pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
 ]
 """For every file of browser tests."""
+APP_MARKS = [*MARKS, pytest.mark.xdist_group("app")]
+"""For those of the app that `address` names: one worker opens it, in one browser. Its first pages take three times as long."""
 OFFERED = ("tae_tour", "offered")
 """The cookie of a visitor to whom the tour has been offered."""
 LOOKS = ((1400, "light"), (800, "dark"))
@@ -60,10 +62,10 @@ PROBES = ("_stcore/health", "_stcore/host-config")
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """Chromium without a window."""
+    """Chromium without a window. All pages of an address are one process's, which has read the app's scripts once."""
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*arguments, "--process-per-site"])
         try:
             browser.new_context()  # the one that `sessions` shares
             yield browser
@@ -110,6 +112,8 @@ def sessions(
     """
     shared, contexts = browser.contexts[0], []
     wrong: list[str] = []
+    if not shared.pages:  # it stays: with the last page of an address its process would end
+        shared.new_page().goto(f"{address}/_stcore/health")
 
     def open_page(
         path: str = "/",
@@ -133,7 +137,7 @@ def sessions(
         return page
 
     yield open_page
-    for page in [page for context in (shared, *contexts) for page in context.pages]:
+    for page in [*shared.pages[1:], *(page for context in contexts for page in context.pages)]:
         look_for_traceback(page, wrong)
         page.evaluate("localStorage.clear(), sessionStorage.clear()")
         page.close()

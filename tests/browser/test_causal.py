@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser import MARKS, link, saved, settle
+from tests.browser import APP_MARKS, link, saved, settle
 
-pytestmark = MARKS
+pytestmark = APP_MARKS
 
 
 @pytest.fixture

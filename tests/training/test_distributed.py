@@ -25,6 +25,7 @@ from tae.training.distributed import LostProcessError, World, joined, like, whol
 from tae.training.state import load_newest, state_files
 from tae.training.trainer import train
 from tests import ROOT
+from tests.forked import run
 from tests.training.small import in_ranks, same_bits, small_config, state_tensors, weights
 
 CPU = torch.device("cpu")
@@ -32,6 +33,7 @@ CPU = torch.device("cpu")
 
 KILLED_IN_STEP = """
 import os, signal, sys
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tae.train import main
 from tae.training.trainer import Trainer
 
@@ -42,8 +44,11 @@ def fatal(self, share):
     return learn(self, share)
 
 Trainer._learn = fatal
-sys.exit(main())
+place = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "start_method": "fork"}
+elastic_launch(LaunchConfig(1, 1, 2, max_restarts=1, **place), main)(sys.argv[1:])
+os._exit(0)
 """
+"""What torchrun does, with processes that start as copies of this one."""
 
 
 def started(words: Sequence[str], cwd: Path, **env: str) -> subprocess.Popen:
@@ -90,13 +95,10 @@ def test_two_processes_give_the_loss_curve_of_one(parallel: str, tmp_path: Path)
     assert weights(kept[1][-1]).keys() == names
     if parallel == "ddp":
         broken = replace(config, out=tmp_path / "broken.safetensors", save_every_s=0, resume=True)
-        script = tmp_path / "killed.py"
         # Rank 1 is past its second step only when rank 0 has written the first one's state.
-        script.write_text(KILLED_IN_STEP.replace("STEP", str(random.randrange(2, 6))))
-        words = ["torchrun", "--standalone", "--nproc_per_node=2", "--max-restarts=1", str(script)]
-        process = started([*words, *broken.command_line()], tmp_path)
-        printed, _ = process.communicate()
-        assert process.returncode == 0 and "resuming after step" in printed, printed
+        script = KILLED_IN_STEP.replace("STEP", str(random.randrange(2, 6)))
+        ended = run("-c", script, *broken.command_line(), cwd=tmp_path)
+        assert ended.returncode == 0 and "resuming after step" in ended.stdout, ended
         assert same_bits(state_tensors(runs.folder_of(broken.out_path)), tensors)
         assert runs.read_run(runs.folder_of(broken.out_path)).status == "finished"
     else:

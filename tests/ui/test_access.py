@@ -1,9 +1,9 @@
 """What each mode lets a visitor do, what the log says of a session, and what diagnostics tell."""
 
-import asyncio
 import io
 import logging
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from tae.store.refusals import LOGGER
 from tae.training import runs
 from tae.training.config import TrainConfig
 from tae.ui.session import access, logs
-from tests import ROOT
+from tests import ROOT, awaited
+from tests.forked import Forked
 from tests.pages import open_page, run, texts
 from tests.training.small import small_config
 
@@ -122,11 +123,14 @@ def test_75_each_refusal_is_a_line_with_digest_format_and_size_and_without_conte
 
 
 @pytest.mark.slow
-def test_a_run_s_beginning_and_end_are_logged(said: io.StringIO, tmp_path: Path) -> None:
+def test_a_run_s_beginning_and_end_are_logged(
+    said: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tae.training.runs.subprocess.Popen", Forked)
     config: TrainConfig = small_config(tmp_path / "x.safetensors", steps=1)
     runs.start(config)
     while len(said.getvalue().splitlines()) < 2:
-        pass
+        time.sleep(0.02)
     first, second = said.getvalue().splitlines()
     assert re.fullmatch(r"run x began: process \d+", first) and second == "run x ended with code 0"
 
@@ -179,7 +183,7 @@ def test_74_no_other_site_can_frame_a_page_and_metrics_are_for_this_machine_s_us
         async def send(message: dict) -> None:
             sent.append(message)
 
-        asyncio.run(Guarded(page)({"type": "http", "path": path}, None, send))
+        awaited(Guarded(page)({"type": "http", "path": path}, None, send))
         return sent[0]["status"], sent[0]["headers"]
 
     mode("local")
