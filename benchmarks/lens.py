@@ -4,7 +4,7 @@
 
 First fit what is missing, for each checkpoint: `python -m tae.lens --checkpoint checkpoints/<name>.safetensors`. Test
 images: PSNR of the state after each layer, raw and tuned; how far raw states lie from what the drawing step usually gets;
-the share of pictures that a page would warn of; variance of the latents by principal direction. Writes
+the share of images that a page would warn of; variance of the latents by principal direction. Writes
 `benchmarks/results/lens.json` and `.md`.
 """
 
@@ -19,7 +19,7 @@ from benchmarks import RESULTS, keep
 from tae.analysis import latent
 from tae.analysis.lens import Lens, depth_names, lens_path, load_lens, look
 from tae.data.batches import to_batch
-from tae.data.demo import DemoSource
+from tae.data.built_in import source_for
 from tae.model.config import PARTS
 from tae.model.metrics import psnr_of
 from tae.store.checkpoint import Loaded, load_checkpoint
@@ -32,12 +32,13 @@ DIMENSIONS = (8, 32)
 class LensBenchmarkConfig:
     checkpoints: tuple[Path, ...] = (
         Path("checkpoints/demo_tiny_201x201_p16.safetensors"),
+        Path("checkpoints/drops_tiny_201x201_p16.safetensors"),
         Path("checkpoints/drops_tiny_1280x152_p32.safetensors"),
         Path("checkpoints/drops_tiny_Xx152_p32.safetensors"),
     )
     """Each with its lens beside it."""
-    images: int = 64
-    """Test images that are looked at through the lens, from the 1000th on: none of those that fitted it."""
+    images: int = 256
+    """Test images that are looked at through the lens, after those whose latents are counted: none that it was measured on."""
     embedded: int = 1000
     """Test images whose latents are counted."""
     threads: int = 1
@@ -57,15 +58,15 @@ def figures(path: Path, config: LensBenchmarkConfig) -> dict:
     loaded = load_checkpoint(path)
     shape = loaded.model.config
     lens = load_lens(lens_path(path), shape, loaded.digest)
-    source = DemoSource(shape.input_size, shape.max_width)
-    tested = [source.compose("test", 1000 + index) for index in range(config.images)]
+    images = source_for(shape, loaded.card.data).test(config.embedded + config.images)
+    counted, tested = images[: config.embedded], images[config.embedded :]
     return {
         "checkpoint_sha256": loaded.digest,
         "fit": lens.about,
         "lens_bytes": lens_path(path).stat().st_size,
         "images": config.images,
         "parts": {part: by_depth(loaded, lens, part, tested) for part in PARTS},
-        "latent": dimensions(loaded, source.test(config.embedded), tested),
+        "latent": dimensions(loaded, counted, tested),
     }
 
 
@@ -117,7 +118,7 @@ def dimensions(loaded: Loaded, images: list[np.ndarray], tested: list[np.ndarray
 def table(result: dict) -> str:
     """The figures as Markdown."""
     lines = [
-        "| checkpoint | part | state | raw | tuned | raw state's distance, x usual | pictures warned of |",
+        "| checkpoint | part | state | raw | tuned | raw state's distance, x usual | images warned of |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, one in result.items():
@@ -135,8 +136,8 @@ def table(result: dict) -> str:
     images = next(iter(result.values()))["images"]
     lines += [
         "",
-        f"PSNR, mean over {images} test images, of the picture that the rest of the network draws from a state. Usual: the "
-        "median distance of test images' own last states; a page warns beyond the largest of them. "
+        f"PSNR, mean over {images} test images, of the image that the rest of the network draws from a state. Usual: the "
+        "median distance of test images' own last states; a page warns beyond what 99 of 100 of them keep. "
         f"Translators fitted on {fits}.",
         "",
         "| checkpoint | participation ratio | effective rank | directions with 95 % of the variance "

@@ -19,7 +19,7 @@ class PartLens:
     mean: Tensor  # (D,) float32, of the last states of training images
     whiten: Tensor  # (D, D) float32: (state - mean) @ whiten has about unit variance in each direction
     usual: float  # median distance of the test images' last states, before division by it
-    limit: float  # the largest of their distances, in multiples of `usual`
+    limit: float  # 99 of 100 of their distances are smaller, in multiples of `usual`
     psnr_raw: tuple[float, ...]  # by depth, 0 to L: mean over test images in dB
     psnr_tuned: tuple[float, ...]  # the same
 
@@ -57,7 +57,7 @@ class LensImages:
     recons: Tensor  # (L + 1, B, 1, H, W) by depth, near [0, 1] and not clipped to it
     psnr: Tensor  # (L + 1, B) in dB, clipped to [0, 1], over each image's own width
     distance: Tensor | None  # (L + 1, B), see `PartLens.distance`; None without a lens
-    limit: float | None  # largest distance of a test image's own last state; a state above it is out of distribution
+    limit: float | None  # 99 of 100 test images' own last states are nearer; a state above it is out of distribution
 
     @property
     def is_unusual(self) -> Tensor | None:
