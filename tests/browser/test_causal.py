@@ -74,6 +74,19 @@ def test_a_box_drawn_on_the_reconstruction_is_asked(visit) -> None:
     assert "the background's grey" in str(arrays["caption"])
 
 
+def test_a_cell_that_is_clicked_is_put_in(visit) -> None:
+    page = visit("/causal?causal=pair&image=garment-30&other=garment-84")
+    table = page.locator(".st-key-causal_cells .nsewdrag").first
+    table.scroll_into_view_if_needed()
+    settle(page)
+    area = table.bounding_box()
+    assert area
+    page.mouse.click(area["x"] + 2.5 / 6 * area["width"], area["y"] + 3.5 / 6 * area["height"])
+    page.wait_for_url("**cell=decoder%2F0%2F2*")
+    settle(page)
+    expect(page.get_by_test_id("stMain")).to_contain_text("Decoder, layer 0, head 2: ")
+
+
 def picker(page: Page) -> tuple[float, float, float]:
     """Left and top of the image whose patches are chosen, and the side of one of its 13 x 13 patches, on the screen."""
     canvas = page.locator(".tae-patches canvas")

@@ -53,7 +53,7 @@ def two_images(scene: PairScene) -> None:
         return
     cells = measure.cells_of(scene, states)
     shares = estimate if found is None else found.found.share
-    number = chosen_cell(cells, shares)
+    number = chosen_cell(cells, shares, part)
     if states == "heads":
         table_of_cells(scene, cells, found, estimate, number)
     else:
@@ -65,17 +65,21 @@ def two_images(scene: PairScene) -> None:
     exports(scene, into, cells, found, estimate, result)
 
 
-def chosen_cell(cells: list[Intervention], shares: np.ndarray) -> int:
-    """The cell that is put in, from the link, a list, or the strongest; its number."""
-    order = np.argsort(-np.abs(shares), kind="stable").tolist()
+def chosen_cell(cells: list[Intervention], shares: np.ndarray, part: str) -> int:
+    """The cell of a part, or of both, that is put in, from the link, a list, or the strongest; its number."""
+    order = [
+        number for number in np.argsort(-np.abs(shares), kind="stable").tolist() if part in ("", cells[number].part)
+    ]
     names = [cell.name for cell in cells]
-    known = st.session_state.cell
-    offered = [names[number] for number in order[:MAX_OFFERED]]
-    if known in names and known not in offered:
-        offered.append(known)
-    titles = {names[number]: f"{title(cells[number])}: {shares[number]:z.1%}" for number in map(names.index, offered)}
+    offered = order[:MAX_OFFERED]
+    offered += [number for number in order[MAX_OFFERED:] if names[number] == st.session_state.cell]
     name = choose(
-        "cell", st.selectbox, "Put in", titles, help="The strongest first. A click on a cell below chooses it, too."
+        "cell",
+        st.selectbox,
+        "Put in",
+        {names[number]: f"{title(cells[number])}: {shares[number]:z.1%}" for number in offered},
+        instead=names[order[0]],
+        help="The strongest first. A click on a cell below chooses it, too.",
     )
     return names.index(name)
 
@@ -132,7 +136,7 @@ def maps_of_cells(
     here = [number for number, cell in enumerate(cells) if cell.part == part]
     drawn = {ESTIMATED: estimate} if found is None else {MEASURED: found.found.share, ESTIMATED: estimate}
     top = max(1e-6, *(float(np.abs(values[here]).max()) for values in drawn.values()))
-    box = outline_of(scene, chosen) if chosen.part == part else None
+    box = outline_of(scene, chosen)
     with st.container(key="causal_cells"):
         columns = [st.container() for _ in drawn] if scene.is_wide else st.columns(len(drawn))
     for place, (words, values) in zip(columns, drawn.items(), strict=True):
