@@ -1,4 +1,6 @@
-"""The cost of interventions: one of them, all heads in turn, all patches covered, against the plain ways to the same result.
+"""The cost of interventions: one of them, all heads in turn, all patches covered, another image's states put in.
+
+Each against the plain way to the same result, or beside one full forward pass.
 
     python -m benchmarks.causal
 
@@ -6,7 +8,9 @@ One intervention: the last encoder layer's first head, from the kept prefix, aga
 head, every layer's attention and every MLP of encoder and decoder, from the prefix in batches, against as many separate
 forward passes with a hook. Occlusion: every patch, in batches, against separate passes, and against captum's Occlusion
 (Kokhlikyan 2020) of the same patches where captum is installed; it is no requirement of this project. Every way is checked
-to give the same figures before it is timed. Processor seconds of one thread, in turns: median of the ratios and quartiles.
+to give the same figures before it is timed. Two images: all heads and MLPs of one put into the run of the other, all patches
+of all layers, both estimated by attribution patching, the paths of a head, and relevance, each as a multiple of one full forward
+pass of one image. Processor seconds of one thread, in turns: median of the ratios and quartiles.
 Writes `benchmarks/results/causal.json` and `.md`.
 """
 
@@ -23,11 +27,12 @@ from torch.testing import assert_close
 
 from benchmarks import keep
 from benchmarks.attention_maps import quartiles, words
-from tae.analysis.causal import interventions
+from tae.analysis.causal import interventions, patching
 from tae.analysis.causal.interventions import Knockout
 from tae.analysis.causal.knockouts import reconstruct_knocked_out
-from tae.analysis.causal.occlusion import occlude
+from tae.analysis.causal.occlusion import Box, occlude
 from tae.analysis.causal.prefix import images_at_once, make_prefix
+from tae.analysis.causal.relevance import relevance
 from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
 
 PATCH_SIZES = {169: 16, 676: 8}
@@ -59,6 +64,8 @@ def main(config: CausalConfig) -> None:
         row["one"] = in_turns(one_intervention(model, image), config.rounds)
         row["sweep"] = in_turns(sweeps(model, image), config.rounds)
         row["occlusion"] = in_turns(occlusions(model, image), config.slow_rounds)
+        for name, call in two_images(model, image).items():
+            row[name] = beside_a_pass(call, lambda model=model, image=image: model(image), config.slow_rounds)
         rows.append(row)
         print(row, flush=True)
     result = {
@@ -105,6 +112,33 @@ def occlusions(model: TransformerAutoencoder, image: Tensor) -> Ways:
     if find_spec("captum") is not None:
         ways["captum"] = lambda: with_captum(model, image)
     return ways
+
+
+def two_images(model: TransformerAutoencoder, image: Tensor) -> dict[str, Callable[[], object]]:
+    """What is measured of two images and of a region; each begins with the images."""
+    other = 1 - image
+    heads, patches = patching.head_cells(model.config), patching.patch_cells(model.config, image.shape[3])
+    sender = Knockout("encoder", 0, 0)
+    return {
+        f"activation patching, {len(heads)} heads, attentions and MLPs": lambda: patching.activation_patching(
+            model, image, other, heads
+        ),
+        f"activation patching, {len(patches)} patches or blocks of them": lambda: patching.activation_patching(
+            model, image, other, patches
+        ),
+        "attribution patching, all of these": lambda: patching.attribution_patching(
+            model, image, other, heads + patches
+        ),
+        "path patching, one head": lambda: patching.path_patching(model, image, other, sender),
+        "relevance of all patches for a region": lambda: relevance(model, image, Box(64, 64, 112, 112)),
+    }
+
+
+def beside_a_pass(call: Callable[[], object], one_pass: Callable[[], object], rounds: int) -> dict:
+    """Processor seconds, and as a multiple of one full forward pass, [lower quartile, median, upper quartile]."""
+    one_pass()  # warms up
+    turns = np.array([(seconds(call), np.median([seconds(one_pass) for _ in range(5)])) for _ in range(rounds)])
+    return {"ours_s": quartiles(turns[:, 0]), "passes": quartiles(turns[:, 0] / turns[:, 1])}
 
 
 def hooked(model: TransformerAutoencoder, image: Tensor, knockout: Knockout) -> Tensor:
@@ -164,8 +198,8 @@ def seconds(call: Callable[[], object]) -> float:
 def table(result: dict) -> str:
     """The rows as Markdown."""
     lines = [
-        "| N | task | tae, s | separate passes / tae | captum / tae |",
-        "| --- | --- | --- | --- | --- |",
+        "| N | task | tae, s | separate passes / tae | captum / tae | tae / one full pass |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["rows"]:
         tasks = {
@@ -177,14 +211,19 @@ def table(result: dict) -> str:
             found = row[name]
             captum = words(found["captum"]) if "captum" in found else NOT_MEASURED if name == "occlusion" else ""
             lines.append(
-                f"| {row['num_tokens']} | {task} | {found['ours_s'][1]:.3f} | {words(found['separate'])} | {captum} |"
+                f"| {row['num_tokens']} | {task} | {found['ours_s'][1]:.3f} | {words(found['separate'])} | {captum} | |"
             )
+        for name, found in row.items():
+            if isinstance(found, dict) and "passes" in found:
+                lines.append(
+                    f"| {row['num_tokens']} | {name} | {found['ours_s'][1]:.3f} | | | {words(found['passes'])} |"
+                )
     lines += [
         "",
         f"Processor seconds, median; ratios: median (quartiles), in turns. {result['preset']}, 201x201, patches of 16 and 8, "
         f"random weights, {result['threads']} thread, {result['cpu']}, torch {result['torch']}. Separate passes: one full "
-        "forward pass with a hook, or one covered image, at a time. captum: Occlusion with windows of a patch, as "
-        "many at a time as tae. All ways give the same figures.",
+        "forward pass with a hook, or one covered image, at a time; one full pass: of one image. captum: Occlusion with windows "
+        "of a patch, as many at a time as tae. All ways give the same figures.",
         "",
         "Command: `python -m benchmarks.causal`",
         "",
