@@ -43,7 +43,7 @@ def section(scene: PairScene, top: Top) -> None:
         if top.necessity is not None:
             is_it_needed(scene, top.necessity)
     elif name == "knock":
-        knock_out(scene)
+        knock_out(scene, top.sweep)
     elif name == "ranking":
         ranking(scene, top.sweep)
     elif name == "effect":

@@ -8,6 +8,7 @@
 - patches: an image on which patches are chosen
 - features: how alike patches are, layer by layer
 - hover: the image of the point under the pointer
+- slide: two images and a line between them that one moves
 - shelf: a row of thumbnails to choose from
 - copylink: a button that copies the page's address
 - report: one self-contained HTML file

@@ -122,7 +122,16 @@ def test_knocked_out_heads_lose_what_the_package_loses_and_the_link_restores_the
     assert ssim.value == f"{quality.ssim:.3f}" and mse.value == f"{quality.mse:.4f}"
     assert app.query_params["changes"] == text and app.query_params["baseline"] == "zero"
     assert "replaced by zero" in texts(app, "caption")
+    alone = sweeps.head_sweep(model, image("garment-30")).damage[Knockout("encoder", 0, 2)].psnr_lost
+    lost = f"{alone:.0f}" if alone > 9.95 else f"{alone:.1f}"
+    assert f"2: −{lost}" in app.pills("causal_off_encoder_0").options
     assert app.pills("causal_off_encoder_0").value == ["2"] and app.pills("causal_off_decoder_0").value == ["mlp"]
+
+
+def light(app: AppTest, row: str, *titles: str) -> None:
+    """Click a row of the grid until these are lit, each by its title without what it costs."""
+    pills = app.pills(f"causal_off_{row}")
+    pills.set_value([option for option in pills.options if option.split(":")[0] in titles])
 
 
 @pytest.mark.slow
@@ -130,12 +139,12 @@ def test_rows_of_the_grid_toggle_and_can_be_undone() -> None:
     app = open_page(PAGE, causal="knock")
     before = app.metric[3].value
     assert not app.metric[3].delta and app.button("causal_undo").disabled
-    app.pills("causal_off_encoder_1").set_value(["0", "attention"])
+    light(app, "encoder_1", "0", "all")
     run(app)
     assert app.session_state.changes == "encoder/1/0,encoder/1/attention"
-    app.pills("causal_off_encoder_1").set_value(["attention"])
+    light(app, "encoder_1", "all")
     run(app)
-    app.pills("causal_off_decoder_2").set_value(["mlp"])
+    light(app, "decoder_2", "MLP")
     run(app)
     assert app.session_state.changes == "decoder/2/mlp,encoder/1/attention" and app.metric[3].value != before
     app.button("causal_undo").click()

@@ -7,10 +7,12 @@ import numpy as np
 import streamlit as st
 
 from tae.analysis.causal.interventions import Intervention, Knockout, from_name, to_text
+from tae.analysis.causal.sweeps import Sweep
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
 from tae.plots.causal import plot_change
 from tae.plots.export import figures
+from tae.plots.style import CURVE_COLOURS
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_baseline, words_of
@@ -21,23 +23,27 @@ from tae.ui.session.view import write_link
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.charts import image_chart
 from tae.ui.widgets.downloads import download, download_arrays, export, no_export
+from tae.ui.widgets.slide import slide
 
 TARGETS = {"attention": "all", "mlp": "MLP"}
+DARK_DB = 10.0  # PSNR lost at which a pill is darkest
 
 
 @st.fragment
-def knock_out(scene: PairScene) -> None:
+def knock_out(scene: PairScene, sweep: Sweep | None) -> None:
     active, refused = current(scene)
     say_refused(refused)
     kind = choose_baseline()
     with st.container(key="causal_columns"):
-        left, right = (st.container(), st.container()) if scene.is_wide else st.columns([2, 3])
+        left, right = (st.container(), st.container()) if scene.is_wide else st.columns(2)
     with left:
         with st.container(key="causal_grids"):
             places = st.columns(2) if scene.is_wide else [st.container(), st.container()]
         for part, place in zip(PARTS, places, strict=True):
             with place:
-                grid_of(scene, part, active)
+                grid_of(scene, part, active, sweep)
+        if sweep is not None:
+            st.caption("Beside each: the change of PSNR in dB when it alone is ablated.")
         history(scene, active)
         if not scene.is_wide:
             edits(scene, active)
@@ -48,8 +54,8 @@ def knock_out(scene: PairScene) -> None:
     write_link()
 
 
-def grid_of(scene: PairScene, part: str, active: tuple[Intervention, ...]) -> None:
-    """One row for each layer: its heads, its attention as a whole, its MLP."""
+def grid_of(scene: PairScene, part: str, active: tuple[Intervention, ...], sweep: Sweep | None) -> None:
+    """One row for each layer: its heads, its attention as a whole, its MLP, in the colour of what each costs alone."""
     st.markdown(f"**{part.capitalize()}**: heads of each layer, all of them, its MLP")
     for layer in range(scene.config.num_layers(part)):
         targets = [*map(str, range(scene.config.num_heads)), "attention", "mlp"]
@@ -58,18 +64,43 @@ def grid_of(scene: PairScene, part: str, active: tuple[Intervention, ...]) -> No
             str(one.target) for one in active if isinstance(one, Knockout) and (one.part, one.layer) == (part, layer)
         ]
         st.session_state[key] = here
+        lost = {} if sweep is None else {one: _lost(sweep, part, layer, one) for one in targets}
+        if lost:
+            st.html(f"<style>{shades(key, [*lost.values()])}</style>")
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.caption(f"layer {layer}", width=52)
             st.pills(
                 f"{part.capitalize()}, layer {layer}: knocked out",
                 targets,
                 selection_mode="multi",
-                format_func=lambda target: TARGETS.get(target) or str(target),
+                format_func=lambda target: titled(target, lost.get(target)),  # noqa: B023
                 key=key,
                 on_change=toggle,
                 args=(part, layer, key),
                 label_visibility="collapsed",
             )
+
+
+def _lost(sweep: Sweep, part: str, layer: int, target: str) -> float:
+    return sweep.damage[from_name(f"{part}/{layer}/{target}")].psnr_lost  # type: ignore[index]
+
+
+def titled(target: str, lost: float | None) -> str:
+    """A head's number, all of a layer's, or its MLP, and what it costs to lose it."""
+    title = TARGETS.get(target) or target
+    if lost is None or not math.isfinite(lost):
+        return title
+    return f"{title}: {-lost:+z.{int(abs(lost) < 9.95)}f}".replace("-", "−").replace("+0.0", "0.0")
+
+
+def shades(key: str, lost: list[float]) -> str:
+    """Style that fills a row's pills by what each costs: none at nothing lost, fully from `DARK_DB` on; text stays readable."""
+    return "".join(
+        f".st-key-{key} button:nth-of-type({place}) {{background: color-mix(in srgb, {CURVE_COLOURS[1]} "
+        f"{30 * min(1, max(0, one) / DARK_DB):.0f}%, transparent)}}"
+        for place, one in enumerate(lost, start=1)
+        if math.isfinite(one)
+    )
 
 
 def toggle(part: str, layer: int, key: str) -> None:
@@ -84,13 +115,13 @@ def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> No
         no_export()
         return
     change = found.recon - found.plain.recon
-    before, after, difference = panels(scene.fitted.pixels, 3)
-    with before:
-        st.markdown("**Undisturbed**")
-        st.image(encode_png(found.plain.recon), width="stretch", alt="Undisturbed reconstruction")
-    with after:
-        st.markdown("**With the changes**")
-        st.image(encode_png(found.recon), width="stretch", alt="Reconstruction with the changes")
+    both, difference = panels(scene.fitted.pixels, 2)
+    with both:
+        slide(
+            ("Undisturbed", "Undisturbed reconstruction", found.plain.recon),
+            ("With the changes", "Reconstruction with the changes", found.recon),
+            "causal_slide",
+        )
     with difference:
         st.markdown("**What changed**")
         figure = plot_change(change)

@@ -7,5 +7,6 @@
 - mapchoice: which map: part, layer, head
 - patches: patches chosen on an image
 - player: the player of sequences
+- slide: two images and a line between them that one moves
 - worth: a figure in dB beside what simple codes reach
 """
