@@ -16,7 +16,6 @@ from tae.data.demo import DemoSource
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
 from tae.store.checkpoint import save_checkpoint
-from tae.ui.latent import measure
 from tae.ui.session import work
 from tests.pages import COUNT, card, very_small
 
@@ -33,7 +32,8 @@ def no_work_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def few_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """For all pages alike: what is measured is kept for the tests that follow."""
-    monkeypatch.setattr(measure, "TEST_IMAGES", COUNT)
+    monkeypatch.setattr("tae.ui.latent.measure.TEST_IMAGES", COUNT)
+    monkeypatch.setattr("tae.ui.causal.measure.MEAN_OVER", 8)
 
 
 @pytest.fixture

@@ -306,7 +306,7 @@ def test_a_head_that_is_clicked_is_ablated_and_undo_brings_it_back() -> None:
     told = re.fullmatch(r"([\d.]+) dB \(−([\d.]+)\)", found["title"])
     assert told and float(told[2]) == pytest.approx(losses[worst], abs=0.051)  # alone it costs what the bar says
     assert float(told[1]) == pytest.approx(plain - losses[worst], abs=0.11)
-    assert found["changed"] != found["recon"] and "mean over 64 test images" in found["words"]
+    assert found["changed"] != found["recon"] and "mean over 8 test images" in found["words"]
     act(app, "toggle", "encoder/1/attention")
     assert set(component(app, "explorer_outcome")["ablated"]) == {worst, "encoder/1/attention"}
     act(app, "undo")
