@@ -108,9 +108,14 @@ def yardsticks_of(source: BuiltIn, latent_dim: int, count: int) -> list[Yardstic
 def principal_components(images: np.ndarray, count: int) -> np.ndarray:
     """(count, pixels), orthonormal: the directions in which flattened images (n, pixels), uint8, vary most.
 
-    By way of the images' products with each other, which are few; exact, with no more than a slice of pixels in float32.
+    By way of the products of the images with each other, or of the pixels, whichever are fewer: exact, with no more than a
+    slice of pixels in float32. Of fewer pixels than `count` there are as many directions as pixels.
     """
     mean = images.mean(axis=0, dtype=np.float64)
+    if images.shape[1] < len(images):
+        centred = torch.from_numpy((images - mean).astype(np.float32))
+        _, vectors = torch.linalg.eigh((centred.T @ centred).double())
+        return vectors[:, -count:].T.float().numpy()
     slices = [slice(start, start + PIXELS_AT_ONCE) for start in range(0, images.shape[1], PIXELS_AT_ONCE)]
     gram = torch.zeros(len(images), len(images), dtype=torch.float64)
     for some in slices:
