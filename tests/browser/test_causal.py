@@ -164,7 +164,7 @@ def test_66_long_work_is_stopped_by_its_button_and_goes_on_with_another(open_pag
     page.get_by_test_id("stMain").get_by_role("button", name="Stop").click()
     expect(page.get_by_test_id("stMain")).to_contain_text("Stopped")
     settle(page)
-    page.get_by_role("button", name="Covering and uncovering in order").click()
+    page.get_by_role("button", name="Putting maps to the test").click()
     expect(page.get_by_test_id("stMain")).to_contain_text("Shown, the strongest first", timeout=60_000)
 
 
