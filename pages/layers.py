@@ -1,4 +1,4 @@
-"""The page Layers: an image after each layer, drawn by the network's own last steps, or patch by patch."""
+"""The page Layers: an image after each layer, drawn or patch by patch; how alike all states are, and what all heads do."""
 
 import streamlit as st
 
@@ -7,13 +7,15 @@ from tae.model.config import PARTS
 from tae.store.names import escape_markdown
 from tae.ui.attention.explore import one_token_notice
 from tae.ui.layers import measure, patches
+from tae.ui.layers.alike import alike
 from tae.ui.layers.exports import exports, how_to_read
 from tae.ui.layers.fitted import find_lens, provenance
+from tae.ui.layers.heads import all_heads
 from tae.ui.layers.strips import WAYS, by_depth, strip, warn
 from tae.ui.layers.training import over_training
 from tae.ui.widgets.downloads import export
 
-SECTIONS = {"": "Images by layer", "patches": "Patch features"}
+SECTIONS = {"": "Images by layer", "patches": "Patch features", "alike": "All states", "heads": "All heads"}
 
 
 def main() -> None:
@@ -23,6 +25,10 @@ def main() -> None:
     section = ui.choose("depths", st.segmented_control, "Section", SECTIONS, label_visibility="collapsed")
     if section == "patches":
         of_patches(scene)
+    elif section == "alike":
+        alike(scene.active)
+    elif section == "heads":
+        of_heads(scene)
     else:
         by_layer(scene)
     ui.write_link()
@@ -36,6 +42,13 @@ def of_patches(scene: ui.Scene) -> None:
     if depths:
         with export():
             patches.exports(scene, depths)
+
+
+def of_heads(scene: ui.Scene) -> None:
+    if scene.num_tokens == 1:
+        one_token_notice("all heads are the same.")
+        return
+    all_heads(scene)
 
 
 def by_layer(scene: ui.Scene) -> None:

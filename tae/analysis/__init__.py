@@ -5,6 +5,8 @@
 - maps: which map is meant, the map itself, and the colour range that layers share
 - features: how alike patches are after each layer
 - heads: layers and heads in numbers
+- kinds: what every head does on average, its name, and which are alike
+- cka: how alike all states are
 - agreement: two maps compared
 - latent: the latent space: maps, neighbours, ways between, directions
 - windows: strips wider than the model, window by window

@@ -101,7 +101,7 @@ def uniform_statistics(config: ModelConfig, image: Tensor) -> dict[str, float]:
     num_tokens = rows * columns
     return {
         "entropy": 1.0 if num_tokens > 1 else 0.0,
-        "distance": _mean_distance(rows, columns) * config.tile_size[0],
+        "distance": mean_distance(rows, columns) * config.tile_size[0],
         "foreground": len(foreground_tokens(image, config)) / num_tokens,
         "diagonal": 1.0,
         "concentration": _num_top(num_tokens) / num_tokens,
@@ -249,7 +249,7 @@ def _num_top(num_tokens: int) -> int:
     return math.ceil(TOP_KEYS * num_tokens)
 
 
-def _mean_distance(rows: int, columns: int) -> float:
+def mean_distance(rows: int, columns: int) -> float:
     """Mean distance between two patches of a grid, itself included, in patches.
 
     Sums over the (2 rows - 1) x (2 columns - 1) offsets, each of which (rows - |down|) (columns - |across|) pairs have.

@@ -5,6 +5,7 @@
 - heads: grids of heads, measures, two maps compared
 - causal: what ablations and covered patches do
 - patching: what another image's states do
+- glance: how alike all states are, and all heads
 - latent: the latent space and the lens
 - quality: an image, its reconstruction, its error
 - strip: long strips in pieces that browsers draw

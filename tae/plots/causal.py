@@ -158,10 +158,12 @@ def plot_patch_maps(
 ) -> go.Figure:
     """Maps of one number for each patch over the image, beside each other; each has its own colours where it names no end.
 
-    `box` is (top, left, bottom, right) in pixels to outline.
+    `image` is one for all maps (H, W), or one for each (len(maps), H, W). `box` is (top, left, bottom, right) in pixels to
+    outline.
     """
-    height, width = image.shape
-    across = in_a_row(image.shape, min(len(maps), 3))
+    images = np.broadcast_to(image, (len(maps), *image.shape[-2:]))
+    shape = height, width = images.shape[1:]
+    across = in_a_row(shape, min(len(maps), 3))
     down = -(-len(maps) // across)
     titles = [_panel_title(one, style.NARROW // across // 6) for one in maps]
     words = 8 + 16 * max(map(len, titles))  # pixels
@@ -176,11 +178,11 @@ def plot_patch_maps(
         horizontal_spacing=gap,
         vertical_spacing=room / inside if down > 1 else 0,
     )
-    png = encode_png(image)
+    pngs = [encode_png(image)] * len(maps) if image.ndim == 2 else [encode_png(one) for one in images]
     patches = np.array([f"patch {row * grid[1] + c}: row {row}, column {c}" for row, c in np.ndindex(grid)])
     for number, one in enumerate(maps):
         row, col = number // across + 1, number % across + 1
-        style.lay_under(figure, png, width, height, row=row, col=col)
+        style.lay_under(figure, pngs[number], width, height, row=row, col=col)
         told: dict[str, Any] = {
             "customdata": patches.reshape(grid),
             "hovertemplate": f"%{{customdata}}<br>%{{z:.4g}} {one.unit}<extra></extra>",
@@ -189,7 +191,7 @@ def plot_patch_maps(
         if one.cells is not None:
             told = {"hoverinfo": "skip"}  # the markers have it
         low = None if one.top is None else -one.top
-        over = style.overlay(values, image.shape, grid, patch_size, _top(one), low, **told)
+        over = style.overlay(values, shape, grid, patch_size, _top(one), low, **told)
         figure.add_trace(over, row=row, col=col)
         if one.cells is not None:
             x, y = ((edges[:-1] + edges[1:]) / 2 for edges in map(np.asarray, (over.x, over.y)))

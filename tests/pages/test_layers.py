@@ -13,8 +13,12 @@ import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from tae.analysis.cka import cka
 from tae.analysis.features import cosine_similarity, read_features
+from tae.analysis.kinds import heads_over, received_over
 from tae.analysis.lens import lens_path, load_lens, look
+from tae.data.built_in import source_for
+from tae.data.demo import DemoSource
 from tae.data.encode import encode_png
 from tae.data.fit import fit_image
 from tae.data.gallery import gallery
@@ -23,7 +27,7 @@ from tae.model.config import PARTS
 from tae.store.checkpoint import load_checkpoint, save_checkpoint
 from tae.training import runs
 from tae.training.config import TrainConfig
-from tae.ui.layers import patches
+from tae.ui.layers import alike, heads, patches
 from tae.ui.layers.measure import Seen
 from tae.ui.layers.strips import words
 from tests import ROOT
@@ -37,6 +41,7 @@ from tests.pages import (
     charts,
     component,
     go,
+    metrics,
     numbers,
     open_page,
     run,
@@ -339,3 +344,41 @@ def test_patch_features_need_patches_and_not_too_many(monkeypatch: pytest.Monkey
     monkeypatch.setattr(patches, "MAX_BYTES", 1000)
     app = open_page("Layers", depths="patches", query="x")
     assert "too many to point at" in texts(app, "info") and not app.get("bidi_component")[1:]
+
+
+def test_states_are_compared_as_the_package_does(path: Path, monkeypatch: pytest.MonkeyPatch, take: Callable) -> None:
+    monkeypatch.setattr(alike, "IMAGES", 8)
+    app = open_page(PAGE, depths="alike", tokens="mean")
+    loaded = load_checkpoint(path)
+    found = cka(loaded.model, source_for(loaded.model.config, DemoSource.data).test_at(32, 8))["mean"]
+    (figure,) = charts(app)
+    np.testing.assert_allclose(numbers(figure["data"][0]["z"]), found.value.astype(np.float32).ravel(), atol=1e-5)
+    assert "of 8 test images" in texts(app, "caption") and app.segmented_control("choose_tokens").value == "mean"
+    rows = list(csv.DictReader(io.StringIO(take("CKA (CSV)")[1].decode())))
+    assert len(rows) == len(found.names) ** 2 and float(rows[1]["cka"]) == pytest.approx(found.value[0, 1], abs=1e-5)
+    assert Image.open(io.BytesIO(take("CKA (PNG)")[1])).size[0] > 400
+
+
+def test_heads_are_compared_and_a_card_tells_of_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch, take: Callable
+) -> None:
+    monkeypatch.setattr(heads, "IMAGES", 6)
+    app = open_page(PAGE, depths="heads", card="decoder/0/2", asked="one", query="5")
+    loaded = load_checkpoint(path)
+    images = source_for(loaded.model.config, DemoSource.data).test_at(32, 6)
+    table = heads_over(loaded.model, images)
+    number = [head.name for head in table.heads].index("decoder/0/2")
+    of_all, of_one = charts(app)
+    apart = np.array(numbers(of_all["data"][2]["z"])).reshape(table.distance.shape)
+    np.testing.assert_allclose(np.sort(apart, axis=None), np.sort(table.distance, axis=None), atol=1e-5)
+    shown = metrics(app)
+    assert (
+        shown["Entropy"] == f"{table.numbers['entropy'][number]:.2f}"
+        and shown["PSNR lost without it"] == "not measured"
+    )
+    maps = received_over(loaded.model, images, table.heads[number], 5)
+    np.testing.assert_allclose(numbers(of_one["data"][1]["z"]), maps[1], rtol=1e-4)
+    assert "query patch 5" in texts(app, "caption")
+    rows = list(csv.DictReader(io.StringIO(take("Heads (CSV)")[1].decode())))
+    assert [row["kind"] for row in rows] == [", ".join(table.kinds_of(one)) for one in range(len(table.heads))]
+    assert Image.open(io.BytesIO(take("Heads (PNG)")[1])).size[0] > 400

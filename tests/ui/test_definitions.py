@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tae.analysis import agreement, attention, latent, maps
+from tae.analysis import agreement, attention, cka, kinds, latent, maps
 from tae.analysis.causal import faithfulness, occlusion, patching
 from tae.analysis.causal.interventions import Edit, Knockout
 from tae.analysis.causal.relevance import relevance as gradient_weighted
@@ -50,6 +50,20 @@ def attention_weight() -> None:
     model = build(SQUARE)
     for one in model.get_attention_maps(draw_images(SQUARE, 1)).values():  # "all weights of a query add up to 1"
         torch.testing.assert_close(one.sum(dim=-1), torch.ones(1, 16, dtype=torch.float64))
+
+
+def cka_() -> None:
+    state, other = torch.randn(2, 200, 5, generator=torch.Generator().manual_seed(0)).double()
+    turned = 3 * state @ torch.linalg.qr(other[:5]).Q + 1
+    products = cka.hsic(*[torch.stack([cka.u_centred(one) for one in (state, turned, other)])] * 2)
+    own = products.diagonal().sqrt()
+    same, unrelated = (products / own / own[:, None])[0, 1:].tolist()
+    assert same == pytest.approx(1) and abs(unrelated) < 0.05
+
+
+def kind_of_head() -> None:
+    plain = dict.fromkeys(kinds.NUMBERS, 0.1) | {"reach": 0.51, "ink": 1.0, "entropy": 0.5, "own change": 0.5}
+    assert kinds.kinds_of(plain) == ("mixed",) and kinds.kinds_of(plain | {"reach": 0.5}) == ("local",)
 
 
 def entropy() -> None:
@@ -196,10 +210,20 @@ def x_uniform() -> None:
 
 
 CHECKS: dict[str, Callable[[], Any]] = {
-    one.__name__: one
+    one.__name__.removesuffix("_"): one
     for one in (
-        *(activation_patching, attribution_patching, path_patching, relevance, share_of_the_way),
-        *(attention_distance, attention_weight, entropy, foreground_mse, fusion, head_dim, imputation, infidelity),
+        *(activation_patching, attribution_patching, kind_of_head, path_patching, relevance, share_of_the_way),
+        *(
+            attention_distance,
+            attention_weight,
+            cka_,
+            entropy,
+            foreground_mse,
+            fusion,
+            head_dim,
+            imputation,
+            infidelity,
+        ),
         *(jensen_shannon_distance, participation_ratio, principal_component, psnr, rollout, sensitivity, sink),
         *(spread_between_heads, ssim, uniform_attention, value_weighted_attention, x_uniform),
     )

@@ -7,6 +7,7 @@ from tae.plots.heads import plot_overview, selected_head
 from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
 from tae.ui.session.scene import Scene
+from tae.ui.session.view import link
 from tae.ui.widgets.charts import chart
 
 
@@ -55,6 +56,12 @@ def overview(scene: Scene, shown: Shown) -> None:
     st.caption(
         f"Every head of the {part} ({scene.config.num_heads} in each of {scene.config.num_layers(part)} layers), rows = query, "
         "columns = key, dark = high; click one to open it."
+    )
+    st.page_link(
+        "pages/layers.py",
+        label="What each does over test images",
+        icon=":material/account_tree:",
+        query_params=link("Layers") | {"depths": "heads"},
     )
     picked = selected_head(event.get("selection", {}))
     if picked is not None:

@@ -9,6 +9,7 @@ import torch
 from tae.analysis.causal.study import Study, read_study
 from tae.analysis.causal.verdicts import Necessity, Verdict, quick_necessity, verdict
 from tae.data.built_in import source_for
+from tae.model.config import ModelConfig
 from tae.store.names import escape_markdown
 from tae.ui.session import work
 from tae.ui.session.cache import kept
@@ -87,8 +88,7 @@ def _find_quick(active: Active) -> Necessity | None:
     model, config = active.loaded.model, active.config
 
     def compute(progress: Progress) -> Necessity:
-        height, width = config.input_size
-        images = test_images(active, width or min(2 * height, config.max_width), OTHERS)
+        images = test_images(active, usual_width(config), OTHERS)
 
         def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             for number in range(OTHERS):
@@ -100,6 +100,12 @@ def _find_quick(active: Active) -> Necessity | None:
     words = f"Is the attention of {escape_markdown(active.title)} needed? Measuring {OTHERS} test images"
     name, key = _name_of_quick(active), active.loaded.digest
     return measured(name, key, words, lambda: 8 * OTHERS * pass_seconds(config), compute)
+
+
+def usual_width(config: ModelConfig) -> int:
+    """Of test images that stand for all: the model's, or twice its height where it takes any."""
+    height, width = config.input_size
+    return width or min(2 * height, config.max_width)
 
 
 def test_images(

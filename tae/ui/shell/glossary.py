@@ -50,6 +50,12 @@ TERMS: tuple[Term, ...] = (
         "Activation patching estimated from one gradient: gradient x difference of the states (Nanda 2023). Control: "
         "the measured share of every cell, beside it.",
     ),
+    Term(
+        "CKA",
+        "How alike two states of a network are over many images, whatever rotation and scale lie between: 1 is the same, "
+        "0 unrelated (Kornblith 2019).",
+        ("centred kernel alignment",),
+    ),
     Term("decoder", "The half of the model that draws an image from the latent."),
     Term("encoder", "The half of the model that reads an image and writes the latent."),
     Term(
@@ -91,6 +97,12 @@ TERMS: tuple[Term, ...] = (
         "How much two ways of placing weight differ: 0 is no difference, 1 is not one patch in common.",
     ),
     Term("key", "The patch that is asked: one column of an attention map.", ("keys",)),
+    Term(
+        "kind of head",
+        "What a head does on average, by thresholds of measured numbers: local reaches at most half as far as uniform "
+        "attention, mixed is none of the kinds.",
+        ("kinds of heads",),
+    ),
     Term(
         "latent",
         "The short list of numbers that a whole image is squeezed into. The decoder sees these and nothing else.",
