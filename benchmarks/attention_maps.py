@@ -1,15 +1,22 @@
-"""The cost of attention maps: time and memory beside the plain forward pass, and the CPU's fused backward in bf16.
+"""The cost of attention maps: time and memory beside the plain forward pass, beside peers, and the CPU's fused backward in bf16.
 
     python -m benchmarks.attention_maps
+    python -m benchmarks.attention_maps --compare     # says what costs more than in the committed result, and writes nothing
 
 Maps of all encoder layers and their average against the plain pass without maps, of the encoder alone and of the whole
 model, in turns, one image: the median of the ratios and its quartiles. Peak memory is how far one call raises the resident
-memory of a process of its own (Linux). Writes `benchmarks/results/attention_maps.json` and `.md`.
+memory of a process of its own (Linux). Peers give the same, maps of each layer with their heads as a mean, and the average:
+Hugging Face's ViT with eager attention, and vit-pytorch's Recorder, where they are installed; all in processor time, in turns,
+over PyTorch's own `nn.TransformerEncoder` behind a linear layer for its patches, which gives no maps. Writes
+`benchmarks/results/attention_maps.json` and `.md`.
 """
 
+import json
+import math
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +24,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from torch import nn
 
-from benchmarks import keep
+from benchmarks import RESULTS, keep
 from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
+from tae.model.layers import patchify
 
+PEERS = (("tiny", 169, 4), ("tiny", 800, 4), ("tiny", 3040, 1), ("medium", 169, 4), ("medium", 800, 1))
+"""Preset, N, images at once."""
 CASES = {169: ((201, 201), 16), 800: ((152, 1280), 16), 3040: ((152, 1280), 8)}
 """N -> input_size, patch_size."""
 
@@ -33,6 +44,8 @@ class MapsConfig:
     """Turns of plain pass and maps."""
     threads: int = 1
     """CPU threads of PyTorch."""
+    compare: bool = False
+    """Measure beside peers, say what got slower than the committed result by more than both results' noise, write nothing."""
 
 
 def build(preset: str, num_tokens: int) -> tuple[TransformerAutoencoder, torch.Tensor]:
@@ -43,10 +56,10 @@ def build(preset: str, num_tokens: int) -> tuple[TransformerAutoencoder, torch.T
     return model, torch.rand(1, 1, *input_size)
 
 
-def seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def seconds(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    started = clock()
     call()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def time_ratio(preset: str, num_tokens: int, rounds: int) -> dict:
@@ -56,6 +69,69 @@ def time_ratio(preset: str, num_tokens: int, rounds: int) -> dict:
         turns = [[seconds(call) for call in calls] for _ in range(rounds + 2)][2:]  # the first two warm up
     encoder, whole, maps = np.array(turns).T
     return {"of_encoder": quartiles(maps / encoder), "of_model": quartiles(maps / whole)}
+
+
+def beside_peers(preset: str, num_tokens: int, batch: int, rounds: int) -> dict:
+    """{who: quartiles of its processor time as a multiple of the plain encoder's of PyTorch}."""
+    model, image = build(preset, num_tokens)
+    shape, images = model.config, image.expand(batch, -1, -1, -1).contiguous()
+    rows, columns = shape.grid
+    height, width = (count * shape.tile_size[0] for count in (rows, columns))
+    padded = F.pad(images, (0, width - images.shape[3], 0, height - images.shape[2]))
+    layer = nn.TransformerEncoderLayer(
+        *(shape.latent_dim, shape.num_heads, 4 * shape.latent_dim, 0.0, "gelu"), batch_first=True, norm_first=True
+    )
+    encoder = nn.TransformerEncoder(layer, shape.encoder_layers, enable_nested_tensor=False)
+    stock = nn.Sequential(nn.Linear(math.prod(shape.tile_size), shape.latent_dim), encoder).eval()
+    patches = patchify(padded, shape.tile_size)
+    calls: dict[str, Callable[[], object]] = {
+        "stock": lambda: stock(patches),
+        "our encoder without maps": lambda: model.embed(images),
+        "our maps": lambda: model.get_attention_maps(images),
+    }
+    with suppress(ImportError):
+        from transformers import ViTConfig, ViTModel  # type: ignore[import-not-found]
+
+        config = ViTConfig(
+            hidden_size=shape.latent_dim,
+            num_hidden_layers=shape.encoder_layers,
+            num_attention_heads=shape.num_heads,
+            intermediate_size=4 * shape.latent_dim,
+            image_size=(height, width),
+            patch_size=shape.tile_size[0],
+            num_channels=1,
+            attn_implementation="eager",
+        )
+        hugging = ViTModel(config, add_pooling_layer=False).eval()
+        calls["Hugging Face's ViT, eager"] = lambda: averaged(hugging(padded, output_attentions=True).attentions)
+    with suppress(ImportError):
+        from vit_pytorch import ViT  # type: ignore[import-not-found]
+        from vit_pytorch.recorder import Recorder  # type: ignore[import-not-found]
+
+        sizes = {"dim": shape.latent_dim, "depth": shape.encoder_layers, "heads": shape.num_heads, "channels": 1}
+        sizes |= {"dim_head": shape.head_dim, "mlp_dim": 4 * shape.latent_dim, "num_classes": 1}
+        recorder = Recorder(ViT(image_size=(height, width), patch_size=shape.tile_size[0], **sizes).eval())
+        calls["vit-pytorch's Recorder"] = lambda: averaged(recorder(padded)[1].unbind(1))
+    with torch.inference_mode():
+        turns = np.array([[seconds(call, time.process_time) for call in calls.values()] for _ in range(rounds + 2)][2:])
+    return {name: quartiles(turns[:, place] / turns[:, 0]) for place, name in enumerate(calls) if place}
+
+
+def averaged(maps: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Layers' maps (B, heads, N, N): heads as a mean, and the average of all."""
+    fused = [one.mean(dim=1) for one in maps]
+    return fused, torch.stack(fused).mean(dim=0)
+
+
+def slower(now: dict, then: dict) -> list[str]:
+    """What our maps cost more than before, by more than the quartiles of both overlap; {case: {who: quartiles}} each."""
+    said = []
+    for case, found in now.items():
+        for who, after in found.items():
+            before = then.get(case, {}).get(who)
+            if before and who.startswith("our") and after[0] > before[2]:
+                said.append(f"{case}, {who}: {words(after)}, before {words(before)}")
+    return said
 
 
 def quartiles(ratios: np.ndarray) -> list[float]:
@@ -106,6 +182,16 @@ def backward_ratio(rounds: int) -> dict:
 
 def main(config: MapsConfig) -> None:
     torch.set_num_threads(config.threads)
+    peers = {
+        f"{preset}, N {n}, {batch} at once": beside_peers(preset, n, batch, config.rounds) for preset, n, batch in PEERS
+    }
+    if config.compare:
+        committed = json.loads((RESULTS / "attention_maps.json").read_text())
+        said = slower(peers, committed["peers"])
+        here = f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+        print(f"committed: {committed['cpu']}, torch {committed['torch']}; here: {here}")
+        print("\n".join(said) or "nothing costs more than before by more than the noise")
+        return
     rows = []
     for num_tokens in CASES:
         rounds = config.rounds if num_tokens < 3000 else max(5, config.rounds // 3)
@@ -120,6 +206,7 @@ def main(config: MapsConfig) -> None:
         "threads": config.threads,
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
+        "peers": peers,
         "rows": rows,
         "backward": backward_ratio(config.rounds),
     }
@@ -143,6 +230,17 @@ def table(result: dict) -> str:
         f"{result['cpu']}, torch {result['torch']}. Maps: all encoder layers and their average.",
         f"Fused attention, forward and backward on this CPU, bf16 / float32: {words(result['backward']['bf16_of_fp32'])}; "
         "this is why training computes it in float32 there.",
+        "",
+        "| maps of all layers and their average, over a plain `nn.TransformerEncoder` | "
+        + " | ".join(result["peers"])
+        + " |",
+        "| --- " * (len(result["peers"]) + 1) + "|",
+        *(
+            f"| {who} | {' | '.join(words(one[who]) if who in one else 'not installed' for one in result['peers'].values())} |"
+            for who in dict.fromkeys(who for one in result["peers"].values() for who in one)
+        ),
+        "",
+        "Processor time, one thread, in turns. The last rows' peers: transformers and vit-pytorch.",
         "",
         "Command: `python -m benchmarks.attention_maps`",
         "",

@@ -15,6 +15,8 @@ from tae.model.config import ModelConfig
 
 ROWS_AT_ONCE = 512
 """Query rows whose weights are held at once; full softmax below, blocks above (measured fastest on CPUs)."""
+TOKENS_OF_ALL_HEADS = 256
+"""Tokens up to which the weights of all heads are held at once (measured fastest on CPUs)."""
 
 
 def patchify(images: Tensor, tile_size: tuple[int, int]) -> Tensor:
@@ -196,24 +198,28 @@ class Attention(nn.Module):
     def forward_with_map(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same output (B, N, D), without dropout, and the map (B, N, N) that made it.
 
-        The map is the mean over heads, a running sum that holds one block of one head at a time; padding has 0 in it.
+        The map is the mean over heads, a running sum. What is held at a time stays in a processor's caches: all heads of one
+        image where tokens are few, else a block of rows of one head.
         """
         q, k, v = self.qkv_heads(x)
-        num_tokens = x.shape[1]
-        total = q.new_zeros(q.shape[0], num_tokens, num_tokens, dtype=torch.promote_types(q.dtype, torch.float32))
-        parts = []
-        for head in range(self.num_heads):
-            rows_out = []
+        batch, num_tokens = x.shape[:2]
+        total = q.new_zeros(batch, num_tokens, num_tokens, dtype=torch.promote_types(q.dtype, torch.float32))
+        y = v.new_empty(batch, num_tokens, self.num_heads, v.shape[-1])
+        everything, all_at_once = slice(None), num_tokens <= TOKENS_OF_ALL_HEADS
+        # Numbers in place of slices of one: a product of matrices is faster than of a batch of one.
+        for image in range(batch) if x.device.type == "cpu" else [everything]:
+            own_mask = None if mask is None else mask[image].reshape(-1, num_tokens)
             for rows in _row_blocks(num_tokens):
-                weights = attention_weights(q[:, head, rows], k[:, head], mask)
-                total[:, rows] += weights
-                rows_out.append(weights.to(v.dtype) @ v[:, head])
-                del weights  # else it would be held while the next ones are made
-            parts.append(torch.cat(rows_out, dim=1) if len(rows_out) > 1 else rows_out[0])
+                for head in [everything] if all_at_once else range(self.num_heads):
+                    weights = attention_weights(q[image, head, rows], k[image, head], own_mask)
+                    total[image, rows] += weights.sum(dim=-3) if all_at_once else weights
+                    moved = weights.to(v.dtype) @ v[image, head]
+                    y[image, rows, head] = moved.transpose(-3, -2) if all_at_once else moved
+                    del weights  # else it would be held while the next ones are made
         total = total.div_(self.num_heads)
         if mask is not None:
             total = total.mul_(mask[:, :, None])
-        return self.proj(torch.cat(parts, dim=-1)), total
+        return self.proj(y.flatten(2)), total
 
     def head_weights(self, x: Tensor, mask: Tensor | None = None, queries: Tensor | None = None) -> Tensor:
         """Weights (B, heads, Q, N) of every head, for all queries or only for some; rows of padding are 0.

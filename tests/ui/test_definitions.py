@@ -98,10 +98,10 @@ def imputation() -> None:
 
 def infidelity() -> None:
     model, image = build(SQUARE), draw_images(SQUARE, 1)
-    one = torch.zeros(16, dtype=torch.float64)
-    one[5] = 3  # of one patch, its own effect at whatever scale
-    found = faithfulness.infidelity(model, image, {"own": one, "none": 0 * one}, torch.tensor([5]), sets=3)
-    assert found == {"own": pytest.approx(0), "none": pytest.approx(1)}
+    effect = occlusion.occlude(model, image).total
+    # A tenth of 12 patches is one: its own effect, at whatever scale, tells all of it.
+    found = faithfulness.infidelity(model, image, {"own": 3 * effect, "flat": effect * 0 + 1}, torch.arange(12), sets=9)
+    assert found == {"own": pytest.approx(0), "flat": pytest.approx(1)}
 
 
 def jensen_shannon_distance() -> None:

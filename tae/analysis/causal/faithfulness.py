@@ -11,8 +11,8 @@ from tae.analysis.causal.occlusion import Box
 from tae.analysis.causal.prefix import Progress, check_one, silent
 from tae.model.autoencoder import TransformerAutoencoder
 
-SETS = 32
-"""Sets of patches that are covered to measure infidelity."""
+SETS, SHARE = 32, 0.1
+"""Sets of patches that are covered to measure infidelity, and the share of the patches in each."""
 RADIUS, DRAWS = 0.02, 8
 """The largest change of a pixel, and how many changed images, that sensitivity is measured with."""
 
@@ -29,34 +29,35 @@ def infidelity(
     region: Box | None = None,
     progress: Progress = silent,
 ) -> dict[str, float]:
-    """How far the sum of a map over covered patches is from what covering them does: {name: share, 0 = it tells all of it}.
+    """How far the sum of a map over covered patches is from what covering them does: {name: 0 = it tells all of it}.
 
     Yeh 2019, "On the (in)fidelity and sensitivity of explanations", with the squared change of the reconstruction in the place
-    of a class score, patches covered at random in place of the noise, and the best factor for each map, for a map has no
-    units: sum over sets of (change - factor * sum of the map)^2, as a share of the sum of change^2. 1: as good as 0 everywhere.
+    of a class score, as many patches as `SHARE` says covered at random in place of the noise, and the best factor for each map,
+    for a map has no units: sum over sets of (change - factor * sum of the map)^2, as a share of the same of a map that is flat.
+    1: no better than that; above: worse.
 
     Args:
         maps: {name: (N,), larger = more effect expected}.
-        tokens: (T,) the patches that sets are drawn from, at least one; a set has 1 to T of them.
+        tokens: (T,) the patches that sets are drawn from, at least one.
         baseline: What covers a patch; see `occlude`.
         sets: How many, at least one.
         region: The part of the reconstruction whose change counts; None: all of it.
 
     Returns:
-        nan where covering changes nothing.
+        nan where each set changes the same, so where there is one patch, or the cover changes nothing.
     """
     check_one(image)
     random, numbers = np.random.default_rng(seed), tokens.numpy(force=True)
     num_tokens = int(np.prod(model.config.grid_for(image.shape[3])))
     is_covered = np.zeros((sets, num_tokens), bool)
     for one in is_covered:
-        one[random.permutation(numbers)[: random.integers(1, len(numbers) + 1)]] = True
+        one[random.permutation(numbers)[: max(1, round(SHARE * len(numbers)))]] = True
     changes = changes_of(model, image, baseline, torch.from_numpy(is_covered), region, progress)
-    found = {}
+    found, of_flat = {}, ((changes - changes.mean()) ** 2).sum()
     for name, values in maps.items():
         told = is_covered @ values.double().numpy(force=True)
         factor = changes @ told / max(told @ told, np.finfo(float).tiny)
-        found[name] = float(((changes - factor * told) ** 2).sum() / (changes @ changes)) if changes.any() else np.nan
+        found[name] = float(((changes - factor * told) ** 2).sum() / of_flat) if of_flat > 0 else np.nan
     return found
 
 

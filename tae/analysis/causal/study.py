@@ -314,8 +314,9 @@ def to_markdown(study: Study, name: str) -> str:
         lines.append(f"| {one} | {' | '.join(cells)} |")
     lines += [
         "",
-        "Infidelity: how far the sum of a map over patches covered together is from what that changes, with the best factor, as "
-        "a share of the squared changes; 0 is all told, 1 nothing. Sensitivity: the largest change of the map, as a share of it, "
+        "Infidelity: how far the sum of a map over a tenth of the patches is from what covering these changes, with the best "
+        "factor; 0 is all told, 1 no better than a flat map, more is worse. Sensitivity: the largest change of the map, as a "
+        "share of it, "
         f"when pixels change by up to {RADIUS:g}. Both Yeh 2019; means and 95 % intervals over the same images.",
     ]
     return "\n".join([*lines, ""])

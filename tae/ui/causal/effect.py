@@ -232,5 +232,5 @@ def put_to_the_test(scene: PairScene, name: str, effect: Effect, region: Box | N
     st.caption(
         f"{where}“{MEASURED.capitalize()}” takes patches in the order of what covering each alone does: a mark to compare with, "
         f"no limit, for patches act together. All patches take part that the cover changes. Infidelity is over "
-        f"{SETS} random sets of patches."
+        f"{SETS} random tenths of the patches."
     )

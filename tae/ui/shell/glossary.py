@@ -89,8 +89,8 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "infidelity",
-        "How far a map's sum over covered patches is from what covering them does, at the map's best scale: 0 tells all of it, "
-        "1 nothing (Yeh 2019).",
+        "How far a map's sum over covered patches is from what covering them does, at its best scale: 0 tells all, 1 is no "
+        "better than a flat map, more is worse (Yeh 2019).",
     ),
     Term(
         "Jensen-Shannon distance",

@@ -13,12 +13,12 @@ from tests.configs import SQUARE
 
 def test_infidelity_by_hand(small_model):
     model, image = small_model(), draw()
-    maps = {"map": torch.rand(12, dtype=torch.float64), "zero": torch.zeros(12, dtype=torch.float64)}
+    maps = {"map": torch.rand(12, dtype=torch.float64), "flat": torch.full((12,), 7.0, dtype=torch.float64)}
     tokens = torch.tensor([1, 4, 7, 10])
     found = infidelity(model, image, maps, tokens, 0.5, sets=5)
     random, sums, changes = np.random.default_rng(0), [], []
     for _ in range(5):
-        chosen = random.permutation(tokens.numpy())[: random.integers(1, 5)]
+        chosen = random.permutation(tokens.numpy())[:1]  # a tenth of four
         covered = image.clone()
         for token in chosen:
             covered[..., token // 4 * 8 :, token % 4 * 8 :][..., :8, :8] = 0.5
@@ -26,7 +26,8 @@ def test_infidelity_by_hand(small_model):
             changes.append(float(((model(covered)[0] - model(image)[0]) ** 2).mean()))
         sums.append(float(maps["map"][chosen].sum()))
     fit = np.linalg.lstsq(np.array(sums)[:, None], changes, rcond=None)
-    assert found == {"map": pytest.approx(float(fit[1][0]) / np.square(changes).sum()), "zero": pytest.approx(1)}
+    spread = np.square(changes - np.mean(changes)).sum()
+    assert found == {"map": pytest.approx(float(fit[1][0]) / spread), "flat": pytest.approx(1)}
     assert math.isnan(infidelity(model, image, maps, tokens, image)["map"])  # the image covers itself
 
 
@@ -44,7 +45,7 @@ def test_a_map_of_effects_that_add_up_tells_all_of_them():
     change = torch.nn.functional.avg_pool2d((1 - image) ** 2, 8).flatten()
     maps = {"change": change, "opposite": change.max() - change}
     found = infidelity(model, image, maps, torch.arange(16))
-    assert found["change"] < 1e-12 < 0.01 < found["opposite"]
+    assert found["change"] < 1e-12 and found["opposite"] > 1
 
 
 def test_sensitivity_is_the_largest_change_of_a_map_and_none_of_a_fixed_one():

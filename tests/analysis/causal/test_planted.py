@@ -90,7 +90,7 @@ def test_a_true_sink_and_the_head_that_feeds_it_are_found_and_their_effect_under
         effect = occlude(model, image, cover).total
         assert effect.argmax() == READ and effect.sum() - effect[READ] < 1e-5 * effect[READ] > 0
     for figures in _covered(model, image, others).values():
-        assert figures["overlap"]["received attention, average"] == 1 and figures["infidelity"]["rollout"] < 0.2
+        assert figures["overlap"]["received attention, average"] == 1 and figures["infidelity"]["rollout"] < 0.9
     study = study_of(model, torch.cat([draw(seed=seed) for seed in range(6)]), tmp_path)
     heads = {name for name in study.damage if name.startswith("encoder") and study.damage[name]["mse_gained"][2]}
     assert {name for name in heads if abs(study.median_damage(name, "mse_gained")) > 1e-6} == counts
