@@ -189,7 +189,7 @@ def test_a_wrapped_model_is_saved_under_clean_names(saved: bytes, tmp_path: Path
         assert save_checkpoint(tmp_path / "a.safetensors", cast(nn.Module, wrapped), CARD).read_bytes() == saved
 
 
-def test_known_prefixes_are_stripped_on_loading_and_names_must_differ_by_more(saved: bytes) -> None:
+def test_29_known_prefixes_are_stripped_on_loading_and_names_must_differ_by_more(saved: bytes) -> None:
     tensors = tensors_of(saved)
     for prefix in ("module.", "_orig_mod.", "_orig_mod.module."):
         model = read_checkpoint(forge({prefix + name: entry for name, entry in tensors.items()})).model

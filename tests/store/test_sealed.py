@@ -174,7 +174,7 @@ def pickles(bomb: Bomb) -> Iterator[tuple[str, bytes]]:
     yield "safetensors with a pickle for a text", pack({"__metadata__": {"about": inner.decode("latin-1")}})
 
 
-def test_20_pickles_are_refused_behind_every_extension_and_run_nothing(tmp_path: Path) -> None:
+def test_20_21_pickles_are_refused_behind_every_extension_and_run_nothing(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     pickle.loads(pickle.dumps(Bomb(marker)))
     assert marker.is_dir(), "the bomb is live"
@@ -223,7 +223,7 @@ def test_37_files_of_other_programs_are_named_as_such(saved: bytes) -> None:
 # --- damage ----------------------------------------------------------------------------------------------------
 
 
-def test_a_file_cut_anywhere_or_with_more_behind_it_is_refused(saved: bytes) -> None:
+def test_30_a_file_cut_anywhere_or_with_more_behind_it_is_refused(saved: bytes) -> None:
     for place in range(len(saved)):
         assert place < 9 or "the file is cut short" in refusal(saved[:place])
         refusal(saved[:place])
@@ -307,7 +307,7 @@ def test_json_is_strict() -> None:
     assert parse_json(to_json({"ä": [1, 2.5, None, 10**39]}), "it") == {"ä": [1, 2.5, None, 10**39]}
 
 
-def test_tensors_that_are_not_expected_are_named_five_of_each_kind() -> None:
+def test_28_tensors_that_are_not_expected_are_named_five_of_each_kind() -> None:
     expected = {f"w{number}": (4, 2) for number in range(8)}
     found = {name: ("F32", shape) for name, shape in expected.items()}
     check_tensors(found, expected)
@@ -366,7 +366,7 @@ LYING_HEADERS = {
 }
 
 
-def test_33_a_header_that_lies_is_refused_for_next_to_no_memory() -> None:
+def test_32_33_a_header_that_lies_is_refused_for_next_to_no_memory() -> None:
     for what, data in LYING_HEADERS.items():
         tracemalloc.start()
         said = refusal(data)
