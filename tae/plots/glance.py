@@ -171,7 +171,7 @@ def plot_heads_apart(
         style.outline(figure, (at[chosen] - 0.5, -0.5, at[chosen] + 0.5, count - 0.5), row=1, col=2)
     axis: dict[str, Any] = {"showgrid": False, "zeroline": False, "ticks": "", "fixedrange": True}
     top = max(1e-6, float(merges[-1, 2]), cut) * 1.04
-    figure.update_xaxes(range=[top, 0], title={"text": "distance", "standoff": 4}, row=1, col=1, **axis)
+    figure.update_xaxes(range=[top, 0], row=1, col=1, **axis)
     named = {"tickmode": "array", "tickvals": places if count <= MAX_NAMES else []}
     figure.update_xaxes(
         ticktext=[names[head] for head in order],

@@ -80,8 +80,8 @@ def all_heads(scene: Scene) -> None:
         st.session_state.card, st.session_state.layers_clicks = heads[picked].name, clicks + 1
         st.rerun()
     st.caption(
-        f"Dashed and framed: heads nearer to each other than {found.tree.cut:.2f}, which is what the median head's own map "
-        "changes from image to image. Click a row for its head."
+        f"Tree: mean distance. Dashed and framed: heads nearer to each other than {found.tree.cut:.2f}, which is what the median "
+        "head's own map changes from image to image. Click a row for its head."
     )
     with export():
         _exports(active, found)
