@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.served import running_app
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from tae import TransformerAutoencoder
 
+OWN_PAGES = ("test_explorer.py", "test_player.py", "test_report.py", "test_train.py")
+"""Browser tests of other pages than the app's, or of an app of their own."""
 SMALL = {
     "input_size": (24, 32),
     "patch_size": 8,
@@ -34,17 +38,29 @@ SMALL = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)
+class Sharing(LoadScopeScheduling):
+    """A file's tests share what they make, so they go to one worker, and so do all that open the app that `address` names.
+
+    In one browser: its first pages take three times as long as those that follow.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "the app" if file.startswith("tests/browser/") and not file.endswith(OWN_PAGES) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing:
+    return Sharing(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share what they make, so they go to one worker. The longest come first: at the end, all would wait."""
+    """Files with long tests come first: at the end, all would wait for one of them."""
 
     def place(item: pytest.Item) -> int:
         return next((number for number, mark in enumerate(("browser", "slow")) if item.get_closest_marker(mark)), 2)
 
     items.sort(key=place)
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
 
 
 def pytest_collection_finish() -> None:

@@ -47,8 +47,6 @@ MARKS = [
     pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium or Chrome is installed"),
 ]
 """For every file of browser tests."""
-APP_MARKS = [*MARKS, pytest.mark.xdist_group("app")]
-"""For those of the app that `address` names: one worker opens it, in one browser. Its first pages take three times as long."""
 OFFERED = ("tae_tour", "offered")
 """The cookie of a visitor to whom the tour has been offered."""
 LOOKS = ((1400, "light"), (800, "dark"))

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser import APP_MARKS, link, saved, settle
+from tests.browser import MARKS, link, saved, settle
 
-pytestmark = APP_MARKS
+pytestmark = MARKS
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser import APP_MARKS
+from tests.browser import MARKS
 
-pytestmark = APP_MARKS
+pytestmark = MARKS
 WIDE = "checkpoint=drops_tiny_1280x152_p32.safetensors"
 ANY_WIDTH = "checkpoint=drops_tiny_Xx152_p32.safetensors"
 

@@ -4,9 +4,9 @@ from playwright.sync_api import Locator, Page, expect
 
 from tae.ui.shell.glossary import find
 from tae.ui.shell.tour import STORY, TOUR
-from tests.browser import APP_MARKS, looks, settle
+from tests.browser import MARKS, looks, settle
 
-pytestmark = APP_MARKS
+pytestmark = MARKS
 LETTERS = {"light": "rgb(28, 34, 48)", "dark": "rgb(232, 235, 242)"}
 
 

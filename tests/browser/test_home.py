@@ -18,10 +18,10 @@ from tae.data.limits import MAX_FILE_BYTES
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
 from tae.store.checkpoint import save_checkpoint
-from tests.browser import APP_MARKS, drop, link, saved, settle
+from tests.browser import MARKS, drop, link, saved, settle
 from tests.pages import card
 
-pytestmark = APP_MARKS
+pytestmark = MARKS
 HOSTILE = "<img src=x onerror=alert(1)> ![a](http:%2F%2Fexample.org%2Fx.png) $x$ **b**"
 
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser import APP_MARKS, ROOT, link, saved, settle
+from tests.browser import MARKS, ROOT, link, saved, settle
 
-pytestmark = APP_MARKS
+pytestmark = MARKS
 DEMO = ROOT / "checkpoints" / "demo_tiny_201x201_p16.safetensors"
 PLOT = ".st-key-latent_map .js-plotly-plot"
 HOVER = ".tae-hover"  # in a shadow root, which Playwright looks into

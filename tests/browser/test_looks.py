@@ -4,9 +4,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser import APP_MARKS, assert_fits, looks
+from tests.browser import MARKS, assert_fits, looks
 
-pytestmark = APP_MARKS
+pytestmark = MARKS
 VIEWS = {
     "/": 0,
     "/?section=heatmap": 2,

@@ -11,9 +11,9 @@ from tae.data.encode import encode_gif
 from tae.model.config import ModelConfig
 from tae.sequence.drops import drop_frames
 from tae.sequence.forecast import LSTM
-from tests.browser import APP_MARKS, drop, saved, settle
+from tests.browser import MARKS, drop, saved, settle
 
-pytestmark = APP_MARKS
+pytestmark = MARKS
 PLAYER = ".tae-player"
 DROPS = "checkpoint=drops_tiny_201x201_p16.safetensors"
 

@@ -4,10 +4,10 @@ import numpy as np
 from playwright.sync_api import Page, expect
 
 from tae.data.encode import encode_png
-from tests.browser import APP_MARKS, drop, looks, settle
+from tests.browser import MARKS, drop, looks, settle
 from tests.strips import long_strip
 
-pytestmark = APP_MARKS
+pytestmark = MARKS
 ANY_WIDTH = "drops_tiny_Xx152_p32.safetensors"
 WIDTH = 10_000
 RECON = "Reconstruction, window by window (65 latents)"

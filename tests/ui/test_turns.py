@@ -85,6 +85,7 @@ def test_long_works_take_turns_and_clicks_do_not_starve_them(asking: Asking) -> 
     asking.has_begun("a0", "click")
     asking.ask("later")
     asking.end("a0")
+    asking.until(lambda: asking.turns.asked == 5)  # its next piece waits
     asking.end("click")  # b asked before the click that still waits
     asking.until(lambda: {"b0", "later"} <= set(asking.begun))
     asking.end("later")
