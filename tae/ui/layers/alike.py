@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
+from tae.analysis import facts
 from tae.analysis.cka import Cka, cka
 from tae.plots.export import render
 from tae.plots.export.glance import matrix_figure
@@ -42,10 +43,11 @@ def alike(active: Active) -> None:
         "layers_alike",
         f"CKA of all states: {strongest(one)}",
     )
-    st.caption(
+    told = (
         f"Linear CKA, unbiased (Kornblith 2019, Nguyen 2021), of {one.num_images} test images; standard error at most "
         f"{most(one.error)}. Control: states of other images reach at most {most(one.control)}."
     )
+    st.caption(facts.marked(told, active.warning))
     with export():
         _exports(active, one, tokens)
 

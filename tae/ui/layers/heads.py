@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
+from tae.analysis import facts
 from tae.analysis.causal.interventions import Knockout
 from tae.analysis.causal.study import QUANTILES, Study
 from tae.analysis.kinds import KINDS, NUMBERS, HeadTable, Tree, attributions, cluster, heads_over, received_over
@@ -18,7 +19,7 @@ from tae.store.names import escape_markdown
 from tae.ui.layers.patches import token_of
 from tae.ui.session.cache import MODEL_LOCK, kept, read_only
 from tae.ui.session.models import Active
-from tae.ui.session.results import pass_seconds
+from tae.ui.session.results import NO_NUMBERS, pass_seconds
 from tae.ui.session.scene import Scene
 from tae.ui.session.verdicts import study_of, test_images, usual_width
 from tae.ui.session.view import choose, link
@@ -41,6 +42,11 @@ class Heads:
     attribution: np.ndarray  # (EXAMPLES, K) share of the way, by gradient
     tree: Tree
 
+    def shares_of(self, number: int) -> np.ndarray:
+        """A head's attribution for each pair of images that has one."""
+        shares = self.attribution[:, number]
+        return shares[np.isfinite(shares)]
+
     @property
     def kinds(self) -> list[str]:
         return [", ".join(self.table.kinds_of(number)) for number in range(len(self.table.heads))]
@@ -52,7 +58,11 @@ def all_heads(scene: Scene) -> None:
         f"Every [[head]] over {IMAGES} test images: what it does on average ([[kind of head]]), and how far its maps are from "
         "those of others ([[Jensen-Shannon distance]])."
     )
-    found = _find(active)
+    try:
+        found = _find(active)
+    except ValueError:  # its maps are no numbers: there is no distance between them
+        st.warning(NO_NUMBERS.capitalize() + ".", icon=":material/broken_image:")
+        return
     if found is None:
         return
     heads = found.table.heads
@@ -79,10 +89,11 @@ def all_heads(scene: Scene) -> None:
     if picked is not None:
         st.session_state.card, st.session_state.layers_clicks = heads[picked].name, clicks + 1
         st.rerun()
-    st.caption(
+    told = (
         f"Tree: mean distance. Dashed and framed: heads nearer to each other than {found.tree.cut:.2f}, which is what the median "
         "head's own map changes from image to image. Click a row for its head."
     )
+    st.caption(facts.marked(told, active.warning))
     with export():
         _exports(active, found)
     card(scene, found, number)
@@ -108,7 +119,7 @@ def card(scene: Scene, found: Heads, number: int) -> None:
         for kind in found.table.kinds_of(number):
             st.badge(kind, color="violet")
     numbers = found.table.numbers_of(number)
-    share = found.attribution[:, number]
+    shares = found.shares_of(number)
     study = study_of(active)
     with st.container(key="layers_card"):
         places = st.columns(5)
@@ -119,9 +130,9 @@ def card(scene: Scene, found: Heads, number: int) -> None:
     places[3].metric("PSNR lost without it", value, help=spread)
     places[4].metric(
         "Attribution",
-        "–" if np.isnan(share).all() else f"{np.nanmean(share):z.1%}",
-        help=f"Attribution patching: mean share of the way, over {EXAMPLES} pairs of test images"
-        + ("" if np.isnan(share).all() else f" ({np.nanmin(share):z.1%} to {np.nanmax(share):z.1%})")
+        f"{shares.mean():z.1%}" if len(shares) else "–",
+        help=f"Attribution patching: mean share of the way, over {len(shares)} pairs of test images"
+        + (f" ({shares.min():z.1%} to {shares.max():z.1%})" if len(shares) else "")
         + ". To first order; measured under Ablation, Two images.",
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -208,7 +219,7 @@ def _rows(active: Active, found: Heads) -> list[dict[str, object]]:
             "kind": found.kinds[number],
             "group": found.tree.groups[number],
             **{name.replace(" ", "_"): value for name, value in found.table.numbers_of(number).items()},
-            "attribution": float(np.mean(found.attribution[:, number])),
+            "attribution": float(shares.mean()) if len(shares := found.shares_of(number)) else None,
             "psnr_lost_median_db": None if study is None else study.median_damage(head.name),
         }
         for number, head in enumerate(found.table.heads)
