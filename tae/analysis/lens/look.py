@@ -61,8 +61,15 @@ class LensImages:
 
     @property
     def is_unusual(self) -> Tensor | None:
-        """(L + 1, B), True where an image is drawn from a state out of distribution; None without a lens."""
-        return None if self.distance is None or self.limit is None else self.distance > self.limit
+        """(L + 1, B), True where an image is drawn from a state out of distribution; None without a lens.
+
+        Never of the last state, however rare the image: the network draws its reconstruction from that one.
+        """
+        if self.distance is None or self.limit is None:
+            return None
+        found = self.distance > self.limit
+        found[-1] = False
+        return found
 
 
 @torch.no_grad()
