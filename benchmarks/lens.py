@@ -72,22 +72,22 @@ def figures(path: Path, config: LensBenchmarkConfig) -> dict:
 
 def by_depth(loaded: Loaded, lens: Lens, part: str, images: list[np.ndarray]) -> list[dict]:
     """[{"depth", "raw", "tuned": mean PSNR in dB, "distance": median, "unusual": share}, ...]."""
-    raw, tuned, distance = [], [], []
+    raw, tuned, distance, unusual = [], [], [], []
     for image in images:
         batch, _ = to_batch([image])
         seen = look(loaded.model, batch, part, lens)
-        assert seen.distance is not None
+        assert seen.distance is not None and seen.is_unusual is not None
         raw.append(seen.psnr[:, 0].numpy())
         distance.append(seen.distance[:, 0].numpy())
+        unusual.append(seen.is_unusual[:, 0].numpy())
         tuned.append(look(loaded.model, batch, part, lens, tuned=True).psnr[:, 0].numpy())
-    limit = lens.parts[part].limit
     return [
         {
             "depth": name,
             "raw": float(np.mean([one[depth] for one in raw])),
             "tuned": float(np.mean([one[depth] for one in tuned])),
             "distance": float(np.median([one[depth] for one in distance])),
-            "unusual": float(np.mean([one[depth] > limit for one in distance])),
+            "unusual": float(np.mean([one[depth] for one in unusual])),
         }
         for depth, name in enumerate(depth_names(len(raw[0]) - 1))
     ]

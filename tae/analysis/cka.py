@@ -39,7 +39,7 @@ class Cka:
     """(S, S) float64, about in [0, 1]: 1 where one state is the other, turned and scaled; nan where a state is the same for all
     images."""
     error: np.ndarray  # (S, S) standard error over the batches of images (jackknife); nan of a single batch
-    control: np.ndarray  # (S, S) the same of states of other images, paired at random: 0 but for chance
+    control: np.ndarray  # (S, S) the same of each image's state and the next image's: 0 but for chance
     num_images: int
 
 

@@ -12,7 +12,7 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from tae.analysis.attention import distance, each_head, each_layer, entropy, received, sinks
-from tae.analysis.causal.interventions import Knockout
+from tae.analysis.causal.interventions import Knockout, all_knockouts
 from tae.analysis.causal.occlusion import foreground_tokens
 from tae.analysis.causal.patching import attribution_patching
 from tae.analysis.causal.prefix import Progress, silent
@@ -107,10 +107,7 @@ class HeadTable:
 
 def all_heads(config: ModelConfig) -> tuple[Knockout, ...]:
     """Every head of both parts, layer by layer."""
-    heads = range(config.num_heads)
-    return tuple(
-        Knockout(part, layer, head) for part in PARTS for layer in range(config.num_layers(part)) for head in heads
-    )
+    return tuple(one for one in all_knockouts(config) if one.is_head)
 
 
 @torch.no_grad()
@@ -144,9 +141,9 @@ def heads_over(model: TransformerAutoencoder, images: Tensor, progress: Progress
             progress((number + min(1.0, (start + step) / num_tokens)) / len(images))
         last = own
     count = len(images) * num_tokens
-    on_ink, ink = found.pop("on ink"), found.pop("share of ink")
+    on_ink, ink, on_blank, blank = (found.pop(name) for name in ("on ink", "ink", "on blank", "blank"))
     with np.errstate(divide="ignore", invalid="ignore"):
-        found["ink"] = on_ink / ink / ((1 - on_ink) / (1 - ink))
+        found["ink"] = on_ink / ink / (on_blank / blank)
     found["own change"] = (change / count).numpy()
     return HeadTable(heads, {name: found[name] for name in NUMBERS}, (apart / count).numpy(), len(images))
 
@@ -161,7 +158,7 @@ def received_over(
     """
     config = model.config
     num_tokens = math.prod(config.grid_for(images.shape[3]))
-    if head.layer >= config.num_layers(head.part) or head not in all_heads(config):
+    if head not in all_heads(config):
         raise ValueError(f"head must be one of the model's, got {head.name}")
     if query is not None and not 0 <= query < num_tokens:
         raise ValueError(f"query must be from 0 to {num_tokens - 1}, got {query}")
@@ -232,10 +229,12 @@ def _root(divergence: Tensor) -> Tensor:
 
 
 def _numbers(model: TransformerAutoencoder, image: Tensor) -> dict[str, np.ndarray]:
-    """{name: (K,)} of one image; of ink, both parts of the ratio."""
+    """{name: (K,)} of one image; of ink, the four parts of the ratio."""
     config = model.config
     grid = config.grid_for(image.shape[3])
-    ink, num_tokens = foreground_tokens(image, config), math.prod(grid)
+    num_tokens = math.prod(grid)
+    is_ink = torch.zeros(num_tokens, dtype=torch.bool, device=image.device)
+    is_ink[foreground_tokens(image, config)] = True
     tokens = torch.arange(num_tokens, device=image.device).unflatten(0, grid)
     pairs = {}
     for name, (down, across) in NEIGHBOURS.items():
@@ -250,8 +249,10 @@ def _numbers(model: TransformerAutoencoder, image: Tensor) -> dict[str, np.ndarr
                     {
                         "reach": float(distance(weights, grid, 1).mean()) / mean_distance(*grid),
                         **{name: float(weights[at].mean()) if len(at[0]) else math.nan for name, at in pairs.items()},
-                        "on ink": float(shares[ink].sum()),
-                        "share of ink": len(ink) / num_tokens,
+                        "on ink": float(shares[is_ink].sum()),
+                        "on blank": float(shares[~is_ink].sum()),  # exactly 0 where none is: 1 less the other is not
+                        "ink": float(is_ink.sum()),
+                        "blank": float((~is_ink).sum()),
                         "sinks": sinks(weights)[1],
                         "entropy": float(entropy(weights).mean()) / math.log(num_tokens),
                     }

@@ -198,8 +198,8 @@ class Attention(nn.Module):
     def forward_with_map(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same output (B, N, D), without dropout, and the map (B, N, N) that made it.
 
-        The map is the mean over heads, a running sum. What is held at a time stays in a processor's caches: all heads of one
-        image where tokens are few, else a block of rows of one head.
+        The map is the mean over heads, a running sum; padding has 0 in it. What is held at a time stays in a processor's
+        caches: all heads of one image where tokens are few, else a block of rows of one head. Elsewhere: of all images.
         """
         q, k, v = self.qkv_heads(x)
         batch, num_tokens = x.shape[:2]

@@ -67,6 +67,8 @@ def test_planted_heads_are_named_by_what_they_do(planted: TransformerAutoencoder
         {**diffuse, "reach": 1, "itself": 1 / 36, "ink": 1, "entropy": 1, "own change": 0, "sinks": 0}
     )
     assert "fixed" in found.kinds_of(1) and "fixed" not in found.kinds_of(2)
+    for images in (draw_images(PLANTED, 3) / 2, torch.ones(3, 1, 48, 48).double()):  # ink on all patches, and on none
+        assert np.isnan(kinds.heads_over(planted, images).numbers["ink"]).all()
 
 
 @pytest.mark.parametrize("at_once", [1, 10**9])

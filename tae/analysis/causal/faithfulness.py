@@ -1,5 +1,6 @@
 """Infidelity and sensitivity of maps: whether their numbers add up to what covering does, and hold where nothing changed."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -84,11 +85,12 @@ def max_sensitivity(
     check_one(image)
     generator = torch.Generator().manual_seed(seed)
     plain = explain(image)
+    lengths = {name: float(values.norm()) or math.nan for name, values in plain.items()}
     found = dict.fromkeys(plain, 0.0)
     for draw in range(draws):
         noise = (2 * torch.rand(image.shape, generator=generator) - 1).to(image) * radius
         for name, values in explain((image + noise).clamp(0, 1)).items():
-            change = float((values - plain[name]).norm() / plain[name].norm())
+            change = float((values - plain[name]).norm()) / lengths[name]
             found[name] = max(found[name], change) if change == change else change
         progress((draw + 1) / draws)
     return found

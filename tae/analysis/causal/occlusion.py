@@ -184,9 +184,8 @@ def cover_of(image: Tensor, baseline: float | str | Tensor, config: ModelConfig)
 def covered_images(image: Tensor, sets: Tensor, baseline: float | str | Tensor, config: ModelConfig) -> Tensor:
     """An image (1, 1, H, W) with sets (S, N) of its patches, True = covered, under a baseline as for `occlude`: (S, 1, H, W)."""
     is_covered = sets.to(image.device)[:, tokens_of_pixels(image, config)][:, None]
-    if (
-        isinstance(baseline, str) and baseline == "imputed"
-    ):  # as one hole: patches side by side tell nothing of each other
+    if isinstance(baseline, str) and baseline == "imputed":
+        # As one hole: patches side by side tell nothing of each other.
         return torch.cat([impute(image, torch.where(one[0], 0, -1)) for one in is_covered])
     return torch.where(is_covered, cover_of(image, baseline, config), image)
 

@@ -362,17 +362,23 @@ def find_tested(
         model, image, covered_with = scene.model, scene.batch, cover(scene, cover_name)
         tokens = torch.from_numpy(np.array(effect.tokens))
         drawn = curves.deletion_insertion(
-            model, image, maps, covered_with, region=region, progress=lambda share: progress(0.8 * share)
+            model, image, maps, covered_with, region=region, progress=lambda share: progress(0.7 * share)
+        )
+        told = faithfulness.infidelity(
+            *(model, image, maps, tokens, covered_with),
+            region=region,
+            progress=lambda share: progress(0.7 + 0.1 * share),
         )
         return Tested(
             drawn,
-            faithfulness.infidelity(model, image, maps, tokens, covered_with, region=region),
+            told,
             faithfulness.max_sensitivity(explain, image, progress=lambda share: progress(0.8 + 0.2 * share)),
         )
 
     passes = 2 * (len(maps) + 5) * 16  # maps and random orders, both ways, in steps
     passes += faithfulness.SETS + 8 * faithfulness.DRAWS
-    digest = hashlib.sha256(b"|".join(one.numpy().tobytes() for one in maps.values())).hexdigest()
+    arrays = [effect.tokens, *(one.numpy() for one in maps.values())]  # blank ones may change nothing, and be covered
+    digest = hashlib.sha256(b"|".join(one.tobytes() for one in arrays)).hexdigest()
     key = f"{scene.key}|{cover_name}|{region}|{digest}"
     return measured("curves", key, "Putting maps to the test", lambda: scene.seconds(passes), compute)
 

@@ -89,7 +89,8 @@ def title(cell: Intervention) -> str:
     if not isinstance(cell, Edit):
         return cell.title
     tokens = cell.tokens
-    what = f"patch {tokens[0]}" if len(tokens) == 1 else f"patches {tokens[0]} to {tokens[-1]}"
+    first, last = tokens[0], tokens[-1]
+    what = f"patch {first}" if len(tokens) == 1 else f"block of {len(tokens)} patches from {first} to {last}"
     return f"{cell.part.capitalize()}, layer {cell.layer}, {what}"
 
 

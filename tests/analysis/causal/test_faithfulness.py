@@ -54,7 +54,7 @@ def test_sensitivity_is_the_largest_change_of_a_map_and_none_of_a_fixed_one():
 
     def explain(given):
         seen.append(given)
-        return {"fixed": torch.ones(3), "sum": given.sum()[None] - 7, "zero": torch.zeros(2)}
+        return {"fixed": torch.ones(3), "sum": given.sum()[None] - 7, "zero": given[0, 0] - 0.5}
 
     found = max_sensitivity(explain, image, radius=0.1, draws=4)
     assert len(seen) == 5 and torch.equal(seen[0], image)
