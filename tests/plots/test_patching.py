@@ -4,10 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from plotly.colors import sample_colorscale, unlabel_rgb
 
 from tae.plots import style
 from tae.plots.causal import PatchMap, plot_patch_maps
+from tae.plots.glance import ALIKE_COLOURS
 from tae.plots.patching import plot_cells, plot_paths, selected_cell
+from tests.plots import contrast
 
 
 def test_cells_keep_their_places_and_colours_end_alike_both_ways() -> None:
@@ -27,9 +30,13 @@ def test_cells_keep_their_places_and_colours_end_alike_both_ways() -> None:
 
 
 def test_words_have_contrast_on_every_colour() -> None:
-    places = np.linspace(-0.01, 1.01, 100).tolist()
-    words = style.black_or_white(style.ERROR_COLOURS, places)
-    assert words[0] == words[-1] == "#ffffff" and words[50] == "#000000"
+    places = np.linspace(0, 1, 100).tolist()
+    for colours in (style.ERROR_COLOURS, ALIKE_COLOURS):
+        words = style.black_or_white(colours, places)
+        assert {*words} == {"#000000", "#ffffff"}
+        for word, below in zip(words, sample_colorscale(list(colours), places), strict=True):
+            assert contrast([255 * (word == "#ffffff")] * 3, unlabel_rgb(below)) >= 4.5
+        assert style.black_or_white(colours, [-0.01, 1.01]) == [words[0], words[-1]]
 
 
 @pytest.mark.parametrize(
