@@ -238,7 +238,7 @@ def plot_scores(
             x=values,
             y=chosen,
             mode="markers",
-            name={"attention": "attention", "gradient": "gradient", "trivial": "needs no network"}[kind],
+            name={"attention": "attention", "gradient": "gradient", "trivial": "simple guess"}[kind],
             marker={"size": 11, "color": colour},
             error_x=style.error_bars(values, [one.low for one in found], [one.high for one in found], colour),
             hovertemplate="%{y}: %{x:.2f} on this image<extra></extra>",
@@ -284,7 +284,7 @@ def plot_deletion_insertion(curves: "Mapping[str, Curves]", kinds: Mapping[str, 
         horizontal_spacing=0.04,
     )
     colours = {**KIND_COLOURS, "measured": style.CURVE_COLOURS[1]}
-    dashes = ("solid", "dash", "dot", "dashdot")
+    dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")  # as many as there are trivial curves
     seen: dict[str, int] = {}
     for name, one in curves.items():
         kind = kinds.get(name, "trivial")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tae.analysis.causal.curves import Curves
-from tae.analysis.causal.predictors import Interval
+from tae.analysis.causal.predictors import TRIVIAL, Interval
 from tae.plots.causal import (
     PatchMap,
     plot_box,
@@ -125,7 +125,7 @@ def test_scores_draw_intervals_where_there_are_any() -> None:
     traces = named(plot_scores(scores, {"rollout": "attention", "random": "trivial"}, tests))
     assert traces["attention"]["error_x"]["array"][0] == pytest.approx(0.2)
     assert traces["attention"]["error_x"]["arrayminus"][0] == pytest.approx(0.1)
-    assert list(traces["needs no network"]["error_x"]["array"]) == [0]
+    assert list(traces["simple guess"]["error_x"]["array"]) == [0]
     assert list(traces["mean over test images"]["y"]) == ["rollout"]
 
 
@@ -143,6 +143,8 @@ def test_deletion_and_insertion_stand_side_by_side_under_one_name() -> None:
     assert list(deletion.y) == [1, 0.2, 0] and list(insertion.y) == [0, 0.9, 1]
     assert "area 0.35" in deletion.hovertemplate and "area 0.70" in insertion.hovertemplate
     assert (deletion.showlegend, insertion.showlegend) == (True, False)
+    guesses = plot_deletion_insertion(dict.fromkeys(TRIVIAL, curve), dict.fromkeys(TRIVIAL, "trivial"))
+    assert len({trace.line.dash for trace in guesses.data}) == len(TRIVIAL)  # of one colour, and yet told apart
 
 
 def test_a_drawn_box_becomes_whole_pixels_inside_the_picture() -> None:

@@ -1,4 +1,4 @@
-"""Attention against effect: how well a map tells which patches matter, beside guesses that need no network."""
+"""Attention against effect: how well a map tells which patches matter, beside simple guesses."""
 
 import math
 import zlib
