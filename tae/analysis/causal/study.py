@@ -12,7 +12,7 @@ from typing import TypedDict
 import numpy as np
 from torch import Tensor
 
-from tae.analysis.causal.faithfulness import RADIUS, infidelity, max_sensitivity
+from tae.analysis.causal.faithfulness import RADIUS, SETS, SHARE, infidelity, max_sensitivity
 from tae.analysis.causal.interventions import from_name
 from tae.analysis.causal.knockouts import Baseline
 from tae.analysis.causal.occlusion import COVERS, foreground_tokens, occlude
@@ -304,27 +304,30 @@ def to_markdown(study: Study, name: str) -> str:
         f"| share of the effect inside the patch | {' | '.join(_cell(each['inside']['value']) for _, each in covers)} |"
     )
     lines += ["", f"Spearman's rank correlation, mean over the first {covers[0][1]['count']} images.", ""]
-    lines += [
-        f"| infidelity, patches covered with | {' | '.join(cover for cover, _ in covers)} | sensitivity |",
-        "| --- " * (len(covers) + 2) + "|",
-    ]
+    if study.sensitivity:  # older files have none
+        lines += [*_infidelities(study, covers)]
+    return "\n".join([*lines, ""])
+
+
+def _infidelities(study: Study, covers: Sequence[tuple[str, CoverFigures]]) -> Iterator[str]:
+    yield f"| infidelity, patches covered with | {' | '.join(cover for cover, _ in covers)} | sensitivity |"
+    yield "| --- " * (len(covers) + 2) + "|"
     for one in covers[0][1]["infidelity"]:
         cells = [str(interval_of(figures["infidelity"][one])) for _, figures in covers]
         cells.append(str(interval_of(study.sensitivity[one])) if one in study.sensitivity else "")
-        lines.append(f"| {one} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "Infidelity: how far the sum of a map over a tenth of the patches is from what covering these changes, with the best "
-        "factor; 0 is all told, 1 no better than a flat map, more is worse. Sensitivity: the largest change of the map, as a "
-        "share of it, "
-        f"when pixels change by up to {RADIUS:g}. Both Yeh 2019; means and 95 % intervals over the same images.",
-    ]
-    return "\n".join([*lines, ""])
+        yield f"| {one} | {' | '.join(cells)} |"
+    yield ""
+    yield (
+        "Infidelity: how far the sum of a map over a tenth of the patches that are not blank is from what covering these "
+        "changes, with the best factor; 0 is all told, 1 no better than a flat map, more is worse. Sensitivity: the largest "
+        f"change of the map, as a share of it, when pixels change by up to {RADIUS:g}. Both Yeh 2019; means and 95 % intervals "
+        "over the same images."
+    )
 
 
 def fingerprint(sha256: str, images: Sequence[np.ndarray], baseline: str) -> str:
     """SHA-256 of all that a study's figures depend on: work that was begun for another one is not gone on with."""
-    digest = hashlib.sha256(f"{FORMAT_VERSION} {sha256} {baseline} {OTHERS}".encode())
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {sha256} {baseline} {OTHERS} {SETS} {SHARE}".encode())
     for image in images:
         digest.update(f"{image.shape}".encode() + image.tobytes())
     return digest.hexdigest()

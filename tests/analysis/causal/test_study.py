@@ -218,7 +218,7 @@ def test_a_study_of_the_format_before_has_no_infidelity(tmp_path):
     found = read_study(path, SHA)
     assert not found.sensitivity and not found.covers["white"]["infidelity"]
     assert found.covers["white"]["spearman"] == values["covers"]["white"]["spearman"]
-    assert "infidelity" in to_markdown(found, "old")
+    assert "infidelity" not in to_markdown(found, "old")
 
 
 def test_31_a_flipped_bit_anywhere_in_a_study_is_found(tmp_path):
