@@ -240,7 +240,7 @@ def table(result: dict) -> str:
             for who in dict.fromkeys(who for one in result["peers"].values() for who in one)
         ),
         "",
-        "Processor time, one thread, in turns. The last rows' peers: transformers and vit-pytorch.",
+        f"Processor time, {result['threads']} thread, in turns. Peers: transformers and vit-pytorch.",
         "",
         "Command: `python -m benchmarks.attention_maps`",
         "",
