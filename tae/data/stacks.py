@@ -126,31 +126,35 @@ def scan_folder(folder: Path, endings: Sequence[str] = SUFFIXES) -> Scan:
     while waiting:
         below = waiting.pop()
         try:
-            entries = os.scandir(folder / below)
-        except OSError:
-            passed["folders that cannot be listed"] += 1
-            continue
-        with entries:
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name == NAMES_FILE:
-                    continue
-                ending = os.path.splitext(entry.name)[1].lower()
-                try:  # the listing itself tells what most entries are: no file is asked for
-                    if entry.is_symlink() and not _is_inside(path := Path(entry.path), home):
-                        passed["links that lead out of the folder" if path.exists() else "links that lead nowhere"] += 1
-                    elif entry.is_dir():
-                        if not entry.is_symlink():
-                            waiting.append(f"{below}{entry.name}/")
-                    elif not entry.is_file():
-                        there = os.path.exists(entry.path)
-                        passed["pipes and devices" if there else "links that lead nowhere"] += 1
-                    elif ending in endings:
+            with os.scandir(folder / below) as entries:
+                for entry in entries:
+                    kind = "" if entry.name.startswith(".") else _kind_of(entry, home, endings)
+                    if kind == "folder":
+                        waiting.append(f"{below}{entry.name}/")
+                    elif kind == "image":
                         found.append(below + entry.name)
-                    else:
-                        passed[ending if len(ending) > 1 else "files without an ending"] += 1
-                except (OSError, RuntimeError):  # not allowed to look; a loop of links
-                    passed["links that lead nowhere"] += 1
+                    elif kind:
+                        passed[kind] += 1
+        except OSError:  # at the start, or on the way
+            passed["folders that cannot be listed"] += 1
     return Scan(folder, sorted(found, key=natural_order), passed)
+
+
+def _kind_of(entry: os.DirEntry[str], home: Path, endings: Sequence[str]) -> str:
+    """ "folder", "image", "" for nothing to speak of, or what it is passed over as; the listing itself tells most of it."""
+    try:
+        if entry.is_symlink() and not _is_inside(path := Path(entry.path), home):
+            return "links that lead out of the folder" if path.exists() else "links that lead nowhere"
+        if entry.is_dir():
+            return "" if entry.is_symlink() else "folder"
+        if not entry.is_file():
+            return "pipes and devices" if os.path.exists(entry.path) else "links that lead nowhere"
+    except (OSError, RuntimeError):  # not allowed to look; a loop of links
+        return "links that lead nowhere"
+    if entry.name == NAMES_FILE:
+        return ""
+    ending = os.path.splitext(entry.name)[1].lower()
+    return "image" if ending in endings else ending if len(ending) > 1 else "files without an ending"
 
 
 def _below(path: Path, folder: Path) -> str:

@@ -3,6 +3,8 @@
 import os
 import re
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -324,3 +326,23 @@ def test_digest_of_a_large_file_sees_its_size_and_ends(tmp_path: Path) -> None:
 
     size = 30 * 1024**2
     assert len({digest(size), digest(size + 1), digest(size, first=b"b"), digest(size, last=b"y")}) == 4
+
+
+def test_a_listing_that_breaks_off_is_counted_and_what_came_before_stays(tmp_path: Path, monkeypatch) -> None:
+    """As of a disk in the network that goes away."""
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    plain = os.scandir
+
+    @contextmanager
+    def torn(path: Path) -> Iterator[Iterator[os.DirEntry]]:
+        def entries() -> Iterator[os.DirEntry]:
+            with plain(path) as whole:
+                yield next(whole)
+            raise OSError("gone")
+
+        yield entries()
+
+    monkeypatch.setattr("os.scandir", torn)
+    found = scan_folder(tmp_path)
+    assert len(found.names) == 1 and found.passed_over == {"folders that cannot be listed": 1}
