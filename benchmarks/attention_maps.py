@@ -62,6 +62,11 @@ def seconds(call: Callable[[], object], clock: Callable[[], float] = time.perf_c
     return clock() - started
 
 
+def processor_seconds(call: Callable[[], object]) -> float:
+    """Other programs do not count."""
+    return seconds(call, time.process_time)
+
+
 def time_ratio(preset: str, num_tokens: int, rounds: int) -> dict:
     model, image = build(preset, num_tokens)
     calls = (lambda: model.embed(image), lambda: model(image), lambda: model.get_attention_maps(image))
@@ -113,7 +118,7 @@ def beside_peers(preset: str, num_tokens: int, batch: int, rounds: int) -> dict:
         recorder = Recorder(ViT(image_size=(height, width), patch_size=shape.tile_size[0], **sizes).eval())
         calls["vit-pytorch's Recorder"] = lambda: averaged(recorder(padded)[1].unbind(1))
     with torch.inference_mode():
-        turns = np.array([[seconds(call, time.process_time) for call in calls.values()] for _ in range(rounds + 2)][2:])
+        turns = np.array([[processor_seconds(call) for call in calls.values()] for _ in range(rounds + 2)][2:])
     return {name: quartiles(turns[:, place] / turns[:, 0]) for place, name in enumerate(calls) if place}
 
 

@@ -14,7 +14,6 @@ pass of one image. Processor seconds of one thread, in turns: median of the rati
 Writes `benchmarks/results/causal.json` and `.md`.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,7 +25,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from benchmarks import keep
-from benchmarks.attention_maps import quartiles, words
+from benchmarks.attention_maps import processor_seconds, quartiles, words
 from tae.analysis.causal import interventions, patching
 from tae.analysis.causal.interventions import Knockout
 from tae.analysis.causal.knockouts import reconstruct_knocked_out
@@ -137,7 +136,9 @@ def two_images(model: TransformerAutoencoder, image: Tensor) -> dict[str, Callab
 def beside_a_pass(call: Callable[[], object], one_pass: Callable[[], object], rounds: int) -> dict:
     """Processor seconds, and as a multiple of one full forward pass, [lower quartile, median, upper quartile]."""
     one_pass()  # warms up
-    turns = np.array([(seconds(call), np.median([seconds(one_pass) for _ in range(5)])) for _ in range(rounds)])
+    turns = np.array(
+        [(processor_seconds(call), np.median([processor_seconds(one_pass) for _ in range(5)])) for _ in range(rounds)]
+    )
     return {"ours_s": quartiles(turns[:, 0]), "passes": quartiles(turns[:, 0] / turns[:, 1])}
 
 
@@ -182,17 +183,10 @@ def in_turns(ways: Ways, rounds: int) -> dict:
     for name, result in results.items():
         # float32 in batches of other sizes; small effects are differences of large numbers
         assert_close(result, results["ours"], rtol=1e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
-    turns = [[seconds(way) for way in ways.values()] for _ in range(rounds)]
+    turns = [[processor_seconds(way) for way in ways.values()] for _ in range(rounds)]
     ours, *others = np.array(turns).T
     ratios = {name: quartiles(other / ours) for name, other in zip(list(ways)[1:], others, strict=True)}
     return {"ours_s": quartiles(ours), **ratios}
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Processor seconds: other programs do not count."""
-    started = time.process_time()
-    call()
-    return time.process_time() - started
 
 
 def table(result: dict) -> str:

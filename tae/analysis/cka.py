@@ -6,6 +6,7 @@ not grow with their number. It is ruled by the directions in which states vary m
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +23,6 @@ LEAST = 8  # with fewer than 4 the estimator is not defined, and with few it wav
 MAX_NUMBERS = 2**25  # of one state of a batch
 ROUNDING = 1e-10
 """A state whose squares vary by less than this share of themselves is the same for all images: the rest is rounding."""
-
-
 TOKENS = ("all", "mean")
 """What a state is: all tokens of an image, one after the other (Raghu 2021, "Do vision transformers see like convolutional
 neural networks?"), or their mean, as the latent is made. The mean says nothing of what differs between the patches of an image,
@@ -104,7 +103,7 @@ def hsic(first: Tensor, second: Tensor) -> Tensor:
     return first.flatten(1) @ second.flatten(1).T / (count * (count - 3))
 
 
-def _states(model: TransformerAutoencoder, images: Tensor):
+def _states(model: TransformerAutoencoder, images: Tensor) -> Iterator[Tensor]:
     """Every state of a pass, one after another, as `state_names` has them: tokens (B, N, D), and the latent (B, D)."""
     x, _ = model.encoder.embed_tokens(images)
     for part in PARTS:

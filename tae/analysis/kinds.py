@@ -32,13 +32,13 @@ NEIGHBOURS = {
 NUMBERS = {
     "reach": "mean attention distance, as a share of that of uniform attention",
     **{name: f"share of a query's weight on the patch at {places}" for name, places in NEIGHBOURS.items()},
+    "itself": "share of a query's weight on its own patch",
     "ink": "weight of a patch with ink on it, in multiples of that of a blank one",
     "sinks": "share of all weight that goes to sinks",
     "entropy": "entropy of a query's weights, as a share of log N",
     "own change": "Jensen-Shannon distance between the head's maps of two images",
 }
 """What is measured of every head, as a mean over images."""
-NUMBERS["itself"] = "share of a query's weight on its own patch"
 MIXED = "mixed"
 """The name of a head for which no rule of `KINDS` holds."""
 AT_ONCE = 2**18  # weights of all heads that are held at a time

@@ -121,9 +121,7 @@ class CoverFigures(TypedDict):
     count: int  # images
     spearman: dict[str, dict[str, float | None]]  # {predictor: rank correlation with the effect}
     overlap: dict[str, dict[str, float | None]]  # {predictor: share of the strongest patches in common}
-    infidelity: dict[
-        str, dict[str, float | None]
-    ]  # {predictor: `causal.faithfulness.infidelity`}; empty in older files
+    infidelity: dict[str, dict[str, float | None]]  # {predictor: infidelity}; empty in files of format 3
     inside: dict[str, float | None]  # share of the effect inside the covered patch
 
 
@@ -140,9 +138,7 @@ class Study:
     """{name of a knock-out: {"psnr_lost", "ssim_lost", "mse_gained": quantiles over images}}."""
     necessity: dict[str, dict[str, float | None]]  # {"part/place/replaced by": mean PSNR lost in dB, with its interval}
     covers: dict[str, "CoverFigures"]  # {key of `COVERS`: how well the effect of covering patches with it is told}
-    sensitivity: dict[
-        str, dict[str, float | None]
-    ]  # {map: `causal.faithfulness.max_sensitivity`}; empty in older files
+    sensitivity: dict[str, dict[str, float | None]]  # {map: largest sensitivity}; empty in files of format 3
     verdicts: dict[str, dict[str, str]]  # {part: its kind and its sentence}
     agreement: str  # whether attention or a trivial predictor tells the effect better, in words
 

@@ -8,7 +8,7 @@ from tae.ui.attention import measure
 from tae.ui.attention.explore import Shown
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import link
-from tae.ui.widgets.charts import chart
+from tae.ui.widgets.charts import chosen_in
 
 
 def overview(scene: Scene, shown: Shown) -> None:
@@ -46,13 +46,8 @@ def overview(scene: Scene, shown: Shown) -> None:
         label,
         merged=-(-len(shown.weights) // measure.THUMBNAIL),
     )
-    event = chart(
-        figure,
-        f"attention_overview_{st.session_state.get('attention_clicks', 0)}",
-        f"All heads of the {part}, one small map each; click one to open it",
-        on_select="rerun",
-        selection_mode="points",
-    )
+    alt = f"All heads of the {part}, one small map each; click one to open it"
+    picked = chosen_in(figure, "attention_overview", alt, selected_head)
     st.caption(
         f"Every head of the {part} ({scene.config.num_heads} in each of {scene.config.num_layers(part)} layers), rows = query, "
         "columns = key, dark = high; click one to open it."
@@ -63,9 +58,7 @@ def overview(scene: Scene, shown: Shown) -> None:
         icon=":material/account_tree:",
         query_params=link("Layers") | {"depths": "heads"},
     )
-    picked = selected_head(event.get("selection", {}))
     if picked is not None:
         layer, head = picked
         st.session_state.layer, st.session_state.head = str(layer), str(head)
-        st.session_state.attention_clicks = st.session_state.get("attention_clicks", 0) + 1
         st.rerun(scope="fragment")

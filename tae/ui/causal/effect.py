@@ -225,12 +225,21 @@ def put_to_the_test(scene: PairScene, name: str, effect: Effect, region: Box | N
     figure = plot_deletion_insertion(tested.curves, {one: kind_of(one) for one in tested.curves})
     alt = "Likeness of the reconstruction as patches are covered and as they are shown, in the order of each map"
     chart(figure, "causal_deletion_insertion", alt, tools=True)
-    rows = tested.rows
+    rows = [
+        {
+            "map": one,
+            "area covered (small is good)": curve.deletion_area,
+            "area shown (large is good)": curve.insertion_area,
+            "infidelity (small is good)": tested.infidelity.get(one),
+            "sensitivity (small is steady)": tested.sensitivity.get(one),
+        }
+        for one, curve in sorted(tested.curves.items(), key=lambda pair: pair[1].deletion_area)
+    ]
     numbers = {key: st.column_config.NumberColumn(format="%.3f") for key in rows[0] if key != "map"}
     st.dataframe(rows, hide_index=True, column_config=numbers)
     where = f"Likeness is counted over the box ({box_title(region)}). " if region else ""
     st.caption(
         f"{where}“{MEASURED.capitalize()}” takes patches in the order of what covering each alone does: a mark to compare with, "
-        f"no limit, for patches act together. All patches take part that the cover changes. Infidelity is over "
+        "no limit, for patches act together. All patches take part that the cover changes. Infidelity is over "
         f"{SETS} random tenths of the patches."
     )

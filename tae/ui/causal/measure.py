@@ -329,20 +329,6 @@ class Tested:
     infidelity: dict[str, float]
     sensitivity: dict[str, float]  # of maps alone
 
-    @property
-    def rows(self) -> list[dict[str, str | float | None]]:
-        """One for each, the smallest area of deletion first."""
-        return [
-            {
-                "map": name,
-                "area covered (small is good)": curve.deletion_area,
-                "area shown (large is good)": curve.insertion_area,
-                "infidelity (small is good)": self.infidelity.get(name),
-                "sensitivity (small is steady)": self.sensitivity.get(name),
-            }
-            for name, curve in sorted(self.curves.items(), key=lambda pair: pair[1].deletion_area)
-        ]
-
 
 def find_tested(
     scene: PairScene, cover_name: str, effect: Effect, region: occlusion.Box | None, own: MapChoice

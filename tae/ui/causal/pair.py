@@ -1,6 +1,11 @@
 """Two images: states of one put into the run of the other, cell by cell, measured and estimated by gradient."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
 from tae.analysis.causal.interventions import Edit, Intervention
@@ -14,7 +19,7 @@ from tae.ui.causal.measure import PairScene, Patched, PutIn
 from tae.ui.session.view import choose
 from tae.ui.shell.guide import prose
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.charts import chart, image_chart
+from tae.ui.widgets.charts import chart, chosen_in, image_chart
 from tae.ui.widgets.downloads import download, download_arrays, download_table, export
 
 STATES = {"heads": "Heads and MLPs", "patches": "Patches"}
@@ -115,14 +120,8 @@ def table_of_cells(
         with place:
             st.markdown(f"**{words}**, ±{top:.0%} of the way")
             table = values.reshape(len(rows), len(columns))
-            event = chart(
-                plot_cells(table, rows, columns, top, said, divmod(number, len(columns))),
-                clicked_key(words),
-                f"Share of the way for each head, each layer’s attention and each MLP. {words}",
-                on_select="rerun",
-                selection_mode="points",
-            )
-            take_click(event, cells)
+            figure = plot_cells(table, rows, columns, top, said, divmod(number, len(columns)))
+            take_click(figure, words, "Share of the way for each head, each layer’s attention and each MLP", cells)
 
 
 def maps_of_cells(
@@ -151,14 +150,9 @@ def maps_of_cells(
             maps.append(PatchMap(f"layer {layer}", of_patch, "% of the way", 100 * top, owner.tolist()))
         with place:
             st.markdown(f"**{words}**")
-            event = image_chart(
-                plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], box),
-                clicked_key(words),
-                f"Share of the way for each patch of each layer of the {part}: {words.lower()}",
-                on_select="rerun",
-                selection_mode="points",
-            )
-            take_click(event, cells)
+            figure = plot_patch_maps(scene.fitted.pixels, maps, scene.grid, scene.config.tile_size[0], box)
+            alt = f"Share of the way for each patch of each layer of the {part}"
+            take_click(figure, words, alt, cells, image_chart)
 
 
 def outline_of(scene: PairScene, cell: Intervention) -> tuple[int, int, int, int] | None:
@@ -171,16 +165,14 @@ def outline_of(scene: PairScene, cell: Intervention) -> tuple[int, int, int, int
     return top * tile_height, left * tile_width, *ends
 
 
-def clicked_key(words: str) -> str:
-    """A figure's key; each click makes it another figure, in which nothing is selected."""
-    return f"causal_cells_{words[0].lower()}_{st.session_state.get('causal_clicks', 0)}"
-
-
-def take_click(event: dict, cells: list[Intervention]) -> None:
-    picked = selected_cell(event.get("selection", {}), len(cells))
+def take_click(
+    figure: go.Figure, words: str, alt: str, cells: list[Intervention], draw: Callable[..., Any] = chart
+) -> None:
+    """Draw the figure of what was measured, estimated or a control, in which a click puts a cell in."""
+    read = partial(selected_cell, count=len(cells))
+    picked = chosen_in(figure, f"causal_cells_{words[0].lower()}", f"{alt}: {words.lower()}", read, draw)
     if picked is not None:
         st.session_state.cell = cells[picked].name
-        st.session_state.causal_clicks = st.session_state.get("causal_clicks", 0) + 1
         st.rerun()
 
 

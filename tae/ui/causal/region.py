@@ -14,7 +14,7 @@ from tae.ui.causal.controls import choose_cover
 from tae.ui.causal.measure import COVERS, PairScene
 from tae.ui.session.results import as_batch, reconstruct
 from tae.ui.shell.guide import prose
-from tae.ui.widgets.charts import chart, image_chart
+from tae.ui.widgets.charts import chosen_in, image_chart
 from tae.ui.widgets.downloads import download_arrays, export
 
 WAYS = ("gradient", "occlusion", "relevance")
@@ -31,16 +31,11 @@ def ask_a_region(scene: PairScene) -> None:
     box = box_of(scene) or first_box(scene)
     left, right = (st.container(), st.container()) if scene.is_wide else st.columns([1, 2])
     with left:
-        event = chart(
-            plot_box(recon, box),
-            f"causal_box_{st.session_state.get('causal_boxes', 0)}",
-            "The reconstruction, with the box that is asked about",
-            on_select="rerun",
-            selection_mode="box",
+        alt = "The reconstruction, with the box that is asked about"
+        drawn = chosen_in(
+            plot_box(recon, box), "causal_box", alt, lambda selection: selected_box(selection, image.shape), mode="box"
         )
-        drawn = selected_box(event.get("selection", {}), image.shape)
         if drawn is not None:
-            st.session_state.causal_boxes = st.session_state.get("causal_boxes", 0) + 1
             set_box(*drawn)
             st.rerun()
         box_sliders(scene, box)

@@ -25,7 +25,7 @@ from tae.ui.session.verdicts import study_of, test_images, usual_width
 from tae.ui.session.view import choose, link
 from tae.ui.session.work import Progress, measured
 from tae.ui.shell.guide import prose
-from tae.ui.widgets.charts import chart, drawn, image_chart
+from tae.ui.widgets.charts import chosen_in, drawn, image_chart
 from tae.ui.widgets.downloads import download, download_arrays, download_table, export
 
 IMAGES = 32
@@ -77,17 +77,10 @@ def all_heads(scene: Scene) -> None:
         found.kinds,
         number,
     )
-    clicks = st.session_state.get("layers_clicks", 0)
-    event = chart(
-        figure,
-        f"layers_heads_{clicks}",
-        f"Distances of all heads, alike ones side by side: {groups_in_words(found)}",
-        on_select="rerun",
-        selection_mode="points",
-    )
-    picked = selected_cell(event.get("selection", {}), len(heads))
+    alt = f"Distances of all heads, alike ones side by side: {groups_in_words(found)}"
+    picked = chosen_in(figure, "layers_heads", alt, partial(selected_cell, count=len(heads)))
     if picked is not None:
-        st.session_state.card, st.session_state.layers_clicks = heads[picked].name, clicks + 1
+        st.session_state.card = heads[picked].name
         st.rerun()
     told = (
         f"Tree: mean distance. Dashed and framed: heads nearer to each other than {found.tree.cut:.2f}, which is what the median "

@@ -76,22 +76,10 @@ WAYS = {"strip": ("", "one", "windows")}
 """What a field may be, where only some images let it be chosen: else a link's word for it would stay for good."""
 _MAP = ("part", "layer", "head", "query", "direction", "range", "pins", "weighting", "discard")
 _CHANGES = ("changes", "baseline", "other")
+_STATES = ("states", "into", "cell")
 PAGE_FIELDS = {
     "Explore": (*_MAP, "strip", "section", "region", *_CHANGES),
-    "Ablation": (
-        *_MAP,
-        *_CHANGES,
-        "causal",
-        "twin",
-        "place",
-        "cover",
-        "blank",
-        "box",
-        "boxed",
-        "states",
-        "into",
-        "cell",
-    ),
+    "Ablation": (*_MAP, *_CHANGES, "causal", "twin", "place", "cover", "blank", "box", "boxed", *_STATES),
     "Compare": (*_MAP, "b_checkpoint", "b_image", "b_part", "b_layer", "b_head"),
     "Layers": ("depths", "query", "lens", "moment", "tokens", "card", "asked"),
     "Latent space": ("latent", "other", "layout", "colour", "points", "metric", "path", "at", "scores"),
@@ -101,11 +89,8 @@ PAGE_FIELDS = {
 }
 """What a page's link holds, besides the checkpoint and the image."""
 COMMON = ("checkpoint", "image", "fit", "white")
-MAX_LENGTH = {
-    "changes": 8000,
-    "points": 5000,
-    "cell": 1000,
-}  # characters of a field that a link may hold, where that is not 200
+MAX_LENGTH = {"changes": 8000, "points": 5000, "cell": 1000}
+"""Characters of a field that a link may hold, where that is not 200."""
 
 
 def init_state(page: str) -> None:

@@ -1,12 +1,14 @@
 """Charts: with a name for those who do not see them; those of images as high as their width asks."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import plotly.graph_objects as go
 import streamlit as st
 
 from tae.ui.session.cache import kept
+
+Chosen = TypeVar("Chosen")
 
 
 @kept()
@@ -38,3 +40,23 @@ def image_chart(figure: go.Figure, key: str, alt: str, tools: bool = False, **se
         f" {box} > div, {box} .stPlotlyChart {{height: calc({100 * per_width:.3f}cqw + {words}px); flex-basis: auto}}</style>"
     )
     return chart(figure, key, alt, tools, **settings)
+
+
+def chosen_in(
+    figure: go.Figure,
+    key: str,
+    alt: str,
+    read: Callable[[dict], Chosen | None],
+    draw: Callable[..., Any] = chart,
+    mode: str = "points",
+) -> Chosen | None:
+    """Draw a figure by `chart` or `image_chart`; what a click, or a box, has just chosen in it, read from the selection.
+
+    Each choice makes it another figure, in which nothing is selected: the caller keeps what was chosen and runs again.
+    """
+    count = f"{key}_choices"
+    event = draw(figure, f"{key}_{st.session_state.get(count, 0)}", alt, on_select="rerun", selection_mode=mode)
+    found = read(event.get("selection", {}))
+    if found is not None:
+        st.session_state[count] = st.session_state.get(count, 0) + 1
+    return found
