@@ -5,7 +5,6 @@ from torch import Tensor
 
 from tae import ModelConfig, TransformerAutoencoder
 from tae.analysis import attention
-from tae.analysis.causal.interventions import Knockout
 
 
 def fuse(heads: Tensor, fusion: str) -> Tensor:
@@ -33,8 +32,6 @@ def all_heads(
     return torch.stack(list(attention.each_head(model.blocks(part)[layer], tokens, mask, "values")), dim=1)
 
 
-NEEDED = Knockout("decoder", 0, 2)
-"""The only head that counts in `one_picture`."""
 PARTS = ["encoder", "decoder"]
 
 

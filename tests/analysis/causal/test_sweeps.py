@@ -11,7 +11,8 @@ from tae.analysis.causal import knockouts, sweeps
 from tae.analysis.causal.interventions import Knockout
 from tae.analysis.causal.prefix import make_prefix
 from tae.model.metrics import measure
-from tests.analysis.reference import NEEDED, draw
+from tests.analysis.reference import draw
+from tests.planted import NEEDED
 
 
 def test_the_one_needed_head_is_found(one_picture):

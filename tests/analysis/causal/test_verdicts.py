@@ -15,7 +15,8 @@ from tae.analysis.causal.verdicts import Necessity
 from tae.data.batches import to_batch
 from tae.data.demo import DemoSource
 from tae.store.checkpoint import load_checkpoint
-from tests.analysis.reference import NEEDED, draw
+from tests.analysis.reference import draw
+from tests.planted import NEEDED
 
 
 def test_attention_that_draws_the_same_for_every_image_is_wallpaper(one_picture):
