@@ -25,9 +25,9 @@ from PIL import Image
 from benchmarks import keep
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.training.config import TrainConfig
-from tae.training.loader import Loader
+from tae.training.images.loader import Loader
+from tae.training.images.sources import FileSource
 from tae.training.optim import make_optimizers
-from tae.training.sources import FileSource
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 

@@ -27,7 +27,7 @@ from tae.model.config import ModelConfig, preset_config
 from tae.model.device import Precision
 from tae.training.config import TrainConfig
 from tae.training.optim import WeightAverage, make_optimizers
-from tae.training.plan import calibrate, forward_loss, plan
+from tae.training.planning.plan import calibrate, forward_loss, plan
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 TIMED = (

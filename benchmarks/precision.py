@@ -27,7 +27,7 @@ from tae.model.device import DTYPES
 from tae.training.config import TrainConfig
 from tae.training.muon import Muon, is_block_matrix
 from tae.training.optim import make_optimizers
-from tae.training.plan import forward_loss
+from tae.training.planning.plan import forward_loss
 from tae.training.precision import pick_muon_precision, pick_precision
 
 ONLY_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tae.model.config import PRESETS, preset_config
 from tae.model.counts import DIAGRAM_PARAMETERS, DIAGRAM_TRAINING_BYTES, count
-from tae.training.plan import plan
+from tae.training.planning.plan import plan
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -52,7 +52,7 @@ from tae.store import checkpoint
 from tae.store.checkpoint import CheckpointError, read_checkpoint
 from tae.store.regular import parse_json
 from tae.store.sealed import SealedFile
-from tae.training import state
+from tae.training.run import state
 from tests.data.files import npy, pages, ramp
 from tests.forked import begun
 from tests.training.small import die_at_event, small_config

@@ -25,8 +25,8 @@ import tyro
 from safetensors.torch import load_file
 
 from benchmarks import RESULTS, keep
-from tae.training.runs import folder_of, read_log
-from tae.training.state import state_files
+from tae.training.run.runs import folder_of, read_log
+from tae.training.run.state import state_files
 
 ROOT = RESULTS.parents[1]
 SMALL = (

@@ -29,7 +29,7 @@ from tae.model.config import ModelConfig, preset_config
 from tae.model.device import Precision, pick_device
 from tae.training.config import TrainConfig
 from tae.training.optim import make_optimizers
-from tae.training.plan import forward_loss, plan
+from tae.training.planning.plan import forward_loss, plan
 
 BASE, EXPLICIT, MIXED, CHECKPOINTING, STOCK, STOCK_MIXED, COMPILED = (
     "fp32",

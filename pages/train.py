@@ -3,7 +3,7 @@
 import streamlit as st
 
 from tae import ui
-from tae.training import runs
+from tae.training.run import runs
 from tae.ui.session import access
 from tae.ui.train.compare import compare
 from tae.ui.train.start import new_training

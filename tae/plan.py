@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from tae.cli import door, read
-from tae.training.planning import PlanConfig, report
+from tae.training.planning.report import PlanConfig, report
 
 
 @door("stopped")

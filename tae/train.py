@@ -13,7 +13,7 @@ from pathlib import Path
 from tae.cli import door, read
 from tae.training.config import TrainConfig
 from tae.training.distributed import leave
-from tae.training.terminal import Terminal, clock
+from tae.training.run.terminal import Terminal, clock
 from tae.training.trainer import TrainRecord, train
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from tae.cli import door, read
 from tae.sequence.config import SequenceRecord, SequenceTrainConfig
 from tae.sequence.training import train_sequence
-from tae.training.terminal import Terminal
+from tae.training.run.terminal import Terminal
 
 
 @door("left without saving; --resume goes on from the last state")

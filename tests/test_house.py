@@ -10,7 +10,8 @@ import pytest
 from tests import ROOT
 
 ROOMS = ("model", "store", "data", "analysis", "training", "plots", "sequence", "web", "ui")
-INNER = ("data/drops", "plots/export", "ui/session", "ui/widgets", "ui/shell", "ui/explore", "ui/checkpoints")
+INNER = ("data/drops", "training/images", "training/planning", "training/run", "plots/export")
+INNER += ("ui/session", "ui/widgets", "ui/shell", "ui/explore", "ui/checkpoints")
 
 
 def contents(folder: Path) -> set[str]:

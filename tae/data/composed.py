@@ -28,7 +28,7 @@ def random_of(split: str, index: int, seed: int, *more: int) -> np.random.Genera
 
 
 class BuiltIn(ABC):
-    """Training and held-out images that come with the package: an `ImageSource` (`tae.training.sources`).
+    """Training and held-out images that come with the package: an `ImageSource` (`tae.training.images.sources`).
 
     Each is a function of (seed, split, index) alone. No training image comes twice, and they are not augmented.
 

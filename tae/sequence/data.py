@@ -37,7 +37,7 @@ from tae.sequence.table import SUFFIXES as TABLES
 from tae.store.names import natural_order, plain_text
 from tae.store.regular import open_regular
 from tae.store.sealed import SealedFile
-from tae.training.split import held_out
+from tae.training.images.split import held_out
 
 Place = tuple[int, int, int]
 """Number of a sequence, first frame, frame behind the last."""

@@ -20,7 +20,7 @@ from tae.sequence.drops import DATA, DROPS, LICENCE, VISCOSITY, Drop, embed_drop
 from tae.sequence.model import MAX_HEADER, TargetConfig
 from tae.sequence.table import Column, Table, TableError, Tables, class_name, class_numbers
 from tae.store.names import natural_order, plain_text
-from tae.training.split import held_out
+from tae.training.images.split import held_out
 
 TEST, BAND = "test", "held-out band"
 

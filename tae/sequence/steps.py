@@ -16,8 +16,8 @@ from tae.sequence.model import SequenceModel
 from tae.store.card import Card
 from tae.store.checkpoint import Loaded
 from tae.training.distributed import World
-from tae.training.loop import Loop, NotFiniteError
 from tae.training.optim import optimizer_tensors, restore_optimizers, set_lr
+from tae.training.run.loop import Loop, NotFiniteError
 
 Tell = Callable[[str], Callable[[int, int], None]]
 

@@ -22,11 +22,11 @@ from tae.sequence.model import SequenceModel, pad_sequences
 from tae.sequence.steps import SequenceLoop
 from tae.sequence.target_training import TargetTraining
 from tae.store.checkpoint import Loaded, load_checkpoint
-from tae.training import runs
 from tae.training.distributed import World
-from tae.training.loop import Stopped, own_folder, tell_skipped
-from tae.training.state import state_files, step_of
-from tae.training.tracker import check_tracker
+from tae.training.run import runs
+from tae.training.run.loop import Stopped, own_folder, tell_skipped
+from tae.training.run.state import state_files, step_of
+from tae.training.run.tracker import check_tracker
 
 STOPPED_TEST_SEQUENCES = 16
 """A run that was asked to stop measures no more than so many."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 TrackerName = Literal["csv", "wandb", "mlflow"]
-"""Where figures may go besides a run's log; see `tae.training.tracker`."""
+"""Where figures may go besides a run's log; see `tae.training.run.tracker`."""
 
 
 class RunConfig:

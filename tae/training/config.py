@@ -23,9 +23,9 @@ from tae.model.config import (
 )
 from tae.model.device import MuonPrecision, Precision
 from tae.training.command import RunConfig, TrackerName, refuse_both
-from tae.training.split import Grouping
 
 Count = Annotated[int, Whole(1, 10**9)]
+Grouping = Literal["file", "stem", "folder"]
 Positive = Annotated[float, Number(1e-30, 1e30)]
 Seed = Annotated[int, Whole(0, 2**31 - 1)]
 Share = Annotated[float, Number(0, 1)]
@@ -34,7 +34,7 @@ MODEL_FIELDS = ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "
 
 
 COMPOSED = ("demo", "drops")
-"""Data that come with the package, without end; a folder so called is ./drops. `tae.training.sources` makes them."""
+"""Data that come with the package, without end; a folder so called is ./drops. `tae.training.images.sources` makes them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from tae.model.config import Threads, Whole, check_fields
 from tae.model.device import pick_device
 from tae.store.checkpoint import load_checkpoint
 from tae.training.config import Positive, TrainConfig
-from tae.training.sources import open_source
+from tae.training.images.sources import open_source
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,13 +27,12 @@ from tae.model.config import ModelConfig, size_in_words
 from tae.model.device import DTYPES, MuonPrecision, Precision
 from tae.model.transfer import transfer
 from tae.store.checkpoint import Card, CheckpointError, load_checkpoint, save_checkpoint
-from tae.training import distributed, runs
-from tae.training.advice import TRIED_ON, best_beginning, shipped_that_fit
+from tae.training import distributed
 from tae.training.config import TrainConfig, run_id, snapshot_steps
 from tae.training.distributed import World, joined, memory_bytes
-from tae.training.index import write_index
-from tae.training.loader import Batch, Loader
-from tae.training.loop import Loop, NotFiniteError, own_folder, tell_skipped
+from tae.training.images.index import write_index
+from tae.training.images.loader import Batch, Loader
+from tae.training.images.sources import FileSource, ImageSource, open_for_all
 from tae.training.optim import (
     WeightAverage,
     make_optimizers,
@@ -42,11 +41,13 @@ from tae.training.optim import (
     set_lr,
     squared_errors,
 )
-from tae.training.plan import HEADROOM, plan
+from tae.training.planning.advice import TRIED_ON, best_beginning, shipped_that_fit
+from tae.training.planning.plan import HEADROOM, plan
 from tae.training.precision import pick_muon_precision, pick_precision
-from tae.training.sources import FileSource, ImageSource, open_for_all
-from tae.training.state import TrainState, read_shards, shapes_in
-from tae.training.tracker import check_tracker
+from tae.training.run import runs
+from tae.training.run.loop import Loop, NotFiniteError, own_folder, tell_skipped
+from tae.training.run.state import TrainState, read_shards, shapes_in
+from tae.training.run.tracker import check_tracker
 
 FEW_STEPS = 300
 """A run of fewer teaches little but the mean image."""

@@ -31,8 +31,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.training.run import runs
 from tae.ui.session.view import DEFAULTS
 from tests import ROOT
 from tests.pages import DEMO

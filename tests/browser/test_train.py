@@ -17,7 +17,7 @@ from playwright.sync_api import Locator, Page, expect
 from tae import load_checkpoint
 from tae.data.demo import compose_square
 from tae.data.encode import encode_png
-from tae.training import runs
+from tae.training.run import runs
 from tae.training.trainer import train
 from tests.browser import MARKS, ROOT, assert_fits, drop, link, looks, saved, settle, visit
 from tests.served import running_app

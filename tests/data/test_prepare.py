@@ -12,7 +12,7 @@ import tae
 from tae.data.decode import ImageError
 from tae.data.demo import compose_square
 from tae.training.config import TrainConfig
-from tae.training.sources import FileSource
+from tae.training.images.sources import FileSource
 
 MODEL = tae.create_autoencoder(input_size=(40, 40), latent_dim=16, num_heads=2, encoder_layers=1, decoder_layers=1)
 

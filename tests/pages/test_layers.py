@@ -25,8 +25,8 @@ from tae.data.gallery import gallery
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS
 from tae.store.checkpoint import load_checkpoint, save_checkpoint
-from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.training.run import runs
 from tae.ui.layers import alike, heads, patches
 from tae.ui.layers.measure import Seen
 from tae.ui.layers.strips import words

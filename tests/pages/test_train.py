@@ -18,9 +18,9 @@ from streamlit.testing.v1 import AppTest
 from tae import load_checkpoint, ui
 from tae.data.encode import encode_png
 from tae.model.counts import count
-from tae.training import runs
 from tae.training.config import TrainConfig, snapshot_steps
-from tae.training.state import TrainState, save_state
+from tae.training.run import runs
+from tae.training.run.state import TrainState, save_state
 from tests import ROOT
 from tests.pages import HOSTILE, assert_harmless, charts, go, metrics, run, said_plainly, texts
 from tests.pages import open_page as open_any
@@ -108,7 +108,7 @@ def test_typed_folder_shows_what_the_model_will_see(folder: Path) -> None:
 
 
 def test_large_folder_is_sampled_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tae.training.preview.MAX_READ_FILES", 10)
+    monkeypatch.setattr("tae.training.images.preview.MAX_READ_FILES", 10)
     app = type_folder(open_page(), folder)
     assert "30 files" in texts(app) and "about one in ten is held out" in texts(app)
     assert len(app.get("image")) == 8 and not start_button(app).disabled

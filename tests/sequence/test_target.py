@@ -23,7 +23,7 @@ from tae.sequence.target_influence import frame_effects, head_effects, patch_eff
 from tae.sequence.training import open_sequences, train_sequence
 from tae.store.checkpoint import CheckpointError
 from tae.train_sequence import main
-from tae.training import runs
+from tae.training.run import runs
 from tests import ROOT
 
 SPEED = "speed (px/frame)"

@@ -22,9 +22,9 @@ from tae.sequence.forecast import BASELINES, LSTM, METHODS
 from tae.sequence.training import SequenceTrainConfig, open_sequences, train_sequence
 from tae.store.checkpoint import load_checkpoint
 from tae.train_sequence import main
-from tae.training import runs
-from tae.training.loop import TrainingError
-from tae.training.state import load_newest, state_files
+from tae.training.run import runs
+from tae.training.run.loop import TrainingError
+from tae.training.run.state import load_newest, state_files
 from tests import ROOT
 from tests.forked import run
 

@@ -19,7 +19,7 @@ from tae.data.demo import SPLITS, load_garments
 from tae.train import main
 from tae.training.config import TrainConfig
 from tae.training.distributed import World, leave
-from tae.training.state import load_newest, read_shards, shapes_in
+from tae.training.run.state import load_newest, read_shards, shapes_in
 from tae.training.trainer import planned
 from tests.forked import begun
 
@@ -196,7 +196,7 @@ def die_at_event(number: int) -> None:
         return TornFile(plain_open(file, mode, *args, **kwargs))
 
     from tae.store import atomic
-    from tae.training import runs
+    from tae.training.run import runs
 
     others = (sys.modules.get(name) for name in ("tae.analysis.causal.job", "tae.sequence.embedding_job"))
     for module in (runs, atomic, *filter(None, others)):  # others where they are imported: that takes seconds

@@ -19,7 +19,7 @@ from tae.training.config import (
     run_id,
     snapshot_steps,
 )
-from tae.training.planning import PlanConfig
+from tae.training.planning.report import PlanConfig
 from tae.web.report.job import ExplainConfig
 
 

@@ -20,9 +20,10 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from tae.data.demo import compose_square
 from tae.model.device import pick_device
-from tae.training import runs, trainer
+from tae.training import trainer
 from tae.training.distributed import LostProcessError, World, joined, like, whole
-from tae.training.state import load_newest, state_files
+from tae.training.run import runs
+from tae.training.run.state import load_newest, state_files
 from tae.training.trainer import train
 from tests import ROOT
 from tests.forked import run

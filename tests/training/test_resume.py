@@ -14,10 +14,10 @@ from PIL import Image
 
 from tae import load_checkpoint
 from tae.data.demo import compose_square
-from tae.training import runs
 from tae.training.config import TrainConfig
-from tae.training.sources import FileSource
-from tae.training.state import state_files
+from tae.training.images.sources import FileSource
+from tae.training.run import runs
+from tae.training.run.state import state_files
 from tae.training.trainer import train
 from tests.forked import Forked, run
 from tests.training.small import in_child, same_bits, small_config, state_tensors, weights

@@ -22,11 +22,12 @@ from tae.analysis.yardsticks import NAMES
 from tae.data.demo import DemoSource, compose_square
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.train import main
-from tae.training import runs, trainer
+from tae.training import trainer
 from tae.training.config import TrainConfig
 from tae.training.distributed import World
-from tae.training.log import make_strip
-from tae.training.loop import TrainingError
+from tae.training.run import runs
+from tae.training.run.log import make_strip
+from tae.training.run.loop import TrainingError
 from tae.training.trainer import Trainer, TrainRecord, check_compiler, train
 from tests import ROOT
 from tests.forked import Forked

@@ -15,8 +15,8 @@ from tae.app import Guarded, main, say_error
 from tae.data.decode import ImageError, read_image
 from tae.store.checkpoint import CheckpointError, read_checkpoint
 from tae.store.refusals import LOGGER
-from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.training.run import runs
 from tae.ui.session import access, logs
 from tests import ROOT, awaited
 from tests.forked import Forked
@@ -126,7 +126,7 @@ def test_75_each_refusal_is_a_line_with_digest_format_and_size_and_without_conte
 def test_a_run_s_beginning_and_end_are_logged(
     said: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tae.training.runs.subprocess.Popen", Forked)
+    monkeypatch.setattr("tae.training.run.runs.subprocess.Popen", Forked)
     config: TrainConfig = small_config(tmp_path / "x.safetensors", steps=1)
     runs.start(config)
     while len(said.getvalue().splitlines()) < 2:

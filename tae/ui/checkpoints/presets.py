@@ -64,7 +64,7 @@ def presets() -> None:
 @st.cache_data(max_entries=32, show_spinner="Counting…")
 def preset_table(configs: tuple[tuple[str, ModelConfig], ...]) -> list[dict]:
     from tae.model.counts import DIAGRAM_PARAMETERS, count
-    from tae.training.plan import plan
+    from tae.training.planning.plan import plan
 
     rows = []
     for name, config in configs:

@@ -17,8 +17,8 @@ from tae.data.fit import Fitted
 from tae.model.config import ModelConfig
 from tae.model.metrics import measure
 from tae.store.checkpoint import CheckpointError, Loaded, list_checkpoints, load_checkpoint
-from tae.training import runs
 from tae.training.lens import LensConfig, fit_to_file
+from tae.training.run import runs
 from tae.ui.session.cache import MODEL_LOCK, kept, read_only
 from tae.ui.session.models import Active, checkpoint_files, file_digest
 from tae.ui.session.results import as_batch, pass_seconds

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tae.model.metrics import Quality
     from tae.store.checkpoint import Loaded
-    from tae.training.plan import Pace
+    from tae.training.planning.plan import Pace
 
 NO_NUMBERS = "the model draws no finite numbers, as after a training that ran away; choose another checkpoint"
 
@@ -111,7 +111,7 @@ def pass_seconds(config: ModelConfig) -> float:
 @st.cache_data(max_entries=64, show_spinner="Timing a piece of a step…")
 def training_pace(config: ModelConfig, batch_size: int, precision: str, accumulate: int, device: str) -> "Pace":
     """How long a training step takes here. Raises ValueError if a value does not fit."""
-    from tae.training.plan import calibrate
+    from tae.training.planning.plan import calibrate
 
     with MODEL_LOCK:
         return calibrate(config, batch_size, precision, accumulate, device=device, seconds=2)  # type: ignore[arg-type]

@@ -4,8 +4,8 @@ import streamlit as st
 
 from tae.plots.export import tables
 from tae.store.names import escape_markdown, safe_name
-from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.training.run import runs
 from tae.ui.session.access import may_train
 from tae.ui.train.words import in_bytes, reason
 from tae.ui.widgets.downloads import download

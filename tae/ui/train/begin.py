@@ -49,7 +49,7 @@ def say_what_fits(config: TrainConfig) -> bool:
         if config.warm_start and config.data in COMPOSED:
             st.caption("Drops and garments that come with the app begin with random weights.")
         elif config.warm_start:
-            from tae.training.advice import shipped_that_fit
+            from tae.training.planning.advice import shipped_that_fit
 
             shipped = [path.name for path in shipped_that_fit(config.model_config)]
             st.caption(f"Begins with {' or '.join(shipped)}." if shipped else "No shipped model fits: random weights.")

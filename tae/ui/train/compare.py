@@ -3,7 +3,7 @@
 import streamlit as st
 
 from tae.store.names import plain_text
-from tae.training import runs
+from tae.training.run import runs
 from tae.ui.train.watch import show_curves
 from tae.ui.train.words import is_number, psnrs_of
 

@@ -11,8 +11,8 @@ from tae.data.decode import EXPECTED
 from tae.data.limits import MAX_FILE_BYTES
 from tae.data.stacks import SUFFIXES
 from tae.store.names import escape_markdown
-from tae.training import uploads
-from tae.training.uploads import Dropped
+from tae.training.images import uploads
+from tae.training.images.uploads import Dropped
 from tae.ui.session import keeping
 from tae.ui.session.access import may_type_folders
 from tae.ui.session.arrivals import in_words, most_mb
@@ -21,7 +21,7 @@ from tae.ui.train.words import show_left_out
 from tae.ui.widgets.drop import drop, taken
 
 if TYPE_CHECKING:
-    from tae.training.preview import Found
+    from tae.training.images.preview import Found
 
 COMPOSED = {
     "demo": "Fashion-MNIST garments, laid anew into a frame of the size for every step.",
@@ -157,6 +157,6 @@ def forget() -> None:
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner="Looking for images…")
 def look(data: str) -> "Found":
-    from tae.training import preview
+    from tae.training.images import preview
 
     return preview.look(data)

@@ -15,7 +15,7 @@ from tae.ui.widgets.charts import chart
 
 if TYPE_CHECKING:
     from tae.model.device import Precision
-    from tae.training.plan import Pace, Plan
+    from tae.training.planning.plan import Pace, Plan
 
 PYTORCH_BYTES = 0.5e9  # bytes that Python and PyTorch take besides, roughly
 
@@ -75,7 +75,7 @@ def make_plan(
 ) -> "tuple[Plan, Precision, str]":
     """`tae.plan.plan`; also what precision and device come to here."""
     from tae.model.device import pick_device
-    from tae.training.plan import plan
+    from tae.training.planning.plan import plan
     from tae.training.precision import pick_precision
 
     place = pick_device(device)
@@ -101,8 +101,8 @@ def show_totals(config: TrainConfig, needs: Needs, pace: "Pace | None") -> None:
 
 def show_memory(config: TrainConfig, needs: Needs) -> None:
     """Memory by kind beside the device's, and what to do where that is not enough."""
-    from tae.training.plan import HEADROOM, KINDS, largest_batch
-    from tae.training.planning import WORDS
+    from tae.training.planning.plan import HEADROOM, KINDS, largest_batch
+    from tae.training.planning.report import WORDS
 
     plan, memory, owner = needs.plan, needs.memory, needs.owner
     kinds = {WORDS[kind]: plan.at_peak[kind] for kind in KINDS if plan.at_peak[kind]}
@@ -173,7 +173,7 @@ def num_snapshots(config: TrainConfig) -> int:
 
 def disk_bytes(config: TrainConfig, plan: "Plan") -> int:
     """Bytes that the run's files take at most: the checkpoint and snapshots, and as many states as are kept and being written."""
-    from tae.training.state import KEPT
+    from tae.training.run.state import KEPT
 
     copies = 1 + num_snapshots(config)
     state = plan.totals["weights"] + plan.totals["optimizer"] + plan.totals["average"]

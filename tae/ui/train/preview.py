@@ -10,12 +10,12 @@ from tae.data.encode import png_url
 from tae.model.config import size_in_words
 from tae.store.names import escape_markdown, plain_text
 from tae.training.config import TrainConfig
-from tae.training.index import FLAT
+from tae.training.images.index import FLAT
 from tae.ui.train.data import Data
 from tae.ui.train.words import show_left_out
 
 if TYPE_CHECKING:
-    from tae.training.preview import Found, Preview
+    from tae.training.images.preview import Found, Preview
 
 
 def show_preview(data: Data, config: TrainConfig) -> TrainConfig | None:
@@ -64,7 +64,7 @@ def show_preview(data: Data, config: TrainConfig) -> TrainConfig | None:
 
 @st.cache_data(max_entries=16, show_spinner="Reading…")
 def read_preview(seen: tuple, found: "Found | None", is_whole: bool, _config: TrainConfig) -> "Preview":
-    from tae.training import preview
+    from tae.training.images import preview
 
     return preview.read_all(_config) if is_whole else preview.read_some(_config)
 

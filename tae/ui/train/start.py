@@ -6,8 +6,8 @@ import streamlit as st
 
 from tae.model.config import patch_in_names, size_in_words
 from tae.store.names import escape_markdown, plain_text, safe_name
-from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.training.run import runs
 from tae.ui.session.models import checkpoints_folder
 from tae.ui.train.begin import from_root, say_what_fits
 from tae.ui.train.data import Data, choose_data

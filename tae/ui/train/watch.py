@@ -10,8 +10,8 @@ from tae.analysis.yardsticks import Yardstick, yardsticks_in
 from tae.model.config import patch_in_words, size_in_words
 from tae.plots.training import plot_curves
 from tae.store.names import escape_markdown, plain_text
-from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.training.run import runs
 from tae.ui.session.view import choose
 from tae.ui.train.actions import run_actions, stop_buttons
 from tae.ui.train.preview import in_page

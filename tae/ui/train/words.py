@@ -8,8 +8,8 @@ from typing import TypeGuard
 import streamlit as st
 
 from tae.store.names import escape_markdown
-from tae.training import runs
 from tae.training.config import TrainConfig
+from tae.training.run import runs
 
 BADGES = {
     "starting": ("blue", ":material/hourglass_top:"),

@@ -8,7 +8,7 @@ import pytest
 from tae.data.drops import DropSource
 from tae.data.drops.frame import draw_frame
 from tae.training.config import COMPOSED, TrainConfig
-from tae.training.sources import BUILT_IN, open_source
+from tae.training.images.sources import BUILT_IN, open_source
 
 
 def test_sizes_are_square_strip_and_crop() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tae.data.encode import encode_png
 from tae.data.stacks import scan_folder
-from tae.training import uploads
+from tae.training.images import uploads
 
 
 def png(seed: int = 0) -> bytes:

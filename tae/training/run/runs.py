@@ -7,7 +7,7 @@ A run belongs to a checkpoint file: that of `checkpoints/shoes.safetensors` lies
     log.jsonl                       a line a logged step
     strips/00000200.png             held-out images above their reconstructions, after that step
     snapshots/00000200.safetensors  the weights after that step, a checkpoint like any other
-    state-00000200.safetensors      all that `--resume` needs, the newest two; see `tae.training.state`
+    state-00000200.safetensors      all that `--resume` needs, the newest two; see `tae.training.run.state`
     events.out.tfevents.*           the same for TensorBoard
     metrics.csv                     the same as a table, where --tracker csv asked for it
     tracker.json                    by which name another tracker knows the run

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from tae.data.demo import compose_square
-from tae.training import runs, sources, terminal, trainer
+from tae.training import trainer
 from tae.training.config import TrainConfig
+from tae.training.images import sources
+from tae.training.run import runs, terminal
 from tae.training.trainer import train
 from tests.training.small import begun, run_command, same_bits, small_config, state_tensors
 

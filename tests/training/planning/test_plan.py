@@ -18,10 +18,10 @@ from tae import ModelConfig, TransformerAutoencoder
 from tae.cli import read
 from tae.model.config import preset_config
 from tae.plan import main
+from tae.training.images.sources import FileSource
 from tae.training.optim import is_block_matrix
-from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan, rough_step_flops
-from tae.training.planning import PlanConfig, report
-from tae.training.sources import FileSource
+from tae.training.planning.plan import HEADROOM, KINDS, calibrate, largest_batch, plan, rough_step_flops
+from tae.training.planning.report import PlanConfig, report
 from tests import ROOT
 
 SMALL = ModelConfig(input_size=(32, 32), patch_size=8, latent_dim=16, num_heads=2, encoder_layers=2, decoder_layers=1)

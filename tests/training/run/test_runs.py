@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tae.training import runs
 from tae.training.config import TrainConfig
-from tae.training.index import read_index
-from tae.training.runs import Run, RunError
+from tae.training.images.index import read_index
+from tae.training.run import runs
+from tae.training.run.runs import Run, RunError
 from tae.training.trainer import train
 from tests.forked import Forked
 from tests.training.small import small_config
@@ -53,7 +53,7 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings that start without importing PyTorch; one test starts one as an app does."""
-    monkeypatch.setattr("tae.training.runs.subprocess.Popen", Forked)
+    monkeypatch.setattr("tae.training.run.runs.subprocess.Popen", Forked)
 
 
 # ------------------------------------------------------------------------------------------------- what a folder says
@@ -196,7 +196,7 @@ def test_started_run_trains_in_its_own_process_to_the_end(out: Path) -> None:
 def test_run_outlives_the_app_that_started_it(out: Path) -> None:
     code = f"""
 from pathlib import Path
-from tae.training import runs
+from tae.training.run import runs
 from tests.training.small import small_config
 runs.start(small_config(Path({str(out)!r}), steps=100_000))
 """

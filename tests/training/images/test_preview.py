@@ -7,9 +7,9 @@ import pytest
 
 from tae.data.encode import encode_png, to_uint8
 from tae.data.fit import fit_image
-from tae.training import preview
 from tae.training.config import TrainConfig
-from tae.training.sources import open_source
+from tae.training.images import preview
+from tae.training.images.sources import open_source
 
 PLAIN = {"flip": 0.0, "shift": 0.0, "zoom": 0.0, "contrast": 0.0}
 

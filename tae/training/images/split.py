@@ -8,11 +8,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Literal
 
 import numpy as np
 
-Grouping = Literal["file", "stem", "folder"]
+from tae.training.config import Grouping
+
 SHARE = 0.1
 """Share of the files that is held out, about."""
 LEAST, FROM = 8, 40

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tae.training.split import held_out
+from tae.training.images.split import held_out
 
 
 def chosen(names: list[str], by: str = "file") -> set[str]:

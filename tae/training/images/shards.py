@@ -28,7 +28,7 @@ from tae.data.stacks import content_digest, opened
 from tae.data.white import White, is_narrow
 from tae.store.names import natural_order, plain_text
 from tae.training.config import TrainConfig
-from tae.training.items import ItemSource
+from tae.training.images.items import ItemSource
 
 TAR, HUB = "wds:", "hf:"
 """What `--data` begins with."""

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tae import load_checkpoint
-from tae.training import runs
+from tae.training.run import runs
 from tae.training.trainer import train
 from tests.training.small import small_config
 

@@ -13,7 +13,7 @@ from tae.training.config import TrainConfig
 
 
 class ItemSource(ABC):
-    """A finite number of items, each an image: an `ImageSource` (`tae.training.sources`) but for the reading of one.
+    """A finite number of items, each an image: an `ImageSource` (`tae.training.images.sources`) but for the reading of one.
 
     Each epoch is a new permutation of those to train on.
 

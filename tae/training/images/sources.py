@@ -21,10 +21,10 @@ from tae.data.white import Extent, White, is_narrow
 from tae.store.names import plain_text
 from tae.training.config import TrainConfig
 from tae.training.distributed import World
-from tae.training.index import FileIndex, flat_remark, index_files, read_index
-from tae.training.items import ItemSource
-from tae.training.shards import HUB, TAR, HubSource, TarSource
-from tae.training.split import held_out
+from tae.training.images.index import FileIndex, flat_remark, index_files, read_index
+from tae.training.images.items import ItemSource
+from tae.training.images.shards import HUB, TAR, HubSource, TarSource
+from tae.training.images.split import held_out
 
 
 class ImageSource(Protocol):
@@ -143,9 +143,8 @@ class FileSource(ItemSource):
     """Training and held-out images from the user's own files: an `ImageSource`.
 
     Each frame of each file is an image, fitted to the input size: the whole image, padded with its border's grey.
-    About one file in ten is held out, by `tae.training.split`; of a single stack the last tenth of the frames. What has been
-    read is kept in memory, up to 2 GiB for all processes of a machine; no
-    file is kept open.
+    About one file in ten is held out, by `tae.training.images.split`; of a single stack the last tenth of the frames. What has
+    been read is kept in memory, up to 2 GiB for all processes of a machine; no file is kept open.
 
     Attributes:
         held_out_names: The held-out files, or frames of a single stack.

@@ -10,9 +10,9 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from tae.data.encode import encode_png, to_uint8
 from tae.store.atomic import write_whole
-from tae.training import runs
 from tae.training.command import RunConfig
-from tae.training.tracker import Tracker, open_tracker
+from tae.training.run import runs
+from tae.training.run.tracker import Tracker, open_tracker
 
 STRIP_IMAGES = 8
 GAP = 4

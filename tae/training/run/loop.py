@@ -17,12 +17,12 @@ from torch import Tensor
 
 from tae.store.atomic import naming, remove_leftovers
 from tae.store.regular import read_json
-from tae.training import runs
 from tae.training.command import RunConfig, shortened
 from tae.training.distributed import LostProcessError, World, is_sharded
-from tae.training.log import TrainLog
 from tae.training.optim import lr_schedule
-from tae.training.state import TrainState, find_state, save_state, state_files
+from tae.training.run import runs
+from tae.training.run.log import TrainLog
+from tae.training.run.state import TrainState, find_state, save_state, state_files
 
 Source = TypeVar("Source")
 Record = TypeVar("Record")
@@ -337,7 +337,7 @@ class Loop(ABC, Generic[Record]):
         """Take the steps that are left; yields a record for each, the last one once the checkpoint is written.
 
         Args:
-            should_stop: A `tae.training.terminal.Stop`, or whether to stop after the step.
+            should_stop: A `tae.training.run.terminal.Stop`, or whether to stop after the step.
         """
         config, world = self.config, self.world
         was_finished = bool(world.from_main(float(runs.read_status(self.folder)[0] == "finished")))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tae.training.state import TrainState, load_newest, save_state, state_files
+from tae.training.run.state import TrainState, load_newest, save_state, state_files
 
 
 def state(step: int = 1, seed: int = 0) -> TrainState:

@@ -15,8 +15,8 @@ from tae.data.augment import augment
 from tae.data.decode import ImageError
 from tae.data.demo import DemoSource, compose_square
 from tae.training.config import TrainConfig
-from tae.training.index import FileIndex
-from tae.training.sources import FileSource, open_source
+from tae.training.images.index import FileIndex
+from tae.training.images.sources import FileSource, open_source
 
 STILL = {"flip": 0.0, "shift": 0.0, "zoom": 0.0, "contrast": 0.0}
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tae.training import terminal
+from tae.training.run import terminal
 
 
 @pytest.fixture

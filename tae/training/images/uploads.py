@@ -18,7 +18,7 @@ from tae.data.stacks import count_frames
 from tae.store.names import natural_order, plain_text
 from tae.store.refusals import log_refused
 from tae.store.regular import parse_json, to_json
-from tae.training.runs import FOLDER
+from tae.training.run.runs import FOLDER
 
 MAX_DROPPED = 10_000
 """Images, or ZIPs, dropped one by one."""

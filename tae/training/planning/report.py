@@ -9,11 +9,11 @@ from tae.analysis.yardsticks import Yardsticks
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import Number, size_in_words
 from tae.model.device import pick_device
-from tae.training.advice import ENOUGH_STEPS, best_beginning, shipped_that_fit
 from tae.training.config import COMPOSED, MODEL_FIELDS, TrainConfig
-from tae.training.plan import HEADROOM, KINDS, calibrate, largest_batch, plan, rough_step_flops
+from tae.training.images.sources import ImageSource, open_source
+from tae.training.planning.advice import ENOUGH_STEPS, best_beginning, shipped_that_fit
+from tae.training.planning.plan import HEADROOM, KINDS, calibrate, largest_batch, plan, rough_step_flops
 from tae.training.precision import pick_precision
-from tae.training.sources import ImageSource, open_source
 
 
 @dataclass(frozen=True, kw_only=True)

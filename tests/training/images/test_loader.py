@@ -13,8 +13,8 @@ from PIL import Image
 from tae.data.decode import ImageError
 from tae.data.demo import DemoSource, compose_square
 from tae.training.config import TrainConfig
-from tae.training.loader import Batch, Loader
-from tae.training.sources import FileSource
+from tae.training.images.loader import Batch, Loader
+from tae.training.images.sources import FileSource
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from tae.store.atomic import write_whole
 from tae.store.regular import read_json
-from tae.training import runs
 from tae.training.command import TrackerName
+from tae.training.run import runs
 
 
 class Tracker(Protocol):

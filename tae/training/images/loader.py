@@ -16,7 +16,7 @@ from tae.data.batches import to_batch
 from tae.data.threads import in_order
 
 if TYPE_CHECKING:
-    from tae.training.sources import ImageSource
+    from tae.training.images.sources import ImageSource
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from tae.data.limits import ImageError
 from tae.data.stacks import base_folder, count_frames, decide, find_files, read_frame, scan
 from tae.data.white import White
 from tae.training.config import TrainConfig
-from tae.training.index import FLAT_SPAN, flat_remark, span
-from tae.training.sources import FileSource, open_source
+from tae.training.images.index import FLAT_SPAN, flat_remark, span
+from tae.training.images.sources import FileSource, open_source
 
 MAX_READ_FILES = 300
 MAX_READ_BYTES = 200 * 1024**2

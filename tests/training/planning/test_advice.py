@@ -13,9 +13,10 @@ from tae import ModelConfig, TransformerAutoencoder, create_autoencoder, load_ch
 from tae.data.demo import compose_square
 from tae.store.card import Card
 from tae.store.checkpoint import list_checkpoints
-from tae.training import advice, trainer
-from tae.training.advice import best_beginning, shipped_that_fit
-from tae.training.planning import PlanConfig, report
+from tae.training import trainer
+from tae.training.planning import advice
+from tae.training.planning.advice import best_beginning, shipped_that_fit
+from tae.training.planning.report import PlanConfig, report
 from tae.training.trainer import train
 from tests import ROOT
 from tests.training.small import same_bits, small_config

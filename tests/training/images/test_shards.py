@@ -15,10 +15,10 @@ from PIL import Image
 
 from tae.data.decode import ImageError
 from tae.data.demo import DemoSource, compose_square
-from tae.training import runs
 from tae.training.config import TrainConfig
-from tae.training.shards import TarSource, shards_of
-from tae.training.sources import open_source
+from tae.training.images.shards import TarSource, shards_of
+from tae.training.images.sources import open_source
+from tae.training.run import runs
 from tae.training.trainer import train
 from tests.training.small import in_ranks, same_bits, small_config, state_tensors
 
