@@ -119,6 +119,7 @@ class Spread:
 
     @property
     def num_images(self) -> int:
+        """How many images were measured."""
         return len(self.values["entropy"])
 
     def of_layers(self, name: str) -> np.ndarray:

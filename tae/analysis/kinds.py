@@ -99,9 +99,11 @@ class HeadTable:
     num_images: int
 
     def numbers_of(self, head: int) -> dict[str, float]:
+        """One head's measures, by name."""
         return {name: float(values[head]) for name, values in self.numbers.items()}
 
     def kinds_of(self, head: int) -> tuple[str, ...]:
+        """The kinds that one head is of, by the rules of `kinds_of`."""
         return kinds_of(self.numbers_of(head))
 
 

@@ -43,6 +43,7 @@ class Yardstick:
 
     @property
     def name(self) -> str:
+        """The name that is shown."""
         return NAMES[self.key]
 
 

@@ -119,6 +119,7 @@ class DemoSource(BuiltIn):
         return names[0] if len(names) == 1 else "two garments"
 
     def describe(self, draw: int) -> str:
+        """The name of a training image, for messages."""
         return f"composition {draw}"
 
     def _compute_width(self, draw: int) -> int:

@@ -68,6 +68,7 @@ class Scan:
 
     @property
     def files(self) -> Sequence[Path]:
+        """Paths of the images, made as they are asked for."""
         return _Below(self.folder, self.names)
 
     @property

@@ -20,6 +20,7 @@ class Whole:
     high: int
 
     def check(self, name: str, value: object) -> None:
+        """Raise ValueError, which names the field, unless the value is such a number."""
         if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
             raise ValueError(f"{name} must be a whole number from {self.low} to {self.high}, got {_shown(value)}")
 
@@ -32,6 +33,7 @@ class Number:
     high: float
 
     def check(self, name: str, value: object) -> None:
+        """Raise ValueError, which names the field, unless the value is such a number."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
             raise ValueError(f"{name} must be a number from {self.low:g} to {self.high:g}, got {_shown(value)}")
 
@@ -167,6 +169,7 @@ class ModelConfig:
 
     @property
     def is_one_token(self) -> bool:
+        """Whether the whole image is one token, so that every attention weight is 1."""
         return self.num_tokens == 1
 
     def grid_for(self, width: int) -> tuple[int, int]:

@@ -24,6 +24,7 @@ class Quality:
     foreground_mse: float  # mean squared error over pixels darker than .95; nan where there is none
 
     def as_dict(self) -> dict[str, float]:
+        """The measures by name."""
         return asdict(self)
 
 

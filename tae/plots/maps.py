@@ -27,6 +27,7 @@ class Region:
 
     @classmethod
     def whole(cls, num_tokens: int) -> "Region":
+        """The region that is the whole map."""
         return cls(range(num_tokens), range(num_tokens))
 
     @classmethod
@@ -41,6 +42,7 @@ class Region:
         return region if fits else cls.whole(num_tokens)
 
     def to_text(self) -> str:
+        """The region as a link holds it."""
         return f"{self.queries[0]}-{self.queries[-1]}x{self.keys[0]}-{self.keys[-1]}"
 
     @property

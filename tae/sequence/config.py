@@ -155,14 +155,17 @@ class SequenceTrainConfig(RunConfig):
 
     @property
     def input_names(self) -> list[str]:
+        """Names of the table's columns that the LSTM reads beside the latents."""
         return [name.strip() for name in (self.inputs or "").split(",") if name.strip()]
 
     @property
     def learns_from(self) -> str:
+        """The data, in words, which must stay the same from step to step."""
         return f"sequences of {self.data} and the autoencoder"
 
     @property
     def out_path(self) -> Path:
+        """Where the checkpoint goes."""
         if self.out is not None:
             return self.out
         source = self.data if self.data in self.BUILT_IN else Path(self.data).expanduser().stem or "sequences"

@@ -354,6 +354,7 @@ class FileSequences(SequenceSource):
 
     @property
     def held_out_names(self) -> list[str]:
+        """Names of the sequences that are never trained on."""
         return [self.sequences[number].name for number, _, _ in self._held_out]
 
     def test_frames(self, count: int) -> Iterator[Tensor]:

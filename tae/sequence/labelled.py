@@ -108,6 +108,7 @@ class LabelledSequences:
 
     @property
     def fingerprint(self) -> str:
+        """SHA-256, in hex, of all that is learnt from and measured on."""
         digest = hashlib.sha256(repr((self.target, self.seed)).encode())
         for one in (*self.train, *self.watch, *(one for group in self.tests.values() for one in group)):
             digest.update(one.name.encode(errors="surrogateescape"))

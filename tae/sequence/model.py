@@ -184,6 +184,7 @@ class SequenceModel(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "SequenceModel":
+        """Switch to training or evaluation; an autoencoder that is used as it is stays in evaluation."""
         super().train(mode)
         if not self.fine_tune:
             self.autoencoder.eval()  # no dropout in what is used as it is

@@ -65,6 +65,7 @@ class SequenceLoop(Loop[SequenceRecord]):
         return [one for name, module in self.learning.items() if is_meant(name) for one in module.parameters()]
 
     def go(self, should_stop: Callable[[], int]) -> Generator[SequenceRecord]:
+        """Take the steps that are left, as `Loop.go` does; the request to stop is heard in other phases, too."""
         self.asked_to_stop = should_stop
         yield from super().go(should_stop)
 

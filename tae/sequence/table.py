@@ -157,6 +157,7 @@ class Table:
 
     @property
     def num_rows(self) -> int:
+        """Rows below the header."""
         return len(self.columns[0].texts)
 
     def column(self, name: str) -> Column | None:
@@ -360,6 +361,7 @@ class Tables:
 
     @property
     def told(self) -> list[str]:
+        """A sentence for each table: how its rows were matched, and how many belong to no frame."""
         sentences = []
         for path, (rows, ways) in self._used.items():
             left = self._table(path).num_rows - len(rows)

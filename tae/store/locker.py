@@ -45,6 +45,7 @@ class Kept:
 
     @property
     def size(self) -> int:
+        """Bytes of the file. Raises OSError if it is gone."""
         return self.path.stat().st_size
 
     def getvalue(self) -> bytes:

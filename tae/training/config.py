@@ -236,6 +236,7 @@ class TrainConfig(RunConfig):
         )
 
     def steps_on(self, num_images: int | None) -> int:
+        """Steps that are asked for; see `RunConfig.steps_on`."""
         if self.epochs is None:
             return self.steps
         if num_images is None:
@@ -247,10 +248,12 @@ class TrainConfig(RunConfig):
 
     @property
     def learns_from(self) -> str:
+        """The data, in words, which must stay the same from step to step."""
         return f"images of {self.data}"
 
     @property
     def out_path(self) -> Path:
+        """Where the checkpoint goes."""
         if self.out is not None:
             return self.out
         places = re.split(r"[*{#]", re.sub("^(wds|hf):", "", self.data))

@@ -44,6 +44,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
+        """Whether this process prints and writes."""
         return self.rank == 0
 
     def sum(self, *values: float) -> list[float]:

@@ -60,6 +60,7 @@ class Knockout:
 
     @property
     def is_head(self) -> bool:
+        """Whether a single head is meant, not a whole branch of the block."""
         return self.target not in BRANCHES
 
 
@@ -124,15 +125,18 @@ class Edit:
 
     @property
     def temperature(self) -> float:
+        """The factor that scores are divided by; only where the edit is of that kind."""
         assert isinstance(self.value, float)
         return self.value
 
     @property
     def needs_donor(self) -> bool:
+        """Whether another image's states are put in."""
         return self.kind in ("rows", "tokens")
 
     @property
     def changes_nothing(self) -> bool:
+        """Whether the model computes the same with it as without."""
         return self.kind == "temperature" and self.value == 1
 
 

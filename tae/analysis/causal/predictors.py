@@ -127,10 +127,12 @@ class Scores:
 
     @property
     def best_attention(self) -> str:
+        """The attention-based predictor with the highest correlation."""
         return _best(self.spearman, ATTENTION)
 
     @property
     def best_trivial(self) -> str:
+        """The predictor with the highest correlation of those that need no attention."""
         return _best(self.spearman, TRIVIAL)
 
 

@@ -35,6 +35,7 @@ class Measured:
 
     @property
     def contact_length(self) -> float:
+        """Length of the contact line, in pixels."""
         return self.contacts[1] - self.contacts[0]
 
 

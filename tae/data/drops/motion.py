@@ -69,6 +69,7 @@ class Recording:
         return self.terminal + (self.release - self.terminal) * float(np.exp(-time / self.lag))
 
     def capillary_number(self, time: float) -> float:
+        """Viscosity times speed over surface tension, at a time in seconds."""
         return self.viscosity * self.velocity(time) / 100 / TENSION
 
     def angles(self, time: float) -> tuple[float, float]:

@@ -30,6 +30,7 @@ class DropSource(BuiltIn):
         return f"to the {'left' if frame.recording.moves_left else 'right'}"
 
     def describe(self, draw: int) -> str:
+        """The name of a training image, for messages."""
         return f"frame {draw}"
 
     def _compute_width(self, draw: int) -> int:

@@ -76,6 +76,7 @@ class ItemSource(ABC):
 
     @property
     def held_out_names(self) -> list[str]:
+        """Names of the items that are held out, each once."""
         return list(dict.fromkeys(self._name_of(int(item)) for item in self._held_out))
 
     def _permutation(self, epoch: int) -> np.ndarray:

@@ -37,6 +37,7 @@ class Found:
 
     @property
     def is_small(self) -> bool:
+        """Whether all files may be read before a training starts."""
         return self.num_files <= MAX_READ_FILES and self.num_bytes <= MAX_READ_BYTES
 
 

@@ -199,6 +199,7 @@ class FileSource(ItemSource):
 
     @property
     def num_files(self) -> int:
+        """Files found, readable or not."""
         return len(self._names)
 
     def _refuse_too_few(self) -> None:

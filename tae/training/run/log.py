@@ -57,6 +57,7 @@ class TrainLog:
         self._track(lambda tracker: tracker.end(figures))
 
     def close(self) -> None:
+        """Close the files and the tracker."""
         self._track(lambda tracker: tracker.close())
         self._events.close()
 

@@ -87,6 +87,7 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The checkpoint's name without its ending."""
         return self.folder.name
 
     @property

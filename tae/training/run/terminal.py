@@ -73,11 +73,13 @@ class Terminal:
             raise KeyboardInterrupt
 
     def should_stop(self) -> Stop:
+        """Whether to stop after the step; asked by the training, which then saves without haste."""
         if self.stop == Stop.AT_ONCE and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)  # saving the state may take its time
         return self.stop
 
     def say(self, text: str) -> None:
+        """Print a line, on rank 0."""
         if self.is_main:
             print(text, flush=True)
 

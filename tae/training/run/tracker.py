@@ -89,6 +89,7 @@ class CsvTracker:
             writer.writerows(rows)
 
     def log(self, record: dict) -> None:
+        """Append a row; a new name rewrites the file with one more column."""
         if not record.keys() <= set(self._names):
             self._write_all()  # with a new column; the record is in the run's log already
             return
@@ -98,10 +99,11 @@ class CsvTracker:
     def end(self, figures: dict[str, float]) -> None:
         """They are on the card."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
-class WandbTracker:
+class _WandbTracker:
     """Weights & Biases."""
 
     def __init__(self, wandb: Any, title: str, settings: dict[str, Any], known: str | None, folder: Path) -> None:
@@ -120,7 +122,7 @@ class WandbTracker:
         self._run.finish()
 
 
-class MlflowTracker:
+class _MlflowTracker:
     """MLflow."""
 
     def __init__(self, mlflow: Any, title: str, settings: dict[str, Any], known: str | None, folder: Path) -> None:
@@ -139,7 +141,7 @@ class MlflowTracker:
         self._mlflow.end_run()
 
 
-_PACKAGED = {"wandb": WandbTracker, "mlflow": MlflowTracker}
+_PACKAGED = {"wandb": _WandbTracker, "mlflow": _MlflowTracker}
 
 
 def _package(name: str) -> ModuleType:

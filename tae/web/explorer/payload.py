@@ -81,6 +81,7 @@ class Side:
 
     @property
     def num_tokens(self) -> int:
+        """Patches of the image."""
         return self.grid[0] * self.grid[1]
 
 

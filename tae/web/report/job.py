@@ -93,6 +93,7 @@ class ExplainConfig:
 
     @property
     def view(self) -> ReportMap:
+        """The map and patch that are shown first. Raises ValueError if no model has such a map."""
         choice = MapChoice(
             part=self.part, layer=self.layer, head=self.head, weighting=self.weighting, discard=self.discard
         )
