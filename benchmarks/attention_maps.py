@@ -26,7 +26,7 @@ import torch.nn.functional as F
 import tyro
 from torch import nn
 
-from benchmarks import RESULTS, keep
+from benchmarks import RESULTS, grid, keep
 from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
 from tae.model.layers import patchify
 
@@ -218,39 +218,31 @@ def main(config: MapsConfig) -> None:
     keep("attention_maps", result, table(result))
 
 
-def table(result: dict) -> str:
+def table(result: dict) -> list[str]:
     """The rows as Markdown."""
-    lines = [
-        "| N | maps / encoder without maps | maps / whole model without maps | whole model, peak | maps, peak | the maps |",
-        "| --- | --- | --- | --- | --- | --- |",
+    header = ["N", "maps / encoder without maps", "maps / whole model without maps"]
+    rows = [
+        [row["num_tokens"], words(row["of_encoder"]), words(row["of_model"])]
+        + [f"{row['plain_mib']:.0f} MiB", f"{row['maps_mib']:.0f} MiB", f"{row['result_mib']:.1f} MiB"]
+        for row in result["rows"]
     ]
-    for row in result["rows"]:
-        lines.append(
-            f"| {row['num_tokens']} | {words(row['of_encoder'])} | {words(row['of_model'])} | {row['plain_mib']:.0f} MiB | "
-            f"{row['maps_mib']:.0f} MiB | {row['result_mib']:.1f} MiB |"
-        )
-    lines += [
+    peers = result["peers"]
+    whole = [
+        [who, *(words(one[who]) if who in one else "not installed" for one in peers.values())]
+        for who in dict.fromkeys(who for one in peers.values() for who in one)
+    ]
+    return [
+        *grid([*header, "whole model, peak", "maps, peak", "the maps"], rows),
         "",
         f"Time: median ratio (quartiles); memory: peak above rest. {result['preset']}, one image, {result['threads']} thread, "
         f"{result['cpu']}, torch {result['torch']}. Maps: all encoder layers and their average.",
         f"Fused attention, forward and backward on this CPU, bf16 / float32: {words(result['backward']['bf16_of_fp32'])}; "
         "this is why training computes it in float32 there.",
         "",
-        "| maps of all layers and their average, over a plain `nn.TransformerEncoder` | "
-        + " | ".join(result["peers"])
-        + " |",
-        "| --- " * (len(result["peers"]) + 1) + "|",
-        *(
-            f"| {who} | {' | '.join(words(one[who]) if who in one else 'not installed' for one in result['peers'].values())} |"
-            for who in dict.fromkeys(who for one in result["peers"].values() for who in one)
-        ),
+        *grid(["maps of all layers and their average, over a plain `nn.TransformerEncoder`", *peers], whole),
         "",
         f"Processor time, {result['threads']} thread, in turns. Peers: transformers and vit-pytorch.",
-        "",
-        "Command: `python -m benchmarks.attention_maps`",
-        "",
     ]
-    return "\n".join(lines)
 
 
 def words(values: list[float]) -> str:

@@ -24,7 +24,7 @@ import tyro
 from torch import Tensor
 from torch.testing import assert_close
 
-from benchmarks import keep
+from benchmarks import grid, keep
 from benchmarks.attention_maps import processor_seconds, quartiles, words
 from tae.analysis.causal import interventions, patching
 from tae.analysis.causal.interventions import Knockout
@@ -189,40 +189,30 @@ def in_turns(ways: Ways, rounds: int) -> dict:
     return {"ours_s": quartiles(ours), **ratios}
 
 
-def table(result: dict) -> str:
+def table(result: dict) -> list[str]:
     """The rows as Markdown."""
-    lines = [
-        "| N | task | tae, s | separate passes / tae | captum / tae | tae / one full pass |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for row in result["rows"]:
         tasks = {
             "one": "one head of the last encoder layer, from the kept prefix",
             "sweep": f"head sweep, {row['knockouts']} knock-outs",
             "occlusion": f"occlusion map, {row['num_tokens']} patches",
         }
-        for name, task in tasks.items():
-            found = row[name]
-            captum = words(found["captum"]) if "captum" in found else NOT_MEASURED if name == "occlusion" else ""
-            lines.append(
-                f"| {row['num_tokens']} | {task} | {found['ours_s'][1]:.3f} | {words(found['separate'])} | {captum} | |"
-            )
         for name, found in row.items():
-            if isinstance(found, dict) and "passes" in found:
-                lines.append(
-                    f"| {row['num_tokens']} | {name} | {found['ours_s'][1]:.3f} | | | {words(found['passes'])} |"
-                )
-    lines += [
+            if not isinstance(found, dict):
+                continue
+            ratios = ["", "", words(found["passes"])] if "passes" in found else [words(found["separate"]), "", ""]
+            if name == "occlusion":
+                ratios[1] = words(found["captum"]) if "captum" in found else NOT_MEASURED
+            rows.append([row["num_tokens"], tasks.get(name, name), f"{found['ours_s'][1]:.3f}", *ratios])
+    return [
+        *grid(["N", "task", "tae, s", "separate passes / tae", "captum / tae", "tae / one full pass"], rows),
         "",
         f"Processor seconds, median; ratios: median (quartiles), in turns. {result['preset']}, 201x201, patches of 16 and 8, "
         f"random weights, {result['threads']} thread, {result['cpu']}, torch {result['torch']}. Separate passes: one full "
         "forward pass with a hook, or one covered image, at a time; one full pass: of one image. captum: Occlusion with windows "
         "of a patch, as many at a time as tae. All ways give the same figures.",
-        "",
-        "Command: `python -m benchmarks.causal`",
-        "",
     ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

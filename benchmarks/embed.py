@@ -8,7 +8,6 @@ and `embed.md`.
 """
 
 import io
-import json
 import multiprocessing
 import os
 import resource
@@ -20,10 +19,10 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
+from benchmarks import RESULTS, grid, keep
 from tae.model.config import preset_config
 from tae.sequence.embedding_job import Images
 
-RESULTS = Path(__file__).parent / "results"
 FOLDERS = 100
 
 
@@ -47,9 +46,7 @@ def main(config: EmbedBenchmark) -> None:
                 os.link(folder / "frame_0.png", folder / f"frame_{number}.png")
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             result = pool.apply(listed, (home,))
-    (config.results / "embed.json").write_text(json.dumps(result, indent=1) + "\n")
-    (config.results / "embed.md").write_text(table(result))
-    print(table(result))
+    keep("embed", result, table(result), config.results, f"python -m benchmarks.embed --files {config.files}")
 
 
 def listed(folder: str) -> dict[str, float]:
@@ -67,13 +64,17 @@ def listed(folder: str) -> dict[str, float]:
     }
 
 
-def table(result: dict[str, float]) -> str:
-    return (
-        "| files | listing (s) | digest (s) | most memory (MB) |\n| --- | --- | --- | --- |\n"
-        f"| {result['files']:,} | {result['list_seconds']:.1f} | {result['digest_seconds']:.1f} | {result['memory_mb']:.0f} |\n\n"
-        "Processor time; memory above what the process has before, the names among it.\n\n"
-        f"Command: `python -m benchmarks.embed --files {result['files']}`\n"
-    )
+def table(result: dict[str, float]) -> list[str]:
+    """The figures as Markdown."""
+    seconds = (f"{result[name]:.1f}" for name in ("list_seconds", "digest_seconds"))
+    return [
+        *grid(
+            ["files", "listing (s)", "digest (s)", "most memory (MB)"],
+            [[f"{result['files']:,}", *seconds, f"{result['memory_mb']:.0f}"]],
+        ),
+        "",
+        "Processor time; memory above what the process has before, the names among it.",
+    ]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 import tyro
 
-from benchmarks import keep
+from benchmarks import grid, keep
 from benchmarks.attention_maps import words
 from benchmarks.causal import PATCH_SIZES, beside_a_pass
 from tae.analysis.cka import BATCH, cka
@@ -55,20 +55,15 @@ def measured(config: GlanceConfig, num_tokens: int, patch_size: int) -> list[dic
     return rows
 
 
-def table(result: dict) -> str:
+def table(result: dict) -> list[str]:
     """The rows as Markdown."""
-    lines = ["| N | task, for each image | tae, s | tae / one full pass |", "| --- | --- | --- | --- |"]
-    for row in result["rows"]:
-        lines.append(f"| {row['num_tokens']} | {row['name']} | {row['ours_s'][1]:.3f} | {words(row['passes'])} |")
-    lines += [
+    rows = [(row["num_tokens"], row["name"], f"{row['ours_s'][1]:.3f}", words(row["passes"])) for row in result["rows"]]
+    return [
+        *grid(["N", "task, for each image", "tae, s", "tae / one full pass"], rows),
         "",
         f"Processor seconds, median; ratios: median (quartiles), in turns. {result['preset']}, 201x201, patches of 16 and 8, "
         f"random weights, {result['threads']} thread, {result['cpu']}, torch {result['torch']}.",
-        "",
-        "Command: `python -m benchmarks.glance`",
-        "",
     ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

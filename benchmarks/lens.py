@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks import RESULTS, keep
+from benchmarks import RESULTS, grid, keep
 from tae.analysis import latent
 from tae.analysis.lens import Lens, depth_names, lens_path, load_lens, look
 from tae.data.batches import to_batch
@@ -115,45 +115,40 @@ def dimensions(loaded: Loaded, images: list[np.ndarray], tested: list[np.ndarray
     }
 
 
-def table(result: dict) -> str:
+def table(result: dict) -> list[str]:
     """The figures as Markdown."""
-    lines = [
-        "| checkpoint | part | state | raw | tuned | raw state's distance, x usual | images warned of |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+    header = ["checkpoint", "part", "state", "raw", "tuned", "raw state's distance, x usual", "images warned of"]
+    rows = [
+        [name, part, row["depth"], *(f"{row[kind]:.2f} dB" for kind in ("raw", "tuned"))]
+        + [f"{row['distance']:.1f}", f"{row['unusual']:.0%}"]
+        for name, one in result.items()
+        for part, depths in one["parts"].items()
+        for row in depths
     ]
-    for name, one in result.items():
-        for part, rows in one["parts"].items():
-            for row in rows:
-                lines.append(
-                    f"| {name} | {part} | {row['depth']} | {row['raw']:.2f} dB | {row['tuned']:.2f} dB "
-                    f"| {row['distance']:.1f} | {row['unusual']:.0%} |"
-                )
     fits = "; ".join(
         f"{name}: {one['fit']['train_images']} training images, {one['fit']['cpu_seconds']:.0f} processor seconds, "
         f"{one['lens_bytes'] / 1e3:.0f} kB"
         for name, one in result.items()
     )
-    images = next(iter(result.values()))["images"]
-    lines += [
-        "",
-        f"PSNR, mean over {images} test images, of the image that the rest of the network draws from a state. Usual: the "
-        "median distance of test images' own last states; a page warns beyond what 99 of 100 of them keep. "
-        f"Translators fitted on {fits}.",
-        "",
-        "| checkpoint | participation ratio | effective rank | directions with 95 % of the variance "
-        "| PSNR from the strongest directions |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    counts = []
     for name, one in result.items():
         counted = one["latent"]
         psnr = ", ".join(f"{count}: {value:.1f} dB" for count, value in counted["psnr_by_dimensions"].items())
-        lines.append(
-            f"| {name} | {counted['participation_ratio']:.1f} | {counted['effective_rank']:.1f} "
-            f"| {counted['dimensions_95']} | {psnr} |"
-        )
-    embedded = next(iter(result.values()))["latent"]["images"]
-    lines += ["", f"Latents of {embedded} test images.", "", "Command: `python -m benchmarks.lens`", ""]
-    return "\n".join(lines)
+        sizes = (f"{counted[key]:.1f}" for key in ("participation_ratio", "effective_rank"))
+        counts.append([name, *sizes, counted["dimensions_95"], psnr])
+    header_of_counts = ["checkpoint", "participation ratio", "effective rank", "directions with 95 % of the variance"]
+    first = next(iter(result.values()))
+    return [
+        *grid(header, rows),
+        "",
+        f"PSNR, mean over {first['images']} test images, of the image that the rest of the network draws from a state. Usual: "
+        "the median distance of test images' own last states; a page warns beyond what 99 of 100 of them keep. "
+        f"Translators fitted on {fits}.",
+        "",
+        *grid([*header_of_counts, "PSNR from the strongest directions"], counts),
+        "",
+        f"Latents of {first['latent']['images']} test images.",
+    ]
 
 
 if __name__ == "__main__":

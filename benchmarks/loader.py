@@ -22,7 +22,7 @@ import torch
 import tyro
 from PIL import Image
 
-from benchmarks import keep
+from benchmarks import grid, keep
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.training.config import TrainConfig
 from tae.training.images.loader import Loader
@@ -179,25 +179,30 @@ def main(config: LoaderConfig) -> None:
     keep("loader", result, table(result))
 
 
-def table(result: dict) -> str:
+def table(result: dict) -> list[str]:
     """The figures as Markdown."""
-    lines = [
-        "| photographs | loader from files, 1 / 2 threads | loader from memory, 1 / 2 threads | training step | "
-        "loader / step, files | loader / step, memory | by the clock: loader of 2 threads / step | a step waits for its batch |",
-        "| --- " * 8 + "|",
-    ]
+    rows = []
     for row in result["rows"]:
         rate = {name: 1000 / middle(row, name) for name in ("files_1", "files_2", "memory_1", "memory_2", "step")}
         by_clock = [turn["files_2"]["images_per_s"] / turn["step"]["images_per_s"] for turn in row["turns"]]
         low, ratio, high = np.percentile(by_clock, [25, 50, 75])
         waits = max(turn["waiting"] for turn in row["turns"])
-        lines.append(
-            f"| {row['kind']}, {row['bytes'] / 1000:.0f} kB | {rate['files_1']:.0f} / {rate['files_2']:.0f} | "
-            f"{rate['memory_1']:,.0f} / {rate['memory_2']:,.0f} | {rate['step']:.0f} | "
-            f"{rate['files_1'] / rate['step']:.1f} | {rate['memory_1'] / rate['step']:.0f} | "
-            f"{ratio:.1f} ({low:.1f} to {high:.1f}) | at most {waits:.2%} of the time |"
+        rows.append(
+            [
+                f"{row['kind']}, {row['bytes'] / 1000:.0f} kB",
+                f"{rate['files_1']:.0f} / {rate['files_2']:.0f}",
+                f"{rate['memory_1']:,.0f} / {rate['memory_2']:,.0f}",
+                f"{rate['step']:.0f}",
+                f"{rate['files_1'] / rate['step']:.1f}",
+                f"{rate['memory_1'] / rate['step']:.0f}",
+                f"{ratio:.1f} ({low:.1f} to {high:.1f})",
+                f"at most {waits:.2%} of the time",
+            ]
         )
-    lines += [
+    header = ["photographs", "loader from files, 1 / 2 threads", "loader from memory, 1 / 2 threads", "training step"]
+    header += ["loader / step, files", "loader / step, memory", "by the clock: loader of 2 threads / step"]
+    return [
+        *grid([*header, "a step waits for its batch"], rows),
         "",
         f"Images a second of processor time, medians of {len(result['rows'][0]['turns'])} turns: a ratio of 5 says that one "
         "reading thread keeps 5 computing ones busy. The last two columns are by the clock, in turns or together, "
@@ -206,11 +211,7 @@ def table(result: dict) -> str:
         f"patch 16, batch {result['batch_size']}, float32, {result['threads']} thread, {result['cpu']}, torch {result['torch']}. "
         "What has been read is kept in memory, up to 2 GiB or about 50,000 images of this size: as long as that suffices, "
         "each file is read once, before the first step.",
-        "",
-        "Command: `python -m benchmarks.loader`",
-        "",
     ]
-    return "\n".join(lines)
 
 
 def middle(row: dict, name: str) -> float:

@@ -23,7 +23,7 @@ import tyro
 from PIL import Image
 from scipy import signal
 
-from benchmarks import RESULTS, keep
+from benchmarks import RESULTS, grid, keep
 from tae.analysis.yardsticks import NAMES
 from tae.store.checkpoint import load_checkpoint
 
@@ -133,23 +133,19 @@ def drawn_sound(random: np.random.Generator, length: int) -> np.ndarray:
     return sound
 
 
-def table(rows: dict[str, dict]) -> str:
-    header = ["held-out PSNR (dB)", "this model", *NAMES.values(), "steps", "minutes"]
-    lines = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
+def table(rows: dict[str, dict]) -> list[str]:
+    """The figures as Markdown."""
+    lines = []
     for kind, row in rows.items():
         cells = (format(row["yardsticks"][key], ".2f") if key in row["yardsticks"] else "-" for key in NAMES)
-        title = f"{row['images']} {kind}, {row['count']} held out"
-        told = f"{row['steps']:,} | {row['seconds'] / 60:.1f}"
-        lines.append(f"| {title} | {row['psnr']:.2f} | {' | '.join(cells)} | {told} |")
+        told = (f"{row['steps']:,}", f"{row['seconds'] / 60:.1f}")
+        lines.append([f"{row['images']} {kind}, {row['count']} held out", f"{row['psnr']:.2f}", *cells, *told])
     conditions = [f"{kind} {row['threads']} threads, {row['cpu_capability']}" for kind, row in rows.items()]
-    lines += [
+    return [
+        *grid(["held-out PSNR (dB)", "this model", *NAMES.values(), "steps", "minutes"], lines),
         "",
         f"Preset tiny, the defaults besides the size and what is held out together ({'; '.join(conditions)}).",
-        "",
-        "Command: `python -m benchmarks.own_images`",
-        "",
     ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import tyro
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import keep
+from benchmarks import grid, keep
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, preset_config
 from tae.model.device import Precision
@@ -233,25 +233,23 @@ def main(config: PlannerConfig) -> None:
     keep("planner", result, table(result))
 
 
-def table(result: dict) -> str:
+def table(result: dict) -> list[str]:
     """The rows as Markdown, one line a group."""
-    lines = [
-        "| training | cases | kept for the backward pass: planned, measured | planned / measured | peak: planned, measured | "
-        "planned / measured |",
-        "| --- " * 6 + "|",
-    ]
+    header = ["training", "cases", "kept for the backward pass: planned, measured", "planned / measured"]
+    rows = []
     for group in dict.fromkeys(row["group"] for row in result["rows"]):
-        rows = [row for row in result["rows"] if row["group"] == group]
-        on_cpu = [row for row in rows if row["device"] == "cpu"]
-        lines.append(f"| {group} | {len(on_cpu)} | {compared(on_cpu, 'activations')} | {compared(on_cpu, 'peak')} |")
-        on_cuda = [row for row in rows if row["device"] == "cuda"]
+        cases = [row for row in result["rows"] if row["group"] == group]
+        on_cpu = [row for row in cases if row["device"] == "cpu"]
+        rows.append([group, len(on_cpu), *compared(on_cpu, "activations"), *compared(on_cpu, "peak")])
+        on_cuda = [row for row in cases if row["device"] == "cuda"]
         if on_cuda:
-            lines.append(f"| {group}, on CUDA | {len(on_cuda)} | | | {compared(on_cuda, 'peak')} |")
+            rows.append([f"{group}, on CUDA", len(on_cuda), "", "", *compared(on_cuda, "peak")])
     if result["cuda"] is None:
-        lines.append("| any, on CUDA | | not measured: no CUDA device | | not measured: no CUDA device | |")
+        rows.append(["any, on CUDA", "", *2 * ["not measured: no CUDA device", ""]])
     ratios = [row["planned_peak"] / row["measured_peak"] for row in result["rows"]]
     within = sum(abs(ratio - 1) <= 0.1 for ratio in ratios)
-    lines += [
+    lines = [
+        *grid([*header, "peak: planned, measured", "planned / measured"], rows),
         "",
         "Cases: float32 and bf16, with and without checkpointing, batches of 1 and 4 at 201x201; the last four without "
         "checkpointing, batches of 4 or 8, Xx152 at widths 320 and 1280. Megabytes of the largest case; ratios: lowest to "
@@ -259,36 +257,30 @@ def table(result: dict) -> str:
         f"Within 10 %: {within} of {len(ratios)} peaks.",
     ]
     if result["times"]:
-        lines += [
-            "",
-            "| a step | batch | planned (s) | measured (s) | planned / measured | calibration took (s) |",
-            "| --- " * 6 + "|",
-        ]
+        times = []
         for row in result["times"]:
             patch = f"patch {row['patch_size']}" if row["patch_size"] else "one token"
-            lines.append(
-                f"| {row['preset']}, {patch}, {row['precision']} | {row['batch_size']} | {row['planned']:.2f} | "
-                f"{row['measured']:.2f} | {row['planned'] / row['measured']:.2f} | {row['took']:.1f} |"
-            )
+            figures = (row["planned"], row["measured"], row["planned"] / row["measured"])
+            name = f"{row['preset']}, {patch}, {row['precision']}"
+            times.append([name, row["batch_size"], *(f"{one:.2f}" for one in figures), f"{row['took']:.1f}"])
+        header = ["a step", "batch", "planned (s)", "measured (s)", "planned / measured", "calibration took (s)"]
         lines += [
+            "",
+            *grid(header, times),
             "",
             f"Seconds of the clock, estimate and real steps one after the other, at a load of {result['load']:.1f} on "
             f"{result['cores']} cores (this program is 1 of it).",
         ]
-    device = f"{result['threads']} thread, {result['cpu']}, torch {result['torch']}"
-    lines += ["", f"{device}.", "", "Command: `python -m benchmarks.planner`", ""]
-    return "\n".join(lines)
+    return [*lines, "", f"{result['threads']} thread, {result['cpu']}, torch {result['torch']}."]
 
 
-def compared(rows: list[dict], what: str) -> str:
+def compared(rows: list[dict], what: str) -> list[str]:
     """Cells: planned and measured of the largest, and the range of the ratios."""
     largest = max(rows, key=lambda row: row[f"measured_{what}"])
     ratios = [row[f"planned_{what}"] / row[f"measured_{what}"] for row in rows]
     low, high = f"{min(ratios):.3f}", f"{max(ratios):.3f}"
-    return (
-        f"{largest[f'planned_{what}'] / 1e6:,.1f}, {largest[f'measured_{what}'] / 1e6:,.1f} | "
-        f"{low if low == high else f'{low} to {high}'}"
-    )
+    both = ", ".join(f"{largest[f'{how}_{what}'] / 1e6:,.1f}" for how in ("planned", "measured"))
+    return [both, low if low == high else f"{low} to {high}"]
 
 
 if __name__ == "__main__":

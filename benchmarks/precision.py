@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks import RESULTS, keep
+from benchmarks import RESULTS, grid, keep
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
 from tae.model.device import DTYPES
@@ -101,31 +101,25 @@ def measure_apart(config: PrecisionConfig, **environment: str) -> list[dict]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def written(result: dict) -> str:
-    """The table, in the passes' float32 time."""
-    lines = [
-        "| processor, model | passes in bf16 | the library's Muon | Muon in bf16 | Muon in fp32 | chosen: passes, Muon |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for machine, rows in result["machines"].items():
-        for row in rows:
+def table(result: dict) -> list[str]:
+    """The figures as Markdown, in the passes' float32 time."""
+    rows = []
+    for machine, measured in result["machines"].items():
+        for row in measured:
             seconds = row["seconds"]
-            cells = [
-                f"{seconds[name] / seconds['passes fp32']:.2f}"
-                for name in ("passes bf16", "library's Muon", "Muon bf16", "Muon fp32")
-            ]
-            lines.append(f"| {machine}, {row['preset']} | {' | '.join(cells)} | {row['passes in']}, {row['Muon in']} |")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Batches of {result['batch_size']} at 201x201, patch 16, in multiples of forward and backward pass in float32 "
-            f"(processor time, one thread, medians of {result['rounds']} turns). AVX2 alone: the same machine, kept from "
-            f"everything newer. torch {result['torch']}.",
-            "",
-            "Command: `python -m benchmarks.precision`",
-        ]
-    )
+            shares = (
+                seconds[name] / seconds["passes fp32"] for name in list(seconds)[1:3] + ["Muon bf16", "Muon fp32"]
+            )
+            chosen = f"{row['passes in']}, {row['Muon in']}"
+            rows.append([f"{machine}, {row['preset']}", *(f"{share:.2f}" for share in shares), chosen])
+    header = ["processor, model", "passes in bf16", "the library's Muon", "Muon in bf16", "Muon in fp32"]
+    return [
+        *grid([*header, "chosen: passes, Muon"], rows),
+        "",
+        f"Batches of {result['batch_size']} at 201x201, patch 16, in multiples of forward and backward pass in float32 "
+        f"(processor time, one thread, medians of {result['rounds']} turns). AVX2 alone: the same machine, kept from "
+        f"everything newer. torch {result['torch']}.",
+    ]
 
 
 def main(config: PrecisionConfig) -> None:
@@ -143,7 +137,7 @@ def main(config: PrecisionConfig) -> None:
         "rounds": config.rounds,
         "torch": torch.__version__,
     }
-    keep("precision", result, written(result) + "\n", config.out)
+    keep("precision", result, table(result), config.out)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ import tyro
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks import RESULTS, grid, text_of
 from benchmarks.baselines import ConvAutoencoder, Pca, conv_optimizer, cost_ratio, train_conv
-from benchmarks.necessity import correlations, replacements
+from tae.analysis.causal.replacements import from_images, mean_map, reconstruct_with, uniform
 from tae.analysis.evaluate import reconstruct, summarise
 from tae.data.built_in import source_for
 from tae.data.composed import BuiltIn
@@ -35,9 +36,10 @@ from tae.store.checkpoint import Loaded, list_checkpoints, load_checkpoint, save
 from tae.training.config import TrainConfig
 from tae.training.optim import make_optimizers
 
-RESULTS = Path(__file__).parent / "results"
 BAND = 120
 """Pixels of a group of widths."""
+BATCH = 16
+COMMAND = "python -m benchmarks.quality --baselines`, `python -m benchmarks.quality"
 Images = Sequence[np.ndarray]
 Method = Callable[[Images], list[np.ndarray]]
 
@@ -86,7 +88,7 @@ def store(folder: Path, record: dict) -> None:
         [*others, record], key=lambda one: (not one["name"].startswith("drops"), one["name"])
     )
     path.write_text(json.dumps(result, indent=1) + "\n")
-    (folder / "quality.md").write_text(table(result))
+    (folder / "quality.md").write_text(text_of(table(result), COMMAND))
     print(json.dumps(record), flush=True)
 
 
@@ -261,6 +263,56 @@ def of_one_width(images: Images, side: int) -> Tensor:
     return filled_up(alike, max(image.shape[1] for image in alike))[:, None]
 
 
+def psnr(recon: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """(B,) in dB, clipped to [0, 1]."""
+    return -10 * ((recon.clamp(0, 1) - images) ** 2).mean(dim=(1, 2, 3)).log10()
+
+
+def replacements(model: TransformerAutoencoder, images: torch.Tensor) -> dict[str, dict[str, float]]:
+    """{replacement: {"all" or layer: mean PSNR lost in dB}}."""
+    num_layers = model.config.encoder_layers
+    where: dict[str, list[int] | None] = {"all": None, **{f"layer {layer}": [layer] for layer in range(num_layers)}}
+    lost: dict[str, dict[str, list[float]]] = {}
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        own = psnr(model(batch)[0], batch)
+        others = images[(torch.arange(start, start + len(batch)) + len(images) // 2) % len(images)]
+        by_name = {
+            "uniform weights": uniform,
+            "another image's attention": from_images(model, others),
+            "mean map of other images": mean_map(model, others),
+        }
+        for name, other in by_name.items():
+            for place, layers in where.items():
+                recon = reconstruct_with(model, batch, other, layers=layers)
+                lost.setdefault(name, {}).setdefault(place, []).extend((own - psnr(recon, batch)).tolist())
+    return {name: {place: float(np.mean(values)) for place, values in places.items()} for name, places in lost.items()}
+
+
+def map_correlation(maps: torch.Tensor) -> float:
+    """Mean Pearson correlation between the maps of two images, over all pairs of a batch (B, N, N) without padding.
+
+    Near 1: the map is a fixed layout, whatever the image. nan where a map is constant (one token).
+
+    Raises:
+        ValueError: If there are fewer than two images.
+    """
+    count = len(maps)
+    if count < 2:
+        raise ValueError(f"maps must be of at least 2 images, got {count}")
+    flat = maps.flatten(1).double()
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    flat = flat / flat.norm(dim=1, keepdim=True)
+    pairs = flat @ flat.T  # (B, B), 1 on the diagonal
+    return float((pairs.sum() - pairs.trace()) / (count * (count - 1)))
+
+
+def correlations(model: TransformerAutoencoder, images: torch.Tensor) -> dict[str, float]:
+    """{map name: mean Pearson correlation between the maps of two images}."""
+    parts = [model.get_attention_maps(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    return {name: map_correlation(torch.cat([part[name] for part in parts])) for name in parts[0]}
+
+
 def outline_errors(images: Images, recons: Images) -> dict[str, float | None]:
     """Medians over drops of what `outline_columns` finds, without sign; "lost": the share of reconstructions without drop."""
     found = [outline_columns(image / 255, recon) for image, recon in zip(images, recons, strict=True)]
@@ -314,56 +366,55 @@ def count_parameters(model: torch.nn.Module) -> int:
 # ---------------------------------------------------------------------------------------------------------- the tables
 
 
-def table(result: dict) -> str:
+def table(result: dict) -> list[str]:
     """All figures as Markdown."""
-    parts = [checkpoint_table(one) for one in result["checkpoints"]]
-    commands = "Commands: `python -m benchmarks.quality --baselines`, `python -m benchmarks.quality`"
-    return "\n".join([*parts, commands, ""])
+    return [line for one in result["checkpoints"] for line in ("", *checkpoint_table(one))][1:]
 
 
-def checkpoint_table(one: dict) -> str:
+def checkpoint_table(one: dict) -> list[str]:
     shape, training = one["model"], one["training"]
-    lines = [
-        f"| `{one['name']}`: {shape['latent_dim']} numbers | PSNR (dB) | SSIM | MSE | foreground MSE | R2 | seams |",
-        "| --- " * 7 + "|",
-    ]
-    lines += [
-        f"| {row['method']} | {row['psnr']:.2f} | {row['ssim']:.3f} | {row['mse']:.5f} | {row['foreground_mse']:.4f} | "
-        f"{row['r2']:.4f} | {row['seam_ratio']:.2f} |"
-        for row in one["rows"]
-    ]
+    formats = {"psnr": ".2f", "ssim": ".3f", "mse": ".5f", "foreground_mse": ".4f", "r2": ".4f", "seam_ratio": ".2f"}
+    lines = grid(
+        [
+            f"`{one['name']}`: {shape['latent_dim']} numbers",
+            "PSNR (dB)",
+            "SSIM",
+            "MSE",
+            "foreground MSE",
+            "R2",
+            "seams",
+        ],
+        [[row["method"], *(format(row[name], form) for name, form in formats.items())] for row in one["rows"]],
+    )
     outlined = [row for row in one["rows"] if "outline" in row]
     if outlined:
-        lines += [
-            "",
-            "| median error of the outline | distance (px) | contact (px) | left angle | right angle | no drop |",
+        header = [
+            "median error of the outline",
+            "distance (px)",
+            "contact (px)",
+            "left angle",
+            "right angle",
+            "no drop",
         ]
-        lines += ["| --- " * 6 + "|"]
-        for row in outlined:
-            cells = ["-" if value is None else format(value, ".2f") for value in row["outline"].values()]
-            lines.append(f"| {row['method']} | {' | '.join(cells)} |")
-    if one["by_width"]:
-        bands = one["by_width"]
-        lines += ["", f"| width in pixels | {' | '.join(band['group'] for band in bands)} |"]
-        lines += ["| --- " * (len(bands) + 1) + "|"]
-        lines += [f"| tae, PSNR (dB) | {' | '.join(format(band['psnr'], '.2f') for band in bands)} |"]
+        found = (["-" if each is None else format(each, ".2f") for each in row["outline"].values()] for row in outlined)
+        lines += ["", *grid(header, [[row["method"], *cells] for row, cells in zip(outlined, found, strict=True)])]
+    if bands := one["by_width"]:
+        cells = ["tae, PSNR (dB)", *(format(band["psnr"], ".2f") for band in bands)]
+        lines += ["", *grid(["width in pixels", *(band["group"] for band in bands)], [cells])]
     places = list(next(iter(one["loss_db"].values())))
-    lines += ["", f"| encoder attention replaced by | {' | '.join(places)} |", "| --- " * (len(places) + 1) + "|"]
-    lines += [
-        f"| {name} | {' | '.join(f'{lost[place]:.2f} dB' for place in places)} |"
-        for name, lost in one["loss_db"].items()
-    ]
+    losses = [[name, *(f"{lost[place]:.2f} dB" for place in places)] for name, lost in one["loss_db"].items()]
     correlation = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in one["correlation"].items())
-    lines += [
+    return [
+        *lines,
+        "",
+        *grid(["encoder attention replaced by", *places], losses),
         "",
         f"{one['rows'][0]['count']} images of the test split, {size_in_words(shape['input_size'])}, patch {shape['patch_size']}. "
         f"Seams: mean absolute step of the error across borders of patches over that inside; 1 = none. Attention: PSNR lost, "
         f"{one['attention_images']} images; maps of two images correlate: {correlation}.",
         f"tae: {one['parameters']:,} parameters, {one['bytes'] / 1e6:.1f} MB, {training['steps']:,} steps of "
         f"{training['batch_size']}, {training['cpu_seconds']:,} processor seconds.{baseline_words(one['baselines'], shape)}",
-        "",
     ]
-    return "\n".join(lines)
 
 
 def baseline_words(baselines: dict, shape: dict) -> str:

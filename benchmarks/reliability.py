@@ -37,7 +37,7 @@ import tyro
 from PIL import Image
 from safetensors.torch import load
 
-from benchmarks import RESULTS, keep
+from benchmarks import RESULTS, grid, keep
 from tae import Card, create_autoencoder, save_checkpoint
 from tae.analysis.causal.study import read_study
 from tae.analysis.lens import file as lens_file
@@ -436,16 +436,15 @@ def corpus(config: ReliabilityConfig) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------------------- tables
 
 
-def table(result: dict[str, Any], sessions: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> list[str]:
+    """The figures as Markdown."""
     rows = []
     if found := result.get("kills"):
         commands = ", ".join(f"`{name}` {one['equal']} of {one['kills']}" for name, one in found.items())
         rows.append(("killed at every touch of a file, then the same command", f"equal contents: {commands}"))
     if found := result.get("flips"):
-        count = sum(one["found"] for one in found.values())
-        rows.append(
-            (f"single bits flipped, {len(found)} kinds of sealed file", f"{count:,} of {total(found, 'flips'):,} found")
-        )
+        told = f"{total(found, 'found'):,} of {total(found, 'flips'):,} found"
+        rows.append((f"single bits flipped, {len(found)} kinds of sealed file", told))
     if found := result.get("fuzz"):
         tried, bad = total(found, "inputs"), total(found, "crashers")
         rows.append((f"mutated inputs of {len(found)} kinds", f"{tried:,} tried, {bad} answered by an error not ours"))
@@ -453,20 +452,10 @@ def table(result: dict[str, Any], sessions: dict[str, Any]) -> str:
         counts = sum((Counter(one) for one in found.values()), Counter())
         words = ", ".join(f"{counts[how]:,} {how}" for how in ("read", "refused", "crashed"))
         rows.append((f"files of collections, {len(found)} endings", words))
-    if sessions:
-        one, drift = sessions["load"], sessions["memory"]
-        rows.append(
-            (
-                f"{one['sessions']} sessions at once, against a server of one's own",
-                f"{one['wrong']} wrong of {one['compared']:,} elements; {drift['drift']:+.0f} MB over "
-                f"{drift['interactions']:,} interactions",
-            )
-        )
-    lines = ["| what was tried | what came of it |", "| --- | --- |", *(f"| {what} | {came} |" for what, came in rows)]
+    lines = grid(["what was tried", "what came of it"], rows)
     if found := result.get("fuzz"):
         lines += ["", "Inputs: " + ", ".join(f"{kind} {one['inputs']:,}" for kind, one in found.items()) + "."]
-    commands = "Commands: `python -m benchmarks.reliability`, `python -m benchmarks.sessions`"
-    return "\n".join([*lines, "", f"{result['machine']}.", "", commands, ""])
+    return [*lines, "", f"{result['machine']}."]
 
 
 def total(found: dict[str, dict[str, int]], name: str) -> int:
@@ -474,19 +463,16 @@ def total(found: dict[str, dict[str, int]], name: str) -> int:
 
 
 def main(config: ReliabilityConfig) -> None:
-    def before(name: str) -> dict[str, Any]:
-        path = config.out / f"{name}.json"
-        return json.loads(path.read_text()) if path.exists() else {}
-
+    path = config.out / "reliability.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
     busy = os.getloadavg()[0]
     parts = {"kills": kills, "flips": flips, "fuzz": fuzz, "corpus": corpus}
-    result = before("reliability")
     for name in config.only:
         found = parts[name](config)
         result[name] = {**result.get(name, {}), **found} if name == "kills" else found
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
     result["machine"] = f"{machine}, load {busy:.0f} as it began"
-    keep("reliability", result, table(result, before("sessions")), config.out)
+    keep("reliability", result, table(result), config.out)
 
 
 if __name__ == "__main__":

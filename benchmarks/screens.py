@@ -19,7 +19,7 @@ import torch
 import tyro
 from playwright.sync_api import Browser, Page, expect
 
-from benchmarks import keep
+from benchmarks import grid, keep
 from tests.browser import OFFERED, running_browser, settle
 from tests.served import running_app
 
@@ -136,23 +136,25 @@ def interactions(browser: Browser, address: str, config: ScreensConfig) -> dict[
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    lines = ["| page, 1400x900 | first image (s) | at rest (s) | layout shift | words |", "| --- " * 5 + "|"]
-    lines += [
-        f"| {row['page']} | {row['first_image_s']:.1f} | {row['rest_s']:.1f} | {row['layout_shift']:.2f} | {row['words']} |"
+def table(result: dict[str, Any]) -> list[str]:
+    """The figures as Markdown."""
+    felt = result["felt"]
+    rows = [
+        [
+            row["page"],
+            *(f"{row[name]:.1f}" for name in ("first_image_s", "rest_s")),
+            f"{row['layout_shift']:.2f}",
+            row["words"],
+        ]
         for row in result["pages"]
     ]
-    felt = result["felt"]
-    lines += [
+    return [
+        *grid(["page, 1400x900", "first image (s)", "at rest (s)", "layout shift", "words"], rows),
         "",
         f"Explore, N = 169: a move of the pointer paints the image and 34 maps in {felt['move_ms']:.0f} ms (median; at most "
         f"{felt['slowest_move_ms']:.0f}), an ablated head's reconstruction stands after {felt['ablation_s']:.2f} s, another page "
         f"shows its image after {felt['page_change_s']:.1f} s. Machine: {result['machine']}.",
-        "",
-        "Command: `python -m benchmarks.screens`",
-        "",
     ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks import RESULTS, keep
+from benchmarks import RESULTS, grid, keep
 from tae.data.drops.motion import draw_recording
 from tae.model.metrics import psnr_of
 from tae.sequence.checkpoint import load_sequence
 from tae.sequence.drops import drop_frames
-from tae.sequence.forecast import BASELINES, CEILING, LSTM, METHODS, SEEN, STEPS, evaluate_forecasts, influence
+from tae.sequence.forecast import BASELINES, LSTM, METHODS, SEEN, STEPS, evaluate_forecasts, influence
 from tae.sequence.model import SequenceModel, embed_sequence
 from tae.store.checkpoint import load_checkpoint
 
@@ -75,32 +75,31 @@ def mean_influence(model: SequenceModel, count: int) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in changes.items()}
 
 
-def table(result: dict) -> str:
+def table(result: dict) -> list[str]:
     """The figures as Markdown."""
-    horizon = {LSTM: "", CEILING: "", **{name: str(result["horizon"][name]) for name in BASELINES}}
-    wins = {LSTM: "", CEILING: "", **{name: f"{result['wins'][name]} of {result['count']}" for name in BASELINES}}
-    lines = [
-        "| next frame | MSE | PSNR (dB) | LSTM better in | LSTM better for so many steps of a roll-out |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for name in METHODS:
         mse = result["one_step"][name]
-        lines.append(f"| {name} | {mse:.4f} | {psnr_of(mse):.2f} | {wins[name]} | {horizon[name]} |")
-    steps = range(len(result["roll_out"][LSTM]))
-    lines += [
-        "",
-        f"| roll-out, MSE of step | {' | '.join(str(step + 1) for step in steps)} |",
-        "| --- " * (len(steps) + 1) + "|",
-    ]
-    lines += [f"| {name} | {' | '.join(f'{value:.4f}' for value in result['roll_out'][name])} |" for name in METHODS]
-    lines += [
-        "",
-        f"| after {result['seen']} frames | mean squared change of the predicted picture |",
-        "| --- | --- |",
-        *(f"| {name} | {value:.5f} |" for name, value in result["influence"].items()),
-    ]
+        beaten = (
+            (f"{result['wins'][name]} of {result['count']}", result["horizon"][name]) if name in BASELINES else ("", "")
+        )
+        rows.append([name, f"{mse:.4f}", f"{psnr_of(mse):.2f}", *beaten])
+    curves = result["roll_out"]
     training = result["training"]
-    lines += [
+    return [
+        *grid(
+            ["next frame", "MSE", "PSNR (dB)", "LSTM better in", "LSTM better for so many steps of a roll-out"], rows
+        ),
+        "",
+        *grid(
+            ["roll-out, MSE of step", *range(1, len(curves[LSTM]) + 1)],
+            [[name, *(f"{value:.4f}" for value in curves[name])] for name in METHODS],
+        ),
+        "",
+        *grid(
+            [f"after {result['seen']} frames", "mean squared change of the predicted picture"],
+            [(name, f"{value:.5f}") for name, value in result["influence"].items()],
+        ),
         "",
         f"{result['count']} recordings of the test split; one step: the frames after the first {result['seen']}. PSNR of the "
         "mean MSE. Steps of a roll-out: better with 95 % confidence (bootstrap over recordings), in this and all steps before. "
@@ -108,11 +107,7 @@ def table(result: dict) -> str:
         f"LSTM: {result['parameters']:,} parameters on {result['autoencoder']}, {training['steps']:,} steps of "
         f"{training['batch_size']}, {training['sequences']:,} recordings, {training['cpu_seconds']:,} processor seconds, "
         "the embedding before not among them.",
-        "",
-        "Command: `python -m benchmarks.sequence`",
-        "",
     ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

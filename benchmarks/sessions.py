@@ -28,7 +28,7 @@ import torch
 import tyro
 from streamlit.proto.Element_pb2 import Element
 
-from benchmarks import RESULTS, keep
+from benchmarks import RESULTS, grid, keep
 from benchmarks.visitor import Visitor
 from tae.data.demo import compose_square
 from tae.data.encode import encode_png
@@ -246,36 +246,35 @@ def resident_megabytes(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def table(result: dict[str, Any]) -> str:
-    lines = ["| visitors at once | what holds |", "| --- | --- |"]
+def table(result: dict[str, Any]) -> list[str]:
+    """The figures as Markdown."""
+    rows = []
     if one := result.get("load"):
-        lines += [
-            f"| {one['sessions']} change layer, head and page, and drop | {one['moves_per_s']:.1f} moves a second; median "
-            f"{one['median_s']:.2f} s, 95th percentile {one['p95_s']:.2f} s |",
-            f"| one alone | median {one['alone_s']:.2f} s; {one['processor_s']:.2f} processor seconds and "
-            f"{one['kilobytes']:.0f} kB a move |",
-            f"| what they were shown, against a server of one's own | {one['wrong']} wrong of {one['compared']:,} elements |",
+        rows += [
+            (
+                f"{one['sessions']} change layer, head and page, and drop",
+                f"{one['moves_per_s']:.1f} moves a second; median {one['median_s']:.2f} s, 95th percentile {one['p95_s']:.2f} s",
+            ),
+            (
+                "one alone",
+                f"median {one['alone_s']:.2f} s; {one['processor_s']:.2f} processor seconds and {one['kilobytes']:.0f} kB a move",
+            ),
+            (
+                "what they were shown, against a server of one's own",
+                f"{one['wrong']} wrong of {one['compared']:,} elements",
+            ),
         ]
     if one := result.get("fair"):
-        lines.append(
-            f"| a head ablated (N = 169), beside a sweep (N = 3040) | {one['ratio']:.1f} times as long as without "
-            f"({one['busy_s']:.2f} s; the slowest {one['slowest_s']:.2f} s) |"
+        told = (
+            f"{one['ratio']:.1f} times as long as without ({one['busy_s']:.2f} s; the slowest {one['slowest_s']:.2f} s)"
         )
+        rows.append(("a head ablated (N = 169), beside a sweep (N = 3040)", told))
     if one := result.get("memory"):
-        lines.append(
-            f"| one, {one['interactions']:,} times | {one['megabytes'][-1]:.0f} MB resident, {one['drift']:+.0f} since the first "
-            "tenth |"
-        )
+        told = f"{one['megabytes'][-1]:.0f} MB resident, {one['drift']:+.0f} since the first tenth"
+        rows.append((f"one, {one['interactions']:,} times", told))
     if one := result.get("closed"):
-        lines.append(f"| one closes the page in the middle of a sweep | its work ends within {one['seconds']:.1f} s |")
-    lines += [
-        "",
-        f"{result['machine']}, visitors beside the server.",
-        "",
-        "Command: `python -m benchmarks.sessions`",
-        "",
-    ]
-    return "\n".join(lines)
+        rows.append(("one closes the page in the middle of a sweep", f"its work ends within {one['seconds']:.1f} s"))
+    return [*grid(["visitors at once", "what holds"], rows), "", f"{result['machine']}, visitors beside the server."]
 
 
 def measured(config: SessionsConfig, parts: Sequence[str]) -> dict[str, Any]:

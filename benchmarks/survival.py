@@ -24,7 +24,7 @@ import torch
 import tyro
 from safetensors.torch import load_file
 
-from benchmarks import RESULTS, keep
+from benchmarks import RESULTS, grid, keep
 from tae.training.run.runs import folder_of, read_log
 from tae.training.run.state import state_files
 
@@ -139,37 +139,29 @@ def two_machines(folder: Path) -> dict:
     return {"codes": codes, "loss": [curve[0] for curve in losses], "last loss": [curve[-1] for curve in losses]}
 
 
-def written(result: dict) -> str:
-    lines = ["| what | how it ended |", "| --- | --- |"]
+def table(result: dict) -> list[str]:
+    """The figures as Markdown."""
+    rows = []
     for row in result["budgets"]:
         share = row["seconds"] / (60 * row["minutes"]) - 1
-        lines.append(
-            f"| `--minutes {row['minutes']:g}`, from the shell to its prompt | {row['seconds']:.1f} s ({share:+.1%}, with the "
-            f"imports), {row['steps']} steps |"
-        )
+        told = f"{row['seconds']:.1f} s ({share:+.1%}, with the imports), {row['steps']} steps"
+        rows.append((f"`--minutes {row['minutes']:g}`, from the shell to its prompt", told))
     for name, row in result["survived"].items():
-        took = (
-            f"; gone after {np.median(row['seconds']):.1f} s, {max(row['seconds']):.1f} at most"
-            if row["seconds"]
-            else ""
-        )
-        lines.append(f"| {name} | equal bits {row['equal']} of {row['of']} times{took} |")
+        took = row["seconds"]
+        gone = f"; gone after {np.median(took):.1f} s, {max(took):.1f} at most" if took else ""
+        rows.append((name, f"equal bits {row['equal']} of {row['of']} times{gone}"))
     machines = result["machines"]
     first, last = (abs(pair[0] / pair[1] - 1) for pair in (machines["loss"], machines["last loss"]))
     ended = "both end well" if machines["codes"] == [0, 0] else f"exit codes {machines['codes']}"
-    lines.append(
-        f"| two machines, beside one process | {ended}; loss apart by {first:.1e} at first, {last:.1%} at last |"
+    rows.append(
+        ("two machines, beside one process", f"{ended}; loss apart by {first:.1e} at first, {last:.1%} at last")
     )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "Kills come at random moments; in all rows but the budgets, `tiny` at 64x64 in patches of 8, 120 steps of 8 demo "
-            f"images, a state after each. {result['cores']} cores, {result['load']}. torch {result['torch']}.",
-            "",
-            "Command: `python -m benchmarks.survival`",
-        ]
-    )
+    return [
+        *grid(["what", "how it ended"], rows),
+        "",
+        "Kills come at random moments; in all rows but the budgets, `tiny` at 64x64 in patches of 8, 120 steps of 8 demo "
+        f"images, a state after each. {result['cores']} cores, {result['load']}. torch {result['torch']}.",
+    ]
 
 
 def main(config: SurvivalConfig) -> None:
@@ -184,7 +176,7 @@ def main(config: SurvivalConfig) -> None:
             "load": "nothing else at work" if load < 0.7 else f"beside other work (load {load:.1f} as it began)",
             "torch": torch.__version__,
         }
-    keep("survival", result, written(result) + "\n", config.out)
+    keep("survival", result, table(result), config.out)
 
 
 if __name__ == "__main__":

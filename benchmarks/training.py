@@ -22,7 +22,7 @@ import torch._inductor.config
 import tyro
 from torch import Tensor, nn
 
-from benchmarks import keep
+from benchmarks import grid, keep
 from benchmarks.planner import PRECISIONS, peak_of
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig, preset_config
@@ -290,7 +290,7 @@ def main(config: TrainingConfig) -> None:
     if not config.quick:
         keep("training", result, table(result))
     else:
-        print(table(result))
+        print("\n".join(table(result)))
 
 
 def ratios(row: dict, above: str, below: str) -> np.ndarray:
@@ -312,26 +312,21 @@ def percent(value: float) -> str:
     return f"{100 * (value - 1):+.0f} %"
 
 
-def table(result: dict) -> str:
+def table(result: dict) -> list[str]:
     """The result as Markdown: the claims, the memory table, the training step."""
-    parts = [claims_table(result), verdicts(result), memory_table(result), step_table(result)]
     how = "processor seconds" if result["processor_time"] else "seconds of the clock"
     turns = sorted({row["rounds"] for row in result["rows"]})
-    parts.append(
+    told = (
         f"{result['device']}, torch {result['torch']}; {how} of forward and backward; medians of {turns[0]} to {turns[-1]} turns "
         "(quartiles where there are three or more)."
     )
-    parts.append("Command: `python -m benchmarks.training`")
-    return "\n\n".join(parts) + "\n"
+    parts = [claims_table(result), verdicts(result), memory_table(result), step_table(result), [told]]
+    return [line for part in parts for line in ("", *part)][1:]
 
 
-def claims_table(result: dict) -> str:
-    lines = [
-        "| training | N | batch | fused against explicit attention | bf16: memory | bf16: speed | checkpointing: memory | "
-        "checkpointing: time | compiled |",
-        "| --- " * 9 + "|",
-        f"| **the diagram** | | | {' | '.join(f'**{claim}**' for claim in CLAIMS.values())} |",
-    ]
+def claims_table(result: dict) -> list[str]:
+    header = ["training", "N", "batch", "fused against explicit attention", "bf16: memory", "bf16: speed"]
+    rows = [["**the diagram**", "", "", *(f"**{claim}**" for claim in CLAIMS.values())]]
     for row in result["rows"]:
         peak = row["peak"]
         cells = [
@@ -342,13 +337,13 @@ def claims_table(result: dict) -> str:
             times(ratios(row, CHECKPOINTING, BASE), percent),
             times(ratios(row, BASE, COMPILED), fold) if COMPILED in row["turns"][0] else "",
         ]
-        lines.append(f"| {row['name']} | {row['num_tokens']} | {row['batch_size']} | {' | '.join(cells)} |")
+        rows.append([row["name"], row["num_tokens"], row["batch_size"], *cells])
     if result["device_type"] != "cuda":
-        lines.append(f"| any, on CUDA | | | {' | '.join([NOT_MEASURED] * len(CLAIMS))} |")
-    return "\n".join(lines)
+        rows.append(["any, on CUDA", "", "", *[NOT_MEASURED] * len(CLAIMS)])
+    return grid([*header, "checkpointing: memory", "checkpointing: time", "compiled"], rows)
 
 
-def verdicts(result: dict) -> str:
+def verdicts(result: dict) -> list[str]:
     """A sentence for each claim: whether it holds on this device, and why not."""
     rows = result["rows"]
     main_row = rows[0]
@@ -393,7 +388,7 @@ def verdicts(result: dict) -> str:
         )
     else:
         sentences.append('**Compile, "up to 2x"**: not measured in this run.')
-    return "\n".join(f"- {sentence}" for sentence in sentences)  # fmt: skip
+    return [f"- {sentence}" for sentence in sentences]
 
 
 def one_token_words(rows: list[dict], speed: list[float]) -> str:
@@ -412,12 +407,8 @@ def said(always: bool, sometimes: bool) -> str:
     return "holds" if always else "holds in part" if sometimes else "fails"
 
 
-def memory_table(result: dict) -> str:
-    lines = [
-        "| medium, 201x201: total memory | the diagram | patch 16 | one token |",
-        "| --- " * 4 + "|",
-    ]
-    above = 0
+def memory_table(result: dict) -> list[str]:
+    rows, above = [], 0
     for name, claimed, variant, batch_size in TOTALS:
         totals = [
             row["peak"][variant] / 1e6
@@ -426,46 +417,47 @@ def memory_table(result: dict) -> str:
             if row["name"] == f"medium, 201x201, {form}" and row["batch_size"] == batch_size
         ]
         above += sum(total > claimed for total in totals)
-        lines.append(f"| {name} | {claimed} MB | {' | '.join(f'{total:,.0f} MB' for total in totals)} |")
-    lines += [
+        rows.append([name, f"{claimed} MB", *(f"{total:,.0f} MB" for total in totals)])
+    return [
+        *grid(["medium, 201x201: total memory", "the diagram", "patch 16", "one token"], rows),
         "",
         f"{above} of {2 * len(TOTALS)} totals are above the diagram's. It counts 8 M parameters; the structure it draws has 40 M "
         "in patches and 80 M as one token. It halves weights and gradients in mixed precision; those stay in float32.",
     ]
-    return "\n".join(lines)
 
 
-def step_table(result: dict) -> str:
-    lines = [
-        "| training step, batch 16 | images/s, forward and backward | of the matrix-multiplication limit | "
-        "nn.TransformerEncoder / tae, time | images/s, whole step | peak | peak, checkpointing |",
-        "| --- " * 7 + "|",
-    ]
+def step_table(result: dict) -> list[str]:
+    rows = []
     for row in result["rows"]:
         for variant, stock in ((BASE, STOCK), (MIXED, STOCK_MIXED)):
             if stock not in row["turns"][0]:
                 continue
             limit = np.array([row["pass_flops"] / turn[variant] / turn[f"matmul {variant}"] for turn in row["turns"]])
             seconds = float(np.median([turn[variant] for turn in row["turns"]]))
-            lines.append(
-                f"| {row['name']}, {variant} | {row['batch_size'] / seconds:.2f} | "
-                f"{times(limit, lambda value: f'{100 * value:.0f} %')} | "
-                f"{times(ratios(row, stock, variant), fold)} | {row['batch_size'] / (seconds + row['optimizer_s']):.2f} | "
-                f"{row['peak'][variant] / 1e6:,.0f} MB | "
-                f"{row['peak'][CHECKPOINTING] / 1e6:,.0f} MB |"
+            rows.append(
+                [
+                    f"{row['name']}, {variant}",
+                    f"{row['batch_size'] / seconds:.2f}",
+                    times(limit, lambda value: f"{100 * value:.0f} %"),
+                    times(ratios(row, stock, variant), fold),
+                    f"{row['batch_size'] / (seconds + row['optimizer_s']):.2f}",
+                    *(f"{row['peak'][one] / 1e6:,.0f} MB" for one in (variant, CHECKPOINTING)),
+                ]
             )
     limits = {
         precision: np.median([turn[f"matmul {precision}"] for row in result["rows"] for turn in row["turns"]])
         for precision in PRECISIONS
     }
     words = ", ".join(f"{value / 1e9:,.0f} GFLOP/s in {precision}" for precision, value in limits.items())
-    lines += [
+    header = ["training step, batch 16", "images/s, forward and backward", "of the matrix-multiplication limit"]
+    header += ["nn.TransformerEncoder / tae, time", "images/s, whole step", "peak", "peak, checkpointing"]
+    return [
+        *grid(header, rows),
         "",
         f"The limit: one large square product in the same turn, {words}. nn.TransformerEncoder: same depth, width, heads, "
         "pre-norm, GELU; same patches, start and output. The whole step has the optimizer with it: Muon multiplies matrices too, "
         f"{optimizer_words(result)}. Peak with checkpointing: in float32.",
     ]
-    return "\n".join(lines)
 
 
 def optimizer_words(result: dict) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks import RESULTS, keep
+from benchmarks import RESULTS, grid, keep
 from tae.analysis.evaluate import reconstruct, summarise
 from tae.analysis.windows import decode_windows, embed_windows, window_starts
 from tae.data.drops import DropSource
@@ -121,29 +121,24 @@ def joint_ratio(
     return float(steps[at_joint].mean() / steps[~at_joint].mean())
 
 
-def table(result: dict) -> str:
+def table(result: dict) -> list[str]:
     """The rows as Markdown."""
-    lines = [
-        "| strip | method | latents | PSNR (dB) | SSIM | MSE | foreground MSE | R2 | joints | processor s |",
-        "| --- " * 10 + "|",
-    ]
+    formats = {"psnr": ".2f", "ssim": ".3f", "mse": ".5f", "foreground_mse": ".4f", "r2": ".3f"}
+    rows = []
     for row in result["rows"]:
         joints = "" if row["joint_ratio"] is None else f"{row['joint_ratio']:.2f}"
-        lines.append(
-            f"| {row['width']:,} px | {row['method']} | {row['latents']} | {row['psnr']:.2f} | {row['ssim']:.3f} | "
-            f"{row['mse']:.5f} | {row['foreground_mse']:.4f} | {row['r2']:.3f} | {joints} | {row['cpu_seconds']:.2f} |"
-        )
+        figures = (format(row[name], form) for name, form in formats.items())
+        start = (f"{row['width']:,} px", row["method"], row["latents"])
+        rows.append([*start, *figures, joints, f"{row['cpu_seconds']:.2f}"])
     counts = result["strips"]
-    lines += [
+    header = ["strip", "method", "latents", "PSNR (dB)", "SSIM", "MSE", "foreground MSE", "R2", "joints", "processor s"]
+    return [
+        *grid(header, rows),
         "",
         f"{counts[str(WIDE)]} strips of 1,280 and {counts[str(VERY_WIDE)]} of 10,000 pixels, test split; a latent is "
         f"{result['latent_dim']} numbers, so more latents are more numbers for the same strip. Joints: mean absolute step of the "
         "error where a window begins or ends over that elsewhere; 1 = none shows. Processor time of one strip.",
-        "",
-        "Command: `python -m benchmarks.windows`",
-        "",
     ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

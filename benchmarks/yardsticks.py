@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from benchmarks import RESULTS, keep
+from benchmarks import RESULTS, grid, keep
 from tae.analysis.evaluate import evaluate
 from tae.analysis.yardsticks import NAMES, verdict, yardsticks_of
 from tae.data.built_in import source_for
@@ -55,22 +55,19 @@ def ahead_after(curve: list[dict], best: float) -> int | None:
     return next((point["step"] for point in curve if point.get("held_out_psnr", 0) > best), None)
 
 
-def table(result: dict) -> str:
-    header = ["PSNR (dB)", "this model", *NAMES.values(), "ahead of all after step"]
-    lines = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
+def table(result: dict) -> list[str]:
+    """The figures as Markdown."""
+    rows = []
     for row in result["checkpoints"]:
         cells = (format(row["yardsticks"][key], ".2f") if key in row["yardsticks"] else "-" for key in NAMES)
         ahead = "-" if row["ahead_after"] is None else format(row["ahead_after"], ",")
-        lines.append(f"| `{row['name']}` | {row['psnr']:.2f} | {' | '.join(cells)} | {ahead} |")
-    lines += [
+        rows.append([f"`{row['name']}`", f"{row['psnr']:.2f}", *cells, ahead])
+    return [
+        *grid(["PSNR (dB)", "this model", *NAMES.values(), "ahead of all after step"], rows),
         "",
         f"{result['test_images']} images of the test split. As many numbers as the latent has, or fewer; a dash: where widths "
         "vary, there is no PCA of whole images. Steps: of the held-out curve on the card; each began with random weights.",
-        "",
-        "Command: `python -m benchmarks.yardsticks`",
-        "",
     ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_table_of_presets_is_counted_anew(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(presets, "PRESETS", {name: PRESETS[name] for name in few})
     table = (ROOT / "benchmarks" / "results" / "presets.md").read_text()
     kept = [line for line in table.splitlines() if line.split()[1:2] not in [[name] for name in {*PRESETS} - {*few}]]
-    assert kept == presets.table().splitlines() and len(kept) == len(table.splitlines()) - 3
+    assert kept[:-2] == presets.table() and len(kept) == len(table.splitlines()) - 3
     assert f"| {count(PRESETS['tiny']).parameters / 1e6:.1f} M |" in kept[2]
 
 

@@ -89,3 +89,13 @@ def test_figures_stand_in_the_card_and_are_those_of_the_file(tmp_path: Path) -> 
     assert result["checkpoint_sha256"] == loaded.digest and result["rows"][0]["psnr"] == metrics["psnr"]
     table = (tmp_path / "quality.md").read_text()
     assert "| convolutional autoencoder |" in table and "median error of the outline" in table
+
+
+def test_map_correlation_is_the_mean_of_pearson_over_pairs() -> None:
+    maps = torch.rand(5, 6, 6, generator=torch.Generator().manual_seed(3))
+    matrix = np.corrcoef(maps.flatten(1).numpy())
+    assert quality.map_correlation(maps) == pytest.approx(matrix[np.triu_indices(5, 1)].mean())
+    assert quality.map_correlation(maps[:1].expand(4, 6, 6)) == pytest.approx(1)
+    assert quality.map_correlation(torch.stack([maps[0], 1 - maps[0]])) == pytest.approx(-1)
+    with pytest.raises(ValueError, match="at least 2 images, got 1"):
+        quality.map_correlation(maps[:1])
