@@ -74,7 +74,7 @@ def study_images(
         prefix = make_prefix(model, image)
         if not bool(prefix.recon.isfinite().all()):
             raise ValueError(f"the model draws no finite numbers from image {number}, so there is nothing to compare")
-        sweep = head_sweep(model, prefix, baseline)
+        sweep = head_sweep(model, prefix, baseline, with_ssim=True)
         lost = necessity(model, image, others).lost
         yield {
             "psnr": _plain(sweep.plain.psnr),

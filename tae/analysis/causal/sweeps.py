@@ -20,7 +20,7 @@ class Damage:
     """The change in a reconstruction's quality under an intervention, signed: above 0 it became worse."""
 
     psnr_lost: float  # in dB
-    ssim_lost: float  # nan for images under 7 pixels
+    ssim_lost: float  # nan for images under 7 pixels, and where a sweep leaves it out
     mse_gained: float  # over all pixels
 
 
@@ -54,17 +54,19 @@ def head_sweep(
     baseline: Baseline = ZERO,
     parts: Sequence[str] = PARTS,
     progress: Progress = silent,
+    with_ssim: bool = False,
 ) -> Sweep:
     """Knock out each head, each layer's attention and each MLP, one at a time.
 
-    The image (1, 1, H, W) in [0, 1] is without padding, or its prefix; the parts are "encoder", "decoder" or both;
-    `batch_size` None computes as many reconstructions together as `TOKENS_AT_ONCE` allows.
+    The image (1, 1, H, W) in [0, 1] is without padding, or its prefix; the parts are "encoder", "decoder" or both. With SSIM,
+    which is nan without, it takes twice as long.
     """
     prefix = prefix_of_one(model, image)
     knockouts = all_knockouts(model.config, parts)
     recons = reconstruct_knocked_out(model, prefix, [[one] for one in knockouts], baseline, progress=progress)
-    plain = _quality(prefix, prefix.recon)
-    damage = {one: _damage(plain, _quality(prefix, recon)) for one, recon in zip(knockouts, recons, strict=True)}
+    plain = _quality(prefix, prefix.recon, with_ssim)
+    qualities = [_quality(prefix, recon, with_ssim) for recon in recons]
+    damage = {one: _damage(plain, quality) for one, quality in zip(knockouts, qualities, strict=True)}
     return Sweep(baseline.title, plain, damage)
 
 
@@ -128,8 +130,9 @@ def psnr_each(images: Tensor, recons: Tensor, widths: Tensor | None = None) -> T
     return psnr_of_batch(images.double(), recons.double(), widths)
 
 
-def _quality(prefix: Prefix, recon: Tensor) -> Quality:
-    return measure(prefix.images[0, 0].numpy(force=True), recon.reshape(prefix.images.shape[2:]).numpy(force=True))
+def _quality(prefix: Prefix, recon: Tensor, with_ssim: bool = True) -> Quality:
+    pixels = recon.reshape(prefix.images.shape[2:]).numpy(force=True)
+    return measure(prefix.images[0, 0].numpy(force=True), pixels, with_ssim)
 
 
 def _damage(plain: Quality, quality: Quality) -> Damage:

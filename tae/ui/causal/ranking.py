@@ -98,7 +98,6 @@ def ranking_table(scene: PairScene, sweep: Sweep, kind: str, sharpness: list[flo
         {
             "knocked out": one.title,
             "PSNR lost (dB)": sweep.damage[one].psnr_lost,
-            "SSIM lost": sweep.damage[one].ssim_lost,
             "MSE gained": sweep.damage[one].mse_gained,
             "sharpness of attention": sharp.get(one),
             **({} if study is None else {"PSNR lost, test median (dB)": study.median_damage(one.name)}),

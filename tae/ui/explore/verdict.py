@@ -8,7 +8,7 @@ from tae.data.decode import ImageError
 from tae.plots.quality import METRICS, plot_distribution, worse_than
 from tae.store.names import escape_markdown
 from tae.ui.explore.windows import UNUSUAL
-from tae.ui.session.results import drawn
+from tae.ui.session.results import recon_of
 from tae.ui.session.work import Progress, measured
 from tae.ui.widgets.charts import chart
 
@@ -116,11 +116,14 @@ def better_checkpoints(active: ui.Active, chosen: ui.Chosen) -> dict[str, tuple[
 
 def psnr_with(key: str, chosen: ui.Chosen) -> tuple[str, float] | None:
     """A checkpoint's title and PSNR on an image; None where it does not load, fit or draw. The caller holds the models."""
+    from tae.model.metrics import measure
     from tae.store.checkpoint import CheckpointError
 
     try:
         other = ui.load_model(key)
-        return other.title, drawn(other.loaded, ui.fit(other, chosen)).quality.psnr
+        fitted = ui.fit(other, chosen)
+        pixels = recon_of(other.loaded, fitted)[0, 0].numpy()
+        return other.title, measure(fitted.pixels, pixels, with_ssim=False).psnr
     except (CheckpointError, ImageError, OSError):
         return None
 

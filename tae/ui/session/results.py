@@ -69,18 +69,18 @@ def reconstruct(active: Active, chosen: Chosen) -> Result:
 @kept()
 def _reconstruct(loaded: "Loaded", fitted: Fitted) -> Result:
     with MODEL_LOCK:
-        return drawn(loaded, fitted)
+        return Result.of(fitted, recon_of(loaded, fitted))
 
 
-def drawn(loaded: "Loaded", fitted: Fitted) -> Result:
-    """A fitted image through the model, for who holds the models; ImageError where it draws no finite numbers."""
+def recon_of(loaded: "Loaded", fitted: Fitted) -> "Tensor":
+    """(1, 1, H, W), a fitted image through the model, for who holds the models; ImageError where it draws no finite numbers."""
     import torch
 
     with torch.inference_mode():
         recon = loaded.model(as_batch(fitted))[0].clamp(0, 1)
     if not recon.isfinite().all():
         raise ImageError(NO_NUMBERS)
-    return Result.of(fitted, recon)
+    return recon
 
 
 def forward_seconds(config: ModelConfig) -> float:

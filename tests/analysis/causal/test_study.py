@@ -57,7 +57,7 @@ def test_a_record_holds_what_each_intervention_did_to_one_image(small_model, mon
     records = list(study_images(model, images, knockouts.ZERO))
     assert len(records) == 3
     image = to_batch(images[1:2])[0].double()
-    sweep = sweeps.head_sweep(model, image)
+    sweep = sweeps.head_sweep(model, image, with_ssim=True)
     assert set(records[1]["damage"]) == {one.name for one in interventions.all_knockouts(model.config)}
     knockout = interventions.Knockout("decoder", 1, 2)
     assert records[1]["damage"]["decoder/1/2"] == pytest.approx(

@@ -19,7 +19,7 @@ def test_the_one_needed_head_is_found(one_picture):
     for baseline in ["zero", "resample"]:
         model, picture = one_picture()
         stands_in = knockouts.ZERO if baseline == "zero" else knockouts.resample_baseline(model, draw(seed=3))
-        sweep = sweeps.head_sweep(model, picture, stands_in)
+        sweep = sweeps.head_sweep(model, picture, stands_in, with_ssim=True)
         if baseline == "resample":  # every image gives this head the same: nothing that it does depends on the image
             assert max(abs(damage.psnr_lost) for damage in sweep.damage.values()) < 1e-9
             return
@@ -36,7 +36,7 @@ def test_the_one_needed_head_is_found(one_picture):
 
 def test_the_damage_is_the_change_of_the_measures(small_model):
     model, image = small_model(), draw()
-    sweep = sweeps.head_sweep(model, image, parts=["decoder"])
+    sweep = sweeps.head_sweep(model, image, parts=["decoder"], with_ssim=True)
     assert {one.part for one in sweep.damage} == {"decoder"}
     knockout = Knockout("decoder", 1, 3)
     recon, quality, damage = sweeps.damage_of(model, image, [knockout])
