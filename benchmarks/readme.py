@@ -6,10 +6,11 @@ python -m benchmarks.readme
 import json
 import re
 from pathlib import Path
+from textwrap import fill
 
+from benchmarks import RESULTS, grid
 from tae.model.config import size_in_words
 
-RESULTS = Path(__file__).parent / "results"
 PAGES = (Path(__file__).parents[1] / "README.md", Path(__file__).parent / "README.md")
 
 
@@ -38,10 +39,6 @@ def checkpoints() -> list[dict]:
     return json.loads((RESULTS / "quality.json").read_text())["checkpoints"]
 
 
-def written(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows])
-
-
 def demo_models() -> str:
     """What the demo checkpoints reach, and what is ahead of them; a dash: not measured."""
     methods = ("tae", "mean image", "PCA", "convolutional autoencoder")
@@ -53,7 +50,7 @@ def demo_models() -> str:
             psnr["convolutional autoencoder"] += f" ({share:.0%} of the training)"
         rows.append([f"`{one['name']}`", *(psnr.get(method, "-") for method in methods)])
     header = ["test PSNR (dB), 128 numbers an image", "this model", "mean image", "PCA", "convolutional autoencoder"]
-    return written(header, rows)
+    return "\n".join(grid(header, rows))
 
 
 def demo_attention() -> str:
@@ -62,23 +59,24 @@ def demo_attention() -> str:
     rows = [[name, *(f"{one['loss_db'][name]['all']:.2f} dB" for one in shown)] for name in shown[0]["loss_db"]]
     titles = [f"{one['name'].split('_')[0]} {size_in_words(one['model']['input_size'])}" for one in shown]
     header = ["PSNR lost where the encoder's attention is replaced by", *titles]
-    return written(header, rows)
+    return "\n".join(grid(header, rows))
 
 
 def demo_presets() -> str:
     """The presets at 201x201 in patches of 16."""
     header, *rows = tables("presets")[0]
     kept = [header.index(name) for name in header if name not in ("one token", "1280x152, patch 16")]
-    return written([header[place] for place in kept], [[row[place] for place in kept] for row in rows])
+    return "\n".join(grid([header[place] for place in kept], [[row[place] for place in kept] for row in rows]))
 
 
 def tried() -> str:
-    """What was tried to break it; `python -m benchmarks.reliability` tries it."""
-    (_, came), (_, kills), *rows = tables("reliability")[0]
+    """What was tried to break it, and what came of it."""
+    (_, kills), *rows = tables("reliability")[0][1:]
     counts = [tuple(map(int, pair)) for pair in re.findall(r"(\d+) of (\d+)", kills)]
     equal, tried = map(sum, zip(*counts, strict=True))
-    first = [f"{len(counts)} commands killed at every touch of a file", f"{equal} of {tried} go on to equal contents"]
-    return written(["what was tried: `python -m benchmarks.reliability`", came], [first, *rows])
+    told = [f"{len(counts)} commands killed at every touch of a file, {equal} of {tried} go on to equal contents"]
+    told += [f"{what}, {came}" for what, came in rows]
+    return fill(f"Tried by `python -m benchmarks.reliability`: {'; '.join(told)}.", 120)
 
 
 EXCERPTS = {"demo_models": demo_models, "demo_attention": demo_attention, "demo_presets": demo_presets, "tried": tried}

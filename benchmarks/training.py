@@ -81,7 +81,9 @@ class Setting:
 def settings(config: TrainingConfig) -> list[Setting]:
     everything = (BASE, EXPLICIT, MIXED, CHECKPOINTING, STOCK, STOCK_MIXED)
     if config.quick:
-        small = ModelConfig(input_size=(32, 32), patch_size=8, latent_dim=16, num_heads=2, encoder_layers=2)
+        small = ModelConfig(
+            input_size=(32, 32), patch_size=8, latent_dim=16, num_heads=2, encoder_layers=1, decoder_layers=1
+        )
         return [
             Setting(name="medium, 201x201, patch 16", config=small, batch_size=16, rounds=1, variants=everything),
             Setting(name="medium, 201x201, patch 16", config=small, batch_size=32, rounds=1),
