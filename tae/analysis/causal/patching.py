@@ -28,7 +28,7 @@ from tae.analysis.causal.prefix import Prefix, Progress, check_one, images_at_on
 from tae.analysis.causal.states import all_states, gradients_of
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PARTS, ModelConfig
-from tae.model.layers import merge_heads
+from tae.model.layers import ROWS_AT_ONCE, TransformerBlock, merge_heads
 
 MAX_BLOCKS = 256
 """Cells of a layer at most: where an image has more patches, a cell is a block of k x k of them."""
@@ -168,13 +168,22 @@ def activation_patching(
 
 
 def attribution_patching(
-    model: TransformerAutoencoder, base: Tensor, source: Tensor, cells: Sequence[Intervention]
+    model: TransformerAutoencoder,
+    base: Tensor,
+    source: Tensor,
+    cells: Sequence[Intervention],
+    recompute_attention: bool = True,
 ) -> np.ndarray:
     """Estimate `Patching.share` of all cells (K,) from two forward passes and one backward, whatever K.
 
     Gradient of the share with respect to each state of the base's run, times the difference of the two runs' states (Nanda
-    2023, "Attribution patching"; Kramar 2024, AtP*, arXiv:2403.00745, on where it fails: a saturated softmax, effects
-    that cancel). Exact where the network is linear; else to first order: set it beside `activation_patching`.
+    2023, "Attribution patching"). Exact where the network is linear; else to first order: set it beside `activation_patching`.
+
+    Args:
+        recompute_attention: Of patches, the attention of the layer that they enter is computed anew with their query, key and
+            value, and the gradient is taken from the heads on: a saturated softmax has no slope. This is the QK fix of AtP*
+            (Kramar 2024, arXiv:2403.00745), with the value that moves by the new weight. Its other mend, GradDrop, is left
+            out: over heads of the shipped models it is farther from what is measured.
     """
     for image in (base, source):
         check_one(image)
@@ -183,21 +192,65 @@ def attribution_patching(
     with torch.no_grad():
         others, end = all_states(model, source)
     states, gradients = gradients_of(model, base, lambda recon: Way(recon.detach(), end).share(recon).sum())
-    with torch.no_grad():
-        products = {
-            name: (gradient.double() * (others[name] - states[name]).double()).sum(dim=-1)[0]
-            for name, gradient in gradients.items()
-        }
+    products: dict[tuple[str, str, int], Tensor] = {}
+
+    def product(what: str, part: str, layer: int) -> Tensor:
+        """Of a patch (N,), of a head and patch (heads, N), or of an MLP and patch (N,)."""
+        name = what, part, layer
+        if name not in products:
+            with torch.no_grad():
+                if what == "tokens" and recompute_attention:
+                    block = model.blocks(part)[layer]
+                    slopes = gradients["middle", part, layer], gradients["heads", part, layer]
+                    products[name] = _of_patches(block, states[name], others[name], *slopes)
+                else:
+                    products[name] = (gradients[name].double() * (others[name] - states[name]).double()).sum(dim=-1)[0]
+        return products[name]
 
     def estimate(cell: Intervention) -> Tensor:
         if isinstance(cell, Edit):
-            return products["tokens", cell.part, cell.layer][cell.tokens].sum()
+            return product("tokens", cell.part, cell.layer)[cell.tokens].sum()
         if cell.target == "mlp":
-            return products["mlp", cell.part, cell.layer].sum()
-        heads = products["heads", cell.part, cell.layer].sum(dim=-1)
+            return product("mlp", cell.part, cell.layer).sum()
+        heads = product("heads", cell.part, cell.layer).sum(dim=-1)
         return heads.sum() if cell.target == "attention" else heads[int(cell.target)]
 
     return np.array([float(estimate(cell)) for cell in cells])
+
+
+def _of_patches(block: TransformerBlock, own: Tensor, other: Tensor, of_middle: Tensor, of_heads: Tensor) -> Tensor:
+    """(N,) what each token of a layer does alone, other in place of own, both (1, N, D), with attention computed anew.
+
+    Past the attention by the gradient of the state behind it, through it by that of the heads. Its key and value are in each
+    other query's row, where all other weights keep their proportions; its query makes its own row anew.
+    """
+    found = (of_middle[0] * (other - own)[0]).sum(dim=-1).double()
+    runs = zip(*(block.attn.qkv_heads(block.norm1(one)) for one in (own, other)), strict=True)
+    (q, q_other), (k, k_other), (v, v_other) = ((one[0], another[0]) for one, another in runs)
+    scale = q.shape[-1] ** -0.5
+    for head, slope in enumerate(of_heads[0]):
+        for start in range(0, len(slope), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            scores, of_weights = scale * q[head, rows] @ k[head].mT, slope[rows] @ v[head].mT
+            weights, total = scores.softmax(dim=-1), scores.logsumexp(dim=-1, keepdim=True)
+            mean = (weights * of_weights).sum(dim=-1, keepdim=True)
+            # Of all keys but one: the weight that they have, and the mean over it. The strongest may have left next to nothing.
+            rest = 1 - weights
+            mean_of_rest = (mean - weights * of_weights) / rest
+            top = scores.argmax(dim=-1, keepdim=True)
+            others = scores.scatter(1, top, -torch.inf)
+            log_rest = total + rest.log().scatter_(1, top, others.logsumexp(dim=-1, keepdim=True) - total)
+            mean_of_rest.scatter_(1, top, (others.softmax(dim=-1) * of_weights).sum(dim=-1, keepdim=True))
+            anew = (scale * q[head, rows] @ k_other[head].mT - log_rest).sigmoid()
+            of_key = of_weights + slope[rows] @ (v_other - v)[head].mT
+            by_key = anew * of_key + (1 - anew) * mean_of_rest - mean
+            by_key.diagonal(start).zero_()  # its own row comes with its query
+            found += by_key.sum(dim=0)
+            scores = scale * q_other[head, rows] @ k[head].mT
+            scores.diagonal(start).copy_(scale * (q_other[head, rows] * k_other[head, rows]).sum(dim=-1))
+            of_weights.diagonal(start).copy_(of_key.diagonal(start))
+            found[rows] += (scores.softmax(dim=-1) * of_weights).sum(dim=-1) - mean[:, 0]
+    return found
 
 
 @torch.no_grad()

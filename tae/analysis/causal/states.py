@@ -12,7 +12,7 @@ from tae.model.layers import merge_heads
 
 States = dict[tuple[str, str, int], Tensor]
 """{(what, part, layer): state}. What: "tokens" (B, N, D) as they enter the layer, "heads" (B, heads, N, head_dim) before the
-output projection, "mlp" (B, N, D), what it adds."""
+output projection, "middle" (B, N, D) with what attention adds, "mlp" (B, N, D), what the MLP adds to that."""
 
 
 def all_states(model: TransformerAutoencoder, images: Tensor) -> tuple[States, Tensor]:
@@ -25,7 +25,7 @@ def all_states(model: TransformerAutoencoder, images: Tensor) -> tuple[States, T
         for layer, block in enumerate(model.blocks(part)):
             states["tokens", part, layer] = x
             states["heads", part, layer] = y = mixed(block.attn, *block.attn.qkv_heads(block.norm1(x)), None)
-            x = x + block.attn.proj(merge_heads(y))
+            states["middle", part, layer] = x = x + block.attn.proj(merge_heads(y))
             states["mlp", part, layer] = added = block.mlp(block.norm2(x))
             x = x + added
     return states, model.finish(x, "decoder", images.shape[3])

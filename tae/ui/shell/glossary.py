@@ -47,8 +47,8 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "attribution patching",
-        "Activation patching estimated from one gradient: gradient x difference of the states (Nanda 2023). Control: "
-        "the measured share of every cell, beside it.",
+        "Activation patching estimated from one gradient: it times the states' difference (Nanda 2023); of patches, attention "
+        "is computed anew (AtP*, Kramár 2024). Control: what was measured.",
     ),
     Term(
         "CKA",

@@ -161,11 +161,13 @@ def test_attribution_is_the_slope_of_mixing_a_cell_in(small_model, shape):
     base, source = draw(model), draw(model, seed=2)
     (_, start), (others, end) = states_by_hand(model, base), states_by_hand(model, source)
     cells, step = [from_name(name) for name in CELLS], 1e-5
-    for cell, slope in zip(cells, attribution_patching(model, base, source, cells), strict=True):
+    slopes = attribution_patching(model, base, source, cells, recompute_attention=False)
+    for cell, slope in zip(cells, slopes, strict=True):
         ends = [mixed_by_hand(model, base, others, cell, amount) for amount in (step, -step)]
         difference = (way_by_hand(ends[0], start, end) - way_by_hand(ends[1], start, end)) / (2 * step)
         assert slope == pytest.approx(difference, abs=1e-7)
     assert all(parameter.grad is None for parameter in model.parameters())
+    assert np.isfinite(attribution_patching(model, base, source, cells)).all()
 
 
 def test_in_a_linear_network_attribution_is_exact_and_paths_add_up(small_model):
@@ -182,6 +184,21 @@ def test_in_a_linear_network_attribution_is_exact_and_paths_add_up(small_model):
     for cell, share in zip(cells[:12], found.share, strict=False):
         paths = patching.path_patching(model, base, source, cell)
         assert sum(paths.values()) == pytest.approx(share, abs=1e-10)
+
+
+@pytest.mark.parametrize("rows", [5, 512])
+def test_attention_computed_anew_tells_what_the_slope_of_a_saturated_softmax_does_not(small_model, monkeypatch, rows):
+    """Planted: all is linear behind the first layer's attention, whose scores are far apart."""
+    monkeypatch.setattr(patching, "ROWS_AT_ONCE", rows)
+    model = linear(small_model())
+    with torch.no_grad():
+        model.encoder.blocks[0].attn.qkv.weight[:32] = torch.randn(32, 16)
+    base, source = draw(model), draw(model, seed=2)
+    cells = [cell for cell in patch_cells(model.config, 32, ["encoder"]) if cell.layer == 0]
+    found = activation_patching(model, base, source, cells)
+    np.testing.assert_allclose(attribution_patching(model, base, source, cells), found.share, atol=1e-9)
+    by_slope = attribution_patching(model, base, source, cells, recompute_attention=False)
+    assert found.error_of(by_slope).deviation > 0.05
 
 
 @pytest.mark.parametrize(
