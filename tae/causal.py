@@ -1,5 +1,5 @@
 """Does the attention matter? Interventions over many images: heads, layers and MLPs knocked out, attention replaced,
-patches covered.
+patches covered, states of one put into the run of another.
 
     python -m tae.causal --checkpoint checkpoints/x.safetensors
     python -m tae.causal --checkpoint checkpoints/x.safetensors --images photographs --out photographs.md
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from tae.analysis.causal.job import StudyConfig, run
+from tae.analysis.causal.pairs import pairs_in_words
 from tae.cli import door, read
 
 
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for part in study.verdicts.values():
         print(part["sentence"])
     print(study.agreement)
+    if study.pairs is not None:
+        print(pairs_in_words(study.pairs))
     print(f"{out}: {study.num_images} images")
     return 0
 

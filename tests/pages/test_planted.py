@@ -95,6 +95,8 @@ def test_a_true_sink_and_the_head_that_feeds_it_are_found_and_their_effect_under
     assert {name for name in heads if abs(study.median_damage(name, "mse_gained")) > 1e-6} == counts
     assert study.covers.keys() == COVERS.keys()
     assert all(one["overlap"]["received attention, average"]["value"] == 1 for one in study.covers.values())
+    over_pairs = {name: one["value"] for name, one in study.pairs["share"].items()}
+    assert {name for name, share in over_pairs.items() if name.startswith("encoder") and abs(share) > 1e-3} == counts
 
     app = with_image(tmp_path, "Explore", layer="0", head="2")
     assert "1 sink patch takes 100% of all weight" in texts(app, "markdown")
@@ -108,6 +110,8 @@ def test_a_true_sink_and_the_head_that_feeds_it_are_found_and_their_effect_under
     run(app)
     shares = np.array(numbers(charts(app)[0]["data"][0]["z"])).reshape(4, 6)  # two layers each; four heads, all, MLP
     assert set(zip(*np.nonzero(np.abs(shares[:2]) > 1e-3), strict=True)) == {(0, 2), (0, 4)}
+    np.testing.assert_allclose(numbers(charts(app)[3]["data"][0]["z"]), [*over_pairs.values()])
+    assert "Over 3 pairs of images (images of images), both ways" in texts(app, "caption")
     app = open_page("Layers", checkpoint=FILE, depths="heads", card=FEEDER.name)
     assert {"fixed", "sink"} <= {one.value.split("[")[1].strip("]") for one in app.markdown if "badge[" in one.value}
     assert metrics(app)["On sinks"] == "100%"

@@ -3,7 +3,7 @@
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -223,6 +223,26 @@ def over_covers(found: Mapping[str, Scores]) -> str:
     bests = ", ".join(dict.fromkeys(scores.best_trivial for scores in told.values()))
     beside = f"the best attention map, beside the best trivial predictor ({bests})"
     return f"Over {len(told)} cover{'s' * (len(told) > 1)} {beside}, is {'; '.join(said)}." if said else ""
+
+
+def as_json(interval: Interval) -> dict[str, float | None]:
+    """An interval as JSON can carry it."""
+    return {name: plain(value) for name, value in asdict(interval).items()}
+
+
+def interval_of(figure: dict[str, float | None]) -> Interval:
+    """The inverse of `as_json`."""
+    return Interval(**{name: number(value) for name, value in figure.items()})
+
+
+def plain(value: float) -> float | None:
+    """Six digits, as JSON can carry it."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def number(value: float | None) -> float:
+    """The inverse of `plain`."""
+    return math.nan if value is None else value
 
 
 def bootstrap_mean(values: np.ndarray) -> Interval:

@@ -16,11 +16,23 @@ from tae.analysis.causal.faithfulness import RADIUS, SETS, SHARE, infidelity, ma
 from tae.analysis.causal.interventions import from_name
 from tae.analysis.causal.knockouts import Baseline
 from tae.analysis.causal.occlusion import COVERS, foreground_tokens, occlude
+from tae.analysis.causal.pairs import (
+    ERRORS,
+    GROUPS,
+    PairFigures,
+    in_percent,
+    over_pairs,
+    pair_record,
+    pairs_in_words,
+)
 from tae.analysis.causal.predictors import (
-    Interval,
     agreement,
+    as_json,
     bootstrap_mean,
+    interval_of,
+    number,
     over_covers,
+    plain,
     predictors,
     score_over,
     trivial_predictors,
@@ -36,11 +48,12 @@ from tae.model.config import PARTS
 from tae.store.regular import parse_json, read_regular
 
 PROGRAM = "tae.causal"
-FORMAT_VERSION = 4
-READABLE = (3, FORMAT_VERSION)  # 3 has no infidelity and no sensitivity
+FORMAT_VERSION = 5
+READABLE = (3, 4, FORMAT_VERSION)  # 3 has no infidelity and no sensitivity, 4 no pairs
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 OTHERS = 8  # other images whose attention stands in for an image's own: one lends its attention, all make the mean map
 COVER_IMAGES = 32  # the first of the images: on these patches are covered, which costs most
+PAIRS = 16  # of the first images, none in two of them, whose states are put into each other's run
 MAX_BYTES = 1_000_000
 _UNSEALED, _END = "0" * 64, b'"\n}\n'
 _GROUPS = ("spearman", "overlap", "infidelity")  # of a cover, each with an interval for each predictor
@@ -66,31 +79,40 @@ def study_images(
     if len(images) < 2:
         raise ValueError(f"images must be at least 2, for one lends its attention to another, got {len(images)}")
     parameter = next(model.parameters())
-    for number in range(first, len(images)):
-        image = to_batch([images[number]])[0].to(parameter)
-        width = images[number].shape[1]
-        places = [(number + step) % len(images) for step in range(1, min(OTHERS, len(images) - 1) + 1)]
+    for index in range(first, len(images)):
+        image = to_batch([images[index]])[0].to(parameter)
+        width = images[index].shape[1]
+        places = [(index + step) % len(images) for step in range(1, min(OTHERS, len(images) - 1) + 1)]
         others = to_batch([_at_width(images[place], width) for place in places])[0].to(parameter)
         prefix = make_prefix(model, image)
         if not bool(prefix.recon.isfinite().all()):
-            raise ValueError(f"the model draws no finite numbers from image {number}, so there is nothing to compare")
+            raise ValueError(f"the model draws no finite numbers from image {index}, so there is nothing to compare")
         sweep = head_sweep(model, prefix, baseline, with_ssim=True)
         lost = necessity(model, image, others).lost
         yield {
-            "psnr": _plain(sweep.plain.psnr),
+            "psnr": plain(sweep.plain.psnr),
             "damage": {
-                one.name: [_plain(getattr(damage, measure)) for measure in _MEASURES]
+                one.name: [plain(getattr(damage, measure)) for measure in _MEASURES]
                 for one, damage in sweep.damage.items()
             },
-            "lost": {"/".join(key): _plain(float(value[0])) for key, value in lost.items()},
-            "covers": _covered(model, image, others) if number < COVER_IMAGES else {},
-            "sensitivity": _sensitivity(model, image) if number < COVER_IMAGES else {},
+            "lost": {"/".join(key): plain(float(value[0])) for key, value in lost.items()},
+            "covers": _covered(model, image, others) if index < COVER_IMAGES else {},
+            "pair": _paired(model, image, others) if index in range(0, min(2 * PAIRS, len(images) - 1), 2) else {},
+            "sensitivity": _sensitivity(model, image) if index < COVER_IMAGES else {},
         }
+
+
+def _paired(model: TransformerAutoencoder, image: Tensor, others: Tensor) -> dict[str, dict[str, float | None]]:
+    """The image and the one after it, and the one after that as the control; {} where there is no third."""
+    if len(others) < 2:
+        return {}
+    found = pair_record(model, image, others[:1], others[1:2])
+    return {group: {name: plain(value) for name, value in some.items()} for group, some in found.items()}
 
 
 def _sensitivity(model: TransformerAutoencoder, image: Tensor) -> dict[str, float | None]:
     found = max_sensitivity(lambda one: predictors(model, one), image)
-    return {name: _plain(value) for name, value in found.items()}
+    return {name: plain(value) for name, value in found.items()}
 
 
 def _covered(model: TransformerAutoencoder, image: Tensor, others: Tensor) -> dict[str, dict]:
@@ -107,10 +129,10 @@ def _covered(model: TransformerAutoencoder, image: Tensor, others: Tensor) -> di
             infidelity(model, image, maps, tokens, baselines[name]) if len(tokens) else dict.fromkeys(maps, math.nan)
         )
         found[name] = {
-            "spearman": {one: _plain(value) for one, value in spearmans.items()},
-            "overlap": {one: _plain(value) for one, value in overlaps.items()},
-            "infidelity": {one: _plain(value) for one, value in unfaithful.items()},
-            "inside": _plain(effect.share_inside),
+            "spearman": {one: plain(value) for one, value in spearmans.items()},
+            "overlap": {one: plain(value) for one, value in overlaps.items()},
+            "infidelity": {one: plain(value) for one, value in unfaithful.items()},
+            "inside": plain(effect.share_inside),
         }
     return found
 
@@ -139,6 +161,9 @@ class Study:
     necessity: dict[str, dict[str, float | None]]  # {"part/place/replaced by": mean PSNR lost in dB, with its interval}
     covers: dict[str, "CoverFigures"]  # {key of `COVERS`: how well the effect of covering patches with it is told}
     sensitivity: dict[str, dict[str, float | None]]  # {map: largest sensitivity}; empty in files of format 3
+    pairs: (
+        PairFigures | None
+    )  # states of one image in another's run; None in files of formats 3 and 4, or without pairs
     verdicts: dict[str, dict[str, str]]  # {part: its kind and its sentence}
     agreement: str  # whether attention or a trivial predictor tells the effect better, in words
 
@@ -153,43 +178,39 @@ class Study:
         return math.nan if middle is None else middle
 
 
-def interval_of(figure: dict[str, float | None]) -> Interval:
-    """A figure of a study."""
-    return Interval(**{name: _number(value) for name, value in figure.items()})
-
-
 def summarise(records: Sequence[dict], sha256: str, data: str, baseline: str, has_attention: bool = True) -> Study:
     """The medians, quantiles and means of at least one record that `study_images` yielded."""
     if not records:
         raise ValueError("images must be at least one, got none")
 
     def column(group: str, name: str) -> np.ndarray:
-        return np.array([_number(record[group][name]) for record in records])
+        return np.array([number(record[group][name]) for record in records])
 
     damage = {
         name: {
-            measure: _quantiles([_number(record["damage"][name][place]) for record in records])
+            measure: _quantiles([number(record["damage"][name][place]) for record in records])
             for place, measure in enumerate(_MEASURES)
         }
         for name in records[0]["damage"]
     }
     lost = {tuple(name.split("/")): column("lost", name) for name in records[0]["lost"]}
-    found = Necessity(np.array([_number(record["psnr"]) for record in records]), lost, has_attention)
+    found = Necessity(np.array([number(record["psnr"]) for record in records]), lost, has_attention)
     scores, covers = {}, {}
     for cover in records[0]["covers"]:
         those = [record["covers"][cover] for record in records if record["covers"]]
         columns = {
-            group: {name: np.array([_number(one[group][name]) for one in those]) for name in those[0][group]}
+            group: {name: np.array([number(one[group][name]) for one in those]) for name in those[0][group]}
             for group in ("spearman", "overlap")
         }
         found_here = scores[cover] = score_over(columns["spearman"], columns["overlap"])
         covers[cover] = CoverFigures(
             count=len(those),
-            spearman={name: _as_json(one) for name, one in found_here.spearman.items()},
-            overlap={name: _as_json(one) for name, one in found_here.overlap.items()},
+            spearman={name: as_json(one) for name, one in found_here.spearman.items()},
+            overlap={name: as_json(one) for name, one in found_here.overlap.items()},
             infidelity=_means([one["infidelity"] for one in those]),
-            inside=_as_json(bootstrap_mean(np.array([_number(one["inside"]) for one in those]))),
+            inside=as_json(bootstrap_mean(np.array([number(one["inside"]) for one in those]))),
         )
+    pairs = [record["pair"] for record in records if record["pair"]]
     verdicts = {part: verdict(found, part) for part in PARTS}
     told = (
         which_wins(scores["white"], COVERS["white"]),
@@ -202,9 +223,10 @@ def summarise(records: Sequence[dict], sha256: str, data: str, baseline: str, ha
         baseline=baseline,
         psnr=_quantiles(found.psnr),
         damage=damage,
-        necessity={"/".join(key): _as_json(found.mean(*key)) for key in found.lost},
+        necessity={"/".join(key): as_json(found.mean(*key)) for key in found.lost},
         covers=covers,
         sensitivity=_means([record["sensitivity"] for record in records if record["sensitivity"]]),
+        pairs=over_pairs(pairs) if pairs else None,
         verdicts={part: {"kind": one.kind, "sentence": one.sentence} for part, one in verdicts.items()},
         agreement=" ".join(filter(None, told)),
     )
@@ -245,6 +267,8 @@ def read_study(path: Path | str, checkpoint_sha256: str) -> Study:
     del values["seal"]
     if values.get("checkpoint_sha256") != checkpoint_sha256:
         raise ValueError(f"{path.name} is of another checkpoint; make it anew with python -m tae.causal")
+    if version < FORMAT_VERSION:
+        values["pairs"] = None
     if version == 3:
         with suppress(KeyError, AttributeError, TypeError):  # what else is wrong is found below
             values["sensitivity"] = {}
@@ -276,7 +300,7 @@ def to_markdown(study: Study, name: str) -> str:
         f"| knocked out (replaced by {study.baseline}) | PSNR lost, median (5 % to 95 %) | SSIM lost, median |",
         "| --- | --- | --- |",
     ]
-    order = sorted(study.damage, key=lambda one: -_number(study.damage[one]["psnr_lost"][2]))
+    order = sorted(study.damage, key=lambda one: -number(study.damage[one]["psnr_lost"][2]))
     for knockout in order:
         low, _, middle, _, high = study.damage[knockout]["psnr_lost"]
         lines.append(
@@ -302,7 +326,28 @@ def to_markdown(study: Study, name: str) -> str:
     lines += ["", f"Spearman's rank correlation, mean over the first {covers[0][1]['count']} images.", ""]
     if study.sensitivity:  # older files have none
         lines += [*_infidelities(study, covers)]
+    if study.pairs is not None:
+        lines += [*_pairs(study.pairs)]
     return "\n".join([*lines, ""])
+
+
+def _pairs(figures: PairFigures) -> Iterator[str]:
+    yield ""
+    yield pairs_in_words(figures)
+    yield ""
+    yield "| put into another image's run | share of the way | of a third image's | squared distance closed | both ways apart |"
+    yield "| --- | --- | --- | --- | --- |"
+    groups = [figures[group] for group in ("share", "control", "closed", "apart")]
+    for name in sorted(figures["share"], key=lambda name: -number(figures["share"][name]["value"])):
+        cells = (in_percent(interval_of(group[name])) for group in groups)
+        yield f"| {from_name(name).title} | {' | '.join(cells)} |"
+    yield ""
+    yield (
+        "Activation patching (Vig 2020, Meng 2022; both ways after Heimersheim & Nanda 2024): the states of one image put into "
+        "the run of another, one part at a time. Share of the way: how far the reconstruction went towards the other's, along "
+        f"the straight line; an unrelated image's states go about half as far. Means over {figures['count']} pairs and 95 % "
+        "intervals (bootstrap over pairs)."
+    )
 
 
 def _infidelities(study: Study, covers: Sequence[tuple[str, CoverFigures]]) -> Iterator[str]:
@@ -343,6 +388,9 @@ def _is_sound(values: dict) -> bool:
         study = Study(**values)
         groups = [study.necessity, *(one[kind] for one in study.covers.values() for kind in _GROUPS), study.sensitivity]
         groups.append({name: one["inside"] for name, one in study.covers.items()})
+        pairs = study.pairs
+        if pairs is not None:
+            groups += [pairs[group] for group in (*GROUPS, "estimate")]
         numbers = [*study.psnr]
         numbers += [one for knockout in study.damage.values() for row in knockout.values() for one in row]
         numbers += [one for group in groups for interval in group.values() for one in interval.values()]
@@ -365,9 +413,21 @@ def _is_sound(values: dict) -> bool:
                 for one in study.covers.values()
             )
             and all(from_name(name) for name in study.damage)
+            and (pairs is None or _are_pairs(pairs))
         )
     except (TypeError, KeyError, ValueError, AttributeError):
         return False
+
+
+def _are_pairs(figures: PairFigures) -> bool:
+    cells = figures["share"].keys()
+    return (
+        set(figures) == {"count", "estimate", *GROUPS}
+        and type(figures["count"]) is int
+        and all(figures[group].keys() == cells for group in GROUPS)
+        and set(figures["estimate"]) == set(ERRORS)
+        and all(from_name(name) for name in cells)
+    )
 
 
 def _quantiles(values: Sequence[float] | np.ndarray) -> list[float | None]:
@@ -375,26 +435,13 @@ def _quantiles(values: Sequence[float] | np.ndarray) -> list[float | None]:
     finite = finite[np.isfinite(finite)]
     if not len(finite):
         return [None] * len(QUANTILES)
-    return [_plain(float(value)) for value in np.quantile(finite, QUANTILES)]
-
-
-def _as_json(interval: Interval) -> dict[str, float | None]:
-    return {name: _plain(value) for name, value in asdict(interval).items()}
+    return [plain(float(value)) for value in np.quantile(finite, QUANTILES)]
 
 
 def _means(records: Sequence[dict]) -> dict[str, dict[str, float | None]]:
     """{name: the mean over records of {name: figure}, with its interval}."""
     names = records[0] if records else {}
-    return {name: _as_json(bootstrap_mean(np.array([_number(one[name]) for one in records]))) for name in names}
-
-
-def _plain(value: float) -> float | None:
-    """Six digits, as JSON can carry it."""
-    return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+    return {name: as_json(bootstrap_mean(np.array([number(one[name]) for one in records]))) for name in names}
 
 
 def _cell(value: float | None, unit: str = "", digits: int = 2) -> str:

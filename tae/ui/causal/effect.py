@@ -6,8 +6,8 @@ import streamlit as st
 from tae.analysis.attention import is_practically_uniform, received
 from tae.analysis.causal.faithfulness import SETS
 from tae.analysis.causal.occlusion import Box
-from tae.analysis.causal.predictors import GRADIENT, MAPS, TRIVIAL, which_wins
-from tae.analysis.causal.study import CoverFigures, interval_of
+from tae.analysis.causal.predictors import GRADIENT, MAPS, TRIVIAL, interval_of, which_wins
+from tae.analysis.causal.study import CoverFigures
 from tae.analysis.facts import OTHER_WEIGHTS, PRACTICALLY_UNIFORM
 from tae.analysis.maps import MapChoice
 from tae.plots.causal import PatchMap, plot_deletion_insertion, plot_patch_maps, plot_scores

@@ -20,6 +20,7 @@ from tae.analysis.causal import (
     verdicts,
 )
 from tae.analysis.causal.interventions import Edit, Intervention, Knockout, all_knockouts
+from tae.analysis.causal.pairs import Patched, against_third
 from tae.analysis.causal.prefix import make_prefix
 from tae.analysis.causal.relevance import relevance
 from tae.analysis.maps import MapChoice, compute_map
@@ -203,14 +204,6 @@ def _changed(
 
 
 @dataclass(frozen=True)
-class Patched:
-    """Every cell of one image's run put into another's, one at a time, and one of a third image for comparison."""
-
-    found: patching.Patching
-    control: patching.Patching  # the same cells of a third image, along the same way
-
-
-@dataclass(frozen=True)
 class PutIn:
     """One cell put in."""
 
@@ -234,15 +227,20 @@ def base_and_source(scene: PairScene, into: str) -> tuple[torch.Tensor, torch.Te
     return (own, other) if into == "a" else (other, own)
 
 
-def find_estimated(scene: PairScene, states: str, into: str) -> np.ndarray | None:
-    """(K,) the share of the way of each cell by attribution patching. Raises ValueError if there is no way."""
+def find_estimated(scene: PairScene, states: str, into: str, slope_alone: bool = False) -> np.ndarray | None:
+    """(K,) the share of the way of each cell by attribution patching; slope_alone: no attention is computed anew.
+
+    Raises ValueError if there is no way.
+    """
     base, source = base_and_source(scene, into)
 
     def compute(progress: Progress) -> np.ndarray:
-        return read_only(patching.attribution_patching(scene.model, base, source, cells_of(scene, states)))
+        cells = cells_of(scene, states)
+        return read_only(patching.attribution_patching(scene.model, base, source, cells, not slope_alone))
 
     # Two passes forward and one back, which takes twice as long.
-    return measured("estimated", f"{scene.key}|{states}|{into}", "Estimating", lambda: scene.seconds(4), compute)
+    name, key = "slope" if slope_alone else "estimated", f"{scene.key}|{states}|{into}"
+    return measured(name, key, "Estimating", lambda: scene.seconds(4), compute)
 
 
 def find_patched(scene: PairScene, states: str, into: str) -> Patched | None:
@@ -252,13 +250,7 @@ def find_patched(scene: PairScene, states: str, into: str) -> Patched | None:
     def compute(progress: Progress) -> Patched:
         base, source = (make_prefix(scene.model, one) for one in base_and_source(scene, into))
         third = test_images(scene.active, scene.width, 1, torch.cat([base.images, source.images]))
-        found, control = (
-            patching.activation_patching(
-                scene.model, base, image, cells, source.recon, lambda share, done=done: progress((done + share) / 2)
-            )
-            for done, image in enumerate((source, third))
-        )
-        return Patched(found, control)
+        return against_third(scene.model, base, source, third, cells, progress)
 
     # A cell's run begins in its own layer: of the whole, .6 is left on the average.
     key = f"{scene.key}|{states}|{into}"

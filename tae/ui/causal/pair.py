@@ -9,13 +9,18 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from tae.analysis.causal.interventions import Edit, Intervention
+from tae.analysis.causal.pairs import Patched, in_percent
+from tae.analysis.causal.predictors import interval_of
+from tae.analysis.causal.study import Study
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
 from tae.plots.causal import PatchMap, plot_change, plot_patch_maps
 from tae.plots.patching import plot_cells, plot_paths, selected_cell
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
-from tae.ui.causal.measure import PairScene, Patched, PutIn
+from tae.ui.causal.controls import no_study
+from tae.ui.causal.measure import PairScene, PutIn
+from tae.ui.session import verdicts
 from tae.ui.session.view import choose
 from tae.ui.shell.guide import prose
 from tae.ui.shell.sidebar import panels
@@ -25,6 +30,7 @@ from tae.ui.widgets.downloads import download, download_arrays, download_table, 
 STATES = {"heads": "Heads and MLPs", "patches": "Patches"}
 INTO = {"b": "A’s states into B’s run", "a": "B’s states into A’s run"}
 MEASURED, ESTIMATED, CONTROL = "Measured", "By gradient", "Control: a third image"
+OVER_PAIRS = "Over pairs of test images"
 MAX_OFFERED = 200  # cells that the list offers, the strongest first; a click reaches all
 
 
@@ -59,15 +65,19 @@ def two_images(scene: PairScene) -> None:
     cells = measure.cells_of(scene, states)
     shares = estimate if found is None else found.found.share
     number = chosen_cell(cells, shares, part)
+    study = verdicts.study_of(scene.active)
     if states == "heads":
-        table_of_cells(scene, cells, found, estimate, number)
+        table_of_cells(scene, cells, found, estimate, number, study)
     else:
         maps_of_cells(scene, cells, found, estimate, part, cells[number])
     if found is not None:
-        say_error(found, estimate)
+        slope = measure.find_estimated(scene, states, into, slope_alone=True) if states == "patches" else None
+        say_error(found, estimate, slope)
+    if states == "heads":
+        over_pairs(scene, study, cells[number])
     result = measure.put_in(scene, into, cells[number])
     outcome(scene, into, cells[number], result)
-    exports(scene, into, cells, found, estimate, result)
+    exports(scene, into, cells, found, estimate, result, study)
 
 
 def chosen_cell(cells: list[Intervention], shares: np.ndarray, part: str) -> int:
@@ -100,7 +110,12 @@ def title(cell: Intervention) -> str:
 
 
 def table_of_cells(
-    scene: PairScene, cells: list[Intervention], found: Patched | None, estimate: np.ndarray, number: int
+    scene: PairScene,
+    cells: list[Intervention],
+    found: Patched | None,
+    estimate: np.ndarray,
+    number: int,
+    study: Study | None,
 ) -> None:
     """Layers by heads, all heads and the MLP, as `head_cells` lists them."""
     heads = scene.config.num_heads
@@ -109,13 +124,17 @@ def table_of_cells(
     tables = {ESTIMATED: estimate}
     if found is not None:
         tables = {MEASURED: found.found.share, **tables, CONTROL: found.control.share}
-    top = max(0.01, *(float(np.abs(values).max()) for values in tables.values()))
+    if study is not None and study.pairs is not None:
+        shares = study.pairs["share"]
+        tables[OVER_PAIRS] = np.array([interval_of(shares[cell.name]).value for cell in cells])
+    top = max(0.01, *(float(np.nanmax(np.abs(values))) for values in tables.values()))
     said = [
         title(cell) + "".join(f"<br>{words}: {values[place]:z.1%}" for words, values in tables.items())
         for place, cell in enumerate(cells)
     ]
     with st.container(key="causal_cells"):
-        places = st.columns(len(tables))
+        rows_of = [st.columns(2) for _ in range(2)] if len(tables) == 4 else [st.columns(len(tables))]
+    places = [place for row in rows_of for place in row]
     for place, (words, values) in zip(places, tables.items(), strict=True):
         with place:
             st.markdown(f"**{words}**, ±{top:.0%} of the way")
@@ -176,14 +195,33 @@ def take_click(
         st.rerun()
 
 
-def say_error(found: Patched, estimate: np.ndarray) -> None:
-    """How far the estimate is off, and what a third image would do."""
+def over_pairs(scene: PairScene, study: Study | None, cell: Intervention) -> None:
+    """What a cell does over the study's pairs of images, with its interval."""
+    if study is None:
+        no_study(scene)
+    elif study.pairs is None:
+        st.caption("Not measured over pairs of images: `python -m tae.causal` does, made anew.")
+    else:
+        figures = study.pairs
+        groups = ("share", "control", "apart")
+        share, control, apart = (in_percent(interval_of(figures[group][cell.name])) for group in groups)
+        correlation = interval_of(figures["estimate"]["correlation"])
+        st.caption(
+            f"Over {figures['count']} pairs of images ({escape_markdown(study.data)}), both ways, 95 % intervals: "
+            f"{title(cell)} goes {share} of the way, a third image’s {control} (about half is what any image’s would); both "
+            f"ways of a pair differ by {apart}. The estimate by gradient correlates at {correlation}."
+        )
+
+
+def say_error(found: Patched, estimate: np.ndarray, slope: np.ndarray | None) -> None:
+    """How far the estimate is off, also by slopes alone, and what a third image would do."""
     own, third = found.found, found.control
     error = own.error_of(estimate)
     strongest = int(np.abs(own.share).argmax())
+    alone = "" if slope is None else f" (by slopes alone {own.error_of(slope).correlation:.2f})"
     prose(
         f"By gradient ([[attribution patching]]: two passes forward and one back, not {len(own.cells)}): correlation with what "
-        f"was measured **{error.correlation:.2f}**, of ranks {error.rank_correlation:.2f}; largest deviation "
+        f"was measured **{error.correlation:.2f}**{alone}, of ranks {error.rank_correlation:.2f}; largest deviation "
         f"**{error.deviation:.1%}** ({title(error.worst)}). The strongest cell goes {own.share[strongest]:z.0%} of the "
         f"[[way|share of the way]] and closes {own.closed[strongest]:z.0%} of the squared distance; that of a third image "
         f"{third.share[strongest]:z.0%} and {third.closed[strongest]:z.0%}."
@@ -221,7 +259,13 @@ def outcome(scene: PairScene, into: str, cell: Intervention, result: PutIn) -> N
 
 
 def exports(
-    scene: PairScene, into: str, cells: list[Intervention], found: Patched | None, estimate: np.ndarray, result: PutIn
+    scene: PairScene,
+    into: str,
+    cells: list[Intervention],
+    found: Patched | None,
+    estimate: np.ndarray,
+    result: PutIn,
+    study: Study | None,
 ) -> None:
     arrays = {"share_by_gradient": estimate}
     if found is not None:
@@ -229,6 +273,14 @@ def exports(
             "share": found.found.share,
             "closed": found.found.closed,
             "share_of_third_image": found.control.share,
+        }
+    pairs = study.pairs if study is not None else None
+    if pairs is not None and cells[0].name in pairs["share"]:
+        intervals = [interval_of(pairs["share"][cell.name]) for cell in cells]
+        arrays |= {
+            "share_over_pairs": np.array([one.value for one in intervals]),
+            "share_over_pairs_low": np.array([one.low for one in intervals]),
+            "share_over_pairs_high": np.array([one.high for one in intervals]),
         }
     told = f"{scene.about} · B: {scene.other_title} · {INTO[into]} · share of the way of each cell"
     about = {**scene.chosen.named(scene.active), "other_image": scene.other_title, "direction": INTO[into]}

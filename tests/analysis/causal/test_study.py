@@ -16,6 +16,7 @@ from tae import Card, load_checkpoint, save_checkpoint
 from tae.analysis.causal import interventions, job, knockouts, occlusion, study, sweeps, verdicts
 from tae.analysis.causal.faithfulness import infidelity
 from tae.analysis.causal.occlusion import COVERS
+from tae.analysis.causal.pairs import ERRORS, GROUPS, pair_record
 from tae.analysis.causal.predictors import ATTENTION, CHANGE, GRADIENT, TRIVIAL, spearman, trivial_predictors
 from tae.analysis.causal.predictors import predictors as attention_predictors
 from tae.analysis.causal.study import QUANTILES, fingerprint, read_study, study_images, summarise, to_json, to_markdown
@@ -79,6 +80,10 @@ def test_a_record_holds_what_each_intervention_did_to_one_image(small_model, mon
         assert found["infidelity"]["rollout"] == pytest.approx(
             infidelity(model, image, attention_predictors(model, image), tokens, baseline)["rollout"], rel=1e-5
         )
+    assert records[0]["pair"]["share"] == pytest.approx(
+        pair_record(model, *to_batch(images)[0].double().split(1))["share"], rel=1e-5
+    )
+    assert records[1]["pair"] == records[2]["pair"] == {}  # the second of a pair; and one that has no other
     assert list(study_images(model, images, knockouts.ZERO, first=2)) == records[2:]
     monkeypatch.setattr(study, "COVER_IMAGES", 1)
     assert [[*record["covers"]] for record in study_images(model, images[:2], knockouts.ZERO)] == [[*COVERS], []]
@@ -136,6 +141,12 @@ def records_by_hand() -> list[dict]:
                 }
                 for cover in (COVERS if number < 5 else ())
             },
+            "pair": {
+                **{group: {"encoder/0/0": number / 10, "encoder/0/mlp": None} for group in GROUPS},
+                "estimate": dict.fromkeys(ERRORS, 0.5),
+            }
+            if number < 5
+            else {},
             "sensitivity": {"rollout": number / 10} if number < 5 else {},
         }
         for number, lost in enumerate([1.0, 2.0, 10.0, 3.0, 4.0, 5.0])
@@ -159,6 +170,7 @@ def test_a_study_holds_medians_means_and_what_they_say():
     assert "is behind it under white, the image's mean grey, the image, blurred" in study.agreement
     assert [one["count"] for one in study.covers.values()] == [5] * 6
     assert study.covers["blur"]["inside"]["value"] == pytest.approx(0.4)
+    assert study.pairs["count"] == 5 and study.pairs["share"]["encoder/0/0"]["value"] == pytest.approx(0.2)
 
 
 def test_one_token_has_no_verdict_to_give():
@@ -196,6 +208,12 @@ def test_a_study_survives_its_file_and_belongs_to_its_checkpoint(tmp_path):
         lambda values: values.update(agreement=["text"]),
         lambda values: values.update(verdicts={}),
         lambda values: values.update(num_images=True),
+        lambda values: values.pop("pairs"),
+        lambda values: values.update(pairs={}),
+        lambda values: values["pairs"]["share"].update({"encoder/0/<b>": values["pairs"]["share"]["encoder/0/0"]}),
+        lambda values: values["pairs"]["control"].pop("encoder/0/0"),
+        lambda values: values["pairs"].update(count="5"),
+        lambda values: values["pairs"]["estimate"]["deviation"].update(low="none"),
     ],
 )
 def test_a_strangers_file_is_refused(tmp_path, change):
@@ -208,17 +226,22 @@ def test_a_strangers_file_is_refused(tmp_path, change):
         read_study(path, SHA)
 
 
-def test_a_study_of_the_format_before_has_no_infidelity(tmp_path):
-    values = json.loads(to_json(summarise(records_by_hand(), SHA, "six", "zero"))) | {"format_version": 3}
-    del values["sensitivity"]
-    for figures in values["covers"].values():
-        del figures["infidelity"]
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_study_of_a_format_before_lacks_what_came_later(tmp_path, version):
+    values = json.loads(to_json(summarise(records_by_hand(), SHA, "six", "zero"))) | {"format_version": version}
+    del values["pairs"]
+    if version == 3:
+        del values["sensitivity"]
+        for figures in values["covers"].values():
+            del figures["infidelity"]
     path = tmp_path / "x.causal.json"
     path.write_bytes(study._sealed((json.dumps(values, indent=1) + "\n").encode()))
     found = read_study(path, SHA)
-    assert not found.sensitivity and not found.covers["white"]["infidelity"]
+    assert found.pairs is None
+    assert bool(found.sensitivity) == bool(found.covers["white"]["infidelity"]) == (version == 4)
     assert found.covers["white"]["spearman"] == values["covers"]["white"]["spearman"]
-    assert "infidelity" not in to_markdown(found, "old")
+    assert ("infidelity" in to_markdown(found, "old")) == (version == 4)
+    assert "another image's run" not in to_markdown(found, "old")
 
 
 def test_31_a_flipped_bit_anywhere_in_a_study_is_found(tmp_path):
@@ -252,6 +275,7 @@ def test_the_text_for_readers_has_every_figure():
     assert "| another image's attention | 8.50 dB | 8.50 dB |" in text
     assert text.index("Encoder, layer 0, MLP") < text.index("Encoder, layer 0, head 0")
     assert "replaced by zero" in text and "six by hand" in text
+    assert "| Encoder, layer 0, head 0 | 20 % (8 to 32) | 20 % (8 to 32) | 20 % (8 to 32) | 20 % (8 to 32) |" in text
     assert "| rollout | 0.55 | 0.55 | 0.55 | 0.55 | 0.55 |" in text and "mean over the first 5 images" in text
 
 
