@@ -360,7 +360,7 @@ def frame_shape(shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
 
 
 def extents_of_array(values: np.ndarray) -> list[Extent]:
-    """Of frames (T, H, W) or (T, H, W, 1, 3 or 4), opacity left out."""
+    """The extents of frames (T, H, W) or (T, H, W, 1, 3 or 4), opacity left out."""
     colours = values[..., :3] if values.ndim == 4 else values
     try:
         return [extent_of(frame) for frame in colours]
@@ -519,7 +519,7 @@ def _on_white(image: Image.Image, raw_mode: str, notes: list[str]) -> Image.Imag
 
 
 def _with_opacity(image: Image.Image, raw_mode: str) -> Image.Image:
-    """To mode RGBA."""
+    """The image in mode RGBA."""
     key = image.info.get("transparency")
     if isinstance(key, int) and raw_mode in ("L;2", "L;4"):  # Pillow widens the pixels, but not the key
         image.info["transparency"] = key * (85 if raw_mode == "L;2" else 17)

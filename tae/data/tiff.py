@@ -47,7 +47,7 @@ class Place:
     page: int
     """Where its page's list of tags begins."""
     number: int = 0
-    """Of several frames that lie one after the other under one list of tags, as ImageJ writes them above 4 GB."""
+    """Its number among frames that lie one after the other under one list of tags, as ImageJ writes them above 4 GB."""
 
 
 @dataclass(frozen=True)

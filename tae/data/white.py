@@ -68,7 +68,7 @@ class Extent:
     is_whole: bool = True
 
     def __or__(self, other: Self) -> Self:
-        """Of both together, which must be of one kind."""
+        """The extent of both together, which must be of one kind."""
         is_whole = self.is_whole and other.is_whole
         return replace(self, low=min(self.low, other.low), high=max(self.high, other.high), is_whole=is_whole)
 
@@ -154,7 +154,7 @@ class White:
 
 
 AS_FILE = White()
-"""As each file says."""
+"""The choice that each file decides for itself."""
 
 
 def kind_of(dtype: np.dtype, bits: int | None = None) -> str:
@@ -170,7 +170,7 @@ def is_narrow(kind: str) -> bool:
 
 
 def extent_of(values: np.ndarray, bits: int | None = None) -> Extent:
-    """Of an array's numbers.
+    """The extent of an array's numbers.
 
     Raises ValueError if they are not finite.
     """

@@ -12,7 +12,7 @@ from scipy.cluster import hierarchy
 from tae.plots import style
 
 ALIKE_COLOURS = sequential.Cividis[::-1]
-"""Of similarities: dark is alike, as for patch features."""
+"""Colours of similarities: dark is alike, as for patch features."""
 APART_COLOURS = sequential.Cividis
 MAX_NUMBERS = 18  # rows of a matrix with a number in each cell
 MAX_NAMES = 48  # rows with a name each; more are told by the pointer

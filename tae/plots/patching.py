@@ -1,4 +1,4 @@
-"""What another image's states do, put in place of a part's own: heads and layers in a table of colours, paths as bars."""
+"""The effect of another image's states, put in place of a part's own: heads and layers in a table of colours, paths as bars."""
 
 from collections.abc import Mapping, Sequence
 
@@ -74,7 +74,7 @@ def selected_cell(selection: dict, count: int) -> int | None:
 
 
 def plot_paths(shares: Mapping[str, float], total: float) -> go.Figure:
-    """What a part does through each later place alone, as shares of the way, beside what it does in all."""
+    """A part's effect through each later place alone, as shares of the way, beside its effect in all."""
     names, values = [*shares, "in all"], [*shares.values(), total]
     colours = [style.CURVE_COLOURS[0]] * len(shares) + [f"rgb({style.GREY})"]
     figure = go.Figure().add_bar(

@@ -1,4 +1,4 @@
-"""What a training on sequences is asked to do, and what each of its steps tells."""
+"""The config of a training on sequences, and the record of each of its steps."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from tae.training.config import Count, Positive, Seed, Share
 
 NEXT_FRAME = {"num_layers": 2, "dropout": 0.3, "lr": 5e-3, "steps": 1200}
 TARGET = {"num_layers": 1, "dropout": 0.5, "lr": 2e-3, "steps": 800}
-"""What stands for None in these fields: a number for each recording is soon learnt by heart."""
+"""Values for None in these fields: a number for each recording is soon learnt by heart."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ DROPS = "drops"
 DATA = "simulated recordings of liquid drops that slide down a tilted plate"
 LICENCE = "made by tae"
 EVERY = 24
-"""Of the 4,000 frames that the camera takes of a simulated drop in a second, one of so many: 9 to 18 a recording."""
+"""One frame of so many is taken, of 4,000 that the camera takes in a second: 9 to 18 a recording."""
 VISCOSITY = "viscosity (mPa s)"
 
 

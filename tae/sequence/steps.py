@@ -1,4 +1,4 @@
-"""What the trainings on sequences have in common, whether the next frame is learnt or a target."""
+"""The common part of trainings on sequences, whether the next frame is learnt or a target."""
 
 import math
 import platform

@@ -50,7 +50,7 @@ class Column:
     """A column of a table."""
 
     header: str
-    """As it stands in the file."""
+    """The header as it stands in the file."""
     texts: tuple[str, ...]
     """Its cells; "" where there is no value."""
 

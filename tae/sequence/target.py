@@ -27,7 +27,7 @@ COLUMNS = "linear model on the table's columns"
 SHUFFLED = "LSTM trained on shuffled targets"
 BASELINES = (MEAN, LATENT, COLUMNS, SHUFFLED)
 MIN_SEQUENCES = 6
-"""Of fewer, all can be better by chance in more than one case of forty."""
+"""Where there are fewer, all can be better by chance in more than one case of forty."""
 FOLDS = 5
 MAX_ROWS = 20_000  # frames that a linear baseline is fitted on
 WINDOWS_AT_ONCE = 256

@@ -1,4 +1,4 @@
-"""What a predicted number hangs on: frames, patches of frames, heads of the encoder; each changed, all else as it was.
+"""The influence of frames, patches of frames and heads of the encoder on a predicted number; each changed, all else as it was.
 
 Effects are changes of the prediction for the whole sequence (where the target changes within it, of the one after the last
 frame): in the table's unit, or of the probability of a class. They are signed: above 0, the prediction is higher without.

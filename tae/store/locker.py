@@ -17,9 +17,9 @@ from pathlib import Path
 from tae.store.regular import read_json
 
 MAX_BYTES = 6 * 1024**3
-"""Of one visitor."""
+"""Most bytes of one visitor."""
 MAX_ALL_BYTES = 24 * 1024**3
-"""Of all together."""
+"""Most bytes of all together."""
 _NAMES = "names.json"
 
 

@@ -45,7 +45,7 @@ class Muon(torch.optim.Muon):
         return loss
 
     def batches(self, group: dict) -> Iterator[list[nn.Parameter]]:
-        """Those of a group's matrices that have a gradient, in lists of one shape that are taken together."""
+        """A group's matrices that have a gradient, in lists of one shape that are taken together."""
         alike = defaultdict(list)
         for matrix in group["params"]:
             if matrix.grad is not None:

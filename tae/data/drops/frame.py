@@ -22,7 +22,7 @@ COLUMNS = (
     "middle_angle_degree (degree)",
     "velocity (cm/s)",
 )
-"""Of a table beside recorded frames; `Frame.row` has all but the first, the file's name."""
+"""Columns of a table beside recorded frames; `Frame.row` has all but the first, the file's name."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Frame:
     time: float
     """Seconds, from 0 to the recording's duration."""
     number: int = 0
-    """In the recording, where it is one of a row."""
+    """Its number in the recording, where it is one of a row."""
 
     @cached_property
     def outlines(self) -> list[np.ndarray]:
@@ -61,7 +61,7 @@ class Frame:
         return stretched(self.crop(), side, side)
 
     def at(self, input_size: tuple[int, int | None], max_width: int) -> np.ndarray:
-        """As a model of a size sees it: (H, W) uint8. A square, a strip, or, where the width is None, the crop."""
+        """The frame as a model of a size sees it, (H, W) uint8: a square, a strip, or, where the width is None, the crop."""
         height, width = input_size
         if width == height:
             return self.square(height)
@@ -70,7 +70,7 @@ class Frame:
         return stretched(self.crop(), height, self.width_at(height, max_width))
 
     def width_at(self, height: int, max_width: int) -> int:
-        """Of the crop at a height, `max_width` at most."""
+        """Width of the crop at a height, `max_width` at most."""
         first, last = self.window
         return min(max_width, max(1, round((last - first) * height / STRIP[0])))
 
@@ -127,7 +127,7 @@ def _thick_part(outline: np.ndarray) -> np.ndarray:
 
 
 def _centroid(outline: np.ndarray) -> tuple[float, float]:
-    """Of the area between an outline (N, 2) and the plate."""
+    """The centre of the area between an outline (N, 2) and the plate."""
     x, y = outline.T
     after_x, after_y = np.roll(outline, -1, axis=0).T
     areas = x * after_y - after_x * y

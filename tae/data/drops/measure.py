@@ -1,4 +1,4 @@
-"""What a frame of a drop tells, measured on its pixels: contour, contact line, angles, centre; and how two frames differ.
+"""Measurements of a frame of a drop, on its pixels: contour, contact line, angles, centre; and how two frames differ.
 
 Images are (H, W) uint8, a dark drop on a white page and a dark line. Lengths are pixels, x from the left edge of the image, y
 up from the top of the line. Angles lie inside the liquid, in degrees. A square is measured as it is, stretched.
@@ -31,7 +31,7 @@ class Measured:
     middles: tuple[float, float]
     """Angles of the contour at half the drop's height, left and right."""
     centre: tuple[float, float]
-    """Of the area."""
+    """Centre of the area."""
 
     @property
     def contact_length(self) -> float:

@@ -35,7 +35,7 @@ class Recording:
     volume: float
     """Microlitres."""
     tilt: float
-    """Of the plate, in degrees."""
+    """Tilt of the plate, in degrees."""
     moves_left: bool
     release: float
     """Velocity at time 0, in cm/s."""
@@ -65,7 +65,7 @@ class Recording:
         return self.terminal * time + (self.terminal - self.release) * self.lag * float(np.expm1(-time / self.lag))
 
     def velocity(self, time: float) -> float:
-        """Of the front, in cm/s."""
+        """Speed of the front, in cm/s."""
         return self.terminal + (self.release - self.terminal) * float(np.exp(-time / self.lag))
 
     def capillary_number(self, time: float) -> float:

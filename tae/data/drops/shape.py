@@ -16,7 +16,7 @@ POINTS = 320
 
 @dataclass(frozen=True, kw_only=True)
 class Character:
-    """What one drop keeps as it moves, whatever its angles and its tail are; drawn by `draw_character`."""
+    """The traits that a drop keeps as it moves, whatever its angles and its tail are; drawn by `draw_character`."""
 
     head: tuple[float, float, float]
     """Shares of three cosines in the curvature along the head; 0: an arc of a circle."""

@@ -230,7 +230,7 @@ def _settled(row: "_Row", own: White, white: White) -> "_Row":
 
 
 def read_index(folder: Path) -> FileIndex | None:
-    """That of a run's folder; None where there is none that can be read."""
+    """The index of a run's folder; None where there is none that can be read."""
     try:
         return FileIndex.from_bytes(read_regular(folder / FILE_NAME, MAX_BYTES))
     except (OSError, ValueError):
@@ -257,7 +257,7 @@ class _Row(NamedTuple):
 
 
 def _rows(index: FileIndex) -> dict[str, _Row]:
-    """Those of the files that could be read, by name."""
+    """The rows of the files that could be read, by name."""
     extents: dict[int, tuple[Extent, ...]] = {}
     for number, extent in index.extents:
         extents[number] = (*extents.get(number, ()), extent)

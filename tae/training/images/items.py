@@ -41,7 +41,7 @@ class ItemSource(ABC):
 
     @abstractmethod
     def _width_of(self, item: int) -> int:
-        """Of the fitted image, in pixels; asked where widths vary."""
+        """Width of the fitted image, in pixels; asked where widths vary."""
 
     def draws(self, step: int, batch_size: int) -> list[int]:
         """The running numbers of one step's images; each epoch has every image once, but for the order of buckets."""

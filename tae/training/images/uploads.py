@@ -107,7 +107,7 @@ def forget(dropped: Dropped) -> None:
 
 
 def to_text(dropped: Dropped) -> str:
-    """What `from_text` makes it of again, in another session."""
+    """A text from which `from_text` makes it again, in another session."""
     return to_json({**asdict(dropped), "folder": dropped.folder.name})
 
 

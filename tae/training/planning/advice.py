@@ -1,4 +1,4 @@
-"""What a training on one's own images had best begin with, and be: from the shipped models, the images and the budget."""
+"""Advice for a training on one's own images: what it had best begin with, and be, by the shipped models and the budget."""
 
 from collections.abc import Sequence
 from copy import deepcopy

@@ -54,7 +54,7 @@ except ImportError:  # Windows
 FOLDER = "runs"
 MAX_TEXT_BYTES = 1024**2
 MAX_LOG_BYTES = 256 * 1024**2
-"""Of a run's config.json and status.json, and of its log."""
+"""Most bytes of a run's config.json and status.json, and of its log."""
 MAX_OUTPUT_SHOWN = 20_000
 START_S = 120
 """Where files cannot be held, a run without a word counts as starting for so long."""

@@ -1,4 +1,4 @@
-"""In numbers: how sharp, far and wide each head's attention is, beside test images and uniform attention."""
+"""Statistics: how sharp, far and wide each head's attention is, beside test images and uniform attention."""
 
 import numpy as np
 import streamlit as st

@@ -1,4 +1,4 @@
-"""What stands one click away from the instrument: matrices, statistics, the figures of the error, how to read it all."""
+"""The views one click away from the instrument: matrices, statistics, the figures of the error, how to read it all."""
 
 import streamlit as st
 

@@ -25,7 +25,7 @@ from tae.web.component import read_script, read_style
 
 _mount = component("tae_features", css=read_style("features"), js=read_script("features"))
 RAMP = matplotlib.colormaps["cividis_r"]
-"""Of similarities: dark is alike."""
+"""Colours of similarities: dark is alike."""
 MAX_BYTES = 24 * 1024**2  # of what goes to the browser
 
 

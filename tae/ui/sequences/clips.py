@@ -33,7 +33,7 @@ from tae.ui.session.white import white_now
 DROPS = 6
 """Simulated recordings to choose from: the first of the test split."""
 MAX_BYTES = 300 * 1024**2
-"""Of a session's sequences, as files."""
+"""Most bytes of a session's sequences, as files."""
 ENDINGS = (*SUFFIXES, *VIDEO_SUFFIXES, *table.SUFFIXES)  # endings of the files that can be dropped
 
 

@@ -1,4 +1,4 @@
-"""What the server holds of files that arrived for a page: bounded for each kind of file, each session, and all together.
+"""Files that arrived for a page, as the server holds them: bounded for each kind of file, each session, and all together.
 
 Streamlit's upload route takes whatever is within `server.maxUploadSize` from whoever has a session, and holds it in memory
 until the session ends. Here only what a page asked for arrives; of what is too large nothing is kept but a sentence, which the

@@ -23,7 +23,7 @@ from tae.ui.session.white import Numbers, white_now
 
 MAX_UPLOADS = 200
 MAX_HELD_BYTES = 1024**3
-"""Of a session's images, as files and unpacked."""
+"""Most bytes of a session's images, as files and unpacked."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whose turn it is: what many sessions want of a few cores, first come, first served, and long work in pieces."""
+"""Turns of many sessions on a few cores: first come, first served, and long work in pieces."""
 
 import threading
 from collections.abc import Iterator

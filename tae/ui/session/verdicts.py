@@ -103,7 +103,7 @@ def _find_quick(active: Active) -> Necessity | None:
 
 
 def usual_width(config: ModelConfig) -> int:
-    """Of test images that stand for all: the model's, or twice its height where it takes any."""
+    """Width of test images that stand for all: the model's, or twice its height where it takes any."""
     height, width = config.input_size
     return width or min(2 * height, config.max_width)
 

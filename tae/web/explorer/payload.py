@@ -24,7 +24,7 @@ FIRST_BYTES = 4_000_000  # of maps in one answer
 HEADS_BYTES = 3_000_000  # of the head grid's maps; where they are more, patches are merged until they are not
 LEVELS = 65_535  # highest number of a quantised map
 DIFFERENCE_LIMIT = UNIFORM_LIMIT - 1
-"""In x uniform: the colours of a difference never end below it, as those of weights never end below `UNIFORM_LIMIT`."""
+"""The colours of a difference never end below it, in x uniform, as those of weights never end below `UNIFORM_LIMIT`."""
 
 Direction = Literal["from", "to"]  # where the chosen patch places weight, or who places weight on it
 Range = Literal["shared", "full", "own"]

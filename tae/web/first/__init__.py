@@ -1,4 +1,4 @@
-"""What a browser gets first: Streamlit's own page with the app's style in it, the title, and what every page loads anyway.
+"""A first page for the browser: Streamlit's own page with the app's style in it, the title, and what every page loads anyway.
 
 Streamlit's page is empty until its script has run and the server has answered, and an app's style comes only after that, so
 that whatever stands by then moves. Here the style stands from the first byte, and room for the sidebar is kept.
