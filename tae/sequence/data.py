@@ -238,6 +238,30 @@ class Embedder:
         _CACHED.write(file, [key, json.dumps(notes)], {"latents": latents.contiguous()})
 
 
+class Clips:
+    """The clips of each training step, functions of the step and the seed alone; each begins at a random frame.
+
+    An epoch has so many of each sequence, in a new order.
+    """
+
+    def __init__(self, lengths: Sequence[int], counts: Sequence[int], frames: int, seed: int) -> None:
+        """Args: frames of each sequence; clips of each in an epoch; frames of a clip, at most; seed of order and beginnings."""
+        self._lengths, self._frames, self._seed = lengths, frames, seed
+        self._places = np.repeat(np.arange(len(counts)), counts)
+        self._order = lru_cache(maxsize=2)(lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(self)))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def of_step(self, step: int, batch_size: int) -> Iterator[tuple[int, int]]:
+        """(number of a sequence, first frame) of each clip."""
+        for draw in range(step * batch_size, (step + 1) * batch_size):
+            epoch, position = divmod(draw, len(self))
+            number = int(self._places[self._order(epoch)[position]])
+            room = max(0, self._lengths[number] - self._frames)
+            yield number, int(np.random.default_rng([self._seed, draw, 4]).integers(0, room + 1))
+
+
 class SequenceSource(ABC):
     """Sequences to learn the next frame from, all of them embedded when the source is made.
 
@@ -270,10 +294,10 @@ class SequenceSource(ABC):
         """Args: the embedder; all sequences; what to train on, and what is held out; longest clip; seed of the order."""
         self.embedder, self.sequences, self.clip_frames, self.seed = embedder, sequences, clip_frames, seed
         self._train, self._held_out = train, held_out
-        clips = [max(1, round((len(self._latents(place)) - 1) / (clip_frames - 1))) for place in train]
-        self._places = np.repeat(np.arange(len(train)), clips)
-        self.num_sequences = len(self._places)
-        self._order = lru_cache(maxsize=2)(self._permutation)
+        lengths = [len(self._latents(place)) for place in train]
+        counts = [max(1, round((length - 1) / (clip_frames - 1))) for length in lengths]
+        self._clips = Clips(lengths, counts, clip_frames, seed)
+        self.num_sequences = len(self._clips)
 
     @property
     def fingerprint(self) -> str:
@@ -285,14 +309,8 @@ class SequenceSource(ABC):
 
     def batch(self, step: int, batch_size: int) -> list[Tensor]:
         """The clips (T, latent_dim) of one training step, a function of the step and the seed alone."""
-        clips = []
-        for draw in range(step * batch_size, (step + 1) * batch_size):
-            epoch, position = divmod(draw, self.num_sequences)
-            latents = self._latents(self._train[self._places[self._order(epoch)[position]]])
-            room = max(0, len(latents) - self.clip_frames)
-            start = int(np.random.default_rng([self.seed, draw, 4]).integers(0, room + 1))
-            clips.append(latents[start : start + self.clip_frames])
-        return clips
+        chosen = self._clips.of_step(step, batch_size)
+        return [self._latents(self._train[number])[start : start + self.clip_frames] for number, start in chosen]
 
     def sample(self) -> Tensor:
         """Latents (n, latent_dim) of training frames in a random order, the same each time: what coordinates are chosen by."""
@@ -310,9 +328,6 @@ class SequenceSource(ABC):
     def _latents(self, place: Place) -> Tensor:
         number, first, end = place
         return self.sequences[number].latents[first:end]
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, epoch]).permutation(self.num_sequences)
 
 
 class FileSequences(SequenceSource):

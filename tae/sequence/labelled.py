@@ -6,7 +6,6 @@ Held out are whole sequences, never a part of one: frames of the same recording 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tae.data.drops.frame import COLUMNS
-from tae.sequence.data import Embedded, Embedder, embed_all, find_sequences, load_frames, names_of, passed_over
+from tae.sequence.data import Clips, Embedded, Embedder, embed_all, find_sequences, load_frames, names_of, passed_over
 from tae.sequence.drops import DATA, DROPS, LICENCE, VISCOSITY, Drop, embed_drops
 from tae.sequence.model import MAX_HEADER, TargetConfig
 from tae.sequence.table import Column, Table, TableError, Tables, class_name, class_numbers
@@ -95,16 +94,13 @@ class LabelledSequences:
             replace(one, shuffled=other[torch.arange(len(one.target)) % len(other)])
             for one, other in zip(self.train, targets, strict=True)
         ]
-        clip = self.target.window
-        self._places = np.repeat(
-            np.arange(len(self.train)), [max(1, round(len(one.latents) / clip)) for one in self.train]
-        )
-        self._order = lru_cache(maxsize=2)(self._permutation)
+        lengths, window = [len(one.latents) for one in self.train], self.target.window
+        self._clips = Clips(lengths, [max(1, round(length / window)) for length in lengths], window, self.seed)
 
     @property
     def num_sequences(self) -> int:
         """Clips an epoch."""
-        return len(self._places)
+        return len(self._clips)
 
     @property
     def fingerprint(self) -> str:
@@ -118,17 +114,8 @@ class LabelledSequences:
 
     def batch(self, step: int, batch_size: int) -> list[Labelled]:
         """The clips of one training step."""
-        clips = []
-        for draw in range(step * batch_size, (step + 1) * batch_size):
-            epoch, position = divmod(draw, self.num_sequences)
-            one = self.train[self._places[self._order(epoch)[position]]]
-            room = max(0, len(one.latents) - self.target.window)
-            start = int(np.random.default_rng([self.seed, draw, 4]).integers(0, room + 1))
-            clips.append(one.cut(start, start + self.target.window))
-        return clips
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, epoch]).permutation(self.num_sequences)
+        chosen = self._clips.of_step(step, batch_size)
+        return [self.train[number].cut(start, start + self.target.window) for number, start in chosen]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from tae.analysis.lens import (
     SUFFIX,
     Lens,
     LensError,
-    depth_names,
     draw,
     fit_lens,
     lens_path,
@@ -324,10 +323,6 @@ def test_settings_that_make_no_sense_are_refused():
     ]:
         with pytest.raises(ValueError, match=words):
             LensConfig(checkpoint=Path("a.safetensors"), **change)
-
-
-def test_depths_have_names():
-    assert depth_names(2) == ["before layer 0", "after layer 0", "after layer 1"]
 
 
 def test_benchmark_tells_what_the_lens_and_the_model_say(tmp_path: Path):

@@ -195,14 +195,6 @@ def test_a_padded_image_has_the_maps_of_the_image_alone(small_model):
             assert padded.hidden_mass == pytest.approx(alone.hidden_mass)
 
 
-def test_one_token_places_all_its_weight_on_itself(small_model):
-    model = small_model(patch_size=None)
-    for part, weighting in itertools.product(PARTS, attention.WEIGHTINGS):
-        for choice in all_choices(model.config, part, weighting):
-            expected = 0.0 if choice.head == "spread" else 1.0
-            assert compute_map(model, picture(model), choice).item() == pytest.approx(expected)
-
-
 def test_equal_heads_have_no_spread():
     model = create_autoencoder(preset=None, input_size=(24, 32), patch_size=8, latent_dim=16, num_heads=4).eval()
     with torch.no_grad():

@@ -483,11 +483,7 @@ def reshape(header: dict, name: str, shape: list[int]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda h: h["__metadata__"].update(format_version="2"), "it has format 2, and this program reads up to 1"),
-        (lambda h: h["__metadata__"].pop("autoencoder"), "its metadata lack autoencoder"),
-        (lambda h: h["__metadata__"].update(config="{"), "its config is not valid JSON"),
         (lambda h: h["__metadata__"].update(card="[]"), "its card must be a dict with name"),
-        (lambda h: h["__metadata__"].update(sha256="0" * 64), "the file is damaged"),
         (lambda h: set_text(h, "config", hidden_dim=13), r"9 of another shape: lstm.weight_ih_l0 "),
         (lambda h: set_text(h, "config", hidden_dim=10**30), "hidden_dim must be a whole number from 1 to 8192"),
         (lambda h: set_text(h, "config", wings=2), "its config must be a dict with latent_dim, and with no fields but"),
@@ -496,7 +492,6 @@ def reshape(header: dict, name: str, shape: list[int]) -> None:
         (lambda h: set_text(h, "autoencoder", sha256="abc"), "sha256 must be 64 hexadecimal digits"),
         (lambda h: set_text(h, "autoencoder", sha256="0" * 64), "it belongs to the autoencoder garments"),
         (lambda h: set_text(h, "autoencoder", name=7), "its autoencoder must have a name"),
-        (lambda h: set_text(h, "autoencoder", name="harmless"), "the file is damaged"),
         (
             lambda h: set_text(h, "autoencoder", is_inside=True),
             "its tensors are not those of its config; .* missing: autoencoder",

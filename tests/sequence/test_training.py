@@ -193,23 +193,6 @@ def test_52_a_run_that_is_killed_or_asked_to_end_in_a_step_resumes_to_the_same_b
     assert same_bits(state(config), state(straight))
 
 
-def test_a_torn_state_is_passed_over_for_the_one_before_it(straight: SequenceTrainConfig, tmp_path: Path) -> None:
-    config = replace(straight, out=tmp_path / "torn.safetensors")
-    leave_after(5, config)
-    newest = state_files(runs.folder_of(config.out_path))[0]
-    newest.write_bytes(newest.read_bytes()[:-3])
-    said = resume(config)
-    assert "is passed over" in said[-2] and said[-1] == "resuming after step 4 of 8"
-    assert same_bits(state(config), state(straight))
-
-
-def test_a_run_without_a_state_begins_again(straight: SequenceTrainConfig, tmp_path: Path) -> None:
-    config = replace(straight, out=tmp_path / "early.safetensors", save_every_s=1e6)
-    leave_after(1, config)
-    assert "found no whole state of this run: starting from the beginning" in resume(config)
-    assert same_bits(state(config), state(straight))
-
-
 def test_a_stopped_run_saves_and_a_finished_one_has_nothing_left(autoencoder: Path, tmp_path: Path) -> None:
     config = small(autoencoder, tmp_path / "x.safetensors")
     said: list[str] = []
@@ -285,17 +268,6 @@ def test_the_last_measurement_ends_when_asked_and_keeps_what_was_learnt(autoenco
     card = load_sequence(config.out_path, load_checkpoint(autoencoder).model).card
     assert last.saved == config.out_path and card.training["finished"] and card.metrics["count"] == 2
     assert "stopped: the final figures are those of 2 sequences" in said
-
-
-def test_a_prolonged_run_tells_its_earlier_legs(autoencoder: Path, tmp_path: Path) -> None:
-    config = small(autoencoder, tmp_path / "x.safetensors", steps=2, tracker="csv")
-    list(train_sequence(config))
-    list(train_sequence(replace(config, resume=True, steps=4)))
-    told = load_sequence(config.out_path, load_checkpoint(autoencoder).model).card.training["command"]
-    folder = runs.folder_of(config.out_path)
-    assert (folder / "metrics.csv").read_text().count("\n") == 5 and list(folder.glob("events.out.tfevents.*"))
-    first, then = told.split(" && ")
-    assert "--steps 2 " in first and then == first.replace("--steps 2 ", "--steps 4 ") + " --resume"
 
 
 def test_a_stop_before_a_resumed_step_leaves_the_state_as_it_is(autoencoder: Path, tmp_path: Path) -> None:
@@ -395,28 +367,6 @@ def test_a_run_resumed_with_other_sequences_or_autoencoder_is_refused(autoencode
     (folder / "3.gif").unlink()
     with pytest.raises(ValueError, match="must be those that the run began with, and they have changed"):
         list(train_sequence(replace(config, resume=True)))
-
-
-def test_nothing_is_replaced_unasked(autoencoder: Path, tmp_path: Path) -> None:
-    config = small(autoencoder, tmp_path / "x.safetensors", steps=1)
-    list(train_sequence(replace(config, resume=True)))  # where there is nothing, it begins
-    with pytest.raises(ValueError, match="holds a run already; --resume goes on with it, --overwrite starts anew"):
-        list(train_sequence(config))
-    assert len(list(train_sequence(replace(config, overwrite=True)))) == 1
-    other = replace(config, out=tmp_path / "y.safetensors")
-    other.out_path.write_text("mine")
-    with pytest.raises(ValueError, match="exists already; choose another --out, or --overwrite it"):
-        list(train_sequence(other))
-    assert other.out_path.read_text() == "mine"
-
-
-def test_two_processes_never_train_in_one_folder(autoencoder: Path, tmp_path: Path) -> None:
-    config = small(autoencoder, tmp_path / "x.safetensors")
-    running = train_sequence(config)
-    next(running)
-    with pytest.raises(ValueError, match="another process is training in"):
-        list(train_sequence(replace(config, resume=True)))
-    running.close()
 
 
 @pytest.mark.parametrize(
