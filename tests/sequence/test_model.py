@@ -206,8 +206,8 @@ def test_the_decoder_s_metric_is_the_mean_of_its_squared_derivatives(
     for latent in latents:
         jacobian = torch.autograd.functional.jacobian(lambda one: model.decode(one[None]).flatten(), latent)
         expected += jacobian.T @ jacobian / (24 * 32) / 3  # type: ignore[operator]
-    close = decoder_metric(model, latents, probes=2000)
-    torch.testing.assert_close(close.matrix, expected, rtol=0.05, atol=0.03 * float(expected.diagonal().mean()))
+    close = decoder_metric(model, latents, probes=500)  # of random probes, half as exact as of 2,000
+    torch.testing.assert_close(close.matrix, expected, rtol=0.1, atol=0.06 * float(expected.diagonal().mean()))
     few = [decoder_metric(model, latents[[*range(number, 3), *range(number)]], probes=40) for number in range(3)]
     exact = torch.einsum("nd,de,ne->n", latents, expected, latents)
     for one in few:

@@ -6,8 +6,6 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +27,7 @@ from tae.training.run import runs
 from tae.training.run.log import make_strip
 from tae.training.run.loop import TrainingError
 from tae.training.trainer import Trainer, TrainRecord, check_compiler, train
-from tests import ROOT
+from tests import forked
 from tests.forked import Forked
 from tests.training.small import same_bits, small_config, state_tensors, weights
 
@@ -514,9 +512,7 @@ SMALL = small_config(Path("checkpoints/small.safetensors")).command_line()
 @pytest.mark.slow
 def test_command_line_trains_and_prints_its_progress(pictures: Path, tmp_path: Path) -> None:
     (pictures / "broken.png").write_bytes(b"")
-    words = [sys.executable, "-m", "tae.train", *SMALL, "--data", str(pictures)]
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    done = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    done = forked.run("-m", "tae.train", *SMALL, "--data", str(pictures), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = done.stdout
     assert "skipped broken.png: " in out and "read 25 of 25 files" in out
