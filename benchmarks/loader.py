@@ -51,7 +51,7 @@ class LoaderConfig:
 
 
 def write_photographs(folder: Path, count: int, suffix: str) -> None:
-    """`count` different pictures of 640x480: a random cut of a photograph, half of them mirrored."""
+    """`count` different images of 640x480: a random cut of a photograph, half of them mirrored."""
     whole = [Image.fromarray(getattr(skimage.data, name)()) for name in PHOTOGRAPHS]
     left, right, _ = skimage.data.stereo_motorcycle()
     whole += [Image.fromarray(left), Image.fromarray(right)]

@@ -62,7 +62,7 @@ def recordings(model: SequenceModel, count: int) -> Iterator[torch.Tensor]:
 
 
 def mean_influence(model: SequenceModel, count: int) -> dict[str, float]:
-    """Mean squared change of the picture predicted after `SEEN` frames."""
+    """Mean squared change of the image predicted after `SEEN` frames."""
     changes: dict[str, list[float]] = {}
     for frames in recordings(model, count):
         found = influence(model, embed_sequence(model.autoencoder, frames[:SEEN]), frames.shape[-1])
@@ -97,7 +97,7 @@ def table(result: dict) -> list[str]:
         ),
         "",
         *grid(
-            [f"after {result['seen']} frames", "mean squared change of the predicted picture"],
+            [f"after {result['seen']} frames", "mean squared change of the predicted image"],
             [(name, f"{value:.5f}") for name, value in result["influence"].items()],
         ),
         "",

@@ -2,7 +2,7 @@
 
 Effects are changes of the prediction for the whole sequence (where the target changes within it, of the one after the last
 frame): in the table's unit, or of the probability of a class. They are signed: above 0, the prediction is higher without.
-Whatever stands in for what is taken away leads off what training has shown; it is named beside the figures.
+Whatever stands in for what is ablated leads off what training has shown; it is named beside the figures.
 """
 
 from collections.abc import Callable, Sequence
