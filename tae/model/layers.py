@@ -203,16 +203,28 @@ class Attention(nn.Module):
         """
         q, k, v = self.qkv_heads(x)
         batch, num_tokens = x.shape[:2]
-        total = q.new_zeros(batch, num_tokens, num_tokens, dtype=torch.promote_types(q.dtype, torch.float32))
+        on_cpu, all_at_once = x.device.type == "cpu", num_tokens <= TOKENS_OF_ALL_HEADS
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        total = (q.new_empty if all_at_once else q.new_zeros)(batch, num_tokens, num_tokens, dtype=dtype)
         y = v.new_empty(batch, num_tokens, self.num_heads, v.shape[-1])
-        everything, all_at_once = slice(None), num_tokens <= TOKENS_OF_ALL_HEADS
+        scratch = None
+        if on_cpu and q.dtype == dtype and not q.requires_grad:  # taken again for each block: new memory costs a tenth
+            shape = (self.num_heads, num_tokens) if all_at_once else (min(num_tokens, ROWS_AT_ONCE),)
+            scratch = q.new_empty(*shape, num_tokens)
+        everything = slice(None)
         # Numbers in place of slices of one: a product of matrices is faster than of a batch of one.
-        for image in range(batch) if x.device.type == "cpu" else [everything]:
+        for image in range(batch) if on_cpu else [everything]:
             own_mask = None if mask is None else mask[image].reshape(-1, num_tokens)
             for rows in _row_blocks(num_tokens):
+                out = None if scratch is None else scratch[..., : rows.stop - rows.start, :]
                 for head in [everything] if all_at_once else range(self.num_heads):
-                    weights = attention_weights(q[image, head, rows], k[image, head], own_mask)
-                    total[image, rows] += weights.sum(dim=-3) if all_at_once else weights
+                    weights = attention_weights(q[image, head, rows], k[image, head], own_mask, out)
+                    if not all_at_once:
+                        total[image, rows] += weights
+                    elif out is None:
+                        total[image, rows] = weights.sum(dim=-3)
+                    else:
+                        torch.sum(weights, dim=-3, out=total[image, rows])
                     moved = weights.to(v.dtype) @ v[image, head]
                     y[image, rows, head] = moved.transpose(-3, -2) if all_at_once else moved
                     del weights  # else it would be held while the next ones are made
@@ -235,13 +247,18 @@ class Attention(nn.Module):
         return weights if real is None else weights * real[:, None, :, None]
 
 
-def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(head_dim)), in float32 at least; rows sum to 1.
 
     q (B, ..., Q, head_dim) and k (B, ..., N, head_dim) -> (B, ..., Q, N); keys that are padding in `mask` (B, N) get weight 0.
+    Of one or two axes before the last, and without a gradient, they may be written into `out`, of q's precision.
     """
-    dtype = torch.promote_types(q.dtype, torch.float32)
-    scores = ((q * q.shape[-1] ** -0.5) @ k.mT).to(dtype)
+    dtype, scale = torch.promote_types(q.dtype, torch.float32), q.shape[-1] ** -0.5
+    if out is None:
+        scores = ((q * scale) @ k.mT).to(dtype)
+    else:
+        product = torch.addmm if q.ndim == 2 else torch.baddbmm
+        scores = product(out, q, k.mT, beta=0, alpha=scale, out=out)
     if mask is not None:
         shape = (mask.shape[0],) + (1,) * (scores.ndim - 2) + (mask.shape[1],)
         scores = scores.masked_fill_(~mask.view(shape), -torch.inf)
