@@ -51,7 +51,7 @@ def section(scene: PairScene, top: Top) -> None:
     elif name == "region":
         ask_a_region(scene)
     else:
-        two_images(scene)
+        two_images(scene, top.effect)
 
 
 main()

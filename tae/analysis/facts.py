@@ -24,6 +24,19 @@ ONE_TOKEN = (
     "This model has one token, the whole image. Each attention matrix is 1x1 and its only weight is exactly 1, whatever "
     "the image"
 )
+TWO_IMAGES = {
+    "activation patching": "States of one image put into another's run (Vig 2020, Meng 2022): the number is the share of the way "
+    "between both reconstructions. Control: a third image's.",
+    "attribution patching": "Activation patching estimated from one gradient: it times the states' difference (Nanda 2023); of "
+    "patches, attention is computed anew (AtP*, Kramár 2024). Control: what was measured.",
+    "path patching": "What a part does through one later place alone, all between kept (Wang 2022, Goldowsky-Dill 2023). "
+    "Control: what it does in all.",
+    "relevance": "Attention weighted by the gradient of a region's ink, summed over layers as it is handed on (Chefer 2021). "
+    "Control: what covering each patch does.",
+    "share of the way": "How far a reconstruction went from one image's to another's, along the straight line: 0 % not at all, "
+    "100 % as far. Sideways changes are not in it.",
+}
+"""What is measured of two images, each with its control and its source, as glossary and report define it."""
 
 
 def marked(text: str, warning: str) -> str:

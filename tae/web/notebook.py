@@ -6,7 +6,7 @@ tae.show(load_checkpoint("checkpoints/x.safetensors"), "photograph.png")
 import copy
 import html
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +28,8 @@ from tae.web.explorer import standalone
 from tae.web.explorer.payload import Direction, Note, Payload, Range
 from tae.web.report.caveats import NOT_EXPLANATION, ONE_TOKEN, UNKNOWN, about_image, about_map, of_origin
 from tae.web.report.findings import as_batch, errors_of_parts, explorable, query_of, statuses, verdicts_on
-from tae.web.report.page import notes_page
+from tae.web.report.markup import notes_page
+from tae.web.report.pair import find_pair, pair_page
 from tae.web.report.request import ReportImage, ReportMap
 
 MAX_BYTES = 4_000_000  # of the page: a notebook keeps it in its file
@@ -76,6 +77,7 @@ def show(
     range: Range = "shared",
     fit: Literal["pad", "crop", "stretch"] = "pad",
     height: int | None = None,
+    other: np.ndarray | Tensor | str | Path | None = None,
 ) -> Shown:
     """Explore with the pointer where a model places attention in one image.
 
@@ -94,6 +96,8 @@ def show(
         range: "shared", "full" or "own".
         fit: One of `tae.data.fit.FIT_MODES`.
         height: Height of the frame in pixels; None: what the explorer needs.
+        other: A second image: in place of the explorer comes what is measured of two, states of each in the other's run.
+            `model` is what `load_checkpoint` returned then.
 
     Raises:
         ImageError: If the file is no image, or cannot be brought to the model's size.
@@ -112,6 +116,11 @@ def show(
     if isinstance(model, Loaded):
         notes = of_origin(model.card)
         title = f"{title}, {plain_text(model.card.name)}"
+    if other is not None:
+        if not isinstance(model, Loaded):
+            raise ValueError("model must be what load_checkpoint returned where there is another image")
+        pair = find_pair(replace(model, model=own), given, _fitted(other, config, fit, white))
+        return Shown(pair_page(model, pair), f"Two images: {title}", height or 900)
     grid = config.grid_for(pixels.shape[1])
     notes += about_image(given.fitted.notes, None)
     if grid == (1, 1):

@@ -505,6 +505,8 @@ def test_two_images_are_patched_as_the_package_does_and_a_link_restores_the_cell
         paths = path_patching(model, base, source, Knockout("encoder", 0, 3))
         np.testing.assert_allclose(numbers(charts(app)[-1]["data"][0]["x"]), [*paths.values(), share], atol=1e-4)
     assert app.query_params["cell"] == "encoder/0/3" and app.query_params["into"] == "a"
+    name, report = take("Report (HTML)")
+    assert name.endswith("_two_images.html") and report.decode().count("(attribution patching)") == 2  # both ways
     app.segmented_control("choose_states").set_value("patches")
     run(app)
     app.segmented_control("choose_part").set_value("decoder")

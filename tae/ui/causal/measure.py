@@ -30,8 +30,10 @@ from tae.ui.session import work
 from tae.ui.session.cache import MODEL_LOCK, digest_of, kept, read_only
 from tae.ui.session.results import Result, as_batch
 from tae.ui.session.scene import Scene
-from tae.ui.session.verdicts import OTHERS, test_images
+from tae.ui.session.verdicts import OTHERS, study_of, test_images
 from tae.ui.session.work import Progress, measured
+from tae.web.report import ReportImage
+from tae.web.report.pair import WAYS, find_pair, pair_page
 
 MEAN_OVER = 64  # demo test images behind the baseline "mean"
 COVERS = {
@@ -255,6 +257,20 @@ def find_patched(scene: PairScene, states: str, into: str) -> Patched | None:
     # A cell's run begins in its own layer: of the whole, .6 is left on the average.
     key = f"{scene.key}|{states}|{into}"
     return measured("patched", key, "Putting states in", lambda: scene.seconds(2 * 0.6 * len(cells)), compute)
+
+
+def pair_report(scene: PairScene, effect: Effect) -> str:
+    """A report of what was measured of both images, as HTML; effect: of covering patches with white."""
+    a, b = (
+        ReportImage(title=scene.chosen.title, fitted=scene.fitted),
+        ReportImage(title=scene.other_title, fitted=scene.other),
+    )
+    measured_ways = {into: work.known("patched", f"{scene.key}|heads|{into}") for into in WAYS}
+    known = {into: one for into, one in measured_ways.items() if one is not None}
+    loaded = scene.active.loaded
+    with MODEL_LOCK:
+        found = find_pair(loaded, a, b, known, effect.over(scene.num_tokens, 0))
+    return pair_page(loaded, found, study_of(scene.active), scene.active.key)
 
 
 @kept("Putting it in…")

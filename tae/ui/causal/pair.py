@@ -19,7 +19,7 @@ from tae.plots.patching import plot_cells, plot_paths, selected_cell
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import no_study
-from tae.ui.causal.measure import PairScene, PutIn
+from tae.ui.causal.measure import Effect, PairScene, PutIn
 from tae.ui.session import verdicts
 from tae.ui.session.view import choose
 from tae.ui.shell.guide import prose
@@ -34,7 +34,7 @@ OVER_PAIRS = "Over pairs of test images"
 MAX_OFFERED = 200  # cells that the list offers, the strongest first; a click reaches all
 
 
-def two_images(scene: PairScene) -> None:
+def two_images(scene: PairScene, plain: Effect | None) -> None:
     prose(
         f"**A**, {escape_markdown(scene.chosen.title)}, and **B**, {escape_markdown(scene.other_title)}: states of one are put "
         "into the run of the other, one at a time ([[activation patching]]). Whose image does the decoder then draw?"
@@ -77,7 +77,7 @@ def two_images(scene: PairScene) -> None:
         over_pairs(scene, study, cells[number])
     result = measure.put_in(scene, into, cells[number])
     outcome(scene, into, cells[number], result)
-    exports(scene, into, cells, found, estimate, result, study)
+    exports(scene, into, cells, found, estimate, result, study, plain)
 
 
 def chosen_cell(cells: list[Intervention], shares: np.ndarray, part: str) -> int:
@@ -266,6 +266,7 @@ def exports(
     estimate: np.ndarray,
     result: PutIn,
     study: Study | None,
+    plain: Effect | None,
 ) -> None:
     arrays = {"share_by_gradient": estimate}
     if found is not None:
@@ -293,4 +294,7 @@ def exports(
     with export():
         download_table("Cells (CSV)", rows, f"{scene.stem}_patching")
         download_arrays("Cells and images (NPZ)", {**arrays, **names, **images}, f"{scene.stem}_patching", told)
+        if found is not None and plain is not None:  # else it would have to be measured first
+            page = partial(measure.pair_report, scene, plain)
+            download("Report (HTML)", lambda: page().encode(), f"{scene.stem}_two_images.html")
         download("Put in (PNG)", lambda: encode_png(result.recon), f"{scene.stem}_put_in.png")

@@ -5,7 +5,7 @@ import zlib
 from dataclasses import dataclass
 
 from tae.analysis.causal.faithfulness import RADIUS
-from tae.analysis.facts import IS_SINK
+from tae.analysis.facts import IS_SINK, TWO_IMAGES
 from tae.store.names import escape_markdown
 
 
@@ -21,8 +21,7 @@ class Term:
 TERMS: tuple[Term, ...] = (
     Term(
         "activation patching",
-        "States of one image put into another's run (Vig 2020, Meng 2022): the number is the share of the way between both "
-        "reconstructions. Control: a third image's.",
+        TWO_IMAGES["activation patching"],
         ("patching",),
     ),
     Term(
@@ -47,8 +46,7 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "attribution patching",
-        "Activation patching estimated from one gradient: it times the states' difference (Nanda 2023); of patches, attention "
-        "is computed anew (AtP*, Kramár 2024). Control: what was measured.",
+        TWO_IMAGES["attribution patching"],
     ),
     Term(
         "CKA",
@@ -126,8 +124,7 @@ TERMS: tuple[Term, ...] = (
     Term("patch", "A small square cut from the image. The model works on patches, not on pixels.", ("patches",)),
     Term(
         "path patching",
-        "What a part does through one later place alone, all between kept (Wang 2022, Goldowsky-Dill 2023). Control: what it "
-        "does in all.",
+        TWO_IMAGES["path patching"],
     ),
     Term(
         "principal component",
@@ -144,8 +141,7 @@ TERMS: tuple[Term, ...] = (
     Term("reconstruction", "The image that the decoder draws from the latent.", ("reconstructions",)),
     Term(
         "relevance",
-        "Attention weighted by the gradient of a region's ink, summed over layers as it is handed on (Chefer 2021). Control: "
-        "what covering each patch does.",
+        TWO_IMAGES["relevance"],
         ("gradient-weighted attention",),
     ),
     Term(
@@ -160,8 +156,7 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "share of the way",
-        "How far a reconstruction went from one image's to another's, along the straight line: 0 % not at all, 100 % as far. "
-        "Sideways changes are not in it.",
+        TWO_IMAGES["share of the way"],
     ),
     Term(
         "sink",

@@ -11,7 +11,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from tae.analysis.causal.study import read_study
+from tae.analysis.causal.study import Study, read_study
 from tae.analysis.causal.verdicts import Verdict
 from tae.analysis.maps import MapChoice, all_choices, compute_map
 from tae.data.decode import ImageError
@@ -44,6 +44,9 @@ class ExplainConfig:
     """The model."""
     out: Path
     """Where the report goes: a file that ends in .html."""
+    other: Path | None = None
+    """A second image: states of each image are put into its run and the other way round, part by part (activation, path and
+    attribution patching, relevance)."""
     maps: Path | None = None
     """Also write all maps of these images, unrounded, into this file, which ends in .npz."""
     fit: Literal["pad", "crop", "stretch"] = "pad"
@@ -128,10 +131,15 @@ def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:
             raise ExplainError(f"{path} exists; choose another --{flag}, or {remedy}")
     loaded = load_checkpoint(config.checkpoint)
     config.view.choice.check(loaded.model.config)
-    images, skipped, beyond = _read(config, loaded)
+    images, skipped, beyond = _read(config, config.images, loaded)
     if not images:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:3])
         raise ExplainError(f"an image that can be read must be given, got none: {reasons or 'nothing was found'}")
+    other, study = None, _study(config.checkpoint, loaded.digest)
+    if config.other is not None:
+        other, why, _ = _read(config, (str(config.other),), loaded)
+        if not other:
+            raise ExplainError(f"other must be an image that can be read, got {why[0][0]}: {why[0][1]}")
     choices = [one for part in PARTS for one in all_choices(loaded.model.config, part, config.weighting)]
     if config.maps is not None:
         _check_size(loaded, images, choices)
@@ -145,9 +153,11 @@ def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:
             loaded,
             images,
             config.view,
+            other=None if other is None else other[0],
+            study=study,
             checkpoint_file=config.checkpoint.name,
             left_out=skipped,
-            verdicts=_verdicts(config.checkpoint, loaded, images),
+            verdicts=_verdicts(study, loaded, images),
             progress=tell,
         )
     write_whole(config.out, [page])
@@ -158,20 +168,28 @@ def explain(config: ExplainConfig, is_quiet: bool = True) -> Explained:
     return Explained(len(images), len(page), skipped, beyond, maps_bytes)
 
 
-def _verdicts(checkpoint: Path, loaded: Loaded, images: Sequence[ReportImage]) -> list[Verdict]:
-    """Whether its attention is needed, from what `python -m tae.causal` left beside it, else from the first images."""
+def _study(checkpoint: Path, digest: str) -> Study | None:
+    """What `python -m tae.causal` left beside it; None where there is nothing, or another checkpoint's."""
     try:
-        study = read_study(checkpoint.with_suffix(".causal.json"), loaded.digest)
-    except (OSError, ValueError):  # none, or another checkpoint's
+        return read_study(checkpoint.with_suffix(".causal.json"), digest)
+    except (OSError, ValueError):
+        return None
+
+
+def _verdicts(study: Study | None, loaded: Loaded, images: Sequence[ReportImage]) -> list[Verdict]:
+    """Whether its attention is needed, from the study, else from the first images."""
+    if study is None:
         return verdicts_on(loaded.model, [image.fitted.pixels for image in images[:JUDGED_BY]], loaded.card.data)
     return [study.verdict(part) for part in PARTS]
 
 
-def _read(config: ExplainConfig, loaded: Loaded) -> tuple[list[ReportImage], list[tuple[str, str]], int]:
+def _read(
+    config: ExplainConfig, given: Sequence[str], loaded: Loaded
+) -> tuple[list[ReportImage], list[tuple[str, str]], int]:
     """The first `max_images` images, (name, reason) of what cannot be read on the way, and how many more there are."""
     images, skipped, beyond = [], [], 0
     size, widest = loaded.model.config.input_size, loaded.model.config.max_width
-    frames = [*_frames(config.images, skipped)]
+    frames = [*_frames(given, skipped)]
     # Of the images that are shown alone: a pattern may name a million.
     paths = dict.fromkeys(path for _, path, _ in frames[: 2 * config.max_images])
     white = decide([*paths], White.chosen(config.white, loaded.card.training))

@@ -1,22 +1,20 @@
 """The report as HTML: one file, no request, nothing of a stranger's that is not escaped."""
 
-import base64
-import html
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from tae.analysis import facts
+from tae.analysis.causal.study import Study
 from tae.analysis.causal.verdicts import Verdict
 from tae.analysis.heads import Spread
 from tae.data.encode import encode_png
 from tae.data.fit import FIT_MODES
 from tae.model.config import size_in_words
-from tae.plots.export import figures, render, tables
+from tae.plots.export import figures, render
 from tae.plots.export.heads import measures_figure, overview_figure
 from tae.plots.quality import METRICS
 from tae.plots.style import ERROR_COLOURS, Quantity
@@ -24,8 +22,10 @@ from tae.store.checkpoint import Loaded
 from tae.store.names import plain_text
 from tae.web.explorer import standalone
 from tae.web.explorer.payload import DIRECTIONS, RANGES, Note
+from tae.web.report import markup
 from tae.web.report.caveats import NOT_EXPLANATION, ONE_TOKEN, of_origin
 from tae.web.report.findings import Attention, Findings, differs, explorable, find, held_out, statuses
+from tae.web.report.pair import find_pair, pair_section
 from tae.web.report.request import ReportImage, ReportMap
 
 IMAGE_BYTES = 4_800_000  # of one image: what its figures leave of it is filled with maps for the explorer
@@ -39,6 +39,8 @@ def report(
     images: Sequence[ReportImage],
     view: ReportMap | None = None,
     *,
+    other: ReportImage | None = None,
+    study: Study | None = None,
     checkpoint_file: str = "",
     left_out: Sequence[tuple[str, str]] = (),
     spreads: Mapping[str, Spread] | None = None,
@@ -52,6 +54,8 @@ def report(
         loaded: The checkpoint, on the CPU.
         images: At least one, at most `MAX_IMAGES`, of the model's size.
         view: The map and patch shown first, and as figures; None: the average of the encoder's layers.
+        other: A second image: states of each of `images` are put into its run, and the other way round.
+        study: What `python -m tae.causal` found, whose pairs of images stand beside these.
         checkpoint_file: Name of its file.
         left_out: (name, reason) of images that could not be read.
         spreads: {part: the measures of test images}, drawn behind the image's own.
@@ -80,7 +84,8 @@ def report(
             budget = share - len(before.encode()) - len(after.encode())
             explorer = _explorer(loaded, found, found.attention, view, element_id, budget)
             explorers.append(element_id)
-        sections.append(before + explorer + after)
+        pair = "" if other is None else pair_section(loaded, find_pair(loaded, image, other), study)
+        sections.append(before + explorer + after + pair)
         if progress:
             progress(number + 1, len(images))
     script = standalone.script_text(explorers) if explorers else ""
@@ -88,33 +93,37 @@ def report(
     policy = (
         f"default-src 'none'; {sources}img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     )
-    shown = _text(images[0].title) if len(images) == 1 else f"{len(images)} images"
+    shown = markup.text(images[0].title) if len(images) == 1 else f"{len(images)} images"
     title = f"Where attention was placed: {shown}"
     when = (made or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M %Z").strip()
     little = [Note(verdict.sentence, "warning") for verdict in verdicts if verdict.tells_little]
     notes = [*of_origin(loaded.card), *little, NOT_EXPLANATION]
     contents = ""
     if len(images) > 1:
-        items = "".join(f'<li><a href="#image-{n}">{_text(one.title)}</a></li>' for n, one in enumerate(images, 1))
+        items = "".join(
+            f'<li><a href="#image-{n}">{markup.text(one.title)}</a></li>' for n, one in enumerate(images, 1)
+        )
         contents = f'<nav aria-labelledby="contents"><h2 id="contents">Contents</h2><ol>{items}</ol></nav>\n'
     if left_out:
-        items = "".join(f"<li>{_text(name)}: {_text(reason, 300)}</li>" for name, reason in left_out)
+        items = "".join(f"<li>{markup.text(name)}: {markup.text(reason, 300)}</li>" for name, reason in left_out)
         contents += f"<section><h2>Left out</h2><p>These could not be read:</p><ul>{items}</ul></section>\n"
-    head = _style() + (standalone.style_tag() if explorers else "")
-    about = f"Model {_text(loaded.card.name)}, made {when}. This file is complete: it asks for nothing from anywhere."
+    head = markup.style() + (standalone.style_tag() if explorers else "")
+    about = (
+        f"Model {markup.text(loaded.card.name)}, made {when}. This file is complete: it asks for nothing from anywhere."
+    )
     body = f"""<main>
 <header>
 <h1>{title}</h1>
 <p class="about">{about}</p>
 </header>
-{notes_html(notes)}{contents}{"".join(sections)}
+{markup.notes_html(notes)}{contents}{"".join(sections)}
 <section id="model">
 <h2>The model</h2>
-{_pairs(_about_model(loaded, checkpoint_file))}
+{markup.pairs(_about_model(loaded, checkpoint_file))}
 </section>
 <section id="settings">
 <h2>Settings of this report</h2>
-{_pairs(_about_view(loaded, view))}
+{markup.pairs(_about_view(loaded, view))}
 </section>
 </main>
 {standalone.script_tag(script) if explorers else ""}"""
@@ -131,15 +140,15 @@ def _image(
     if image.fitted.notes:
         told.append(f"how images come to the model's size: {FIT_MODES[image.fit].lower()}")
     before = f"""<section class="image" id="image-{number + 1}">
-<h2>{_text(image.title)}</h2>
-<p class="about">{"; ".join(_text(fact, 400).rstrip(".") for fact in told)}.</p>
-{notes_html(found.notes)}
+<h2>{markup.text(image.title)}</h2>
+<p class="about">{"; ".join(markup.text(fact, 400).rstrip(".") for fact in told)}.</p>
+{markup.notes_html(found.notes)}
 <h3>Image, reconstruction, error</h3>
 {_reconstruction(loaded, found)}
 {_metrics(loaded, found)}
 """
     if found.attention is None:
-        return before + notes_html([ONE_TOKEN]) + "</section>\n", ""
+        return before + markup.notes_html([ONE_TOKEN]) + "</section>\n", ""
     after = _chosen_view(loaded, found, found.attention, view)
     after += _overview(loaded, found, found.attention, view)
     after += _measures(loaded, found, found.attention, spreads)
@@ -162,7 +171,7 @@ def _reconstruction(loaded: Loaded, found: Findings) -> str:
         (coloured, "Signed error on colours centred on zero", "Error, reconstruction - image"),
     ]
     cells = [
-        f'<figure><img class="pixels" src="{_uri(encode_png(pixels))}" alt="{alt}"><figcaption>{caption}</figcaption>'
+        f'<figure><img class="pixels" src="{markup.uri(encode_png(pixels))}" alt="{alt}"><figcaption>{caption}</figcaption>'
         + (f'<div class="legend">{legend}</div>' if pixels is coloured else "")
         + "</figure>"
         for pixels, alt, caption in drawn
@@ -184,7 +193,7 @@ def _metrics(loaded: Loaded, found: Findings) -> str:
             place = f"better than {100 - worse:.0f} % (median {pattern.format(percentiles[metric][50])})"
         rows.append([label, pattern.format(value) if np.isfinite(value) else "-", place, meaning])
     images = f"the {count} test images" if isinstance(count, int) and percentiles else "the checkpoint's test images"
-    return _table(["Measure", "This image", f"Among {images}", "What it is"], rows)
+    return markup.table(["Measure", "This image", f"Among {images}", "What it is"], rows)
 
 
 def _explorer(
@@ -261,10 +270,12 @@ def _chosen_view(loaded: Loaded, found: Findings, attention: Attention, view: Re
     )
     weights, grid, top = attention.weights, attention.grid, attention.top
     heatmap = figures.attention_figure(weights, grid, short, top, "png", warning, quantity)
-    drawn = _figure(on_image, f"The image with the weights of patch {attention.query} over it: {title}", direction)
+    drawn = markup.figure(
+        on_image, f"The image with the weights of patch {attention.query} over it: {title}", direction
+    )
     described = f"Attention map, rows query, columns key: {title}"
-    drawn += _figure(heatmap, described, "Rows: query, columns: key; dark = high", 640)
-    mind = "<h4>What to mind</h4>\n" + notes_html(attention.notes) if attention.notes else ""
+    drawn += markup.figure(heatmap, described, "Rows: query, columns: key; dark = high", 640)
+    mind = "<h4>What to mind</h4>\n" + markup.notes_html(attention.notes) if attention.notes else ""
     return f'<h3>{title}</h3>\n{drawn}<p class="status">{status}.</p>\n{mind}'
 
 
@@ -281,7 +292,7 @@ def _overview(loaded: Loaded, found: Findings, attention: Attention, view: Repor
             facts.WARNINGS[loaded.card.origin],
             attention.merged,
         )
-        drawn += _figure(png, f"Attention maps of all heads and layers of the {part}", caption)
+        drawn += markup.figure(png, f"Attention maps of all heads and layers of the {part}", caption)
     return (
         f'<h3>All layers and heads</h3>\n{drawn}<p class="status">Rows: layers, columns: heads; in each map rows are '
         f"queries and columns keys. One colour range for all, 0 to {top:.3g} x uniform, where 99.5 % of the weights of "
@@ -303,7 +314,7 @@ def _measures(loaded: Loaded, found: Findings, attention: Attention, spreads: Ma
             spread,
         )
         caption = f"{part.capitalize()}: each measure over the layers{behind}"
-        drawn += _figure(svg, f"Measures of the heads over the layers of the {part}", caption, 1072, "svg+xml")
+        drawn += markup.figure(svg, f"Measures of the heads over the layers of the {part}", caption, 1072, "svg+xml")
     return f"<h3>Layers and heads in numbers</h3>\n{drawn}"
 
 
@@ -354,51 +365,6 @@ def _about_view(loaded: Loaded, view: ReportMap) -> list[tuple[str, str]]:
     ]
 
 
-def notes_page(notes: Sequence[Note], title: str) -> str:
-    """A page that holds nothing but sentences, for what has no maps."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return standalone.html_page(_text(title), policy, _style(), notes_html(notes))
-
-
-def notes_html(notes: Sequence[Note]) -> str:
-    """Notes as paragraphs, each of the class of its severity."""
-    return "".join(f'<p class="note {note.severity}">{_text(note.text, 2000)}</p>\n' for note in notes)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    first = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
-    lines = ""
-    for name, *cells in rows:
-        found = "".join(f"<td>{_text(cell, 300)}</td>" for cell in cells)
-        lines += f'<tr><th scope="row">{_text(name)}</th>{found}</tr>'
-    return f'<div class="scroll"><table><thead><tr>{first}</tr></thead><tbody>{lines}</tbody></table></div>\n'
-
-
-def _pairs(rows: Sequence[tuple[str, str]]) -> str:
-    lines = "".join(f'<tr><th scope="row">{_text(name)}</th><td>{_text(value, 4000)}</td></tr>' for name, value in rows)
-    return f'<table class="pairs"><tbody>{lines}</tbody></table>\n'
-
-
-def _figure(data: bytes, alt: str, caption: str, width: int = 880, kind: str = "png") -> str:
-    source = _uri(tables.smaller_png(data) if kind == "png" else data, kind)
-    image = f'<img src="{source}" alt="{_text(alt, 300)}">'
-    said = f"<figcaption>{_text(caption, 300)}</figcaption>"
-    return f'<figure class="paper" style="max-width: {width}px">{image}{said}</figure>\n'
-
-
-def _style() -> str:
-    return f"<style>{Path(__file__).with_name('report.css').read_text(encoding='utf-8')}</style>\n"
-
-
-def _uri(data: bytes, kind: str = "png") -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
 def _names(loaded: Loaded, found: Findings) -> str:
     """The image and the model, in captions."""
     return f"{plain_text(found.image.title, 120)} · {plain_text(loaded.card.name, 120)}"
-
-
-def _text(text: str, limit: int = 120) -> str:
-    """A stranger's text as HTML that shows it as it stands."""
-    return html.escape(plain_text(text, limit))
