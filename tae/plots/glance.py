@@ -83,7 +83,9 @@ def plot_heads_apart(
     kinds: Sequence[str],
     chosen: int | None = None,
 ) -> go.Figure:
-    """Distances of heads (K, K) in [0, 1], ordered by the tree beside them; dark is alike. A click chooses the row's head.
+    """Distances of heads (K, K) in [0, 1], ordered by the tree beside them; dark is alike.
+
+    A click chooses the row's head; of more than `MAX_NAMES` one on the diagonal does.
 
     Args:
         merges: (K - 1, 4) the tree, as `tae.analysis.kinds.Tree` has it.
@@ -117,13 +119,7 @@ def plot_heads_apart(
     )
     places = list(range(count))
     sorted_ = np.asarray(apart, np.float32)[np.ix_(order, order)]
-    said = [
-        [
-            f"{names[row]} ({kinds[row]})<br>{names[column]} ({kinds[column]})<br>{apart[row, column]:.3f} apart"
-            for column in order
-        ]
-        for row in order
-    ]
+    is_large = count > MAX_NAMES
     figure.add_heatmap(
         z=sorted_,
         x=places,
@@ -144,18 +140,24 @@ def plot_heads_apart(
             },
             "outlinewidth": 0,
         },
-        hoverinfo="skip",
+        hovertemplate="%{y}<br>%{x}<br>%{z:.3f} apart<extra></extra>" if is_large else None,
+        hoverinfo=None if is_large else "skip",
         row=1,
         col=2,
     )
-    down, right = np.indices((count, count))
+    # What a click finds: every cell, or, where these would be many megabytes, those on the diagonal.
+    down, right = np.array(np.diag_indices(count)) if is_large else np.indices((count, count)).reshape(2, -1)
+    pairs = [(order[row], order[column]) for row, column in zip(down, right, strict=True)]
     figure.add_scatter(
-        x=right.ravel(),
-        y=down.ravel(),
+        x=right,
+        y=down,
         mode="markers",
-        marker={"size": max(4, min(20, 420 / count)), "symbol": "square", "opacity": 0},
-        customdata=np.repeat(order, count).tolist(),
-        hovertext=[words for row in said for words in row],
+        marker={"size": max(6, min(20, 420 / count)), "symbol": "square", "opacity": 0},
+        customdata=[row for row, _ in pairs],
+        hovertext=[
+            f"{names[row]} ({kinds[row]})<br>{names[column]} ({kinds[column]})<br>{apart[row, column]:.3f} apart"
+            for row, column in pairs
+        ],
         hovertemplate="%{hovertext}<extra></extra>",
         row=1,
         col=2,
@@ -172,7 +174,11 @@ def plot_heads_apart(
     axis: dict[str, Any] = {"showgrid": False, "zeroline": False, "ticks": "", "fixedrange": True}
     top = max(1e-6, float(merges[-1, 2]), cut) * 1.04
     figure.update_xaxes(range=[top, 0], row=1, col=1, **axis)
-    named = {"tickmode": "array", "tickvals": places if count <= MAX_NAMES else []}
+    named = {
+        "tickmode": "array",
+        "tickvals": places,
+        "showticklabels": not is_large,
+    }  # the pointer tells hidden ones, too
     figure.update_xaxes(
         ticktext=[names[head] for head in order],
         tickangle=-90,
@@ -185,6 +191,6 @@ def plot_heads_apart(
     figure.update_yaxes(range=[count - 0.5, -0.5], **axis)
     figure.update_yaxes(visible=False, row=1, col=1)
     labels = [f" {names[head]} {kinds[head]}" for head in order]
-    figure.update_yaxes(side="right", ticktext=labels, showticklabels=True, row=1, col=2, **named)
+    figure.update_yaxes(side="right", ticktext=labels, row=1, col=2, **named)
     height = 132 + (22 if count <= MAX_NAMES else 6) * count
     return style.finish(figure, height=height, top=62, bottom=52, left=4, right=10, dragmode=False, showlegend=False)

@@ -31,7 +31,20 @@ def test_heads_stand_in_the_order_of_the_tree_and_a_click_means_the_row() -> Non
     assert [one.y1 - one.y0 for one in (low, high, chosen)] == [2, 2, 1] and chosen.y0 == tree.order.index(3) - 0.5
     many = np.abs(np.arange(MAX_NAMES + 1.0)[:, None] - np.arange(MAX_NAMES + 1)) / 100
     large = plot_heads_apart(many, cluster(many, 0).merges, range(MAX_NAMES + 1), 0, [""] * 99, [""] * 99)
-    assert not large.layout.yaxis2.tickvals  # no room for names
+    assert not large.layout.yaxis2.showticklabels  # no room for names
+    assert list(large.data[3].x) == list(large.data[3].y) == list(range(MAX_NAMES + 1))
+
+
+def test_all_heads_of_a_large_model_are_one_image_and_no_marker_each() -> None:
+    places = np.random.default_rng(0).random(384)
+    apart = np.abs(places[:, None] - places)
+    tree = cluster(apart, 0.01)
+    names = [f"E{head // 16}.{head % 16}" for head in range(384)]
+    figure = plot_heads_apart(apart, tree.merges, tree.groups, 0.01, names, ["local, ink-seeking"] * 384, chosen=3)
+    assert len(figure.to_json()) < 1_200_000
+    heat, points = figure.data[2:]
+    assert len(points.x) == 384 and heat.hovertemplate.startswith("%{y}<br>%{x}")  # named by the hidden ticks
+    assert figure.layout.xaxis2.ticktext[5] == names[tree.order[5]]
 
 
 def test_states_keep_their_places_and_one_that_never_varies_has_no_number() -> None:

@@ -13,7 +13,7 @@ from tae.analysis.kinds import KINDS, NUMBERS, HeadTable, Tree, attributions, cl
 from tae.plots.causal import PatchMap, plot_patch_maps
 from tae.plots.export import render
 from tae.plots.export.glance import matrix_figure
-from tae.plots.glance import plot_heads_apart
+from tae.plots.glance import MAX_NAMES, plot_heads_apart
 from tae.plots.patching import selected_cell
 from tae.store.names import escape_markdown
 from tae.ui.layers.patches import token_of
@@ -84,7 +84,8 @@ def all_heads(scene: Scene) -> None:
         st.rerun()
     told = (
         f"Tree: mean distance. Dashed and framed: heads nearer to each other than {found.tree.cut:.2f}, which is what the median "
-        "head's own map changes from image to image. Click a row for its head."
+        "head's own map changes from image to image. Click "
+        f"{'a row' if len(heads) <= MAX_NAMES else 'the diagonal'} for its head."
     )
     st.caption(facts.marked(told, active.warning))
     with export():
