@@ -3,11 +3,12 @@
 Two maps can agree and both say nothing: how alike they are is no measure of how good they are.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import rel_entr
+import torch
 from torch import Tensor
 
 from tae.analysis.attention import Maps
@@ -103,7 +104,9 @@ def compare(first: Maps, second: Maps, top_keys: int = TOP_KEYS) -> Agreement:
     for start in range(0, num_tokens, ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         p, q = a[rows].astype(np.float64), b[rows].astype(np.float64)
-        distance[places[rows]] = _jensen_shannon(p, q)
+        with np.errstate(invalid="ignore"):
+            shares = [torch.from_numpy(one / one.sum(axis=1, keepdims=True)) for one in (p, q)]
+        distance[places[rows]] = jensen_shannon(*shares).numpy()
         overlap[places[rows]] = _overlap(p, q, top_keys)
         difference[np.ix_(places[rows], places)] = (p - q) * num_tokens
     constant = (_is_constant(a), _is_constant(b))
@@ -111,13 +114,20 @@ def compare(first: Maps, second: Maps, top_keys: int = TOP_KEYS) -> Agreement:
     return Agreement(correlation, constant, distance, overlap, top_keys, difference, num_tokens)
 
 
-def _jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Rows (R, N) -> (R,). Not SciPy's own, whose root of a rounding error below zero is nan."""
-    with np.errstate(invalid="ignore"):
-        p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
-    middle = (p + q) / 2
-    divergence = (rel_entr(p, middle).sum(axis=1) + rel_entr(q, middle).sum(axis=1)) / (2 * np.log(2))
-    return np.sqrt(divergence.clip(0, 1))
+def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
+    """Jensen-Shannon distance of weights (..., N) that sum to 1, pair by pair: (...) in [0, 1], exactly 0 of equal ones."""
+    both, one, other = (entropy_of(weights) for weights in ((first + second) / 2, first, second))
+    return distance_of(both - (one + other) / 2)
+
+
+def entropy_of(weights: Tensor) -> Tensor:
+    """(..., N) -> (...) in nats: a few times as fast as `torch.special.entr`."""
+    return -(weights.clamp_min(1e-38).log_().mul_(weights)).sum(dim=-1)
+
+
+def distance_of(divergence: Tensor) -> Tensor:
+    """Jensen-Shannon divergence in nats, a little below 0 from rounding perhaps, to the distance."""
+    return (divergence / math.log(2)).clamp(0, 1).sqrt()
 
 
 def _overlap(p: np.ndarray, q: np.ndarray, top_keys: int) -> np.ndarray:

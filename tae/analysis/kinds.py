@@ -11,6 +11,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
+from tae.analysis.agreement import distance_of, entropy_of, jensen_shannon
 from tae.analysis.attention import distance, each_head, each_layer, entropy, received, sinks
 from tae.analysis.causal.interventions import Knockout, all_knockouts
 from tae.analysis.causal.occlusion import foreground_tokens
@@ -214,22 +215,6 @@ def cluster(apart: np.ndarray, cut: float) -> Tree:
     return Tree(merges, tuple(order), cut, tuple(seen[int(one)] for one in flat))
 
 
-def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
-    """Jensen-Shannon distance of weights (..., N) that sum to 1, pair by pair: (...) in [0, 1], exactly 0 of equal ones."""
-    both, one, other = (_entropy(weights) for weights in ((first + second) / 2, first, second))
-    return _root(both - (one + other) / 2)
-
-
-def _entropy(weights: Tensor) -> Tensor:
-    """(..., N) -> (...) in nats: a few times as fast as `torch.special.entr`."""
-    return -(weights.clamp_min(1e-38).log_().mul_(weights)).sum(dim=-1)
-
-
-def _root(divergence: Tensor) -> Tensor:
-    """In nats, and a little below 0 from rounding, to a distance."""
-    return (divergence / math.log(2)).clamp(0, 1).sqrt()
-
-
 def _numbers(model: TransformerAutoencoder, image: Tensor) -> dict[str, np.ndarray]:
     """{name: (K,)} of one image; of ink, the four parts of the ratio."""
     config = model.config
@@ -279,9 +264,9 @@ def _rows(layers: Sequence[tuple[Tensor, Tensor]], rows: slice) -> Tensor:
 
 def _pairwise(rows: Tensor) -> Tensor:
     """Jensen-Shannon distances of every two heads' rows (K, R, N), summed over rows: (K, K) float64."""
-    own = _entropy(rows)  # (K, R)
+    own = entropy_of(rows)  # (K, R)
     found = torch.zeros(len(rows), len(rows), dtype=torch.float64)
     for head in range(len(rows) - 1):
-        both = _entropy((rows[head] + rows[head + 1 :]) / 2)
-        found[head, head + 1 :] = _root(both - (own[head] + own[head + 1 :]) / 2).sum(dim=-1).cpu()
+        both = entropy_of((rows[head] + rows[head + 1 :]) / 2)
+        found[head, head + 1 :] = distance_of(both - (own[head] + own[head + 1 :]) / 2).sum(dim=-1).cpu()
     return found + found.T

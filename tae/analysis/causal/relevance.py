@@ -23,8 +23,6 @@ class Relevance:
 
     encoder: Tensor  # (N,) of the image's patches, for the latent as far as it draws the region
     decoder: Tensor  # (N,) of the decoder's positions, for the positions under the region
-    layers: dict[str, Tensor]
-    """{part: (L, N)}: gradient-weighted attention of each layer alone that each key receives from the readout."""
 
 
 def relevance(model: TransformerAutoencoder, image: Tensor, region: Box | None = None) -> Relevance:
@@ -50,28 +48,23 @@ def relevance(model: TransformerAutoencoder, image: Tensor, region: Box | None =
     num_tokens = states["tokens", "encoder", 0].shape[1]
     held = torch.bincount(owner[rows_in, columns_in].flatten(), minlength=num_tokens).to(image)
     read = {"encoder": torch.full_like(held, 1 / num_tokens), "decoder": held / held.sum()}
-    found, layers = {}, {}
+    found = {}
     with torch.no_grad():
         for part in PARTS:
-            start = carried = read[part]
-            alone = []
+            carried = read[part]
             for layer, block in reversed(list(enumerate(model.blocks(part)))):
                 q, k, v = (one[0] for one in block.attn.qkv_heads(block.norm1(states["tokens", part, layer])))
-                of_start, of_carried = _weighted(
-                    q, k, v, gradients["heads", part, layer][0], torch.stack([start, carried])
-                )
-                alone.append(of_start)
-                carried = carried + of_carried
-            found[part], layers[part] = carried - start, torch.stack(alone[::-1])
-    return Relevance(found["encoder"], found["decoder"], layers)
+                carried = carried + _weighted(q, k, v, gradients["heads", part, layer][0], carried)
+            found[part] = carried - read[part]
+    return Relevance(found["encoder"], found["decoder"])
 
 
-def _weighted(q: Tensor, k: Tensor, v: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
-    """Rows (R, N) times A_bar (N, N): (R, N); q, k, v and the gradient of the heads' outputs (heads, N, head_dim)."""
-    total = torch.zeros_like(rows)
+def _weighted(q: Tensor, k: Tensor, v: Tensor, gradient: Tensor, row: Tensor) -> Tensor:
+    """A row (N,) times A_bar (N, N): (N,); q, k, v and the gradient of the heads' outputs (heads, N, head_dim)."""
+    total = torch.zeros_like(row)
     for head in range(len(q)):
         for some in torch.arange(q.shape[1], device=q.device).split(ROWS_AT_ONCE):
             weights = attention_weights(q[None, head, some], k[None, head])[0]
             # The outputs are A V, so the gradient with respect to A is that of the outputs times V^T.
-            total += rows[:, some] @ (weights * (gradient[head, some] @ v[head].mT)).clamp(min=0).to(rows.dtype)
+            total += row[some] @ (weights * (gradient[head, some] @ v[head].mT)).clamp(min=0).to(row.dtype)
     return total / len(q)

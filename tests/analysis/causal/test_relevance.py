@@ -39,7 +39,7 @@ def test_relevance_is_the_papers_rule(small_model, shape, box, monkeypatch):
     found = relevance(model, image, box)
     for part in PARTS:
         relevances = torch.eye(weights[part][0].shape[-1], dtype=torch.float64)
-        for layer, attention in enumerate(weights[part]):
+        for attention in weights[part]:
             (gradient,) = torch.autograd.grad(ink, attention, retain_graph=True)
             weighted = (gradient * attention).clamp(min=0).mean(dim=1)[0].detach()  # eq. 5
             read = (
@@ -47,7 +47,6 @@ def test_relevance_is_the_papers_rule(small_model, shape, box, monkeypatch):
                 if part == "decoder"
                 else torch.ones(len(weighted)).double() / len(weighted)
             )
-            assert_close(found.layers[part][layer], read @ weighted)
             relevances = relevances + weighted @ relevances  # eq. 6
         expected = read @ (relevances - torch.eye(len(relevances)))
         assert_close(getattr(found, part), expected)
