@@ -27,7 +27,7 @@ SECTIONS = {
 def main() -> None:
     active, chosen = ui.setup("Ablation")
     ui.heading("Ablation")
-    ui.prose("Ablate a part, and the [[reconstruction]] says what it was used for.")
+    ui.prose("[[Ablate|ablation]] a part, and the [[reconstruction]] says what it was used for.")
     scene = ui.scene_or_stop(active, chosen)
     if scene.num_tokens == 1:
         one_token_notice("nothing can be put in its place. Choose a checkpoint with patches.")

@@ -175,6 +175,29 @@ def each_head(
 
 
 @torch.no_grad()
+def key_norms(
+    model: TransformerAutoencoder,
+    image: Tensor,
+    part: str = "encoder",
+    layer: int | None = None,
+    head: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """How long each token's value vector is, and the token itself, as multiples of the median token's: (N,) each.
+
+    What a sink holds back: weight on a key whose value is short moves little (Kobayashi 2020, Gu 2025). Of one image
+    (1, 1, H, W) without padding; means over heads and layers where none is named.
+    """
+    values, lengths = [], []
+    for number, (block, tokens, _) in enumerate(each_layer(model, image, part)):
+        if layer is None or layer == number:
+            norms = _value_factors(block, tokens)[0].norm(dim=-2)  # (N, heads)
+            values.append(norms.mean(dim=1) if head is None else norms[:, head])
+            lengths.append(tokens[0].norm(dim=-1))
+    value, length = torch.stack(values).mean(dim=0), torch.stack(lengths).mean(dim=0)
+    return value / value.median(), length / length.median()
+
+
+@torch.no_grad()
 def value_weighted_sum(block: TransformerBlock, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
     """All heads together, weighted by values: the length of the sum of what they move, ||sum_h alpha_h f_h(x)||.
 

@@ -20,6 +20,7 @@ PRACTICALLY_UNIFORM = f"practically uniform, no weight reaches {UNIFORM_LIMIT} x
 IS_SINK = f"more than {SINK_THRESHOLD:g} x uniform from at least {SINK_SHARE:.0%} of the patches"
 OTHER_WEIGHTS = "other weights could give the same output (Brunner 2020)"
 """True where there are more tokens than dimensions in a head."""
+ROLLOUT_OF_MIN = "Rows of the smallest weights were made to sum to 1 before that: not the published rollout."
 ONE_TOKEN = (
     "This model has one token, the whole image. Each attention matrix is 1x1 and its only weight is exactly 1, whatever "
     "the image"

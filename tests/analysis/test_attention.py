@@ -250,6 +250,23 @@ def hand_worked_block(signs: tuple[float, float]):
     return block, tokens
 
 
+@pytest.mark.parametrize("head", [None, 1])
+def test_norms_of_keys_are_those_of_what_they_move_and_of_the_tokens(small_model, head):
+    model = small_model()
+    image = torch.rand(1, 1, 24, 32, dtype=torch.float64)
+    tokens, _ = model.layer_input(image, 1)
+    attn = model.encoder.blocks[1].attn
+    _, _, v = attn.qkv_heads(model.encoder.blocks[1].norm1(tokens))
+    moved = torch.stack([v[0, one] @ attn.proj.weight[:, 4 * one : 4 * one + 4].T for one in range(4)]).norm(dim=-1)
+    moved = moved.mean(dim=0) if head is None else moved[head]
+    value, length = attention.key_norms(model, image, layer=1, head=head)
+    assert_close(value, moved / moved.median())
+    assert_close(length, tokens[0].norm(dim=-1) / tokens[0].norm(dim=-1).median())
+    over_layers, _ = attention.key_norms(model, image)
+    both = [attention.key_norms(model, image, layer=layer)[0] for layer in (0, 1)]
+    assert over_layers.median() == 1 and not torch.allclose(over_layers, both[0])
+
+
 def test_value_weighting_by_hand():
     block, tokens = hand_worked_block((1.0, 2.0))
     # Lengths 3 and 1 (head 0), twice that (head 1), weights 1/2: rows 3/4 and 1/4, for both heads and for their sum.

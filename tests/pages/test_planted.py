@@ -1,5 +1,6 @@
 """Models of which the truth is known by construction, told apart by command line and pages, as a stranger would learn of them."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def test_a_true_sink_and_the_head_that_feeds_it_are_found_and_their_effect_under
     assert {name for name, share in over_pairs.items() if name.startswith("encoder") and abs(share) > 1e-3} == counts
 
     app = with_image(tmp_path, "Explore", layer="0", head="2")
-    assert "1 sink patch takes 100% of all weight" in texts(app, "markdown")
+    (badge,) = (one for one in app.markdown if "1 sink patch takes 100% of all weight" in one.value)
+    assert re.search(r"row 1 column 2 \(value vector [\d.]+ x, token [\d.]+ x as long as the median", badge.help)
     app = with_image(tmp_path, "Ablation", baseline="zero", causal="effect")
     for cover in COVERS:
         effect = effect_by_cover(app, cover)

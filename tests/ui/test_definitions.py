@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tae.analysis import agreement, attention, cka, kinds, latent, maps
-from tae.analysis.causal import faithfulness, occlusion, patching
+from tae.analysis.causal import faithfulness, knockouts, occlusion, patching
 from tae.analysis.causal.interventions import Edit, Knockout
 from tae.analysis.causal.relevance import relevance as gradient_weighted
 from tae.model import metrics
@@ -24,6 +24,43 @@ VOCABULARY = {
 }
 """Words that name a thing and state nothing of a number."""
 EYE, UNIFORM = torch.eye(4), torch.full((4, 4), 0.25)
+
+
+def ablation() -> None:
+    model, (a, b) = build(SQUARE), draw_images(SQUARE, 2).split(1)
+    head = Knockout("decoder", 1, 0)
+
+    def by_hand(value: torch.Tensor) -> torch.Tensor:
+        """The last layer's first head puts out so much (N, head_dim), and all else goes on as ever."""
+        tokens, _ = model.layer_input(a, 1, "decoder")
+        block = model.decoder.blocks[1]
+        q, k, v = block.attn.qkv_heads(block.norm1(tokens))
+        heads = (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1) @ v
+        heads[:, 0] = value
+        tokens = tokens + block.attn.proj(heads.transpose(1, 2).flatten(2))
+        return model.decoder.draw(tokens + block.mlp(block.norm2(tokens)), 32)
+
+    with torch.no_grad():
+        tokens, _ = model.layer_input(b, 1, "decoder")
+        block = model.decoder.blocks[1]
+        q, k, v = block.attn.qkv_heads(block.norm1(tokens))
+        others = ((q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1) @ v)[0, 0]
+        for baseline, value in (
+            (knockouts.ZERO, torch.zeros_like(others)),
+            (knockouts.resample_baseline(model, b), others),
+            (knockouts.mean_baseline(model, b), others),  # the mean over one
+        ):
+            recon = knockouts.reconstruct_knocked_out(model, a, [[head]], baseline)
+            torch.testing.assert_close(recon, by_hand(value))
+
+
+def occlusion_() -> None:
+    model, image = build(SQUARE), draw_images(SQUARE, 1)
+    covered = image.clone()
+    covered[..., 8:16, :8] = 1  # the first patch of the second row
+    with torch.no_grad():
+        expected = ((model(covered)[0] - model(image)[0]) ** 2).mean()
+    torch.testing.assert_close(occlusion.occlude(model, image, 1.0, [4]).total[0], expected)
 
 
 def activation_patching() -> None:
@@ -212,7 +249,16 @@ def x_uniform() -> None:
 CHECKS: dict[str, Callable[[], Any]] = {
     one.__name__.removesuffix("_"): one
     for one in (
-        *(activation_patching, attribution_patching, kind_of_head, path_patching, relevance, share_of_the_way),
+        *(
+            ablation,
+            activation_patching,
+            attribution_patching,
+            kind_of_head,
+            occlusion_,
+            path_patching,
+            relevance,
+            share_of_the_way,
+        ),
         *(
             attention_distance,
             attention_weight,

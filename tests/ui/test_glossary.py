@@ -56,7 +56,7 @@ def test_shown_word_and_term_can_differ_and_other_forms_are_known() -> None:
     assert ">those asked<" in glossary.marked("[[those asked|key]]")
     assert glossary.find("Patches") is glossary.find("patch")
     for text in ("[[gradient]]", "[[shown|gradient]]"):
-        with pytest.raises(ValueError, match="unknown term 'gradient'; choose from: activation patching, "):
+        with pytest.raises(ValueError, match="unknown term 'gradient'; choose from: ablation, "):
             glossary.marked(text)
 
 

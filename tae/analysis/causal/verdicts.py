@@ -28,6 +28,23 @@ image, and a small part of the several dB by which test images differ from each 
 DOUBLED_DB = 3.01
 """PSNR lost where the squared error doubles."""
 
+RULES = (
+    (
+        "decorative",
+        f"uniform weights cost less than {PRACTICALLY_NOTHING_DB:g} dB",
+        "12 % more squared error is hardly seen",
+    ),
+    (
+        "wallpaper",
+        f"another image's attention costs less than {PRACTICALLY_NOTHING_DB:g} dB",
+        "the maps do not hang on the image",
+    ),
+    ("needed", f"both cost more than {PRACTICALLY_NOTHING_DB:g} dB", "for a part of the quality"),
+    ("needed, at least doubled", f"both cost at least {DOUBLED_DB:g} dB", "10 log 2: twice the squared error"),
+    ("on the border", "else", "an interval holds the threshold"),
+)
+"""(verdict, when it is given, why there), in the order in which `verdict` asks; of an interval, the end that is against it."""
+
 
 @dataclass(frozen=True)
 class Necessity:

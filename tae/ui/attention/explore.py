@@ -12,7 +12,6 @@ from tae.model.config import PARTS
 from tae.plots.style import Quantity
 from tae.ui.attention import explorer, measure
 from tae.ui.attention.controls import DISCARDS, WEIGHTINGS
-from tae.ui.session.models import Active
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import checked, link
 from tae.web.explorer.payload import RANGES, Note, View
@@ -101,11 +100,10 @@ def explorer_panel(scene: Scene) -> Shown:
     return Shown(view, choice, one.weights, grid, zmax, title, text)
 
 
-def badges(active: Active, shown: Shown) -> None:
+def badges(scene: Scene, shown: Shown) -> None:
     """What a reader must know before believing the image."""
     num_tokens = len(shown.weights)
-    head_dim = active.config.head_dim
-    columns = shown.grid[1]
+    head_dim = scene.config.head_dim
     with st.container(horizontal=True):
         if shown.choice.head != "spread" and is_practically_uniform(shown.weights):
             st.badge(facts.PRACTICALLY_UNIFORM, icon=":material/blur_on:", color="orange")
@@ -124,8 +122,8 @@ def badges(active: Active, shown: Shown) -> None:
                     f"{len(tokens)} sink patch{'es take' if len(tokens) > 1 else ' takes'} {mass:.0%} of all weight",
                     icon=":material/vertical_align_bottom:",
                     color="violet",
-                    help=f"Patches that receive {facts.IS_SINK}: "
-                    + ", ".join(f"row {token // columns} column {token % columns}" for token in tokens.tolist()[:12]),
+                    help=f"Patches that receive {facts.IS_SINK}: {sinks_in_words(scene, shown, tokens.tolist())}. Weight on "
+                    "a short value vector moves little.",
                 )
         if shown.choice.layer == "rollout":
             st.badge(
@@ -133,10 +131,22 @@ def badges(active: Active, shown: Shown) -> None:
                 icon=":material/info:",
                 color="gray",
                 help="Abnar & Zuidema 2020: layers are chained as if weights alone moved information. What a patch is "
-                "good for shows only when it is ablated.",
+                "good for shows only when it is ablated."
+                + (f" {facts.ROLLOUT_OF_MIN}" if shown.choice.head == "min" else ""),
             )
         if shown.view.range == "own":
             st.badge("colour range of this map only", icon=":material/contrast:", color="orange")
+
+
+def sinks_in_words(scene: Scene, shown: Shown, tokens: list[int]) -> str:
+    """Where they are, and how long their value vectors and they themselves are."""
+    value, length = measure.key_norms(scene, shown.choice.part, shown.choice.layer, shown.choice.head)
+    columns = shown.grid[1]
+    return ", ".join(
+        f"row {token // columns} column {token % columns} (value vector {value[token]:.2g} x, token {length[token]:.2g} x as "
+        "long as the median patch’s)"
+        for token in tokens[:8]
+    )
 
 
 def pinned(shown: Shown) -> None:

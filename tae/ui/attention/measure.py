@@ -47,6 +47,15 @@ def one_map(scene: Scene, choice: MapChoice) -> ShownMap:
 
 
 @kept("Computing attention…")
+def key_norms(scene: Scene, part: str, layer: str, head: str) -> tuple[np.ndarray, np.ndarray]:
+    """`attention.key_norms` behind a map by its name: means where that is over several layers or heads."""
+    places = (int(one) if one.isdecimal() else None for one in (layer, head))
+    with MODEL_LOCK:
+        value, token = attention.key_norms(scene.model, scene.batch, part, *places)
+    return read_only(value.numpy()), read_only(token.numpy())
+
+
+@kept("Computing attention…")
 def explorer_side(
     scene: Scene, title: str, names: tuple[str, ...], every: tuple[str, ...], weighting: str, discard: float
 ) -> Side:

@@ -21,6 +21,7 @@ from tae.ui.causal.measure import COVERS, MEASURED, OWN, Effect, PairScene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.session import verdicts
 from tae.ui.shell.glossary import find
+from tae.ui.shell.guide import prose
 from tae.ui.widgets.charts import chart, image_chart
 from tae.ui.widgets.downloads import download_arrays, download_table, export
 from tae.ui.widgets.mapchoice import choose_map
@@ -28,8 +29,8 @@ from tae.web.report.findings import differs
 
 
 def against_effect(scene: PairScene, plain: Effect | None) -> None:
-    st.markdown(
-        "Each patch is covered in turn, and the reconstruction says what that does. If a map tells what matters, its strong "
+    prose(
+        "Each patch is [[covered]] in turn, and the reconstruction says what that does. If a map tells what matters, its strong "
         "patches are those whose covering changes much. Simple guesses are measured alongside."
     )
     name = choose_cover()

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from tae.analysis.causal.predictors import interval_of
+from tae.analysis.causal.study import Study
 from tae.analysis.causal.sweeps import Sweep
 from tae.analysis.causal.verdicts import Necessity, agreement_in_words, verdict
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import words_of
 from tae.ui.causal.measure import BASELINES, Effect, PairScene
+from tae.ui.session.verdicts import lost_over_tests, study_of
 from tae.ui.session.view import checked
 
+NO_INTERVAL = "One image: no interval."
 PLAIN_EFFECT = ("white", False, None)
 """The cover, whether blank patches are covered, and the region that counts, in the top line as in `python -m tae.causal`."""
 
@@ -47,15 +51,25 @@ def top_line(scene: PairScene) -> Top:
         st.markdown(verdict(top.necessity).sentence)
         return top
     worst = top.sweep.ranking()[-1]
+    study = study_of(scene.active)
     tiles = {
-        "Uniform attention": top.necessity.mean("encoder", "all", "uniform").value,
-        "Swapped attention": top.necessity.mean("encoder", "all", "another").value,
-        f"Most important head: {worst.part} {worst.layer}.{worst.target}": top.sweep.damage[worst].psnr_lost,
+        "Uniform attention": (
+            top.necessity.mean("encoder", "all", "uniform").value,
+            f"All weights of the encoder 1/N. {over_tests(study, 'uniform')}",
+        ),
+        "Swapped attention": (
+            top.necessity.mean("encoder", "all", "another").value,
+            f"The encoder’s weights are those of {escape_markdown(scene.other_title)}. {over_tests(study, 'another')}",
+        ),
+        f"Most important head: {worst.part} {worst.layer}.{worst.target}": (
+            top.sweep.damage[worst].psnr_lost,
+            "Of all heads, ablated one at a time (Michel 2019). " + " ".join(lost_over_tests(study, worst)),
+        ),
     }
     with st.container(key="causal_tiles"):
         places = st.columns(len(tiles))
-    for place, (label, lost) in zip(places, tiles.items(), strict=True):
-        place.metric(label, change_in_words(lost))
+    for place, (label, (lost, told)) in zip(places, tiles.items(), strict=True):
+        place.metric(label, change_in_words(lost), help=told)
     told = agreement_in_words(top.effect.scores if top.effect else None)
     covered = f" Patches covered with white: {told}." if told else ""
     warning = f":red[{scene.active.warning}] · " if scene.active.warning else ""
@@ -64,6 +78,15 @@ def top_line(scene: PairScene) -> Top:
         f"replaced by {escape_markdown(words_of(scene, kind))}.{covered}"
     )
     return top
+
+
+def over_tests(study: Study | None, replaced_by: str) -> str:
+    """What the same costs over the test images, with its interval, or that nobody measured it."""
+    figure = study.necessity.get(f"encoder/all/{replaced_by}") if study is not None else None
+    if study is None or figure is None:
+        return NO_INTERVAL
+    mean = interval_of(figure)
+    return f"Mean of {study.num_images} test images: {mean} dB lost, 95 % interval."
 
 
 def change_in_words(lost: float) -> str:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from tae.analysis.causal.verdicts import REPLACED_BY, Necessity, verdict
+from tae.analysis.causal.verdicts import REPLACED_BY, RULES, Necessity, verdict
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
 from tae.store.names import escape_markdown
@@ -28,6 +28,12 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
     for part in PARTS:
         one = verdict(found, part)
         st.markdown(f"{ICONS[one.kind]} {one.sentence}")
+    with st.expander("What the verdicts mean", icon=":material/table:"):
+        st.dataframe([dict(zip(("Verdict", "PSNR lost", "Why"), rule, strict=True)) for rule in RULES], hide_index=True)
+        st.caption(
+            "Weights are replaced in all layers, the rest works as trained. Over test images the whole 95 % interval (bootstrap "
+            "over images) must lie there; one image has none. Control: its own weights on permuted keys, as sharp, elsewhere."
+        )
     with st.container(horizontal=True):
         part = choose("part", st.segmented_control, "Part", list(PARTS), format_func=str.capitalize)
         place = choose("place", st.segmented_control, "Layers", found.places(part), format_func=place_title)
@@ -42,7 +48,7 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
     st.dataframe(rows, hide_index=True, column_config=numbers)
     st.caption(
         f"Another image: {escape_markdown(scene.other_title)}, head by head, from its own undisturbed pass. Mean map: over it "
-        f"and {verdicts.OTHERS - 1} test images. Random weights: each row a draw from all possible rows. Below 0: the "
+        f"and {verdicts.OTHERS - 1} test images. Permuted keys: as sharp as its own, elsewhere. Below 0: the "
         "reconstruction became better."
     )
     if study is None:

@@ -157,7 +157,8 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
     metrics = card.metrics
     for column, (name, (label, pattern)) in zip(st.columns(4), FIGURES.items(), strict=True):
         value = metrics.get(name)
-        column.metric(label, pattern.format(value) if isinstance(value, float) else "–")
+        told = "Share of the variance about one grey, the mean of all, that is explained." if name == "r2" else None
+        column.metric(label, pattern.format(value) if isinstance(value, float) else "–", help=told)
     say_worth(metrics.get("psnr"), yardsticks_in(metrics.get("yardsticks")) or yardsticks_here(card, config, key))
     facts, curve = st.columns([3, 2])
     with facts:

@@ -40,7 +40,7 @@ def between(scene: SpaceScene) -> None:
             "Way",
             PATH_NAMES,
             help="Straight: every number changes evenly. Along the sphere: the direction turns evenly, and so does the "
-            "length; the way does not cut through the middle, where few images are (White 2016).",
+            "length, which keeps it as far from the middle as images are (White 2016).",
         )
     other = offer[key]
     try:

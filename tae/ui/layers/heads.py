@@ -8,20 +8,18 @@ import streamlit as st
 
 from tae.analysis import facts
 from tae.analysis.causal.interventions import Knockout
-from tae.analysis.causal.study import QUANTILES, Study
 from tae.analysis.kinds import KINDS, NUMBERS, HeadTable, Tree, attributions, cluster, heads_over, received_over
 from tae.plots.causal import PatchMap, plot_patch_maps
 from tae.plots.export import render
 from tae.plots.export.glance import matrix_figure
 from tae.plots.glance import MAX_NAMES, plot_heads_apart
 from tae.plots.patching import selected_cell
-from tae.store.names import escape_markdown
 from tae.ui.layers.patches import token_of
 from tae.ui.session.cache import MODEL_LOCK, kept, read_only
 from tae.ui.session.models import Active
 from tae.ui.session.results import NO_NUMBERS, pass_seconds
 from tae.ui.session.scene import Scene
-from tae.ui.session.verdicts import study_of, test_images, usual_width
+from tae.ui.session.verdicts import lost_over_tests, study_of, test_images, usual_width
 from tae.ui.session.view import choose, link
 from tae.ui.session.work import Progress, measured
 from tae.ui.shell.guide import prose
@@ -120,7 +118,7 @@ def card(scene: Scene, found: Heads, number: int) -> None:
     places[0].metric("Entropy", f"{numbers['entropy']:.2f}", help="Mean over test images; 1 is uniform attention.")
     places[1].metric("Distance", f"{numbers['reach']:.2f} x", help="In multiples of that of uniform attention.")
     places[2].metric("On sinks", f"{numbers['sinks']:.0%}", help="Share of all weight.")
-    value, spread = lost(study, head)
+    value, spread = lost_over_tests(study, head)
     places[3].metric("PSNR lost without it", value, help=spread)
     places[4].metric(
         "Attribution",
@@ -150,16 +148,6 @@ def card(scene: Scene, found: Heads, number: int) -> None:
     image_chart(figure, "layers_card_maps", f"Where {head.title} places weight on {EXAMPLES} test images")
     if query is not None:
         st.caption(f"Weights of query patch {query}, outlined; another is pinned under Patch features, or in Explore.")
-
-
-def lost(study: Study | None, head: Knockout) -> tuple[str, str]:
-    """The median loss over test images with the head ablated, and how it came about; or that nobody measured it."""
-    figures = study.damage.get(head.name, {}).get("psnr_lost") if study is not None else None
-    if study is None or not figures or any(one is None for one in figures):
-        return "not measured", "`python -m tae.causal` measures it, and so does Ablation on one image."
-    low, middle, high = (figures[QUANTILES.index(at)] for at in (0.05, 0.5, 0.95))
-    told = f"Median of {study.num_images} test images; 5 to 95 %: {low:z.1f} to {high:z.1f} dB. In its place: "
-    return f"{middle:z.1f} dB", told + escape_markdown(study.baseline) + "."
 
 
 def groups_in_words(found: Heads) -> str:

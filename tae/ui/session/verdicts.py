@@ -6,7 +6,8 @@ from pathlib import Path
 import streamlit as st
 import torch
 
-from tae.analysis.causal.study import Study, read_study
+from tae.analysis.causal.interventions import Knockout
+from tae.analysis.causal.study import QUANTILES, Study, read_study
 from tae.analysis.causal.verdicts import Necessity, Verdict, quick_necessity, verdict
 from tae.data.built_in import source_for
 from tae.model.config import ModelConfig
@@ -77,6 +78,16 @@ def verdicts(active: Active, parts: Sequence[str]) -> None:
         found = verdict_of(active, part)
         if found is not None and found.tells_little:
             st.warning(escape_markdown(found.sentence), icon=":material/wallpaper:")
+
+
+def lost_over_tests(study: Study | None, head: Knockout) -> tuple[str, str]:
+    """The median loss over test images with the head ablated, and how it came about; or that nobody measured it."""
+    figures = study.damage.get(head.name, {}).get("psnr_lost") if study is not None else None
+    if study is None or not figures or any(one is None for one in figures):
+        return "not measured", "`python -m tae.causal` measures it, and so does Ablation on one image."
+    low, middle, high = (figures[QUANTILES.index(at)] for at in (0.05, 0.5, 0.95))
+    told = f"Median of {study.num_images} test images; 5 to 95 %: {low:z.1f} to {high:z.1f} dB. In its place: "
+    return f"{middle:z.1f} dB", told + escape_markdown(study.baseline) + "."
 
 
 def _name_of_quick(active: Active) -> str:

@@ -20,6 +20,12 @@ class Term:
 
 TERMS: tuple[Term, ...] = (
     Term(
+        "ablation",
+        "A part's output replaced by zero, by its mean over test images, or by another image's (resample; Chan 2022): what is "
+        "lost is what it was for (Michel 2019).",
+        ("ablate", "ablated"),
+    ),
+    Term(
         "activation patching",
         TWO_IMAGES["activation patching"],
         ("patching",),
@@ -115,6 +121,12 @@ TERMS: tuple[Term, ...] = (
         "lens",
         "Draws the state after a layer as an image, as if the layers behind it were left out. Tuned, a fitted linear map "
         "first carries the state to where the last layer would have it (Belrose 2023).",
+    ),
+    Term(
+        "occlusion",
+        "A patch is covered; its effect is the mean squared change of the reconstruction (Zeiler & Fergus 2014). Control: what "
+        "the cover itself changes in the image.",
+        ("covered",),
     ),
     Term(
         "participation ratio",

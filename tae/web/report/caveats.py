@@ -72,11 +72,7 @@ def about_map(
         plain.append(
             "Rollout (Abnar & Zuidema 2020) chains the layers as if half of each one's flow went through its residual "
             "connection; it knows nothing of values and MLPs."
-            + (
-                " Rows of the smallest weights were made to sum to 1 before that: not the published rollout."
-                if choice.head == "min"
-                else ""
-            )
+            + (f" {facts.ROLLOUT_OF_MIN}" if choice.head == "min" else "")
         )
     return [*(Note(text, "warning") for text in strong), *map(Note, plain)]
 

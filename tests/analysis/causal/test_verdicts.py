@@ -142,6 +142,17 @@ def test_a_verdict_needs_the_whole_interval():
         assert ("the squared error at least doubles" in said.sentence) == (another == [6.0])
 
 
+@pytest.mark.parametrize(
+    ("uniform", "another", "name"),
+    [(0.4, 5, "decorative"), (5, 0.4, "wallpaper"), (1, 2, "needed"), (3.1, 4, "needed, at least doubled")],
+)
+def test_each_rule_of_the_table_is_the_one_by_which_verdicts_are_given(uniform, another, name):
+    lost = {("encoder", "all", "uniform"): np.full(8, uniform), ("encoder", "all", "another"): np.full(8, another)}
+    said = verdicts.verdict(Necessity(np.full(8, 20.0), lost))
+    assert name in [rule[0] for rule in verdicts.RULES] and said.kind == name.split(",")[0]
+    assert ("at least doubles" in said.sentence) == ("doubled" in name)
+
+
 def test_what_is_no_number_has_a_verdict_without_numbers():
     for another in [[math.nan], [math.nan] * 6]:
         said = verdicts.verdict(necessity_of([0.0] * len(another), another))
