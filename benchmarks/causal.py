@@ -8,14 +8,16 @@ One intervention: the last encoder layer's first head, from the kept prefix, aga
 head, every layer's attention and every MLP of encoder and decoder, from the prefix in batches, against as many separate
 forward passes with a hook. Occlusion: every patch, in batches, against separate passes, and against captum's Occlusion
 (Kokhlikyan 2020) of the same patches where captum is installed; it is no requirement of this project. Every way is checked
-to give the same figures before it is timed. Two images: all heads and MLPs of one put into the run of the other, all patches
-of all layers, both estimated by attribution patching, the paths of a head, and relevance, each as a multiple of one full forward
-pass of one image. Processor seconds of one thread, in turns: median of the ratios and quartiles.
+to give the same figures before it is timed. Further, of one image: attention replaced, infidelity and sensitivity of maps; of
+two: all heads and MLPs of one put into the run of the other, all patches of all layers, both estimated by attribution patching,
+the paths of a head; and relevance. Each as a multiple of one full forward pass of one image. Processor seconds of one thread, in
+turns: median of the ratios and quartiles.
 Writes `benchmarks/results/causal.json` and `.md`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -27,11 +29,14 @@ from torch.testing import assert_close
 from benchmarks import grid, keep
 from benchmarks.attention_maps import processor_seconds, quartiles, words
 from tae.analysis.causal import interventions, patching
+from tae.analysis.causal.faithfulness import DRAWS, SETS, infidelity, max_sensitivity
 from tae.analysis.causal.interventions import Knockout
 from tae.analysis.causal.knockouts import reconstruct_knocked_out
-from tae.analysis.causal.occlusion import Box, occlude
+from tae.analysis.causal.occlusion import Box, foreground_tokens, occlude
+from tae.analysis.causal.predictors import predictors
 from tae.analysis.causal.prefix import images_at_once, make_prefix
 from tae.analysis.causal.relevance import relevance
+from tae.analysis.causal.verdicts import necessity
 from tae.model.autoencoder import TransformerAutoencoder, create_autoencoder
 
 PATCH_SIZES = {169: 16, 676: 8}
@@ -60,11 +65,12 @@ def main(config: CausalConfig) -> None:
         assert model.config.num_tokens == num_tokens
         image = torch.rand(1, 1, 201, 201)
         row: dict = {"num_tokens": num_tokens, "knockouts": len(interventions.all_knockouts(model.config))}
-        row["one"] = in_turns(one_intervention(model, image), config.rounds)
-        row["sweep"] = in_turns(sweeps(model, image), config.rounds)
-        row["occlusion"] = in_turns(occlusions(model, image), config.slow_rounds)
-        for name, call in two_images(model, image).items():
-            row[name] = beside_a_pass(call, lambda model=model, image=image: model(image), config.slow_rounds)
+        one_pass = partial(model, image)
+        row["one"] = in_turns(one_intervention(model, image), one_pass, config.rounds)
+        row["sweep"] = in_turns(sweeps(model, image), one_pass, config.rounds)
+        row["occlusion"] = in_turns(occlusions(model, image), one_pass, config.slow_rounds)
+        for name, call in experiments(model, image).items():
+            row[name] = beside_a_pass(call, one_pass, config.slow_rounds)
         rows.append(row)
         print(row, flush=True)
     result = {
@@ -113,12 +119,20 @@ def occlusions(model: TransformerAutoencoder, image: Tensor) -> Ways:
     return ways
 
 
-def two_images(model: TransformerAutoencoder, image: Tensor) -> dict[str, Callable[[], object]]:
-    """What is measured of two images and of a region; each begins with the images."""
+def experiments(model: TransformerAutoencoder, image: Tensor) -> dict[str, Callable[[], object]]:
+    """What is measured of an image, of two and of a region; each begins with the images."""
     other = 1 - image
     heads, patches = patching.head_cells(model.config), patching.patch_cells(model.config, image.shape[3])
     sender = Knockout("encoder", 0, 0)
+    maps, tokens = predictors(model, image), foreground_tokens(image, model.config)
     return {
+        "attention replaced in five ways, in each layer and in all": lambda: necessity(model, image, other),
+        f"infidelity of {len(maps)} maps, {SETS} sets of patches covered": lambda: infidelity(
+            model, image, maps, tokens
+        ),
+        f"sensitivity of {len(maps)} maps, {DRAWS} changed images": lambda: max_sensitivity(
+            partial(predictors, model), image
+        ),
         f"activation patching, {len(heads)} heads, attentions and MLPs": lambda: patching.activation_patching(
             model, image, other, heads
         ),
@@ -128,6 +142,9 @@ def two_images(model: TransformerAutoencoder, image: Tensor) -> dict[str, Callab
         "attribution patching, all of these": lambda: patching.attribution_patching(
             model, image, other, heads + patches
         ),
+        "attribution patching, by slopes alone": lambda: patching.attribution_patching(
+            model, image, other, heads + patches, recompute_attention=False
+        ),
         "path patching, one head": lambda: patching.path_patching(model, image, other, sender),
         "relevance of all patches for a region": lambda: relevance(model, image, Box(64, 64, 112, 112)),
     }
@@ -136,10 +153,13 @@ def two_images(model: TransformerAutoencoder, image: Tensor) -> dict[str, Callab
 def beside_a_pass(call: Callable[[], object], one_pass: Callable[[], object], rounds: int) -> dict:
     """Processor seconds, and as a multiple of one full forward pass, [lower quartile, median, upper quartile]."""
     one_pass()  # warms up
-    turns = np.array(
-        [(processor_seconds(call), np.median([processor_seconds(one_pass) for _ in range(5)])) for _ in range(rounds)]
-    )
+    turns = np.array([(processor_seconds(call), seconds_of(one_pass)) for _ in range(rounds)])
     return {"ours_s": quartiles(turns[:, 0]), "passes": quartiles(turns[:, 0] / turns[:, 1])}
+
+
+def seconds_of(one_pass: Callable[[], object]) -> float:
+    """Processor seconds of a full forward pass, median of five."""
+    return float(np.median([processor_seconds(one_pass) for _ in range(5)]))
 
 
 def hooked(model: TransformerAutoencoder, image: Tensor, knockout: Knockout) -> Tensor:
@@ -177,16 +197,16 @@ def with_captum(model: TransformerAutoencoder, image: Tensor) -> Tensor:
     return -found[0, 0, ::side, ::side].flatten()
 
 
-def in_turns(ways: Ways, rounds: int) -> dict:
-    """Processor seconds of ours, and of the others as multiples of it, [lower quartile, median, upper quartile]."""
+def in_turns(ways: Ways, one_pass: Callable[[], object], rounds: int) -> dict:
+    """Processor seconds of ours, the others as multiples of it, and ours as one of a pass: [lower quartile, median, upper]."""
     results = {name: way() for name, way in ways.items()}  # warms up, too
     for name, result in results.items():
         # float32 in batches of other sizes; small effects are differences of large numbers
         assert_close(result, results["ours"], rtol=1e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
-    turns = [[processor_seconds(way) for way in ways.values()] for _ in range(rounds)]
-    ours, *others = np.array(turns).T
+    turns = [[processor_seconds(way) for way in ways.values()] + [seconds_of(one_pass)] for _ in range(rounds)]
+    ours, *others, passes = np.array(turns).T
     ratios = {name: quartiles(other / ours) for name, other in zip(list(ways)[1:], others, strict=True)}
-    return {"ours_s": quartiles(ours), **ratios}
+    return {"ours_s": quartiles(ours), **ratios, "passes": quartiles(ours / passes)}
 
 
 def table(result: dict) -> list[str]:
@@ -201,7 +221,7 @@ def table(result: dict) -> list[str]:
         for name, found in row.items():
             if not isinstance(found, dict):
                 continue
-            ratios = ["", "", words(found["passes"])] if "passes" in found else [words(found["separate"]), "", ""]
+            ratios = [words(found["separate"]) if "separate" in found else "", "", words(found["passes"])]
             if name == "occlusion":
                 ratios[1] = words(found["captum"]) if "captum" in found else NOT_MEASURED
             rows.append([row["num_tokens"], tasks.get(name, name), f"{found['ours_s'][1]:.3f}", *ratios])

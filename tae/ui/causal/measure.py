@@ -240,9 +240,10 @@ def find_estimated(scene: PairScene, states: str, into: str, slope_alone: bool =
         cells = cells_of(scene, states)
         return read_only(patching.attribution_patching(scene.model, base, source, cells, not slope_alone))
 
-    # Two passes forward and one back, which takes twice as long.
+    # Two passes forward and one back, which takes twice as long; for patches the attention of each layer once more.
     name, key = "slope" if slope_alone else "estimated", f"{scene.key}|{states}|{into}"
-    return measured(name, key, "Estimating", lambda: scene.seconds(4), compute)
+    passes = 4 if slope_alone or states == "heads" else 12
+    return measured(name, key, "Estimating", lambda: scene.seconds(passes), compute)
 
 
 def find_patched(scene: PairScene, states: str, into: str) -> Patched | None:

@@ -218,10 +218,11 @@ def say_error(found: Patched, estimate: np.ndarray, slope: np.ndarray | None) ->
     own, third = found.found, found.control
     error = own.error_of(estimate)
     strongest = int(np.abs(own.share).argmax())
+    more = "" if slope is None else ", attention once more"
     alone = "" if slope is None else f" (by slopes alone {own.error_of(slope).correlation:.2f})"
     prose(
-        f"By gradient ([[attribution patching]]: two passes forward and one back, not {len(own.cells)}): correlation with what "
-        f"was measured **{error.correlation:.2f}**{alone}, of ranks {error.rank_correlation:.2f}; largest deviation "
+        f"By gradient ([[attribution patching]]: two passes forward and one back{more}, not {len(own.cells)}): correlation with "
+        f"what was measured **{error.correlation:.2f}**{alone}, of ranks {error.rank_correlation:.2f}; largest deviation "
         f"**{error.deviation:.1%}** ({title(error.worst)}). The strongest cell goes {own.share[strongest]:z.0%} of the "
         f"[[way|share of the way]] and closes {own.closed[strongest]:z.0%} of the squared distance; that of a third image "
         f"{third.share[strongest]:z.0%} and {third.closed[strongest]:z.0%}."
