@@ -8,6 +8,9 @@ import streamlit as st
 
 from tae.analysis import facts
 from tae.analysis.causal.interventions import Knockout
+from tae.analysis.causal.pairs import in_percent
+from tae.analysis.causal.predictors import interval_of
+from tae.analysis.causal.study import Study
 from tae.analysis.kinds import KINDS, NUMBERS, HeadTable, Tree, attributions, cluster, heads_over, received_over
 from tae.plots.causal import PatchMap, plot_patch_maps
 from tae.plots.export import render
@@ -125,7 +128,7 @@ def card(scene: Scene, found: Heads, number: int) -> None:
         f"{shares.mean():z.1%}" if len(shares) else "–",
         help=f"Attribution patching: mean share of the way, over {len(shares)} pairs of test images"
         + (f" ({shares.min():z.1%} to {shares.max():z.1%})" if len(shares) else "")
-        + ". To first order; measured under Ablation, Two images.",
+        + f". To first order; {measured_over_pairs(study, head)}.",
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         asked = choose("asked", st.segmented_control, "Maps", ASKED, label_visibility="collapsed")
@@ -148,6 +151,14 @@ def card(scene: Scene, found: Heads, number: int) -> None:
     image_chart(figure, "layers_card_maps", f"Where {head.title} places weight on {EXAMPLES} test images")
     if query is not None:
         st.caption(f"Weights of query patch {query}, outlined; another is pinned under Patch features, or in Explore.")
+
+
+def measured_over_pairs(study: Study | None, head: Knockout) -> str:
+    """Its share of the way as the study measured it, or where that can be measured."""
+    figures = study.pairs if study is not None else None
+    if figures is None or head.name not in figures["share"]:
+        return "measured under Ablation, Two images"
+    return f"measured over {figures['count']} pairs {in_percent(interval_of(figures['share'][head.name]))}"
 
 
 def groups_in_words(found: Heads) -> str:
