@@ -1,4 +1,5 @@
-"""How the pages come: the first image, what moves meanwhile, a change of page, a move over the head grid, a head ablated.
+"""How the pages come: the first image, what moves meanwhile, a change of page, a move over the head grid, a head ablated; how
+many words they say, and what the tasks of a first-time user take.
 
     python -m benchmarks.screens
 
@@ -20,6 +21,7 @@ import tyro
 from playwright.sync_api import Browser, Page, expect
 
 from benchmarks import grid, keep
+from benchmarks.tasks import walk
 from tests.browser import OFFERED, running_browser, settle
 from tests.served import running_app
 
@@ -40,12 +42,36 @@ new PerformanceObserver(list => {
 }).observe({ type: "layout-shift", buffered: true });
 """
 WORDS = """() => {
-  const said = (node) => [node.innerText ?? "", ...[...node.querySelectorAll("*")].filter(one => one.shadowRoot)
-    .map(one => [...one.shadowRoot.children].map(child => child.innerText ?? "").join(" "))].join(" ");
-  const written = said(document.querySelector('[data-testid="stMain"]')).split(/\\s+/);
-  return written.filter(word => /\\p{L}{2}/u.test(word) && !/^[a-z]+(_[a-z]+)+$/.test(word)).length;
+  let count = 0;
+  const isSeen = (text) => {
+    const parent = text.parentElement, range = document.createRange();
+    range.selectNodeContents(text);
+    const box = range.getBoundingClientRect();
+    if (!parent || parent.closest("option, script, style, [data-testid=stIconMaterial]") || box.width < 2) return false;
+    if (!parent.checkVisibility({ visibilityProperty: true, opacityProperty: true })) return false;
+    for (let node = parent; node; node = node.parentElement) { // what is there for screen readers alone is one pixel
+      const { width, height } = node.getBoundingClientRect();
+      if (getComputedStyle(node).overflow !== "visible" && (width <= 1 || height <= 1)) return false;
+    }
+    return true;
+  };
+  const read = (root) => {
+    const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT);
+    for (let node = walker.currentNode; node; node = walker.nextNode()) {
+      if (node.shadowRoot) read(node.shadowRoot);
+      if (node.nodeType === Node.TEXT_NODE && isSeen(node))
+        count += node.data.split(/\\s+/).filter(word => /\\p{L}{2}/u.test(word)).length;
+    }
+  };
+  read(document.querySelector('[data-testid="stMain"]'));
+  return count;
 }"""
-"""Words beside the menu, those in our components included; not the names of icons."""
+"""Words on a page beside the menu, below the fold and in our components, too; not the names of icons or what a menu holds."""
+BEFORE = {
+    **{"Explore": 271 + 239, "Ablation": 377, "Compare": 233, "Layers": 337, "Latent space": 225, "Sequences": 482},
+    **{"Models": 497, "Train": 132},
+}
+"""Words on the first tab before they were halved, counted by eye; Explore was two pages, Reconstruct and Attention."""
 PAINTED = "[data-testid=stImage] img, .tae-canvas, .js-plotly-plot .main-svg, [data-testid=stFileUploader]"
 """What an image is on a page; on the page Train, which has none at first, where it begins."""
 
@@ -68,11 +94,13 @@ def main(config: ScreensConfig) -> None:
                 opened(browser, address + path)
             rows += [{"page": name, **opened(browser, address + path)} for name, path in PAGES.items()]
             felt = interactions(browser, address, config)
+            tasks = list(walk(visitor(browser, address), address))
     result = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, "
         f"load {os.getloadavg()[0]:.0f} at the end",
         "pages": rows,
         "felt": felt,
+        "tasks": [{"task": name, "before": before, **after} for name, before, after in tasks],
     }
     keep("screens", result, table(result))
 
@@ -145,15 +173,23 @@ def table(result: dict[str, Any]) -> list[str]:
             *(f"{row[name]:.1f}" for name in ("first_image_s", "rest_s")),
             f"{row['layout_shift']:.2f}",
             row["words"],
+            BEFORE.get(row["page"], BEFORE["Explore"]),
         ]
         for row in result["pages"]
     ]
     return [
-        *grid(["page, 1400x900", "first image (s)", "at rest (s)", "layout shift", "words"], rows),
+        *grid(["page, 1400x900", "first image (s)", "at rest (s)", "layout shift", "words", "words before"], rows),
         "",
         f"Explore, N = 169: a move of the pointer paints the image and 34 maps in {felt['move_ms']:.0f} ms (median; at most "
         f"{felt['slowest_move_ms']:.0f}), an ablated head's reconstruction stands after {felt['ablation_s']:.2f} s, another page "
         f"shows its image after {felt['page_change_s']:.1f} s. Machine: {result['machine']}.",
+        "",
+        *grid(
+            ["task, 1400x900", "clicks before", "clicks", "scrolls"],
+            [[one[name] for name in ("task", "before", "clicks", "scrolls")] for one in result["tasks"]],
+        ),
+        "",
+        "Before: as a new user walked them. A scroll: what is to be clicked or read stood outside the window.",
     ]
 
 

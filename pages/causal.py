@@ -27,7 +27,7 @@ SECTIONS = {
 def main() -> None:
     active, chosen = ui.setup("Ablation")
     ui.heading("Ablation")
-    ui.prose("[[Ablate|ablation]] a part, and the [[reconstruction]] says what it was used for.")
+    ui.prose("What each part is good for, by [[ablation]].")
     scene = ui.scene_or_stop(active, chosen)
     if scene.num_tokens == 1:
         one_token_notice("nothing can be put in its place. Choose a checkpoint with patches.")
@@ -47,11 +47,11 @@ def section(scene: PairScene, top: Top) -> None:
     elif name == "ranking":
         ranking(scene, top.sweep)
     elif name == "effect":
-        against_effect(scene, top.effect)
+        against_effect(scene)
     elif name == "region":
         ask_a_region(scene)
     else:
-        two_images(scene, top.effect)
+        two_images(scene)
 
 
 main()

@@ -22,7 +22,6 @@ SECTIONS = {
 def main() -> None:
     active, chosen = ui.setup("Latent space")
     ui.heading("Latent space")
-    ui.prose(f"Each image is a point in a space of {active.config.latent_dim} dimensions, its [[latent]].")
     scene = ui.scene_or_stop(active, chosen)
     tests = find_tests(active)
     if tests is not None:
@@ -42,13 +41,12 @@ def section(scene: SpaceScene) -> None:
     card = scene.active.loaded.card
     if not scene.active.is_random and not is_built_in(card.data):
         learnt = (
-            "Nothing says from which images this model learnt"
+            "Nothing says from which images this model learnt."
             if scene.active.warning
-            else "This model learnt from others"
+            else "This model learnt from others, whose map may look quite different."
         )
         st.info(
-            f"The test set here is of {escape_markdown(source_for(scene.config, card.data).data)}. {learnt}; for those the map "
-            "may look quite different.",
+            f"The test set here is of {escape_markdown(source_for(scene.config, card.data).data)}. {learnt}",
             icon=":material/info:",
         )
     name = ui.choose("latent", st.segmented_control, "Section", SECTIONS, label_visibility="collapsed")

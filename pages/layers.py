@@ -4,31 +4,39 @@ import streamlit as st
 
 from tae import ui
 from tae.model.config import PARTS
-from tae.store.names import escape_markdown
 from tae.ui.attention.explore import one_token_notice
 from tae.ui.layers import measure, patches
 from tae.ui.layers.alike import alike
 from tae.ui.layers.exports import exports, how_to_read
-from tae.ui.layers.fitted import find_lens, provenance
+from tae.ui.layers.fitted import find_lens
 from tae.ui.layers.heads import all_heads
 from tae.ui.layers.strips import WAYS, by_depth, strip, warn
-from tae.ui.layers.training import over_training
+from tae.ui.layers.training import has_history, over_training
 from tae.ui.widgets.downloads import export
 
-SECTIONS = {"": "Images by layer", "patches": "Patch features", "alike": "All states", "heads": "All heads"}
+SECTIONS = {
+    "": "Images by layer",
+    "training": "Over training",
+    "patches": "Patch features",
+    "alike": "All states",
+    "heads": "All heads",
+}
 
 
 def main() -> None:
     active, chosen = ui.setup("Layers")
     ui.heading("Layers")
     scene = ui.scene_or_stop(active, chosen)
-    section = ui.choose("depths", st.segmented_control, "Section", SECTIONS, label_visibility="collapsed")
+    sections = SECTIONS if has_history(scene) else {name: SECTIONS[name] for name in SECTIONS if name != "training"}
+    section = ui.choose("depths", st.segmented_control, "Section", sections, label_visibility="collapsed")
     if section == "patches":
         of_patches(scene)
     elif section == "alike":
         alike(scene.active)
     elif section == "heads":
         of_heads(scene)
+    elif section == "training":
+        over_training(scene)
     else:
         by_layer(scene)
     ui.write_link()
@@ -67,16 +75,13 @@ def by_layer(scene: ui.Scene) -> None:
     warn([seen[part, way] for part in PARTS], way)
     for part in PARTS:
         strip(active, seen[part, way], found, way)
-    if found is not None:
-        st.caption(f"The lens was {escape_markdown(provenance(found))}.")
     with st.container(key="layers_columns"):
         places = st.columns(2)
     for part, place in zip(PARTS, places, strict=True):
         with place:
             by_depth(seen[part, "raw"], seen.get((part, "tuned")), found)
-    over_training(scene)
     with st.container(key="expert_exports"):
-        how_to_read()
+        how_to_read(found)
 
 
 main()

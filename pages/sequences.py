@@ -22,7 +22,6 @@ from tae.ui.sequences.verdict import caveats, verdict
 def main() -> None:
     active = ui.setup_without_image("Sequences")
     ui.heading("Sequences")
-    ui.prose("An LSTM reads the frames' [[latents|latent]] and predicts the next, or a number of a table.")
     with st.container(key="expert_drop"):
         drop_zone(active)
     controls = st.container(horizontal=True, vertical_alignment="bottom")

@@ -54,25 +54,22 @@ class Agreement:
         """The agreement in words, with the numbers; `first` and `second` are names for the maps."""
         if any(self.constant):
             names = " and in ".join(name for name, flat in zip((first, second), self.constant, strict=True) if flat)
-            parts = [f"Correlation undefined, the same weight everywhere in {names}"]
+            parts = [f"correlation undefined, the same weight everywhere in {names}"]
         else:
-            parts = [f"Correlation {self.correlation:.2f} (1: the same layout, 0: unrelated)"]
+            parts = [f"correlation {self.correlation:.2f}"]
         if np.isnan(self.mean_distance):
             parts.append("Jensen-Shannon distance undefined: no query places weight in both maps")
         else:
             query = int(np.nanargmax(self.distance))
             parts.append(
-                f"Jensen-Shannon distance {self.mean_distance:.2f} as the mean over queries (0: the same, 1: no key in "
-                f"common), largest {self.distance[query]:.2f} at query patch {query}"
+                f"Jensen-Shannon distance {self.mean_distance:.2f} (largest {self.distance[query]:.2f}, query patch {query})"
             )
         if np.isnan(self.mean_overlap):
-            parts.append(f"the {self.top_keys} strongest keys cannot be told: weights tie")
+            parts.append(f"top-{self.top_keys} overlap cannot be told: weights tie")
         else:
-            parts.append(
-                f"of each query's {self.top_keys} strongest keys {self.mean_overlap:.0%} are the same "
-                f"({self.chance_overlap:.0%} by chance)"
-            )
-        return "; ".join(parts) + "."
+            parts.append(f"top-{self.top_keys} overlap {self.mean_overlap:.0%} (chance {self.chance_overlap:.0%})")
+        said = "; ".join(parts)
+        return f"{said[0].upper()}{said[1:]}."
 
 
 def compare(first: Maps, second: Maps, top_keys: int = TOP_KEYS) -> Agreement:

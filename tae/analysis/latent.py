@@ -172,7 +172,7 @@ class LatentMap:
                 f"nothing. Your own images lie at the weighted mean of their {PLACED_FROM} nearest test images, "
                 "which is a guess: t-SNE itself places no new points."
             )
-        return "PCA is a projection: what lies apart here is apart; what lies together may differ in other directions."
+        return "Points that lie apart are apart; points together may differ in other directions."
 
     def place(self, latents: np.ndarray) -> np.ndarray:
         """The places (m, 2) of other latents (m, D) on the map: in PCA exact, in t-SNE by their neighbours."""

@@ -9,8 +9,8 @@ import numpy as np
 from tae.data.demo import DemoSource, compose_centred, compose_square
 from tae.data.drops import DropSource
 
-GARMENTS = "Garments of the test split"
-DROPS = "Simulated drops of the test split"
+GARMENTS = "Garments, test split"
+DROPS = "Simulated drops, test split"
 OTHERS = "Unlike the training images"
 
 
@@ -94,7 +94,7 @@ def _drops(input_size: tuple[int, int | None], max_width: int) -> list[Sample]:
         if width == height
         else f"whole, {width}x{height}"
     )
-    note = f"Simulated: a frame of a liquid drop that slides down a tilted plate, of a recording of the test split, {shown}."
+    note = f"Simulated, test split; {shown}."
     return [
         Sample(f"drop-{index}", title, DROPS, note, partial(source.compose, "test", index))
         for index, title in _DROPS.items()

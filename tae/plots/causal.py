@@ -163,7 +163,7 @@ def plot_patch_maps(
     """
     images = np.broadcast_to(image, (len(maps), *image.shape[-2:]))
     shape = height, width = images.shape[1:]
-    across = in_a_row(shape, min(len(maps), 3))
+    across = in_a_row(shape, min((3, 4, 2), key=lambda one: -len(maps) % one) if len(maps) > 3 else len(maps))
     down = -(-len(maps) // across)
     titles = [_panel_title(one, style.NARROW // across // 6) for one in maps]
     words = 8 + 16 * max(map(len, titles))  # pixels

@@ -37,7 +37,7 @@ def plot_alike(
         zmin=0,
         zmax=1,
         colorscale=ALIKE_COLOURS,
-        colorbar=style.colour_bar("CKA"),
+        colorbar=style.bar_above("CKA"),
         customdata=[list(row) for row in said],
         hovertemplate="%{customdata}<extra></extra>",
         xgap=1,
@@ -71,7 +71,7 @@ def plot_alike(
     axis: dict[str, Any] = {"showgrid": False, "zeroline": False, "ticks": "", "tickmode": "array", "fixedrange": True}
     figure.update_xaxes(tickvals=places, ticktext=labels, tickangle=-45, range=[-0.5, count - 0.5], **axis)
     figure.update_yaxes(tickvals=places, ticktext=labels, range=[count - 0.5, -0.5], ticksuffix=" ", **axis)
-    return style.finish(figure, height=120 + 38 * min(count, 16), top=6, bottom=96, left=112, dragmode=False)
+    return style.finish(figure, height=176 + 38 * min(count, 16), top=62, bottom=96, left=112, dragmode=False)
 
 
 def plot_heads_apart(
@@ -127,19 +127,7 @@ def plot_heads_apart(
         zmin=0,
         zmax=1,
         colorscale=APART_COLOURS,
-        colorbar={
-            "title": {"text": "Jensen-Shannon distance", "side": "top"},
-            **{
-                "orientation": "h",
-                "x": 1,
-                "xanchor": "right",
-                "y": 1,
-                "yanchor": "bottom",
-                "thickness": 10,
-                "len": 0.6,
-            },
-            "outlinewidth": 0,
-        },
+        colorbar=style.bar_above("Jensen-Shannon distance"),
         hovertemplate="%{y}<br>%{x}<br>%{z:.3f} apart<extra></extra>" if is_large else None,
         hoverinfo=None if is_large else "skip",
         row=1,

@@ -243,7 +243,7 @@ def plot_difference_map(difference: np.ndarray, grid: tuple[int, int]) -> go.Fig
         zmin=-limit,
         zmid=0,
         zmax=limit,
-        colorbar=style.colour_bar("first minus second, x uniform"),
+        colorbar=style.colour_bar("A − B, x uniform"),
         hovertemplate=f"{prefix}query %{{y}}<br>key %{{x}}<br>%{{z:+.4g}} x uniform<extra></extra>",
     )
     return finish_map(figure, whole, grid, "of {k} x {k} cells the one farthest from 0")

@@ -59,6 +59,9 @@ def plot_latent_map(
         }
     told_value = f"<br>{html.escape(value_title)} %{{marker.color:.4g}}"
     kinds = [""] * len(coordinates) if groups is None else list(groups)
+    labels: dict[str, tuple[float, float]] = {}
+    if groups is not None and values is None:
+        labels = _label_places(coordinates, kinds)
     for place, kind in enumerate(sorted(set(kinds), key=natural_order)):
         numbers = [number for number, one in enumerate(kinds) if one == kind]
         marker: dict = {
@@ -78,11 +81,14 @@ def plot_latent_map(
             mode="markers",
             marker=marker,
             name=html.escape(kind) or "test images",
+            showlegend=kind not in labels,
             customdata=numbers,
             hovertext=[f"test image {number}" for number in numbers],
             hovertemplate=f"%{{hovertext}}{group}{told}<extra></extra>",
             unselected={"marker": {"opacity": 0.25}},
         )
+        if kind in labels:
+            _label(figure, html.escape(kind), *labels[kind], marker["color"])
     if own is not None and len(own):
         own = np.asarray(own, np.float64)
         titles = [html.escape(title) for title in own_titles] or ["image of the sidebar"] * len(own)
@@ -120,9 +126,45 @@ def plot_latent_map(
         )
     figure.update_xaxes(title=axes[0], constrain="domain", zeroline=False)
     figure.update_yaxes(title=axes[1], constrain="domain", zeroline=False, scaleanchor="x")
-    figure.update_layout(showlegend=groups is not None or own is not None, legend=style.LEGEND | {"y": 1.01})
-    rows = -(-len(set(kinds)) // 5) if groups is not None else 1
-    return style.finish(figure, height=540 + 20 * rows, top=10 + 20 * rows, dragmode="lasso")
+    is_told = own is not None or (groups is not None and len(labels) < len(set(kinds)))
+    figure.update_layout(showlegend=is_told, legend=style.LEGEND | {"y": 1.01})
+    return style.finish(figure, height=560, top=30, dragmode="lasso")
+
+
+def _label_places(points: np.ndarray, kinds: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """{group: where its name stands}: at that of its points (n, 2) with most of the group around it where no other name is.
+
+    A group that finds no place, in a window as narrow as a phone's, has none.
+    """
+    pixel = float(np.ptp(points, axis=0).max()) / 260
+    taken: list[tuple[np.ndarray, np.ndarray]] = []  # (middle, half of its size)
+    found = {}
+    for kind in sorted(set(kinds), key=lambda one: -kinds.count(one)):
+        own = points[[one == kind for one in kinds]]
+        spread = np.maximum(np.ptp(own, axis=0), 1e-9)
+        around = (np.abs((own[:, None] - own[None]) / spread).max(axis=2) < 0.15).sum(axis=1)
+        size = np.array([4 * len(kind) + 6, 11]) * pixel
+        for middle in own[np.argsort(-around, kind="stable")]:
+            if all((np.abs(middle - other) >= size + its).any() for other, its in taken):
+                taken.append((middle, size))
+                found[kind] = (float(middle[0]), float(middle[1]))
+                break
+    return found
+
+
+def _label(figure: go.Figure, name: str, x: float, y: float, colour: str) -> None:
+    figure.add_annotation(
+        x=x,
+        y=y,
+        text=name,
+        showarrow=False,
+        font={"size": 12, "color": "#1c2230"},
+        bgcolor="rgba(255,255,255,0.88)",
+        bordercolor=colour,
+        borderwidth=1.5,
+        borderpad=2,
+        captureevents=False,
+    )
 
 
 def selected_points(selection: dict, count: int) -> list[int]:

@@ -317,7 +317,8 @@ def _ticks(tokens: range, grid: tuple[int, int], k: int) -> dict[int, str]:
     """{cell at which a row of patches begins: its name}, at most a dozen; the patches themselves where no row begins."""
     rows = [row for row in range(grid[0]) if tokens[0] <= row * grid[1] <= tokens[-1]]
     if len(rows) > 1:
-        named = {(row * grid[1] - tokens[0]) // k: f"row {row}" for row in rows[:: -(-len(rows) // 12)]}
+        shown = rows[:: -(-len(rows) // 12)]
+        named = {(row * grid[1] - tokens[0]) // k: f"row {row}" if row == shown[0] else str(row) for row in shown}
     else:
         step = max(1, -(-len(tokens) // k // 8))
         named = {cell: f"patch {tokens[cell * k]}" for cell in range(0, -(-len(tokens) // k), step)}

@@ -117,6 +117,12 @@ def colour_bar(title: str) -> dict:
     return {"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0, "len": 0.9}
 
 
+def bar_above(title: str) -> dict:
+    """A slim colour bar above the drawing, which then has the whole width; it needs 62 pixels."""
+    place = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "thickness": 10, "len": 0.6}
+    return {"title": {"text": title, "side": "top"}, "outlinewidth": 0, **place}
+
+
 def lay_under(
     figure: go.Figure, png: bytes, width: int, height: int, left: float = 0, top: float = 0, **place: int
 ) -> None:

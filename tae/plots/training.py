@@ -85,10 +85,10 @@ def plot_curves(
     return finish(figure, height=260 + 20 * rows, top=8 + 20 * rows, bottom=44, left=58)
 
 
-def plot_memory(kinds: dict[str, int], memory: int, owner: str) -> go.Figure:
+def plot_memory(kinds: dict[str, int], memory: int) -> go.Figure:
     """The bytes of each kind that a training step holds at its peak, stacked, before the memory of the device.
 
-    `memory` is in bytes, 0 not known; `owner` says whose it is.
+    `memory` is in bytes, 0 not known.
     """
     figure = go.Figure()
     for number, (kind, count) in enumerate(kinds.items()):
@@ -108,7 +108,7 @@ def plot_memory(kinds: dict[str, int], memory: int, owner: str) -> go.Figure:
     if memory and memory < 4 * total:  # far away, it would squeeze the bar to nothing
         figure.add_vline(x=memory / 1e9, line={"color": MARKER_COLOUR, "width": 3})
     figure.update_xaxes(
-        title=f"GB at the peak, of {memory / 1e9:,.1f} GB that {owner} has" if memory else "GB at the peak",
+        title=f"GB, of {memory / 1e9:,.1f}" if memory else "GB at the peak",
         range=[0, 1.08 * max(total, memory if memory < 4 * total else 0) / 1e9],
     )
     figure.update_yaxes(visible=False)

@@ -107,10 +107,8 @@ def test_the_sentence_has_the_numbers():
     found = compare(a, b)
     query = int(found.distance.argmax())
     assert found.sentence() == (
-        f"Correlation {found.correlation:.2f} (1: the same layout, 0: unrelated); Jensen-Shannon distance "
-        f"{found.mean_distance:.2f} as the mean over queries (0: the same, 1: no key in common), largest "
-        f"{found.distance[query]:.2f} at query patch {query}; of each query's 10 strongest keys "
-        f"{found.mean_overlap:.0%} are the same (50% by chance)."
+        f"Correlation {found.correlation:.2f}; Jensen-Shannon distance {found.mean_distance:.2f} "
+        f"(largest {found.distance[query]:.2f}, query patch {query}); top-10 overlap {found.mean_overlap:.0%} (chance 50%)."
     )
 
 

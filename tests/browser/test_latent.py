@@ -118,6 +118,6 @@ def test_click_opens_a_point_and_a_lasso_a_gallery_and_a_table(visit) -> None:
     area = page.locator(f"{PLOT} .nsewdrag").first.bounding_box()
     assert area
     page.mouse.dblclick(area["x"] + 2, area["y"] + 2)
-    expect(page.get_by_text("Hover over a point")).to_be_visible()
+    expect(page.get_by_text("Hover for an image")).to_be_visible()
     settle(page)
     assert "points" not in link(page)

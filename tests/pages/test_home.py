@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from streamlit.testing.v1 import AppTest
 
 from tae import ui
 from tae.analysis.yardsticks import Yardsticks, verdict
+from tae.cli import read
 from tae.data.demo import DemoSource, compose_square
 from tae.data.gallery import gallery
 from tae.data.white import Extent, White
@@ -27,7 +29,8 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import PRESETS
 from tae.model.counts import count
 from tae.model.metrics import measure
-from tae.store.checkpoint import load_checkpoint
+from tae.store.checkpoint import list_checkpoints, load_checkpoint
+from tae.training.config import TrainConfig
 from tae.ui.checkpoints.cards import to_paste
 from tests import ROOT
 from tests.pages import (
@@ -199,7 +202,7 @@ def test_a_link_to_no_checkpoint_opens_the_first_of_the_shipped_ones() -> None:
 
 
 def caption(app: AppTest) -> str:
-    return next(caption.value for caption in app.caption if "recomputed" in caption.value)
+    return next(caption.value for caption in app.caption if "recomputation error" in caption.value)
 
 
 def sample(key: str) -> torch.Tensor:
@@ -210,7 +213,7 @@ def sample(key: str) -> torch.Tensor:
 def test_what_is_owed_below_a_map_is_there() -> None:
     app = open_page("Explore", layer="1")
     assert status(app).startswith("head_dim 32 · ")
-    error = re.search(r"fused output by at most (\S+)", status(app))
+    error = re.search(r"recomputation error at most (\S+)", status(app))
     assert error and 0 < float(error[1]) < 1e-3
     assert any("N 169 > head_dim 32" in one for one in texts(app, "markdown").splitlines())
 
@@ -351,11 +354,11 @@ def act(app: AppTest, do: str, name: str = "") -> None:
 
 def test_questions_of_the_page_compare_set_both_sides() -> None:
     app = open_page("Compare")
-    app.button("compare_Before_and_after_training").click()
+    app.button("compare_Untrained_model").click()
     run(app)
     assert app.session_state.b_checkpoint == "twin" and app.session_state.layer == "average"
     assert "Correlation" in texts(app, "markdown")
-    app.button("compare_First_and_last_layer").click()
+    app.button("compare_First_last_layer").click()
     run(app)
     assert (app.session_state.layer, app.session_state.b_layer) == ("0", "2")
 
@@ -546,11 +549,9 @@ def test_an_older_card_s_yardsticks_are_measured_when_asked_for(
     assert verdict(9.0, found)[1] in texts(run(app), "warning", "success")
 
 
-def test_brought_checkpoint_is_used_after_one_click() -> None:
+def test_a_brought_checkpoint_is_in_use_at_once() -> None:
     app = bring(open_page(), "mine.safetensors", (ROOT / "checkpoints" / DEMO).read_bytes())
-    assert "is valid" in app.success[0].value
-    app.button("models_use_upload").click()
-    run(app)
+    assert "is valid and in use" in app.success[0].value
     assert str(app.selectbox("choose_checkpoint").value).startswith("upload-")
     assert component(go(app, "Explore"), "explorer_outcome")
 
@@ -703,18 +704,19 @@ def test_card_of_a_checkpoint_is_shown(store: Callable[..., Path]) -> None:
     assert metrics(app)["Test PSNR"] == "21.25 dB" and metrics(app)["R²"] == "–"
 
 
-def test_a_command_of_several_legs_can_be_pasted() -> None:
+def test_a_card_s_command_is_one_line_for_a_shell() -> None:
     told = (
         "tae train --steps 9 (to step 6), then tae train --init-from a.safetensors (to step 8), then tae train --resume"
     )
-    assert to_paste(told).splitlines() == [
-        "tae train --steps 9",
-        "# stopped at step 6, kept as a.safetensors",
-        "tae train --init-from a.safetensors",
-        "# stopped at step 8",
-        "tae train --resume",
-    ]
-    assert to_paste("tae train && tae train --resume") == "tae train && tae train --resume"
+    assert to_paste(told, 11) == ("tae train --steps 11", ["6", "8"])
+    assert to_paste("tae train && tae train --resume", 9) == ("tae train && tae train --resume", [])
+    for listed in list_checkpoints(ROOT / "checkpoints"):
+        assert listed.card is not None
+        command, _ = to_paste(listed.card.command, listed.card.training["steps"])
+        for leg in command.split(" && "):
+            program, *words = shlex.split(leg)[1:]
+            assert program == "-m" and words[0] == "tae.train"
+            read(TrainConfig, words[1:], "")  # every flag is one that the program takes
 
 
 @pytest.mark.parametrize("unseen", [True, False])

@@ -93,7 +93,7 @@ def test_strips_and_curves_are_what_the_lens_gives_also_as_files(way: str, take:
     warnings = [one.value for one in app.warning]
     assert (len(warnings), unusual > 0) == ((1, True) if way == "raw" else (0, False))
     if warnings:
-        assert f"({unusual} of 8)" in warnings[0]
+        assert f"Framed: {unusual} of 8 states" in warnings[0]
     assert app.segmented_control("choose_lens").value == way
 
 
@@ -101,12 +101,15 @@ def test_sentence_names_the_layer_that_adds_most() -> None:
     app = open_page(PAGE, lens="raw")
     found = decibels(charts(app)[0])
     said = next(one.value for one in app.markdown if one.value.startswith("**Encoder**:"))
-    assert f"layer {int(np.diff(found).argmax())} adds most" in said and f"at {found[0]:.1f} dB" in said
+    assert (
+        f"layer {int(np.diff(found).argmax())} adds most" in said
+        and f"{found[0]:.1f} dB before its first layer" in said
+    )
 
 
 def test_status_says_which_states_these_are() -> None:
-    page = texts(open_page(PAGE), "caption")
-    for said in ("Decoder · tuned · 3 layers", "out of distribution above", "fitted on 4000 training images"):
+    page = texts(open_page(PAGE), "caption", "markdown")
+    for said in ("Decoder · tuned · latent 128", "out of distribution above", "fitted on 4000 training images"):
         assert said in page
 
 
@@ -193,11 +196,11 @@ def test_held_out_images_of_the_training_are_shown_as_such(path: Path) -> None:
     folder.mkdir(parents=True)
     for step in (20, 100, 300):
         (folder / f"{step:08}.png").write_bytes(encode_png(np.full((16, 16), step % 256, np.uint8)))
-    app = open_page(PAGE)
+    app = open_page(PAGE, depths="training")
     assert app.select_slider[0].options == ["20", "100", "300"] and app.select_slider[0].value == "300"
     said = texts(app, "caption")
     assert "Not your image" in said and "after step 300" in said
-    app = open_page(PAGE, moment="100")
+    app = open_page(PAGE, depths="training", moment="100")
     assert "after step 100" in texts(app, "caption") and app.query_params["moment"] == "100"
 
 
@@ -237,14 +240,14 @@ def psnr_by(path: Path, image: str = "garment-30") -> dict[str, np.ndarray]:
 
 
 def test_slider_through_training_draws_by_the_weights_of_that_step(trained: Path) -> None:
-    app = open_page(PAGE, image="garment-30")
+    app = open_page(PAGE, depths="training", image="garment-30")
     slider = app.select_slider("choose_moment")
     assert slider.options == ["0", "20", "100", "300 (the checkpoint)"] and slider.value == "end"
     slider.set_value("20")
     run(app)
     assert app.query_params["moment"] == "20"
     files = [*runs.snapshots(runs.folder_of(trained)), trained]
-    *_, encoder, decoder, course = charts(app)
+    encoder, decoder, course = charts(app)
     for chart, part in ((encoder, "encoder"), (decoder, "decoder")):
         np.testing.assert_allclose(decibels(chart), psnr_by(files[1])[part], atol=0.051)
     last = [float(psnr_by(file)["decoder"][-1]) for file in files]
@@ -252,28 +255,28 @@ def test_slider_through_training_draws_by_the_weights_of_that_step(trained: Path
     assert curve["x"] == [0, 20, 100, 300] and ring["x"] == [20]
     np.testing.assert_allclose(numbers(curve["y"]), last, atol=1e-4)
     said = texts(app, "markdown")
-    assert "These images are raw" in said and f"{last[0]:.1f}" in said and f"{last[-1]:.1f}" in said
+    assert "without a lens" in texts(app, "caption") and f"{last[0]:.1f}" in said and f"{last[-1]:.1f}" in said
     assert not app.warning and "Not your image" not in texts(app, "caption")
 
 
 def test_snapshots_that_came_with_a_checkpoint_lie_beside_it(trained: Path) -> None:
     (runs.folder_of(trained) / "snapshots").rename(trained.with_suffix(".snapshots"))
-    app = open_page(PAGE, image="garment-30", moment="20")
+    app = open_page(PAGE, depths="training", image="garment-30", moment="20")
     assert app.select_slider("choose_moment").options == ["0", "20", "100", "300 (the checkpoint)"]
     assert app.query_params["moment"] == "20" and not app.warning
 
 
 def test_weights_from_before_the_first_step_are_called_untrained(trained: Path) -> None:
-    app = open_page(PAGE, moment="0")
+    app = open_page(PAGE, depths="training", moment="0")
     assert "random weights that the training began with" in texts(app, "error")
     assert "UNTRAINED" in texts(app, "caption")
-    assert "random weights" not in texts(open_page(PAGE, moment="20"), "error")
-    assert open_page(PAGE, moment="21").session_state.moment == "end"
+    assert "random weights" not in texts(open_page(PAGE, depths="training", moment="20"), "error")
+    assert open_page(PAGE, depths="training", moment="21").session_state.moment == "end"
 
 
 def test_snapshots_of_another_training_are_not_taken_for_the_checkpoint_s(trained: Path) -> None:
     snapshot(trained, 20, of_run="fedcba9876543210")
-    app = open_page(PAGE, image="garment-30")
+    app = open_page(PAGE, depths="training", image="garment-30")
     app.select_slider("choose_moment").set_value("20")
     run(app)
     assert "it is a snapshot of another training" in said_plainly(app)
@@ -292,7 +295,7 @@ def test_refused_snapshots_say_why_and_break_nothing(trained: Path) -> None:
         ("20", "does not have the SHA-256"),
         ("100", "it is a snapshot of another model"),
     ):
-        app = open_page(PAGE, image="garment-30", moment=moment)
+        app = open_page(PAGE, depths="training", image="garment-30", moment=moment)
         assert reason in said_plainly(app, "warning") and app.session_state.moment == moment
         said = texts(app, "markdown")
         assert "3 of 5 are left out" in said
@@ -303,7 +306,7 @@ def test_refused_snapshots_say_why_and_break_nothing(trained: Path) -> None:
 
 def test_a_snapshot_of_a_training_that_ran_away_draws_nothing_and_says_so(trained: Path) -> None:
     snapshot(trained, 20, change=blow_up)
-    app = open_page(PAGE, moment="20")
+    app = open_page(PAGE, depths="training", moment="20")
     assert "draw no finite numbers" in texts(app, "warning") and "nan" not in texts(app)
 
 

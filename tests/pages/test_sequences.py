@@ -16,6 +16,7 @@ from tae.data.drops.motion import draw_recording
 from tae.data.encode import encode_gif, encode_png
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import preset_config
+from tae.model.metrics import psnr_of
 from tae.sequence import target as target_core
 from tae.sequence.checkpoint import save_sequence
 from tae.sequence.drops import DATA, drop_frames
@@ -109,16 +110,20 @@ def grey(number: int) -> np.ndarray:
 
 
 def verdict(app: AppTest) -> str:
-    return next(one for one in texts(app, "success", "warning", "info").splitlines() if "error 0." in one)
+    return next(
+        one
+        for one in texts(app, "success", "warning", "info").splitlines()
+        if "steps ahead, " in one or "step ahead, " in one
+    )
 
 
 def error_of(lstm: SequenceModel, frames: torch.Tensor, seen: int = SEEN) -> str:
-    return f"error {mean_errors(one_step(lstm, frames), seen)[LSTM]:.4f}"
+    return f"{psnr_of(mean_errors(one_step(lstm, frames), seen)[LSTM]):.1f} dB"
 
 
 def test_embeddings_errors_and_arrays_are_taken_along(both: Models, take: Callable) -> None:
     open_page(PAGE)
-    rows = list(csv.DictReader(io.StringIO(take("Embeddings (CSV)")[1].decode())))
+    rows = list(csv.DictReader(io.StringIO(take("Latents (CSV)")[1].decode())))
     arrays = np.load(io.BytesIO(take("All arrays (NPZ)")[1]))
     assert [int(row["frame"]) for row in rows] == [*range(1, 17)]
     assert [*rows[0]][:5] == ["sequence", "checkpoint", "sequence_model", "warning", "frame"] and len(rows[0]) == 5 + 16
@@ -143,8 +148,7 @@ def test_the_verdict_says_what_the_package_measures_and_every_method_has_its_cur
         assert len(found.mse[LSTM][SEEN - found.first :]) == 10
         best = min(BASELINES, key=lambda name: means[name])
         said = verdict(app)
-        assert f"error {means[LSTM]:.4f}" in said and f"error {means[CEILING]:.4f}" in said
-        assert best in said and f"error {means[best]:.4f}" in said
+        assert best in said and all(f"{psnr_of(means[name]):.1f} dB" in said for name in (LSTM, CEILING, best))
         assert ("better than" in said) == (means[LSTM] < means[best])
         where = "one step ahead, frames 7 to 16" if forecast == "step" else "several steps ahead, frames 7 to 16"
         assert where in said
@@ -191,7 +195,7 @@ def test_without_a_sequence_model_the_command_is_told_and_guesses_are_shown(
     assert "No sequence model belongs to this checkpoint" in said
     command = "python -m tae.train_sequence --checkpoint"
     assert [one.value for one in app.code] == [f"{command} checkpoints/small.safetensors"]
-    assert "Best guess, one step ahead" in said and len(charts(app)) == 3
+    assert "Best baseline, one step ahead" in said and len(charts(app)) == 3
     assert LSTM not in [trace["name"] for trace in charts(app)[1]["data"]]
     (shelf / "small.safetensors").rename(shelf / "a`;rm -rf x.safetensors")  # a name that would be a command is quoted
     app = open_page(PAGE)
@@ -223,7 +227,7 @@ def test_sequence_models_that_cannot_be_used_are_refused_with_their_reasons(
     app = open_page(PAGE)
     said = said_plainly(app)
     assert "lstm.safetensors" in said and "damaged" in said
-    assert "text.safetensors" in said and "Best guess" in said
+    assert "text.safetensors" in said and "Best baseline" in said
     assert (
         "classes.safetensors: it predicts no frames" in said
         and "old_encoder.safetensors: it is an autoencoder; move" in said
@@ -258,7 +262,7 @@ def test_a_dropped_gif_is_shown_and_the_model_s_own_data_named(both: Models) -> 
     app = drop(open_page(PAGE), ("moving square.gif", encode_gif(squares())))
     assert app.session_state["sequence"].startswith("sequence-")
     assert "Yours: moving square.gif" in app.selectbox(key="choose_sequence").options
-    assert "What moves otherwise, it never saw." in texts(app, "caption")
+    assert "The sequence model learnt from" in texts(app, "caption")
     assert error_of(both[1], torch.from_numpy(squares())[:, None] / 255) in verdict(app)
     assert "frames 7 to 9" in verdict(app)
     app.selectbox(key="choose_every").set_value("2")
@@ -310,7 +314,7 @@ def test_what_cannot_be_read_or_is_no_sequence_is_said_and_the_rest_is_kept(both
     ):
         drop(app, (name, data))
         assert said in said_plainly(app, "error")
-        assert app.session_state["sequence"] == kept and "error 0." in verdict(app)
+        assert app.session_state["sequence"] == kept and " dB" in verdict(app)
     drop(app, ("cat.gif", encode_gif(squares(1))), ("dog.gif", encode_gif(squares(1) // 2)))  # no sequence together
     assert len(app.error) == 2 and "cat.gif" in said_plainly(app, "error") and "dog.gif" in said_plainly(app, "error")
     stack = npy(np.stack([grey(number) for number in range(1, 5)]))
@@ -347,7 +351,7 @@ def test_a_forecast_from_the_last_frame_has_nothing_to_be_compared_with(both: Mo
 )
 def test_a_link_that_names_what_is_not_there_shows_what_is(link: dict[str, str], both: Models) -> None:
     app = open_page(PAGE, **link)
-    assert "error 0." in verdict(app) and app.session_state["sequence"] == "drop-0"
+    assert " dB" in verdict(app) and app.session_state["sequence"] == "drop-0"
     assert 1 <= int(app.session_state["frame"]) <= 26
 
 
@@ -458,7 +462,7 @@ def test_simulated_drops_come_with_their_table(keep: Callable[..., TransformerAu
     keep()
     app = open_page(PAGE, sequence="drop-2", tint="velocity (cm/s)")
     assert "Drop 3 (held-out band)" in app.selectbox(key="choose_sequence").options
-    assert "Simulated, of the test split" in texts(app, "caption") and not app.error
+    assert "Simulated, test split" in texts(app, "caption") and not app.error
     assert charts(app)[0]["data"][0]["y"] and len(charts(app)) == 3
     assert any(trace.get("marker", {}).get("colorbar") for trace in charts(app)[2]["data"])
 

@@ -229,8 +229,7 @@ def test_simulated_drops_can_be_trained_on() -> None:
     config = asked(run(app))
     assert config.data == "drops" and not start_button(app).disabled
     captions = " ".join(one.value for one in app.caption)
-    assert "Simulated liquid drops that slide down a tilted plate" in captions
-    assert "Drops and garments that come with the app begin with random weights." in captions
+    assert "Simulated anew for every step" in captions
 
 
 def test_a_run_begins_with_a_checkpoint_that_fits(keep: Callable[..., object], shelf: Path) -> None:
@@ -349,7 +348,7 @@ def test_room_on_the_disk_grows_with_the_snapshots() -> None:
     run(app)
 
     def told() -> tuple[float, int]:
-        found = re.search(r"up to ([\d.]+) MB on the disk, with (\d+) snapshots", texts(app))
+        found = re.search(r"disk up to ([\d.]+) MB with (\d+) snapshots", texts(app))
         assert found
         return float(found[1]), int(found[2])
 

@@ -62,8 +62,6 @@ def test_76_a_brought_checkpoint_is_there_after_a_reload_until_it_is_removed(
     data = (shelf / "brought.safetensors").read_bytes()
     (shelf / "brought.safetensors").unlink()
     app = bring(open_page(), "mine.safetensors", data)
-    app.button("models_use_upload").click()
-    run(app)
     key = app.session_state["checkpoint"]
     again = reloaded(app, "Models")
     assert again.session_state["checkpoint"] == key and again.selectbox("choose_checkpoint").value == key

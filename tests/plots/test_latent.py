@@ -53,12 +53,16 @@ def test_every_picture_lies_at_its_place_under_its_number_own_ones_behind_the_se
         assert figure.layout.yaxis.scaleanchor == "x" and figure.layout.dragmode == "lasso"
 
 
-def test_groups_differ_in_colour_or_symbol_and_stand_in_the_legend():
+def test_groups_differ_in_colour_or_symbol_and_are_named_on_the_map_or_else_in_the_legend():
     groups = [f"class {number}" for number in range(12)]
     figure = plot_latent_map(places(12), AXES, groups=groups)
     looks = {(trace.marker.color, trace.marker.symbol) for trace in figure.data}
-    assert len(looks) == 12 and figure.layout.showlegend
-    assert [trace.name for trace in figure.data] == groups
+    assert len(looks) == 12 and [trace.name for trace in figure.data] == groups
+    on_map = [one.text for one in figure.layout.annotations]
+    assert sorted([*on_map, *(trace.name for trace in figure.data if trace.showlegend)]) == sorted(groups)
+    assert len(on_map) > 1 and (len(on_map) == 12) != bool(figure.layout.showlegend)
+    places_of = {one.text: (one.x, one.y) for one in figure.layout.annotations}
+    assert all(places_of[one.name] == (one.x[0], one.y[0]) for one in figure.data if one.name in places_of)
 
 
 def test_values_are_coloured_on_one_range_and_told_with_their_name():

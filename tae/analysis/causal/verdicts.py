@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tae.analysis.causal import replacements
-from tae.analysis.causal.predictors import Interval, Scores, bootstrap_mean
+from tae.analysis.causal.predictors import Interval, bootstrap_mean
 from tae.analysis.causal.prefix import Progress, images_at_once, make_prefix, silent
 from tae.analysis.causal.sweeps import psnr_each
 from tae.model.autoencoder import TransformerAutoencoder
@@ -198,20 +198,6 @@ def verdict(found: Necessity, part: str = "encoder", place: str = "all") -> Verd
         kind = "undecided"
         said = f"on the border: whether it is needed cannot be told at a threshold of {PRACTICALLY_NOTHING_DB:g} dB"
     return Verdict(part, place, kind, f"{numbers}: here the attention of the {where} is {said}.")
-
-
-def agreement_in_words(scores: Scores | None) -> str:
-    """How well attention tells the effect of covering patches, beside the best trivial guess; "" where nothing is known."""
-    if scores is None or not scores.best_attention or not scores.best_trivial:
-        return ""
-    attention, trivial = scores.best_attention, scores.best_trivial
-    agreement = f"{scores.spearman[attention].value:z.2f}"
-    beside = f"{trivial} alone: {scores.spearman[trivial].value:z.2f}"
-    if agreement.startswith("-") and not scores.spearman[attention].high < 0:
-        return f"no attention map tells the measured effect (at best {agreement}, {attention}; {beside})"
-    if agreement.startswith("-"):
-        return f"every attention map disagrees with measured effect (at best {agreement}, {attention}; {beside})"
-    return f"{attention} agrees with measured effect at {agreement} ({beside})"
 
 
 def _db(interval: Interval) -> str:

@@ -2,6 +2,7 @@
 
 - figures: one map, a grid of layers, a patch, an image beside its reconstruction
 - heads: all heads, and heads in numbers
+- curves: curves over each other, points on a plane
 - glance: a matrix of what is alike
 - pair: two maps compared
 - strips: strips of images

@@ -38,11 +38,11 @@ class PlanConfig(TrainConfig):
 WORDS = {
     "weights": "weights",
     "gradients": "gradients",
-    "optimizer": "optimizer state",
+    "optimizer": "optimizer",
     "average": "averaged weights",
-    "copies": "half-precision weights",
-    "activations": "kept for the backward pass",
-    "working": "working memory",
+    "copies": "half precision",
+    "activations": "activations",
+    "working": "workspace",
 }
 
 

@@ -94,7 +94,7 @@ def explorer_panel(scene: Scene) -> Shown:
         f"{title} · query patch {view.query} (row {row}, column "
         f"{column}) · N {num_tokens} · head_dim {head_dim} · {low:.2g} to {high:.3g} x uniform, colours to {zmax:.3g} "
         f"({RANGES[view.range]}) · {hidden}{differs(error)} · "
-        "drawn patch by patch, not smoothed",
+        "not smoothed",
         scene.active.warning,
     )
     return Shown(view, choice, one.weights, grid, zmax, title, text)

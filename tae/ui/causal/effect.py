@@ -16,7 +16,6 @@ from tae.ui.attention.controls import settings
 from tae.ui.attention.measure import one_map, recomputation_errors
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover, no_study, switch
-from tae.ui.causal.headline import PLAIN_EFFECT
 from tae.ui.causal.measure import COVERS, MEASURED, OWN, Effect, PairScene
 from tae.ui.causal.region import box_of, box_title
 from tae.ui.session import verdicts
@@ -28,11 +27,8 @@ from tae.ui.widgets.mapchoice import choose_map
 from tae.web.report.findings import differs
 
 
-def against_effect(scene: PairScene, plain: Effect | None) -> None:
-    prose(
-        "Each patch is [[covered]] in turn, and the reconstruction says what that does. If a map tells what matters, its strong "
-        "patches are those whose covering changes much. Simple guesses are measured alongside."
-    )
+def against_effect(scene: PairScene) -> None:
+    prose("Each patch is [[covered]] in turn: which map tells what that changes?")
     name = choose_cover()
     with st.container(horizontal=True):
         with_blank = switch(
@@ -44,8 +40,7 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
         )
     region = box if in_box else None
     own = choose_own_map(scene)
-    asked = (name, with_blank, region)
-    effect = plain if asked == PLAIN_EFFECT else measure.find_effect(scene, *asked, widget="effect_here")
+    effect = measure.find_effect(scene, name, with_blank, region)
     if effect is None:
         return
     if not len(effect.tokens):
@@ -72,11 +67,13 @@ def against_effect(scene: PairScene, plain: Effect | None) -> None:
             if np.isnan(effect.share_inside)
             else f"; {effect.share_inside:.0%} of it lies inside the covered patches"
         )
-        + ". "
-        "Attention is the weight that a patch receives, mean over queries, in the encoder where nothing else is said. Each map "
-        f"has its own colours, from 0 to its largest value, and is drawn patch by patch, not smoothed. {status(scene, own)}"
+        + f". {status(scene, own)}"
     )
-    st.caption(told)
+    st.caption(
+        told,
+        help="Attention is the weight that a patch receives, mean over queries, in the encoder where nothing else is said. Each "
+        "map has its own colours, from 0 to its largest value, and is drawn patch by patch, not smoothed.",
+    )
     scores_of(scene, effect, name)
     put_to_the_test(scene, name, effect, region, own)
     columns = scene.grid[1]
@@ -183,9 +180,9 @@ def scores_of(scene: PairScene, effect: Effect, cover: str) -> None:
     ]
     st.dataframe(rows, hide_index=True)
     st.caption(
-        "Spearman: rank correlation. Top tenth shared: of the tenth of the patches with the largest effect, those that the "
-        "map puts there, too; by chance a tenth. Test set: means. Intervals are over the patches of this "
-        "image, which are no independent draws: they are rather too narrow."
+        "Intervals: over this image's patches, rather too narrow.",
+        help="Patches of one image are no independent draws. Spearman: rank correlation. Top tenth shared: of the tenth of the "
+        "patches with the largest effect, those that the map puts there, too; by chance a tenth. Test set: means.",
     )
     if study is None:
         no_study(scene)

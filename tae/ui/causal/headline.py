@@ -8,17 +8,15 @@ import streamlit as st
 from tae.analysis.causal.predictors import interval_of
 from tae.analysis.causal.study import Study
 from tae.analysis.causal.sweeps import Sweep
-from tae.analysis.causal.verdicts import Necessity, agreement_in_words, verdict
+from tae.analysis.causal.verdicts import Necessity, verdict
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import words_of
-from tae.ui.causal.measure import BASELINES, Effect, PairScene
+from tae.ui.causal.measure import BASELINES, PairScene
 from tae.ui.session.verdicts import lost_over_tests, study_of
 from tae.ui.session.view import checked
 
 NO_INTERVAL = "One image: no interval."
-PLAIN_EFFECT = ("white", False, None)
-"""The cover, whether blank patches are covered, and the region that counts, in the top line as in `python -m tae.causal`."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +25,12 @@ class Top:
 
     necessity: Necessity | None  # attention replaced
     sweep: Sweep | None  # heads, layers and MLPs knocked out, with the link's baseline
-    effect: Effect | None  # patches that are not blank covered with white
 
 
 def top_line(scene: PairScene) -> Top:
     """The page's answer in three figures."""
     kind = checked("baseline", list(BASELINES))
-    top = Top(measure.find_necessity(scene), measure.find_sweep(scene, kind), measure.find_effect(scene, *PLAIN_EFFECT))
+    top = Top(measure.find_necessity(scene), measure.find_sweep(scene, kind))
     if top.necessity is None or top.sweep is None:
         return top
     psnr = float(top.necessity.psnr[0])
@@ -70,12 +67,9 @@ def top_line(scene: PairScene) -> Top:
         places = st.columns(len(tiles))
     for place, (label, (lost, told)) in zip(places, tiles.items(), strict=True):
         place.metric(label, change_in_words(lost), help=told)
-    told = agreement_in_words(top.effect.scores if top.effect else None)
-    covered = f" Patches covered with white: {told}." if told else ""
     warning = f":red[{scene.active.warning}] · " if scene.active.warning else ""
     st.caption(
-        f"{warning}Change of PSNR on this image, {psnr:.1f} dB undisturbed. Swapped: another image's attention. A head is "
-        f"replaced by {escape_markdown(words_of(scene, kind))}.{covered}"
+        f"{warning}Change of PSNR on this image, {psnr:.1f} dB; a head is replaced by {escape_markdown(words_of(scene, kind))}."
     )
     return top
 

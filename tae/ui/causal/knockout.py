@@ -22,7 +22,7 @@ from tae.ui.causal.measure import PairScene
 from tae.ui.session.view import write_link
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.charts import image_chart
-from tae.ui.widgets.downloads import download, download_arrays, export, no_export
+from tae.ui.widgets.downloads import download, download_arrays, download_figure, export, no_export
 from tae.ui.widgets.slide import slide
 
 TARGETS = {"attention": "all", "mlp": "MLP"}
@@ -144,14 +144,11 @@ def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> No
     }
     with export():
         download("Changed (PNG)", lambda: encode_png(found.recon), f"{scene.stem}_changed.png")
-        download(
-            "Side by side (PNG)",
-            lambda: figures.comparison_figure(
-                scene.fitted.pixels, found.recon, caption, "png", warning=scene.active.warning
-            ),
-            f"{scene.stem}_changed_comparison.png",
-        )
         stem = f"{scene.stem}_changed"
+        pair, warning = (scene.fitted.pixels, found.recon), scene.active.warning
+        download_figure(
+            "Side by side", lambda fmt: figures.comparison_figure(*pair, caption, fmt, warning), f"{stem}_comparison"
+        )
         download_arrays("All arrays (NPZ)", arrays, stem, caption, interventions=to_text(active))
 
 

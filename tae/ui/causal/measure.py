@@ -299,9 +299,7 @@ def cover(scene: PairScene, name: str) -> float | str | torch.Tensor:
     return {"white": 1.0, "background": float(background_of(scene.fitted.pixels))}.get(name, name)
 
 
-def find_effect(
-    scene: PairScene, cover_name: str, with_blank: bool, region: occlusion.Box | None, widget: str = "effect"
-) -> Effect | None:
+def find_effect(scene: PairScene, cover_name: str, with_blank: bool, region: occlusion.Box | None) -> Effect | None:
     """Each patch covered, the change measured, and how well attention, gradients and trivial guesses tell it."""
     image = scene.batch
     tokens = torch.arange(scene.num_tokens) if with_blank else occlusion.foreground_tokens(image, scene.config)
@@ -318,7 +316,7 @@ def find_effect(
         return Effect(read_only(tokens.numpy()), effect, arrays, scores, found.share_inside)
 
     key = f"{scene.key}|{cover_name}|{with_blank}|{region}"
-    return measured(widget, key, "Covering patches", lambda: scene.seconds(len(tokens) + 4 + OTHERS), compute)
+    return measured("effect", key, "Covering patches", lambda: scene.seconds(len(tokens) + 4 + OTHERS), compute)
 
 
 @kept()

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from tae.analysis.causal.predictors import interval_of
 from tae.analysis.causal.verdicts import REPLACED_BY, RULES, Necessity, verdict
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
@@ -15,19 +16,23 @@ from tae.ui.session.view import choose
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.downloads import download_table, export
 
-ICONS = {
-    "needed": ":material/check_circle:",
-    "wallpaper": ":material/wallpaper:",
-    "decorative": ":material/wallpaper:",
-    "undecided": ":material/help:",
-    "none": ":material/info:",
+TESTS = "all, test set"
+SHORT = {
+    "needed": ":material/check_circle: needed, image by image",
+    "wallpaper": ":material/wallpaper: input-independent, another image's attention does as well",
+    "decorative": ":material/wallpaper: not needed, uniform attention does as well",
+    "undecided": ":material/help: on the border, cannot be told",
+    "none": ":material/info: one token, whose weight is always 1",
 }
+"""A verdict without the numbers, which stand above and below."""
 
 
 def is_it_needed(scene: PairScene, found: Necessity) -> None:
-    for part in PARTS:
-        one = verdict(found, part)
-        st.markdown(f"{ICONS[one.kind]} {one.sentence}")
+    found_of = {part: verdict(found, part) for part in PARTS}
+    st.markdown(
+        "  \n".join(f"**{part.capitalize()}**: {SHORT[one.kind]}" for part, one in found_of.items()),
+        help="\n\n".join(one.sentence for one in found_of.values()),
+    )
     with st.expander("What the verdicts mean", icon=":material/table:"):
         st.dataframe([dict(zip(("Verdict", "PSNR lost", "Why"), rule, strict=True)) for rule in RULES], hide_index=True)
         st.caption(
@@ -38,24 +43,23 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
         part = choose("part", st.segmented_control, "Part", list(PARTS), format_func=str.capitalize)
         place = choose("place", st.segmented_control, "Layers", found.places(part), format_func=place_title)
     images_without(scene, part, place)
-    st.markdown(f"**PSNR lost when the attention of the {part} is replaced**, in dB")
+    st.markdown(f"**PSNR lost without the attention of the {part}**, in dB", help=method(scene))
     rows = table(found, part)
     study = verdicts.study_of(scene.active)
     if study is not None:
-        of_tests = [study.necessity.get(f"{part}/all/{name}", {}).get("value") for name in REPLACED_BY]
-        rows = [{**row, "all, test set": value} for row, value in zip(rows, of_tests, strict=True)]
-    numbers = {name: st.column_config.NumberColumn(format="%.2f") for name in rows[0] if name != "replaced by"}
+        of_tests = [study.necessity.get(f"{part}/all/{name}") for name in REPLACED_BY]
+        rows = [{**row, TESTS: str(interval_of(one)) if one else ""} for row, one in zip(rows, of_tests, strict=True)]
+    numbers = {
+        name: st.column_config.NumberColumn(format="%.2f") for name in rows[0] if name not in ("replaced by", TESTS)
+    }
     st.dataframe(rows, hide_index=True, column_config=numbers)
-    st.caption(
-        f"Another image: {escape_markdown(scene.other_title)}, head by head, from its own undisturbed pass. Mean map: over it "
-        f"and {verdicts.OTHERS - 1} test images. Permuted keys: as sharp as its own, elsewhere. Below 0: the "
-        "reconstruction became better."
-    )
     if study is None:
         no_study(scene)
     else:
-        sentences = " ".join(study.verdicts[one]["sentence"] for one in PARTS)
-        st.caption(f"Over the test set ({escape_markdown(study.data)}): {escape_markdown(sentences)}")
+        st.caption(
+            f"Test set: {escape_markdown(study.data)}, mean of {study.num_images} images.",
+            help="\n\n".join(escape_markdown(study.verdicts[one]["sentence"]) for one in PARTS),
+        )
     about = scene.chosen.named(scene.active)
     whole = [
         {**about, "part": one, "replaced by": row["replaced by"], "layers": name, "psnr_lost_db": value}
@@ -66,6 +70,14 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
     ]
     with export():
         download_table("Losses (CSV)", whole, f"{scene.stem}_necessity")
+
+
+def method(scene: PairScene) -> str:
+    return (
+        f"Another image: {escape_markdown(scene.other_title)}, head by head, from its own undisturbed pass. Mean map: over it "
+        f"and {verdicts.OTHERS - 1} test images. Permuted keys: as sharp as its own, elsewhere. Below 0: the "
+        "reconstruction became better."
+    )
 
 
 def table(found: Necessity, part: str) -> list[dict[str, str | float]]:
@@ -85,7 +97,7 @@ def place_title(place: str) -> str:
 def images_without(scene: PairScene, part: str, place: str) -> None:
     results = measure.replaced(scene, part, place)
     own = reconstruct(scene.active, scene.chosen)
-    cells = [("Its own attention", own), *((REPLACED_BY[name], result) for name, result in results.items())]
+    cells = [("own attention", own), *((REPLACED_BY[name], result) for name, result in results.items())]
     if scene.is_wide:
         frames = panels(scene.fitted.pixels, len(cells))
     else:
@@ -96,7 +108,7 @@ def images_without(scene: PairScene, part: str, place: str) -> None:
         row = st.container(horizontal=True, key="causal_images")
         frames = [row.container(width=140, gap="xsmall") for _ in cells]
     for frame, (words, result) in zip(frames, cells, strict=True):
-        title = words.partition(" (")[0]
+        title = words.partition(" (")[0].removeprefix("the ").removeprefix("its ")
         with frame:
             st.image(encode_png(result.recon), width="stretch", alt=f"Reconstruction with: {title}")
             lost = "" if result is own else f" ({result.quality.psnr - own.quality.psnr:+.1f})"

@@ -34,7 +34,7 @@ OVER_PAIRS = "Over pairs of test images"
 MAX_OFFERED = 200  # cells that the list offers, the strongest first; a click reaches all
 
 
-def two_images(scene: PairScene, plain: Effect | None) -> None:
+def two_images(scene: PairScene) -> None:
     prose(
         f"**A**, {escape_markdown(scene.chosen.title)}, and **B**, {escape_markdown(scene.other_title)}: states of one are put "
         "into the run of the other, one at a time ([[activation patching]]). Whose image does the decoder then draw?"
@@ -77,6 +77,8 @@ def two_images(scene: PairScene, plain: Effect | None) -> None:
         over_pairs(scene, study, cells[number])
     result = measure.put_in(scene, into, cells[number])
     outcome(scene, into, cells[number], result)
+    # The report tells it, too; where it has to be waited for, there is none.
+    plain = None if found is None else measure.find_effect(scene, "white", False, None)
     exports(scene, into, cells, found, estimate, result, study, plain)
 
 

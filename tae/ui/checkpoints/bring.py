@@ -28,12 +28,11 @@ def bring() -> None:
     from tae.store.checkpoint import CheckpointError
 
     state = st.session_state
-    st.markdown(
-        "Drop a checkpoint made by `tae`: a `.safetensors` file. It is checked before anything is loaded. Pickles (`.pt`, "
-        "`.pth`, `.ckpt`) can run code when they are opened: the app opens none, and says how to convert one."
-    )
     hint = f"one .safetensors file, up to {in_words(most_mb('.safetensors'))}"
-    files, refused = drop("Checkpoint", "models_upload", hint, how_long(), many=False)
+    more = (
+        f"Made by `tae`, or a pickle (`.pt`, `.pth`, `.ckpt`): that is not opened, for it could run code. {how_long()}"
+    )
+    files, refused = drop("Checkpoint", "models_upload", hint, more, many=False)
     if files or refused:
         state.models_brought = _take(files[0]) if files else Told(problem=refused[0])
         taken("models_upload", files)
@@ -50,9 +49,8 @@ def bring() -> None:
             state.models_brought = Told(problem=str(error))
             st.error(escape_markdown(str(error)), icon=":material/block:")
             return
-        st.success(f"{escape_markdown(active.title)} is valid.", icon=":material/check:")
+        st.success(f"{escape_markdown(active.title)} is valid and in use.", icon=":material/check:")
         model_card(active.loaded.card, active.config, active.loaded.size_bytes, key)
-        st.button("Use this one", type="primary", key="models_use_upload", on_click=_use, args=(key,))
 
 
 def _take(file: UploadedFile) -> Told:
@@ -62,20 +60,16 @@ def _take(file: UploadedFile) -> Told:
         return Told(pickle=file.name)
     try:
         with st.spinner("Keeping the file…"):
-            return Told(brought=ui.keep_model(file.getvalue(), file.name))
+            brought = ui.keep_model(file.getvalue(), file.name)
+            use(ui.add_model(brought))
+            return Told(brought=brought)
     except CheckpointError as error:
         return Told(problem=str(error))
 
 
-def _use(key: str) -> None:
-    use(key)
-    del st.session_state.models_brought
-
-
 def untrained() -> None:
     st.markdown(
-        "Build a preset with random weights, to look at its architecture: the shapes of its maps, its patches, its speed. "
-        "It is marked :red[**untrained**] wherever it shows."
+        "A preset with random weights, to look at its architecture; marked :red[**untrained**] wherever it shows."
     )
     with st.form("models_untrained", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         preset = st.selectbox("Preset", ["tiny", "small", "medium"], width=140)

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 
 from tae import ui
@@ -13,6 +14,7 @@ from tae.analysis.facts import WARNINGS
 from tae.analysis.yardsticks import Yardstick, yardsticks_in, yardsticks_of
 from tae.data.built_in import is_built_in, source_for
 from tae.model.config import ModelConfig, patch_in_words, size_in_words
+from tae.plots.export.curves import curves_figure
 from tae.plots.quality import plot_by_group
 from tae.plots.training import plot_training_curve
 from tae.store.card import Card
@@ -23,7 +25,7 @@ from tae.ui.session.deletion import offer_deletion
 from tae.ui.session.models import listed_checkpoints
 from tae.ui.session.work import Progress, measured
 from tae.ui.widgets.charts import chart, drawn
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download, download_figure, download_table, export
 from tae.ui.widgets.worth import say_worth
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ FIGURES = {
     "r2": ("R²", "{:.3f}"),
 }
 GROUPS = {"by_width": "Width (pixels)"}
+CURVE = "Held-out PSNR over training"
 MAX_COUNT = 2000
 """Test images on which yardsticks are measured on the page, at most."""
 
@@ -44,7 +47,8 @@ def checkpoints(active: ui.Active) -> None:
     found = listed_checkpoints()
     whole = [one for one in found if one.card is not None and one.config is not None]
     if whole:
-        shown = choose_row(whole, active)
+        shown, rows = choose_row(whole, active)
+        exports(shown, rows)
         assert shown.card is not None and shown.config is not None
         key = shown.path.name
         with st.container(border=True):
@@ -90,8 +94,8 @@ def checkpoints(active: ui.Active) -> None:
                 )
 
 
-def choose_row(found: "list[Listed]", active: ui.Active) -> "Listed":
-    """A table of checkpoints, and the one whose row was clicked; at first that which is in use."""
+def choose_row(found: "list[Listed]", active: ui.Active) -> "tuple[Listed, list[dict]]":
+    """A table of checkpoints; the one whose row was clicked, at first that which is in use, and the table's rows."""
     rows = []
     for one in found:
         assert one.card is not None and one.config is not None
@@ -104,9 +108,7 @@ def choose_row(found: "list[Listed]", active: ui.Active) -> "Listed":
                 "Size": size_in_words(one.config.input_size),
                 "Test PSNR (dB)": psnr if isinstance(psnr, (int, float)) else None,
                 "SSIM": ssim if isinstance(ssim, float) else None,
-                "Held-out PSNR over training": [
-                    point["held_out_psnr"] for point in curve if isinstance(point.get("held_out_psnr"), float)
-                ],
+                CURVE: [point["held_out_psnr"] for point in curve if isinstance(point.get("held_out_psnr"), float)],
                 "MB": one.size_bytes / 1e6,
             }
         )
@@ -121,13 +123,13 @@ def choose_row(found: "list[Listed]", active: ui.Active) -> "Listed":
         column_config={
             "Test PSNR (dB)": st.column_config.NumberColumn(format="%.1f"),
             "SSIM": st.column_config.NumberColumn(format="%.3f"),
-            "Held-out PSNR over training": st.column_config.LineChartColumn(),
+            CURVE: st.column_config.LineChartColumn(),
             "MB": st.column_config.NumberColumn(format="%.1f"),
         },
         alt="Checkpoints, with their figures; the card of the chosen row stands below",
     )
     chosen = event.selection.rows
-    return found[chosen[0] if chosen and chosen[0] < len(found) else at]
+    return found[chosen[0] if chosen and chosen[0] < len(found) else at], rows
 
 
 def how_to_convert(name: str, more: str = "") -> None:
@@ -180,7 +182,14 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
             )
         )
         if card.command:
-            st.code(to_paste(card.command), language="bash", wrap_lines=True)
+            command, stopped = to_paste(card.command, training.get("steps"))
+            if stopped:
+                at = " and ".join(f"{int(step):,}" for step in stopped)
+                st.caption(
+                    f"Trained in {len(stopped) + 1} legs, stopped by hand after {at} steps: no command repeats that. This one "
+                    "takes as many steps in one go, and comes to other weights."
+                )
+            st.code(command, language="bash", wrap_lines=True)
     with curve:
         points = training.get("curve")
         if points:
@@ -200,19 +209,30 @@ def model_card(card: Card, config: ModelConfig, size_bytes: int, key: str) -> No
             )
         if any(one["unseen"] for groups in grouped.values() for one in groups):
             st.caption("Open points: test images of a kind that training never showed.")
-    download("Card (JSON)", json.dumps(asdict(card), indent=1), "card.json", key=f"card_{key}", type="tertiary")
 
 
-def to_paste(command: str) -> str:
-    """A card's command for a shell: of legs that older cards part by words, each has a line, and the words are comments."""
-    legs = re.split(r" \(to step (\d+)\), then ", command)
-    lines = []
-    for at in range(0, len(legs), 2):
-        start = re.search(r"--init-from (\S+)", legs[at])
-        if at:
-            lines.append(f"# stopped at step {legs[at - 1]}" + (f", kept as {start[1]}" if start else ""))
-        lines.append(legs[at])
-    return "\n".join(lines)
+def exports(shown: "Listed", rows: list[dict]) -> None:
+    """The table of checkpoints, and the chosen one's card and curve."""
+    card, name = shown.card, shown.path.stem
+    assert card is not None
+    points = [one for one in card.training.get("curve") or [] if isinstance(one.get("held_out_psnr"), float)]
+    psnr = np.array([(one["step"], one["held_out_psnr"]) for one in points]).reshape(-1, 2).T
+    with export():
+        download_table("Checkpoints (CSV)", [{**row, CURVE: None} for row in rows], "checkpoints")
+        download("Card (JSON)", json.dumps(asdict(card), indent=1), f"{name}_card.json")
+        if points:
+            panel = {"Held-out PSNR (dB)": {shown.name: (psnr[0], psnr[1])}}
+            download_figure("Training", lambda fmt: curves_figure(panel, "Step", card.name, fmt), f"{name}_training")
+            download_table("Training (CSV)", points, f"{name}_training")
+
+
+def to_paste(command: str, steps: object) -> tuple[str, list[str]]:
+    """A card's command as one line for a shell, and the steps after which it was stopped by hand.
+
+    A stop by hand is part of no command, as older cards tell in words; then it is that of the first leg, with all steps.
+    """
+    first, *more = re.split(r" \(to step (\d+)\), then ", command)
+    return (re.sub(r"--steps \d+", f"--steps {steps}", first) if more else command), more[::2]
 
 
 def yardsticks_here(card: Card, config: ModelConfig, key: str) -> list[Yardstick]:

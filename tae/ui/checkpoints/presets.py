@@ -5,15 +5,12 @@ import streamlit as st
 from tae import ui
 from tae.model.config import PRESETS, ModelConfig, preset_config
 from tae.store.names import escape_markdown
+from tae.ui.widgets.downloads import download_table, export
 
 TRAINING_BATCH = 16
 
 
 def presets() -> None:
-    st.markdown(
-        "What each preset really is, counted without building it, beside what the architecture diagram says. The diagram "
-        "counts cannot be reached: a block with a fourfold MLP alone has 12 x latent² weights."
-    )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         width = st.number_input("Width (pixels)", 16, 4096, 201, key="models_width", width=140)
         height = st.number_input("Height (pixels)", 16, 1024, 201, key="models_height", width=140)
@@ -54,10 +51,12 @@ def presets() -> None:
             ),
         },
     )
+    with export():
+        download_table("Presets (CSV)", table, "presets")
     st.caption(
-        f"Diagram: its parameters. Weights: float32. Training: the most that a step of {TRAINING_BATCH} images takes in "
-        "float32, weights and optimizer included; for medium at 201x201 the diagram says 630 MB. The page Train plans any "
-        "other setting. GFLOP: one image forward, a multiplication and an addition counted as two."
+        f"Counted, beside the architecture diagram. Training: peak of a step of {TRAINING_BATCH} images, float32.",
+        help="The diagram's counts cannot be reached: a block with a fourfold MLP alone has 12 x latent² weights; for training "
+        "medium at 201x201 it says 630 MB. GFLOP: one image forward, a multiplication and an addition counted as two.",
     )
 
 

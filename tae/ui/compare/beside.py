@@ -33,7 +33,7 @@ def side_by_side(a: Half, b: Half) -> None:
         found = None
     else:
         found = agreement.compare(a.weights, b.weights)
-        st.markdown(found.sentence("A", "B"))
+        st.markdown(found.sentence("A", "B"), help="Jensen-Shannon distance: 0 the same, 1 no key in common.")
         figures(a, found, view.query)
     exports(a, b, found, max(facts.UNIFORM_LIMIT, tops["full" if view.range == "full" else "shared"]))
 
@@ -49,17 +49,17 @@ def figures(a: Half, found: agreement.Agreement, query: int) -> None:
     on_image, on_map = panels(a.fitted.pixels, 2)
     with on_image:
         st.markdown(
-            "**Where they differ**: Jensen-Shannon distance of each query",
-            help="0: the patch places its weight the same way in A and B; 1: on patches that have none in common. It is "
+            "**Distance by query**",
+            help="Jensen-Shannon distance. 0: the patch places its weight the same way in A and B; 1: nowhere in common. It is "
             "the square root of the divergence to base 2 (Endres & Schindelin 2003).",
         )
         figure = drawn(plot_agreement_on_image, a.fitted.pixels, found.distance, a.grid, a.active.config.tile_size[0])
         chart(figure, "compare_distance", "The image of A with the distance of each query's weights laid over it")
         distance = found.distance[query]
         st.caption(
-            f"Query patch {query}: {distance:.3f}" if np.isfinite(distance) else f"Query patch {query}: no weight"
+            f"Query patch {query}: {distance:.2f}" if np.isfinite(distance) else f"Query patch {query}: no weight"
         )
     with on_map:
-        st.markdown("**A − B**, rows = query, columns = key")
+        st.markdown("**A − B**")
         figure = drawn(plot_difference_map, found.difference, a.grid)
         chart(figure, "compare_difference", "Difference of the two maps on colours centred on zero", tools=True)

@@ -1,14 +1,12 @@
 """A comparison to take along: figure, maps, distances."""
 
-from functools import partial
-
 import streamlit as st
 
 from tae.analysis import agreement, facts
 from tae.plots.export import render
 from tae.plots.export.pair import pair_figure
 from tae.ui.compare.halves import Half
-from tae.ui.widgets.downloads import download, download_arrays, download_table, export
+from tae.ui.widgets.downloads import download_arrays, download_figure, download_table, export
 
 
 def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) -> None:
@@ -26,8 +24,7 @@ def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) ->
 
     with export():
         with st.container(horizontal=True):
-            for fmt in render.FORMATS:
-                download(f"Side by side ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
+            download_figure("Side by side", figure, stem)
         download_arrays("Both maps (NPZ)", arrays, stem, about)
         if found is None:
             return

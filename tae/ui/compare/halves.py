@@ -50,11 +50,11 @@ def shortcuts(active: Active) -> None:
     same = {"b_checkpoint": SAME, "b_image": SAME, "b_part": "encoder", "b_layer": "average", "b_head": "mean"}
     other = other_images(active)[0]
     questions = {
-        "First and last layer": {**plain, **same, "layer": "0", "b_layer": last},
-        "Encoder and decoder": {**plain, **same, "b_part": "decoder"},
+        "First, last layer": {**plain, **same, "layer": "0", "b_layer": last},
+        "Encoder, decoder": {**plain, **same, "b_part": "decoder"},
         "Another image": {**plain, **same, "b_image": other},
-        "Before and after training": {**plain, **same, "b_checkpoint": TWIN},
-        "Mean and largest of heads": {**plain, **same, "layer": last, "b_layer": last, "b_head": "max"},
+        "Untrained model": {**plain, **same, "b_checkpoint": TWIN},
+        "Mean, largest head": {**plain, **same, "layer": last, "b_layer": last, "b_head": "max"},
     }
     with st.container(horizontal=True, key="expert_questions"):
         for label, view in questions.items():
@@ -115,6 +115,7 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
         [SAME, *([] if active.is_random else [TWIN]), *others],
         format_func=lambda key: named.get(key) or model_title(key),
         width=170,
+        label_visibility="collapsed",
     )
     try:
         other = active if key == SAME else twin(active) if key == TWIN else load_model(key)
@@ -129,6 +130,7 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
         [SAME, *offer.own, *offer.samples],
         format_func=lambda key: "The same image" if key == SAME else offer.title(key),
         width=170,
+        label_visibility="collapsed",
     )
     shown = chosen if image == SAME else offer[image]
     if not state.b_layer:
@@ -139,7 +141,7 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
 
 def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
     """The rest of one side's controls, and its map; None, and a sentence, where there is no map to see."""
-    choice = choose_map(active.config, prefix)
+    choice = choose_map(active.config, prefix, "collapsed" if prefix else "visible")
     try:
         scene = Scene(active, chosen, reconstruct(active, chosen).fitted)
     except ImageError as error:

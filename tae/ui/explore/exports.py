@@ -41,6 +41,7 @@ def reconstruction(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> N
         ),
         "comparison.png": ("Side by side (PNG)", lambda: comparison("png")),
         "comparison.svg": ("Side by side (SVG)", lambda: comparison("svg")),
+        "comparison.pdf": ("Side by side (PDF)", lambda: comparison("pdf")),
         "arrays.npz": ("", lambda: tables.maps_npz(arrays, caption=caption)),
         "metrics.csv": (
             "",

@@ -6,11 +6,12 @@ import streamlit as st
 from tae import ui
 from tae.data.decode import ImageError
 from tae.data.encode import encode_png
-from tae.plots.export import tables
+from tae.plots.export import render, tables
+from tae.plots.export.strips import strips_figure
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.explore import windows
 from tae.ui.explore.shelf import pick
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download, download_figure, download_table, export
 
 PER_PAGE = 24
 
@@ -37,25 +38,9 @@ def all_images(active: ui.Active, own: list[ui.Chosen]) -> None:
         order = st.selectbox("Order", list(orders), width=180)
         pages = -(-len(results) // PER_PAGE)
         page = st.number_input("Page", 1, pages, 1, width=120) if pages > 1 else 1
-
-        def metrics() -> bytes:
-            rows = ({**chosen.named(active), **result.figures} for chosen, result in results)
-            return tables.metrics_csv([*rows])
-
-        download("Metrics (CSV)", metrics, "metrics.csv")
-        download(
-            "All reconstructions (ZIP)",
-            lambda: tables.zip_files(
-                {
-                    f"{number:03}_{safe_name(chosen.title)}_reconstruction.png": encode_png(result.recon)
-                    for number, (chosen, result) in enumerate(results, start=1)
-                }
-                | {"metrics.csv": metrics()}
-            ),
-            "reconstructions.zip",
-        )
     results.sort(key=orders[order])
-    st.caption("Left: what the model saw. Right: its reconstruction.")
+    exports(active, results)
+    st.caption("Model input, reconstruction.")
     columns = st.columns(4)
     for number, (chosen, result) in enumerate(results[(page - 1) * PER_PAGE : page * PER_PAGE]):
         with columns[number % 4], st.container(border=True):
@@ -63,6 +48,36 @@ def all_images(active: ui.Active, own: list[ui.Chosen]) -> None:
             st.image(encode_png(pair), width="stretch", alt=f"{chosen.title} and its reconstruction")
             st.markdown(f"{escape_markdown(chosen.title)}  \n**{result.quality.psnr:.1f} dB**")
             st.button("Open", key=f"open_{chosen.key}", on_click=open_one, args=(chosen.key,), width="stretch")
+
+
+def exports(active: ui.Active, results: list[tuple[ui.Chosen, ui.Result]]) -> None:
+    """All images and reconstructions, in the order on display."""
+    names = [f"{number:03}_{safe_name(chosen.title)}" for number, (chosen, _) in enumerate(results, start=1)]
+
+    def sheet(fmt: render.Format) -> bytes:
+        cells = [(one.recon, f"{chosen.title}: {one.quality.psnr:.1f} dB") for chosen, one in results[:PER_PAGE]]
+        rows = [cells[start : start + 6] for start in range(0, len(cells), 6)]
+        return strips_figure(rows, f"Reconstructions · {active.title}", fmt, active.warning)
+
+    def arrays() -> bytes:
+        found = {
+            f"{name}_{what}": value
+            for name, (_, one) in zip(names, results, strict=True)
+            for what, value in (("input", one.fitted.pixels), ("reconstruction", one.recon))
+        }
+        return tables.maps_npz(found, caption=active.title)
+
+    def pngs() -> bytes:
+        files = {
+            f"{name}_reconstruction.png": encode_png(one.recon) for name, (_, one) in zip(names, results, strict=True)
+        }
+        return tables.zip_files(files)
+
+    with export():
+        download_figure("Overview", sheet, "overview")
+        download_table("Metrics (CSV)", [{**chosen.named(active), **one.figures} for chosen, one in results], "metrics")
+        download("Arrays (NPZ)", arrays, "images.npz")
+        download("Reconstructions (ZIP)", pngs, "reconstructions.zip")
 
 
 def open_one(key: str) -> None:

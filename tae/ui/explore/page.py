@@ -70,19 +70,20 @@ def one_image(active: ui.Active, chosen: ui.Chosen, menu_place: DeltaGenerator) 
         facts_line(chosen, result)
         measures(active, result)
         return
+    with st.container(horizontal=True, vertical_alignment="center", key="explore_verdict"):
+        fails = verdict(active, result)
+        steps = st.container(width="content") if fails else None
     staged = stage(scene)
     if not active.is_random:
         ui.verdicts(active, [ui.checked("part", PARTS)])
     with menu_place:
         compare_with(active)
     exports(staged)
-    fails = verdict(active, result)
-    steps = st.container()
     facts_line(chosen, result)
     badges(scene, staged.shown)
     pinned(staged.shown)
     look_closer(staged)
     losses(staged)
-    if fails:
+    if steps is not None:
         with steps:
             next_steps(active, chosen)

@@ -49,8 +49,7 @@ def verdict(active: ui.Active, result: ui.Result) -> bool:
     if worse >= UNUSUAL:
         share = "all" if worse > 99.5 else f"{worse:.0f} %"
         st.warning(
-            f"**PSNR {psnr:.1f} dB: worse than {share} of the test images** {among}. The image is unlike what the model was "
-            "trained on, and the model fails on it.",
+            f"**PSNR {psnr:.1f} dB: worse than {share} of the test images** {among}; unlike what the model was trained on.",
             icon=":material/trending_down:",
         )
         return True

@@ -1,7 +1,5 @@
 """Between two images: the way from one latent to the other, and what the decoder draws on it."""
 
-from functools import partial
-
 import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -9,7 +7,6 @@ from streamlit.delta_generator import DeltaGenerator
 from tae.analysis.latent import interpolation_gif, neighbours
 from tae.data.encode import encode_png
 from tae.data.fit import fit_image
-from tae.plots.export import render
 from tae.plots.export.strips import strips_figure
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.latent import measure
@@ -17,7 +14,7 @@ from tae.ui.latent.measure import FRAMES, SpaceScene
 from tae.ui.session.images import Chosen, offered
 from tae.ui.session.view import choose, write_link
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.downloads import download, download_arrays, export
+from tae.ui.widgets.downloads import download, download_arrays, download_figure, export
 
 PATH_NAMES = {"linear": "Straight", "spherical": "Along the sphere"}
 POSITIONS = [str(round(100 * number / (FRAMES - 1))) for number in range(FRAMES)]
@@ -82,12 +79,7 @@ def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarra
     row = [(frames[number], f"{POSITIONS[number]} %") for number in few]
     with export():
         download("Animation (GIF)", lambda: interpolation_gif(frames), f"{stem}.gif")
-        for fmt in render.FORMATS:
-            download(
-                f"Strip ({fmt.upper()})",
-                partial(strips_figure, [row], about, fmt, scene.active.warning),
-                f"{stem}.{fmt}",
-            )
+        download_figure("Strip", lambda fmt: strips_figure([row], about, fmt, scene.active.warning), stem)
         download_arrays("Images and latents (NPZ)", {"frames": frames, "latents": points}, stem, about)
     write_link()
 

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tae.analysis.latent import LatentMap, neighbours
 from tae.data.decode import ImageError
 from tae.data.encode import encode_png
 from tae.data.fit import Fitted
+from tae.plots.export import render, tables
+from tae.plots.export.curves import points_figure
 from tae.plots.latent import contact_sheet, plot_latent_map, selected_points
 from tae.sequence import table
 from tae.store.names import escape_markdown, plain_text
@@ -25,12 +28,12 @@ from tae.ui.session.results import fit
 from tae.ui.session.view import choose, write_link
 from tae.ui.shell.guide import prose
 from tae.ui.shell.sidebar import panels
-from tae.ui.widgets.downloads import download_arrays, download_table, export, no_export
+from tae.ui.widgets.downloads import download, download_figure, export
 from tae.ui.widgets.drop import drop
 
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE"}
-COLOURS = {"kind": "Kind", "ink": "Ink", "psnr": "PSNR"}
-UNITS = {"psnr": "PSNR (dB)", "ink": "ink, share of the page"}
+COLOURS = {"kind": "Kind", "ink": "Mean darkness", "psnr": "PSNR"}
+UNITS = {"psnr": "PSNR (dB)", "ink": "mean darkness, 0 to 1"}
 METRIC_NAMES = {"euclidean": "Euclidean", "cosine": "Cosine"}
 NEAREST = 6
 MAX_GALLERY = 60
@@ -154,8 +157,8 @@ def explore(
                 alt=f"{len(scene.tests)} test images, and the sidebar's images, as points laid out by {LAYOUTS[laid.method]}",
             )
         prose(
-            f"[[{LAYOUTS[laid.method]}]] of {len(scene.tests)} test images; diamonds: the sidebar's image, and yours. "
-            f"{laid.note}" + (" Double-click lets what was chosen go." if points else ""),
+            f"[[Latents|latent]] of {len(scene.tests)} test images by [[{LAYOUTS[laid.method]}]]. {laid.note}"
+            + (" Double-click lets what was chosen go." if points else ""),
             caption=True,
         )
         hover(scene.active, scene.tests, [fitted.pixels for _, fitted in own], "latent_map", choose_point)
@@ -195,11 +198,10 @@ def selection(
     psnrs: np.ndarray | None,
 ) -> None:
     tests = scene.tests
+    exports(scene, laid, points or range(len(tests) + len(own)), own, coordinates, psnrs)
     if not points:
-        no_export()
         st.info(
-            "**Hover over a point** to see its image, **click** it to see what the model makes of it, or **draw around "
-            "some** for a gallery and a table." + ("" if len(own) > 1 else " Images dropped on Explore appear here."),
+            "**Hover** for an image, **click** for its reconstruction, **draw around points** for a gallery and a table.",
             icon=":material/gesture_select:",
         )
         return
@@ -215,32 +217,56 @@ def selection(
         columns = 6 if not scene.is_wide else 2 * facts.in_a_row(tests.cell, 2)
         sheet = contact_sheet(shown, width + 4, min(columns, len(shown)), height + 4)
         st.image(encode_png(sheet), width="stretch" if len(shown) >= columns else "content", alt="The chosen images")
-    rows = [
-        {
-            "number": number,
-            "image": f"test image {number}" if number < len(tests) else own[number - len(tests)][0],
-            "kind": tests.kinds[number] if number < len(tests) else "image of the sidebar",
-            "ink": float(tests.ink[number] if number < len(tests) else 1 - own[number - len(tests)][1].pixels.mean()),
-            "psnr_db": None if psnrs is None or number >= len(tests) else float(psnrs[number]),
-            "x": float(laid.coordinates[number, 0] if number < len(tests) else coordinates[number - len(tests), 0]),
-            "y": float(laid.coordinates[number, 1] if number < len(tests) else coordinates[number - len(tests), 1]),
-            "layout": laid.method,
-            "checkpoint": scene.active.title,
-        }
-        for number in points
-    ]
-    latents = np.array(
-        [
-            tests.latents[number]
-            if number < len(tests)
-            else measure.latent_of(scene.active.loaded, own[number - len(tests)][1])
+
+
+def exports(
+    scene: SpaceScene,
+    laid: LatentMap,
+    points: Sequence[int],
+    own: list[tuple[str, Fitted]],
+    coordinates: np.ndarray,
+    psnrs: np.ndarray | None,
+) -> None:
+    """The map, and a table and the latents of the points: those that were chosen, or all."""
+    tests, count = scene.tests, len(scene.tests)
+    places = np.concatenate([laid.coordinates, coordinates])
+
+    def figure(fmt: render.Format) -> bytes:
+        where = laid.coordinates, laid.axes, tests.kinds, coordinates
+        return points_figure(*where, scene.about, fmt, scene.active.warning, psnrs, UNITS["psnr"])
+
+    def rows() -> bytes:
+        return tables.metrics_csv(
+            [
+                {
+                    "number": number,
+                    "image": f"test image {number}" if number < count else own[number - count][0],
+                    "kind": tests.kinds[number] if number < count else "image of the sidebar",
+                    "mean_darkness": float(
+                        tests.ink[number] if number < count else 1 - own[number - count][1].pixels.mean()
+                    ),
+                    "psnr_db": None if psnrs is None or number >= count else float(psnrs[number]),
+                    "x": float(places[number, 0]),
+                    "y": float(places[number, 1]),
+                    "layout": laid.method,
+                    "checkpoint": scene.active.title,
+                }
+                for number in points
+            ]
+        )
+
+    def latents() -> bytes:
+        found = [
+            tests.latents[number] if number < count else measure.latent_of(scene.active.loaded, own[number - count][1])
             for number in points
         ]
-    )
+        return tables.maps_npz({"numbers": np.array(points), "latents": np.array(found)}, caption=scene.about)
+
+    stem = facts.file_stem("latent_selection" if len(points) < len(places) else "latent_map", scene.active.warning)
     with export():
-        stem = facts.file_stem("latent_selection", scene.active.warning)
-        download_table("Table (CSV)", rows, stem)
-        download_arrays("Latents (NPZ)", {"numbers": np.array(points), "latents": latents}, stem, scene.about)
+        download_figure("Map", figure, facts.file_stem("latent_map", scene.active.warning))
+        download("Table (CSV)", rows, f"{stem}.csv")
+        download("Latents (NPZ)", latents, f"{stem}.npz")
 
 
 def one_point(scene: SpaceScene, number: int, own: list[tuple[str, Fitted]]) -> None:
@@ -272,19 +298,16 @@ def nearest(scene: SpaceScene) -> None:
             with st.container(width=tests.cell[1] + 16, gap="xsmall"):
                 image = measure.test_image(scene.active, number)
                 st.image(encode_png(image), width="stretch", alt=f"Test image {number}")
-                st.caption(f"{number}: {distance:.3g}")
+                st.caption(f"{escape_markdown(tests.kinds[number])}: {distance:.2f}")
     usual = measure.usual_distance(scene.active, tests, metric)
     first = distances[0]
     words = (
-        "distances say little, for most of them share their latent with another"
+        "Distances say little: most test images share their latent with another."
         if not usual
-        else "it is one of the test images"
+        else f"This is one of the test images; their nearest are {usual:.2g} away (median)."
         if first < 1e-3 * usual
-        else "as near as test images are to each other"
+        else f"As near as test images are to each other ({usual:.2g}, median)."
         if first <= 1.5 * usual
-        else f"{first / usual:.1f} times as far: nothing in the test set is like it"
+        else f"{first / usual:.1f} times as far as test images are from each other: nothing in the test set is like it."
     )
-    st.caption(
-        f"Test images by number, with their distance in all {tests.latents.shape[1]} dimensions, not on the map. A test "
-        f"image's own nearest is {usual:.3g} away (median); for this image: {words}."
-    )
+    st.caption(words, help=f"Distances in all {tests.latents.shape[1]} dimensions, not on the map.")

@@ -1,7 +1,5 @@
 """How alike all states of the network are over test images: a matrix of CKA."""
 
-from functools import partial
-
 import numpy as np
 import streamlit as st
 
@@ -17,7 +15,7 @@ from tae.ui.session.view import choose
 from tae.ui.session.work import Progress, measured
 from tae.ui.shell.guide import prose
 from tae.ui.widgets.charts import chart, drawn
-from tae.ui.widgets.downloads import download, download_arrays, download_table, export
+from tae.ui.widgets.downloads import download_arrays, download_figure, download_table, export
 
 IMAGES = 256
 TOKENS = {"all": "All tokens", "mean": "Mean over tokens"}
@@ -98,8 +96,7 @@ def _exports(active: Active, one: Cka, tokens: str) -> None:
     def figure(fmt: render.Format) -> bytes:
         return matrix_figure(one.value, one.names, "CKA", about, fmt, active.warning)
 
-    for fmt in render.FORMATS:
-        download(f"CKA ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
+    download_figure("CKA", figure, stem)
     arrays = {"cka": one.value, "standard_error": one.error, "control": one.control, "states": np.array(one.names)}
     download_arrays("CKA (NPZ)", arrays, stem, about)
     rows = [

@@ -1,7 +1,5 @@
 """The strips and their figures to take along; and how to read them."""
 
-from functools import partial
-
 import numpy as np
 import streamlit as st
 
@@ -9,10 +7,12 @@ from tae.analysis.lens import Lens
 from tae.model.config import PARTS
 from tae.plots.export import render, tables
 from tae.plots.export.strips import strips_figure
+from tae.store.names import escape_markdown
+from tae.ui.layers.fitted import provenance
 from tae.ui.layers.measure import Seen
 from tae.ui.layers.strips import status
 from tae.ui.session.scene import Scene
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download, download_figure
 
 
 def exports(scene: Scene, seen: dict[tuple[str, str], Seen], found: Lens | None, way: str) -> None:
@@ -64,13 +64,12 @@ def exports(scene: Scene, seen: dict[tuple[str, str], Seen], found: Lens | None,
                 )
         return tables.metrics_csv(made)
 
-    for fmt in render.FORMATS:
-        download(f"Strips ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
+    download_figure("Strips", figure, stem)
     download("Images (NPZ)", arrays, f"{stem}.npz")
     download("PSNR by depth (CSV)", rows, f"{stem}.csv")
 
 
-def how_to_read() -> None:
+def how_to_read(found: Lens | None) -> None:
     with st.expander("How to read this", icon=":material/help:"):
         st.markdown(
             """
@@ -84,4 +83,5 @@ def how_to_read() -> None:
   state.
 - Raw: nostalgebraist 2020, *the logit lens*. Tuned: Belrose 2023, *the tuned lens*, here with least squares on images.
             """
+            + ("" if found is None else f"- The lens was {escape_markdown(provenance(found))}.")
         )

@@ -27,7 +27,7 @@ from tae.ui.session.view import choose, link
 from tae.ui.session.work import Progress, measured
 from tae.ui.shell.guide import prose
 from tae.ui.widgets.charts import chosen_in, drawn, image_chart
-from tae.ui.widgets.downloads import download, download_arrays, download_table, export
+from tae.ui.widgets.downloads import download_arrays, download_figure, download_table, export
 
 IMAGES = 32
 SECONDS_A_WEIGHT = 4e-9  # about, for each weight of two heads that are compared
@@ -229,8 +229,7 @@ def _exports(active: Active, found: Heads) -> None:
         apart, merges = found.table.distance, found.tree.merges
         return matrix_figure(apart, names, "Jensen-Shannon distance", about, fmt, active.warning, merges)
 
-    for fmt in render.FORMATS:
-        download(f"Heads ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
+    download_figure("Heads", figure, stem)
     arrays = {
         "distance": found.table.distance,
         "merges": found.tree.merges,

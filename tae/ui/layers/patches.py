@@ -20,7 +20,7 @@ from tae.plots.export.strips import strips_figure
 from tae.plots.style import QUERY_COLOUR
 from tae.ui.session.cache import MODEL_LOCK, kept
 from tae.ui.session.scene import Scene
-from tae.ui.widgets.downloads import download
+from tae.ui.widgets.downloads import download, download_figure
 from tae.web.component import read_script, read_style
 
 _mount = component("tae_features", css=read_style("features"), js=read_script("features"))
@@ -144,6 +144,5 @@ def exports(scene: Scene, depths: list[Depth]) -> None:
             }
         return tables.maps_npz(held, caption=caption)
 
-    for fmt in render.FORMATS:
-        download(f"Patch features ({fmt.upper()})", partial(figure, fmt), f"{stem}.{fmt}")
+    download_figure("Patch features", figure, stem)
     download("Patch features (NPZ)", arrays, f"{stem}.npz")

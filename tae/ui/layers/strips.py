@@ -19,9 +19,9 @@ def warn(shown: list[Seen], way: str) -> None:
     flags = [flag for one in shown for flag in one.unusual]
     if any(flags):
         st.warning(
-            f"**Framed images are drawn from states out of distribution** ({sum(flags)} of {len(flags)}): what draws them "
-            "was never trained on anything like it, so that they may say more about that step than about the layer."
-            + (" The tuned images are drawn from states that are nearer to what it knows." if way == "raw" else ""),
+            f"**Framed: {sum(flags)} of {len(flags)} states are out of distribution**; these images may say more about the "
+            "last step, which draws them, than about the layer."
+            + (" **Tuned** is nearer to what it knows." if way == "raw" else ""),
             icon=":material/warning:",
         )
 
@@ -50,26 +50,28 @@ def words(seen: Seen) -> str:
         most = f"no layer adds anything, and layer {worst} takes most away ({gains[worst]:+.1f} dB)"
     else:
         most = "no layer adds anything"
-    return f"before its first layer the image can be drawn at {first:.1f} dB, after its last at {last:.1f} dB; {most}."
+    return f"{first:.1f} dB before its first layer, {last:.1f} dB after its last; {most}."
 
 
 def status(active: Active, seen: Seen, found: Lens | None, way: str) -> str:
     """The images named in one line; holds a stranger's text."""
     facts = [active.warning] if active.warning else []
-    facts += [seen.part.capitalize(), WAYS[way].lower(), f"{len(seen.names) - 1} layers"]
-    facts += [f"latent {active.config.latent_dim}"]
+    facts += [seen.part.capitalize(), WAYS[way].lower(), f"latent {active.config.latent_dim}"]
     if found is None or seen.distance is None:
-        return " · ".join([*facts, "no lens, so how unusual the states are is not known"])
+        return " · ".join([*facts, "no lens: whether states are out of distribution is not known"])
     facts.append(
-        f"states {min(seen.distance):.2g} to {max(seen.distance):.3g} times as far from the mean as those that are usually "
-        f"drawn; out of distribution above {found.parts[seen.part].limit:.2f}"
+        f"distance of states {min(seen.distance):.2g} to {max(seen.distance):.2g}, out of distribution above "
+        f"{found.parts[seen.part].limit:.1f}"
     )
     return " · ".join(facts)
 
 
 def by_depth(raw: Seen, tuned: Seen | None, found: Lens | None) -> None:
     of_tests = None if found is None else found.parts[raw.part]
-    st.markdown(f"**PSNR by depth, {raw.part}**")
+    st.markdown(
+        f"**PSNR by depth, {raw.part}**",
+        help="Open points: raw states out of distribution." if any(raw.unusual) else None,
+    )
     figure = drawn(
         plot_lens_psnr,
         raw.names,
@@ -80,5 +82,3 @@ def by_depth(raw: Seen, tuned: Seen | None, found: Lens | None) -> None:
         raw.unusual,
     )
     chart(figure, f"layers_psnr_{raw.part}", f"PSNR after each layer of the {raw.part}")
-    if any(raw.unusual):
-        st.caption("Open points: raw states out of distribution.")

@@ -16,31 +16,28 @@ from tae.ui.layers import measure
 from tae.ui.layers.measure import Moment
 from tae.ui.layers.strips import strip
 from tae.ui.session.scene import Scene
-from tae.ui.session.view import choose, write_link
+from tae.ui.session.view import choose
 from tae.ui.widgets.charts import chart, drawn
-from tae.ui.widgets.downloads import download_table
+from tae.ui.widgets.downloads import download_table, export
 
 
-@st.fragment
+def has_history(scene: Scene) -> bool:
+    """Whether the checkpoint's run left anything of the way."""
+    return bool(measure.moments(scene.active) or measure.training_strips(scene.active))
+
+
 def over_training(scene: Scene) -> None:
     """The image through the snapshots of the checkpoint's run; else held-out reconstructions, where it left them."""
     moments, strips = measure.moments(scene.active), measure.training_strips(scene.active)
-    if not moments and not strips:
-        return
-    st.header("Over training time")
     if moments:
         through_snapshots(scene, moments)
     else:
         through_strips(strips)
-    write_link()
 
 
 def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
     """The strips of both parts by the weights of a moment, and the image's PSNR over all of them."""
-    st.markdown(
-        "The same image by the weights as they were on the way: move the slider back in time. These images are raw, since "
-        "a lens belongs to the weights that it was fitted for, and none was fitted for those on the way."
-    )
+    st.caption("The image by the weights as they were on the way, without a lens: it belongs to the last weights.")
     by_key = {moment.key: moment for moment in moments}
     if st.session_state.moment not in by_key:
         st.session_state.moment = "end"
@@ -70,7 +67,6 @@ def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
     st.markdown(f"**PSNR of this image over the training**: {course(steps, values)}")
     figure = drawn(plot_moments, steps, values, moment.step)
     chart(figure, "layers_moments", f"PSNR of this image over training steps: {course(steps, values)}")
-    st.caption("Of the reconstruction, the last image of each strip; the ring is the step chosen above.")
     rows = [
         {
             **scene.chosen.named(scene.active),
@@ -80,7 +76,7 @@ def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
         }
         for step, value in zip(steps, values, strict=True)
     ]
-    with st.container(key="expert_moments"):
+    with export():
         download_table("PSNR over the training (CSV)", rows, f"{safe_name(scene.chosen.title)}_training")
 
 
@@ -127,6 +123,6 @@ def through_strips(strips: dict[str, Path]) -> None:
     else:
         st.image(encode_png(pixels), alt=f"Held-out images above their reconstructions after step {step}")
         st.caption(
-            f"Not your image: held-out images above their reconstructions after step {int(step):,}, as the training drew "
-            "them. The weights of that moment were not kept, so its layers cannot be shown."
+            f"Not your image: held-out images above their reconstructions after step {int(step):,}. No weights of that step "
+            "were kept."
         )

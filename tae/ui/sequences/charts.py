@@ -38,21 +38,21 @@ def tracks(scene: SequenceScene, columns: Mapping[str, Column]) -> None:
 
 
 def errors(scene: SequenceScene, forecast: Forecast) -> None:
-    st.header("Error of each frame")
+    st.header(
+        "Error by frame",
+        help="0 is the true frame to the pixel. "
+        + (
+            "Early on, few frames have been seen, and nobody can know how fast the image moves."
+            if scene.frames_seen is None
+            else "Errors add up: each prediction is made from the ones before."
+        ),
+    )
     curves = {name: (np.arange(len(mse)) + forecast.first + 1.0, mse) for name, mse in forecast.mse.items() if len(mse)}
     if not curves:
         st.caption("There is no true frame to compare with.")
         return
     figure = plot_curves(curves, "Frame", "Mean squared error", order=METHODS)
     chart(figure, "sequences_errors", "Mean squared error of each method, frame by frame")
-    st.caption(
-        "Lower is better; 0 is the true frame to the pixel. "
-        + (
-            "Early on, few frames have been seen, and nobody can know how fast the image moves."
-            if scene.frames_seen is None
-            else "Errors add up: each prediction is made from the ones before."
-        )
-    )
 
 
 def trajectory(scene: SequenceScene, forecast: Forecast | None, columns: Mapping[str, Column]) -> None:
@@ -78,14 +78,18 @@ def trajectory(scene: SequenceScene, forecast: Forecast | None, columns: Mapping
     alt = "Latents of the frames on the plane in which they vary most" + (", with those predicted" if forecast else "")
     chart(figure, "sequences_trajectory", alt, tools=True)
     st.caption(
-        f"Each point is a frame's latent, by number{'; crosses are predicted latents' if forecast else ''}. Two of "
-        f"{scene.active.config.latent_dim} dimensions, those in which this sequence varies most: {shares.sum():.0%} of its "
-        "variance. Points that lie together here can be apart in the others."
+        f"{shares.sum():.0%} of the variance{'; crosses: predicted' if forecast else ''}.",
+        help=f"Each point is a frame's latent, by number, in two of {scene.active.config.latent_dim} dimensions, those in which "
+        "this sequence varies most. Points that lie together here can be apart in the others.",
     )
 
 
 def order_matters(scene: SequenceScene) -> None:
-    st.header("Which frames matter for the prediction?")
+    st.header(
+        "Which frames matter for the prediction?",
+        help="How far the image of the next frame moves without each frame, and with neighbours exchanged. A frame that can be "
+        "dropped may still have been used: its neighbours tell nearly the same.",
+    )
     assert scene.lstm is not None
     frames_seen = scene.frames_seen or scene.count
     if frames_seen < 2:
@@ -99,11 +103,8 @@ def order_matters(scene: SequenceScene) -> None:
     most = int(found.dropped.argmax()) + 1
     early = float(found.dropped[: max(1, frames_seen - 4)].max())
     st.caption(
-        f"The prediction of frame {frames_seen + 1}, after {frames_seen} frames: how far its image moves (mean squared "
-        f"change) without each of them, and with neighbours exchanged. Frame {most} matters most ({found.dropped.max():.2g}); "
-        f"of those more than four before the end, none moves it by more than {early:.2g}. Shuffling all but the last moves it "
-        f"by {found.shuffled:.2g}. A frame that can be dropped may still have been used: its neighbours tell nearly the same."
+        f"Frame {frames_seen + 1}: frame {most} matters most ({found.dropped.max():.2g}), those more than four before the end at "
+        f"most {early:.1g}."
         if frames_seen > 4
-        else f"The prediction of frame {frames_seen + 1}: how far its image moves (mean squared change) without each of the "
-        f"{frames_seen} frames before it, and with neighbours exchanged."
+        else f"Frame {frames_seen + 1}: frame {most} matters most ({found.dropped.max():.2g})."
     )

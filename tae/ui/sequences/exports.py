@@ -1,7 +1,5 @@
 """A sequence and its forecast as files: animation, film strip, tables, arrays."""
 
-from functools import partial
-
 import numpy as np
 import streamlit as st
 
@@ -10,7 +8,7 @@ from tae.plots.export import render, tables
 from tae.plots.export.strips import strips_figure
 from tae.sequence.forecast import LINEAR, LSTM, Forecast
 from tae.ui.sequences.measure import SequenceScene, spread_over
-from tae.ui.widgets.downloads import download, export
+from tae.ui.widgets.downloads import download, download_figure, export
 
 
 def crossed(height: int, width: int) -> np.ndarray:
@@ -91,12 +89,12 @@ def take_along(scene: SequenceScene, forecast: Forecast) -> None:
     stem = f"{scene.stem}_{'step' if scene.frames_seen is None else f'after_{scene.frames_seen}'}"
     files = [
         ("Animation (GIF)", f"{stem}.gif", gif),
-        *((f"Film strip ({fmt.upper()})", f"{stem}.{fmt}", partial(film_strip, fmt)) for fmt in render.FORMATS),
-        ("Embeddings (CSV)", f"{scene.stem}_embeddings.csv", embeddings),
+        ("Latents (CSV)", f"{scene.stem}_latents.csv", embeddings),
         ("Errors (CSV)", f"{stem}_errors.csv", all_errors),
         ("All arrays (NPZ)", f"{stem}.npz", arrays),
     ]
     with export():
+        download_figure("Film strip", film_strip, stem)
         for label, name, make in files:
             download(label, make, name)
         st.caption(f"The animation shows, from the left or from above: true frame, reconstruction, {predicted}.")

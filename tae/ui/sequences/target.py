@@ -1,7 +1,6 @@
 """A number or a class from the sequence: the answer and its truth, over time, and what it hangs on."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from tae.ui.sequences import measure
 from tae.ui.sequences.charts import tracks, trajectory
 from tae.ui.sequences.measure import SequenceScene, Told
 from tae.ui.widgets.charts import chart
-from tae.ui.widgets.downloads import download, download_arrays, download_table, export
+from tae.ui.widgets.downloads import download, download_arrays, download_figure, download_table, export
 from tae.ui.widgets.player import player
 from tae.web.player.payload import Row
 
@@ -138,10 +137,9 @@ def hangs_on(scene: SequenceScene, told: Told) -> tuple[dict[str, np.ndarray], P
         chart(figure, "sequences_frame_effects", "Change of the prediction without each frame, and in random orders")
         strongest = int(np.abs(effects.covered).argmax())
         st.caption(
-            f"How the answer ({told.shown(effects.plain)}) changes without a frame: above zero, it is higher without. Frame "
-            f"{strongest + 1} counts most: {effects.covered[strongest]:+.3g} {unit} with an empty page in its place. Random "
-            f"orders of all frames move it by {np.abs(effects.shuffled).mean():.3g} on average: "
-            "the smaller, the less it depends on the order."
+            f"Frame {strongest + 1} matters most: {effects.covered[strongest]:+.2g} {unit} with an empty page instead; random "
+            f"orders {np.abs(effects.shuffled).mean():.2g} on average.",
+            help=f"How the answer ({told.shown(effects.plain)}) changes without a frame; above zero: higher without.",
         )
         found |= {"dropped": effects.dropped, "covered": effects.covered, "shuffled": effects.shuffled}
     st.header("Which patches matter?")
@@ -156,9 +154,9 @@ def hangs_on(scene: SequenceScene, told: Told) -> tuple[dict[str, np.ndarray], P
         figure = plot_patch_effects(*patches)
         chart(figure, "sequences_patch_effects", "Change of the prediction when a patch is covered, on the frames")
         st.caption(
-            "Each patch covered with white, in all frames at once (drawn on the last) and in one frame alone, and led through "
-            "encoder and LSTM: vermilion where the answer is higher without the patch, blue where it is lower. Patches that are "
-            "white already change nothing."
+            "Vermilion: the answer is higher without the patch; blue: lower.",
+            help="Each patch covered with white, in all frames at once (drawn on the last) and in one frame alone. Patches that "
+            "are white already change nothing.",
         )
         found |= {"patches_in_all_frames": covered[0], "patches": covered[1:], "patch_frames": np.array(numbers) + 1}
     st.header("Which heads matter?")
@@ -168,8 +166,8 @@ def hangs_on(scene: SequenceScene, told: Told) -> tuple[dict[str, np.ndarray], P
         chart(figure, "sequences_head_effects", "Change of the prediction when a head of the encoder is ablated")
         layer, head = np.unravel_index(np.abs(heads.whole).argmax(), heads.whole.shape)
         st.caption(
-            f"Each head of the encoder set to zero, in one frame alone (left) and in all (right). Layer {layer}, head {head} "
-            f"counts most: {heads.whole[layer, head]:+.3g} {unit}. Another head may stand in for one that is ablated."
+            f"Encoder {layer}.{head} matters most: {heads.whole[layer, head]:+.2g} {unit}.",
+            help="Each head set to zero, in one frame alone (left) and in all (right). Another may stand in for it.",
         )
         found |= {"heads": heads.each, "heads_in_all_frames": heads.whole}
     return found, patches
@@ -207,12 +205,14 @@ def take_along(scene: SequenceScene, told: Told, effects: Mapping[str, np.ndarra
         return strips_figure([row], scene.about, fmt, scene.warning)
 
     with export():
-        for fmt in render.FORMATS:
-            download(f"Film strip ({fmt.upper()})", partial(film_strip, fmt), f"{scene.stem}_predictions.{fmt}")
-            if patches is not None:
-                about = (f"{scene.about} · covered with white", fmt, scene.warning)
-                made = partial(effects_figure, *patches, *about)
-                download(f"Patches ({fmt.upper()})", made, f"{scene.stem}_patches.{fmt}")
+        download_figure("Film strip", film_strip, f"{scene.stem}_predictions")
+        if patches is not None:
+            found_patches, stem = patches, f"{scene.stem}_patches"
+
+            def on_frames(fmt: render.Format) -> bytes:
+                return effects_figure(*found_patches, f"{scene.about} · covered with white", fmt, scene.warning)
+
+            download_figure("Patches", on_frames, stem)
         download_table("Predictions (CSV)", rows, f"{scene.stem}_predictions")
         if "heads_in_all_frames" in effects:
             whole = effects["heads_in_all_frames"]

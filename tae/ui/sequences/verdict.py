@@ -11,7 +11,7 @@ from tae.ui.sequences.measure import SequenceScene
 
 def caveats(scene: SequenceScene) -> None:
     if scene.clip.found is None:
-        st.caption("Simulated, of the test split, which no checkpoint of drops was trained on.")
+        st.caption("Simulated, test split.")
     if scene.film.notes or scene.film.skipped:
         left_out = (f"{name} is left out: {reason}" for name, reason in scene.film.skipped[:3])
         told = [*scene.film.notes, *left_out]
@@ -23,9 +23,7 @@ def caveats(scene: SequenceScene) -> None:
             icon=":material/warning:",
         )
     elif scene.lstm is not None and (scene.clip.found is not None or scene.lstm.card.data != DATA):
-        st.caption(
-            f"The sequence model learnt from {escape_markdown(scene.lstm.card.data)}. What moves otherwise, it never saw."
-        )
+        st.caption(f"The sequence model learnt from {escape_markdown(scene.lstm.card.data)} only.")
 
 
 def verdict(scene: SequenceScene, forecast: Forecast) -> None:
@@ -44,9 +42,9 @@ def verdict(scene: SequenceScene, forecast: Forecast) -> None:
         if scene.frames_seen is None
         else f"several steps ahead, frames {seen + 1} to {min(scene.count, seen + STEPS)}"
     )
-    ceiling = f"Upper bound (autoencoder of the true frames, no prediction): {told(means[CEILING])}."
+    ceiling = f"Upper bound (autoencoder, no prediction): {told(means[CEILING])}."
     if LSTM not in means:
-        st.info(f"**Best guess, {where}: {best}, {told(means[best])}.** {ceiling}", icon=":material/info:")
+        st.info(f"**Best baseline, {where}: {best}, {told(means[best])}.** {ceiling}", icon=":material/info:")
     elif told(means[LSTM]) == told(means[best]):
         st.info(
             f"**LSTM, {where}: {told(means[LSTM])}, no better and no worse than {best}.** {ceiling}",
@@ -60,11 +58,10 @@ def verdict(scene: SequenceScene, forecast: Forecast) -> None:
         )
     else:
         st.warning(
-            f"**LSTM, {where}: {told(means[LSTM])}, worse than {best} ({told(means[best])}).** Here the LSTM adds "
-            f"nothing to a guess. {ceiling}",
+            f"**LSTM, {where}: {told(means[LSTM])}, worse than {best} ({told(means[best])}).** {ceiling}",
             icon=":material/trending_down:",
         )
 
 
 def told(mse: float) -> str:
-    return f"error {mse:.4f} ({psnr_of(mse):.1f} dB)" if mse > 0 else "error 0"
+    return f"{psnr_of(mse):.1f} dB" if mse > 0 else "exact"

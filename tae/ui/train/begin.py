@@ -46,9 +46,7 @@ def choose_beginning() -> dict[str, Any]:
 def say_what_fits(config: TrainConfig) -> bool:
     """How much of the checkpoint the new model takes over; whether the run can begin with it."""
     if config.init_from is None:
-        if config.warm_start and config.data in COMPOSED:
-            st.caption("Drops and garments that come with the app begin with random weights.")
-        elif config.warm_start:
+        if config.warm_start and config.data not in COMPOSED:
             from tae.training.planning.advice import shipped_that_fit
 
             shipped = [path.name for path in shipped_that_fit(config.model_config)]

@@ -4,7 +4,7 @@ import streamlit as st
 
 from tae.store.names import plain_text
 from tae.training.run import runs
-from tae.ui.train.watch import show_curves
+from tae.ui.train.watch import exports, show_curves
 from tae.ui.train.words import is_number, psnrs_of
 
 
@@ -25,12 +25,14 @@ def compare(found: list[runs.Run]) -> None:
     show_curves(shown, axis or "Step")
     if axis == "Minutes":
         st.caption("Minutes of training steps, from the pace; pauses and looks at the held-out images are left out.")
-    st.dataframe([summary(run) for run in shown.values()], hide_index=True, key="train_table")
+    table = [summary(run) for run in shown.values()]
+    exports(shown, table)
+    st.dataframe(table, hide_index=True, key="train_table")
     rows = runs.config_differences([run.config for run in shown.values() if run.config])
     if rows:
         st.markdown("**Where their settings differ**")
-        table = [{"Setting": name, **dict(zip(shown, values, strict=True))} for name, values in rows.items()]
-        st.dataframe(table, hide_index=True, key="train_differences")
+        differences = [{"Setting": name, **dict(zip(shown, values, strict=True))} for name, values in rows.items()]
+        st.dataframe(differences, hide_index=True, key="train_differences")
     elif len(shown) > 1:
         st.caption("Their settings are the same.")
 

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from tae.training.images.preview import Found
 
 COMPOSED = {
-    "demo": "Fashion-MNIST garments, laid anew into a frame of the size for every step.",
-    "drops": "Simulated liquid drops that slide down a tilted plate, new ones for every step: crops of the drop, of any width "
-    "or squared, or the whole strip.",
+    "demo": "Fashion-MNIST, composed anew for every step.",
+    "drops": "Simulated anew for every step.",
 }
 KINDS = {"folder": "Folder", "dropped": "Images or ZIP", "drops": "Simulated drops", "demo": "Demo garments"}
 
@@ -68,13 +67,10 @@ def choose_folder() -> Data | None:
         key="train_folder",
         persist_state="session",
         placeholder="/home/me/photographs",
-        help="A folder is searched with its subfolders. One file: a .npy stack (T, H, W) or a TIFF of many pages. A "
-        f"pattern: photographs/**/*.png. Read: {', '.join(suffix.lstrip('.') for suffix in SUFFIXES)}.",
+        help="Files stay where they are. A folder is searched with its subfolders. One file: a .npy stack (T, H, W) or a TIFF "
+        f"of many pages. A pattern: photographs/**/*.png. Read: {', '.join(suffix.lstrip('.') for suffix in SUFFIXES)}.",
     ).strip()
     if not text:
-        st.caption(
-            "Type a folder to see what the model will see. Files stay where they are; nothing leaves this machine."
-        )
         return None
     if "\0" in text or len(text) > 4000:
         st.error("The folder must be a path of this machine, and this is none.")
@@ -138,8 +134,8 @@ def show_dropped(kept: Dropped) -> Data | None:
         with st.expander(f"Left out: {len(kept.problems)}", icon=":material/broken_image:", expanded=True):
             show_left_out(kept.problems)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{kept.num_images}** images dropped")
-        st.button("Forget them", key="train_forget", on_click=forget, type="tertiary", icon=":material/delete:")
+        st.markdown(f"**{kept.num_images}** image{'s' * (kept.num_images != 1)} dropped")
+        st.button("Remove", key="train_forget", on_click=forget, type="tertiary", icon=":material/delete:")
     if not kept.num_images:
         return None
     try:

@@ -10,8 +10,9 @@ from tae.plots.training import plot_memory
 from tae.store.names import escape_markdown
 from tae.training.config import TrainConfig, snapshot_steps
 from tae.ui.session.results import training_pace
-from tae.ui.train.words import clock, in_bytes
+from tae.ui.train.words import clock, command, in_bytes
 from tae.ui.widgets.charts import chart
+from tae.ui.widgets.downloads import download, download_table, export
 
 if TYPE_CHECKING:
     from tae.model.device import Precision
@@ -47,7 +48,7 @@ class Needs:
 def show_plan(config: TrainConfig) -> None:
     from tae.training.distributed import memory_bytes
 
-    st.markdown("**What it will take**")
+    st.markdown("**Estimate**")
     model_config, average = config.model_config, bool(config.ema_decay)
     try:
         plan, precision, device = make_plan(
@@ -62,6 +63,10 @@ def show_plan(config: TrainConfig) -> None:
     show_totals(config, needs, pace)
     show_memory(config, needs)
     show_pace(config, needs, pace, kept)
+    rows = [{"bytes": name, "at_peak": one, "total": plan.totals[name]} for name, one in plan.at_peak.items()]
+    with export():
+        download_table("Estimate (CSV)", rows, "estimate")
+        download("Command (SH)", command(config) + "\n", "train.sh")
 
 
 @st.cache_data(max_entries=64, show_spinner="Counting…")
@@ -107,8 +112,8 @@ def show_memory(config: TrainConfig, needs: Needs) -> None:
     plan, memory, owner = needs.plan, needs.memory, needs.owner
     kinds = {WORDS[kind]: plan.at_peak[kind] for kind in KINDS if plan.at_peak[kind]}
     if needs.device == "cpu":
-        kinds["Python and PyTorch"] = int(PYTORCH_BYTES)
-    figure = plot_memory(kinds, memory, owner)
+        kinds["PyTorch"] = int(PYTORCH_BYTES)
+    figure = plot_memory(kinds, memory)
     chart(figure, "train_memory", "Memory at the peak of a step by kind, beside the memory of the device")
     if not memory or needs.total <= HEADROOM * memory:
         return
@@ -141,8 +146,8 @@ def show_pace(config: TrainConfig, needs: Needs, pace: "Pace | None", kept: str)
     plan = needs.plan
     words = [
         f"{config.batch_size * plan.train_flops / 1e9 + plan.optimizer_flops / 1e9:,.0f} GFLOP a step",
-        f"{needs.precision} on {'the GPU' if needs.device == 'cuda' else 'the CPU'}",
-        f"up to {in_bytes(disk_bytes(config, plan))} on the disk, with {num_snapshots(config)} snapshots",
+        f"{needs.precision}, {'GPU' if needs.device == 'cuda' else 'CPU'}",
+        f"disk up to {in_bytes(disk_bytes(config, plan))} with {num_snapshots(config)} snapshots",
     ]
     if pace:
         images_per_s = config.batch_size / pace.seconds_per_step
@@ -150,7 +155,7 @@ def show_pace(config: TrainConfig, needs: Needs, pace: "Pace | None", kept: str)
         words.append(f"about {pace.seconds_per_step:.2g} s a step, {rate} images/s ({pace.how})")
     with st.container(horizontal=True, vertical_alignment="center"):
         if not pace and st.button(
-            "Estimate the time",
+            "Estimate time",
             key="train_estimate",
             icon=":material/timer:",
             help="Times a small real piece of a step on this machine, some seconds. What else runs slows it down.",
@@ -163,7 +168,7 @@ def show_pace(config: TrainConfig, needs: Needs, pace: "Pace | None", kept: str)
                 st.error(escape_markdown(str(error)))
             else:
                 st.rerun()
-        st.caption("; ".join(words) + ".")
+        st.caption("; ".join(words))
 
 
 def num_snapshots(config: TrainConfig) -> int:

@@ -55,7 +55,7 @@ def show_preview(data: Data, config: TrainConfig) -> TrainConfig | None:
     if share <= config.max_unreadable:
         return config
     is_agreed = st.checkbox(
-        f"Go on without the {len(shown.skipped)} files that cannot be read",
+        f"Go on without the {len(shown.skipped)} file{'s' * (len(shown.skipped) != 1)} that cannot be read",
         key=f"train_go_on_{hash((config.data, len(shown.skipped)))}",
         help=f"They are {share:.0%} of all; above {config.max_unreadable:.0%} you are asked (Advanced: unreadable files).",
     )

@@ -1,5 +1,6 @@
 """One run, live: how far it is, its figures, curves and images; drawn from its folder alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +9,21 @@ from PIL import Image
 
 from tae.analysis.yardsticks import Yardstick, yardsticks_in
 from tae.model.config import patch_in_words, size_in_words
+from tae.plots.export import render, tables
+from tae.plots.export.curves import curves_figure
 from tae.plots.training import plot_curves
-from tae.store.names import escape_markdown, plain_text
+from tae.store.names import escape_markdown, plain_text, safe_name
 from tae.training.config import TrainConfig
 from tae.training.run import runs
 from tae.ui.session.view import choose
 from tae.ui.train.actions import run_actions, stop_buttons
 from tae.ui.train.preview import in_page
 from tae.ui.train.words import BADGES, clock, figure, is_number, psnrs_of, show_command, show_left_out
+from tae.ui.widgets.downloads import download, download_figure, download_table, export
 from tae.ui.widgets.worth import say_worth
 
 REFRESH_S = 3
+PANELS = {"Held-out PSNR (dB)": "held_out_psnr", "Loss": "loss"}
 
 
 def go_to_run(name: str) -> None:
@@ -37,9 +42,38 @@ def one_run(found: list[runs.Run]) -> None:
     run = by_name[name]
     if not run.is_active:
         run_actions(run)
+    exports({run.name: run})
     # Drawn anew by itself while a process works on it, and then only this part.
     with st.container(key="train_live"):
         st.fragment(watch, run_every=REFRESH_S if run.is_active else None, key="train_watch")(run)
+
+
+def exports(shown: dict[str, runs.Run], rows: Sequence[dict] = ()) -> None:
+    """Curves and records of runs, as they are when somebody asks for them; rows: a table of the runs."""
+    stem = safe_name(next(iter(shown))) if len(shown) == 1 else "runs"
+
+    def figure(fmt: render.Format) -> bytes:
+        panels = {title: curves_of(shown, "Step", field) for title, field in PANELS.items()}
+        return curves_figure(panels, "Step", ", ".join(map(plain_text, shown)), fmt, log=["Loss"])
+
+    def records() -> bytes:
+        made = [{"run": plain_text(name)} | one for name, run in shown.items() for one in runs.read_log(run.folder)]
+        return tables.metrics_csv(made)
+
+    def arrays() -> bytes:
+        found = {
+            f"{safe_name(name)}_{field}": np.array(curve)
+            for field in PANELS.values()
+            for name, curve in curves_of(shown, "Step", field).items()
+        }
+        return tables.maps_npz(found, caption="rows: step, value")
+
+    with export():
+        download_figure("Curves", figure, f"{stem}_curves")
+        download("Curves (NPZ)", arrays, f"{stem}_curves.npz")
+        download("Records (CSV)", records, f"{stem}_records.csv")
+        if rows:
+            download_table("Runs (CSV)", rows, f"{stem}_table")
 
 
 def watch(run: runs.Run) -> None:
@@ -136,20 +170,12 @@ def yardsticks_of(records: list[dict]) -> list[Yardstick]:
 
 def show_curves(shown: dict[str, runs.Run], axis: str) -> None:
     """Loss and held-out PSNR of runs, over each other."""
-    loss, psnr, sticks = {}, {}, []
-    for name, run in shown.items():
-        records = runs.read_log(run.folder)
-        sticks = yardsticks_of(records) if len(shown) == 1 else []
-        batch_size = run.config.batch_size if run.config else 1
-        x = runs.minutes(records, batch_size) if axis == "Minutes" else [record["step"] for record in records]
-        for curves, field in ((loss, "loss"), (psnr, "held_out_psnr")):
-            points = [
-                (at, record[field]) for at, record in zip(x, records, strict=True) if is_number(record.get(field))
-            ]
-            curves[name] = tuple(np.array(points, float).reshape(-1, 2).T)
+    (only,) = shown.values() if len(shown) == 1 else (None,)
+    sticks = yardsticks_of(runs.read_log(only.folder)) if only else []
     with st.container(key="train_wide_curves"):
         left, right = st.columns(2)
-    for place, curves, title, unit in ((left, psnr, "Held-out PSNR (dB)", " dB"), (right, loss, "Loss", "")):
+    for place, (title, field) in zip((left, right), PANELS.items(), strict=True):
+        curves, unit = curves_of(shown, axis, field), " dB" if title != "Loss" else ""
         # The weakest and the best: what lies between would be written over each other.
         ends = [*sticks[:1], *sorted(sticks, key=lambda one: one.psnr)[-1:]] if title != "Loss" else []
         place.plotly_chart(
@@ -158,6 +184,19 @@ def show_curves(shown: dict[str, runs.Run], axis: str) -> None:
             config={"displayModeBar": False},
             alt=f"{title} over {'steps' if axis == 'Step' else 'minutes'}",
         )
+
+
+def curves_of(shown: dict[str, runs.Run], axis: str, field: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{run: (x (n,), y (n,))} of a field of the records, over steps or minutes."""
+    curves = {}
+    for name, run in shown.items():
+        records = runs.read_log(run.folder)
+        batch_size = run.config.batch_size if run.config else 1
+        x = runs.minutes(records, batch_size) if axis == "Minutes" else [record["step"] for record in records]
+        points = [(at, one[field]) for at, one in zip(x, records, strict=True) if is_number(one.get(field))]
+        across, up = np.array(points, float).reshape(-1, 2).T
+        curves[name] = across, up
+    return curves
 
 
 def show_strips(run: runs.Run) -> None:

@@ -62,5 +62,9 @@ def show_left_out(problems: Sequence[str]) -> None:
         st.caption(f"and {len(problems) - 20} more")
 
 
+def command(config: TrainConfig) -> str:
+    return shlex.join(["python", "-m", "tae.train", *config.command_line()])
+
+
 def show_command(config: TrainConfig) -> None:
-    st.code(shlex.join(["python", "-m", "tae.train", *config.command_line()]), language=None, wrap_lines=True)
+    st.code(command(config), language=None, wrap_lines=True)

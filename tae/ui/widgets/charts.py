@@ -20,8 +20,41 @@ def drawn(plot: Callable[..., go.Figure], *arrays: Any, **settings: Any) -> go.F
     return plot(*arrays, **settings)
 
 
+WORDS, UPRIGHT, NUMBER = 6.5, 13, 25
+"""Pixels of width that a letter of a name takes, a name that stands upright, and a number in a cell."""
+
+
+def thinned(figure: go.Figure, key: str) -> str:
+    """Rules that leave out names below a figure and numbers in its cells where a window has no room for all of them.
+
+    Plotly does so for axes of numbers, not where each place has a name.
+    """
+    layout, box, rules = figure.layout, f".stMain .st-key-{key}", []
+    margin = (layout.margin.l or 0) + (layout.margin.r or 0)  # type: ignore[attr-defined]
+    for axis in figure.select_yaxes(lambda one: one.side == "right" and one.ticktext):
+        margin += WORDS * max(map(len, axis.ticktext))
+
+    def rule(needed: float, selector: str, of: Any) -> None:
+        low, high = of.domain or (0, 1)
+        room = margin + needed / (high - low)
+        rules.append(f"@container (max-width: {room:.0f}px) {{{box} .{selector} {{display: none}}}}")
+
+    for axis in figure.select_xaxes(lambda one: bool(one.ticktext)):
+        name, names = axis.plotly_name.replace("axis", ""), axis.ticktext
+        each = UPRIGHT if axis.tickangle else WORDS * max(map(len, names)) + 6
+        for step in (2, 4, 8):
+            if len(names) > step:
+                rule(2 * len(names) * each / step, f"{name}tick:not(:nth-child({step}n + 1))", axis)
+    for trace in figure.select_traces(lambda one: one.type == "scatter" and one.mode == "text" and one.x is not None):
+        axis = layout[(trace.xaxis or "x").replace("x", "xaxis")]
+        rule(NUMBER * len(set(trace.x)), f"{trace.xaxis or 'x'}{trace.yaxis or 'y'} .textpoint", axis)
+    return f"<style>{box} {{container-type: inline-size}} {' '.join(rules)}</style>" if rules else ""
+
+
 def chart(figure: go.Figure, key: str, alt: str, tools: bool = False, **settings: Any) -> Any:
     """`st.plotly_chart`, with Plotly's tools, such as those for zooming, only where they are asked for."""
+    if rules := thinned(figure, key):
+        st.html(rules)
     config = {"displaylogo": False} if tools else {"displayModeBar": False}
     return st.plotly_chart(figure, key=key, config=config, alt=alt, **settings)
 

@@ -4,12 +4,13 @@ import mimetypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from tae.plots.export import tables
+from tae.plots.export import render, tables
 
 Made = dict[str, str | Callable[[], bytes]]  # {file name: what it holds, or what makes it}
 _OFFERED: ContextVar[Made | None] = ContextVar("offered", default=None)
@@ -55,6 +56,12 @@ def download(label: str, data: str | Callable[[], bytes], file_name: str, **sett
     mime = mimetypes.guess_type(file_name)[0] or "application/octet-stream"
     settings = {"icon": ":material/download:", **settings}
     st.download_button(label, data, file_name, mime, on_click="ignore", **settings)
+
+
+def download_figure(label: str, make: Callable[[render.Format], bytes], name: str) -> None:
+    """Download buttons for a figure in each format that figures are written in; `name` is without its ending."""
+    for fmt in render.FORMATS:
+        download(f"{label} ({fmt.upper()})", partial(make, fmt), f"{name}.{fmt}")
 
 
 def download_table(label: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:

@@ -1104,9 +1104,12 @@ class Explorer {
     const said = this.figures.map((figure, i) => {
       const unit = unitOf(this.nameOf(i));
       figure.paint(weights[i], this.colours.weight, 0, top, marksOf(i));
-      figure.showBar(this.colours.weight, 0, top, `${unit}; dark = high; one range for A and B${mergedNote(sides[i], "; ")}`, isClipped);
+      figure.showBar(this.colours.weight, 0, top, `${unit}${i ? "" : "; dark = high"}${mergedNote(sides[i], "; ")}`, isClipped);
       const other = weights[i] && (isHeld ? cursors[i] : strongest(weights[i]));
-      const text = weights[i] ? this.acrossText(sides[i], queries[i], other, `${number(weights[i][other])} ${unit}`, isHeld) : "loading";
+      const isSame = i > 0 && queries[i] === queries[0] && sides[i].tokens === sides[0].tokens; // A names the query already
+      const text = weights[i]
+        ? this.acrossText(sides[i], isSame ? null : queries[i], other, `${number(weights[i][other])} ${unit}`, isHeld)
+        : "loading";
       figure.readout.textContent = text;
       return `${"AB"[i]}: ${text}`;
     });
@@ -1117,10 +1120,10 @@ class Explorer {
       const end = view.range === "shared" ? ends[0] : ends[1];
       const isBeyond = view.range === "shared" && ends[1] > ends[0];
       this.difference.paint(apart, this.colours.difference, -end, end, marksOf(0));
-      this.difference.showBar(this.colours.difference, -end, end, "x uniform; left: B higher, right: A higher", isBeyond);
+      this.difference.showBar(this.colours.difference, -end, end, "x uniform", isBeyond);
       const other = both && (isHeld ? cursors[0] : strongest(apart, Math.abs));
       const text = both
-        ? this.acrossText(sides[0], queries[0], other, `${signed(apart[other])} x uniform`, isHeld, "largest difference")
+        ? this.acrossText(sides[0], null, other, `${signed(apart[other])} x uniform`, isHeld, "largest difference")
         : "loading";
       this.difference.readout.textContent = text;
       said.push(`A − B: ${text}`);
@@ -1132,7 +1135,8 @@ class Explorer {
     const [from, to] = this.direction === "from" ? ["query", "key"] : ["key", "query"];
     const word = patchWord(side);
     const which = isHeld ? "" : `${extreme}: `;
-    return `${from} ${word} ${placeOf(side, query)}; ${which}${to} ${word} ${placeOf(side, other)}: ${value}`;
+    const begin = query === null ? "" : `${from} ${word} ${placeOf(side, query)}; `;
+    return `${begin}${which}${to} ${word} ${placeOf(side, other)}: ${value}`;
   }
 
   showToolbar() {
@@ -1166,7 +1170,7 @@ class Explorer {
       const facts = [mapLabel(name), `N = ${side.tokens}`];
       if (entry) {
         const [low, high] = [entry.smallest, entry.largest].map((weight) => weight * side.tokens);
-        facts.push(`this map: ${number(low)} to ${number(high)} ${unit}`);
+        facts.push(`${number(low)} to ${number(high)} ${unit}`);
         if (high < data.limit && !name.endsWith("/spread")) {
           facts.push(`practically uniform, no weight reaches ${data.limit} x uniform`);
         }
@@ -1177,7 +1181,8 @@ class Explorer {
     });
     const query = cellOf(sides[0], Number(this.root.dataset.query));
     const role = this.direction === "from" ? "query" : "key";
-    const text = `${about.join("\n")} · ${role} ${patchWord(sides[0])} ${placeOf(sides[0], query)} · patch by patch, not smoothed`;
+    const asked = this.isPair ? "" : ` · ${role} ${patchWord(sides[0])} ${placeOf(sides[0], query)}`; // of a pair, A's line says it
+    const text = `${about.join("\n")}${asked} · not smoothed`;
     if (text !== this.status.textContent) this.status.textContent = text;
   }
 }

@@ -141,8 +141,8 @@ def statuses(config: ModelConfig, errors: dict[str, list[float]]) -> dict[str, s
 
 
 def differs(error: float) -> str:
-    """The sentence on how exactly the shown weights make the output."""
-    return f"recomputed weights @ V differ from the fused output by at most {error:.1e}"
+    """How far recomputed weights @ V are from the fused output."""
+    return f"recomputation error at most {error:.1e}"
 
 
 def errors_of_parts(model: TransformerAutoencoder, pixels: np.ndarray) -> dict[str, list[float]]:

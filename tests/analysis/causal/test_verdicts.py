@@ -8,7 +8,6 @@ import torch
 from torch.testing import assert_close
 
 from tae.analysis.causal import sweeps, verdicts
-from tae.analysis.causal.predictors import Interval, Scores
 from tae.analysis.causal.replacements import from_images, identity, mean_map, permuted_keys, reconstruct_with
 from tae.analysis.causal.replacements import uniform as uniform_weights
 from tae.analysis.causal.verdicts import Necessity
@@ -158,25 +157,3 @@ def test_what_is_no_number_has_a_verdict_without_numbers():
         said = verdicts.verdict(necessity_of([0.0] * len(another), another))
         assert said.kind == "undecided" and not said.tells_little
         assert "cannot be told" in said.sentence and "nan" not in said.sentence
-
-
-def scores_of(spearman: dict[str, Interval]) -> Scores:
-    return Scores(spearman, {}, Interval(0.16, 0.1, 0.2), 64, "images")
-
-
-def test_a_disagreement_is_not_called_an_agreement():
-    beside = "(at best -0.40, rollout; ink in the patch alone: 0.00)"
-    for agreement, high, said in [
-        (-0.4, -0.1, f"every attention map disagrees with measured effect {beside}"),
-        (-0.4, 0.1, f"no attention map tells the measured effect {beside}"),
-        (-0.001, 0.1, "rollout agrees with measured effect at 0.00 (ink in the patch alone: 0.00)"),
-    ]:
-        scores = scores_of(
-            {
-                "rollout": Interval(agreement, -0.5, high),
-                "ink in the patch": Interval(-0.001, -0.4, 0.6),
-                "received attention, average": Interval(agreement - 0.1, -0.6, 0.1),
-            }
-        )
-        assert verdicts.agreement_in_words(scores) == said
-    assert verdicts.agreement_in_words(None) == ""
