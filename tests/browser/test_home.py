@@ -393,6 +393,8 @@ def test_card_is_taken_along_and_maps_of_an_untrained_model_that_are_not_there_y
     page.get_by_role("button", name="Decoder").click()
     page.wait_for_url("**part=decoder*")
     expect(page.locator(".tae-explorer")).to_contain_text("Decoder, average of layers, mean of heads · N = 800 · 0.0")
+    page.go_back()  # one press a page, whatever was chosen on it
+    expect(page.get_by_role("heading", level=1, name="Models")).to_be_visible()
 
 
 def test_attention_can_be_taken_along(visit) -> None:

@@ -4,7 +4,7 @@ Streamlit's page is empty until its script has run and the server has answered, 
 that whatever stands by then moves. Here the style stands from the first byte, and room for the sidebar is kept.
 
 - first.css: the style of all pages
-- first.js: how wide the visitor left the sidebar
+- first.js: how wide the visitor left the sidebar; a step back is a page
 """
 
 import html

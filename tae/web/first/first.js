@@ -6,3 +6,11 @@ try {
 } catch {
   // a browser that keeps nothing: it comes as wide as it is at first
 }
+// Back leads to the page before, in one press: what a page writes into its own address is no step.
+{
+  const push = history.pushState.bind(history);
+  history.pushState = (state, title, url) => {
+    const isHere = new URL(url ?? "", location).pathname === location.pathname;
+    return isHere ? history.replaceState(state, title, url) : push(state, title, url);
+  };
+}
