@@ -504,6 +504,7 @@ def test_two_images_are_patched_as_the_package_does_and_a_link_restores_the_cell
         assert f"**{error.correlation:.2f}**" in page and f"{error.deviation:.1%}" in page
         share, closed = (float(one[3]) for one in (found.share, found.closed))
         assert f"head 3: {share:z.1%} of the way from {'B to A' if into == 'b' else 'A to B'}, {closed:z.1%} of" in page
+        assert "tokens; this cell is" not in page  # of an encoder's patch alone
         paths = path_patching(model, base, source, Knockout("encoder", 0, 3))
         np.testing.assert_allclose(numbers(charts(app)[-1]["data"][0]["x"]), [*paths.values(), share], atol=1e-4)
     assert app.query_params["cell"] == "encoder/0/3" and app.query_params["into"] == "a"
@@ -511,6 +512,7 @@ def test_two_images_are_patched_as_the_package_does_and_a_link_restores_the_cell
     assert name.endswith("_two_images.html") and report.decode().count("(attribution patching)") == 2  # both ways
     app.segmented_control("choose_states").set_value("patches")
     run(app)
+    assert "tokens; this cell is 1 of them" in texts(app, "caption")
     app.segmented_control("choose_part").set_value("decoder")
     run(app)
     cells = patch_cells(model.config, 32)

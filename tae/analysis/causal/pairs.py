@@ -117,9 +117,14 @@ def pairs_in_words(figures: PairFigures) -> str:
     error = {name: interval_of(one) for name, one in figures["estimate"].items()}
     return (
         f"Put into another image's run, {from_name(most).title} goes farthest: {in_percent(share[most])} of the way, a third "
-        f"image's {in_percent(interval_of(figures['control'][most]))} (mean over {figures['count']} pairs, both ways, 95 % "
-        f"intervals). Estimated by gradient, all shares correlate with these at {error['correlation']}."
+        f"image's {in_percent(interval_of(figures['control'][most]))} ({means_over(figures['count'])}). Estimated by "
+        f"gradient, all shares correlate with these at {error['correlation']}."
     )
+
+
+def means_over(count: int) -> str:
+    """What the means are of: pairs, with intervals where there are some to draw from."""
+    return "one pair, both ways" if count == 1 else f"mean over {count} pairs, both ways, 95 % intervals"
 
 
 def in_percent(interval: Interval) -> str:

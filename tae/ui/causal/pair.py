@@ -247,9 +247,12 @@ def outcome(scene: PairScene, into: str, cell: Intervention, result: PutIn) -> N
     with places[3]:
         st.markdown("**What changed**")
         image_chart(plot_change(result.recon - result.base), "causal_put_in", "Signed difference that the cell makes")
+    tokens = ""
+    if isinstance(cell, Edit) and cell.part == "encoder":
+        tokens = f" The latent is the mean of {scene.num_tokens} tokens; this cell is {len(cell.tokens)} of them."
     st.caption(
         f"{title(cell)}: {result.share:z.1%} of the way from {base} to {source}, {result.closed:z.1%} of the squared distance "
-        f"closed. The latent is the mean of {scene.num_tokens} tokens: of the encoder, one patch alone can do little."
+        f"closed.{tokens}"
     )
     if result.paths:
         prose("**Through which later place** ([[path patching]])")

@@ -62,5 +62,6 @@ def test_means_have_intervals_over_pairs_and_the_farthest_is_named():
         in said
     )
     assert "a third image's 10 % (10 to 10) (mean over 6 pairs" in said and "at 0.90 (0.90 to 0.90)" in said
+    assert "(one pair, both ways)" in pairs_in_words(over_pairs(records[:1]))  # of one there is no interval
     assert in_percent(Interval(math.nan, math.nan, math.nan)) == "not defined"
     assert in_percent(Interval(-0.001, math.nan, math.nan)) == "0 %"
