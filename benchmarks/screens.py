@@ -72,8 +72,8 @@ BEFORE = {
     **{"Models": 497, "Train": 132},
 }
 """Words on the first tab before they were halved, counted by eye; Explore was two pages, Reconstruct and Attention."""
-PAINTED = "[data-testid=stImage] img, .tae-canvas, .js-plotly-plot .main-svg, [data-testid=stFileUploader]"
-"""What an image is on a page; on the page Train, which has none at first, where it begins."""
+PAINTED = "[data-testid=stImage] img, .tae-canvas, .js-plotly-plot .main-svg"
+"""What an image is on a page; on the page Train, the chart of the memory that a run takes."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ AUDITED = (
     "/latent",
     "/sequences?forecast=roll",
     "/causal",
-    "/compare",
+    "/compare?similarity=charts",
     "/train",
 )
 """Views that axe-core looks at."""

@@ -383,6 +383,9 @@ def test_the_map_on_display_is_compared_with_one_s_own_other_image_first() -> No
 def test_a_map_agrees_with_itself() -> None:
     app = open_page("Compare", layer="1", b_layer="1", b_head="mean")
     assert "Correlation 1.00" in texts(app, "markdown") and "distance 0.00" in texts(app, "markdown")
+    assert not charts(app)
+    app.segmented_control("choose_similarity").set_value("charts")
+    assert len(charts(run(app))) == 2 and app.query_params["similarity"] == "charts"
 
 
 def test_grids_that_differ_are_shown_without_a_difference() -> None:

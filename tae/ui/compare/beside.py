@@ -8,6 +8,7 @@ from tae.plots.heads import plot_agreement_on_image, plot_difference_map
 from tae.ui.attention import explorer, measure
 from tae.ui.compare.exports import exports
 from tae.ui.compare.halves import Half
+from tae.ui.session.view import choose
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.charts import chart, drawn
 from tae.web.explorer.payload import Note, Side
@@ -34,7 +35,9 @@ def side_by_side(a: Half, b: Half) -> None:
     else:
         found = agreement.compare(a.weights, b.weights)
         st.markdown(found.sentence("A", "B"), help="Jensen-Shannon distance: 0 the same, 1 no key in common.")
-        figures(a, found, view.query)
+        ways = {"": "In numbers", "charts": "By query and pair"}  # charts wait for a click: their script takes seconds
+        if choose("similarity", st.segmented_control, "Similarity", ways, label_visibility="collapsed"):
+            figures(a, found, view.query)
     exports(a, b, found, max(facts.UNIFORM_LIMIT, tops["full" if view.range == "full" else "shared"]))
 
 

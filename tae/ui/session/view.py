@@ -52,6 +52,7 @@ DEFAULTS: dict[str, str] = {
     "asked": "all",
     "lens": "tuned",
     "moment": "",
+    "similarity": "",
     "latent": "map",
     "layout": "pca",
     "colour": "kind",
@@ -80,7 +81,7 @@ _STATES = ("states", "into", "cell")
 PAGE_FIELDS = {
     "Explore": (*_MAP, "strip", "section", "region", *_CHANGES),
     "Ablation": (*_MAP, *_CHANGES, "causal", "twin", "place", "cover", "blank", "box", "boxed", *_STATES),
-    "Compare": (*_MAP, "b_checkpoint", "b_image", "b_part", "b_layer", "b_head"),
+    "Compare": (*_MAP, "b_checkpoint", "b_image", "b_part", "b_layer", "b_head", "similarity"),
     "Layers": ("depths", "query", "lens", "moment", "tokens", "card", "asked"),
     "Latent space": ("latent", "other", "layout", "colour", "points", "metric", "path", "at", "scores"),
     "Sequences": ("sequence", "every", "lstm", "forecast", "seen", "frame", "tracks", "tint"),
