@@ -303,8 +303,8 @@ class Trainer(Loop[TrainRecord]):
             self._measure_yardsticks()
         if config.epochs:
             self.notify(f"{config.epochs} epochs of {self.source.num_images} images are {self.asked} steps")
-        if not config.minutes and few(self.asked):
-            self.notify(f"{self.asked} steps are asked for{few(self.asked)}")
+        if not config.minutes and self._few(self.asked):
+            self.notify(f"{self.asked} steps are asked for{self._few(self.asked)}")
         if config.minutes:
             budget = 60 * config.minutes
             reserve = self._seconds_to_end(budget)
@@ -333,7 +333,16 @@ class Trainer(Loop[TrainRecord]):
         super()._estimate_steps(pace)
         taken = self.step - self.leg[0]
         if taken == PACE_STEPS or taken < PACE_STEPS and self.step == self.steps:
-            self.notify(f"{self.config.minutes:g} minutes are about {self.steps} steps here{few(self.steps)}")
+            self.notify(f"{self.config.minutes:g} minutes are about {self.steps} steps here{self._few(self.steps)}")
+
+    def _few(self, steps: int) -> str:
+        """A warning to append where a run from random weights is so short that it can teach little; else nothing."""
+        if steps >= FEW_STEPS or self.config.init_from is not None:
+            return ""
+        return (
+            f": too few for more than a blur, which takes {FEW_STEPS} or more; give more --steps or --minutes, take a smaller "
+            "preset or larger patches, or begin with a trained model by --init-from"
+        )
 
     def _seconds_to_end(self, budget: float) -> float:
         """Time that measuring after the last step will take, from a few images."""
@@ -593,16 +602,6 @@ def planned(config: TrainConfig, world: World) -> tuple[str, bool]:
     if not fits:
         text += ": too much; lower --batch-size, raise --accumulate, or add --use-gradient-checkpointing"
     return text, fits
-
-
-def few(steps: int) -> str:
-    """A warning to append where a run is so short that it can teach little; else nothing."""
-    if steps >= FEW_STEPS:
-        return ""
-    return (
-        f": too few for more than a blur, which takes {FEW_STEPS} or more; give more --steps or --minutes, take a smaller "
-        "preset or larger patches, or begin with a trained model by --init-from"
-    )
 
 
 def check_compiler(device: torch.device) -> None:

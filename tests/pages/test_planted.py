@@ -118,7 +118,7 @@ def test_a_true_sink_and_the_head_that_feeds_it_are_found_and_their_effect_under
     assert {"fixed", "sink"} <= {one.value.split("[")[1].strip("]") for one in app.markdown if "badge[" in one.value}
     assert metrics(app)["On sinks"] == "100%"
     (attribution,) = (one for one in app.metric if one.label == "Attribution")
-    assert f"measured over 3 pairs {100 * over_pairs[FEEDER.name]:.0f} %" in attribution.help
+    assert f"mean over 3 pairs, both ways, 95 % intervals: {100 * over_pairs[FEEDER.name]:.0f} %" in attribution.help
 
 
 def test_a_model_that_measures_ink_has_the_effect_that_each_cover_s_own_change_of_ink_tells(

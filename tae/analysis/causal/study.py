@@ -21,6 +21,7 @@ from tae.analysis.causal.pairs import (
     GROUPS,
     PairFigures,
     in_percent,
+    means_over,
     over_pairs,
     pair_record,
     pairs_in_words,
@@ -345,8 +346,7 @@ def _pairs(figures: PairFigures) -> Iterator[str]:
     yield (
         "Activation patching (Vig 2020, Meng 2022; both ways after Heimersheim & Nanda 2024): the states of one image put into "
         "the run of another, one part at a time. Share of the way: how far the reconstruction went towards the other's, along "
-        f"the straight line; an unrelated image's states go about half as far. Means over {figures['count']} pairs and 95 % "
-        "intervals (bootstrap over pairs)."
+        f"the straight line. Figures: {means_over(figures['count'])} (bootstrap over pairs)."
     )
 
 

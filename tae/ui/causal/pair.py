@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from tae.analysis.causal.interventions import Edit, Intervention
-from tae.analysis.causal.pairs import Patched, in_percent
+from tae.analysis.causal.pairs import Patched, in_percent, means_over
 from tae.analysis.causal.predictors import interval_of
 from tae.analysis.causal.study import Study
 from tae.data.encode import encode_png
@@ -209,9 +209,9 @@ def over_pairs(scene: PairScene, study: Study | None, cell: Intervention) -> Non
         share, control, apart = (in_percent(interval_of(figures[group][cell.name])) for group in groups)
         correlation = interval_of(figures["estimate"]["correlation"])
         st.caption(
-            f"Over {figures['count']} pairs of images ({escape_markdown(study.data)}), both ways, 95 % intervals: "
-            f"{title(cell)} goes {share} of the way, a third image’s {control} (about half is what any image’s would); both "
-            f"ways of a pair differ by {apart}. The estimate by gradient correlates at {correlation}."
+            f"Over test images ({escape_markdown(study.data)}; {means_over(figures['count'])}): {title(cell)} goes {share} of "
+            f"the way, a third image’s {control}; both ways of a pair differ by {apart}. The estimate by gradient correlates at "
+            f"{correlation}."
         )
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from tae.analysis import facts
 from tae.analysis.causal.interventions import Knockout
-from tae.analysis.causal.pairs import in_percent
+from tae.analysis.causal.pairs import in_percent, means_over
 from tae.analysis.causal.predictors import interval_of
 from tae.analysis.causal.study import Study
 from tae.analysis.kinds import KINDS, NUMBERS, HeadTable, Tree, attributions, cluster, heads_over, received_over
@@ -158,7 +158,7 @@ def measured_over_pairs(study: Study | None, head: Knockout) -> str:
     figures = study.pairs if study is not None else None
     if figures is None or head.name not in figures["share"]:
         return "measured under Ablation, Two images"
-    return f"measured over {figures['count']} pairs {in_percent(interval_of(figures['share'][head.name]))}"
+    return f"measured, {means_over(figures['count'])}: {in_percent(interval_of(figures['share'][head.name]))}"
 
 
 def groups_in_words(found: Heads) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tae.analysis.causal.interventions import Intervention, Knockout
 from tae.analysis.causal.occlusion import foreground_tokens, occlude
-from tae.analysis.causal.pairs import Patched, against_third, in_percent
+from tae.analysis.causal.pairs import Patched, against_third, in_percent, means_over
 from tae.analysis.causal.patching import attribution_patching, head_cells, patched, path_patching
 from tae.analysis.causal.predictors import interval_of, spearman
 from tae.analysis.causal.prefix import make_prefix
@@ -167,7 +167,7 @@ def _way_html(loaded: Loaded, words: str, way: Way, study: Study | None) -> str:
     ]
     figures = study.pairs if study is not None else None
     head = ["Put in", "Share of the way", "By gradient", "A third image's", "Squared distance closed"]
-    head += [] if figures is None else [f"Over {figures['count']} pairs (95 %)"]
+    head += [] if figures is None else [means_over(figures["count"]).capitalize()]
     rows = []
     for number in np.argsort(-np.abs(own.share), kind="stable")[:STRONGEST].tolist():
         values = (own.share[number], way.estimate[number], third.share[number], own.closed[number])
