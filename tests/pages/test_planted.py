@@ -79,8 +79,11 @@ def test_attention_that_nothing_depends_on_is_named_and_its_head_found(
             bars |= dict(zip(trace["y"], numbers(trace["x"]), strict=True))
     assert bars.pop("decoder 0, head 2") > 3 and max(map(abs, bars.values())) < 1e-3
     app.session_state.causal = "needed"
-    said = texts(run(app), "markdown", "caption")
-    assert said.count(f"the attention of the decoder is {kind}") == 2  # of this image, and over the test set
+    run(app)
+    seen = {"wallpaper": "input-independent", "decorative": "not needed"}[kind]
+    assert re.search(rf"\*\*Decoder\*\*: [^\n]*{seen}", texts(app, "markdown"))
+    helps = "\n".join(one.proto.help for one in (*app.markdown, *app.caption))
+    assert helps.count(f"the attention of the decoder is {kind}") == 2  # of this image, and over the test set
     app.session_state.causal = "pair"
     assert "there is no way between them" in texts(run(app), "info")
 
@@ -113,7 +116,7 @@ def test_a_true_sink_and_the_head_that_feeds_it_are_found_and_their_effect_under
     shares = np.array(numbers(charts(app)[0]["data"][0]["z"])).reshape(4, 6)  # two layers each; four heads, all, MLP
     assert set(zip(*np.nonzero(np.abs(shares[:2]) > 1e-3), strict=True)) == {(0, 2), (0, 4)}
     np.testing.assert_allclose(numbers(charts(app)[3]["data"][0]["z"]), [*over_pairs.values()])
-    assert "Over 3 pairs of images (images of images), both ways" in texts(app, "caption")
+    assert "Over test images (images of images; mean over 3 pairs, both ways, 95 % intervals)" in texts(app, "caption")
     app = open_page("Layers", checkpoint=FILE, depths="heads", card=FEEDER.name)
     assert {"fixed", "sink"} <= {one.value.split("[")[1].strip("]") for one in app.markdown if "badge[" in one.value}
     assert metrics(app)["On sinks"] == "100%"
