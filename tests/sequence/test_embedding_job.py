@@ -155,6 +155,21 @@ def test_files_are_readable_without_this_program(pictures: Path, checkpoint: Pat
         assert table["name"].to_pylist() == arrays["names"].tolist()
 
 
+def test_bf16_says_how_far_its_latents_are_off(pictures: Path, checkpoint: Path, tmp_path: Path) -> None:
+    exact, half = (tmp_path / f"{name}.npz" for name in ("exact", "half"))
+    assert "bf16" not in embed(pictures, checkpoint, exact).told and "precision" not in read_metadata(exact)
+    told = embed(pictures, checkpoint, half, precision="bf16").told
+    found, true = (read_embeddings(path).latents.astype(np.float64) for path in (half, exact))
+    error = np.sqrt(((found - true) ** 2).mean() / true.var(axis=0).mean())
+    assert 0 < error < 0.1
+    assert read_metadata(half)["precision_error"] == pytest.approx(error, rel=1e-3)
+    assert told == f"latents in bf16: off by {error:.2%} of their spread (the first batch, against fp32)"
+    alone = embed(pictures / "a.png", checkpoint, tmp_path / "one.npz", precision="bf16")
+    assert alone.told == "latents in bf16"  # one image has no spread
+    with pytest.raises(EmbedError, match="something else"):
+        embed(pictures, checkpoint, exact, precision="bf16")
+
+
 def test_one_file_and_a_pattern_are_embedded_too(pictures: Path, checkpoint: Path, tmp_path: Path) -> None:
     embed(pictures / "stack.npy", checkpoint, tmp_path / "x.npz")
     assert read_embeddings(tmp_path / "x.npz").names == ["stack.npy"] * 3
