@@ -1,4 +1,4 @@
-"""What `tae.embed` costs: images a second beside reading them and beside the model alone, and listing a folder of very many.
+"""The pace of `tae.embed`: images a second beside reading them and beside the model alone, and listing a folder of very many.
 
     python -m benchmarks.embed --files 1000000
 

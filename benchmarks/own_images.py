@@ -1,4 +1,4 @@
-"""What a few minutes of training give on images of one's own, with the defaults: beside what is simple.
+"""A few minutes of training on images of one's own, with the defaults, beside simple codes.
 
     python -m benchmarks.own_images
     python -m benchmarks.own_images --kinds strips --minutes 20

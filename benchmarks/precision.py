@@ -1,4 +1,4 @@
-"""What bf16 gains or costs a training step on a CPU, with its units and without, beside what the measurement chooses.
+"""Gain or cost of bf16 in a training step on a CPU, with its units and without, beside what the measurement chooses.
 
     python -m benchmarks.precision
 

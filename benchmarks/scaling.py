@@ -38,7 +38,7 @@ from tae.plots.export.render import render
 from tae.sequence.model import SequenceModel
 
 PATCH_SIZES = (None, 67, 40, 16, 8, 4, 3)
-"""Of 201x201: 1 to 4,489 patches."""
+"""Patches of 201x201: 1 to 4,489."""
 FEW = 8
 """Patches that are covered for a time; all of them take N / 8 times as long."""
 ENDURED_S = 1.0

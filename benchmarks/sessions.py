@@ -80,7 +80,7 @@ def is_own(element: Element) -> bool:
 
 
 async def visit(visitor: Visitor, seed: int, moves: int, drops: bool) -> list[tuple[float, Counter[str]]]:
-    """Of each move: how long it took, and what stood on the page."""
+    """For each move, how long it took, and what stood on the page."""
     found = []
     for number, (page, view) in enumerate(walk(seed, moves)):
         started = time.perf_counter()

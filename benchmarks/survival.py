@@ -97,7 +97,7 @@ def budgets(config: SurvivalConfig, folder: Path) -> list[dict]:
 
 
 def survived(config: SurvivalConfig, folder: Path) -> dict[str, dict]:
-    """Of each kind of end: how many runs that went on ended with the bits of an unbroken one, and how long the end took."""
+    """For each kind of end, how many runs that went on ended with the bits of an unbroken one, and how long the end took."""
     whole = {launcher: folder / f"whole-{len(launcher)}.safetensors" for launcher in ((), TWO)}
     for launcher, out in whole.items():
         started(out, *launcher).wait()

@@ -1,4 +1,4 @@
-"""What simple codes of as many numbers reach on the test images of the shipped checkpoints.
+"""Simple codes of as many numbers, on the test images of the shipped checkpoints.
 
     python -m benchmarks.yardsticks
 

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, a fixed seed, and small models none of whose weights has a special value."""
+"""Shared by all tests: one thread, a fixed seed, and small models none of whose weights has a special value."""
 
 import gc
 import os

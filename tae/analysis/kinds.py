@@ -1,4 +1,4 @@
-"""What every head does on average over many images, in numbers and a name; how far heads are apart, and which are alike."""
+"""Kinds of heads: the average over many images in numbers and a name, how far heads are apart, and which are alike."""
 
 import math
 from collections.abc import Sequence

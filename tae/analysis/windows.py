@@ -19,7 +19,7 @@ from tae.model.config import ModelConfig
 
 CHUNK = 16  # windows embedded or decoded at once
 MAX_STRIP_PIXELS = 5_000_000
-"""Of a strip that `fit_strip` makes: a narrow ribbon, enlarged to a model's height, would take all memory."""
+"""Pixels of a strip that `fit_strip` makes: a narrow ribbon, enlarged to a model's height, would take all memory."""
 
 
 @dataclass(frozen=True)

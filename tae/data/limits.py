@@ -1,4 +1,4 @@
-"""What is too large, or too many, to be read; `ImageError`."""
+"""Bounds of the files that are read: size and number; `ImageError`."""
 
 MAX_FILE_BYTES = 20 * 1024**2
 MAX_PIXELS = 25_000_000

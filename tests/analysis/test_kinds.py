@@ -1,4 +1,4 @@
-"""What heads do, in a name: planted heads, distances as two maps compared have them, and groups worked out by hand."""
+"""Kinds of heads: planted heads, distances as two maps compared have them, and groups worked out by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What simple codes reach, against numpy, scikit-learn's exact PCA and values by hand."""
+"""Simple codes, against numpy, scikit-learn's exact PCA and values by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What the pages of measured figures show is what the commands make of the committed figures."""
+"""The pages of measured figures show what the commands make of the committed figures."""
 
 import json
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What a new model takes over from a trained one."""
+"""Weights that a new model takes over from a trained one."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a visitor brought outlives a page load, for that visitor alone, and goes where it is removed."""
+"""A visitor's files outlive a page load, for that visitor alone, and go when they are removed."""
 
 import os
 from collections.abc import Callable

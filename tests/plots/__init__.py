@@ -1,4 +1,4 @@
-"""What tests of figures share: maps and images to draw, and what the browser would show of a trace."""
+"""Shared by tests of figures: maps and images to draw, and what the browser would show of a trace."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What all figures share: colours that people tell apart, maxima of blocks, nothing of the theme, nothing changed."""
+"""Shared by all figures: colours that people tell apart, maxima of blocks, nothing of the theme, nothing changed."""
 
 # Plotly's types do not say what its figures hold.
 

@@ -1,4 +1,4 @@
-"""What a training run is: refused values, the command line and JSON as exact inverses."""
+"""A training run's settings: refused values, the command line and JSON as exact inverses."""
 
 import json
 import re

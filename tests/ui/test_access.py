@@ -1,4 +1,4 @@
-"""What each mode lets a visitor do, what the log says of a session, and what diagnostics tell."""
+"""Modes: what each lets a visitor do, what the log says of a session, and what diagnostics tell."""
 
 import io
 import logging

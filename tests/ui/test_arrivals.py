@@ -1,4 +1,4 @@
-"""What the server holds of files on their way: announced ones only, within bounds, and a sentence for each that is not."""
+"""Files on their way to the server: announced ones only, within bounds, and a sentence for each that is not."""
 
 import pytest
 from starlette.exceptions import HTTPException

@@ -1,4 +1,4 @@
-"""What is kept for all sessions: by what it is known, how much of it, and that nobody computes it twice."""
+"""Results kept for all sessions: by what it is known, how much of it, and that nobody computes it twice."""
 
 import threading
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the tour and the story say of the demo checkpoint, measured on it."""
+"""Claims of the tour and the story on the demo checkpoint, measured on it."""
 
 import numpy as np
 import pytest

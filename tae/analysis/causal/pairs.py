@@ -15,7 +15,7 @@ from tae.analysis.causal.prefix import Prefix, Progress, prefix_of_one, silent
 from tae.model.autoencoder import TransformerAutoencoder
 
 ERRORS = ("correlation", "rank correlation", "deviation")
-"""Of an estimate beside what was measured, see `patching.EstimateError`."""
+"""Measures of an estimate beside what was measured, see `patching.EstimateError`."""
 GROUPS = ("share", "apart", "closed", "control")
 
 

@@ -195,7 +195,7 @@ def attribution_patching(
     products: dict[tuple[str, str, int], Tensor] = {}
 
     def product(what: str, part: str, layer: int) -> Tensor:
-        """Of a patch (N,), of a head and patch (heads, N), or of an MLP and patch (N,)."""
+        """Its values for a patch (N,), a head and patch (heads, N), or an MLP and patch (N,)."""
         name = what, part, layer
         if name not in products:
             with torch.no_grad():

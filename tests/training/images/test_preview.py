@@ -1,4 +1,4 @@
-"""What a training will see, before it starts: the same images as the training's own source."""
+"""A training's images, before it starts: the same images as the training's own source."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a training says where there is no terminal."""
+"""A training without a terminal: what it prints."""
 
 import signal
 
