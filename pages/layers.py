@@ -13,6 +13,7 @@ from tae.ui.layers.heads import all_heads
 from tae.ui.layers.strips import WAYS, by_depth, strip, warn
 from tae.ui.layers.training import has_history, over_training
 from tae.ui.widgets.downloads import export
+from tae.ui.widgets.report import download_report
 
 SECTIONS = {
     "": "Images by layer",
@@ -49,6 +50,7 @@ def of_patches(scene: ui.Scene) -> None:
     depths = patches.patch_features(scene)
     if depths:
         with export():
+            download_report(scene)
             patches.exports(scene, depths)
 
 
@@ -71,6 +73,7 @@ def by_layer(scene: ui.Scene) -> None:
         (part, one): measure.seen(active, scene.fitted, part, found, one == "tuned") for part in PARTS for one in ways
     }
     with export():
+        download_report(scene)
         exports(scene, seen, found, way)
     warn([seen[part, way] for part in PARTS], way)
     for part in PARTS:

@@ -643,6 +643,8 @@ def test_figures_are_taken_along(keep: Callable[..., object], take: Callable) ->
     app = open_page(PAGE)
     rows = rows_of(take("Losses (CSV)"))
     assert len(rows) == 5 * (3 + 2) and {row["part"] for row in rows} == {"encoder", "decoder"}  # each layer, and all
+    name, report = take("Report (HTML)")
+    assert name.endswith("_report.html") and b"small.safetensors" in report
     app.segmented_control("choose_causal").set_value("knock")
     app.session_state.changes = "encoder/0/1"
     run(app)

@@ -78,6 +78,7 @@ def test_strips_and_curves_are_what_the_lens_gives_also_as_files(way: str, take:
         arrays = dict(loaded_arrays)
     assert "UNTRAINED" not in str(arrays["caption"]) and f"Encoder · {way}" in str(arrays["caption"])
     rows = list(csv.DictReader(io.StringIO(take("PSNR by depth (CSV)")[1].decode())))
+    assert loaded.digest[:16].encode() in take("Report (HTML)")[1]
     assert len(rows) == 16 and Image.open(io.BytesIO(take("Strips (PNG)")[1])).size[0] > 1000
     unusual = 0
     for number, part in enumerate(PARTS):

@@ -12,7 +12,9 @@ from tae.ui.attention.explore import Shown
 from tae.ui.attention.numbers import rows_of
 from tae.ui.session.scene import Scene
 from tae.ui.widgets.downloads import download
+from tae.ui.widgets.report import download_report
 from tae.web.explorer.payload import DIRECTIONS
+from tae.web.report.request import ReportMap
 
 
 def exports(scene: Scene, shown: Shown) -> None:
@@ -79,15 +81,7 @@ def exports(scene: Scene, shown: Shown) -> None:
         "All heads": all_heads,
         "In numbers": measures,
     }
-    download(
-        "Report (HTML)",
-        measure.report_maker(scene, choice, view),
-        f"{stem}_report.html",
-        icon=":material/description:",
-        type="primary",
-        help="Image, reconstruction, the explorer with all maps, figures, settings and what to mind, in one file that "
-        "opens offline.",
-    )
+    download_report(scene, ReportMap(choice=choice, query=view.query, direction=view.direction, range=view.range))
     for label, make in drawings.items():
         with st.container(horizontal=True):
             for fmt in render.FORMATS:

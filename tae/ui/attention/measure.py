@@ -1,10 +1,8 @@
 """The maps and figures of the attention pages, computed once for all sessions and kept."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import streamlit as st
 
 from tae.analysis import attention, heads, maps
 from tae.analysis.causal import occlusion
@@ -16,17 +14,16 @@ from tae.ui.session.cache import MODEL_LOCK, digest_of, kept, read_only
 from tae.ui.session.models import Active
 from tae.ui.session.results import pass_seconds
 from tae.ui.session.scene import Scene
-from tae.ui.session.verdicts import study_of, verdict_of
-from tae.ui.session.work import Progress, known, measured
+from tae.ui.session.verdicts import study_of
+from tae.ui.session.work import Progress, measured
+from tae.ui.widgets.report import HEADS
 from tae.web.explorer import payload
-from tae.web.explorer.payload import Payload, Side, View, coarsen, heads_merged, in_head_grid, side
-from tae.web.report import ReportImage, ReportMap, report
+from tae.web.explorer.payload import Payload, Side, coarsen, heads_merged, in_head_grid, side
 from tae.web.report.findings import small_heads
 
 MAX_MAP_BYTES = 2 * 10**9  # bytes of attention maps that are held at once for one view
 TEST_IMAGES = 64  # demo test images behind the measures of an image
 PASSES = 2  # runs through the whole model that measuring the heads of one part takes
-HEADS = "heads"  # names the measures of test images in caches
 THUMBNAIL = 96  # cells a side, at most, of one head in the overview
 
 
@@ -128,23 +125,6 @@ def statistics_of_tests(active: Active, part: str) -> Spread | None:
     words = f"Measuring {TEST_IMAGES} test images"
     key = f"{active.loaded.digest}|{part}"
     return measured(HEADS, key, words, lambda: TEST_IMAGES * PASSES * pass_seconds(config), compute)
-
-
-def report_maker(scene: Scene, choice: MapChoice, view: View) -> Callable[[], bytes]:
-    """Makes the report of what is on display, once somebody asks for it; it then has no session to read from."""
-    active, chosen = scene.active, scene.chosen
-    origin = (*chosen.image.notes, *([chosen.sample.note] if chosen.sample else []))
-    image = ReportImage(title=chosen.title, fitted=scene.fitted, origin=origin, fit=st.session_state.fit)
-    shown = ReportMap(choice=choice, query=view.query, direction=view.direction, range=view.range)
-    found: dict[str, Spread | None] = {part: known(HEADS, f"{active.loaded.digest}|{part}") for part in PARTS}
-    spreads = {part: spread for part, spread in found.items() if spread is not None}
-    verdicts = [verdict for part in PARTS if (verdict := verdict_of(active, part)) is not None]
-
-    def make() -> bytes:
-        with MODEL_LOCK:
-            return report(active.loaded, [image], shown, checkpoint_file=active.key, spreads=spreads, verdicts=verdicts)
-
-    return make
 
 
 def effects_on_tests(active: Active, part: str) -> np.ndarray | None:

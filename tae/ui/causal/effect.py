@@ -24,6 +24,7 @@ from tae.ui.shell.guide import prose
 from tae.ui.widgets.charts import chart, image_chart
 from tae.ui.widgets.downloads import download_arrays, download_table, export
 from tae.ui.widgets.mapchoice import choose_map
+from tae.ui.widgets.report import download_report
 from tae.web.report.findings import differs
 
 
@@ -95,6 +96,7 @@ def against_effect(scene: PairScene) -> None:
         for token in range(scene.num_tokens)
     ]
     with export():
+        download_report(scene)
         download_table("Effect and maps (CSV)", rows, f"{scene.stem}_effect")
         download_arrays("Effect and maps (NPZ)", arrays, f"{scene.stem}_effect", f"{scene.about} · {told}")
 

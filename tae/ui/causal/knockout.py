@@ -23,6 +23,7 @@ from tae.ui.session.view import write_link
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.charts import image_chart
 from tae.ui.widgets.downloads import download, download_arrays, download_figure, export, no_export
+from tae.ui.widgets.report import download_report
 from tae.ui.widgets.slide import slide
 
 TARGETS = {"attention": "all", "mlp": "MLP"}
@@ -143,6 +144,7 @@ def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> No
         "difference": change,
     }
     with export():
+        download_report(scene)
         download("Changed (PNG)", lambda: encode_png(found.recon), f"{scene.stem}_changed.png")
         stem = f"{scene.stem}_changed"
         pair, warning = (scene.fitted.pixels, found.recon), scene.active.warning

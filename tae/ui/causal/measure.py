@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -260,18 +261,25 @@ def find_patched(scene: PairScene, states: str, into: str) -> Patched | None:
     return measured("patched", key, "Putting states in", lambda: scene.seconds(2 * 0.6 * len(cells)), compute)
 
 
-def pair_report(scene: PairScene, effect: Effect) -> str:
-    """A report of what was measured of both images, as HTML; effect: of covering patches with white."""
+def pair_reporter(scene: PairScene) -> Callable[[], bytes] | None:
+    """Makes the HTML report of what was measured of both images; None where it would have to cover patches for long first."""
+    effect = work.known("effect", effect_key(scene, "white", False, None))
+    if effect is None and scene.seconds(scene.num_tokens) > work.LONG_S:
+        return None
     a, b = (
         ReportImage(title=scene.chosen.title, fitted=scene.fitted),
         ReportImage(title=scene.other_title, fitted=scene.other),
     )
     measured_ways = {into: work.known("patched", f"{scene.key}|heads|{into}") for into in WAYS}
     known = {into: one for into, one in measured_ways.items() if one is not None}
-    loaded = scene.active.loaded
-    with MODEL_LOCK:
-        found = find_pair(loaded, a, b, known, effect.over(scene.num_tokens, 0))
-    return pair_page(loaded, found, study_of(scene.active), scene.active.key)
+    loaded, study = scene.active.loaded, study_of(scene.active)
+
+    def make() -> bytes:
+        with MODEL_LOCK.piece():
+            found = find_pair(loaded, a, b, known, None if effect is None else effect.over(scene.num_tokens, 0))
+        return pair_page(loaded, found, study, scene.active.key).encode()
+
+    return make
 
 
 @kept("Putting it in…")
@@ -299,6 +307,11 @@ def cover(scene: PairScene, name: str) -> float | str | torch.Tensor:
     return {"white": 1.0, "background": float(background_of(scene.fitted.pixels))}.get(name, name)
 
 
+def effect_key(scene: PairScene, cover_name: str, with_blank: bool, region: occlusion.Box | None) -> str:
+    """By what `find_effect` keeps its result."""
+    return f"{scene.key}|{cover_name}|{with_blank}|{region}"
+
+
 def find_effect(scene: PairScene, cover_name: str, with_blank: bool, region: occlusion.Box | None) -> Effect | None:
     """Each patch covered, the change measured, and how well attention, gradients and trivial guesses tell it."""
     image = scene.batch
@@ -315,7 +328,7 @@ def find_effect(scene: PairScene, cover_name: str, with_blank: bool, region: occ
         effect = read_only(found.total.numpy())
         return Effect(read_only(tokens.numpy()), effect, arrays, scores, found.share_inside)
 
-    key = f"{scene.key}|{cover_name}|{with_blank}|{region}"
+    key = effect_key(scene, cover_name, with_blank, region)
     return measured("effect", key, "Covering patches", lambda: scene.seconds(len(tokens) + 4 + OTHERS), compute)
 
 

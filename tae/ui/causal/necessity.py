@@ -15,6 +15,7 @@ from tae.ui.session.results import reconstruct
 from tae.ui.session.view import choose
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.downloads import download_table, export
+from tae.ui.widgets.report import download_report
 
 TESTS = "all, test set"
 SHORT = {
@@ -69,6 +70,7 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
         if name != "replaced by"
     ]
     with export():
+        download_report(scene)
         download_table("Losses (CSV)", whole, f"{scene.stem}_necessity")
 
 

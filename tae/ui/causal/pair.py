@@ -19,7 +19,7 @@ from tae.plots.patching import plot_cells, plot_paths, selected_cell
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import no_study
-from tae.ui.causal.measure import Effect, PairScene, PutIn
+from tae.ui.causal.measure import PairScene, PutIn
 from tae.ui.session import verdicts
 from tae.ui.session.view import choose
 from tae.ui.shell.guide import prose
@@ -77,9 +77,7 @@ def two_images(scene: PairScene) -> None:
         over_pairs(scene, study, cells[number])
     result = measure.put_in(scene, into, cells[number])
     outcome(scene, into, cells[number], result)
-    # The report tells it, too; where it has to be waited for, there is none.
-    plain = None if found is None else measure.find_effect(scene, "white", False, None)
-    exports(scene, into, cells, found, estimate, result, study, plain)
+    exports(scene, into, cells, found, estimate, result, study)
 
 
 def chosen_cell(cells: list[Intervention], shares: np.ndarray, part: str) -> int:
@@ -272,7 +270,6 @@ def exports(
     estimate: np.ndarray,
     result: PutIn,
     study: Study | None,
-    plain: Effect | None,
 ) -> None:
     arrays = {"share_by_gradient": estimate}
     if found is not None:
@@ -300,7 +297,6 @@ def exports(
     with export():
         download_table("Cells (CSV)", rows, f"{scene.stem}_patching")
         download_arrays("Cells and images (NPZ)", {**arrays, **names, **images}, f"{scene.stem}_patching", told)
-        if found is not None and plain is not None:  # else it would have to be measured first
-            page = partial(measure.pair_report, scene, plain)
-            download("Report (HTML)", lambda: page().encode(), f"{scene.stem}_two_images.html")
+        if found is not None and (report := measure.pair_reporter(scene)) is not None:
+            download("Report (HTML)", report, f"{scene.stem}_two_images.html")
         download("Put in (PNG)", lambda: encode_png(result.recon), f"{scene.stem}_put_in.png")

@@ -17,6 +17,7 @@ from tae.ui.causal.measure import PairScene
 from tae.ui.session import verdicts
 from tae.ui.widgets.charts import chart
 from tae.ui.widgets.downloads import download_table, export
+from tae.ui.widgets.report import download_report
 
 MAX_BARS = 48  # heads that the ranking draws; its table holds all
 
@@ -110,4 +111,5 @@ def ranking_table(scene: PairScene, sweep: Sweep, kind: str, sharpness: list[flo
         # The study has a baseline of its own.
         own = {} if study is None else {"test images replaced by": study.baseline}
         with export():
+            download_report(scene)
             download_table("Ranking (CSV)", [{**about, **row, **own} for row in rows], f"{scene.stem}_heads_ranked")

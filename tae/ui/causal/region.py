@@ -16,6 +16,7 @@ from tae.ui.session.results import as_batch, reconstruct
 from tae.ui.shell.guide import prose
 from tae.ui.widgets.charts import chosen_in, image_chart
 from tae.ui.widgets.downloads import download_arrays, export
+from tae.ui.widgets.report import download_report
 
 WAYS = ("gradient", "occlusion", "relevance")
 """By which each patch of the image has a number."""
@@ -82,6 +83,7 @@ def ask_a_region(scene: PairScene) -> None:
     st.caption(told)
     arrays = {**found, "box": np.array(box), "reconstruction": recon}
     with export():
+        download_report(scene)
         download_arrays("Box and maps (NPZ)", arrays, f"{scene.stem}_region", f"{scene.about} · {told}")
 
 

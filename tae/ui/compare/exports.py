@@ -7,6 +7,8 @@ from tae.plots.export import render
 from tae.plots.export.pair import pair_figure
 from tae.ui.compare.halves import Half
 from tae.ui.widgets.downloads import download_arrays, download_figure, download_table, export
+from tae.ui.widgets.report import download_report
+from tae.web.report.request import ReportMap
 
 
 def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) -> None:
@@ -23,6 +25,7 @@ def exports(a: Half, b: Half, found: agreement.Agreement | None, zmax: float) ->
         return pair_figure(a.weights, b.weights, found, a.fitted.pixels, a.grid, patch, caption, zmax, fmt, warning)
 
     with export():
+        download_report(a, ReportMap(choice=a.choice), "Report of A (HTML)")
         with st.container(horizontal=True):
             download_figure("Side by side", figure, stem)
         download_arrays("Both maps (NPZ)", arrays, stem, about)

@@ -8,7 +8,9 @@ from tae.data.encode import encode_png
 from tae.plots.export import figures, render, tables
 from tae.ui.attention.exports import exports as map_exports
 from tae.ui.explore.stage import Staged
+from tae.ui.session.scene import Scene
 from tae.ui.widgets.downloads import download_files, export
+from tae.ui.widgets.report import download_report
 
 
 def exports(staged: Staged) -> None:
@@ -20,6 +22,7 @@ def exports(staged: Staged) -> None:
 def plain_exports(active: ui.Active, chosen: ui.Chosen, result: ui.Result) -> None:
     """The same where there is no map."""
     with export():
+        download_report(Scene(active, chosen, result.fitted))
         reconstruction(active, chosen, result)
 
 

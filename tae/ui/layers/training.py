@@ -19,6 +19,7 @@ from tae.ui.session.scene import Scene
 from tae.ui.session.view import choose
 from tae.ui.widgets.charts import chart, drawn
 from tae.ui.widgets.downloads import download_table, export
+from tae.ui.widgets.report import download_report
 
 
 def has_history(scene: Scene) -> bool:
@@ -77,6 +78,7 @@ def through_snapshots(scene: Scene, moments: list[Moment]) -> None:
         for step, value in zip(steps, values, strict=True)
     ]
     with export():
+        download_report(scene)
         download_table("PSNR over the training (CSV)", rows, f"{safe_name(scene.chosen.title)}_training")
 
 

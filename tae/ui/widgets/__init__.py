@@ -7,6 +7,7 @@
 - mapchoice: which map: part, layer, head
 - patches: patches chosen on an image
 - player: the player of sequences
+- report: the report of an image, as a download
 - slide: two images and a line between them that one moves
 - worth: a figure in dB beside what simple codes reach
 """

@@ -18,7 +18,10 @@ _OFFERED: ContextVar[Made | None] = ContextVar("offered", default=None)
 
 @contextmanager
 def export() -> Iterator[None]:
-    """The page's menu of files, in the place that `heading` left for it at the top, with a ZIP of all; once a page."""
+    """The page's menu of files, in the place that `heading` left for it at the top, with a ZIP of all; once a page.
+
+    Where the page shows an image, `report.download_report` belongs into it.
+    """
     found: Made = {}
     token = _OFFERED.set(found)
     try:
