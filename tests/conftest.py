@@ -112,7 +112,7 @@ def warm_page(address: str, browser: "Browser") -> "Iterator[tuple[Page, list[st
     """A page of the app that stays open, and what has gone wrong on it."""
     from tests.browser import settle, watch
 
-    context = browser.new_context()
+    context = browser.new_context(reduced_motion="reduce")
     page, wrong = context.new_page(), []
     watch(page, address, wrong)
     page.goto(address)

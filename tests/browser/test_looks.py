@@ -51,6 +51,7 @@ def window_height() -> int:
 @pytest.mark.parametrize("path", AUDITED)
 def test_axe_finds_nothing_of_ours(visit, path: str) -> None:
     page = visit(path)
+    assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('button')).transitionDuration)") < 1e-3
     for _, scheme in looks(page):
         heard = Axe().run(page, context={"exclude": [["pre"]]}).response["violations"]  # Streamlit colours code itself
         found = [(one["id"], node) for one in heard for node in one["nodes"] if one["id"] not in STREAMLIT]
