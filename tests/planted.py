@@ -19,8 +19,8 @@ READ = 6
 def one_picture(model: TransformerAutoencoder, same_values: bool = False) -> Tensor:
     """A decoder that draws one picture, whatever it is told, through one head; returns the picture, with a little noise.
 
-    The latent is cut off, so nothing depends on the image: wallpaper. Only head 2 of the decoder's first layer is connected to
-    the output; `same_values` lets it read the same from every token, so that where it places weight does not matter: decorative.
+    The latent is cut off, so nothing depends on the image. Only head 2 of the decoder's first layer is connected to
+    the output; `same_values` lets it read the same from every token, so that where it places weight does not matter.
     """
     decoder = model.decoder
     for parameter in (decoder.expand.weight, decoder.expand.bias, decoder.start.up.weight):  # type: ignore[union-attr]

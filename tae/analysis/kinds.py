@@ -34,7 +34,7 @@ NUMBERS = {
     "reach": "mean attention distance, as a share of that of uniform attention",
     **{name: f"share of a query's weight on the patch at {places}" for name, places in NEIGHBOURS.items()},
     "itself": "share of a query's weight on its own patch",
-    "ink": "weight of a patch with ink on it, in multiples of that of a blank one",
+    "foreground": "weight of a patch that is not blank, in multiples of that of a blank one",
     "sinks": "share of all weight that goes to sinks",
     "entropy": "entropy of a query's weights, as a share of log N",
     "own change": "Jensen-Shannon distance between the head's maps of two images",
@@ -75,8 +75,8 @@ KINDS = (
     Kind("sink", "sinks", 0.5, math.inf, "half of all weight is parked"),
     *(Kind(name, name, 0.2, math.inf, _FIFTH) for name in NEIGHBOURS),
     Kind("local", "reach", -math.inf, 0.5, "half as far as without any preference"),
-    Kind("ink-seeking", "ink", 2.0, math.inf, "twice the weight of a blank patch"),
-    Kind("paper-seeking", "ink", -math.inf, 0.5, "half of it"),
+    Kind("foreground-seeking", "foreground", 2.0, math.inf, "twice the weight of a blank patch"),
+    Kind("background-seeking", "foreground", -math.inf, 0.5, "half of it"),
     Kind("pointed", "entropy", -math.inf, 0.25, "of 200 patches as few as 4 get all"),
     Kind("diffuse", "entropy", 0.9, math.inf, "of 200 patches as many as 118 get an even share"),
 )
@@ -94,7 +94,7 @@ class HeadTable:
 
     heads: tuple[Knockout, ...]  # (K,) part by part, layer by layer
     numbers: dict[str, np.ndarray]
-    """{one of `NUMBERS`: (K,)}, means over images; nan where it is not told, as ink in images without a blank patch."""
+    """{one of `NUMBERS`: (K,)}, means over images; nan where it is not told, as foreground in images without a blank patch."""
     distance: np.ndarray
     """(K, K) Jensen-Shannon distance of two heads' maps of an image, as a mean over queries and images; in [0, 1]."""
     num_images: int
@@ -146,7 +146,7 @@ def heads_over(model: TransformerAutoencoder, images: Tensor, progress: Progress
     count = len(images) * num_tokens
     on_ink, ink, on_blank, blank = (found.pop(name) for name in ("on ink", "ink", "on blank", "blank"))
     with np.errstate(divide="ignore", invalid="ignore"):
-        found["ink"] = on_ink / ink / (on_blank / blank)
+        found["foreground"] = on_ink / ink / (on_blank / blank)
     found["own change"] = (change / count).numpy()
     return HeadTable(heads, {name: found[name] for name in NUMBERS}, (apart / count).numpy(), len(images))
 

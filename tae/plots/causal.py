@@ -238,7 +238,7 @@ def plot_scores(
             x=values,
             y=chosen,
             mode="markers",
-            name={"attention": "attention", "gradient": "gradient", "trivial": "simple guess"}[kind],
+            name={"attention": "attention", "gradient": "gradient", "trivial": "simple baseline"}[kind],
             marker={"size": 11, "color": colour},
             error_x=style.error_bars(values, [one.low for one in found], [one.high for one in found], colour),
             hovertemplate="%{y}: %{x:.2f} on this image<extra></extra>",

@@ -16,7 +16,7 @@ GRID = 6
 PLANTED = ModelConfig(
     input_size=(48, 48), patch_size=8, latent_dim=160, num_heads=4, encoder_layers=1, decoder_layers=1
 )
-NAMED = ["local", "previous row", "ink-seeking", "diffuse"]
+NAMED = ["local", "previous row", "foreground-seeking", "diffuse"]
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,13 @@ def test_planted_heads_are_named_by_what_they_do(planted: TransformerAutoencoder
         assert name in found.kinds_of(head), (name, found.numbers_of(head))
     local, above, ink, diffuse = (found.numbers_of(head) for head in range(4))
     assert above["previous row"] > 0.9 and local["previous row"] == pytest.approx(local["next column"], abs=0.03)
-    assert ink["own change"] > 0.5 and ink["ink"] > 20 and "ink-seeking" not in found.kinds_of(0)
+    assert ink["own change"] > 0.5 and ink["foreground"] > 20 and "foreground-seeking" not in found.kinds_of(0)
     assert diffuse == pytest.approx(
-        {**diffuse, "reach": 1, "itself": 1 / 36, "ink": 1, "entropy": 1, "own change": 0, "sinks": 0}
+        {**diffuse, "reach": 1, "itself": 1 / 36, "foreground": 1, "entropy": 1, "own change": 0, "sinks": 0}
     )
     assert "fixed" in found.kinds_of(1) and "fixed" not in found.kinds_of(2)
     for images in (draw_images(PLANTED, 3) / 2, torch.ones(3, 1, 48, 48).double()):  # ink on all patches, and on none
-        assert np.isnan(kinds.heads_over(planted, images).numbers["ink"]).all()
+        assert np.isnan(kinds.heads_over(planted, images).numbers["foreground"]).all()
 
 
 @pytest.mark.parametrize("at_once", [1, 10**9])

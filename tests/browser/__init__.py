@@ -125,7 +125,9 @@ def sessions(
             contexts.append(browser.new_context(**settings))
         page = (contexts[-1] if settings else shared).new_page()
         page.set_viewport_size({"width": width, "height": height})
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # a fifth of the processor time goes into fades
+        page.emulate_media(
+            color_scheme=scheme, reduced_motion="reduce"
+        )  # a fifth of the processor time goes into fades
         watch(page, address, wrong)
         place, _, query = path.partition("?")
         asked = {"checkpoint": checkpoint, **dict(parse_qsl(query))} if checkpoint else dict(parse_qsl(query))

@@ -225,8 +225,8 @@ def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_al
     scores = predictors.score({**predictors.predictors(model, shown), **trivial}, effect, tokens)
     said = predictors.which_wins(scores, "the image's mean grey")
     page = texts(app, "markdown", "caption")
-    assert said.removeprefix("The trivial predictor wins") in page
-    assert "The trivial predictor wins" in said and "**The trivial predictor wins**" in page
+    assert said.removeprefix("A simple baseline wins") in page
+    assert "A simple baseline wins" in said and "**A simple baseline wins**" in page
     assert f"{len(tokens)} of 169 patches covered with: the image's mean grey" in page
     drawn = grid(charts(app)[0]["data"][0]["z"])
     np.testing.assert_allclose(drawn[tokens.numpy()], effect.numpy(), rtol=1e-3, atol=1e-9)
@@ -264,7 +264,7 @@ def test_deletion_and_insertion_come_on_demand() -> None:
     assert infidelity["measured effect"] < infidelity["nearness to the centre"]
     assert set(table["map"][table["sensitivity (small is steady)"] > 0]) == {*predictors.ATTENTION, predictors.GRADIENT}
     areas = dict(zip(table["map"], table["area covered (small is good)"], strict=True))
-    assert max(areas["measured effect"], areas["ink in the patch"]) < areas["random order"]
+    assert max(areas["measured effect"], areas["darkness of the patch"]) < areas["random order"]
 
 
 @pytest.mark.slow
@@ -282,7 +282,7 @@ def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callab
     assert scores["Spearman (95 %)"].to_dict()[name] == str(expected.spearman[name])
     usual = {**predictors.predictors(model, shown), **predictors.trivial_predictors(shown, model.config)}
     verdict = predictors.which_wins(predictors.score(usual, effect, tokens), "white")  # without the chosen map
-    assert verdict.removeprefix("The trivial predictor wins") in texts(app, "markdown")
+    assert verdict.removeprefix("A simple baseline wins") in texts(app, "markdown")
     app.toggle("causal_curves").set_value(True)
     run(app)
     area = app.dataframe[-1].value.set_index("map")["area covered (small is good)"].to_dict()[name]
@@ -586,7 +586,7 @@ def test_attention_that_does_not_matter_is_called_so_and_attention_that_does_is_
     path = store("flat.safetensors", flatten)
     shutil.copy(ROOT / "checkpoints" / DEMO, path.with_name("demo.safetensors"))  # without its study
     for page in ("Explore", "Compare"):
-        assert "is decorative" in texts(open_page(page, checkpoint=path.name), "warning")
+        assert "is not needed" in texts(open_page(page, checkpoint=path.name), "warning")
         assert not open_page(page, checkpoint="demo.safetensors").warning
     assert work.known(f"verdict_{_digest()[:8]}", _digest()).lost  # it was measured
 
@@ -604,7 +604,7 @@ def test_a_large_model_without_a_study_asks_before_it_measures_whether_its_atten
     (ask,) = (one for one in app.button if "needed? Measuring 8 test images" in one.label)
     ask.click()
     run(app)
-    assert "is decorative" in texts(app, "warning")
+    assert "is not needed" in texts(app, "warning")
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def effect_by_cover(app: AppTest, cover: str) -> np.ndarray:
     return np.array(numbers(charts(run(app))[0]["data"][0]["z"]), float).ravel()
 
 
-@pytest.mark.parametrize(("same_values", "kind"), [(False, "wallpaper"), (True, "decorative")])
+@pytest.mark.parametrize(("same_values", "kind"), [(False, "input-independent"), (True, "not needed")])
 def test_attention_that_nothing_depends_on_is_named_and_its_head_found(
     same_values: bool, kind: str, small_model: Callable, study_of: Callable, tmp_path: Path
 ) -> None:
@@ -80,8 +80,7 @@ def test_attention_that_nothing_depends_on_is_named_and_its_head_found(
     assert bars.pop("decoder 0, head 2") > 3 and max(map(abs, bars.values())) < 1e-3
     app.session_state.causal = "needed"
     run(app)
-    seen = {"wallpaper": "input-independent", "decorative": "not needed"}[kind]
-    assert re.search(rf"\*\*Decoder\*\*: [^\n]*{seen}", texts(app, "markdown"))
+    assert re.search(rf"\*\*Decoder\*\*: [^\n]*{kind}", texts(app, "markdown"))
     helps = "\n".join(one.proto.help for one in (*app.markdown, *app.caption))
     assert helps.count(f"the attention of the decoder is {kind}") == 2  # of this image, and over the test set
     app.session_state.causal = "pair"
@@ -140,7 +139,7 @@ def test_a_model_that_measures_ink_has_the_effect_that_each_cover_s_own_change_o
         return (ink(cover_of(image, name, model.config)) - ink(image)) ** 2
 
     study = study_of(model, images)
-    assert {study.verdict(part).kind for part in ("encoder", "decoder")} == {"decorative"}
+    assert {study.verdict(part).kind for part in ("encoder", "decoder")} == {"not needed"}
     app = with_image(tmp_path, "Ablation", causal="effect")
     another = torch.from_numpy(gallery((24, 32))[app.session_state.other].load() / np.float32(255))[None, None]
     of_tests = DemoSource((24, 32)).test_at(32, 8).mean(dim=0, keepdim=True)
@@ -149,8 +148,10 @@ def test_a_model_that_measures_ink_has_the_effect_that_each_cover_s_own_change_o
         for number, image in enumerate(images.split(1)):
             others = images.roll(-1 - number, 0)[:5]
             told.append(spearman(ink(image), known(image, cover, others[:1], others.mean(dim=0, keepdim=True))))
-        assert study.covers[cover]["spearman"]["ink in the patch"]["value"] == pytest.approx(np.mean(told), abs=0.005)
+        assert study.covers[cover]["spearman"]["darkness of the patch"]["value"] == pytest.approx(
+            np.mean(told), abs=0.005
+        )
         expected, effect = known(images[:1], cover, another, of_tests), effect_by_cover(app, cover)
         np.testing.assert_allclose(effect / effect.sum(), expected / expected.sum(), rtol=0.02, atol=1e-4)
         scores = app.dataframe[0].value.set_index("predictor")["Spearman (95 %)"]
-        assert scores["ink in the patch"].startswith(f"{spearman(ink(images[:1]), expected):z.2f} (")
+        assert scores["darkness of the patch"].startswith(f"{spearman(ink(images[:1]), expected):z.2f} (")

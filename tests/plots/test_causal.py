@@ -125,7 +125,7 @@ def test_scores_draw_intervals_where_there_are_any() -> None:
     traces = named(plot_scores(scores, {"rollout": "attention", "random": "trivial"}, tests))
     assert traces["attention"]["error_x"]["array"][0] == pytest.approx(0.2)
     assert traces["attention"]["error_x"]["arrayminus"][0] == pytest.approx(0.1)
-    assert list(traces["simple guess"]["error_x"]["array"]) == [0]
+    assert list(traces["simple baseline"]["error_x"]["array"]) == [0]
     assert list(traces["mean over test images"]["y"]) == ["rollout"]
 
 

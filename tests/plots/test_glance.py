@@ -40,7 +40,9 @@ def test_all_heads_of_a_large_model_are_one_image_and_no_marker_each() -> None:
     apart = np.abs(places[:, None] - places)
     tree = cluster(apart, 0.01)
     names = [f"E{head // 16}.{head % 16}" for head in range(384)]
-    figure = plot_heads_apart(apart, tree.merges, tree.groups, 0.01, names, ["local, ink-seeking"] * 384, chosen=3)
+    figure = plot_heads_apart(
+        apart, tree.merges, tree.groups, 0.01, names, ["local, foreground-seeking"] * 384, chosen=3
+    )
     assert len(figure.to_json()) < 1_200_000
     heat, points = figure.data[2:]
     assert len(points.x) == 384 and heat.hovertemplate.startswith("%{y}<br>%{x}")  # named by the hidden ticks

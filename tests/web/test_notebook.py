@@ -87,11 +87,11 @@ def test_attention_that_tells_little_is_called_so(model: TransformerAutoencoder)
         for block in model.blocks("encoder"):
             block.attn.qkv.weight[:32] = 0  # type: ignore[union-attr]
             block.attn.qkv.bias[:32] = 0  # type: ignore[union-attr]
-    (said,) = [note for note in notes(tae.show(model, BYTES)) if "the encoder is decorative" in note]
+    (said,) = [note for note in notes(tae.show(model, BYTES)) if "the encoder is not needed" in note]
     assert said.startswith("warning: Uniform attention in the encoder costs 0.0 dB") and "this image" in said
     demo = load_checkpoint(ROOT / "checkpoints" / "demo_tiny_201x201_p16.safetensors")
     assert not any(
-        "decorative" in note or "wallpaper" in note for note in notes(tae.show(demo, compose_square("test", 0)))
+        "not needed" in note or "input-independent" in note for note in notes(tae.show(demo, compose_square("test", 0)))
     )
 
 

@@ -258,7 +258,7 @@ def test_an_untrained_model_is_red_first_and_little_told_comes_before_any_map(ch
     assert not [one for one in notes_of(parsed(plain[1])) if one[0] == "error"]
     loaded = checkpoint({"training": {"steps": 0}, "metrics": {}})
     verdicts = [
-        Verdict("encoder", "all", "wallpaper", "A layout <b>that serves any image</b>."),
+        Verdict("encoder", "all", "input-independent", "A layout <b>that serves any image</b>."),
         Verdict("decoder", "all", "needed", "Needed, image by image."),
     ]
     pixels = [(255 * grey(seed=seed)).astype(np.uint8) for seed in range(2)]

@@ -1,4 +1,4 @@
-"""Attention against effect: how well a map tells which patches matter, beside simple guesses."""
+"""Attention against effect: how well a map tells which patches matter, beside simple baselines."""
 
 import math
 import zlib
@@ -26,7 +26,7 @@ ATTENTION = tuple(MAPS)  # predictors made of attention alone: what each patch r
 GRADIENT = "gradient x input"
 CHANGE = "what the cover changes"
 FIXED = "attention in other images"
-TRIVIAL = (CHANGE, "ink in the patch", "contrast in the patch", "nearness to the centre", FIXED, "random")
+TRIVIAL = (CHANGE, "darkness of the patch", "contrast in the patch", "nearness to the centre", FIXED, "random")
 TOP_SHARE = 0.1  # share of the patches that `top_overlap` calls the strongest
 DRAWS = 1000  # draws of the bootstrap
 MIN_COUNT = 5  # images or patches that an interval needs: of fewer, the bootstrap's is far too narrow, so there is none
@@ -67,7 +67,7 @@ def trivial_predictors(
     order = torch.rand(rows * columns, generator=torch.Generator().manual_seed(seed + checksum))
     return {
         CHANGE: change.mean(dim=1),
-        "ink in the patch": ink.mean(dim=1),
+        "darkness of the patch": ink.mean(dim=1),
         "contrast in the patch": ink.std(dim=1, correction=0),
         "nearness to the centre": -torch.hypot(down[:, None], across).flatten().to(image),
         "random": order.to(image),
@@ -118,7 +118,7 @@ class Scores:
     spearman: dict[str, Interval]  # {predictor: rank correlation with the effect, in [-1, 1]}
     overlap: dict[str, Interval]  # {predictor: share of the strongest `TOP_SHARE` of the patches in common}
     lead: Interval
-    """Spearman of the best attention map minus that of the best trivial predictor, both the best on these very data,
+    """Spearman of the best attention map minus that of the best simple baseline, both the best on these very data,
     draw by draw."""
     count: int  # patches or images that the intervals are about
     unit: str
@@ -198,14 +198,14 @@ def which_wins(scores: Scores, cover: str) -> str:
     gradient = scores.spearman.get(GRADIENT)
     beside = f" Gradient x input: {gradient}." if gradient is not None else ""
     if scores.lead.low > 0:
-        said = f"Attention tells more than any trivial predictor: {of_attention}, the best of those {of_trivial}"
+        said = f"Attention tells more than any simple baseline: {of_attention}, the best of those {of_trivial}"
     elif scores.lead.high < 0:
         said = (
-            f"The trivial predictor wins: {of_trivial}, the best of the attention maps {of_attention}; where weight was "
+            f"A simple baseline wins: {of_trivial}, the best of the attention maps {of_attention}; where weight was "
             "placed tells less about the effect of a patch than that"
         )
     else:
-        said = f"Attention and the best trivial predictor cannot be told apart: {of_attention}, {of_trivial}"
+        said = f"Attention and the best simple baseline cannot be told apart: {of_attention}, {of_trivial}"
     return f"{said} ({numbers}).{beside}"
 
 
@@ -221,7 +221,7 @@ def over_covers(found: Mapping[str, Scores]) -> str:
         groups["ahead of" if ahead else "behind" if behind else "not to be told from"].append(cover)
     said = [f"{words} it under {', '.join(covers)}" for words, covers in groups.items() if covers]
     bests = ", ".join(dict.fromkeys(scores.best_trivial for scores in told.values()))
-    beside = f"the best attention map, beside the best trivial predictor ({bests})"
+    beside = f"the best attention map, beside the best simple baseline ({bests})"
     return f"Over {len(told)} cover{'s' * (len(told) > 1)} {beside}, is {'; '.join(said)}." if said else ""
 
 

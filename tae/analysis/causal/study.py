@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from torch import Tensor
@@ -59,6 +59,8 @@ MAX_BYTES = 1_000_000
 _UNSEALED, _END = "0" * 64, b'"\n}\n'
 _GROUPS = ("spearman", "overlap", "infidelity")  # of a cover, each with an interval for each predictor
 _MEASURES = ("psnr_lost", "ssim_lost", "mse_gained")
+_EARLIER = {"ink in the patch": "darkness of the patch", "decorative": "not needed", "wallpaper": "input-independent"}
+"""{what a name was in files that were written before: what it is}."""
 
 
 def study_images(
@@ -166,7 +168,7 @@ class Study:
         PairFigures | None
     )  # states of one image in another's run; None in files of formats 3 and 4, or without pairs
     verdicts: dict[str, dict[str, str]]  # {part: its kind and its sentence}
-    agreement: str  # whether attention or a trivial predictor tells the effect better, in words
+    agreement: str  # whether attention or a simple baseline tells the effect better, in words
 
     def verdict(self, part: str) -> Verdict:
         """The verdict on a part's attention; its sentence may be a stranger's text."""
@@ -266,6 +268,7 @@ def read_study(path: Path | str, checkpoint_sha256: str) -> Study:
     if not content.endswith(_END) or _sealed(content) != content:
         raise ValueError(f"{path.name} is damaged: its seal does not fit; make it anew with python -m tae.causal")
     del values["seal"]
+    values = _renamed(values)
     if values.get("checkpoint_sha256") != checkpoint_sha256:
         raise ValueError(f"{path.name} is of another checkpoint; make it anew with python -m tae.causal")
     if version < FORMAT_VERSION:
@@ -380,6 +383,13 @@ def _at_width(pixels: np.ndarray, width: int) -> np.ndarray:
     if missing <= 0:
         return np.ascontiguousarray(pixels[:, :width])
     return np.pad(pixels, ((0, 0), (0, missing)), constant_values=int(background_of(pixels)))
+
+
+def _renamed(values: Any) -> Any:
+    """JSON with the names of today."""
+    if isinstance(values, dict):
+        return {_EARLIER.get(name, name): _renamed(value) for name, value in values.items()}
+    return _EARLIER.get(values, values) if isinstance(values, str) else values
 
 
 def _is_sound(values: dict) -> bool:

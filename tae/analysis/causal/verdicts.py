@@ -30,12 +30,12 @@ DOUBLED_DB = 3.01
 
 RULES = (
     (
-        "decorative",
+        "not needed",
         f"uniform weights cost less than {PRACTICALLY_NOTHING_DB:g} dB",
         "12 % more squared error is hardly seen",
     ),
     (
-        "wallpaper",
+        "input-independent",
         f"another image's attention costs less than {PRACTICALLY_NOTHING_DB:g} dB",
         "the maps do not hang on the image",
     ),
@@ -150,7 +150,7 @@ class Verdict:
     part: str  # "encoder" or "decoder"
     place: str  # "all", or a layer's number as text
     kind: str
-    """ "needed"; "wallpaper": another image's attention does as well; "decorative": uniform weights do as well;
+    """ "needed"; "input-independent": another image's attention does as well; "not needed": uniform weights do as well;
     "undecided": the interval holds the threshold, or there is no number to judge by; "none": there is one token,
     whose weight is always 1."""
     sentence: str  # in words, with the numbers
@@ -158,14 +158,14 @@ class Verdict:
     @property
     def tells_little(self) -> bool:
         """Whether maps of this attention tell little of an image, which is to be said above each view of them."""
-        return self.kind in ("decorative", "wallpaper")
+        return self.kind in ("not needed", "input-independent")
 
 
 def verdict(found: Necessity, part: str = "encoder", place: str = "all") -> Verdict:
     """Judge from what its replacement costs whether a part's attention, or that of one of its layers, is needed.
 
-    It is called decorative, or wallpaper, only if the whole interval of the mean lies under the threshold (of a few images,
-    which have none: the mean), and needed only if that of another image's attention lies above it.
+    It is called not needed, or input-independent, only if the whole interval of the mean lies under the threshold (of a
+    few images, which have none: the mean), and needed only if that of another image's attention lies above it.
     """
     if not found.has_attention:
         sentence = f"The {part} has one token: its attention is always exactly 1, whatever the image."
@@ -185,11 +185,11 @@ def verdict(found: Necessity, part: str = "encoder", place: str = "all") -> Verd
         sentence = f"What the attention of the {where} is worth cannot be told: {because}."
         return Verdict(part, place, "undecided", sentence)
     if _high(uniform_db) < PRACTICALLY_NOTHING_DB:
-        kind = "decorative"
-        said = "decorative: weights that are the same everywhere do as well, so its maps tell nothing about the result"
+        kind = "not needed"
+        said = "not needed: weights that are the same everywhere do as well, so its maps tell nothing about the result"
     elif _high(other_db) < PRACTICALLY_NOTHING_DB:
-        kind = "wallpaper"
-        said = "wallpaper: a layout that another image's attention serves as well, so its maps tell little about this image"
+        kind = "input-independent"
+        said = "input-independent: another image's attention does as well, so its maps tell little about this image"
     elif _low(other_db) > PRACTICALLY_NOTHING_DB and _low(uniform_db) > PRACTICALLY_NOTHING_DB:
         least = min(_low(uniform_db), _low(other_db))
         grade = "without it the squared error at least doubles" if least >= DOUBLED_DB else "for a part of the quality"

@@ -48,10 +48,8 @@ def against_effect(scene: PairScene) -> None:
         st.info("This image is blank: no patch holds anything darker than .95, so there is nothing to cover.")
         return
     said = which_wins(effect.scores, COVERS[name].lower())
-    if said.startswith("The trivial predictor wins"):
-        st.markdown(
-            f":material/priority_high: **The trivial predictor wins**{said.removeprefix('The trivial predictor wins')}"
-        )
+    if said.startswith("A simple baseline wins"):
+        st.markdown(f":material/priority_high: **A simple baseline wins**{said.removeprefix('A simple baseline wins')}")
     else:
         st.markdown(said)
     if own not in MAPS.values():

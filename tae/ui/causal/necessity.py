@@ -20,8 +20,8 @@ from tae.ui.widgets.report import download_report
 TESTS = "all, test set"
 SHORT = {
     "needed": ":material/check_circle: needed, image by image",
-    "wallpaper": ":material/wallpaper: input-independent, another image's attention does as well",
-    "decorative": ":material/wallpaper: not needed, uniform attention does as well",
+    "input-independent": ":material/wallpaper: input-independent, another image's attention does as well",
+    "not needed": ":material/wallpaper: not needed, uniform attention does as well",
     "undecided": ":material/help: on the border, cannot be told",
     "none": ":material/info: one token, whose weight is always 1",
 }

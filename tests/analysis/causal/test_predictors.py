@@ -71,7 +71,7 @@ def test_a_score_is_spearman_and_overlap_with_intervals_around_them():
     effect = torch.from_numpy(random.random(60))
     predicted = {
         "rollout": effect + 0.2 * torch.from_numpy(random.random(60)),
-        "ink in the patch": torch.from_numpy(random.random(60)),
+        "darkness of the patch": torch.from_numpy(random.random(60)),
         "random": torch.ones(60, dtype=torch.float64),
     }
     scores = predictors.score(predicted, effect)
@@ -80,11 +80,11 @@ def test_a_score_is_spearman_and_overlap_with_intervals_around_them():
         assert scores.overlap[name].value == pytest.approx(predictors.top_overlap(one, effect), nan_ok=True)
     rank = scores.spearman["rollout"]
     assert 0.8 < rank.low < rank.value < rank.high <= 1
-    chance = scores.spearman["ink in the patch"]
+    chance = scores.spearman["darkness of the patch"]
     assert chance.low < 0 < chance.high and chance.high - chance.low == pytest.approx(4 / math.sqrt(60), rel=0.3)
     assert all(math.isnan(value) for value in (scores.spearman["random"].value, scores.spearman["random"].low))
     assert (scores.count, scores.unit) == (60, "patches")
-    assert scores.best_attention == "rollout" and scores.best_trivial == "ink in the patch"
+    assert scores.best_attention == "rollout" and scores.best_trivial == "darkness of the patch"
     assert scores.lead.value == pytest.approx(rank.value - chance.value) and scores.lead.low > 0
     assert str(predictors.score(predicted, effect)) == str(predictors.score(predicted, effect, range(60)))
 
@@ -103,7 +103,7 @@ def test_a_score_of_some_patches_takes_their_predictions():
 
 def test_too_few_patches_have_no_score_and_no_winner():
     for count in [0, 1, 2, 4]:
-        predicted = {"rollout": torch.arange(count), "ink in the patch": torch.arange(count)}
+        predicted = {"rollout": torch.arange(count), "darkness of the patch": torch.arange(count)}
         scores = predictors.score(predicted, torch.arange(count))
         assert math.isnan(scores.spearman["rollout"].low)
         assert f"cannot be said from {count} patches" in predictors.which_wins(scores, "white")
@@ -111,13 +111,15 @@ def test_too_few_patches_have_no_score_and_no_winner():
 
 def test_scores_over_images_are_means_of_those_where_they_are_defined():
     scores = predictors.score_over(
-        {"rollout": np.array([0.5, NAN, 0.7] * 2), "ink in the patch": np.array([0.1, 0.2, 0.3] * 2)},
-        {"rollout": np.array([0.5, 0.5, 0.2] * 2), "ink in the patch": np.zeros(6)},
+        {"rollout": np.array([0.5, NAN, 0.7] * 2), "darkness of the patch": np.array([0.1, 0.2, 0.3] * 2)},
+        {"rollout": np.array([0.5, 0.5, 0.2] * 2), "darkness of the patch": np.zeros(6)},
     )
     assert scores.spearman["rollout"].value == pytest.approx(0.6)
-    assert scores.spearman["ink in the patch"].value == pytest.approx(0.2)
+    assert scores.spearman["darkness of the patch"].value == pytest.approx(0.2)
     assert scores.overlap["rollout"].value == pytest.approx(0.4)
-    assert 0.1 <= scores.spearman["ink in the patch"].low < 0.2 < scores.spearman["ink in the patch"].high <= 0.3
+    assert (
+        0.1 <= scores.spearman["darkness of the patch"].low < 0.2 < scores.spearman["darkness of the patch"].high <= 0.3
+    )
     assert (scores.count, scores.unit) == (6, "images")
     with pytest.raises(ValueError, match="images must be at least one"):
         predictors.score_over({}, {})
@@ -137,24 +139,24 @@ def test_a_bootstrap_interval_of_a_mean_is_that_of_theory():
 
 
 def scores_with(attention: float, trivial: float, low: float, high: float) -> Scores:
-    values = {"rollout": attention, "ink in the patch": trivial, "gradient x input": 0.9}
+    values = {"rollout": attention, "darkness of the patch": trivial, "gradient x input": 0.9}
     intervals = {name: Interval(value, value - 0.1, value + 0.1) for name, value in values.items()}
     return Scores(intervals, {}, Interval(attention - trivial, low, high), 64, "images")
 
 
 def test_who_wins_is_said_with_the_numbers():
     wins = predictors.which_wins(scores_with(0.7, 0.5, 0.1, 0.3), "grey")
-    assert wins.startswith("Attention tells more than any trivial predictor: rollout 0.70 (0.60 to 0.80)")
+    assert wins.startswith("Attention tells more than any simple baseline: rollout 0.70 (0.60 to 0.80)")
     loses = predictors.which_wins(scores_with(0.5, 0.8, -0.4, -0.2), "grey")
-    assert loses.startswith("The trivial predictor wins: ink in the patch 0.80 (0.70 to 0.90)")
+    assert loses.startswith("A simple baseline wins: darkness of the patch 0.80 (0.70 to 0.90)")
     draws = predictors.which_wins(scores_with(0.5, 0.5, -0.1, 0.1), "grey")
     assert "cannot be told apart" in draws
     for said in (wins, loses, draws):
         assert "64 images" in said and "Gradient x input: 0.90" in said and "covering with grey" in said
     ahead, behind, even = (scores_with(0.5, 0.5, low, high) for low, high in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1)))
     assert predictors.over_covers({"white": behind, "grey": even, "blur": ahead, "black": behind}) == (
-        "Over 4 covers the best attention map, beside the best trivial predictor (ink in the patch), is ahead of it under blur; "
-        "behind it under white, black; not to be told from it under grey."
+        "Over 4 covers the best attention map, beside the best simple baseline (darkness of the patch), is ahead of it under "
+        "blur; behind it under white, black; not to be told from it under grey."
     )
 
 
@@ -170,7 +172,7 @@ def test_trivial_predictors_by_hand():
     image = torch.ones(1, 1, 8, 16)
     image[..., :4, 8:] = 0.2
     found = predictors.trivial_predictors(image, config)
-    assert_close(found["ink in the patch"], torch.tensor([0.0, 0.4]))
+    assert_close(found["darkness of the patch"], torch.tensor([0.0, 0.4]))
     assert_close(found["what the cover changes"], torch.tensor([0.0, 0.32]))  # half the pixels, by .8 each
     grey = predictors.trivial_predictors(image, config, 0.6)["what the cover changes"]
     assert_close(grey, torch.tensor([0.16, 0.16]))

@@ -165,8 +165,8 @@ def test_a_study_holds_medians_means_and_what_they_say():
     assert math.isnan(study.median_damage("encoder/7/0"))
     assert study.necessity["encoder/all/another"]["value"] == 8.5
     assert study.verdicts["encoder"]["kind"] == "needed"
-    assert study.verdicts["decoder"]["kind"] == "decorative"
-    assert study.agreement.startswith("The trivial predictor wins: random 0.95")  # the last of the list, by hand
+    assert study.verdicts["decoder"]["kind"] == "not needed"
+    assert study.agreement.startswith("A simple baseline wins: random 0.95")  # the last of the list, by hand
     assert "is behind it under white, the image's mean grey, the image, blurred" in study.agreement
     assert [one["count"] for one in study.covers.values()] == [5] * 6
     assert study.covers["blur"]["inside"]["value"] == pytest.approx(0.4)
@@ -234,10 +234,14 @@ def test_a_study_of_a_format_before_lacks_what_came_later(tmp_path, version):
         del values["sensitivity"]
         for figures in values["covers"].values():
             del figures["infidelity"]
+    old = json.dumps(values, indent=1)
+    for earlier, name in study._EARLIER.items():
+        old = old.replace(json.dumps(name), json.dumps(earlier))
+    assert '"decorative"' in old
     path = tmp_path / "x.causal.json"
-    path.write_bytes(study._sealed((json.dumps(values, indent=1) + "\n").encode()))
+    path.write_bytes(study._sealed((old + "\n").encode()))
     found = read_study(path, SHA)
-    assert found.pairs is None
+    assert found.pairs is None and found.verdicts == values["verdicts"]
     assert bool(found.sensitivity) == bool(found.covers["white"]["infidelity"]) == (version == 4)
     assert found.covers["white"]["spearman"] == values["covers"]["white"]["spearman"]
     assert ("infidelity" in to_markdown(found, "old")) == (version == 4)

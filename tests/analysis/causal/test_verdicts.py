@@ -18,7 +18,7 @@ from tests.analysis.reference import draw
 from tests.planted import NEEDED
 
 
-def test_attention_that_draws_the_same_for_every_image_is_wallpaper(one_picture):
+def test_attention_that_draws_the_same_for_every_image_is_input_independent(one_picture):
     model, picture = one_picture()
     found = verdicts.necessity(model, picture, draw(3, seed=2))
     assert found.mean("decoder", "all", "uniform").value > 3
@@ -26,20 +26,20 @@ def test_attention_that_draws_the_same_for_every_image_is_wallpaper(one_picture)
         assert found.mean("decoder", "all", name).value == pytest.approx(0, abs=1e-6)
     assert found.mean("decoder", "1", "uniform").value == pytest.approx(0, abs=1e-6)  # not connected
     said = verdicts.verdict(found, "decoder")
-    assert (said.kind, said.part, said.place) == ("wallpaper", "decoder", "all")
-    assert "wallpaper" in said.sentence and "this image" in said.sentence
-    assert verdicts.verdict(found, "decoder", "1").kind == "decorative"
+    assert (said.kind, said.part, said.place) == ("input-independent", "decoder", "all")
+    assert "input-independent" in said.sentence and "this image" in said.sentence
+    assert verdicts.verdict(found, "decoder", "1").kind == "not needed"
 
 
-def test_attention_that_reads_the_same_from_everywhere_is_decorative(one_picture):
+def test_attention_that_reads_the_same_from_everywhere_is_not_needed(one_picture):
     model, picture = one_picture(same_values=True)
     assert sweeps.head_sweep(model, picture).damage[NEEDED].psnr_lost > 3  # the head is needed, its weights are not
     found = verdicts.necessity(model, picture, draw(2, seed=2))
     for name in verdicts.REPLACED_BY:
         assert found.mean("decoder", "all", name).value == pytest.approx(0, abs=1e-6)
     said = verdicts.verdict(found, "decoder")
-    assert said.kind == "decorative"
-    assert "attention of the decoder is decorative" in said.sentence
+    assert said.kind == "not needed"
+    assert "attention of the decoder is not needed" in said.sentence
 
 
 def test_the_demo_checkpoint_needs_its_attention():
@@ -127,11 +127,11 @@ def necessity_of(uniform: list[float], another: list[float]) -> Necessity:
 def test_a_verdict_needs_the_whole_interval():
     for uniform, another, kind in [
         ([9.0], [6.0], "needed"),
-        ([9.0], [0.4], "wallpaper"),
-        ([0.4], [0.1], "decorative"),
-        ([0.4], [3.0], "decorative"),
+        ([9.0], [0.4], "input-independent"),
+        ([0.4], [0.1], "not needed"),
+        ([0.4], [3.0], "not needed"),
         ([9.0, 9.1, 9.2] * 2, [0.1, 0.2, 1.5] * 2, "undecided"),
-        ([9.0, 9.1, 9.2] * 2, [0.1, 0.2, 0.3] * 2, "wallpaper"),
+        ([9.0, 9.1, 9.2] * 2, [0.1, 0.2, 0.3] * 2, "input-independent"),
         ([9.0, 9.1, 9.2] * 2, [0.6, 0.8, 0.7] * 2, "needed"),
         ([0.1, 0.9, 0.4] * 2, [0.6, 0.8, 0.7] * 2, "undecided"),
     ]:
@@ -143,7 +143,7 @@ def test_a_verdict_needs_the_whole_interval():
 
 @pytest.mark.parametrize(
     ("uniform", "another", "name"),
-    [(0.4, 5, "decorative"), (5, 0.4, "wallpaper"), (1, 2, "needed"), (3.1, 4, "needed, at least doubled")],
+    [(0.4, 5, "not needed"), (5, 0.4, "input-independent"), (1, 2, "needed"), (3.1, 4, "needed, at least doubled")],
 )
 def test_each_rule_of_the_table_is_the_one_by_which_verdicts_are_given(uniform, another, name):
     lost = {("encoder", "all", "uniform"): np.full(8, uniform), ("encoder", "all", "another"): np.full(8, another)}
