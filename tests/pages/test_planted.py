@@ -19,6 +19,7 @@ from tae.data.demo import DemoSource
 from tae.data.gallery import gallery
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.store.checkpoint import load_checkpoint, save_checkpoint
+from tae.store.names import escape_markdown
 from tests.analysis.reference import draw
 from tests.pages import card, charts, drop, go, metrics, numbers, open_page, run, texts
 from tests.planted import FEEDER, NEEDED, READ, ink_meter, one_patch, one_picture
@@ -70,7 +71,7 @@ def test_attention_that_nothing_depends_on_is_named_and_its_head_found(
     assert lost.pop(NEEDED.name) > 3 and lost.pop("decoder/0/attention") > 3
     assert max(map(abs, lost.values())) < 1e-3
 
-    assert f"is {kind}" in texts(with_image(tmp_path, "Explore", part="decoder"), "warning")
+    assert f"is {escape_markdown(kind)}" in texts(with_image(tmp_path, "Explore", part="decoder"), "warning")
     app = with_image(tmp_path, "Ablation", baseline="zero", causal="ranking")
     assert float(metrics(app)["Most important head: decoder 0.2"].strip("−dB ")) > 3
     bars = {}
@@ -82,7 +83,7 @@ def test_attention_that_nothing_depends_on_is_named_and_its_head_found(
     run(app)
     assert re.search(rf"\*\*Decoder\*\*: [^\n]*{kind}", texts(app, "markdown"))
     helps = "\n".join(one.proto.help for one in (*app.markdown, *app.caption))
-    assert helps.count(f"the attention of the decoder is {kind}") == 2  # of this image, and over the test set
+    assert helps.count(f"the attention of the decoder is {escape_markdown(kind)}") == 2  # of this image, and over the test set
     app.session_state.causal = "pair"
     assert "there is no way between them" in texts(run(app), "info")
 

@@ -99,7 +99,7 @@ def cka_() -> None:
 
 
 def kind_of_head() -> None:
-    plain = dict.fromkeys(kinds.NUMBERS, 0.1) | {"reach": 0.51, "ink": 1.0, "entropy": 0.5, "own change": 0.5}
+    plain = dict.fromkeys(kinds.NUMBERS, 0.1) | {"reach": 0.51, "foreground": 1.0, "entropy": 0.5, "own change": 0.5}
     assert kinds.kinds_of(plain) == ("mixed",) and kinds.kinds_of(plain | {"reach": 0.5}) == ("local",)
 
 
