@@ -65,6 +65,11 @@ def start_button(app: AppTest):
     return app.button("train_start")
 
 
+def why_not(app: AppTest) -> str:
+    """What stands beside the button that cannot be pressed."""
+    return next((one.value for one in app.caption if one.value.startswith("First ")), "")
+
+
 def asked(app: AppTest) -> TrainConfig:
     """The run that the command on the page asks for."""
     words = shlex.split(app.code[-1].value)
@@ -91,8 +96,8 @@ def test_page_works_before_there_is_any_checkpoint() -> None:
     app = open_page()
     assert [title.value for title in app.title] == ["Models"] and not app.error
     assert "the first training makes one" in texts(app)
-    assert start_button(app).disabled
-    assert not start_button(demo(app)).disabled
+    assert start_button(app).disabled and why_not(app) == "First choose images that can be read."
+    assert not start_button(demo(app)).disabled and not why_not(app)
 
 
 def test_typed_folder_shows_what_the_model_will_see(folder: Path) -> None:
@@ -144,7 +149,9 @@ def test_19_unreadable_files_are_named_and_left_out_and_one_may_go_on(tmp_path: 
     (tmp_path / "scan.dcm").write_bytes(b"")
     app = type_folder(open_page(), tmp_path)
     assert not app.error and start_button(app).disabled
+    assert why_not(app) == "First agree to go on without the 5 files that cannot be read."
     assert "8.png: not a supported image" in said_plainly(app) and "DICOM" in texts(app)
+    assert "Cannot be read: 5 files" in [one.label for one in app.expander]
     box = next(box for box in app.checkbox if box.label == "Go on without the 5 files that cannot be read")
     box.check()
     run(app)
@@ -246,6 +253,7 @@ def test_a_run_begins_with_a_checkpoint_that_fits(keep: Callable[..., object], s
     config = asked(app)
     assert config.init_from == ui.checkpoints_folder() / "small.safetensors"
     assert start_button(app).disabled and "must have blocks of the same width" in said_plainly(app, "error")
+    assert "another checkpoint to begin with" in why_not(app)
     shape = load_checkpoint(shelf / "small.safetensors").model.config
     for name in ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio"):
         app.number_input(f"train_{name}").set_value(getattr(shape, name))
@@ -306,7 +314,7 @@ def test_taken_name_is_refused_and_a_free_one_is_offered(shelf: Path) -> None:
         app.text_input("train_name").set_value(name)
         run(app)
         assert any(f"{name}-2 is free" in error.value.replace("\\", "") for error in app.error)
-        assert start_button(app).disabled
+        assert start_button(app).disabled and why_not(app) == "First choose another name."
 
 
 def test_typed_name_never_leads_out_of_the_folder() -> None:
@@ -514,6 +522,20 @@ def test_run_at_work_can_be_stopped_and_not_deleted(shelf: Path) -> None:
         run(app)
         assert runs.stop_asked(home)
         assert "train_stop" not in {button.key for button in app.button}
+
+
+def test_first_steps_show_with_their_pace_before_there_is_a_record(shelf: Path) -> None:
+    home = write_run(shelf, "shoes", "running", records=0)
+    with runs.hold(home):
+        assert progress(open_page(task="runs")) == "step 0 of 50 · measuring the pace"
+        runs.write_status(home, "running", "", 3, 50, 7.25)
+        assert progress(open_page(task="runs")) == "step 3 of 50 · 7.2 s a step · about 5.7 min left"
+        runs.write_status(home, "running", "", 3, 50, 0.05)
+        assert progress(open_page(task="runs")) == "step 3 of 50 · 20.0 steps a second · about 2 s left"
+
+
+def progress(app: AppTest) -> str:
+    return app.get("progress")[0].proto.text  # type: ignore[attr-defined]
 
 
 def test_link_opens_the_run_and_carries_no_path(shelf: Path, folder: Path) -> None:

@@ -109,6 +109,15 @@ def test_training_learns_and_says_how_it_goes(pictures: Path, tmp_path: Path) ->
     assert str(tmp_path) not in str(card)
 
 
+def test_the_status_tells_the_first_step_and_its_pace_before_there_is_a_record(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "x.safetensors", log_every=6, eval_every=6)
+    folder, told = runs.folder_of(config.out_path), []
+    run(config, should_stop=lambda: told.append((runs.read_status(folder), runs.read_log(folder))) or False)
+    (before, _), ((status, _, step, steps, pace), records) = told[:2]
+    assert before[2] == 0 and (status, step, steps, records) == ("running", 1, 6, []) and pace > 0
+    assert [record["step"] for record in runs.read_log(folder)] == [6]
+
+
 def test_a_run_s_folder_tells_all_of_it(tmp_path: Path) -> None:
     config = small_config(tmp_path / "x.safetensors", log_every=2)
     said: list[str] = []

@@ -24,6 +24,8 @@ from tae.training.run import runs
 from tae.training.run.log import TrainLog
 from tae.training.run.state import TrainState, find_state, save_state, state_files
 
+TELL_EVERY_S = 2
+"""So often the status says how far a run is, besides the log, whose records are the same however fast it goes."""
 Source = TypeVar("Source")
 Record = TypeVar("Record")
 
@@ -64,8 +66,7 @@ def own_folder(config: RunConfig, world: World, open_source: Callable[[], Source
         is_awaited = (folder / "config.json").is_file() and not (folder / "status.json").exists()
         if world.is_main and (is_held or is_awaited):
             with suppress(OSError):  # the disk is full: the first error is the one to tell
-                _, _, step, steps = runs.read_status(folder)
-                runs.write_status(folder, status, message, step, steps)
+                runs.write_status(folder, status, message, *runs.read_status(folder)[2:])
 
     with ExitStack() as stack:
         try:
@@ -355,6 +356,7 @@ class Loop(ABC, Generic[Record]):
                 return
             started, cpu_started = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
             last_save, save_took, paces = time.monotonic(), 0.0, deque(maxlen=50)
+            told = -math.inf
             is_last = False
             while not is_last:
                 began = time.monotonic()
@@ -376,6 +378,9 @@ class Loop(ABC, Generic[Record]):
                 )
                 if self.limit_s:
                     self._estimate_steps(float(np.mean(paces)))
+                if world.is_main and time.monotonic() - told >= TELL_EVERY_S:
+                    self._write_status("running", float(np.mean(paces)))
+                    told = time.monotonic()
                 is_stopped = bool(asked) and self.step != self.steps
                 is_last = is_stopped or self.step == self.steps
                 is_looked_at = not at_once and (is_last or self.step % config.eval_every == 0)
@@ -440,8 +445,8 @@ class Loop(ABC, Generic[Record]):
             self._finish(False)
             self.notify(f"all {self.steps} steps were done; saved {out}")
 
-    def _write_status(self, status: str) -> None:
-        runs.write_status(self.folder, status, "", self.step, self.steps)
+    def _write_status(self, status: str, pace: float = 0.0) -> None:
+        runs.write_status(self.folder, status, "", self.step, self.steps, pace)
 
 
 def _plain(record: Any) -> dict:

@@ -3,7 +3,7 @@
 A run belongs to a checkpoint file: that of `checkpoints/shoes.safetensors` lies in `checkpoints/runs/shoes/`:
 
     config.json                     the fields of `TrainConfig`
-    status.json                     {"status", "message", "step", "steps"}, see `Run.status`
+    status.json                     {"status", "message", "step", "steps", "pace"}, see `Run.status`
     log.jsonl                       a line a logged step
     strips/00000200.png             held-out images above their reconstructions, after that step
     snapshots/00000200.safetensors  the weights after that step, a checkpoint like any other
@@ -76,6 +76,7 @@ class Run:
         message: A sentence about the status, or "".
         step: Steps done, as far as the status tells.
         steps: Steps in all; 0 where not yet known.
+        pace: Seconds a step, of late; 0 where not yet known.
     """
 
     folder: Path
@@ -84,6 +85,7 @@ class Run:
     message: str
     step: int
     steps: int
+    pace: float = 0.0
 
     @property
     def name(self) -> str:
@@ -137,9 +139,8 @@ def read_run(folder: Path) -> Run:
 
 def _read_run(folder: Path, config: TrainConfig) -> Run:
     is_training, is_alive = is_running(folder), _is_alive(folder)
-    word, message, step, steps = read_status(
-        folder
-    )  # after the look at its process, which says how it ended, then ends
+    # After the look at its process, which says how it ended, then ends.
+    word, message, step, steps, pace = read_status(folder)
     if is_training:
         word, message = "running", ""
     elif word == "running" and is_alive:
@@ -152,9 +153,9 @@ def _read_run(folder: Path, config: TrainConfig) -> Run:
     last_record = next(reversed(read_log(folder)), None)
     if config.minutes is None:
         steps = steps or (0 if config.epochs else config.steps)
-    elif last_record and isinstance(last_record.get("steps"), int):
+    elif last_record and last_record["step"] >= step and isinstance(last_record.get("steps"), int):
         steps = last_record["steps"]
-    return Run(folder, config, word, message, max(step, int(last_record["step"]) if last_record else 0), steps)
+    return Run(folder, config, word, message, max(step, int(last_record["step"]) if last_record else 0), steps, pace)
 
 
 def is_running(folder: Path) -> bool:
@@ -358,14 +359,16 @@ def write_config(folder: Path, config: RunConfig) -> None:
     write_whole(folder / "config.json", [json.dumps(config.to_dict(), indent=1).encode()])
 
 
-def write_status(folder: Path, status: str, message: str = "", step: int = 0, steps: int = 0) -> None:
+def write_status(
+    folder: Path, status: str, message: str = "", step: int = 0, steps: int = 0, pace: float = 0.0
+) -> None:
     """Say how the run stands; see `Run.status`."""
-    values = {"status": status, "message": message, "step": step, "steps": steps}
+    values = {"status": status, "message": message, "step": step, "steps": steps, "pace": pace}
     write_whole(folder / "status.json", [json.dumps(values).encode()])
 
 
-def read_status(folder: Path) -> tuple[str, str, int, int]:
-    """The last of `write_status`: status, message, step, steps; "running" where there is nothing yet."""
+def read_status(folder: Path) -> tuple[str, str, int, int, float]:
+    """The last of `write_status`: status, message, step, steps, pace; "running" where there is nothing yet."""
     try:
         status = read_json(folder / "status.json", MAX_TEXT_BYTES)
         return (
@@ -373,9 +376,10 @@ def read_status(folder: Path) -> tuple[str, str, int, int]:
             str(status.get("message", "")),
             int(status.get("step", 0)),
             int(status.get("steps", 0)),
+            float(status.get("pace", 0)),
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return "running", "", 0, 0
+        return "running", "", 0, 0, 0.0
 
 
 def stop_asked(folder: Path) -> bool:

@@ -18,12 +18,8 @@ if TYPE_CHECKING:
     from tae.training.images.preview import Found, Preview
 
 
-def show_preview(data: Data, config: TrainConfig) -> TrainConfig | None:
-    """Eight training images as the model will see them; the config to train with, None where there is nothing to train on yet.
-
-    What cannot be read never stands in the way for good: it is named and left out, and where it is more than the field allows,
-    somebody says whether to go on without it.
-    """
+def show_preview(data: Data, config: TrainConfig) -> "Preview | None":
+    """Eight training images as the model will see them; None where there is nothing to train on yet."""
     st.markdown("**What the model will see**")
     is_whole = data.found is None or data.found.is_small
     seen = (config.data, config.input_size, config.max_width, config.seed, config.white)
@@ -47,19 +43,34 @@ def show_preview(data: Data, config: TrainConfig) -> TrainConfig | None:
         else:
             st.caption(escape_markdown(f"{remark[0].upper()}{remark[1:]}."))
     if shown.skipped:
-        with st.expander(f"Left out, since they cannot be read: {len(shown.skipped)}", icon=":material/warning:"):
+        with st.expander(f"Cannot be read: {files(len(shown.skipped))}", icon=":material/warning:"):
             show_left_out([f"{name}: {reason}" for name, reason in shown.skipped])
-    if data.found is None or not is_whole:  # what a large folder holds shows when the run reads it
-        return replace(config, max_unreadable=1) if data.found else config
-    share = len(shown.skipped) / max(1, data.found.num_files)
+    return shown
+
+
+def go_without(data: Data, config: TrainConfig, shown: "Preview") -> TrainConfig | None:
+    """The config to train with; None until somebody agrees to go on without what cannot be read.
+
+    It never stands in the way for good: it is left out, and asked about where it is more than the field allows.
+    """
+    if data.found is None:
+        return config
+    if not data.found.is_small:  # what a large folder holds shows when the run reads it
+        return replace(config, max_unreadable=1)
+    num_bad = len(shown.skipped)
+    share = num_bad / max(1, data.found.num_files)
     if share <= config.max_unreadable:
         return config
     is_agreed = st.checkbox(
-        f"Go on without the {len(shown.skipped)} file{'s' * (len(shown.skipped) != 1)} that cannot be read",
-        key=f"train_go_on_{hash((config.data, len(shown.skipped)))}",
-        help=f"They are {share:.0%} of all; above {config.max_unreadable:.0%} you are asked (Advanced: unreadable files).",
+        f"Go on without the {files(num_bad)} that cannot be read",
+        key=f"train_go_on_{hash((config.data, num_bad))}",
+        help=f"{100 * share:.0f} % of all; above {100 * config.max_unreadable:g} % you are asked (Advanced: unreadable files).",
     )
     return replace(config, max_unreadable=1) if is_agreed else None
+
+
+def files(count: int) -> str:
+    return f"{count:,} file{'s' * (count != 1)}"
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading…")
@@ -73,7 +84,7 @@ def in_words(data: Data, config: TrainConfig, shown: "Preview") -> str:
     """How many images there are, and what is done to them."""
     words = []
     if data.found is not None:
-        words.append(f"{data.found.num_files:,} files, {data.found.num_bytes / 1e6:,.1f} MB")
+        words.append(f"{files(data.found.num_files)}, {data.found.num_bytes / 1e6:,.1f} MB")
         if shown.num_images is None:
             words.append(
                 f"{len(shown.images)} of them shown; about one in ten is held out; all are read when the run starts, and "

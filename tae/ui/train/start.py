@@ -13,13 +13,20 @@ from tae.ui.train.begin import from_root, say_what_fits
 from tae.ui.train.data import Data, choose_data
 from tae.ui.train.form import choose_settings
 from tae.ui.train.plan import show_plan
-from tae.ui.train.preview import show_preview
+from tae.ui.train.preview import files, go_without, show_preview
 from tae.ui.train.watch import go_to_run
 from tae.ui.train.words import BADGES, show_command
 
 
-def choose_name_and_start(config: TrainConfig, data: Data | None, fits: bool, active: list[runs.Run]) -> None:
-    """The run's name, its command, and the button; fits: whether it can begin with the checkpoint that is chosen."""
+def choose_name_and_start(config: TrainConfig, data: Data | None, missing: str, active: list[runs.Run]) -> None:
+    """The run's name, its command, and the button.
+
+    Args:
+        config: The run.
+        data: Its images; None where there is nothing to train on yet.
+        missing: What is to be done before it can start, a sentence; "": nothing.
+        active: Runs that a process works on.
+    """
     state = st.session_state
     patch = patch_in_names(config.patch_size)
     stem = data.stem if data else "images"
@@ -39,7 +46,7 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, fits: bool, ac
             f"There is a run or a checkpoint named {escape_markdown(name)} already; "
             f"{escape_markdown(runs.free_name(checkpoints_folder(), name))} is free."
         )
-        data = None
+        data, missing = None, missing or "First choose another name."
     elif typed and name != typed:
         st.caption(f"Its files will be called {escape_markdown(name)}.")
     out = from_root(checkpoints_folder() / f"{name}.safetensors")
@@ -51,14 +58,13 @@ def choose_name_and_start(config: TrainConfig, data: Data | None, fits: bool, ac
         config = replace(config, out=out, name=title, data=images if data.dropped else data.data)
     if active:
         st.caption("Another training is running: both will be slower, and their memory adds up.")
-    if st.button(
-        "Start training",
-        key="train_start",
-        type="primary",
-        icon=":material/play_arrow:",
-        disabled=data is None or not fits,
-        help="First choose images that can be read." if data is None else None,
-    ):
+    with st.container(horizontal=True, vertical_alignment="center"):
+        is_asked = st.button(
+            "Start training", key="train_start", type="primary", icon=":material/play_arrow:", disabled=bool(missing)
+        )
+        if missing:
+            st.caption(missing, width="stretch")
+    if is_asked:
         assert data is not None
         try:
             run = runs.start(config, data.dropped.folder if data.dropped else None)
@@ -89,16 +95,22 @@ def new_training(active: list[runs.Run]) -> None:
     with left:
         data = choose_data()
         settings = choose_settings()
-    with right:
         try:
             config = TrainConfig(**settings, data=data.data if data else "demo")
             _ = config.model_config  # refuses what cannot be built
         except ValueError as error:
             st.error(escape_markdown(str(error)), icon=":material/error:")
             return
-        ready = show_preview(data, config) if data is not None else None
+    with right:
+        shown = show_preview(data, config) if data is not None else None
     with left:
         fits = say_what_fits(config)
-        choose_name_and_start(ready or config, data if ready else None, fits, active)
+        ready = go_without(data, config, shown) if data and shown else None
+        missing = "" if fits else "First choose another checkpoint to begin with, or settings that fit it."
+        if data is None or shown is None:
+            missing = "First choose images that can be read."
+        elif ready is None:
+            missing = f"First agree to go on without the {files(len(shown.skipped))} that cannot be read."
+        choose_name_and_start(ready or config, data if ready else None, missing, active)
     with right:
         show_plan(config)

@@ -91,14 +91,8 @@ def watch(run: runs.Run) -> None:
             stop_buttons(run)
     say_status(run)
     records = runs.read_log(run.folder)
-    last = records[-1] if records else {}
     if run.is_active or run.steps:
-        left = last.get("seconds_left")
-        about = "about " if run.is_active and run.config is not None and run.config.minutes else ""
-        words = f"step {run.step:,} of {about}{run.steps:,}" if run.steps else f"step {run.step:,}; measuring the pace"
-        if run.status == "running" and is_number(left):
-            words += f" · about {clock(left)} left"
-        st.progress(min(1.0, run.step / run.steps) if run.steps else 0.0, words)
+        st.progress(min(1.0, run.step / run.steps) if run.steps else 0.0, progress_in_words(run))
     if records:
         show_figures(records)
         show_curves({"this run": run}, "Step")
@@ -110,6 +104,19 @@ def watch(run: runs.Run) -> None:
     if run.config is not None:
         with st.expander("What was asked for", icon=":material/tune:"):
             show_command(run.config)
+
+
+def progress_in_words(run: runs.Run) -> str:
+    """How many steps are done; while it runs, how fast, and how long the rest takes at that."""
+    about = "about " if run.is_active and run.config is not None and run.config.minutes else ""
+    words = f"step {run.step:,}" + (f" of {about}{run.steps:,}" if run.steps else "")
+    if run.status != "running":
+        return words
+    if not run.pace:
+        return f"{words} · measuring the pace"
+    rate = f"{run.pace:.1f} s a step" if run.pace >= 1 else f"{1 / run.pace:,.1f} steps a second"
+    left = f" · about {clock(run.pace * (run.steps - run.step))} left" if run.steps else ""
+    return f"{words} · {rate}{left}"
 
 
 def say_status(run: runs.Run) -> None:
