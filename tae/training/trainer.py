@@ -327,7 +327,7 @@ class Trainer(Loop[TrainRecord]):
         self.yardsticks = Yardsticks(self.source.examples(count), self.model.config.latent_dim)
         self.measured = self.yardsticks.measure(self.held_out)
         told = ", ".join(f"{one.name} {one.psnr:.2f} dB" for one in self.measured)
-        self.notify(f"to be beaten on the {len(self.held_out)} held-out images: {told}")
+        self.notify(f"to be beaten on the {len(self.held_out)} held-out image{'s' * (len(self.held_out) != 1)}: {told}")
 
     def _estimate_steps(self, pace: float) -> None:
         super()._estimate_steps(pace)

@@ -104,7 +104,7 @@ def test_typed_folder_shows_what_the_model_will_see(folder: Path) -> None:
     (folder / "broken.png").write_bytes(b"nothing")
     app = type_folder(open_page(), folder)
     assert not app.error and not start_button(app).disabled
-    said = re.search(r"31 files, .* MB; (\d+) images to train on, (\d+) held out", texts(app))
+    said = re.search(r"31 files, .* kB; (\d+) images to train on, (\d+) held out", texts(app))
     assert said and int(said[1]) + int(said[2]) == 30 and int(said[2]) >= 1
     assert len(app.get("image")) == 8
     assert "broken.png" in said_plainly(app)
@@ -112,9 +112,24 @@ def test_typed_folder_shows_what_the_model_will_see(folder: Path) -> None:
     assert asked(app).out == ui.checkpoints_folder() / "my_shoes_tiny_201x201_p16.safetensors"
 
 
+def test_images_that_would_be_mostly_padding_are_offered_a_size_that_fits(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(encode_png(np.full((130, 1280), 255 - number, np.uint8)))
+    app = type_folder(open_page(), tmp_path)
+    assert "They fill 10 % of 201x201, the rest is padding." in texts(app)
+    named = r"Begins with \w+_tiny_201x201_p16.safetensors, which draws these images with [\d.]+ dB before any training"
+    assert any(re.match(named, one.value) for one in app.caption)
+    assert app.button("train_fitting").label == "Use 1280x152, patch 32"
+    app.button("train_fitting").click()
+    config = asked(run(app))
+    assert (config.input_size, config.patch_size) == ((152, 1280), 32)
+    assert "train_fitting" not in [button.key for button in app.button]
+
+
 def test_large_folder_is_sampled_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tae.training.images.preview.MAX_READ_FILES", 10)
     app = type_folder(open_page(), folder)
+    assert "whichever draws the images better" in texts(app)
     assert "30 files" in texts(app) and "about one in ten is held out" in texts(app)
     assert len(app.get("image")) == 8 and not start_button(app).disabled
 

@@ -1,6 +1,7 @@
 """A look at the data before a training starts: some of its images, fitted and augmented, and what is held out."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,8 @@ class Preview:
         num_held_out: Likewise.
         skipped: (file name, reason) of each file that cannot be read, of those that were tried.
         remarks: Sentences on what is odd about them.
+        sizes: (height, width) of some, as they are in their files.
+        examples: Those by which a model to begin with is chosen, (H, W) uint8; empty where that is not known yet.
     """
 
     images: list[np.ndarray]
@@ -60,6 +63,8 @@ class Preview:
     num_held_out: int | None
     skipped: list[tuple[str, str]]
     remarks: Sequence[str] = ()
+    sizes: Sequence[tuple[int, int]] = ()
+    examples: Sequence[np.ndarray] = ()
 
 
 def look(data: str) -> Found:
@@ -100,6 +105,8 @@ def read_all(config: TrainConfig, count: int = 8, progress: Callable[[int, int],
         num_held_out,
         source.skipped,
         source.remarks,
+        _sizes(config.data, count) if isinstance(source, FileSource) else (),
+        [*source.examples(count)] if source.num_images is not None else (),
     )
 
 
@@ -113,7 +120,7 @@ def read_some(config: TrainConfig, count: int = 8) -> Preview:
     found, home = scan(config.data), base_folder(config.data)
     files = found.files
     places = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
-    images, names, skipped, spans = [], [], [], []
+    images, names, skipped, spans, sizes = [], [], [], [], []
     white = decide([files[place] for place in places], White(config.white))
     for number, path in enumerate(files[place] for place in places):
         name = _name(path, home)
@@ -123,6 +130,7 @@ def read_some(config: TrainConfig, count: int = 8) -> Preview:
         except ImageError as error:
             skipped.append((name, str(error)))
             continue
+        sizes.append(pixels.shape)
         spans.append(span(image))
         rng = np.random.default_rng([config.seed, number])
         images.append(augment(image, rng, config.flip, config.shift, config.zoom, config.contrast))
@@ -131,7 +139,16 @@ def read_some(config: TrainConfig, count: int = 8) -> Preview:
         raise ValueError(f"{config.data} must hold images that can be read; {skipped[0][0]}: {skipped[0][1]}")
     flat = [number for number, (low, high) in enumerate(spans) if high - low < FLAT_SPAN]
     remarks = [*([found.told] if found.told else []), *flat_remark(names, spans, flat)]
-    return Preview(images, names, None, None, skipped, remarks)
+    return Preview(images, names, None, None, skipped, remarks, sizes)
+
+
+def _sizes(data: str, count: int) -> list[tuple[int, int]]:
+    """(height, width) of the first frame of a few files, spread evenly over all of them."""
+    files, sizes = scan(data).files, []
+    for place in np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int):
+        with suppress(ImageError):
+            sizes.append(read_frame(files[place]).pixels.shape)
+    return sizes
 
 
 def _name(path: Path, home: Path) -> str:

@@ -51,6 +51,40 @@ def shipped_that_fit(config: ModelConfig, folder: Path = APP / "checkpoints") ->
     return paths
 
 
+class Shape(NamedTuple):
+    """A size of images (height, width), and the side of its patches."""
+
+    input_size: tuple[int, int]
+    patch_size: int | None
+
+
+def room_used(sizes: Sequence[tuple[int, int]], input_size: tuple[int, int]) -> float:
+    """Share of a frame of this size that images of these sizes fill, in the median; the rest is padding."""
+    height, width = input_size
+    shares = [(w / h) / (width / height) for h, w in sizes]
+    return float(np.median([min(share, 1 / share) for share in shares]))
+
+
+def fitting_shape(sizes: Sequence[tuple[int, int]], asked: Shape, folder: Path = APP / "checkpoints") -> Shape | None:
+    """What would suit images of these sizes (height, width) better, where most of the frame that is asked for is padding.
+
+    That of a shipped model, whose weights then serve, where it has their proportions; else as many pixels as are asked for.
+    None where what is asked for suits them, or nothing does.
+    """
+    if not sizes or room_used(sizes, asked.input_size) >= 0.5:
+        return None
+    for one in list_checkpoints(folder):
+        if one.config is not None and not one.error and one.path.stem in SHIPPED:
+            height, width = one.config.input_size
+            if width is not None and room_used(sizes, (height, width)) >= 0.5:
+                return Shape((height, width), one.config.patch_size)
+    proportions = float(np.median([width / height for height, width in sizes]))
+    height = 8 * max(1, round((asked.input_size[0] * asked.input_size[1] / proportions) ** 0.5 / 8))
+    width = 8 * max(1, round(height * proportions / 8))
+    side = asked.patch_size
+    return Shape((height, width), side if side is None or side <= min(height, width) else 8)
+
+
 def best_beginning(
     model: TransformerAutoencoder, paths: Sequence[Path], images: Sequence[np.ndarray]
 ) -> Beginning | None:

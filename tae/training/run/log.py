@@ -15,8 +15,9 @@ from tae.training.run import runs
 from tae.training.run.tracker import Tracker, open_tracker
 
 STRIP_IMAGES = 8
-GAP = 4
-"""Pixels between the images of a strip."""
+GAP = 8
+"""Pixels between the images of a strip, each of which has an edge: white images on white would run into each other."""
+EDGE = 170
 
 
 class TrainLog:
@@ -88,10 +89,10 @@ def make_strip(images: Sequence[np.ndarray], recons: Sequence[np.ndarray]) -> np
         recons: The same for each.
 
     Returns:
-        uint8 (height, width), white between the images.
+        uint8 (height, width), a grey edge around each image and white between them.
     """
     pairs = [
-        np.pad(np.concatenate([_framed(image), _framed(recon)]), ((0, 2 * GAP), (0, GAP)), constant_values=255)
+        np.pad(np.concatenate([_framed(image), _framed(recon)]), ((0, GAP), (0, 0)), constant_values=255)
         for image, recon in zip(images, recons, strict=True)
     ]
     height, widest = pairs[0].shape[0], max(pair.shape[1] for pair in pairs)
@@ -105,4 +106,5 @@ def make_strip(images: Sequence[np.ndarray], recons: Sequence[np.ndarray]) -> np
 
 
 def _framed(pixels: np.ndarray) -> np.ndarray:
-    return np.pad(to_uint8(pixels), ((0, GAP), (0, 0)), constant_values=255)
+    edged = np.pad(to_uint8(pixels), 1, constant_values=EDGE)
+    return np.pad(edged, ((0, GAP), (0, GAP)), constant_values=255)

@@ -1,8 +1,10 @@
 """A checkpoint that a new run begins with, and how much of it fits."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import streamlit as st
 
 from tae.model.config import ModelConfig
@@ -43,14 +45,16 @@ def choose_beginning() -> dict[str, Any]:
     return {"init_from": chosen, "warm_start": name != ANEW}
 
 
-def say_what_fits(config: TrainConfig) -> bool:
-    """How much of the checkpoint the new model takes over; whether the run can begin with it."""
+def say_what_fits(config: TrainConfig, examples: Sequence[np.ndarray]) -> bool:
+    """How much of the checkpoint the new model takes over; whether the run can begin with it.
+
+    Args:
+        config: The run.
+        examples: The images (H, W) uint8 by which the shipped model to begin with is chosen; none: not known yet.
+    """
     if config.init_from is None:
         if config.warm_start and config.data not in COMPOSED:
-            from tae.training.planning.advice import shipped_that_fit
-
-            shipped = [path.name for path in shipped_that_fit(config.model_config)]
-            st.caption(f"Begins with {' or '.join(shipped)}." if shipped else "No shipped model fits: random weights.")
+            st.caption(f"{shipped_in_words(config.model_config, examples)}.")
         return True
     try:
         active = load_model(config.init_from.name)
@@ -61,6 +65,22 @@ def say_what_fits(config: TrainConfig) -> bool:
         return False
     st.caption(escape_markdown(f"{text[0].upper()}{text[1:]}."))
     return True
+
+
+@st.cache_data(max_entries=32, show_spinner="Looking at what fits…")
+def shipped_in_words(config: ModelConfig, examples: Sequence[np.ndarray]) -> str:
+    """Which shipped model a run begins with, as the run itself will choose it."""
+    from tae.model.autoencoder import TransformerAutoencoder
+    from tae.training.planning.advice import best_beginning, shipped_that_fit
+
+    shipped = shipped_that_fit(config)
+    if not shipped:
+        return "No shipped model fits: random weights"
+    best = best_beginning(TransformerAutoencoder(config), shipped, examples)
+    if best is not None:
+        return f"Begins with {best.path.name}, which draws these images with {best.psnr:.1f} dB before any training"
+    more = ", whichever draws the images better" if len(shipped) > 1 else ""
+    return f"Begins with {' or '.join(path.name for path in shipped)}{more}"
 
 
 @st.cache_data(max_entries=32, show_spinner="Looking at what fits…")

@@ -7,12 +7,12 @@ import numpy as np
 import streamlit as st
 
 from tae.data.encode import png_url
-from tae.model.config import size_in_words
+from tae.model.config import patch_in_words, size_in_words
 from tae.store.names import escape_markdown, plain_text
 from tae.training.config import TrainConfig
 from tae.training.images.index import FLAT
 from tae.ui.train.data import Data
-from tae.ui.train.words import show_left_out
+from tae.ui.train.words import in_bytes, show_left_out
 
 if TYPE_CHECKING:
     from tae.training.images.preview import Found, Preview
@@ -36,6 +36,7 @@ def show_preview(data: Data, config: TrainConfig) -> "Preview | None":
         for image, name in zip(shown.images, shown.names, strict=True):
             source = in_page(image, max(1, 220 // max(image.shape)))
             st.image(source, width=max(16, round(scale * image.shape[1])), alt=plain_text(name))
+    suggest_size(config, shown)
     st.caption(in_words(data, config, shown))
     for remark in shown.remarks:
         if FLAT in remark:
@@ -46,6 +47,36 @@ def show_preview(data: Data, config: TrainConfig) -> "Preview | None":
         with st.expander(f"Cannot be read: {files(len(shown.skipped))}", icon=":material/warning:"):
             show_left_out([f"{name}: {reason}" for name, reason in shown.skipped])
     return shown
+
+
+def suggest_size(config: TrainConfig, shown: "Preview") -> None:
+    """A button for a size of the images' proportions, where most of the frame that is asked for is padding."""
+    from tae.training.planning.advice import Shape, fitting_shape, room_used
+
+    height, width = config.input_size
+    if width is None or not shown.sizes:
+        return
+    better = fitting_shape(shown.sizes, Shape((height, width), config.patch_size))
+    if better is None:
+        return
+    size = size_in_words(better.input_size)
+
+    def take() -> None:
+        state = st.session_state
+        (state.train_height, state.train_width), state.train_patch_size = better
+        state.train_any_width = False
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        used = room_used(shown.sizes, (height, width))
+        st.markdown(
+            f"They fill {100 * used:.0f} % of {size_in_words(config.input_size)}, the rest is padding.", width="content"
+        )
+        st.button(
+            f"Use {size}, {patch_in_words(better.patch_size)}",
+            key="train_fitting",
+            icon=":material/fit_screen:",
+            on_click=take,
+        )
 
 
 def go_without(data: Data, config: TrainConfig, shown: "Preview") -> TrainConfig | None:
@@ -84,7 +115,7 @@ def in_words(data: Data, config: TrainConfig, shown: "Preview") -> str:
     """How many images there are, and what is done to them."""
     words = []
     if data.found is not None:
-        words.append(f"{files(data.found.num_files)}, {data.found.num_bytes / 1e6:,.1f} MB")
+        words.append(f"{files(data.found.num_files)}, {in_bytes(data.found.num_bytes)}")
         if shown.num_images is None:
             words.append(
                 f"{len(shown.images)} of them shown; about one in ten is held out; all are read when the run starts, and "

@@ -104,7 +104,7 @@ def new_training(active: list[runs.Run]) -> None:
     with right:
         shown = show_preview(data, config) if data is not None else None
     with left:
-        fits = say_what_fits(config)
+        fits = say_what_fits(config, shown.examples if shown else ())
         ready = go_without(data, config, shown) if data and shown else None
         missing = "" if fits else "First choose another checkpoint to begin with, or settings that fit it."
         if data is None or shown is None:

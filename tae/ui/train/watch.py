@@ -214,7 +214,7 @@ def show_strips(run: runs.Run) -> None:
     state, chosen, newest = st.session_state, f"train_strip_{run.name}", max(strips)
     # It follows the training until somebody moves it, and again once it is moved to the end.
     step = state[chosen] if state.get(chosen) in strips else newest
-    st.markdown("**Held-out images, and what it makes of them**")
+    st.markdown("**Above what is held out, below what the model makes of it**")
     if len(strips) > 1:
         # A slider anew for each new strip: what the browser still says of the old one is no choice.
         key = f"{chosen}_{newest}"
@@ -233,4 +233,4 @@ def show_strips(run: runs.Run) -> None:
     height, width = pixels.shape
     source = in_page(pixels, max(1, min(1150 // width, 460 // height)))
     st.image(source, alt=f"Held-out images above their reconstructions after step {step}")
-    st.caption(f"After step {step:,}: each image above its reconstruction.")
+    st.caption(f"After step {step:,}.")

@@ -37,6 +37,8 @@ def psnrs_of(records: list[dict]) -> list[float]:
 
 
 def in_bytes(count: float) -> str:
+    if count < 1e6:
+        return f"{count / 1e3:,.0f} kB" if count >= 1e3 else f"{count:.0f} bytes"
     if count < 1e8:
         return f"{count / 1e6:.1f} MB"
     return f"{count / 1e9:.2f} GB" if count < 1e10 else f"{count / 1e9:,.0f} GB"

@@ -10,6 +10,7 @@ from tae.data.fit import fit_image
 from tae.training.config import TrainConfig
 from tae.training.images import preview
 from tae.training.images.sources import open_source
+from tae.training.planning.advice import TRIED_ON
 
 PLAIN = {"flip": 0.0, "shift": 0.0, "zoom": 0.0, "contrast": 0.0}
 
@@ -49,6 +50,8 @@ def test_all_files_read_are_what_the_training_reads(folder: Path) -> None:
         np.testing.assert_array_equal(image, source.image(number))
         assert shown.names[number] == source.describe(number)
     assert len(shown.images) == 8 and shown.num_images == source.num_images
+    assert set(shown.sizes) == {(20, 30)} and len(shown.examples) == TRIED_ON
+    np.testing.assert_array_equal(shown.examples, [*source.examples(TRIED_ON)])
     assert shown.num_images and shown.num_held_out and shown.num_images + shown.num_held_out == 40
     assert [name for name, _ in shown.skipped] == ["broken.png"]
 

@@ -15,7 +15,7 @@ from tae.store.card import Card
 from tae.store.checkpoint import list_checkpoints
 from tae.training import trainer
 from tae.training.planning import advice
-from tae.training.planning.advice import best_beginning, shipped_that_fit
+from tae.training.planning.advice import Shape, best_beginning, fitting_shape, room_used, shipped_that_fit
 from tae.training.planning.report import PlanConfig, report
 from tae.training.trainer import train
 from tests import ROOT
@@ -27,6 +27,18 @@ FIELDS: dict[str, Any] = {"patch_size": 8, "latent_dim": 16, "num_heads": 2, "en
 def keep(folder: Path, name: str, **fields: Any) -> Path:
     model = create_autoencoder(**{"input_size": (16, 16), **FIELDS, **fields})
     return save_checkpoint(folder / f"{name}.safetensors", model, Card(name=name))
+
+
+def test_a_size_of_the_images_proportions_is_found_where_the_frame_would_be_padding(tmp_path: Path) -> None:
+    strips, photographs = [(130, 1280)] * 3, [(300, 400), (400, 300)]
+    assert room_used(strips, (201, 201)) == pytest.approx(130 / 1280)
+    square = Shape((201, 201), 16)
+    assert fitting_shape(strips, square) == ((152, 1280), 32)  # as a shipped model has it
+    assert fitting_shape(strips, Shape((152, 1280), 32)) is None and fitting_shape(photographs, square) is None
+    assert fitting_shape([], square) is None
+    height, width = fitting_shape([(600, 100)], square, tmp_path).input_size  # type: ignore[union-attr]
+    assert width / height == pytest.approx(1 / 6, rel=0.1) and height * width == pytest.approx(201**2, rel=0.1)
+    assert fitting_shape([(4000, 10)], square, tmp_path) == ((4016, 8), 8)
 
 
 def test_models_fit_whose_layers_and_patches_are_alike_and_whose_images_have_about_this_shape(
