@@ -1,17 +1,26 @@
-"""An image to a model's size: padded, cropped or stretched.
+"""An image to a model's size: padded, cropped, stretched, or cut out about a drop.
 
 Images are float32 (H, W) in [0, 1], 0 black; what was done to them is said in notes. Sizes in words are width x height.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from tae.data.decode import ImageError
 
-FIT_MODES = {"pad": "Whole image, padded", "crop": "Fill the frame, cropped", "stretch": "Stretch to the frame"}
-"""How an image comes to the model's size."""
+FitMode = Literal["pad", "crop", "stretch", "drop"]
+FIT_MODES: dict[FitMode, str] = {
+    "pad": "Whole image, padded",
+    "crop": "Fill the frame, cropped",
+    "stretch": "Stretch to the frame",
+    "drop": "Cut out about the drop",
+}
+"""How an image comes to the model's size; "drop" does it as the frames of `tae.data.drops` do."""
+DIFFERS = 0.1
+"""By how much a pixel's grey differs from the background where it shows something."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,8 @@ def fit_image(
     Args:
         pixels: (H, W) float in [0, 1].
         input_size: (height, width); width None: the image is scaled to the height and keeps its proportions.
-        mode: One of `FIT_MODES`.
+        mode: One of `FIT_MODES`. "pad" leaves what touches one edge only, as a plate does, at that edge. "drop" gives a size
+            more than seven times as wide as high the whole frame, any other the drop and a margin, stretched.
         max_width: Widest image where the width is None.
         background: Grey of the padding in [0, 1]; None: that of the image's border.
 
@@ -50,8 +60,10 @@ def fit_image(
     if background is not None and not 0 <= background <= 1:
         raise ValueError(f"background must be in [0, 1] or None, got {background}")
     pixels = np.asarray(pixels, np.float32)
-    old_height, old_width = pixels.shape
     height, width = input_size
+    if mode == "drop":
+        return _about_drop(pixels, height, width, max_width)
+    old_height, old_width = pixels.shape
     if width is None:
         width = max(1, round(old_width * height / old_height))
         if width <= max_width:
@@ -73,11 +85,17 @@ def fit_image(
     return Fitted(_resize(pixels, height, width), (f"{verb} from {old_width}x{old_height} to {width}x{height}",))
 
 
-def padded_box(old_size: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
-    """Where mode "pad" puts an image of `old_size` in a frame of `size`, both (height, width): its rows and columns."""
-    scale = min(new / old for new, old in zip(size, old_size, strict=True))
-    inner = [min(new, max(1, round(old * scale))) for new, old in zip(size, old_size, strict=True)]
-    rows, columns = (slice((new - side) // 2, (new - side) // 2 + side) for new, side in zip(size, inner, strict=True))
+def padded_box(pixels: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Where mode "pad" puts an image in a frame of `size`, (height, width): its rows and columns."""
+    scale = min(new / old for new, old in zip(size, pixels.shape, strict=True))
+    inner = [min(new, max(1, round(old * scale))) for new, old in zip(size, pixels.shape, strict=True)]
+    shows = np.abs(pixels - background_of(pixels)) > DIFFERS
+    boxes = []
+    for new, side, edges in zip(size, inner, (shows[[0, -1]], shows.T[[0, -1]]), strict=True):
+        first, last = edges.mean(axis=1) > 0.5
+        start = (new - side) * (0 if first and not last else 2 if last and not first else 1) // 2
+        boxes.append(slice(start, start + side))
+    rows, columns = boxes
     return rows, columns
 
 
@@ -88,7 +106,7 @@ def background_of(pixels: np.ndarray) -> float:
 
 def _padded(pixels: np.ndarray, height: int, width: int, background: float | None) -> Fitted:
     old_height, old_width = pixels.shape
-    rows, columns = padded_box(pixels.shape, (height, width))
+    rows, columns = padded_box(pixels, (height, width))
     new_height, new_width = rows.stop - rows.start, columns.stop - columns.start
     grey = background_of(pixels) if background is None else background
     steps = []
@@ -100,8 +118,39 @@ def _padded(pixels: np.ndarray, height: int, width: int, background: float | Non
         frame[rows, columns] = pixels
         pixels = frame
         colour = "white" if grey > 0.995 else "black" if grey < 0.005 else f"grey {grey:.2f}"
-        steps.append(f"padded with {colour}{', like its border,' if background is None else ''} to {width}x{height}")
+        missing = rows.start, height - rows.stop, columns.start, width - columns.stop
+        sides = [side for side, count in zip(("above", "below", "left", "right"), missing, strict=True) if count]
+        where = f"{sides[0]} " if len(sides) == 1 and max(missing) > 1 else ""
+        steps.append(
+            f"padded {where}with {colour}{', like its border,' if background is None else ''} to {width}x{height}"
+        )
     return Fitted(pixels, (", ".join(steps),))
+
+
+def _about_drop(pixels: np.ndarray, height: int, width: int | None, max_width: int) -> Fitted:
+    from tae.data.drops.measure import LONGEST, MARGIN, crop_columns
+    from tae.data.drops.render import STRIP
+
+    if pixels.shape == (height, width or min(pixels.shape[1], LONGEST * height, max_width)):
+        return Fitted(pixels, ())
+    steps = []
+    frame = max(pixels.shape[0], round(pixels.shape[1] * STRIP[0] / STRIP[1])), pixels.shape[1]
+    if frame != pixels.shape:
+        whole = np.full(frame, background_of(pixels), np.float32)
+        whole[-pixels.shape[0] :] = pixels
+        pixels = whole
+        steps.append(f"padded above to {frame[1]}x{frame[0]}")
+    if width is None or width <= LONGEST * height:
+        first, last = crop_columns((255 * pixels).astype(np.uint8), round(MARGIN * frame[1] / STRIP[1]))
+        steps.append(
+            f"cut out about the drop, {last - first} pixels wide" if last - first < frame[1] else "no drop found"
+        )
+        pixels = pixels[:, first:last]
+    if width is None:
+        width = min(max_width, max(1, round(pixels.shape[1] * height / pixels.shape[0])))
+    if pixels.shape != (height, width):
+        steps.append(f"stretched to {width}x{height}")
+    return Fitted(_resize(pixels, height, width), (", ".join(steps),) if steps else ())
 
 
 def _cropped(pixels: np.ndarray, height: int, width: int) -> Fitted:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from tae.data.fit import FitMode
 from tae.data.white import White
 from tae.model.config import Number, Threads, Whole, check_fields
 from tae.store.names import safe_name
@@ -28,7 +29,7 @@ class SequenceTrainConfig(RunConfig):
     """"drops": simulated recordings of drops; else a file or folder, see above."""
     checkpoint: Path = Path("checkpoints/drops_tiny_201x201_p16.safetensors")
     """The autoencoder; the file stays as it is."""
-    fit: Literal["pad", "crop", "stretch"] = "pad"
+    fit: FitMode = "pad"
     """How frames come to the autoencoder's size."""
     white: str = "file"
     """Which number is white beyond 8 bits, decided once for all files. file: as the checkpoint's training decided, else as the

@@ -17,7 +17,7 @@ import tyro
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from tae.data.fit import FIT_MODES, fit_image
+from tae.data.fit import FIT_MODES, FitMode, fit_image
 from tae.data.limits import ImageError
 from tae.data.stacks import base_folder, count_frames, decide, read_frame, scan
 from tae.data.threads import in_order
@@ -61,7 +61,7 @@ class EmbedConfig:
     table: Path | None = None
     """A CSV or Parquet file whose columns are written beside the latents: rows are found by file name, or, where none of its
     columns has names and there are as many rows as images, in order."""
-    fit: Literal["pad", "crop", "stretch"] = "pad"
+    fit: FitMode = "pad"
     """How images come to the model's size."""
     white: str = "file"
     """Which number is white beyond 8 bits, decided once for all files. file: as the checkpoint's training decided, else as the

@@ -17,7 +17,7 @@ from torch import Tensor
 from tae.analysis.causal.occlusion import foreground_tokens
 from tae.analysis.maps import MapChoice, colour_tops, compute
 from tae.data.decode import read_image
-from tae.data.fit import fit_image
+from tae.data.fit import FitMode, fit_image
 from tae.data.white import AS_FILE, White
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
@@ -75,7 +75,7 @@ def show(
     query: int | None = None,
     direction: Direction = "from",
     range: Range = "shared",
-    fit: Literal["pad", "crop", "stretch"] = "pad",
+    fit: FitMode = "pad",
     height: int | None = None,
     other: np.ndarray | Tensor | str | Path | None = None,
 ) -> Shown:
@@ -150,7 +150,7 @@ def _on_cpu(model: TransformerAutoencoder) -> TransformerAutoencoder:
     return copy.deepcopy(model).to("cpu", torch.float32).eval()
 
 
-def _fitted(image: np.ndarray | Tensor | str | Path, config: ModelConfig, fit: str, white: White) -> ReportImage:
+def _fitted(image: np.ndarray | Tensor | str | Path, config: ModelConfig, fit: FitMode, white: White) -> ReportImage:
     """The image at the model's size."""
     title, origin = "image", ()
     if isinstance(image, (str, Path)):

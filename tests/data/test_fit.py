@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tae.data.decode import ImageError
+from tae.data.drops.frame import draw_frame, stretched
+from tae.data.drops.measure import crop_columns
 from tae.data.fit import FIT_MODES, background_of, fit_image, padded_box
 from tests.data.files import ramp
 
@@ -50,6 +52,35 @@ def test_padding_centres_the_picture_on_its_background() -> None:
     assert (fit_image(np.zeros((4, 2), np.float32), (4, 4)).pixels == 0).all()  # a dark picture gets no bright frame
 
 
+def test_what_touches_one_edge_alone_stays_there() -> None:
+    pixels = np.ones((10, 80), np.float32)
+    pixels[-2:] = 0  # a plate
+    fitted = fit_image(pixels, (20, 80))
+    assert fitted.notes == ("padded above with white, like its border, to 80x20",)
+    assert (fitted.pixels[-2:] == 0).all() and (fitted.pixels[:-2] == 1).all()
+    turned = fit_image(pixels.T[:, ::-1], (80, 20))  # at the left edge
+    assert turned.notes == ("padded right with white, like its border, to 20x80",)
+    np.testing.assert_array_equal(turned.pixels, fitted.pixels.T[:, ::-1])
+    assert (fit_image(1 - pixels, (20, 80)).pixels[-2:] == 1).all()  # light on dark
+
+
+def test_a_drop_is_cut_out_as_the_simulator_cuts_it() -> None:
+    frame = draw_frame("test", 0)
+    strip = (frame.strip() / np.float32(255))[22:]  # a camera's frame, lower than the simulator's
+    first, last = crop_columns(frame.strip())
+    told = f"padded above to 1280x152, cut out about the drop, {last - first} pixels wide"
+    crop = frame.strip()[:, first:last] / np.float32(255)
+    fitted = fit_image(strip, (152, None), "drop")
+    assert fitted.notes == (told,) and np.abs(fitted.pixels - crop).max() < 0.05  # the page is not quite white
+    square = fit_image(strip, (201, 201), "drop")
+    assert square.notes == (f"{told}, stretched to 201x201",)
+    assert np.abs(square.pixels - stretched(frame.strip()[:, first:last], 201, 201) / 255).mean() < 0.01
+    assert np.abs(fit_image(strip, (152, 1280), "drop").pixels - frame.strip() / np.float32(255)).max() < 0.05
+    assert fit_image(frame.strip() / np.float32(255), (152, 1280), "drop").notes == ()
+    empty = fit_image(np.ones((152, 1280)), (201, 201), "drop")
+    assert empty.notes == ("no drop found, stretched to 201x201",) and (empty.pixels == 1).all()
+
+
 def test_background_is_the_median_of_the_border() -> None:
     pixels = np.ones((5, 5), np.float32)
     pixels[0] = pixels[:, 0] = pixels[:, -1] = 0.25
@@ -68,7 +99,7 @@ def test_crop_keeps_the_middle_and_stretch_keeps_all() -> None:
 def test_a_padded_picture_lies_in_the_box_that_is_told() -> None:
     for old in [(10, 1000), (1000, 10), (30, 45), (201, 1280), (7, 7)]:
         padded = fit_image(np.zeros(old, np.float32), (201, 320), "pad", background=1.0).pixels
-        rows, columns = padded_box(old, (201, 320))
+        rows, columns = padded_box(np.zeros(old), (201, 320))
         assert (padded[rows, columns] == 0).all()
         assert (padded == 0).sum() == padded[rows, columns].size > 0
 
@@ -123,7 +154,7 @@ def test_fitted_picture_has_the_exact_size_and_range(
         assert width is None and mode == "pad" and round(old[1] * height / old[0]) > 1280
         return
     if width is None:
-        width = min(1280, max(1, round(old[1] * height / old[0])))
+        width = fitted.pixels.shape[1] if mode == "drop" else min(1280, max(1, round(old[1] * height / old[0])))
     assert fitted.pixels.shape == (height, width) and fitted.pixels.dtype == np.float32
     assert np.isfinite(fitted.pixels).all() and fitted.pixels.min() >= 0 and fitted.pixels.max() <= 1
     assert bool(fitted.notes) == (old != (height, width))

@@ -19,6 +19,7 @@ from streamlit.testing.v1 import AppTest
 from tae import ui
 from tae.analysis.windows import MAX_STRIP_PIXELS, Windows, decode_windows, embed_windows
 from tae.data.decode import DecodedImage
+from tae.data.drops.frame import draw_frame
 from tae.data.encode import encode_png, to_uint8
 from tae.data.fit import fit_image
 from tae.data.gallery import gallery
@@ -56,11 +57,22 @@ def loaded(file: str) -> Loaded:
 
 
 def open_strip(file: str, pixels: np.ndarray, name: str = "strip.png", **link: str) -> AppTest:
-    return drop(open_page(checkpoint=file, **link), (name, encode_png(pixels)))
+    return drop(open_page(checkpoint=file, **{"fit": "pad", **link}), (name, encode_png(pixels)))
 
 
 def offered(app: AppTest) -> list[str]:
     return [option for group in app.segmented_control if group.key == "choose_strip" for option in group.options]
+
+
+def test_a_camera_s_frame_comes_to_a_model_of_drops_as_its_own_images_did() -> None:
+    pixels = draw_frame("test", 0).strip()[22:] / np.float32(255)
+    app = open_strip("drops_tiny_201x201_p16.safetensors", pixels, fit="auto")
+    assert "cut out about the drop" in said_plainly(app, "caption") and not strip_html(app)
+    assert float(re.findall(r"PSNR ([\d.]+) dB", texts(app, "success", "info", "warning"))[0]) > 25
+    app.selectbox("choose_fit").set_value("pad")
+    assert strip_html(run(app)) and app.query_params["fit"] == "pad"
+    assert strip_html(open_strip(DEMO, pixels, fit="auto"))  # it learnt from other images
+    assert "padded above" in said_plainly(open_strip(WIDE, pixels), "caption")
 
 
 def strip_html(app: AppTest) -> str:
@@ -203,10 +215,10 @@ def test_a_square_model_reads_a_strip_at_its_own_height() -> None:
     assert offered(app)[1] == "Window by window (16 latents)"
     assert metrics(app) == written(measure(strip, recon))
     assert "scaled from 1280x152 to 1693x201" in said_plainly(app, "caption")
-    # One latent: shrunk into the square with padding above and below, which is cut off again.
+    # One latent: shrunk into the square with padding above, which is cut off again.
     square = fit_image(long_strip(1280) / np.float32(255), (201, 201), "pad").pixels
-    part = through_one_latent(DEMO, square)[88:112]
-    assert part.shape == (24, 201) and np.ptp(square[:88]) == np.ptp(square[112:]) == 0
+    part = through_one_latent(DEMO, square)[177:]
+    assert part.shape == (24, 201) and np.ptp(square[:177]) == 0
     enlarged = np.asarray(Image.fromarray(part).resize((1693, 201), Image.Resampling.LANCZOS)).clip(0, 1)
     assert said_of_one_latent(app) == list(written(measure(strip, enlarged)).values())
     assert "shrunk to 201x24 and enlarged again" in texts(app, "caption")
@@ -281,7 +293,7 @@ def test_a_stranger_s_name_is_shown_as_it_stands() -> None:
 
 def test_strips_among_many_images_are_told_where_they_can_be_seen() -> None:
     app = drop(
-        open_page(checkpoint=ANY_WIDTH),
+        open_page(checkpoint=ANY_WIDTH, fit="pad"),
         ("long.png", encode_png(long_strip(1000))),
         ("short.png", encode_png(long_strip(300))),
     )

@@ -17,7 +17,7 @@ from tae.data.batches import to_batch
 from tae.data.built_in import source_for
 from tae.data.decode import ImageError
 from tae.data.encode import to_uint8
-from tae.data.fit import fit_image
+from tae.data.fit import FitMode, fit_image
 from tae.data.stacks import decide, find_files, read_frame
 from tae.data.white import White
 from tae.model.config import ModelConfig, Threads, Whole, check_fields
@@ -46,7 +46,7 @@ class StudyConfig:
     """Images at most; None: of a folder all, else as many as the checkpoint's own held-out figures are of."""
     baseline: Literal["mean", "zero"] = "mean"
     """What stands in for what is knocked out: its mean over the first 512 of these images, or nothing."""
-    fit: Literal["pad", "crop", "stretch"] = "pad"
+    fit: FitMode = "pad"
     """How images of a folder come to the model's size."""
     white: str = "file"
     """Which number is white beyond 8 bits, decided once for all files. file: as the checkpoint's training decided, else as the

@@ -11,6 +11,8 @@ from scipy.spatial import KDTree
 
 MARGIN = 16
 """White columns on either side of the drop in `crop_columns`."""
+LONGEST = 7
+"""A crop is at most so many times as wide as it is high; what is wider is a whole frame, or several of them."""
 REACH = 12.0
 """Pixels of the contour from which a tangent is taken."""
 HALF = 127.5
@@ -69,6 +71,12 @@ def crop_columns(image: np.ndarray, margin: int = MARGIN) -> tuple[int, int]:
     if not runs:
         return 0, image.shape[1]
     return max(0, runs[0][0] - margin), min(image.shape[1], runs[-1][1] + margin)
+
+
+def shows_drop(image: np.ndarray) -> bool:
+    """Whether there is a dark line at the bottom, and on it drops that a crop of `LONGEST` holds, with room beside them."""
+    first, last = crop_columns(image, 0)
+    return base_row(image) < len(image) and last - first < min(image.shape[1], LONGEST * len(image))
 
 
 def measure(image: np.ndarray) -> Measured:

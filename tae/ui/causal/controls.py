@@ -7,6 +7,7 @@ from tae.ui.causal import measure
 from tae.ui.causal.measure import BASELINES, COVERS, PairScene
 from tae.ui.session.images import Chosen, Offer, offered
 from tae.ui.session.models import Active, twin
+from tae.ui.session.results import fit_mode
 from tae.ui.session.scene import Scene
 from tae.ui.session.view import checked, choose
 
@@ -25,7 +26,7 @@ def lenders(scene: Scene) -> tuple[Offer, list[str]]:
 
 
 def beside(scene: Scene, active: Active, other: Chosen) -> PairScene:
-    fitted = fit_image(other.image.pixels, scene.fitted.pixels.shape)
+    fitted = fit_image(other.image.pixels, scene.fitted.pixels.shape, fit_mode(active, other.image.pixels))
     return PairScene(active, scene.chosen, scene.fitted, other.title, fitted)
 
 

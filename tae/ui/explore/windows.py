@@ -21,7 +21,7 @@ from tae.store.names import escape_markdown
 from tae.ui.session.cache import kept
 from tae.ui.session.images import Chosen
 from tae.ui.session.models import Active
-from tae.ui.session.results import NO_NUMBERS, pass_seconds
+from tae.ui.session.results import NO_NUMBERS, fit_mode, pass_seconds
 from tae.ui.session.view import choose
 from tae.ui.session.work import Progress, measured
 from tae.ui.widgets.downloads import download_files
@@ -84,7 +84,7 @@ def by_window(active: Active, chosen: Chosen) -> bool:
         return False
     # A model of any width refuses a wider image in one latent; one of a fixed size can always show it.
     is_natural = wide > config.max_width if width is None else wide > SHRUNK * width and is_possible(active, chosen)
-    is_natural = is_natural and st.session_state.fit == "pad"
+    is_natural = is_natural and fit_mode(active, chosen.image.pixels) == "pad"
     natural = WINDOWS if is_natural else ONE
     count = len(window_starts(wide, window))
     numbers = config.latent_dim
@@ -212,7 +212,7 @@ def one_latent(active: Active, pixels: np.ndarray, strip: np.ndarray) -> OneLate
         recon = active.loaded.model(torch.from_numpy(np.array(seen))[None, None])[0].clamp(0, 1)[0, 0].numpy()
     how = ""
     if width is not None:
-        rows, columns = padded_box((pixels.shape[0], pixels.shape[1]), (height, width))
+        rows, columns = padded_box(pixels, (height, width))
         recon = recon[rows, columns]
         how = f"shrunk to {recon.shape[1]}x{recon.shape[0]} and enlarged again"
         recon = fit_image(recon, (strip.shape[0], strip.shape[1]), "stretch").pixels

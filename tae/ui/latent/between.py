@@ -12,6 +12,7 @@ from tae.store.names import escape_markdown, safe_name
 from tae.ui.latent import measure
 from tae.ui.latent.measure import FRAMES, SpaceScene
 from tae.ui.session.images import Chosen, offered
+from tae.ui.session.results import fit_mode
 from tae.ui.session.view import choose, write_link
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.downloads import download, download_arrays, download_figure, export
@@ -42,7 +43,7 @@ def between(scene: SpaceScene) -> None:
     other = offer[key]
     try:
         # At the same size, or the images between would have none.
-        end = fit_image(other.image.pixels, scene.fitted.pixels.shape, st.session_state.fit)
+        end = fit_image(other.image.pixels, scene.fitted.pixels.shape, fit_mode(scene.active, other.image.pixels))
         points, frames = measure.way(scene.active, scene.fitted, end, path)
     except ValueError as error:
         st.error(f"There is no such way: {escape_markdown(str(error))}")

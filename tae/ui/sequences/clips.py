@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from tae.data.decode import ImageError
 from tae.data.drops.motion import draw_recording
+from tae.data.fit import FitMode
 from tae.data.foreign import what_it_is
 from tae.data.stacks import SUFFIXES
 from tae.data.video import VIDEO_SUFFIXES, file_frames
@@ -28,6 +30,7 @@ from tae.ui.session import keeping
 from tae.ui.session.cache import kept, read_only
 from tae.ui.session.images import add_pixels
 from tae.ui.session.models import Active
+from tae.ui.session.results import fit_mode
 from tae.ui.session.white import white_now
 
 DROPS = 6
@@ -70,7 +73,7 @@ def own_clips() -> dict[str, Clip]:
     return {key: clip for key, clip in clips().items() if clip.found is not None}
 
 
-def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str, new: bool = True) -> list[str]:
+def add_sequences(files: Sequence[Any], active: Active, new: bool = True) -> list[str]:
     """Read dropped files and keep them for the session; shows the first sequence among them.
 
     Files that are not new were kept on disk, and are not a second time, nor shown.
@@ -123,7 +126,7 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str, new: bool
             f"sequence-{digest.hexdigest()[:12]}", title, digest.hexdigest(), found, names=known_as, columns=columns
         )
         try:
-            _film(clip, config, fit, 1, white_now())
+            film(active, clip)
         except ImageError as error:
             problems.append(f"{title}: {error}")
             size = sum(path.stat().st_size for path in found.files)
@@ -151,11 +154,11 @@ def add_sequences(files: Sequence[Any], config: ModelConfig, fit: str, new: bool
     return problems
 
 
-def restore_sequences(config: ModelConfig, fit: str) -> None:
+def restore_sequences(active: Active) -> None:
     """What the visitor dropped before this page was loaded."""
     for batch in keeping.brought_before("sequences"):
         with suppress(OSError):  # removed meanwhile in another window
-            add_sequences(batch.files, config, fit, new=False)
+            add_sequences(batch.files, active, new=False)
 
 
 def _cells(one: Table, found: Found, names: Mapping[Path, str], is_own: bool) -> dict[str, Column]:
@@ -207,11 +210,25 @@ def forget_sequences() -> None:
 
 def film(active: Active, clip: Clip, every: int = 1) -> Film:
     """Its frames at the model's size. Raises ImageError if they cannot be read, or there are fewer than two."""
-    return _film(clip, active.config, st.session_state.fit, every, white_now())
+    return _film(clip, active.config, _fit_mode(active, clip), every, white_now())
+
+
+def _fit_mode(active: Active, clip: Clip) -> FitMode:
+    """How a clip's frames come to the model's size: as the first of them asks."""
+    try:
+        return "pad" if clip.found is None else fit_mode(active, _first_frame(clip, white_now()))
+    except ImageError:  # who reads all of them says it
+        return "pad"
+
+
+@kept()
+def _first_frame(clip: Clip, white: White) -> np.ndarray:
+    assert clip.found is not None
+    return read_only(next(file_frames(clip.found.files[0], white)))
 
 
 @kept("Reading the frames…")
-def _film(clip: Clip, config: ModelConfig, fit: str, every: int, white: White) -> Film:
+def _film(clip: Clip, config: ModelConfig, fit: FitMode, every: int, white: White) -> Film:
     if clip.found is not None:
         found = open_film(clip.found, config, fit, every, white)
         # As they were dropped: their names are part of the digest, the numbers that stand for them on the disk are not.

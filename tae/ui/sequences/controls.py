@@ -19,7 +19,7 @@ EVERY = ["1", "2", "3", "4", "5", "8", "10", "15", "30"]
 
 def drop_zone(active: Active) -> None:
     state = st.session_state
-    clips.restore_sequences(active.config, state.fit)
+    clips.restore_sequences(active)
     files, refused = drop(
         "Drag a sequence in",
         "sequences_files",
@@ -30,7 +30,7 @@ def drop_zone(active: Active) -> None:
     )
     if files or refused:
         with st.spinner("Reading the frames…"):
-            state.sequence_problems = refused + (clips.add_sequences(files, active.config, state.fit) if files else [])
+            state.sequence_problems = refused + (clips.add_sequences(files, active) if files else [])
         taken("sequences_files", files)
     for problem in state.get("sequence_problems", []):
         st.error(escape_markdown(problem), icon=":material/broken_image:")

@@ -8,8 +8,9 @@ import numpy as np
 import streamlit as st
 
 from tae.data.decode import ImageError
-from tae.data.drops.measure import outline_columns
-from tae.data.fit import Fitted, fit_image
+from tae.data.drops import DropSource
+from tae.data.drops.measure import outline_columns, shows_drop
+from tae.data.fit import FIT_MODES, FitMode, Fitted, fit_image
 from tae.model.config import ModelConfig
 from tae.ui.session.cache import MODEL_LOCK, kept, read_only
 from tae.ui.session.images import Chosen
@@ -47,14 +48,21 @@ class Result:
         return cls(fitted, pixels, measure(fitted.pixels, pixels))
 
 
+def fit_mode(active: Active, pixels: np.ndarray) -> FitMode:
+    """How an image (H, W) comes to the model's size: as the visitor chose, or as the images came that the model learnt from."""
+    if st.session_state.fit in FIT_MODES:
+        return st.session_state.fit
+    return "drop" if active.data == DropSource.data and shows_drop((255 * pixels).astype(np.uint8)) else "pad"
+
+
 def fit(active: Active, chosen: Chosen) -> Fitted:
     """The image as the model sees it. Raises ImageError if it cannot be brought to the model's size."""
     config = active.config
-    return _fit(config.input_size, config.max_width, st.session_state.fit, chosen)
+    return _fit(config.input_size, config.max_width, fit_mode(active, chosen.image.pixels), chosen)
 
 
 @kept()
-def _fit(input_size: tuple[int, int | None], max_width: int, mode: str, chosen: Chosen) -> Fitted:
+def _fit(input_size: tuple[int, int | None], max_width: int, mode: FitMode, chosen: Chosen) -> Fitted:
     return fit_image(chosen.image.pixels, input_size, mode, max_width)
 
 

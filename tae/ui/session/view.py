@@ -14,7 +14,7 @@ from tae.ui.session import logs
 DEFAULTS: dict[str, str] = {
     "checkpoint": "",
     "image": "",
-    "fit": "pad",
+    "fit": "auto",
     "white": "file",
     "strip": "",
     "part": "encoder",

@@ -245,8 +245,9 @@ def _choose_fit(what: str) -> None:
         "fit",
         st.selectbox,
         "Fit to the model's size",
-        FIT_MODES,
-        help=f"Only matters for {what} whose size differs from the model's.",
+        {"auto": "Automatic", **FIT_MODES},
+        help=f"Only matters for {what} whose size differs from the model's. Automatic: cut out about the drop where the model "
+        "learnt from drops and there is one, else padded.",
     )
 
 

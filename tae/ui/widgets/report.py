@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-import streamlit as st
-
 from tae.analysis.heads import Spread
 from tae.model.config import PARTS
 from tae.ui.session.cache import MODEL_LOCK
 from tae.ui.session.models import Active
+from tae.ui.session.results import fit_mode
 from tae.ui.session.scene import Scene
 from tae.ui.session.verdicts import verdict_of
 from tae.ui.session.work import known
@@ -35,7 +34,9 @@ def report_maker(scene: Scene, shown: ReportMap) -> Callable[[], bytes]:
     """Makes the report, once somebody asks for it; it then has no session to read from."""
     active, chosen = scene.active, scene.chosen
     origin = (*chosen.image.notes, *([chosen.sample.note] if chosen.sample else []))
-    image = ReportImage(title=chosen.title, fitted=scene.fitted, origin=origin, fit=st.session_state.fit)
+    image = ReportImage(
+        title=chosen.title, fitted=scene.fitted, origin=origin, fit=fit_mode(active, chosen.image.pixels)
+    )
     found = {part: spread_of(active, part) for part in PARTS}
     spreads = {part: spread for part, spread in found.items() if spread is not None}
     verdicts = [verdict for part in PARTS if (verdict := verdict_of(active, part)) is not None]

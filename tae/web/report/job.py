@@ -15,7 +15,7 @@ from tae.analysis.causal.study import Study, read_study
 from tae.analysis.causal.verdicts import Verdict
 from tae.analysis.maps import MapChoice, all_choices, compute_map
 from tae.data.decode import ImageError
-from tae.data.fit import fit_image
+from tae.data.fit import FitMode, fit_image
 from tae.data.stacks import base_folder, count_frames, decide, find_files, read_frame
 from tae.data.white import White
 from tae.model.config import PARTS, Threads, Whole, check_fields
@@ -49,7 +49,7 @@ class ExplainConfig:
     attribution patching, relevance)."""
     maps: Path | None = None
     """Also write all maps of these images, unrounded, into this file, which ends in .npz."""
-    fit: Literal["pad", "crop", "stretch"] = "pad"
+    fit: FitMode = "pad"
     """How images come to the model's size."""
     white: str = "file"
     """Which number is white beyond 8 bits, decided once for all files. file: as the checkpoint's training decided, else as the

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from tae.analysis.maps import MapChoice
-from tae.data.fit import Fitted
+from tae.data.fit import FitMode, Fitted
 from tae.web.explorer.payload import DIRECTIONS, RANGES, Direction, Range
 
 
@@ -14,7 +14,7 @@ class ReportImage:
     title: str  # a file's name or a sample's title; may be a stranger's text
     fitted: Fitted  # from `tae.data.fit.fit_image`
     origin: tuple[str, ...] = ()  # phrases about where it comes from and what was done on reading
-    fit: str = "pad"  # how it came to the model's size, one of `tae.data.fit.FIT_MODES`
+    fit: FitMode = "pad"  # how it came to the model's size, one of `tae.data.fit.FIT_MODES`
 
 
 @dataclass(frozen=True, kw_only=True)
