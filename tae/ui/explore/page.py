@@ -52,7 +52,10 @@ def _explore(active: ui.Active, chosen: ui.Chosen, begun_with: tuple[str, str]) 
     if view == "all":
         all_images(active, own)
     elif windows.by_window(active, chosen):
-        windows.show(active, chosen, origin(chosen))
+        steps = windows.show(active, chosen, origin(chosen))
+        if steps is not None:
+            with steps:
+                next_steps(active, chosen)
     else:
         one_image(active, chosen, menu_place)
     with thumbnails:

@@ -1,5 +1,8 @@
 """How good the reconstruction is, in one line with a next step, and where the image came from."""
 
+import math
+from typing import TYPE_CHECKING
+
 import numpy as np
 import streamlit as st
 
@@ -11,6 +14,9 @@ from tae.ui.explore.windows import UNUSUAL
 from tae.ui.session.results import recon_of
 from tae.ui.session.work import Progress, measured
 from tae.ui.widgets.charts import chart
+
+if TYPE_CHECKING:
+    from tae.model.metrics import Quality
 
 
 def origin(chosen: ui.Chosen) -> str:
@@ -30,29 +36,40 @@ def facts_line(chosen: ui.Chosen, result: ui.Result) -> None:
     )
 
 
-def place_among_tests(active: ui.Active, result: ui.Result) -> float | None:
-    """The share of the test images, in percent, that are reconstructed better; None where the card has no figures."""
-    percentiles = active.test_percentiles.get("psnr")
-    return worse_than(np.array(percentiles), result.quality.psnr, True) if percentiles else None
+def place_among_tests(active: ui.Active, result: ui.Result, metric: str) -> float | None:
+    """The share of the test images, in percent, that do better by one of `METRICS`; None where that is not known."""
+    percentiles, value = active.test_percentiles.get(metric), getattr(result.quality, metric)
+    return worse_than(np.array(percentiles), value, METRICS[metric][2]) if percentiles and value == value else None
 
 
 def verdict(active: ui.Active, result: ui.Result) -> bool:
-    """One sentence: how this compares with the images that the checkpoint was tested on; whether the image is unlike them."""
+    """One sentence: how this compares with the images that the checkpoint was tested on; whether the image is unlike them.
+
+    By PSNR, or by the foreground where that is further behind: on a page that is nearly white, PSNR praises a white page.
+    """
     if active.is_random:
         return False
-    worse = place_among_tests(active, result)
+    worse, of_foreground = (place_among_tests(active, result, metric) for metric in ("psnr", "foreground_mse"))
     if worse is None:
         st.info("This checkpoint's card has no test figures to compare with.", icon=":material/info:")
         return False
     psnr, median = result.quality.psnr, active.test_percentiles["psnr"][50]
     among = f"(median {median:.1f} dB)"
-    if worse >= UNUSUAL:
-        share = "all" if worse > 99.5 else f"{worse:.0f} %"
+    if math.isnan(result.quality.foreground_mse):
+        st.info(f"**PSNR {psnr:.1f} dB of a blank page**: nothing on it is darker than .95.", icon=":material/info:")
+        return False
+    if max(worse, of_foreground or 0) >= UNUSUAL:
+        worst = max(worse, of_foreground or 0)
+        share = "all" if worst > 99.5 else f"{worst:.0f} %"
+        said = f"worse than {share} of the test images** {among}"
+        if worse < UNUSUAL:
+            said = f"but what is not white is drawn worse than on {share} of the test images**"
         st.warning(
-            f"**PSNR {psnr:.1f} dB: worse than {share} of the test images** {among}; unlike what the model was trained on.",
+            f"**PSNR {psnr:.1f} dB{', ' if worse < UNUSUAL else ': '}{said}; unlike what the model was trained on.",
             icon=":material/trending_down:",
         )
         return True
+    worse = max(worse, of_foreground or 0)
     better = f"better than {100 - worse:.0f} %" if worse < 50 else f"worse than {worse:.0f} %"
     said = f"**PSNR {psnr:.1f} dB: {better} of the test images** {among}"
     if worse > 75:
@@ -68,9 +85,9 @@ def next_steps(active: ui.Active, chosen: ui.Chosen) -> None:
     """What to do where a model fails on an image: the checkpoints that draw it better, or a training; drawn last."""
     found = better_checkpoints(active, chosen)
     with st.container(horizontal=True, vertical_alignment="center", key="explore_next"):
-        for key, (title, psnr) in list((found or {}).items())[:3]:
+        for key, (title, quality) in list((found or {}).items())[:3]:
             st.button(
-                f"{escape_markdown(title)}: {psnr:.1f} dB",
+                f"{escape_markdown(title)}: {quality.psnr:.1f} dB",
                 key=f"explore_use_{key}",
                 icon=":material/swap_horiz:",
                 on_click=use,
@@ -91,30 +108,39 @@ def use(key: str) -> None:
     st.session_state.checkpoint = key
 
 
-def better_checkpoints(active: ui.Active, chosen: ui.Chosen) -> dict[str, tuple[str, float]] | None:
-    """{checkpoint's key: (title, PSNR)} of those that draw an image better, the best first; each at its own size."""
+def better_checkpoints(active: ui.Active, chosen: ui.Chosen) -> dict[str, tuple[str, "Quality"]] | None:
+    """{checkpoint's key: (title, quality)} of those that draw an image better, the best first; each at its own size.
+
+    By the foreground: beside it, a small image on a wide white page would look well drawn by whoever draws a white page.
+    """
     others = {key: path for key, path in ui.checkpoint_files().items() if key != active.key}
 
-    def compute(progress: Progress) -> dict[str, tuple[str, float]]:
+    def compute(progress: Progress) -> dict[str, tuple[str, "Quality"]]:
         found = {}
         for number, key in enumerate(others):
             progress(number / len(others))
-            psnr = psnr_with(key, chosen)
-            if psnr is not None:
-                found[key] = psnr
+            quality = quality_with(key, chosen)
+            if quality is not None:
+                found[key] = quality
         return found
 
-    own = ui.reconstruct(active, chosen).quality.psnr
+    def error(quality: "Quality") -> float:
+        return quality.mse if math.isnan(quality.foreground_mse) else quality.foreground_mse
+
+    try:
+        own = error(ui.reconstruct(active, chosen).quality)
+    except ImageError:  # too wide for one latent
+        own = math.inf
     names = "|".join(f"{key} {path.stat().st_mtime_ns}" for key, path in others.items())
     key = f"{chosen.digest}|{st.session_state.fit}|{active.loaded.digest}|{names}"
     found = measured("better", key, "Trying the other checkpoints", lambda: 0.5 * len(others), compute)
     if found is None:
         return None
-    return dict(sorted(((k, v) for k, v in found.items() if v[1] > own), key=lambda pair: -pair[1][1]))
+    return dict(sorted(((k, v) for k, v in found.items() if error(v[1]) < own), key=lambda pair: error(pair[1][1])))
 
 
-def psnr_with(key: str, chosen: ui.Chosen) -> tuple[str, float] | None:
-    """A checkpoint's title and PSNR on an image; None where it does not load, fit or draw. The caller holds the models."""
+def quality_with(key: str, chosen: ui.Chosen) -> tuple[str, "Quality"] | None:
+    """A checkpoint's title and how it draws an image; None where it does not load, fit or draw. The caller holds the models."""
     from tae.model.metrics import measure
     from tae.store.checkpoint import CheckpointError
 
@@ -122,7 +148,7 @@ def psnr_with(key: str, chosen: ui.Chosen) -> tuple[str, float] | None:
         other = ui.load_model(key)
         fitted = ui.fit(other, chosen)
         pixels = recon_of(other.loaded, fitted)[0, 0].numpy()
-        return other.title, measure(fitted.pixels, pixels, with_ssim=False).psnr
+        return other.title, measure(fitted.pixels, pixels, with_ssim=False)
     except (CheckpointError, ImageError, OSError):
         return None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from tae.analysis import facts
 from tae.data.decode import ImageError
@@ -24,7 +25,7 @@ from tae.ui.session.models import Active
 from tae.ui.session.results import NO_NUMBERS, fit_mode, pass_seconds
 from tae.ui.session.view import choose
 from tae.ui.session.work import Progress, measured
-from tae.ui.widgets.downloads import download_files
+from tae.ui.widgets.downloads import download_files, export
 
 if TYPE_CHECKING:
     from tae.analysis.windows import Windows
@@ -116,24 +117,32 @@ def by_window(active: Active, chosen: Chosen) -> bool:
     return (way or natural) == WINDOWS
 
 
-def show(active: Active, chosen: Chosen, origin: str) -> None:
-    """An image wider than a window, window by window, beside what one latent makes of it; its origin is Markdown."""
+def show(active: Active, chosen: Chosen, origin: str) -> DeltaGenerator | None:
+    """An image wider than a window, window by window, beside what one latent makes of it; its origin is Markdown.
+
+    Returns the place for what to do next where the model fails on some of it.
+    """
     try:
         strip = strip_of(active, chosen)
     except ImageError as error:
         st.error(f"{escape_markdown(chosen.title)}: {escape_markdown(str(error))}")
-        return
+        return None
     if strip is None:
-        return
-    st.markdown(sentence(active.config, strip))
+        return None
+    with st.container(horizontal=True, vertical_alignment="center", key="explore_verdict"):
+        fails = verdict(active, strip)
+        steps = st.container(width="content") if fails else None
+    with export():
+        downloads(active, chosen, strip)
     st.html(_html(_key(active, chosen), active.config.latent_dim, strip), unsafe_allow_javascript=True)
     st.caption(
         f"{origin}; {escape_markdown('; '.join(strip.fitted.notes)) or 'shown to the model pixel by pixel'}. Where it "
-        "is wider than the page, scroll it sideways, or click it and use the arrow keys, Page up and down, Home and End."
+        "is wider than the page, scroll it sideways, or click it and use the arrow keys, Page up and down, Home and End. "
+        f"{'Attention is shown of **One latent**.' if strip.one else ''}"
     )
-    verdict(active, strip)
+    st.markdown(sentence(active.config, strip))
     measures(strip)
-    downloads(active, chosen, strip)
+    return steps
 
 
 def strip_of(active: Active, chosen: Chosen) -> Strip | None:
@@ -236,10 +245,10 @@ def sentence(config: ModelConfig, strip: Strip) -> str:
     )
 
 
-def verdict(active: Active, strip: Strip) -> None:
-    """Whether the model fails on this strip; test images, of one latent each, are compared with single windows only."""
+def verdict(active: Active, strip: Strip) -> bool:
+    """Whether the model fails on a part of this strip; test images, of one latent each, are compared with single windows only."""
     if active.is_random:
-        return
+        return False
     share, count = unusual(active, strip), len(strip.alone)
     explained = ""
     if not math.isnan(strip.r2):
@@ -256,12 +265,15 @@ def verdict(active: Active, strip: Strip) -> None:
             "what windows show: things cut off at their edges.",
             icon=":material/trending_down:",
         )
-    elif worst:
-        st.info(
-            f"{worst[0].upper()}{worst[1:]}. The figures of the whole strip have nothing to be compared with: those of the test "
-            "images are of one latent for a whole image.",
-            icon=":material/info:",
+        return True
+    if worst:
+        draw, icon = (st.warning, ":material/trending_down:") if share else (st.info, ":material/info:")
+        draw(
+            f"**{worst[0].upper()}{worst[1:]}.** The figures of the whole strip have nothing to be compared with: those of the "
+            "test images are of one latent for a whole image.",
+            icon=icon,
         )
+    return bool(share)
 
 
 def unusual(active: Active, strip: Strip) -> int | None:
@@ -355,7 +367,7 @@ def downloads(active: Active, chosen: Chosen, strip: Strip) -> None:
         "arrays.npz": ("Arrays and latents (NPZ)", arrays),
         "metrics.csv": ("", lambda: tables.metrics_csv(table(active, chosen, strip))),
     }
-    with st.container(horizontal=True, key="expert_downloads"):
+    with st.container(horizontal=True):
         download_files(name, files)
 
 
