@@ -94,7 +94,7 @@ def ablate(hand: Hand) -> None:
 def take_along(hand: Hand) -> None:
     """A vector figure, and the numbers."""
     hand.click(hand.button("Export"))
-    for name in ("Heatmap (SVG)", "All maps (NPZ)"):
+    for name in ("Matrix (SVG)", "All maps (NPZ)"):
         with hand.page.expect_download(timeout=90_000):
             hand.click(hand.page.get_by_role("button", name=name))
 

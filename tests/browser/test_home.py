@@ -160,7 +160,7 @@ def test_18_69_72_76_hostile_uploads_do_no_harm_and_outlive_a_reload_a_checkpoin
     assert "onerror=alert(1)" in main.inner_text()
     assert main.locator('img[src="x"]').count() == 0 and main.locator(".katex").count() == 0
     page.get_by_role("button", name="Export").click()
-    name, content = saved(page, "Heatmap (SVG)")
+    name, content = saved(page, "Matrix (SVG)")
     assert "<img" not in content.decode() and "/" not in name and "<" not in name
     page.goto(page.url.replace("/?", "/models?"))
     settle(page)
@@ -402,7 +402,7 @@ def test_attention_can_be_taken_along(visit) -> None:
     page.get_by_role("button", name="Export").click()
     name, content = saved(page, "Report (HTML)")
     assert name.endswith("_report.html") and content.startswith(b"<!doctype html>") and len(content) < 5_000_000
-    for label in ("Heatmap", "On the image", "All layers", "All heads", "In numbers"):
+    for label in ("Matrix", "Map on the image", "All layers", "All heads", "In numbers"):
         name, content = saved(page, f"{label} (PNG)")
         assert Image.open(io.BytesIO(content)).width > 600 and name.endswith(".png")
         svg = saved(page, f"{label} (SVG)")[1].decode()
@@ -410,7 +410,7 @@ def test_attention_can_be_taken_along(visit) -> None:
     maps = np.load(io.BytesIO(saved(page, "All maps (NPZ)")[1]))
     assert set(maps) == {"layer_0", "layer_1", "layer_2", "average", "caption"}
     np.testing.assert_allclose(maps["average"], (maps["layer_0"] + maps["layer_1"] + maps["layer_2"]) / 3, atol=1e-6)
-    plain_name, content = saved(page, "This map (CSV)")
+    plain_name, content = saved(page, "All weights (CSV)")
     rows = list(csv.DictReader(io.StringIO(content.decode())))
     assert len(rows) == 169**2
     weights = np.array([float(row["weight"]) for row in rows]).reshape(169, 169)
@@ -423,7 +423,7 @@ def test_attention_can_be_taken_along(visit) -> None:
     )
     page = visit("/?layer=2&image=garment-30&weighting=values")
     page.get_by_role("button", name="Export").click()
-    name, content = saved(page, "This map (CSV)")
+    name, content = saved(page, "All weights (CSV)")
     assert name == plain_name.replace(".csv", "_value_norms.csv")
     rows = list(csv.DictReader(io.StringIO(content.decode())))
     assert not np.allclose([float(row["weight"]) for row in rows], weights.flatten(), rtol=0.1)

@@ -323,6 +323,17 @@ def test_a_head_that_is_clicked_is_ablated_and_undo_brings_it_back() -> None:
     assert component(app, "explorer_outcome")["ablated"] == []
 
 
+def test_a_link_to_an_image_of_ones_own_says_that_it_cannot_travel_on_both_sides() -> None:
+    app = open_page()
+    assert component(app, "copy_link")["said"] == "Copied"
+    app = drop(app, ("mine.png", image(3)))
+    assert component(app, "copy_link")["said"] == "Copied, without your image"
+    visitor = open_page(image=app.query_params["image"], checkpoint="upload-1")
+    told = [one.value for one in visitor.main.warning]
+    assert "**The image of this link is not here**" in "\n".join(told) and "This is a sample." in "\n".join(told)
+    assert "**The checkpoint of this link is not here**" in "\n".join(told) and not visitor.sidebar.warning
+
+
 def test_changes_of_a_link_that_do_not_fit_are_left_out_and_said() -> None:
     app = open_page(changes="encoder/9/0,encoder/0/1")
     assert "1 change is left out" in texts(app, "info")

@@ -84,7 +84,7 @@ def patch_figure(
         draw_image(axes, image)
         corner = (column * patch_size - 0.5, row * patch_size - 0.5)
         axes.add_patch(Rectangle(corner, patch_size, patch_size, fill=False, edgecolor=QUERY_COLOUR, linewidth=2))
-    drawn = draw_over_image(laid, weights * len(weights), grid, patch_size, zmax, 0.75)
+    drawn = draw_over_image(laid, weights * len(weights), grid, patch_size, zmax)
     figure.colorbar(drawn, ax=[plain, laid], shrink=0.8, label=unit_of(quantity), extend="max")
     return render(figure, caption, fmt, warning)
 

@@ -40,6 +40,6 @@ def pair_figure(
         axes[1, 0].set(title=title, xlabel="Key patch", ylabel="Query patch")
         figure.colorbar(drawn, ax=axes[1, 0], shrink=0.8, label="x uniform")
         draw_image(axes[1, 1], image, "Jensen-Shannon distance of each query", 12)
-        drawn = draw_over_image(axes[1, 1], found.distance, grid, patch_size, 1, 0.6)
+        drawn = draw_over_image(axes[1, 1], found.distance, grid, patch_size, 1)
         figure.colorbar(drawn, ax=axes[1, 1], shrink=0.8, label="0 the same, 1 no key in common")
     return render(figure, caption, fmt, warning)

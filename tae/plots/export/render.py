@@ -8,14 +8,18 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from tae.plots.maps import MAX_CELLS
-from tae.plots.style import block_max
+from tae.plots.style import OVERLAY, block_max
 
 Format = Literal["png", "svg", "pdf"]
 FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")  # of figures to take along
 ATTENTION_MAP = matplotlib.colormaps["magma_r"]
+OVERLAY_MAP = LinearSegmentedColormap.from_list(
+    "overlay", [(place, (*(channel / 255 for channel in colour), opacity)) for place, colour, opacity in OVERLAY]
+)
 ERROR_MAP = matplotlib.colormaps["PuOr"]
 
 
@@ -38,11 +42,12 @@ def draw_image(axes: Axes, image: np.ndarray, title: str = "", fontsize: int = 1
     axes.set_title(title, fontsize=fontsize, parse_math=False)
 
 
-def draw_over_image(axes: Axes, values: np.ndarray, grid: tuple[int, int], patch_size: int, top: float, alpha: float):
-    """Numbers (N,) from 0 to `top` over the image that was drawn, each on its patch."""
+def draw_over_image(axes: Axes, values: np.ndarray, grid: tuple[int, int], patch_size: int, top: float):
+    """Numbers (N,) from 0 to `top` over the image that was drawn, each on its patch, in the screen's colours."""
     height, width = axes.images[0].get_size()
+    axes.images[0].set_alpha(0.5)  # as on the screen: on black, dark colours would not be seen
     laid = np.repeat(np.repeat(values.reshape(grid), patch_size, axis=0), patch_size, axis=1)[:height, :width]
-    return axes.imshow(laid, cmap=ATTENTION_MAP, vmin=0, vmax=top, alpha=alpha, interpolation="nearest")
+    return axes.imshow(laid, cmap=OVERLAY_MAP, vmin=0, vmax=top, interpolation="nearest")
 
 
 def draw_signed(axes: Axes, values: np.ndarray, limit: float, extent: tuple[float, float, float, float] | None = None):

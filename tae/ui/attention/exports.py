@@ -75,8 +75,8 @@ def exports(scene: Scene, shown: Shown) -> None:
         "Part": choice.part,
     }
     drawings = {
-        "Heatmap": one_heatmap,
-        "On the image": on_image,
+        "Matrix": one_heatmap,
+        "Map on the image": on_image,
         "All layers": all_layers,
         "All heads": all_heads,
         "In numbers": measures,
@@ -103,7 +103,7 @@ def exports(scene: Scene, shown: Shown) -> None:
             f"{stem}_heads.csv",
         )
         if len(shown.weights) <= 400:
-            download("This map (CSV)", lambda: tables.maps_csv(shown.weights, grid, shown.quantity), f"{one}.csv")
+            download("All weights (CSV)", lambda: tables.maps_csv(shown.weights, grid, shown.quantity), f"{one}.csv")
         else:
             st.caption("CSV up to 400 patches; this map has more, take the NPZ.")
 

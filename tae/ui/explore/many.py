@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 
 from tae import ui
+from tae.analysis.facts import is_wide
 from tae.data.decode import ImageError
 from tae.data.encode import encode_png
 from tae.plots.export import render, tables
@@ -40,14 +41,25 @@ def all_images(active: ui.Active, own: list[ui.Chosen]) -> None:
         page = st.number_input("Page", 1, pages, 1, width=120) if pages > 1 else 1
     results.sort(key=orders[order])
     exports(active, results)
-    st.caption("Model input, reconstruction.")
+    st.caption("Model input, then reconstruction.")
     columns = st.columns(4)
     for number, (chosen, result) in enumerate(results[(page - 1) * PER_PAGE : page * PER_PAGE]):
         with columns[number % 4], st.container(border=True):
-            pair = np.concatenate([result.fitted.pixels, result.recon], axis=0 if result.recon.shape[1] > 300 else 1)
-            st.image(encode_png(pair), width="stretch", alt=f"{chosen.title} and its reconstruction")
+            st.image(
+                encode_png(apart(result.fitted.pixels, result.recon)),
+                width="stretch",
+                alt=f"{chosen.title} and its reconstruction",
+            )
             st.markdown(f"{escape_markdown(chosen.title)}  \n**{result.quality.psnr:.1f} dB**")
             st.button("Open", key=f"open_{chosen.key}", on_click=open_one, args=(chosen.key,), width="stretch")
+
+
+def apart(image: np.ndarray, recon: np.ndarray) -> np.ndarray:
+    """Both (H, W) in one, below or beside each other, with a grey bar between them."""
+    axis = 0 if is_wide(image.shape) else 1
+    shape = [*image.shape]
+    shape[axis] = max(2, min(image.shape) // 30)
+    return np.concatenate([image, np.full(shape, 0.6, np.float32), recon], axis)
 
 
 def exports(active: ui.Active, results: list[tuple[ui.Chosen, ui.Result]]) -> None:

@@ -130,7 +130,18 @@ def heading(page: str) -> DeltaGenerator:
         copy_link()
         place = st.empty()
         st.session_state.export_place = st.empty()
-        return place
+    for said in st.session_state.pop("not_restored", ()):
+        st.warning(said, icon=":material/link_off:")
+    return place
+
+
+def _cannot_restore(what: str, instead: str) -> None:
+    """Have the page say that a link names what is not here."""
+    said = (
+        f"**The {what} of this link is not here**: uploads are kept for {hours_kept():g} hours, and only for whoever brought "
+        f"them. This is {instead}."
+    )
+    st.session_state.setdefault("not_restored", []).append(said)
 
 
 def _switch() -> None:
@@ -180,10 +191,7 @@ def _choose_model() -> Active | None:
         )
         return None
     if state.checkpoint and state.checkpoint not in keys:
-        st.warning(
-            f"The link names a checkpoint that is not here (uploads are kept for {hours_kept():g} hours, and only for whoever "
-            "brought them); showing the first one."
-        )
+        _cannot_restore("checkpoint", "the first one")
         state.checkpoint = keys[0]
     key = choose(
         "checkpoint",
@@ -216,10 +224,7 @@ def _choose_image(active: Active) -> Chosen:
     offer = offered(active)
     if state.image and state.image not in offer.own and state.image not in offer.samples:
         if state.image.startswith("upload-"):
-            st.warning(
-                f"The link names an image that is not here: uploads are kept for {hours_kept():g} hours, and only for whoever "
-                "brought them. Showing a sample."
-            )
+            _cannot_restore("image", "a sample")
         state.image = ""
     if not state.image:
         state.image = next(iter(offer.samples))

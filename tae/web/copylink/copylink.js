@@ -16,10 +16,12 @@ class CopyLink {
     this.root.remove();
   }
 
-  update() {}
+  update({ data }) {
+    this.said = data.said;
+  }
 
   async copy() {
-    let said = "Copied";
+    let said = this.said;
     try {
       await navigator.clipboard.writeText(location.href);
     } catch {

@@ -246,19 +246,25 @@ def test_dark_is_high_in_exported_maps():
     assert np.all(np.diff(brightness) < 0)
 
 
+def over_white(value: float) -> tuple[float, ...]:
+    """A colour of the overlay, from 0 to 1, on white."""
+    *colour, opacity = render.OVERLAY_MAP(value)
+    return tuple(opacity * channel + 1 - opacity for channel in colour)
+
+
+def test_where_there_is_no_weight_the_image_stays_as_it_is():
+    assert over_white(0.0) == (1, 1, 1) and over_white(1.0) == pytest.approx((0.15, 0.13, 0.275), abs=0.01)
+
+
 def test_a_patchs_weight_is_drawn_on_its_place_in_the_picture():
     for grid, key in [((3, 3), 5), ((2, 9), 12)]:
         num_tokens, patch = grid[0] * grid[1], 16
         image = np.ones((grid[0] * patch, grid[1] * patch), np.float32)
-        weights = np.zeros(num_tokens, np.float32)
+        weights = np.full(num_tokens, 0.4 / num_tokens, np.float32)
         weights[key] = 2 / num_tokens
         data = figures.patch_figure(image, weights, grid, patch, 0, "one weight", 4.0, "png")
         picture = pixels(data)
-
-        def blended(value: float) -> tuple[float, ...]:
-            return tuple(0.75 * channel + 0.25 for channel in render.ATTENTION_MAP(value)[:3])
-
-        light, middle = near(picture, blended(0.0)), near(picture, blended(0.5))
+        light, middle = near(picture, over_white(0.1)), near(picture, over_white(0.5))
         box = panel(light)
         rows, columns = np.nonzero(middle[box])
         height, width = light[box].shape
@@ -269,11 +275,11 @@ def test_a_patchs_weight_is_drawn_on_its_place_in_the_picture():
 
 def test_a_picture_that_does_not_fill_its_last_patches_is_drawn_whole_and_alone():
     for height, width, grid in [(201, 201, (13, 13)), (152, 500, (10, 32))]:
-        weights = np.zeros(grid[0] * grid[1], np.float32)
+        weights = np.full(grid[0] * grid[1], 0.2 / (grid[0] * grid[1]), np.float32)
         data = figures.patch_figure(
             np.ones((height, width), np.float32), weights, grid, 16, len(weights) - 1, "caption", 2.0, "png"
         )
-        light = near(pixels(data), tuple(0.75 * channel + 0.25 for channel in render.ATTENTION_MAP(0.0)[:3]))
+        light = near(pixels(data), over_white(0.1))
         box = light[panel(light)]
         assert abs(box.shape[1] / box.shape[0] - width / height) < 0.03 * width / height
 
