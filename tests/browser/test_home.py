@@ -170,7 +170,7 @@ def test_18_69_72_76_hostile_uploads_do_no_harm_and_outlive_a_reload_a_checkpoin
     path = save_checkpoint(tmp_path / f"{HOSTILE}.safetensors", model, card(name=HOSTILE))
     assert path.stat().st_size > 29e6
     page.locator("input[type=file]").set_input_files(path)
-    page.get_by_text("is valid and in use").wait_for()
+    page.get_by_text("is in use.").wait_for()
     settle(page)
     page.reload()
     settle(page)

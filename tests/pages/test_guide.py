@@ -1,7 +1,6 @@
 """The glossary, the tour and the demo without a browser: where a step leads, what it sets, and what it gives back."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -11,7 +10,7 @@ from tae.model.autoencoder import TransformerAutoencoder
 from tae.ui.shell import sidebar
 from tae.ui.shell.glossary import TERMS
 from tae.ui.shell.tour import CHECKPOINT, STORY, TOUR, Step
-from tests.pages import PAGES, go, open_page, texts
+from tests.pages import FIRST, PAGES, drop, go, image, open_page, texts
 
 pytestmark = pytest.mark.usefixtures("pages_are_remembered")
 
@@ -66,15 +65,17 @@ def test_steps_set_only_fields_of_the_view_and_lead_to_pages_that_are_there() ->
 
 
 @pytest.mark.slow
-def test_tour_leads_through_five_steps_and_ends_where_it_is() -> None:
-    app = press(open_page(), "guide_accept")
+def test_tour_leads_through_five_steps_and_gives_back_the_view_before() -> None:
+    app = open_page()
+    before = view(app)
+    press(app, "guide_accept")
     for number, step in enumerate(TOUR, 1):
         assert f"Step {number} of 5" in texts(app) and f"**{step.title}**" in texts(app)
         assert_at(app, step)
         assert ("guide_end" in keys(app)) == (number < 5)
         press(app, "guide_next")
     assert "guide_next" not in keys(app) and "guide_accept" not in keys(app)
-    assert_at(app, replace(TOUR[-1], text=""))
+    assert view(app) == before
 
 
 def test_tour_steps_back_and_ends_at_once_where_asked() -> None:
@@ -84,6 +85,23 @@ def test_tour_steps_back_and_ends_at_once_where_asked() -> None:
     assert_at(app, TOUR[0])
     press(app, "guide_end")
     assert "guide_end" not in keys(app) and "Step 1" not in texts(app)
+    assert [title.value for title in app.title] == ["Models"]
+
+
+def test_own_image_and_checkpoint_are_back_after_the_tour() -> None:
+    app = drop(open_page("Explore", checkpoint=FIRST), ("mine.png", image(3)))
+    before = view(app)
+    assert before["image"].startswith("upload-") and before["checkpoint"] == FIRST
+    press(press(app, "guide_tour"), "guide_next")
+    assert view(app) != before
+    assert view(press(app, "guide_end")) == before
+
+
+def test_offer_of_the_tour_comes_with_the_first_page_or_not_at_all() -> None:
+    app = open_page("Explore", checkpoint=FIRST)
+    assert "guide_accept" not in keys(app)
+    app.selectbox("choose_checkpoint").set_value(CHECKPOINT).run()
+    assert app.session_state.checkpoint == CHECKPOINT and "guide_accept" not in keys(app)
 
 
 @pytest.mark.slow
@@ -103,10 +121,10 @@ def test_story_sets_each_view_and_gives_back_the_one_before() -> None:
     assert {"image": "garment-30", "layer": "1", "part": "decoder"}.items() <= linked(app).items()
 
 
-def test_demo_begun_during_a_tour_gives_back_the_view_before_the_demo() -> None:
-    app = press(open_page(), "guide_accept")
-    press(press(app, "guide_next"), "guide_next")
+def test_demo_begun_during_a_tour_gives_back_the_view_before_both() -> None:
+    app = open_page(image="garment-30")
     there = view(app)
+    press(press(press(app, "guide_accept"), "guide_next"), "guide_next")
     switch_demo(app, True)
     press(press(app, "guide_next"), "guide_end")
     assert view(app) == there and [title.value for title in app.title] == ["Explore"]
@@ -171,7 +189,7 @@ def test_glossary_lists_all_terms_and_finds_some() -> None:
     app.text_input("guide_words").set_value("Kobayashi").run()
     assert html(app).count("<dt>") == 1 and "<dt>value-weighted attention</dt>" in html(app)
     app.text_input("guide_words").set_value("<b>zebra").run()
-    assert not app.exception and "No such term" in texts(app) and "<dt>" not in html(app)
+    assert not app.exception and "No such term" in html(app) and "<dt>" not in html(app)
 
 
 def test_prose_draws_terms_and_keeps_foreign_html_as_text() -> None:

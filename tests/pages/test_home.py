@@ -565,7 +565,8 @@ def test_an_older_card_s_yardsticks_are_measured_when_asked_for(
 
 def test_a_brought_checkpoint_is_in_use_at_once() -> None:
     app = bring(open_page(), "mine.safetensors", (ROOT / "checkpoints" / DEMO).read_bytes())
-    assert "is valid and in use" in app.success[0].value
+    assert app.success[0].value == "mine\\.safetensors (Garments, square) is in use."
+    assert "Explore it" in [one.proto.label for one in app.get("page_link")]
     assert str(app.selectbox("choose_checkpoint").value).startswith("upload-")
     assert component(go(app, "Explore"), "explorer_outcome")
 
@@ -699,14 +700,14 @@ def test_card_of_a_checkpoint_is_shown(store: Callable[..., Path]) -> None:
         data="My own photographs",
         licence="CC0",
         training={
-            **{"steps": 17, "batch_size": 4, "seed": 5, "command": "python -m tae.train tiny --steps 17"},
+            **{"steps": 1700, "batch_size": 4, "seed": 5, "command": "python -m tae.train tiny --steps 17"},
             "curve": [{"step": 10, "loss": 0.5, "held_out_psnr": 14.5}],
         },
         metrics={"psnr": 21.25, "ssim": 0.5, "split": "test", "count": 9},
     )
     app = open_page("Models")
     page = said_plainly(app)
-    for part in ("My shoes", "My own photographs", "CC0", "17 steps of 4 images", "9 images, test split"):
+    for part in ("My shoes", "My own photographs", "CC0", "1,700 steps of 4 images", "9 images, test split"):
         assert part in page
     assert [code.value for code in app.code] == ["python -m tae.train tiny --steps 17"]
     (row,) = app.dataframe[0].value.to_dict("records")

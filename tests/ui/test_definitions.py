@@ -146,6 +146,11 @@ def jensen_shannon_distance() -> None:
     assert agreement.compare(EYE, EYE.roll(1, 0)).mean_distance == 1
 
 
+def n() -> None:
+    image = draw_images(SQUARE, 1)
+    assert maps.compute_map(build(SQUARE), image, maps.MapChoice()).shape == (SQUARE.num_tokens,) * 2 == (16, 16)
+
+
 def participation_ratio() -> None:
     assert latent.participation_ratio(np.array([5.0, 0, 0])) == 1
     assert latent.participation_ratio(np.array([2.0, 2, 2, 0])) == pytest.approx(3)
@@ -169,6 +174,16 @@ def psnr() -> None:
     image = np.zeros((8, 8), np.float32)
     plain, half = (metrics.measure(image, image + error).psnr for error in (0.2, 0.1))
     assert half - plain == pytest.approx(6, abs=0.03)
+
+
+def recomputation_error() -> None:
+    model, image = build(SQUARE), draw_images(SQUARE, 1)
+    with torch.no_grad():
+        assert max(attention.recomputation_errors(model, image)) < 1e-5
+        mixed, same = torch.nn.functional.scaled_dot_product_attention, torch.nn.functional
+        with pytest.MonkeyPatch.context() as patch:  # as if the model itself mixed other values
+            patch.setattr(same, "scaled_dot_product_attention", lambda *given, **more: mixed(*given, **more) + 0.5)
+            assert attention.recomputation_errors(model, image)[0] == pytest.approx(0.5, abs=1e-5)
 
 
 def relevance() -> None:
@@ -270,7 +285,8 @@ CHECKS: dict[str, Callable[[], Any]] = {
             imputation,
             infidelity,
         ),
-        *(jensen_shannon_distance, participation_ratio, principal_component, psnr, rollout, sensitivity, sink),
+        *(jensen_shannon_distance, n, participation_ratio, principal_component, psnr, recomputation_error, rollout),
+        *(sensitivity, sink),
         *(spread_between_heads, ssim, uniform_attention, value_weighted_attention, x_uniform),
     )
 }

@@ -87,5 +87,6 @@ def test_search_finds_names_before_mentions() -> None:
     assert glossary.search("") == list(glossary.TERMS)
     found = glossary.search("Query")
     assert found[0].name == "query" and len(found) > 1
+    assert [glossary.search(typed)[0].name for typed in ("n", "N =", "map")] == ["N", "N", "attention map"]
     assert [term.name for term in glossary.search("structural copy")] == ["SSIM"]
     assert not glossary.search("zebra")

@@ -7,12 +7,14 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from tae import ui
 from tae.model.config import preset_config
-from tae.store.names import PICKLES, escape_markdown
+from tae.store.names import PICKLES, escape_markdown, plain_text
 from tae.ui.checkpoints.cards import how_to_convert, model_card, use
 from tae.ui.session.arrivals import in_words, most_mb
 from tae.ui.session.keeping import how_long
 from tae.ui.session.models import Brought
+from tae.ui.session.view import link
 from tae.ui.widgets.drop import drop, taken
+from tae.web.first import PAGES
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,12 @@ def bring() -> None:
             state.models_brought = Told(problem=str(error))
             st.error(escape_markdown(str(error)), icon=":material/block:")
             return
-        st.success(f"{escape_markdown(active.title)} is valid and in use.", icon=":material/check:")
+        name = f"{escape_markdown(plain_text(told.brought.name))} ({escape_markdown(active.title)})"
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.success(f"{name} is in use.", icon=":material/check:")
+            st.page_link(
+                PAGES["Explore"][0], label="Explore it", icon=PAGES["Explore"][1], query_params=link("Explore")
+            )
         model_card(active.loaded.card, active.config, active.loaded.size_bytes, key)
 
 

@@ -52,7 +52,7 @@ def checkpoints(active: ui.Active) -> None:
         assert shown.card is not None and shown.config is not None
         key = shown.path.name
         with st.container(border=True):
-            with st.container(horizontal=True, vertical_alignment="center"):
+            with st.container(horizontal=True, vertical_alignment="center", key="models_name"):
                 st.markdown(f"## {escape_markdown(shown.name)}")
                 if key == active.key:
                     st.badge("in use", icon=":material/check:", color="green")
@@ -75,7 +75,7 @@ def checkpoints(active: ui.Active) -> None:
                 )
                 how_to_convert(str(file), f" --out {shlex.quote(plain_text(str(out), 500))}")
     for key in [*st.session_state.uploaded_models, *st.session_state.untrained]:
-        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"models_name_{key}"):
             brought = key in st.session_state.uploaded_models
             kept = f"kept for {hours_kept():g} hours" if brought else "this session only"
             st.markdown(f"**{escape_markdown(ui.model_title(key))}** ({kept})")
@@ -257,8 +257,9 @@ def yardsticks_here(card: Card, config: ModelConfig, key: str) -> list[Yardstick
 def training_words(training: dict) -> str | None:
     if not training:
         return None
+    steps = training.get("steps", "?")
     parts = [
-        f"{training.get('steps', '?')} steps of {training.get('batch_size', '?')} images",
+        f"{f'{steps:,}' if isinstance(steps, int) else steps} steps of {training.get('batch_size', '?')} images",
         f"{training['cpu_seconds'] / 60:.0f} minutes of CPU time" if "cpu_seconds" in training else "",
         str(training.get("hardware", "")),
         str(training.get("precision", "")),

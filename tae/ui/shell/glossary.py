@@ -123,6 +123,11 @@ TERMS: tuple[Term, ...] = (
         "first carries the state to where the last layer would have it (Belrose 2023).",
     ),
     Term(
+        "N",
+        "The number of patches of an image: an attention map has as many rows and as many columns.",
+        ("N =", "number of patches"),
+    ),
+    Term(
         "occlusion",
         "A patch is covered; its effect is the mean squared change of the reconstruction (Zeiler & Fergus 2014). Control: what "
         "the cover itself changes in the image.",
@@ -150,6 +155,11 @@ TERMS: tuple[Term, ...] = (
         "+6 dB halves the RMS error.",
     ),
     Term("query", "The patch that asks: one row of an attention map.", ("queries",)),
+    Term(
+        "recomputation error",
+        "A check of the maps, whose weights are computed anew: how far the values that they mix are at most from those that the "
+        "model itself mixed. As small as rounding, where all is well.",
+    ),
     Term("reconstruction", "The image that the decoder draws from the latent.", ("reconstructions",)),
     Term(
         "relevance",
@@ -252,13 +262,16 @@ def marked(text: str) -> str:
 
 
 def search(words: str) -> list[Term]:
-    """The terms whose name, other forms or text hold all of these words; those with a matching name first."""
-    wanted = words.casefold().split()
+    """The terms whose name, other forms or text hold all of these words; by name first, the one of this very name before all."""
+    wanted, typed = words.casefold().split(), words.casefold().strip()
     found = [
         term
         for term in TERMS
         if all(word in " ".join((term.name, *term.also, term.text)).casefold() for word in wanted)
     ]
-    return sorted(
-        found, key=lambda term: not all(word in " ".join((term.name, *term.also)).casefold() for word in wanted)
-    )
+
+    def place(term: Term) -> tuple[bool, bool]:
+        forms = [form.casefold() for form in (term.name, *term.also)]
+        return typed not in forms, not all(word in " ".join(forms) for word in wanted)
+
+    return sorted(found, key=place) if wanted else found

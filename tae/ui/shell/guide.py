@@ -102,17 +102,20 @@ def sidebar(pages: Pages) -> None:
 def _terms() -> None:
     words = st.text_input("Search the glossary", key="guide_words", placeholder="A word, such as rollout")
     found = glossary.search(words or "")
-    if not found:
-        st.caption("No such term here.")
     entries = "".join(f"<dt>{html.escape(term.name)}</dt><dd>{html.escape(term.text)}</dd>" for term in found)
+    entries = entries or "<dd>No such term here.</dd>"
     st.html(f'<dl class="glossary" tabindex="0" aria-label="Glossary">{entries}</dl>')
 
 
 def card(active: Active | None, pages: Pages) -> None:
-    """The step at hand, or the offer of a tour on the first visit; drawn at the top of the page."""
+    """The step at hand, or the offer of a tour on the first visit; drawn at the top of the page.
+
+    Whether it is offered shows with the first page: an offer that came later would push down what somebody works on.
+    """
     state = st.session_state
+    state.setdefault("guide_offers", active is not None and active.key == CHECKPOINT)
     if not state.guide:
-        if not state.guide_offered and active is not None and active.key == CHECKPOINT:
+        if state.guide_offers and not state.guide_offered:
             _offer(pages)
         return
     steps = _steps(state.guide, pages)
@@ -196,7 +199,9 @@ def _steps(guide: str, pages: Pages) -> list[Step]:
 
 def _start(guide: str, pages: Pages) -> None:
     state = st.session_state
-    state.guide_before = {"page": state.guide_here, **{field: state[field] for field in DEFAULTS}}
+    if not state.guide:  # else it is the view before the tour that the demo gives back
+        state.guide_before = {"page": state.guide_here, "many": state.get("reconstruct_view")}
+        state.guide_before |= {field: state[field] for field in DEFAULTS}
     state.guide = guide
     state.guide_offered = True
     _go(0, pages)
@@ -211,12 +216,10 @@ def _go(number: int, pages: Pages) -> None:
 
 
 def _end(pages: Pages) -> None:
-    """The tour ends where it is, to go on from there; after a demo the view is as it was before."""
+    """The view, and with it the visitor's own image and checkpoint, is as it was before."""
     state = st.session_state
-    was_demo = in_demo()
     state.guide = ""
-    if was_demo:
-        _show(state.guide_before["page"], state.guide_before, pages)
+    _show(state.guide_before["page"], state.guide_before, pages)
 
 
 def _show(page: str, view: Mapping[str, str], pages: Pages) -> None:
@@ -230,7 +233,7 @@ def _show(page: str, view: Mapping[str, str], pages: Pages) -> None:
         if field not in _KEPT:
             state[field] = view[field]
     if "reconstruct_view" in state:
-        state.reconstruct_view = "one"
+        state.reconstruct_view = view.get("many") or "one"
     state.guide_moves += 1
     if page != state.guide_here:
         st.switch_page(pages[page][0], query_params=link(page))

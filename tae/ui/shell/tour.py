@@ -44,10 +44,10 @@ TOUR: tuple[Step, ...] = (
     Step(
         "An image, squeezed and drawn again",
         "The [[encoder]] squeezes this garment into its [[latent]], {latent_dim} numbers. From these alone the "
-        "[[decoder]] draws the [[reconstruction]]. Compare the two, and see the error beside them.",
+        "[[decoder]] draws the [[reconstruction]]. Compare the two; Error, above the second, shows where they differ.",
         "Explore",
         {"image": _GARMENT},
-        "Choose another image above, or drop one of your own. Photographs fail, and the page says so.",
+        "Choose another image below, or drop one of your own. Photographs fail, and the page says so.",
     ),
     Step(
         "Where weight was placed",
