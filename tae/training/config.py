@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from tae.data.fit import FitMode
 from tae.data.white import White
 from tae.model.config import (
     ModelConfig,
@@ -74,6 +75,9 @@ class TrainConfig(RunConfig):
     white: str = "file"
     """Which number is white beyond 8 bits, decided once for all files. file: as the files say; type: the type's largest; stretch:
     the smallest number becomes black, the largest white; or black..white, such as 0..4095."""
+    fit: FitMode = "pad"
+    """How your images come to the model's size. pad: whole; crop: the middle; stretch: whole, out of proportion; drop: cut out
+    about a drop on a line at the bottom, as the simulated ones are."""
     flip: Share = 0.5
     """Share of your images that are mirrored left to right. This and the next three leave composed images alone: those
     are composed anew for every step."""

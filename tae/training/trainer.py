@@ -561,6 +561,8 @@ class Trainer(Loop[TrainRecord]):
         }
         if source.white.decided or source.white != AS_FILE:
             training["white"] = source.white.to_dict()
+        if config.fit != TrainConfig.fit:
+            training["fit"] = config.fit
         name = config.name or f"{source.name} {config.preset} {size_in_words(config.input_size)}"
         return Card(
             name=name,

@@ -75,6 +75,12 @@ def test_a_camera_s_frame_comes_to_a_model_of_drops_as_its_own_images_did() -> N
     assert "padded above" in said_plainly(open_strip(WIDE, pixels), "caption")
 
 
+def test_images_come_to_a_model_as_its_training_had_them(keep: Callable) -> None:
+    keep(about={"training": {"steps": 1, "fit": "stretch"}})
+    app = open_strip("small.safetensors", np.ones((20, 60)), fit="auto")
+    assert "stretched from 60x20 to 32x32" in said_plainly(app, "caption")
+
+
 def test_a_small_drop_on_a_white_page_is_judged_by_the_drop() -> None:
     pixels = draw_frame("test", 0).strip()[22:] / np.float32(255)
     app = open_strip(DEMO, pixels, strip="one")

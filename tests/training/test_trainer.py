@@ -65,15 +65,18 @@ def test_59_memory_that_does_not_suffice_on_a_cpu_ends_with_the_batch_size_to_tr
     assert run.status == "failed" and said in run.message
 
 
-def test_what_was_decided_on_white_stands_on_the_card(tmp_path: Path) -> None:
+def test_what_was_decided_on_white_and_size_stands_on_the_card(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for number in range(4):
         np.save(
             tmp_path / "deep" / f"{number}.npy", np.linspace(0, 900 + 1000 * number, 256).reshape(16, 16).astype("u2")
         )
     said: list[str] = []
-    list(train(small_config(tmp_path / "x.safetensors", data=str(tmp_path / "deep"), steps=2), notify=said.append))
-    told = load_checkpoint(tmp_path / "x.safetensors").card.training["white"]
+    config = small_config(tmp_path / "x.safetensors", data=str(tmp_path / "deep"), steps=2, fit="stretch")
+    list(train(config, notify=said.append))
+    training = load_checkpoint(tmp_path / "x.safetensors").card.training
+    told = training["white"]
+    assert training["fit"] == "stretch"
     why = "values up to 3900 divided by 4095, as of 12 bits, for all together"
     assert told == {"choice": "file", "ends": {"uint16": [0, 4095, why]}} and f"uint16: {why}" in said
 

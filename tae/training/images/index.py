@@ -134,7 +134,7 @@ def index_files(
     folder: Path,
     names: Sequence[str],
     read: ReadFrame,
-    fitted_to: tuple[int, int | None, int],
+    fitted_to: tuple[int | str | None, ...],
     choice: str = "file",
     known: FileIndex | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -145,7 +145,7 @@ def index_files(
         folder: The data's folder.
         names: The files in it, in order.
         read: Reads a frame.
-        fitted_to: Height, width or None, and widest width.
+        fitted_to: Height, width or None, widest width, and how images come to them where they are not padded.
         choice: Which number is white, a choice of `tae.data.white`.
         known: An earlier index: files that are as they were are not read again.
         progress: Called with (files done, files in all).

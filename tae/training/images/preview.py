@@ -126,7 +126,7 @@ def read_some(config: TrainConfig, count: int = 8) -> Preview:
         name = _name(path, home)
         try:
             pixels = read_frame(path, count_frames(path) // 2, white).pixels
-            image = to_uint8(fit_image(pixels, config.input_size, max_width=config.max_width).pixels)
+            image = to_uint8(fit_image(pixels, config.input_size, config.fit, config.max_width).pixels)
         except ImageError as error:
             skipped.append((name, str(error)))
             continue

@@ -82,7 +82,7 @@ class _Unread(ItemSource):
         for number in (item, *(int(own[(item + step) % len(own)]) for step in range(1, 100))):
             try:
                 pixels = read_image(self._bytes(number), white=self.white, shown_side=1).pixels
-                fitted = fit_image(pixels, self._config.input_size, max_width=self._config.max_width)
+                fitted = fit_image(pixels, self._config.input_size, self._config.fit, self._config.max_width)
                 return to_uint8(fitted.pixels)
             except ImageError as error:
                 told = (self._name_of(number), str(error))

@@ -186,7 +186,7 @@ class FileSource(ItemSource):
             found = scan(config.data)
             self.remarks += [found.told] if found.told else []
             self._names = found.names
-            fitted_to = (*config.input_size, config.max_width)
+            fitted_to = (*config.input_size, config.max_width, *([config.fit] if config.fit != "pad" else []))
             index = index_files(self._folder, self._names, self._look, fitted_to, config.white, known, progress)
         self.index, self._names = index, index.names
         self.white = index.white(config.white)
@@ -260,7 +260,7 @@ class FileSource(ItemSource):
     def _look(self, number: int, frame: int, is_decided: bool = False) -> tuple[np.ndarray, Extent | None]:
         """The same, and what its numbers are; before it is decided which of them is white, only what cannot change is kept."""
         image = read_frame(self._folder / self._names[number], frame, self.white)
-        fitted = fit_image(image.pixels, self._config.input_size, max_width=self._config.max_width)
+        fitted = fit_image(image.pixels, self._config.input_size, self._config.fit, self._config.max_width)
         pixels = to_uint8(fitted.pixels)
         if is_decided or image.extent is None or (is_narrow(image.extent.kind) and self._config.white != "stretch"):
             with self._lock:

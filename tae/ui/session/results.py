@@ -50,8 +50,9 @@ class Result:
 
 def fit_mode(active: Active, pixels: np.ndarray) -> FitMode:
     """How an image (H, W) comes to the model's size: as the visitor chose, or as the images came that the model learnt from."""
-    if st.session_state.fit in FIT_MODES:
-        return st.session_state.fit
+    for mode in (st.session_state.fit, active.loaded.card.training.get("fit")):
+        if isinstance(mode, str) and mode in FIT_MODES:
+            return mode  # type: ignore[return-value]
     return "drop" if active.data == DropSource.data and shows_drop((255 * pixels).astype(np.uint8)) else "pad"
 
 

@@ -11,7 +11,7 @@ from tae.training.config import TrainConfig
 STANDARD = TrainConfig()
 ADVANCED = {
     "Optimiser": ("muon_lr", "adamw_lr", "weight_decay", "warmup_steps", "clip_norm", "ema_decay", "accumulate"),
-    "Your images, and their augmentation": ("white", "flip", "shift", "zoom", "contrast"),
+    "Your images, and their augmentation": ("white", "fit", "flip", "shift", "zoom", "contrast"),
     "Model": ("latent_dim", "num_heads", "encoder_layers", "decoder_layers", "mlp_ratio", "dropout"),
     "Computing": (
         "precision",
@@ -37,6 +37,7 @@ ADVANCED = {
 """Fields of `TrainConfig`, by heading."""
 LABELS = {
     "white": "Which number is white",
+    "fit": "Fit to the model's size",
     "muon_lr": "Learning rate of Muon",
     "adamw_lr": "Learning rate of AdamW",
     "warmup_steps": "Warm-up steps",

@@ -22,7 +22,7 @@ def show_preview(data: Data, config: TrainConfig) -> "Preview | None":
     """Eight training images as the model will see them; None where there is nothing to train on yet."""
     st.markdown("**What the model will see**")
     is_whole = data.found is None or data.found.is_small
-    seen = (config.data, config.input_size, config.max_width, config.seed, config.white)
+    seen = (config.data, config.input_size, config.max_width, config.seed, config.white, config.fit)
     seen += (config.flip, config.shift, config.zoom, config.contrast)
     try:
         shown = read_preview(seen, data.found, is_whole, replace(config, max_unreadable=1))

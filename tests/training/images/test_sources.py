@@ -14,6 +14,10 @@ from PIL import Image
 from tae.data.augment import augment
 from tae.data.decode import ImageError
 from tae.data.demo import DemoSource, compose_square
+from tae.data.drops.frame import draw_frame
+from tae.data.encode import to_uint8
+from tae.data.fit import fit_image
+from tae.data.stacks import read_frame
 from tae.training.config import TrainConfig
 from tae.training.images.index import FileIndex
 from tae.training.images.sources import FileSource, open_source
@@ -208,6 +212,17 @@ def test_images_are_fitted_whole_and_padded_like_their_border(tmp_path: Path) ->
     assert source_of(tmp_path, input_size=(20, None)).image(0).shape == (20, 40)
     with pytest.raises(ValueError, match="becomes 40 wide .* at most 30"):
         source_of(tmp_path, input_size=(20, None), max_width=30)
+
+
+def test_frames_of_drops_are_cut_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(draw_frame("test", number).strip()[22:]).save(tmp_path / f"{number}.png")
+    padded, cut = (source_of(tmp_path, input_size=(201, 201), fit=fit) for fit in ("pad", "drop"))
+    frames = [read_frame(tmp_path / f"{number}.png", 0).pixels for number in range(3)]
+    for fit, source in (("pad", padded), ("drop", cut)):
+        expected = {to_uint8(fit_image(one, (201, 201), fit).pixels).tobytes() for one in frames}
+        assert {source.image(number).tobytes() for number in range(2)} < expected  # one is held out
+    assert (cut.image(0) < 128).mean() > 5 * (padded.image(0) < 128).mean()
 
 
 # ---- The split
