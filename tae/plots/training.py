@@ -77,12 +77,19 @@ def plot_curves(
     figure.update_xaxes(title=x_title, rangemode="tozero")
     figure.update_yaxes(title=y_title, type="log" if log else "linear", nticks=6)
     values = np.concatenate(drawn or [np.ones(0)])
-    decades = np.log10(values.max() / values.min()) if log and len(values) else 0
-    if decades > 0.7:  # left alone, every digit is named, one over the other
-        figure.update_yaxes(tickformat=".1~g", dtick="D2" if decades < 2.5 else 1)
+    if log and len(values):
+        ticks = _log_ticks(float(values.min()), float(values.max()))
+        figure.update_yaxes(tickmode="array", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
     figure.update_layout(showlegend=len(curves) > 1, legend=LEGEND)
     rows = len(curves) if len(curves) > 1 else 0
     return finish(figure, height=260 + 20 * rows, top=8 + 20 * rows, bottom=44, left=58)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis, each with its whole value: left alone, Plotly names some by their first digit."""
+    lowest, highest = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
+    digits = (1, 2, 5) if highest - lowest < 4 else (1,)
+    return [digit * 10.0**power for power in range(lowest - 1, highest + 1) for digit in digits]
 
 
 def plot_memory(kinds: dict[str, int], memory: int) -> go.Figure:

@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser import MARKS, assert_fits, looks
+from tests.browser import MARKS, assert_fits, looks, settle
 
 pytestmark = MARKS
 VIEWS = {
@@ -66,3 +66,28 @@ def test_a_view_fits_its_window_in_both_themes(visit, path: str) -> None:
         assert assert_fits(page, width, scheme) >= VIEWS[path]
     if path.startswith("/causal"):
         expect(page.get_by_test_id("stMain")).to_contain_text("Uniform attention")
+
+
+@pytest.mark.parametrize("path", ["/", "/layers", "/models", "/sequences"])
+def test_on_a_telephone_the_first_buttons_are_whole_and_stand_together(visit, path: str) -> None:
+    page = visit(path)
+    page.set_viewport_size({"width": 390, "height": 844})
+    settle(page)
+    bar, *tops = (
+        page.evaluate("""() => [document.querySelector('[data-testid=stHeader]').getBoundingClientRect().bottom,
+        ...[...document.querySelectorAll('.st-key-page_top > *')].map(one => one.getBoundingClientRect())
+            .filter(one => one.height).map(one => one.top)]""")
+    )
+    assert min(tops) >= bar
+    copy, export = (page.locator(f".st-key-{key}").bounding_box()["y"] for key in ("copy_link", "export"))
+    assert abs(copy - export) < 4
+
+
+def test_labels_of_a_row_are_in_line(visit) -> None:
+    for path, row in (
+        ("/compare", ".st-key-compare_b"),
+        ("/sequences", ".stHorizontalBlock:has(> .st-key-choose_forecast)"),
+    ):
+        page = visit(path)
+        labels = page.locator(f"{row} [data-testid=stWidgetLabel]").all()
+        assert len(labels) > 2 and len({round(one.bounding_box()["y"]) for one in labels}) == 1

@@ -32,6 +32,9 @@ def test_curves_draw_their_points_and_leave_out_what_is_no_number():
     assert figure.data[0].hovertemplate.startswith("minutes %{x:.4~g}<br>%{y:.4~g} dB")
     logarithmic = plot_curves({"a": (x, y)}, "Step", "Loss", log=True)
     assert logarithmic.data[0].y.tolist() == [0.5, 0.25] and logarithmic.layout.yaxis.type == "log"
+    axis = plot_curves({"a": (np.array([1.0, 2.0]), np.array([0.02, 0.003]))}, "Step", "Loss", log=True).layout.yaxis
+    shown = [text for text, value in zip(axis.ticktext, axis.tickvals, strict=True) if 0.002 <= value <= 0.02]
+    assert shown == ["0.002", "0.005", "0.01", "0.02"]  # each with its whole value
 
 
 def test_curve_of_one_point_is_a_dot_and_none_is_empty():

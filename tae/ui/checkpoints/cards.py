@@ -104,10 +104,10 @@ def choose_row(found: "list[Listed]", active: ui.Active) -> "tuple[Listed, list[
         rows.append(
             {
                 "Checkpoint": plain_text(one.name),
-                "Preset": one.config.preset or "own shape",
-                "Size": size_in_words(one.config.input_size),
                 "Test PSNR (dB)": psnr if isinstance(psnr, (int, float)) else None,
                 "SSIM": ssim if isinstance(ssim, float) else None,
+                "Size": size_in_words(one.config.input_size),
+                "Preset": one.config.preset or "own shape",
                 CURVE: [point["held_out_psnr"] for point in curve if isinstance(point.get("held_out_psnr"), float)],
                 "MB": one.size_bytes / 1e6,
             }

@@ -114,8 +114,7 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
         "Checkpoint",
         [SAME, *([] if active.is_random else [TWIN]), *others],
         format_func=lambda key: named.get(key) or model_title(key),
-        width=170,
-        label_visibility="collapsed",
+        width=186,
     )
     try:
         other = active if key == SAME else twin(active) if key == TWIN else load_model(key)
@@ -129,8 +128,7 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
         "Image",
         [SAME, *offer.own, *offer.samples],
         format_func=lambda key: "The same image" if key == SAME else offer.title(key),
-        width=170,
-        label_visibility="collapsed",
+        width=186,
     )
     shown = chosen if image == SAME else offer[image]
     if not state.b_layer:
@@ -141,7 +139,7 @@ def half_b(active: Active, chosen: Chosen) -> Half | None:
 
 def complete(active: Active, chosen: Chosen, prefix: str) -> Half | None:
     """The rest of one side's controls, and its map; None, and a sentence, where there is no map to see."""
-    choice = choose_map(active.config, prefix, "collapsed" if prefix else "visible")
+    choice = choose_map(active.config, prefix)
     try:
         scene = Scene(active, chosen, reconstruct(active, chosen).fitted)
     except ImageError as error:

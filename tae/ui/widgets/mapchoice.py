@@ -17,8 +17,8 @@ HEADS = {
 }
 
 
-def choose_map(config: ModelConfig, prefix: str = "", labels: str = "visible") -> MapChoice:
-    """The controls, in one row, of the view's fields part, layer and head; prefix: of these fields; labels: their visibility."""
+def choose_map(config: ModelConfig, prefix: str = "") -> MapChoice:
+    """The controls, in one row, of the view's fields part, layer and head; prefix: of these fields."""
     choices = [choice for part in PARTS for choice in all_choices(config, part)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
 
@@ -26,9 +26,7 @@ def choose_map(config: ModelConfig, prefix: str = "", labels: str = "visible") -
             field: str, widget: Callable, label: str, options: list[str], words: Callable[[str], str], **settings: Any
         ) -> str:
             options = list(dict.fromkeys(options))
-            return choose(
-                f"{prefix}{field}", widget, label, options, format_func=words, label_visibility=labels, **settings
-            )
+            return choose(f"{prefix}{field}", widget, label, options, format_func=words, **settings)
 
         part = pick("part", st.segmented_control, "Part", list(PARTS), str.capitalize)
         layers = [choice.layer for choice in choices if choice.part == part]
