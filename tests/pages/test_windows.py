@@ -275,7 +275,7 @@ def test_failure_on_a_strip_unlike_training_is_called_failure() -> None:
 def test_windows_are_not_praised_by_figures_of_whole_images() -> None:
     app = open_strip(ANY_WIDTH, long_strip(1000))
     assert not app.success
-    assert "have nothing to be compared with" in texts(app, "warning", "info")
+    assert "have nothing to be compared with" in texts(app, "caption")
 
 
 def test_one_grey_has_no_share_of_variance_to_tell() -> None:

@@ -268,11 +268,7 @@ def verdict(active: Active, strip: Strip) -> bool:
         return True
     if worst:
         draw, icon = (st.warning, ":material/trending_down:") if share else (st.info, ":material/info:")
-        draw(
-            f"**{worst[0].upper()}{worst[1:]}.** The figures of the whole strip have nothing to be compared with: those of the "
-            "test images are of one latent for a whole image.",
-            icon=icon,
-        )
+        draw(f"**{worst[0].upper()}{worst[1:]}.**", icon=icon)
     return bool(share)
 
 
@@ -319,7 +315,10 @@ def measures(strip: Strip) -> None:
             st.metric(label, written(pattern, getattr(strip.quality, metric)), help=explanation)
             if one:
                 st.caption(f"One latent: {written(pattern, getattr(one.quality, metric))}")
-    told = "Of the whole strip; PSNR of each window on the ruler is of the blended image in its columns."
+    told = (
+        "Of the whole strip, which have nothing to be compared with: test images are of one latent for a whole image. PSNR of "
+        "each window on the ruler is of the blended image in its columns."
+    )
     if one is None:
         told += " One latent cannot hold this strip: it is wider than the model takes at once, so there is nothing beside these."
     elif one.how:
