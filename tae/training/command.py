@@ -1,13 +1,13 @@
 """A run's config as JSON and as a command line, and back: exact inverses, for whichever trainer's config."""
 
-import ast
-import inspect
 import re
 from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+
+from docstring_parser import parse_from_object
 
 TrackerName = Literal["csv", "wandb", "mlflow"]
 """Where figures may go besides a run's log; see `tae.training.run.tracker`."""
@@ -178,19 +178,12 @@ def refuse_both(instead: dict[str, tuple[str, ...]], is_given: Callable[[str], b
 @cache
 def field_texts(config: type) -> dict[str, str]:
     """{field of a dataclass: the text below it in its source}, its bases' fields among them."""
-    texts = {}
-    for kind in reversed(config.__mro__[:-1]):
-        body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
-        texts |= {
-            before.target.id: " ".join(after.value.value.split())
-            for before, after in zip(body, body[1:], strict=False)
-            if isinstance(before, ast.AnnAssign)
-            and isinstance(before.target, ast.Name)
-            and isinstance(after, ast.Expr)
-            and isinstance(after.value, ast.Constant)
-            and isinstance(after.value.value, str)
-        }
-    return texts
+    kinds = reversed(config.__mro__[:-1])
+    return {
+        one.arg_name: " ".join((one.description or "").split())
+        for kind in kinds
+        for one in parse_from_object(kind).params
+    }
 
 
 def _typed(value: Any, hint: Any) -> Any:
