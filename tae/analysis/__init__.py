@@ -2,6 +2,7 @@
 
 - attention: entropy, distance, sinks, rollout of attention maps
 - facts: thresholds and facts, each in one wording
+- numbers: a sign and a share, as all texts spell them
 - maps: which map is meant, the map itself, and the colour range that layers share
 - features: how alike patches are after each layer
 - heads: layers and heads in numbers

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tae.analysis.attention import Maps
+from tae.analysis.numbers import percent
 from tae.model.layers import ROWS_AT_ONCE
 
 TOP_KEYS = 10
@@ -67,7 +68,9 @@ class Agreement:
         if np.isnan(self.mean_overlap):
             parts.append(f"top-{self.top_keys} overlap cannot be told: weights tie")
         else:
-            parts.append(f"top-{self.top_keys} overlap {self.mean_overlap:.0%} (chance {self.chance_overlap:.0%})")
+            parts.append(
+                f"top-{self.top_keys} overlap {percent(self.mean_overlap)} (chance {percent(self.chance_overlap)})"
+            )
         said = "; ".join(parts)
         return f"{said[0].upper()}{said[1:]}."
 

@@ -1,5 +1,6 @@
 """Thresholds and facts that pages, figures and reports share, each in one wording."""
 
+from tae.analysis.numbers import percent
 from tae.store.card import Origin
 from tae.store.names import safe_name
 
@@ -17,7 +18,7 @@ WARNINGS: dict[Origin, str] = {
 }
 """What is said of a model wherever it shows, by its card's origin."""
 PRACTICALLY_UNIFORM = f"practically uniform, no weight reaches {UNIFORM_LIMIT} x uniform"
-IS_SINK = f"more than {SINK_THRESHOLD:g} x uniform from at least {SINK_SHARE:.0%} of the patches"
+IS_SINK = f"more than {SINK_THRESHOLD:g} x uniform from at least {percent(SINK_SHARE)} of the patches"
 OTHER_WEIGHTS = "other weights could give the same output (Brunner 2020)"
 """True where there are more tokens than dimensions in a head."""
 ROLLOUT_OF_MIN = "Rows of the smallest weights were made to sum to 1 before that: not the published rollout."

@@ -15,6 +15,7 @@ from tae.analysis.attention import distance, each_head, each_layer, entropy, rec
 from tae.analysis.causal.occlusion import foreground_tokens
 from tae.analysis.causal.prefix import Progress, check_one, silent
 from tae.analysis.facts import IS_SINK
+from tae.analysis.numbers import percent
 from tae.data.batches import to_batch
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.model.config import ModelConfig
@@ -173,7 +174,7 @@ class Locality:
         if not self.uniform:
             return f"The {self.part} has one token: there is no distance to speak of."
         layers = ", ".join(
-            f"layer {layer} {pixels:.0f} px ({share:.0%})"
+            f"layer {layer} {pixels:.0f} px ({percent(share)})"
             for layer, (pixels, share) in enumerate(zip(self.distance, self.share, strict=True))
         )
         numbers = (

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tae.analysis.numbers import percent
 from tae.data.batches import to_batch
 from tae.data.encode import encode_gif
 from tae.model.autoencoder import TransformerAutoencoder
@@ -160,7 +161,7 @@ class LatentMap:
         if self.method == "tsne":
             return "t-SNE 1", "t-SNE 2"
         shares = self.pca.variances / self.pca.variances.sum()
-        x, y = (f"{share:.0%} of the variance" for share in [*shares[:2], 0.0][:2])
+        x, y = (f"{percent(share)} of the variance" for share in [*shares[:2], 0.0][:2])
         return f"Component 1 ({x})", f"Component 2 ({y})"
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from tae.analysis.numbers import percent
 from tae.plots import style
 
 MAX_TOLD = 8  # columns in which numbers have room inside their cells
@@ -46,7 +47,7 @@ def plot_cells(
         y=[row for row in rows for _ in columns],
         mode="markers+text" if has_room else "markers",
         marker={"size": 24 if has_room else 10, "symbol": "square", "opacity": 0},
-        text=[f"{value:z.0%}".replace("-", "−") for value in numbers],
+        text=[percent(value) for value in numbers],
         textfont={
             "size": 11,
             "color": style.black_or_white(style.ERROR_COLOURS, [0.5 + value / top / 2 for value in numbers]),
@@ -82,7 +83,7 @@ def plot_paths(shares: Mapping[str, float], total: float) -> go.Figure:
         y=names,
         orientation="h",
         marker={"color": colours, "line": {"width": 0}},
-        text=[f"{value:z.1%}".replace("-", "−") for value in values],
+        text=[percent(value, 1) for value in values],
         textposition="outside",
         cliponaxis=False,
         hovertemplate="%{y}: %{x:.2%} of the way<extra></extra>",

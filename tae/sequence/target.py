@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tae.analysis.numbers import percent
 from tae.sequence.labelled import Labelled
 from tae.sequence.model import SequenceModel, pad_sequences
 from tae.sequence.table import Column
@@ -272,7 +273,7 @@ def sentences(figures: Mapping[str, Any]) -> list[str]:
         by_class = group.get("by_class", {})
         if by_class:
             shares = ", ".join(
-                f"{name} {'none there' if share is None else f'{share:.0%}'}" for name, share in by_class.items()
+                f"{name} {'none there' if share is None else f'{percent(share)}'}" for name, share in by_class.items()
             )
             told.append(f"{group['group']}, right of each class: {shares}")
             if len(by_class) <= MAX_TOLD_CLASSES:
@@ -302,7 +303,7 @@ def standing(group: Mapping[str, Any]) -> str:
 def in_words(score: Mapping[str, Any], unit: str) -> str:
     """Such as "MAE 3.21 mPa s, R2 0.81", or "82% right"."""
     if "accuracy" in score:
-        return f"{score['accuracy']:.0%} right"
+        return f"{percent(score['accuracy'])} right"
     r2 = "" if score["r2"] is None else f", R2 {score['r2']:.2f}"
     return f"MAE {score['mae']:.3g}{f' {unit}' if unit else ''}{r2}"
 

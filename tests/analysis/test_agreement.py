@@ -9,6 +9,7 @@ from scipy.spatial.distance import jensenshannon
 
 from tae.analysis import agreement
 from tae.analysis.agreement import compare
+from tae.analysis.numbers import percent
 
 
 def random_map(seed: int, num_tokens: int, dtype: type = np.float64) -> np.ndarray:
@@ -108,7 +109,7 @@ def test_the_sentence_has_the_numbers():
     query = int(found.distance.argmax())
     assert found.sentence() == (
         f"Correlation {found.correlation:.2f}; Jensen-Shannon distance {found.mean_distance:.2f} "
-        f"(largest {found.distance[query]:.2f}, query patch {query}); top-10 overlap {found.mean_overlap:.0%} (chance 50%)."
+        f"(largest {found.distance[query]:.2f}, query patch {query}); top-10 overlap {percent(found.mean_overlap)} (chance 50 %)."
     )
 
 

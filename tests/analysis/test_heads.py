@@ -195,7 +195,7 @@ def test_locality_compares_each_image_with_its_own_grid():
 
 def test_the_sentence_has_the_numbers_and_says_no_more_than_they_do():
     rising = locality(of_distances([[20, 40, 80]] * 10)).sentence
-    assert "layer 0 20 px (20%), layer 1 40 px (40%), layer 2 80 px (80%)" in rising
+    assert "layer 0 20 px (20 %), layer 1 40 px (40 %), layer 2 80 px (80 %)" in rising
     assert "median of 10 images" in rising and "under uniform attention (100 px)" in rising
     assert "rises from layer to layer" in rising and "farther than the first in 10 of 10 images" in rising
     falling = locality(of_distances([[80, 40, 20]] * 9 + [[20, 40, 80]])).sentence

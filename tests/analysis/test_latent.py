@@ -23,6 +23,7 @@ from tae.analysis.latent import (
     participation_ratio,
     place_by_neighbours,
 )
+from tae.analysis.numbers import percent
 
 
 def points(count: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -171,13 +172,13 @@ def test_placing_in_a_pca_map_is_projecting():
         found.place(latents[:2] + 1), (latents[:2] + 1 - latents.mean(axis=0)) @ found.pca.directions[:2].T
     )
     share = found.pca.variances[1] / found.pca.variances.sum()
-    assert found.axes[1] == f"Component 2 ({share:.0%} of the variance)"
+    assert found.axes[1] == f"Component 2 ({percent(share)} of the variance)"
 
 
 def test_a_set_along_one_line_has_a_map_too():
     found = map_pca(np.outer(np.arange(5.0), [1, 2, 3]))
     assert found.coordinates.shape == (5, 2) and not found.coordinates[:, 1].any()
-    assert found.axes == ("Component 1 (100% of the variance)", "Component 2 (0% of the variance)")
+    assert found.axes == ("Component 1 (100 % of the variance)", "Component 2 (0 % of the variance)")
 
 
 def test_tsne_keeps_groups_together_and_is_the_same_each_time():

@@ -31,6 +31,7 @@ from tae.analysis.causal.patching import (
 from tae.analysis.causal.relevance import relevance
 from tae.analysis.causal.study import read_study
 from tae.analysis.maps import MapChoice, compute, compute_map
+from tae.analysis.numbers import percent
 from tae.data.demo import DemoSource
 from tae.data.fit import Fitted
 from tae.data.gallery import gallery
@@ -97,6 +98,7 @@ def test_both_parts_get_their_verdict_beside_the_test_set() -> None:
 def test_part_layer_and_other_image_choose_what_is_replaced() -> None:
     app = open_page(PAGE, image="garment-30")
     assert sum(len(one.proto.imgs) for one in app.get("image")) == 6  # its own attention, and five that stand in for it
+    assert any(one.value.startswith("Uniform weights: **") and " (−" in one.value for one in app.caption)
     before = [one.value for one in app.caption]
     app.segmented_control("choose_part").set_value("decoder")
     said = texts(run(app), "markdown", "subheader", "caption")
@@ -299,7 +301,7 @@ def test_one_more_map_says_what_it_hides_and_whether_it_is_uniform(model: Transf
     app = open_page(PAGE, causal="effect", image="garment-30", layer="rollout", discard="0.9")
     computed = compute(model, image("garment-30"), MapChoice(layer="rollout", discard=0.9))
     told = texts(app, "caption")
-    assert f"{computed.hidden_mass:.1%} of all its weight hidden" in told
+    assert f"{percent(computed.hidden_mass, 1)} of all its weight hidden" in told
     assert "N 169 · head_dim 32: other weights could give the same output" in told
     assert "recomputation error at most" in told and "practically uniform" not in told
 
@@ -501,9 +503,12 @@ def test_two_images_are_patched_as_the_package_does_and_a_link_restores_the_cell
         np.testing.assert_allclose(measured, found.share, atol=1e-4)
         np.testing.assert_allclose(by_gradient, estimate, atol=1e-4)
         error, page = found.error_of(estimate), texts(app, "markdown", "caption")
-        assert f"**{error.correlation:.2f}**" in page and f"{error.deviation:.1%}" in page
+        assert f"**{error.correlation:.2f}**" in page and f"{percent(error.deviation, 1)}" in page
         share, closed = (float(one[3]) for one in (found.share, found.closed))
-        assert f"head 3: {share:z.1%} of the way from {'B to A' if into == 'b' else 'A to B'}, {closed:z.1%} of" in page
+        assert (
+            f"head 3: {percent(share, 1)} of the way from {'B to A' if into == 'b' else 'A to B'}, {percent(closed, 1)} of"
+            in page
+        )
         assert "tokens; this cell is" not in page  # of an encoder's patch alone
         paths = path_patching(model, base, source, Knockout("encoder", 0, 3))
         np.testing.assert_allclose(numbers(charts(app)[-1]["data"][0]["x"]), [*paths.values(), share], atol=1e-4)

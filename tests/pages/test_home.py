@@ -227,7 +227,7 @@ def test_a_head_belongs_to_one_layer(layer: str) -> None:
 @pytest.mark.slow
 def test_rollout_says_how_much_weight_it_hides() -> None:
     app = open_page("Explore", layer="rollout", discard="0.9", section="heatmap")
-    hidden = re.search(r"([\d.]+)% of all weight hidden", caption(app))
+    hidden = re.search(r"([\d.]+) % of all weight hidden", caption(app))
     assert hidden and 0 < float(hidden[1]) < 90
     assert "hidden" not in caption(open_page("Explore", layer="rollout", section="heatmap"))
     assert "hidden" not in caption(open_page("Explore", layer="0", discard="0.9", section="heatmap"))

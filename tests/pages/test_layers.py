@@ -318,7 +318,7 @@ def seen(*psnr: float) -> Seen:
 
 def test_a_layer_that_takes_away_is_not_said_to_add_nothing() -> None:
     assert words(seen(20, 21, 23, 22.5)).endswith("layer 1 adds most (+2.0 dB).")
-    assert words(seen(20, 19, 16, 15.5)).endswith("no layer adds anything, and layer 1 takes most away (-3.0 dB).")
+    assert words(seen(20, 19, 16, 15.5)).endswith("no layer adds anything, and layer 1 takes most away (−3.0 dB).")
     assert words(seen(20, 20.01, 20)).endswith("no layer adds anything.")
 
 

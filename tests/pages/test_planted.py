@@ -105,7 +105,7 @@ def test_a_true_sink_and_the_head_that_feeds_it_are_found_and_their_effect_under
     assert {name for name, share in over_pairs.items() if name.startswith("encoder") and abs(share) > 1e-3} == counts
 
     app = with_image(tmp_path, "Explore", layer="0", head="2")
-    (badge,) = (one for one in app.markdown if "1 sink patch takes 100% of all weight" in one.value)
+    (badge,) = (one for one in app.markdown if "1 sink patch takes 100 % of all weight" in one.value)
     assert re.search(r"row 1 column 2 \(value vector [\d.]+ x, token [\d.]+ x as long as the median", badge.help)
     app = with_image(tmp_path, "Ablation", baseline="zero", causal="effect")
     for cover in COVERS:
@@ -121,7 +121,7 @@ def test_a_true_sink_and_the_head_that_feeds_it_are_found_and_their_effect_under
     assert "Over test images (images of images; mean over 3 pairs, both ways, 95 % intervals)" in texts(app, "caption")
     app = open_page("Layers", checkpoint=FILE, depths="heads", card=FEEDER.name)
     assert {"fixed", "sink"} <= {one.value.split("[")[1].strip("]") for one in app.markdown if "badge[" in one.value}
-    assert metrics(app)["On sinks"] == "100%"
+    assert metrics(app)["On sinks"] == "100 %"
     (attribution,) = (one for one in app.metric if one.label == "Attribution")
     assert f"mean over 3 pairs, both ways, 95 % intervals: {100 * over_pairs[FEEDER.name]:.0f} %" in attribution.help
 

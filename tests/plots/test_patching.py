@@ -21,7 +21,7 @@ def test_cells_keep_their_places_and_colours_end_alike_both_ways() -> None:
     ).data
     np.testing.assert_array_equal(heat.z, values)
     assert (heat.zmin, heat.zmid, heat.zmax) == (-0.5, 0, 0.5)
-    assert list(points.text) == ["50%", "−25%", "0%", "10%", "20%", "0%"] and list(points.hovertext) == said
+    assert list(points.text) == ["50 %", "−25 %", "0 %", "10 %", "20 %", "0 %"] and list(points.hovertext) == said
     assert list(zip(points.x, points.y, points.customdata, strict=True))[4] == ("all", "decoder 0", 4)
     (box,) = figure.layout.shapes
     assert (box.y0, box.x0, box.y1, box.x1) == (0.5, -0.5, 1.5, 0.5)
@@ -70,4 +70,4 @@ def test_signed_patch_maps_end_alike_both_ways_and_tell_their_cells() -> None:
 def test_paths_stand_beside_what_is_done_in_all() -> None:
     (bars,) = plot_paths({"own MLP": 0.5, "layer 1": -0.1}, 0.45).data
     assert dict(zip(bars.y, bars.x, strict=True)) == {"own MLP": 0.5, "layer 1": -0.1, "in all": 0.45}
-    assert list(bars.text) == ["50.0%", "−10.0%", "45.0%"]
+    assert list(bars.text) == ["50.0 %", "−10.0 %", "45.0 %"]

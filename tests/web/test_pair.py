@@ -18,6 +18,7 @@ from tae.analysis.causal.patching import activation_patching, attribution_patchi
 from tae.analysis.causal.predictors import interval_of
 from tae.analysis.causal.study import read_study
 from tae.analysis.facts import TWO_IMAGES
+from tae.analysis.numbers import percent
 from tae.data.fit import Fitted
 from tae.store.card import Card
 from tae.store.checkpoint import Loaded, load_checkpoint, save_checkpoint
@@ -58,12 +59,12 @@ def test_each_number_is_the_package_s_and_stands_beside_its_definition_and_contr
         error = found.error_of(attribution_patching(loaded.model, base, source, cells))
         assert f"correlate with what was measured at {error.correlation:.2f}, their ranks" in text
         strongest = int(np.abs(found.share).argmax())
-        assert f"{cells[strongest].title} {found.share[strongest]:z.1%}" in text
-        assert " ".join(f"{share:z.0%}" for share in found.share[:6]) in text
+        assert f"{cells[strongest].title} {percent(found.share[strongest], 1)}" in text
+        assert " ".join(f"{percent(share)}" for share in found.share[:6]) in text
         sender = cells[strongest]
         assert isinstance(sender, Knockout)
         for place, share in path_patching(loaded.model, base, source, sender).items():
-            assert f"{place} {share:z.1%}" in text
+            assert f"{place} {percent(share, 1)}" in text
     assert all(definition in text for definition in TWO_IMAGES.values())
     assert "A third image's" in text and "Heimersheim & Nanda 2024" in text
 

@@ -296,14 +296,14 @@ SINK[:, 4] = 0.9
 EYE = np.eye(6, dtype=np.float32)
 CAVEATS = [
     (UNIFORM, {}, {}, "[warning] Encoder, average of 2 layers, mean of 4 heads: practically uniform"),
-    (SINK, {}, {}, "1 attention sink takes 90% of all weight, row 1 column 1. It receives more than 5 x uniform"),
+    (SINK, {}, {}, "1 attention sink takes 90 % of all weight, row 1 column 1. It receives more than 5 x uniform"),
     (EYE, {}, {"range": "own"}, "[warning] Colours end at the largest weight of this map"),
     (EYE, {}, {}, "[info] N 6 > head_dim 4: attention weights are not determined"),
     (EYE, {"layer": "0", "head": "spread"}, {}, "is no weight"),
     (EYE, {"head": "max"}, {}, "no head's own weights"),
     (EYE, {"weighting": "values"}, {}, "Kobayashi 2020"),
     (EYE, {"layer": "rollout"}, {}, "Abnar & Zuidema 2020"),
-    (EYE, {"layer": "rollout", "discard": 0.4}, {}, "what was dropped is 25% of all weight"),
+    (EYE, {"layer": "rollout", "discard": 0.4}, {}, "what was dropped is 25 % of all weight"),
 ]
 
 

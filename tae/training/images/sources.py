@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tae.analysis.numbers import percent
 from tae.data.built_in import BUILT_IN
 from tae.data.encode import to_uint8
 from tae.data.fit import fit_image
@@ -209,7 +210,7 @@ class FileSource(ItemSource):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped[:5])
             raise ValueError(
                 f"{self.data} must hold at least two readable images"
-                f"{f' and at most {allowed:.0%} unreadable files' if allowed < 1 else ''}, got "
+                f"{f' and at most {percent(allowed)} unreadable files' if allowed < 1 else ''}, got "
                 f"{num_images} readable images and {num_bad} unreadable of {self.num_files} files"
                 f"{': ' if reasons else ''}{reasons}"
             )

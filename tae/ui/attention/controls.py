@@ -3,6 +3,7 @@
 import streamlit as st
 
 from tae.analysis.maps import MapChoice
+from tae.analysis.numbers import percent
 from tae.ui.session.view import choose
 
 WEIGHTINGS = {"weights": "Weights", "values": "Weighted by value norms"}
@@ -25,7 +26,7 @@ def settings(choice: MapChoice) -> None:
             st.select_slider,
             "Rollout: smallest weights to discard",
             DISCARDS,
-            format_func=lambda share: f"{float(share):.0%}",
+            format_func=lambda share: percent(float(share)),
             disabled=choice.layer != "rollout",
             width=280,
             help="Of each row, before the layers are chained. How much weight that hides is printed below the map.",

@@ -8,6 +8,7 @@ import streamlit as st
 from tae.analysis import facts
 from tae.analysis.attention import is_practically_uniform, sinks
 from tae.analysis.maps import MapChoice
+from tae.analysis.numbers import percent
 from tae.model.config import PARTS
 from tae.plots.style import Quantity
 from tae.ui.attention import explorer, measure
@@ -89,7 +90,7 @@ def explorer_panel(scene: Scene) -> Shown:
     title = choice.title(scene.config)
     row, column = divmod(view.query, grid[1])
     low, high = float(one.weights.min()) * num_tokens, float(one.weights.max()) * num_tokens
-    hidden = f"{one.hidden_mass:.1%} of all weight hidden · " if choice.discard else ""
+    hidden = f"{percent(one.hidden_mass, 1)} of all weight hidden · " if choice.discard else ""
     text = facts.marked(
         f"{title} · query patch {view.query} (row {row}, column "
         f"{column}) · N {num_tokens} · head_dim {head_dim} · {low:.2g} to {high:.3g} x uniform, colours to {zmax:.3g} "
@@ -119,7 +120,7 @@ def badges(scene: Scene, shown: Shown) -> None:
             tokens, mass = sinks(shown.weights)
             if len(tokens):
                 st.badge(
-                    f"{len(tokens)} sink patch{'es take' if len(tokens) > 1 else ' takes'} {mass:.0%} of all weight",
+                    f"{len(tokens)} sink patch{'es take' if len(tokens) > 1 else ' takes'} {percent(mass)} of all weight",
                     icon=":material/vertical_align_bottom:",
                     color="violet",
                     help=f"Patches that receive {facts.IS_SINK}: {sinks_in_words(scene, shown, tokens.tolist())}. Weight on "

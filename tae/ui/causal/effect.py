@@ -10,6 +10,7 @@ from tae.analysis.causal.predictors import GRADIENT, MAPS, TRIVIAL, interval_of,
 from tae.analysis.causal.study import CoverFigures
 from tae.analysis.facts import OTHER_WEIGHTS, PRACTICALLY_UNIFORM
 from tae.analysis.maps import MapChoice
+from tae.analysis.numbers import percent
 from tae.plots.causal import PatchMap, plot_deletion_insertion, plot_patch_maps, plot_scores
 from tae.store.names import escape_markdown, safe_name
 from tae.ui.attention.controls import settings
@@ -64,7 +65,7 @@ def against_effect(scene: PairScene) -> None:
         + (
             ""
             if np.isnan(effect.share_inside)
-            else f"; {effect.share_inside:.0%} of it lies inside the covered patches"
+            else f"; {percent(effect.share_inside)} of it lies inside the covered patches"
         )
         + f". {status(scene, own)}"
     )
@@ -124,7 +125,7 @@ def status(scene: PairScene, own: MapChoice) -> str:
     error = max(max(recomputation_errors(scene, part)) for part in parts)
     facts = [] if own in MAPS.values() else [f"One more map: {own.title(scene.config)}"]
     if own.discard:
-        facts.append(f"{found[OWN].hidden_mass:.1%} of all its weight hidden")
+        facts.append(f"{percent(found[OWN].hidden_mass, 1)} of all its weight hidden")
     facts.append(f"N {num_tokens} · head_dim {head_dim}")
     if num_tokens > head_dim:
         facts[-1] += f": {OTHER_WEIGHTS}"

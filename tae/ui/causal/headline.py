@@ -9,6 +9,7 @@ from tae.analysis.causal.predictors import interval_of
 from tae.analysis.causal.study import Study
 from tae.analysis.causal.sweeps import Sweep
 from tae.analysis.causal.verdicts import Necessity, verdict
+from tae.analysis.numbers import signed
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import words_of
@@ -85,4 +86,4 @@ def over_tests(study: Study | None, replaced_by: str) -> str:
 
 def change_in_words(lost: float) -> str:
     """A loss of PSNR as a change, with its sign."""
-    return f"{-lost:+z.1f} dB".replace("-", "−")
+    return f"{signed(-lost)} dB"

@@ -4,6 +4,7 @@ import streamlit as st
 
 from tae.analysis.causal.predictors import interval_of
 from tae.analysis.causal.verdicts import REPLACED_BY, RULES, Necessity, verdict
+from tae.analysis.numbers import signed
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
 from tae.store.names import escape_markdown
@@ -113,5 +114,5 @@ def images_without(scene: PairScene, part: str, place: str) -> None:
         title = words.partition(" (")[0].removeprefix("the ").removeprefix("its ")
         with frame:
             st.image(encode_png(result.recon), width="stretch", alt=f"Reconstruction with: {title}")
-            lost = "" if result is own else f" ({result.quality.psnr - own.quality.psnr:+.1f})"
+            lost = "" if result is own else f" ({signed(result.quality.psnr - own.quality.psnr)})"
             st.caption(f"{title[0].upper()}{title[1:]}: **{result.quality.psnr:.1f} dB**{lost}")

@@ -12,6 +12,7 @@ from tae.analysis.causal.interventions import Edit, Intervention
 from tae.analysis.causal.pairs import Patched, in_percent, means_over
 from tae.analysis.causal.predictors import interval_of
 from tae.analysis.causal.study import Study
+from tae.analysis.numbers import percent
 from tae.data.encode import encode_png
 from tae.model.config import PARTS
 from tae.plots.causal import PatchMap, plot_change, plot_patch_maps
@@ -92,7 +93,7 @@ def chosen_cell(cells: list[Intervention], shares: np.ndarray, part: str) -> int
         "cell",
         st.selectbox,
         "Put in",
-        {names[number]: f"{title(cells[number])}: {shares[number]:z.1%}" for number in offered},
+        {names[number]: f"{title(cells[number])}: {percent(shares[number], 1)}" for number in offered},
         instead=names[order[0]],
         help="The strongest first. A click on a cell below chooses it, too.",
     )
@@ -129,7 +130,7 @@ def table_of_cells(
         tables[OVER_PAIRS] = np.array([interval_of(shares[cell.name]).value for cell in cells])
     top = max(0.01, *(float(np.nanmax(np.abs(values))) for values in tables.values()))
     said = [
-        title(cell) + "".join(f"<br>{words}: {values[place]:z.1%}" for words, values in tables.items())
+        title(cell) + "".join(f"<br>{words}: {percent(values[place], 1)}" for words, values in tables.items())
         for place, cell in enumerate(cells)
     ]
     with st.container(key="causal_cells"):
@@ -137,7 +138,7 @@ def table_of_cells(
     places = [place for row in rows_of for place in row]
     for place, (words, values) in zip(places, tables.items(), strict=True):
         with place:
-            st.markdown(f"**{words}**, ±{top:.0%} of the way")
+            st.markdown(f"**{words}**, ±{percent(top)} of the way")
             table = values.reshape(len(rows), len(columns))
             figure = plot_cells(table, rows, columns, top, said, divmod(number, len(columns)))
             take_click(figure, words, "Share of the way for each head, each layer’s attention and each MLP", cells)
@@ -223,9 +224,9 @@ def say_error(found: Patched, estimate: np.ndarray, slope: np.ndarray | None) ->
     prose(
         f"By gradient ([[attribution patching]]: two passes forward and one back{more}, not {len(own.cells)}): correlation with "
         f"what was measured **{error.correlation:.2f}**{alone}, of ranks {error.rank_correlation:.2f}; largest deviation "
-        f"**{error.deviation:.1%}** ({title(error.worst)}). The strongest cell goes {own.share[strongest]:z.0%} of the "
-        f"[[way|share of the way]] and closes {own.closed[strongest]:z.0%} of the squared distance; that of a third image "
-        f"{third.share[strongest]:z.0%} and {third.closed[strongest]:z.0%}."
+        f"**{percent(error.deviation, 1)}** ({title(error.worst)}). The strongest cell goes {percent(own.share[strongest])} "
+        f"of the [[way|share of the way]] and closes {percent(own.closed[strongest])} of the squared distance; that of a "
+        f"third image {percent(third.share[strongest])} and {percent(third.closed[strongest])}."
     )
 
 
@@ -249,8 +250,8 @@ def outcome(scene: PairScene, into: str, cell: Intervention, result: PutIn) -> N
     if isinstance(cell, Edit) and cell.part == "encoder":
         tokens = f" The latent is the mean of {scene.num_tokens} tokens; this cell is {len(cell.tokens)} of them."
     st.caption(
-        f"{title(cell)}: {result.share:z.1%} of the way from {base} to {source}, {result.closed:z.1%} of the squared distance "
-        f"closed.{tokens}"
+        f"{title(cell)}: {percent(result.share, 1)} of the way from {base} to {source}, {percent(result.closed, 1)} of the "
+        f"squared distance closed.{tokens}"
     )
     if result.paths:
         prose("**Through which later place** ([[path patching]])")

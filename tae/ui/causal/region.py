@@ -8,6 +8,7 @@ import streamlit as st
 
 from tae.analysis.causal.occlusion import Box, foreground_tokens
 from tae.analysis.causal.predictors import spearman
+from tae.analysis.numbers import percent
 from tae.plots.causal import PatchMap, plot_box, plot_patch_maps, selected_box
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_cover
@@ -68,7 +69,7 @@ def ask_a_region(scene: PairScene) -> None:
             if same
             else ""
         )
-        hold = ", ".join(f"**{share:.0%}** by {how}" for how, share in shares.items() if math.isfinite(share))
+        hold = ", ".join(f"**{percent(share)}** by {how}" for how, share in shares.items() if math.isfinite(share))
         st.markdown(
             f"The {inside.sum()} patches under the box hold, of all that patches add, {hold}; the rest comes from elsewhere in "
             f"the image.{same}"

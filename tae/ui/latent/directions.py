@@ -7,6 +7,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from tae.analysis.latent import Pca, dimensions_for
+from tae.analysis.numbers import percent, signed
 from tae.data.encode import encode_png
 from tae.plots.causal import plot_change
 from tae.plots.export.strips import strips_figure
@@ -63,7 +64,7 @@ def directions(scene: SpaceScene) -> None:
             "of these from their mean. Directions are of variance, not of meaning: one that looks like a single property "
             "may change others too."
         )
-        told = ", ".join(f"component {one + 1} at {score:+.1f}" for one, score in wanted.items()) or "nothing moved"
+        told = ", ".join(f"component {one + 1} at {signed(score)}" for one, score in wanted.items()) or "nothing moved"
         about = f"{scene.about} · {told}"
         arrays = {"latent": scene.latent, "moved": moved, "reconstruction": plain, "picture": changed}
         st.button(
@@ -91,7 +92,7 @@ def sliders(
         key = f"latent_direction_{one}"
         state[key] = wanted.get(one, round(float(own[one]), 1))
         place.slider(
-            f"Component {one + 1}: {shares[one]:.0%} of the variance" + (" · moved" if one in wanted else ""),
+            f"Component {one + 1}: {percent(shares[one])} of the variance" + (" · moved" if one in wanted else ""),
             least,
             most,
             step=0.1,
@@ -99,7 +100,7 @@ def sliders(
             key=key,
             on_change=keep_score,
             args=(one, key, len(places)),
-            help=f"The image's own: {own[one]:+.2f}. Test images: {pca.low[one]:+.1f} to {pca.high[one]:+.1f}.",
+            help=f"The image's own: {signed(own[one], 2)}. Test images: {signed(pca.low[one])} to {signed(pca.high[one])}.",
         )
 
 

@@ -12,6 +12,7 @@ from tae.analysis.causal.pairs import in_percent, means_over
 from tae.analysis.causal.predictors import interval_of
 from tae.analysis.causal.study import Study
 from tae.analysis.kinds import KINDS, NUMBERS, HeadTable, Tree, attributions, cluster, heads_over, received_over
+from tae.analysis.numbers import percent
 from tae.plots.causal import PatchMap, plot_patch_maps
 from tae.plots.export import render
 from tae.plots.export.glance import matrix_figure
@@ -120,14 +121,14 @@ def card(scene: Scene, found: Heads, number: int) -> None:
         places = st.columns(5)
     places[0].metric("Entropy", f"{numbers['entropy']:.2f}", help="Mean over test images; 1 is uniform attention.")
     places[1].metric("Distance", f"{numbers['reach']:.2f} x", help="In multiples of that of uniform attention.")
-    places[2].metric("On sinks", f"{numbers['sinks']:.0%}", help="Share of all weight.")
+    places[2].metric("On sinks", percent(numbers["sinks"]), help="Share of all weight.")
     value, spread = lost_over_tests(study, head)
     places[3].metric("PSNR lost without it", value, help=spread)
     places[4].metric(
         "Attribution",
-        f"{shares.mean():z.1%}" if len(shares) else "–",
+        percent(shares.mean(), 1) if len(shares) else "–",
         help=f"Attribution patching: mean share of the way, over {len(shares)} pairs of test images"
-        + (f" ({shares.min():z.1%} to {shares.max():z.1%})" if len(shares) else "")
+        + (f" ({percent(shares.min(), 1)} to {percent(shares.max(), 1)})" if len(shares) else "")
         + f". To first order; {measured_over_pairs(study, head)}.",
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -13,6 +13,7 @@ from streamlit.components.v2 import component
 
 from tae.analysis.features import Colours, cosine_similarity, principal_colours, read_features
 from tae.analysis.lens import depth_names
+from tae.analysis.numbers import percent
 from tae.data.encode import png_url
 from tae.model.config import PARTS
 from tae.plots.export import render, tables
@@ -68,7 +69,7 @@ def patch_features(scene: Scene) -> list[Depth]:
     shares = [sum(one.colours.shares) for one in depths]
     st.caption(
         "Components: the first three principal components of the patches as red, green and blue, fitted on this image and layer "
-        f"alone; {min(shares):.0%} to {max(shares):.0%} of the variance."
+        f"alone; {percent(min(shares))} to {percent(max(shares))} of the variance."
     )
     return depths
 
@@ -130,7 +131,7 @@ def exports(scene: Scene, depths: list[Depth]) -> None:
             own = [one for one in depths if one.part == part]
             cells = [RAMP(shares_of(one))[:, :3].reshape(*scene.grid, 3) for one in own]
             rows.append([(cell, f"{part}, {one.name}") for cell, one in zip(cells, own, strict=True)])
-            rows.append([(one.colours.rgb.reshape(*scene.grid, 3), f"{sum(one.colours.shares):.0%}") for one in own])
+            rows.append([(one.colours.rgb.reshape(*scene.grid, 3), percent(sum(one.colours.shares))) for one in own])
         return strips_figure(rows, f"{caption}; colours from {low:.2f} to 1", fmt, scene.active.warning)
 
     def arrays() -> bytes:

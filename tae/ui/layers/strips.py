@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from tae.analysis.lens import Lens
+from tae.analysis.numbers import signed
 from tae.plots.latent import plot_lens_psnr, plot_lens_strip
 from tae.store.names import escape_markdown
 from tae.ui.layers.measure import Seen
@@ -45,9 +46,9 @@ def words(seen: Seen) -> str:
     gains = np.diff(seen.psnr)
     best, worst = int(gains.argmax()), int(gains.argmin())
     if gains[best] >= 0.05:
-        most = f"layer {best} adds most ({gains[best]:+.1f} dB)"
+        most = f"layer {best} adds most ({signed(gains[best])} dB)"
     elif gains[worst] <= -0.05:
-        most = f"no layer adds anything, and layer {worst} takes most away ({gains[worst]:+.1f} dB)"
+        most = f"no layer adds anything, and layer {worst} takes most away ({signed(gains[worst])} dB)"
     else:
         most = "no layer adds anything"
     return f"{first:.1f} dB before its first layer, {last:.1f} dB after its last; {most}."

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import streamlit as st
 
+from tae.analysis.numbers import percent
 from tae.plots.sequence import plot_influence, plot_tracks, plot_trajectory
 from tae.plots.training import plot_curves
 from tae.sequence.forecast import LINEAR, LSTM, METHODS, Forecast
@@ -69,7 +70,7 @@ def trajectory(scene: SequenceScene, forecast: Forecast | None, columns: Mapping
         pca.project(scene.embedded.latents, 2),
         None if forecast is None else pca.project(forecast.latents[name], 2),
         0 if forecast is None else forecast.first,
-        (f"Component 1 ({shares[0]:.0%} of the variance)", f"Component 2 ({shares[1]:.0%})"),
+        (f"Component 1 ({percent(shares[0])} of the variance)", f"Component 2 ({percent(shares[1])})"),
         scene.frames_seen is None,
         name,
         columns[tint].numbers if tint else None,
@@ -78,7 +79,7 @@ def trajectory(scene: SequenceScene, forecast: Forecast | None, columns: Mapping
     alt = "Latents of the frames on the plane in which they vary most" + (", with those predicted" if forecast else "")
     chart(figure, "sequences_trajectory", alt, tools=True)
     st.caption(
-        f"{shares.sum():.0%} of the variance{'; crosses: predicted' if forecast else ''}.",
+        f"{percent(shares.sum())} of the variance{'; crosses: predicted' if forecast else ''}.",
         help=f"Each point is a frame's latent, by number, in two of {scene.active.config.latent_dim} dimensions, those in which "
         "this sequence varies most. Points that lie together here can be apart in the others.",
     )

@@ -10,6 +10,7 @@ import torch
 
 from tae.analysis import facts
 from tae.analysis.latent import Pca, decode_latents, fit_pca
+from tae.analysis.numbers import percent
 from tae.sequence.checkpoint import LoadedSequence
 from tae.sequence.clip import Film
 from tae.sequence.forecast import STEPS, Forecast, Influence, forecast_frames, influence, one_step
@@ -177,14 +178,14 @@ class Told:
         }
 
     def shown(self, value: float) -> str:
-        return f"{value:.0%}" if self.target.classes else f"{value:.3g} {self.unit}".strip()
+        return percent(value) if self.target.classes else f"{value:.3g} {self.unit}".strip()
 
     def in_words(self, method: str) -> str:
         values = self.settled[method]
         if not self.target.classes:
             return self.shown(float(values[0]))
         place = int(values.argmax())
-        return f"{self.target.classes[place]} ({np.clip(values[place], 0, 1):.0%})"
+        return f"{self.target.classes[place]} ({percent(np.clip(values[place], 0, 1))})"
 
 
 def lacking_inputs(scene: "SequenceScene", columns: Mapping[str, Column]) -> list[str]:

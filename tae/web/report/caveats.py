@@ -6,6 +6,7 @@ import numpy as np
 
 from tae.analysis import facts
 from tae.analysis.attention import is_practically_uniform, sinks
+from tae.analysis.numbers import percent
 from tae.model.config import ModelConfig
 from tae.store.card import Card
 from tae.web.explorer.payload import Note
@@ -50,7 +51,7 @@ def about_map(
         if len(tokens):
             strong.append(f"{title}: {_sinks(tokens.tolist(), mass, grid)}")
     if choice.discard:
-        strong.append(f"{title}: what was dropped is {hidden_mass:.0%} of all weight.")
+        strong.append(f"{title}: what was dropped is {percent(hidden_mass)} of all weight.")
     if view.range == "own":
         strong.append(
             "Colours end at the largest weight of this map alone: a faint pattern looks strong, and maps cannot be "
@@ -102,6 +103,6 @@ def _sinks(tokens: Sequence[int], mass: float, grid: tuple[int, int]) -> str:
     more = f" and {len(tokens) - 8} more" if len(tokens) > 8 else ""
     sinks_take, they_receive = ("sinks take", "They receive") if len(tokens) > 1 else ("sink takes", "It receives")
     return (
-        f"{len(tokens)} attention {sinks_take} {mass:.0%} of all weight, {places}{more}. {they_receive} "
+        f"{len(tokens)} attention {sinks_take} {percent(mass)} of all weight, {places}{more}. {they_receive} "
         f"{facts.IS_SINK}; such patches often draw weight whatever they show."
     )

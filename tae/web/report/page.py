@@ -11,6 +11,7 @@ from tae.analysis import facts
 from tae.analysis.causal.study import Study
 from tae.analysis.causal.verdicts import Verdict
 from tae.analysis.heads import Spread
+from tae.analysis.numbers import percent
 from tae.data.encode import encode_png
 from tae.data.fit import FIT_MODES
 from tae.model.config import size_in_words
@@ -224,7 +225,7 @@ def _of_the_maps(view: ReportMap) -> list[Note]:
     if view.choice.weighting == "values":
         notes.append("All maps here: weights times the length of the value vector that each moves; rows sum to 1.")
     if view.choice.discard:
-        notes.append(f"Rollouts here: the smallest {view.choice.discard:.0%} of each row were dropped.")
+        notes.append(f"Rollouts here: the smallest {percent(view.choice.discard)} of each row were dropped.")
     return [Note(text) for text in notes]
 
 
@@ -356,7 +357,7 @@ def _about_view(loaded: Loaded, view: ReportMap) -> list[tuple[str, str]]:
         ("Map shown first", choice.title(loaded.model.config)),
         ("Part, layer, head", choice.name),
         ("Weighting", {"weights": "attention weights", "values": "weights times value norms"}[choice.weighting]),
-        ("Dropped for rollout", f"{choice.discard:.0%} of each row" if choice.discard else "nothing"),
+        ("Dropped for rollout", f"{percent(choice.discard)} of each row" if choice.discard else "nothing"),
         ("Query", foreground if view.query is None else f"patch {view.query}"),
         ("Direction", DIRECTIONS[view.direction]),
         ("Colour range", RANGES[view.range]),

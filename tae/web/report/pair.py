@@ -16,6 +16,7 @@ from tae.analysis.causal.prefix import make_prefix
 from tae.analysis.causal.relevance import relevance
 from tae.analysis.causal.study import Study
 from tae.analysis.facts import TWO_IMAGES, WARNINGS, marked
+from tae.analysis.numbers import percent
 from tae.data.built_in import source_for
 from tae.data.encode import encode_png
 from tae.data.fit import fit_image
@@ -162,7 +163,7 @@ def _way_html(loaded: Loaded, words: str, way: Way, study: Study | None) -> str:
     shares = own.share.reshape(-1, len(columns))
     layers = [own.cells[row * len(columns)] for row in range(len(shares))]
     grid = [
-        [f"{first.part} {first.layer}", *(f"{share:z.0%}" for share in row)]
+        [f"{first.part} {first.layer}", *(percent(share) for share in row)]
         for first, row in zip(layers, shares, strict=True)
     ]
     figures = study.pairs if study is not None else None
@@ -172,10 +173,12 @@ def _way_html(loaded: Loaded, words: str, way: Way, study: Study | None) -> str:
     for number in np.argsort(-np.abs(own.share), kind="stable")[:STRONGEST].tolist():
         values = (own.share[number], way.estimate[number], third.share[number], own.closed[number])
         over = [] if figures is None else [in_percent(interval_of(figures["share"][own.cells[number].name]))]
-        rows.append([own.cells[number].title, *(f"{value:z.1%}" for value in values), *over])
+        rows.append([own.cells[number].title, *(percent(value, 1) for value in values), *over])
     error = own.error_of(way.estimate)
     number = own.cells.index(way.strongest)
-    paths = [[name, f"{share:z.1%}"] for name, share in way.paths.items()] + [["in all", f"{own.share[number]:z.1%}"]]
+    paths = [[name, percent(share, 1)] for name, share in way.paths.items()] + [
+        ["in all", percent(own.share[number], 1)]
+    ]
     return f"""<h3>{markup.text(words)}</h3>
 {_images(loaded, way.images)}
 <h4>Share of the way, part by part</h4>
@@ -183,7 +186,7 @@ def _way_html(loaded: Loaded, words: str, way: Way, study: Study | None) -> str:
 <h4>The strongest</h4>
 {markup.table(head, rows)}
 <p>Estimated by gradient (attribution patching) all {len(own.cells)} shares correlate with what was measured at
-{error.correlation:.2f}, their ranks at {error.rank_correlation:.2f}; the largest deviation is {error.deviation:.1%},
+{error.correlation:.2f}, their ranks at {error.rank_correlation:.2f}; the largest deviation is {percent(error.deviation, 1)},
 {markup.text(error.worst.title)}.</p>
 <h4>Paths of {markup.text(way.strongest.title)}</h4>
 {markup.table(["Through", "Share of the way"], paths)}
