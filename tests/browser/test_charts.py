@@ -13,7 +13,17 @@ ANY_WIDTH = "checkpoint=drops_tiny_Xx152_p32.safetensors"
 
 
 def drawn(page: Page, key: str) -> dict:
-    """The share of a chart's drawing area that its axes take, and how much higher it is than its place on the page."""
+    """The share of a chart's drawing area that its axes take, and how much higher it is than its place on the page.
+
+    Plotly follows its place within some time.
+    """
+    page.wait_for_function(
+        """key => {
+            const place = document.querySelector(`.st-key-${key}`), plot = place.querySelector('.js-plotly-plot');
+            return Math.abs(plot._fullLayout.height - place.getBoundingClientRect().height) < 2;
+        }""",
+        arg=key,
+    )
     return page.evaluate(
         """key => {
             const place = document.querySelector(`.st-key-${key}`), plot = place.querySelector('.js-plotly-plot');
