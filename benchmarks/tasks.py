@@ -108,7 +108,7 @@ def bring(hand: Hand) -> None:
     hand.menu("Models")
     hand.click(hand.page.get_by_text("Load checkpoint", exact=True))
     hand.drop("mine.safetensors", DEMO.read_bytes())
-    hand.look(hand.page.get_by_text("is valid and in use"))
+    hand.look(hand.page.get_by_text("is in use"))
 
 
 def train(hand: Hand) -> None:
