@@ -16,6 +16,9 @@ def test_every_page_begins_with_its_title_and_the_style_of_all() -> None:
     for title, page in zip(first.PAGES, pages.values(), strict=True):
         assert f"<title>{title} · tae</title>" in page
         assert f"<p>{first.group_of(title)}</p>" in page
+        assert ('modulepreload" crossorigin href="./static/js/PlotlyChart.' in page) == (
+            title in first.BEGIN_WITH_CHARTS
+        )
         # Below the head, to which Streamlit's script adds its own.
         assert page.index("<body>") < page.index((Path(first.__file__).with_name("first.css")).read_text())
 

@@ -9,6 +9,7 @@ that whatever stands by then moves. Here the style stands from the first byte, a
 
 import html
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 PAGES = {
@@ -39,6 +40,8 @@ CHUNKS = (
     *("ImageList", "Metric", "Progress", "Spinner", "NumberInput", "Slider", "DownloadButton", "TextInput"),
 )
 """Parts of Streamlit's script that pages ask for, each only once it is drawn; meanwhile a box of another height stands there."""
+BEGIN_WITH_CHARTS = ("Layers", "Latent space", "Sequences", "Models", "Train")
+"""Pages whose first image Plotly draws: its 5 MB are read and parsed while the page's script runs."""
 _OWN = Path(__file__).parent
 
 
@@ -57,6 +60,8 @@ def first_page(static: Path, title: str) -> str:
     """Streamlit's page as this app hands it out for the page of that title."""
     page = (static / "index.html").read_text(encoding="utf-8")
     needed, all_of_them = chunks(static)
+    if title in BEGIN_WITH_CHARTS:
+        all_of_them += [path for path in chunks(static, ("PlotlyChart",))[1] if path not in all_of_them]
     ahead = "".join(f'<link rel="modulepreload" crossorigin href="./{path}">' for path in all_of_them)
     imports = "".join(f'import("./{path}");' for path in needed)
     frame = f'<div class="tae-first" aria-hidden="true"><div></div><p>{html.escape(group_of(title))}</p></div>'
@@ -74,10 +79,10 @@ def first_page(static: Path, title: str) -> str:
     return page
 
 
-def chunks(static: Path) -> tuple[list[str], list[str]]:
-    """The files of `CHUNKS`, and these with all that they import, below Streamlit's folder of static files."""
+def chunks(static: Path, names: Sequence[str] = CHUNKS) -> tuple[list[str], list[str]]:
+    """The files of parts of the script, and these with all that they import, below Streamlit's folder of static files."""
     folder = static / "static" / "js"
-    needed = [path for chunk in CHUNKS for path in sorted(folder.glob(f"{chunk}.*.js"))]
+    needed = [path for chunk in names for path in sorted(folder.glob(f"{chunk}.*.js"))]
     found: dict[str, None] = {}
     waiting = [*needed]
     while waiting:
