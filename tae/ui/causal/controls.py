@@ -26,7 +26,9 @@ def lenders(scene: Scene) -> tuple[Offer, list[str]]:
 
 
 def beside(scene: Scene, active: Active, other: Chosen) -> PairScene:
-    fitted = fit_image(other.image.pixels, scene.fitted.pixels.shape, fit_mode(active, other.image.pixels))
+    fitted = fit_image(
+        other.image.pixels, scene.fitted.pixels.shape, fit_mode(active, other.image.pixels, other.digest)
+    )
     return PairScene(active, scene.chosen, scene.fitted, other.title, fitted)
 
 

@@ -58,9 +58,10 @@ def verdict(active: ui.Active, result: ui.Result) -> bool:
     if math.isnan(result.quality.foreground_mse):
         st.info(f"**PSNR {psnr:.1f} dB of a blank page**: nothing on it is darker than .95.", icon=":material/info:")
         return False
-    if max(worse, of_foreground or 0) >= UNUSUAL:
-        worst = max(worse, of_foreground or 0)
-        share = "all" if worst > 99.5 else f"{worst:.0f} %"
+    worst = max(worse, of_foreground or 0)
+    if worst >= UNUSUAL:
+        behind = worse if worse >= UNUSUAL else worst
+        share = "all" if behind > 99.5 else f"{behind:.0f} %"
         said = f"worse than {share} of the test images** {among}"
         if worse < UNUSUAL:
             said = f"but what is not white is drawn worse than on {share} of the test images**"
@@ -69,16 +70,21 @@ def verdict(active: ui.Active, result: ui.Result) -> bool:
             icon=":material/trending_down:",
         )
         return True
-    worse = max(worse, of_foreground or 0)
-    better = f"better than {100 - worse:.0f} %" if worse < 50 else f"worse than {worse:.0f} %"
-    said = f"**PSNR {psnr:.1f} dB: {better} of the test images** {among}"
-    if worse > 75:
+    said = f"**PSNR {psnr:.1f} dB: {place_in_words(worse)} of the test images** {among}"
+    if worst > worse:
+        said += f"; what is not white: {place_in_words(worst)}"
+    if worst > 75:
         st.info(f"{said}: harder than most.", icon=":material/trending_down:")
-    elif worse > 50:
+    elif worst > 50:
         st.info(f"{said}.", icon=":material/trending_flat:")
     else:
         st.success(f"{said}.", icon=":material/check:")
     return False
+
+
+def place_in_words(worse: float) -> str:
+    """A share of images that do better, in percent, such as "better than 88 %"."""
+    return f"better than {100 - worse:.0f} %" if worse < 50 else f"worse than {worse:.0f} %"
 
 
 def next_steps(active: ui.Active, chosen: ui.Chosen) -> None:

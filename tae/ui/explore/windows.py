@@ -85,7 +85,7 @@ def by_window(active: Active, chosen: Chosen) -> bool:
         return False
     # A model of any width refuses a wider image in one latent; one of a fixed size can always show it.
     is_natural = wide > config.max_width if width is None else wide > SHRUNK * width and is_possible(active, chosen)
-    is_natural = is_natural and fit_mode(active, chosen.image.pixels) == "pad"
+    is_natural = is_natural and fit_mode(active, chosen.image.pixels, chosen.digest) == "pad"
     natural = WINDOWS if is_natural else ONE
     count = len(window_starts(wide, window))
     numbers = config.latent_dim

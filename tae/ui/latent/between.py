@@ -43,7 +43,9 @@ def between(scene: SpaceScene) -> None:
     other = offer[key]
     try:
         # At the same size, or the images between would have none.
-        end = fit_image(other.image.pixels, scene.fitted.pixels.shape, fit_mode(scene.active, other.image.pixels))
+        end = fit_image(
+            other.image.pixels, scene.fitted.pixels.shape, fit_mode(scene.active, other.image.pixels, other.digest)
+        )
         points, frames = measure.way(scene.active, scene.fitted, end, path)
     except ValueError as error:
         st.error(f"There is no such way: {escape_markdown(str(error))}")

@@ -216,7 +216,11 @@ def film(active: Active, clip: Clip, every: int = 1) -> Film:
 def _fit_mode(active: Active, clip: Clip) -> FitMode:
     """How a clip's frames come to the model's size: as the first of them asks."""
     try:
-        return "pad" if clip.found is None else fit_mode(active, _first_frame(clip, white_now()))
+        return (
+            "pad"
+            if clip.found is None
+            else fit_mode(active, _first_frame(clip, white_now()), f"{clip.digest}|{white_now()}")
+        )
     except ImageError:  # who reads all of them says it
         return "pad"
 

@@ -48,18 +48,26 @@ class Result:
         return cls(fitted, pixels, measure(fitted.pixels, pixels))
 
 
-def fit_mode(active: Active, pixels: np.ndarray) -> FitMode:
-    """How an image (H, W) comes to the model's size: as the visitor chose, or as the images came that the model learnt from."""
+def fit_mode(active: Active, pixels: np.ndarray, digest: str) -> FitMode:
+    """How an image (H, W), which its digest names, comes to the model's size.
+
+    As the visitor chose, or as the images came that the model learnt from.
+    """
     for mode in (st.session_state.fit, active.loaded.card.training.get("fit")):
         if isinstance(mode, str) and mode in FIT_MODES:
             return mode  # type: ignore[return-value]
-    return "drop" if active.data == DropSource.data and shows_drop((255 * pixels).astype(np.uint8)) else "pad"
+    return "drop" if active.data == DropSource.data and _shows_drop(digest, pixels) else "pad"
+
+
+@kept()
+def _shows_drop(digest: str, _pixels: np.ndarray) -> bool:
+    return shows_drop((255 * _pixels).astype(np.uint8))
 
 
 def fit(active: Active, chosen: Chosen) -> Fitted:
     """The image as the model sees it. Raises ImageError if it cannot be brought to the model's size."""
     config = active.config
-    return _fit(config.input_size, config.max_width, fit_mode(active, chosen.image.pixels), chosen)
+    return _fit(config.input_size, config.max_width, fit_mode(active, chosen.image.pixels, chosen.digest), chosen)
 
 
 @kept()

@@ -35,7 +35,7 @@ def report_maker(scene: Scene, shown: ReportMap) -> Callable[[], bytes]:
     active, chosen = scene.active, scene.chosen
     origin = (*chosen.image.notes, *([chosen.sample.note] if chosen.sample else []))
     image = ReportImage(
-        title=chosen.title, fitted=scene.fitted, origin=origin, fit=fit_mode(active, chosen.image.pixels)
+        title=chosen.title, fitted=scene.fitted, origin=origin, fit=fit_mode(active, chosen.image.pixels, chosen.digest)
     )
     found = {part: spread_of(active, part) for part in PARTS}
     spreads = {part: spread for part, spread in found.items() if spread is not None}
