@@ -117,7 +117,7 @@ def train_conv(
     report: Callable[[int, float], None] = lambda step, loss: None,
     state: Path | None = None,
 ) -> None:
-    """Train a convolutional autoencoder with AdamW; warm-up and cosine to 2 % as `tae.train` has them.
+    """Train a convolutional autoencoder with AdamW; warm-up and cosine to 2% as `tae.train` has them.
 
     Args:
         lr: Peak learning rate.

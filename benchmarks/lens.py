@@ -136,7 +136,7 @@ def table(result: dict) -> list[str]:
         psnr = ", ".join(f"{count}: {value:.1f} dB" for count, value in counted["psnr_by_dimensions"].items())
         sizes = (f"{counted[key]:.1f}" for key in ("participation_ratio", "effective_rank"))
         counts.append([name, *sizes, counted["dimensions_95"], psnr])
-    header_of_counts = ["checkpoint", "participation ratio", "effective rank", "directions with 95 % of the variance"]
+    header_of_counts = ["checkpoint", "participation ratio", "effective rank", "directions with 95% of the variance"]
     first = next(iter(result.values()))
     return [
         *grid(header, rows),

@@ -254,7 +254,7 @@ def table(result: dict) -> list[str]:
         "Cases: float32 and bf16, with and without checkpointing, batches of 1 and 4 at 201x201; the last four without "
         "checkpointing, batches of 4 or 8, Xx152 at widths 320 and 1280. Megabytes of the largest case; ratios: lowest to "
         "highest of all cases. Peak: over two real steps, weights and optimizer included. "
-        f"Within 10 %: {within} of {len(ratios)} peaks.",
+        f"Within 10%: {within} of {len(ratios)} peaks.",
     ]
     if result["times"]:
         times = []

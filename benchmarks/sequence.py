@@ -102,7 +102,7 @@ def table(result: dict) -> list[str]:
         ),
         "",
         f"{result['count']} recordings of the test split; one step: the frames after the first {result['seen']}. PSNR of the "
-        "mean MSE. Steps of a roll-out: better with 95 % confidence (bootstrap over recordings), in this and all steps before. "
+        "mean MSE. Steps of a roll-out: better with 95% confidence (bootstrap over recordings), in this and all steps before. "
         "The autoencoder of the true frame is no prediction: nothing that goes through a latent can be much better.",
         f"LSTM: {result['parameters']:,} parameters on {result['autoencoder']}, {training['steps']:,} steps of "
         f"{training['batch_size']}, {training['sequences']:,} recordings, {training['cpu_seconds']:,} processor seconds, "

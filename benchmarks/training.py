@@ -42,10 +42,10 @@ BASE, EXPLICIT, MIXED, CHECKPOINTING, STOCK, STOCK_MIXED, COMPILED = (
 )
 CLAIMS = {
     "fused": "2-3x",
-    "mixed_memory": "-50 %",
-    "mixed_speed": "+30-40 %",
-    "checkpointing_memory": "-30-40 %",
-    "checkpointing_cost": "+10-15 %",
+    "mixed_memory": "-50%",
+    "mixed_speed": "+30-40%",
+    "checkpointing_memory": "-30-40%",
+    "checkpointing_cost": "+10-15%",
     "compile": "up to 2x",
 }
 """As the architecture diagram states them."""
@@ -311,7 +311,7 @@ def fold(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    return f"{100 * (value - 1):+.0f} %"
+    return f"{100 * (value - 1):+.0f}%"
 
 
 def table(result: dict) -> list[str]:
@@ -357,7 +357,7 @@ def verdicts(result: dict) -> list[str]:
         return f"{form(min(values))} to {form(max(values))}"
 
     fused = medians(EXPLICIT, BASE)
-    shares = ", ".join(f"{100 * row['attention_share']:.0f} % at N = {row['num_tokens']}" for row in distinct(rows))
+    shares = ", ".join(f"{100 * row['attention_share']:.0f}% at N = {row['num_tokens']}" for row in distinct(rows))
     mixed_memory = [row["peak"][MIXED] / row["peak"][BASE] for row in rows]
     mixed_speed = medians(BASE, MIXED)
     saved = [row["peak"][CHECKPOINTING] / row["peak"][BASE] for row in rows]
@@ -368,17 +368,17 @@ def verdicts(result: dict) -> list[str]:
         f'**Fused attention, "2-3x faster"**: {said(min(fused) >= 2, max(fused) >= 2)}, {span(fused, fold)}. It changes only the '
         f"products between queries, keys and values ({shares} of a block's operations); the rest of the step takes the same "
         f"time. Explicit attention's memory: {span(explicit_memory, fold)} that of fused.",
-        f'**Mixed precision, "~50 % memory"**: {said(max(mixed_memory) <= 0.55, min(mixed_memory) <= 0.55)}, '
+        f'**Mixed precision, "~50% memory"**: {said(max(mixed_memory) <= 0.55, min(mixed_memory) <= 0.55)}, '
         f"{span(mixed_memory, percent)}. Weights, gradients and optimizer state stay in float32, half-precision copies of the "
         "weights come on top, and the residual stream, the norms and the loss stay in float32"
         + ("; on a CPU attention too." if result["device_type"] == "cpu" else "."),
-        f'**Mixed precision, "30-40 % faster"**: {said(min(mixed_speed) >= 1.3, max(mixed_speed) >= 1.3)}, '
+        f'**Mixed precision, "30-40% faster"**: {said(min(mixed_speed) >= 1.3, max(mixed_speed) >= 1.3)}, '
         f"{span(mixed_speed, percent)}." + one_token_words(rows, mixed_speed),
-        f'**Checkpointing, "30-40 % less memory"**: {said(max(saved) <= 0.7, min(saved) <= 0.7)}, {span(saved, percent)}. It '
+        f'**Checkpointing, "30-40% less memory"**: {said(max(saved) <= 0.7, min(saved) <= 0.7)}, {span(saved, percent)}. It '
         "saves nearly all of what blocks keep; with one token they keep next to nothing, and weights and optimizer are all "
         "there is.",
-        f'**Checkpointing, "10-15 % cost"**: {said(max(cost) <= 1.15, min(cost) <= 1.15)}, {span(cost, percent)}. Every block '
-        f"is run forward twice: {percent(recomputed)} operations for {main_row['name']}, which a claim of 10-15 % cannot "
+        f'**Checkpointing, "10-15% cost"**: {said(max(cost) <= 1.15, min(cost) <= 1.15)}, {span(cost, percent)}. Every block '
+        f"is run forward twice: {percent(recomputed)} operations for {main_row['name']}, which a claim of 10-15% cannot "
         "cover.",
     ]
     if main_row["compile_s"] is not None:
@@ -440,7 +440,7 @@ def step_table(result: dict) -> list[str]:
                 [
                     f"{row['name']}, {variant}",
                     f"{row['batch_size'] / seconds:.2f}",
-                    times(limit, lambda value: f"{100 * value:.0f} %"),
+                    times(limit, lambda value: f"{100 * value:.0f}%"),
                     times(ratios(row, stock, variant), fold),
                     f"{row['batch_size'] / (seconds + row['optimizer_s']):.2f}",
                     *(f"{row['peak'][one] / 1e6:,.0f} MB" for one in (variant, CHECKPOINTING)),

@@ -1,6 +1,7 @@
 """The house: what its maps say, what an import costs, and what nobody may call. Who may import what: pyproject.toml."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,16 @@ def test_no_array_is_unpickled() -> None:
     for call in calls:
         allowed = [key.value for key in call.keywords if key.arg == "allow_pickle"]
         assert all(isinstance(value, ast.Constant) and value.value is False for value in allowed), ast.unparse(call)
+
+
+def test_percent_signs_have_one_spelling() -> None:
+    """ "50%": no space after the number, nor after what stands for one in a text."""
+    sources = [ROOT / "app.py", ROOT / "README.md", *(ROOT / "checkpoints").glob("*.json")]
+    sources += [path for name in ("pages", "tae", "benchmarks") for path in (ROOT / name).rglob("*.*")]
+    for path in sources:
+        if path.suffix in (".py", ".js", ".md", ".json"):
+            found = re.search(r"[0-9}]\s%(?![{ds]| 1\))", path.read_text())  # "%d", "%{x}" and "x % 1)" are code
+            assert not found, (path, found)
 
 
 def test_74_app_s_settings_keep_it_on_this_machine() -> None:

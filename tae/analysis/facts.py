@@ -35,8 +35,8 @@ TWO_IMAGES = {
     "Control: what it does in all.",
     "relevance": "Attention weighted by the gradient of a region's ink, summed over layers as it is handed on (Chefer 2021). "
     "Control: what covering each patch does.",
-    "share of the way": "How far a reconstruction went from one image's to another's, along the straight line: 0 % not at all, "
-    "100 % as far. Sideways changes are not in it.",
+    "share of the way": "How far a reconstruction went from one image's to another's, along the straight line: 0% not at all, "
+    "100% as far. Sideways changes are not in it.",
 }
 """What is measured of two images, each with its control and its source, as glossary and report define it."""
 

@@ -63,7 +63,7 @@ MEASURES = {  # in the order in which pages list them
     "concentration": Measure(
         "Concentration on few patches",
         "share of weight",
-        "The share of all weight that goes to those 5 % of the patches which receive most. Close to 1: nearly all "
+        "The share of all weight that goes to those 5% of the patches which receive most. Close to 1: nearly all "
         "patches place their weight on the same few.",
     ),
     "sinks": Measure(
@@ -247,7 +247,7 @@ def _measured(attention_map: Tensor, foreground: Tensor, config: ModelConfig, wi
 
 
 def _num_top(num_tokens: int) -> int:
-    """How many keys are 5 % of them: at least one, rounded up."""
+    """How many keys are 5% of them: at least one, rounded up."""
     return math.ceil(TOP_KEYS * num_tokens)
 
 

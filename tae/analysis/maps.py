@@ -101,7 +101,7 @@ class MapChoice:
         if self.weighting == "values":
             words.append("weighted by value norms")
         if self.discard:
-            words.append(f"smallest {self.discard * 100:.4g} % of each row dropped")
+            words.append(f"smallest {self.discard * 100:.4g}% of each row dropped")
         return ", ".join(words)
 
 

@@ -1,4 +1,4 @@
-"""Numbers as texts spell them: a true minus sign, a space before the percent sign."""
+"""Numbers as texts spell them: a true minus sign, no space before the percent sign."""
 
 
 def signed(value: float, digits: int = 1) -> str:
@@ -7,5 +7,5 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """A share as "46 %"."""
-    return f"{100 * share:z.{digits}f} %".replace("-", "−")
+    """A share as "46%"."""
+    return f"{100 * share:z.{digits}f}%".replace("-", "−")

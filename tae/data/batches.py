@@ -16,7 +16,7 @@ def bucketed_draws(
 
     The running numbers 0, 1, 2, ... are cut into windows of 32 batches, and of no more than an epoch of `num_images`, so that
     no image meets itself; without an epoch no image comes twice. Those of a window are sorted by width and cut into batches,
-    which come in random order. Widths count with up to 5 % more or less, by chance, or the same images would meet in every
+    which come in random order. Widths count with up to 5% more or less, by chance, or the same images would meet in every
     epoch. Each number comes once; the order is a function of the seed, the batch size and the widths.
     """
     batches = WINDOW if num_images is None else min(WINDOW, max(1, num_images // batch_size))

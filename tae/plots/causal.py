@@ -40,6 +40,11 @@ class PatchMap:
     )
     cells: Sequence[int] | None = None  # (N,) what a click on a patch chooses: `selected_cell`
 
+    @property
+    def after_number(self) -> str:
+        """The unit, and the space before it where it is not a percent sign."""
+        return self.unit if self.unit.startswith("%") else f" {self.unit}"
+
 
 def plot_change(change: np.ndarray) -> go.Figure:
     """A reconstruction with a change minus the one without (H, W), on colours centred on zero."""
@@ -75,7 +80,7 @@ def plot_damage(
             x=middle,
             y=list(names),
             mode="markers",
-            name="test images: median, 5 to 95 %",
+            name="test images: median, 5 to 95%",
             marker={
                 "symbol": "diamond",
                 "size": 8,
@@ -185,7 +190,7 @@ def plot_patch_maps(
         style.lay_under(figure, pngs[number], width, height, row=row, col=col)
         told: dict[str, Any] = {
             "customdata": patches.reshape(grid),
-            "hovertemplate": f"%{{customdata}}<br>%{{z:.4g}} {one.unit}<extra></extra>",
+            "hovertemplate": f"%{{customdata}}<br>%{{z:.4g}}{one.after_number}<extra></extra>",
         }
         values = np.asarray(one.values, np.float64)
         if one.cells is not None:
@@ -201,7 +206,9 @@ def plot_patch_maps(
                 mode="markers",
                 marker={"size": max(4, 0.8 * style.NARROW / across / grid[1]), "symbol": "square", "opacity": 0},
                 customdata=list(one.cells),
-                text=[f"{patch}<br>{value:.4g} {one.unit}" for patch, value in zip(patches, values, strict=True)],
+                text=[
+                    f"{patch}<br>{value:.4g}{one.after_number}" for patch, value in zip(patches, values, strict=True)
+                ],
                 hovertemplate="%{text}<extra></extra>",
                 row=row,
                 col=col,
@@ -223,7 +230,7 @@ def plot_scores(
     kinds: Mapping[str, str],
     tests: Mapping[str, Mapping[str, float | None]] | None = None,
 ) -> go.Figure:
-    """How well predictors tell the measured effect: points with 95 % intervals, from above in the order given.
+    """How well predictors tell the measured effect: points with 95% intervals, from above in the order given.
 
     By predictor: `scores`, its rank correlation; `kinds`, a key of `KIND_COLOURS`; `tests`, drawn beside, {"value",
     "low", "high"} over test images.
@@ -352,7 +359,7 @@ def _panel_title(one: PatchMap, letters: int) -> list[str]:
     """Lines of about so many letters: the map's title in bold, and smaller below it the range of its colours."""
     first, *more = textwrap.wrap(one.title, letters)
     values = np.asarray(one.values, np.float64)
-    colours = f"{'0 to' if one.top is None else '±'} {_top(one):.3g} {one.unit}".replace("± ", "±")
+    colours = f"{'0 to' if one.top is None else '±'} {_top(one):.3g}{one.after_number}".replace("± ", "±")
     if not np.isfinite(values).any():
         colours = "nothing measured"
     elif one.top is None and np.nanmax(values) <= 0:

@@ -170,7 +170,7 @@ def plot_measure_over_layers(
 
     Args:
         own: (L, heads) of this image.
-        quantiles: (5, L), 5, 25, 50, 75 and 95 % of the test images' layers, heads averaged; None: nothing behind.
+        quantiles: (5, L), 5, 25, 50, 75 and 95% of the test images' layers, heads averaged; None: nothing behind.
         measure: Says what it is and in which unit.
         uniform: The measure under uniform attention on this image, as a dashed line; None: no line.
     """
@@ -181,7 +181,7 @@ def plot_measure_over_layers(
         # One layer alone: a band as wide as a point, else it would have no width at all.
         places = layers if num_layers > 1 else np.array([-0.2, 0.2])
         bands = np.broadcast_to(quantiles, (5, len(places)))
-        for low, high, opacity, name in ((0, 4, 0.22, "5 to 95 %"), (1, 3, 0.32, "25 to 75 %")):
+        for low, high, opacity, name in ((0, 4, 0.22, "5 to 95%"), (1, 3, 0.32, "25 to 75%")):
             figure.add_trace(style.band(places, bands[low], bands[high], opacity, f"test images, {name}"))
         figure.add_scatter(
             x=places,

@@ -71,7 +71,7 @@ def worse_than(percentiles: np.ndarray, value: float, higher_is_better: bool) ->
 
 
 def plot_distribution(percentiles: np.ndarray, value: float, label: str, higher_is_better: bool) -> go.Figure:
-    """Where the value of one image lies among the test images: their middle 50 and 90 %, their median, and the image.
+    """Where the value of one image lies among the test images: their middle 50 and 90%, their median, and the image.
 
     `percentiles` (101,) are of the test images, `label` names the measure.
     """
@@ -102,7 +102,7 @@ def plot_distribution(percentiles: np.ndarray, value: float, label: str, higher_
     )
     better = "right" if higher_is_better else "left"
     figure.add_annotation(
-        text=f"bar: 90 % of test images · better: {better}",
+        text=f"bar: 90% of test images · better: {better}",
         x=0,
         y=0,
         xref="paper",

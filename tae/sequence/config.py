@@ -83,7 +83,7 @@ class SequenceTrainConfig(RunConfig):
     weight_decay: Annotated[float, Number(0, 10)] = 1.0
     """Weight decay of AdamW."""
     warmup_steps: Annotated[int, Whole(0, 2**31 - 1)] = 100
-    """Steps in which the learning rate rises; then it falls as a cosine to 2 %."""
+    """Steps in which the learning rate rises; then it falls as a cosine to 2%."""
     clip_norm: Positive = 1.0
     """Ceiling of the gradient's norm."""
     seed: Seed = 0

@@ -172,7 +172,7 @@ def evaluate_forecasts(
     Returns:
         {"split", "count", "seen", "one_step": {method: mean MSE of the frames after the first `seen`}, "roll_out": {method:
         [mean MSE, step by step]}, "wins": {baseline: sequences in which the LSTM's one-step error is lower}, "horizon":
-        {baseline: steps up to which the LSTM is better, with 95 % confidence}}.
+        {baseline: steps up to which the LSTM is better, with 95% confidence}}.
     """
     single: dict[str, list[float]] = {name: [] for name in METHODS}
     rolled: dict[str, list[np.ndarray]] = {name: [] for name in METHODS}
@@ -202,7 +202,7 @@ def evaluate_forecasts(
 
 
 def _horizon(differences: np.ndarray) -> int:
-    """Steps, from the first, up to which the mean of the columns of (sequences, steps) is below 0 in 97.5 % of bootstraps."""
+    """Steps, from the first, up to which the mean of the columns of (sequences, steps) is below 0 in 97.5% of bootstraps."""
     random = np.random.default_rng(0)
     for step, column in enumerate(differences.T):
         known = column[~np.isnan(column)]

@@ -200,7 +200,7 @@ def evaluate_target(
     Returns:
         {"target", "classes", "is_per_frame", "groups": [{"group", "sequences", "predictions", "methods": {method: as `score`, but
         for what follows}, "by_class" and "confusion" of the LSTM, "better_than" and "worse_than": {baseline: whether its cost is
-        higher, or lower, with 95 % confidence over the sequences}}]}.
+        higher, or lower, with 95% confidence over the sequences}}]}.
     """
     target = model.config.target
     assert target is not None
@@ -253,7 +253,7 @@ def evaluate_target(
 
 
 def is_lower(differences: np.ndarray) -> bool:
-    """Whether the mean of differences (n,) is below 0 in 97.5 % of bootstraps; never of fewer than `MIN_SEQUENCES`."""
+    """Whether the mean of differences (n,) is below 0 in 97.5% of bootstraps; never of fewer than `MIN_SEQUENCES`."""
     if len(differences) < MIN_SEQUENCES:
         return False
     means = np.random.default_rng(0).choice(differences, (2000, len(differences))).mean(axis=1)

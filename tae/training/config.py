@@ -110,7 +110,7 @@ class TrainConfig(RunConfig):
     weight_decay: Annotated[float, Number(0, 10)] = 0.01
     """Weight decay of Muon; AdamW has none."""
     warmup_steps: Annotated[int, Whole(0, 2**31 - 1)] = 60
-    """Steps in which the learning rate rises, a tenth of the run at most; then it falls as a cosine to 2 %."""
+    """Steps in which the learning rate rises, a tenth of the run at most; then it falls as a cosine to 2%."""
     clip_norm: Positive = 1.0
     """Ceiling of the gradient's norm."""
     ema_decay: Annotated[float, Number(0, 0.999999)] = 0.0

@@ -44,7 +44,7 @@ def make_optimizers(
 
 
 def lr_schedule(gone: float, step: int, risen: float, warmup_steps: int) -> float:
-    """Share of the peak learning rate: a cosine down to 2 % over the run, after a linear rise.
+    """Share of the peak learning rate: a cosine down to 2% over the run, after a linear rise.
 
     Args:
         gone: Share of the whole run that is over, 0 to 1.

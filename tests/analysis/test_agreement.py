@@ -109,7 +109,7 @@ def test_the_sentence_has_the_numbers():
     query = int(found.distance.argmax())
     assert found.sentence() == (
         f"Correlation {found.correlation:.2f}; Jensen-Shannon distance {found.mean_distance:.2f} "
-        f"(largest {found.distance[query]:.2f}, query patch {query}); top-10 overlap {percent(found.mean_overlap)} (chance 50 %)."
+        f"(largest {found.distance[query]:.2f}, query patch {query}); top-10 overlap {percent(found.mean_overlap)} (chance 50%)."
     )
 
 

@@ -92,7 +92,7 @@ def test_uniform_attention_has_the_values_of_the_dashed_line(small_model):
 def test_uniform_attention_by_hand():
     values = uniform_statistics(CONFIG, with_ink())
     assert values["foreground"] == 2 / 12
-    assert values["concentration"] == 1 / 12  # 5 % of 12 keys, rounded up
+    assert values["concentration"] == 1 / 12  # 5% of 12 keys, rounded up
     two = ModelConfig(input_size=(8, 16), patch_size=8)
     assert uniform_statistics(two, torch.ones(1, 1, 8, 16))["distance"] == 4  # half of the weight, 8 pixels away
 
@@ -178,7 +178,7 @@ def test_locality_states_an_order_only_where_medians_and_images_agree():
     rising = locality(of_distances([[20, 40, 80]] * 9 + [[80, 40, 20]]))
     assert (rising.order, rising.num_farther, rising.num_nearer) == ("rising", 9, 1)
     assert rising.distance.tolist() == [20, 40, 80] and rising.share.tolist() == [0.2, 0.4, 0.8]
-    assert locality(of_distances([[20, 40, 80]] * 8 + [[80, 40, 20]] * 2)).order == "none"  # 80 % is too few
+    assert locality(of_distances([[20, 40, 80]] * 8 + [[80, 40, 20]] * 2)).order == "none"  # 80% is too few
     assert locality(of_distances([[80, 40, 20]] * 10)).order == "falling"
     assert locality(of_distances([[20, 80, 40]] * 10)).order == "none"
     assert locality(of_distances([[20, 20, 20]] * 10)).order == "none"
@@ -195,7 +195,7 @@ def test_locality_compares_each_image_with_its_own_grid():
 
 def test_the_sentence_has_the_numbers_and_says_no_more_than_they_do():
     rising = locality(of_distances([[20, 40, 80]] * 10)).sentence
-    assert "layer 0 20 px (20 %), layer 1 40 px (40 %), layer 2 80 px (80 %)" in rising
+    assert "layer 0 20 px (20%), layer 1 40 px (40%), layer 2 80 px (80%)" in rising
     assert "median of 10 images" in rising and "under uniform attention (100 px)" in rising
     assert "rises from layer to layer" in rising and "farther than the first in 10 of 10 images" in rising
     falling = locality(of_distances([[80, 40, 20]] * 9 + [[20, 40, 80]])).sentence

@@ -178,7 +178,7 @@ def test_placing_in_a_pca_map_is_projecting():
 def test_a_set_along_one_line_has_a_map_too():
     found = map_pca(np.outer(np.arange(5.0), [1, 2, 3]))
     assert found.coordinates.shape == (5, 2) and not found.coordinates[:, 1].any()
-    assert found.axes == ("Component 1 (100 % of the variance)", "Component 2 (0 % of the variance)")
+    assert found.axes == ("Component 1 (100% of the variance)", "Component 2 (0% of the variance)")
 
 
 def test_tsne_keeps_groups_together_and_is_the_same_each_time():

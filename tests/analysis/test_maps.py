@@ -70,7 +70,7 @@ def test_a_title_says_it_in_words():
 
 def test_a_title_says_weighting_discard_and_a_single_head():
     choice = MapChoice(layer="rollout", weighting="values", discard=0.9)
-    assert choice.title(CONFIG).endswith("weighted by value norms, smallest 90 % of each row dropped")
+    assert choice.title(CONFIG).endswith("weighted by value norms, smallest 90% of each row dropped")
     alone = ModelConfig(num_heads=1, encoder_layers=1)
     assert MapChoice().title(alone) == "Encoder, average of 1 layer, its one head"
 

@@ -25,7 +25,7 @@ def test_each_running_number_comes_once(batch_size: int, seed: int, num_images: 
 def test_batches_hold_like_widths_and_come_in_no_order_of_width() -> None:
     batches = [[width_of(n) for n in bucketed_draws(step, 16, 0, width_of)] for step in range(2 * WINDOW)]
     padding = 1 - sum(map(sum, batches)) / sum(16 * max(batch) for batch in batches)
-    assert padding < 0.12  # 45 % without buckets
+    assert padding < 0.12  # 45% without buckets
     means = [np.mean(batch) for batch in batches]
     assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.4
 

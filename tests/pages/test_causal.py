@@ -281,7 +281,7 @@ def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callab
     effect = occlude(model, shown, tokens=tokens, region=box).total
     scores = app.dataframe[0].value.set_index("predictor")
     expected = predictors.score({name: values}, effect, tokens)
-    assert scores["Spearman (95 %)"].to_dict()[name] == str(expected.spearman[name])
+    assert scores["Spearman (95%)"].to_dict()[name] == str(expected.spearman[name])
     usual = {**predictors.predictors(model, shown), **predictors.trivial_predictors(shown, model.config)}
     verdict = predictors.which_wins(predictors.score(usual, effect, tokens), "white")  # without the chosen map
     assert verdict.removeprefix("A simple baseline wins") in texts(app, "markdown")
@@ -321,7 +321,7 @@ def test_the_spread_between_heads_is_in_multiples_of_the_uniform_weight(model: T
 def test_17_a_white_image_has_no_scores(shelf: Path) -> None:
     shutil.copy(ROOT / "checkpoints" / DEMO, shelf / "demo.safetensors")
     app = open_page(PAGE, causal="effect", image="blank", blank="on")
-    assert set(app.dataframe[0].value["top tenth shared (95 %)"]) == {"not defined"}
+    assert set(app.dataframe[0].value["top tenth shared (95%)"]) == {"not defined"}
     assert "nan" not in texts(app, "markdown", "caption")
 
 

@@ -227,7 +227,7 @@ def test_a_head_belongs_to_one_layer(layer: str) -> None:
 @pytest.mark.slow
 def test_rollout_says_how_much_weight_it_hides() -> None:
     app = open_page("Explore", layer="rollout", discard="0.9", section="heatmap")
-    hidden = re.search(r"([\d.]+) % of all weight hidden", caption(app))
+    hidden = re.search(r"([\d.]+)% of all weight hidden", caption(app))
     assert hidden and 0 < float(hidden[1]) < 90
     assert "hidden" not in caption(open_page("Explore", layer="rollout", section="heatmap"))
     assert "hidden" not in caption(open_page("Explore", layer="0", discard="0.9", section="heatmap"))
@@ -488,7 +488,7 @@ def test_verdict_agrees_with_the_percentiles_of_the_card() -> None:
         psnr = float(metrics(app)["PSNR"].removesuffix(" dB"))
         better = np.interp(psnr, percentiles, range(101))
         verdict = texts(app, "success", "info", "warning")
-        said = re.search(r"(better|worse) than (\d+) %", verdict)
+        said = re.search(r"(better|worse) than (\d+)%", verdict)
         assert said
         share = float(said[2]) if said[1] == "better" else 100 - float(said[2])
         assert abs(share - better) < 2.5  # the page shows one decimal of PSNR

@@ -169,7 +169,7 @@ def test_way_begins_and_ends_at_the_two_reconstructions_and_goes_along_as_an_ani
     last = images(app)
     assert first[1] == first[0] == last[0] and last[1] == last[2] == first[2]
     assert first[0] != first[2]
-    assert "Along the sphere, 100 % of the way" in texts(app, "caption")
+    assert "Along the sphere, 100% of the way" in texts(app, "caption")
     animation = Image.open(io.BytesIO(take("Animation (GIF)")[1]))
     assert getattr(animation, "n_frames", 1) == 40 and animation.size == (32, 32)
     with torch.no_grad():
@@ -221,7 +221,7 @@ def test_spectrum_counts_the_dimensions_in_use(keep: Callable) -> None:
     assert metrics(app) == {
         "Participation ratio": f"{latent.participation_ratio(variances):.1f}",
         "Effective rank": f"{latent.effective_rank(variances):.1f}",
-        "Directions for 95 %": f"{latent.dimensions_for(variances, 0.95)}",
+        "Directions for 95%": f"{latent.dimensions_for(variances, 0.95)}",
     }
     assert "The latent has **16** numbers" in texts(app, "markdown")
 

@@ -103,25 +103,25 @@ def test_a_true_sink_and_the_head_that_feeds_it_are_found_and_their_effect_under
     assert {name for name, share in over_pairs.items() if name.startswith("encoder") and abs(share) > 1e-3} == counts
 
     app = with_image(tmp_path, "Explore", layer="0", head="2")
-    (badge,) = (one for one in app.markdown if "1 sink patch takes 100 % of all weight" in one.value)
+    (badge,) = (one for one in app.markdown if "1 sink patch takes 100% of all weight" in one.value)
     assert re.search(r"row 1 column 2 \(value vector [\d.]+ x, token [\d.]+ x as long as the median", badge.help)
     app = with_image(tmp_path, "Ablation", baseline="zero", causal="effect")
     for cover in COVERS:
         effect = effect_by_cover(app, cover)
         assert effect.argmax() == READ and effect.sum() - effect[READ] < 1e-4 * effect[READ]
-        scores = app.dataframe[0].value.set_index("predictor")["top tenth shared (95 %)"]
+        scores = app.dataframe[0].value.set_index("predictor")["top tenth shared (95%)"]
         assert scores["received attention, average"].startswith("1.00")
     app.session_state.causal, app.session_state.into = "pair", "b"
     run(app)
     shares = np.array(numbers(charts(app)[0]["data"][0]["z"])).reshape(4, 6)  # two layers each; four heads, all, MLP
     assert set(zip(*np.nonzero(np.abs(shares[:2]) > 1e-3), strict=True)) == {(0, 2), (0, 4)}
     np.testing.assert_allclose(numbers(charts(app)[3]["data"][0]["z"]), [*over_pairs.values()])
-    assert "Over test images (images of images; mean over 3 pairs, both ways, 95 % intervals)" in texts(app, "caption")
+    assert "Over test images (images of images; mean over 3 pairs, both ways, 95% intervals)" in texts(app, "caption")
     app = open_page("Layers", checkpoint=FILE, depths="heads", card=FEEDER.name)
     assert {"fixed", "sink"} <= {one.value.split("[")[1].strip("]") for one in app.markdown if "badge[" in one.value}
-    assert metrics(app)["On sinks"] == "100 %"
+    assert metrics(app)["On sinks"] == "100%"
     (attribution,) = (one for one in app.metric if one.label == "Attribution")
-    assert f"mean over 3 pairs, both ways, 95 % intervals: {100 * over_pairs[FEEDER.name]:.0f} %" in attribution.help
+    assert f"mean over 3 pairs, both ways, 95% intervals: {100 * over_pairs[FEEDER.name]:.0f}%" in attribution.help
 
 
 def test_a_model_that_measures_ink_has_the_effect_that_each_cover_s_own_change_of_ink_tells(
@@ -154,5 +154,5 @@ def test_a_model_that_measures_ink_has_the_effect_that_each_cover_s_own_change_o
         )
         expected, effect = known(images[:1], cover, another, of_tests), effect_by_cover(app, cover)
         np.testing.assert_allclose(effect / effect.sum(), expected / expected.sum(), rtol=0.02, atol=1e-4)
-        scores = app.dataframe[0].value.set_index("predictor")["Spearman (95 %)"]
+        scores = app.dataframe[0].value.set_index("predictor")["Spearman (95%)"]
         assert scores["darkness of the patch"].startswith(f"{spearman(ink(images[:1]), expected):z.2f} (")

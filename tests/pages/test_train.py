@@ -116,7 +116,7 @@ def test_images_that_would_be_mostly_padding_are_offered_a_size_that_fits(tmp_pa
     for number in range(4):
         (tmp_path / f"{number}.png").write_bytes(encode_png(np.full((130, 1280), 255 - number, np.uint8)))
     app = type_folder(open_page(), tmp_path)
-    assert "They fill 10 % of 201x201, the rest is padding." in texts(app)
+    assert "They fill 10% of 201x201, the rest is padding." in texts(app)
     named = r"Begins with \w+_tiny_201x201_p16.safetensors, which draws these images with [\d.]+ dB before any training"
     assert any(re.match(named, one.value) for one in app.caption)
     assert app.button("train_fitting").label == "Use 1280x152, patch 32"
@@ -359,7 +359,7 @@ def test_plan_is_that_of_the_planner_and_warns_where_it_does_not_fit(monkeypatch
     total = float(peak[1]) * {"MB": 1e6, "GB": 1e9}[peak[2]]
     monkeypatch.setattr("tae.training.distributed.memory_bytes", lambda device: round(total / 0.95))
     said = run(app).warning[0].value
-    assert "may not fit" in said and "10 % should stay free" in said and "will not fit" not in said
+    assert "may not fit" in said and "10% should stay free" in said and "will not fit" not in said
     app.selectbox("train_preset").set_value("xlarge")
     assert "not even one image fits" in run(app).warning[0].value
 

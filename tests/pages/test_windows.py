@@ -266,8 +266,8 @@ def test_failure_on_a_strip_unlike_training_is_called_failure() -> None:
     app = drop(open_page(checkpoint=ANY_WIDTH), ("noise.png", png(noise)))
     [warning] = [one.value for one in app.warning]
     assert "**The model fails on this strip**" in warning
-    assert "explains 0 % of how its greys vary" in warning
-    assert "6 of 6 windows, each taken by itself, are drawn worse than 95 % of the test images" in warning
+    assert "explains 0% of how its greys vary" in warning
+    assert "6 of 6 windows, each taken by itself, are drawn worse than 95% of the test images" in warning
     assert "things cut off at their edges" in warning
     assert not app.success and not app.info
 

@@ -52,7 +52,7 @@ def test_damage_keeps_order_parts_and_intervals() -> None:
     assert list(traces["decoder, this image"]["y"]) == ["a", "c"]
     assert list(traces["decoder, this image"]["x"]) == [3, -1]
     assert list(traces["encoder, this image"]["x"]) == [2]
-    tests = traces["test images: median, 5 to 95 %"]
+    tests = traces["test images: median, 5 to 95%"]
     assert list(tests["x"]) == [2, 1, 0]
     assert list(tests["error_x"]["array"]) == [2, 1, 0] and list(tests["error_x"]["arrayminus"]) == [1, 1, 0]
     assert list(figure.layout.yaxis.categoryarray) == ["c", "b", "a"]  # Plotly counts from below

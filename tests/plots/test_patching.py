@@ -21,7 +21,7 @@ def test_cells_keep_their_places_and_colours_end_alike_both_ways() -> None:
     ).data
     np.testing.assert_array_equal(heat.z, values)
     assert (heat.zmin, heat.zmid, heat.zmax) == (-0.5, 0, 0.5)
-    assert list(points.text) == ["50 %", "−25 %", "0 %", "10 %", "20 %", "0 %"] and list(points.hovertext) == said
+    assert list(points.text) == ["50%", "−25%", "0%", "10%", "20%", "0%"] and list(points.hovertext) == said
     assert list(zip(points.x, points.y, points.customdata, strict=True))[4] == ("all", "decoder 0", 4)
     (box,) = figure.layout.shapes
     assert (box.y0, box.x0, box.y1, box.x1) == (0.5, -0.5, 1.5, 0.5)
@@ -63,11 +63,11 @@ def test_signed_patch_maps_end_alike_both_ways_and_tell_their_cells() -> None:
     maps = [PatchMap("layer 0", values, "%", 4.0, [0, 0, 1, 2, 2, 3])]
     heat, points = (figure := plot_patch_maps(np.ones((20, 40)), maps, (2, 3), 16)).data
     assert (heat.zmin, heat.zmax) == (-4, 4) and "±4" in figure.layout.annotations[0].text
-    assert list(points.customdata) == [0, 0, 1, 2, 2, 3] and points.text[1] == "patch 1: row 0, column 1<br>2 %"
+    assert list(points.customdata) == [0, 0, 1, 2, 2, 3] and points.text[1] == "patch 1: row 0, column 1<br>2%"
     assert list(points.x) == [8, 24, 36] * 2 and list(points.y) == [8] * 3 + [18] * 3  # inside the image
 
 
 def test_paths_stand_beside_what_is_done_in_all() -> None:
     (bars,) = plot_paths({"own MLP": 0.5, "layer 1": -0.1}, 0.45).data
     assert dict(zip(bars.y, bars.x, strict=True)) == {"own MLP": 0.5, "layer 1": -0.1, "in all": 0.45}
-    assert list(bars.text) == ["50.0 %", "−10.0 %", "45.0 %"]
+    assert list(bars.text) == ["50.0%", "−10.0%", "45.0%"]

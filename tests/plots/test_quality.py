@@ -76,7 +76,7 @@ def test_a_distribution_shows_its_bars_median_and_the_picture():
             low, high = figure.layout.xaxis.range
             assert low < min(percentiles[5], value**2) and max(percentiles[95], value**2) < high
             assert f"better: {end}" in texts(figure)
-            assert "bar: 90 % of test images" in json.loads(texts(figure))["annotations"][0]["text"]
+            assert "bar: 90% of test images" in json.loads(texts(figure))["annotations"][0]["text"]
             assert hover(picture, value**2, 0).startswith(f"this image: {value**2:.4g}")
 
 

@@ -93,7 +93,7 @@ def test_quantisation_error_is_within_its_bound(weights: list[float]) -> None:
     largest = float(exact.max())
     bound = np.sqrt(exact.astype(np.float64) * largest) / 65535 + largest / (4 * 65535**2)
     error = np.abs(dequantise(quantise(exact)) - exact)
-    assert (error <= bound * 1.02 + 1e-38).all()  # 2 %: roots are rounded to float32 before they are to whole numbers
+    assert (error <= bound * 1.02 + 1e-38).all()  # 2%: roots are rounded to float32 before they are to whole numbers
 
 
 def test_quantisation_by_hand() -> None:

@@ -88,7 +88,7 @@ def test_the_command_and_a_notebook_tell_of_a_second_image(loaded: Loaded, tmp_p
     explain(ExplainConfig(**asked, other=tmp_path / "1.png"))  # type: ignore[arg-type]
     text = " ".join(said(out.read_text()).split())
     figures = read_study(checkpoint.with_suffix(".causal.json"), loaded.digest).pairs
-    assert figures is not None and "Mean over 3 pairs, both ways, 95 % intervals" in text and "1.png" in text
+    assert figures is not None and "Mean over 3 pairs, both ways, 95% intervals" in text and "1.png" in text
     assert in_percent(max(map(interval_of, figures["share"].values()), key=lambda one: one.value)) in text
     with pytest.raises(ValueError, match="other must be an image that can be read, got"):
         explain(ExplainConfig(**asked, other=tmp_path / "none.png"))  # type: ignore[arg-type]

@@ -163,8 +163,8 @@ def test_images_are_the_model_s_pixel_by_pixel_and_measures_stand_beside_their_p
     assert f"{limit:.2f} too dark" in page.text
     quality = measure(pixels, recon)
     # The test images' PSNRs are 0, 1, ..., 100 dB: so many percent of them are below.
-    assert f"PSNR {quality.psnr:.2f} dB better than {quality.psnr:.0f} % (median 50.00 dB)" in page.text
-    assert f"MSE {quality.mse:.4f} better than {100 - 100 * quality.mse:.0f} % (median 0.5000)" in page.text
+    assert f"PSNR {quality.psnr:.2f} dB better than {quality.psnr:.0f}% (median 50.00 dB)" in page.text
+    assert f"MSE {quality.mse:.4f} better than {100 - 100 * quality.mse:.0f}% (median 0.5000)" in page.text
     assert f"Foreground MSE {quality.foreground_mse:.4f} no test figures in the card" in page.text
     assert "Among the 77 test images" in page.text
 
@@ -296,14 +296,14 @@ SINK[:, 4] = 0.9
 EYE = np.eye(6, dtype=np.float32)
 CAVEATS = [
     (UNIFORM, {}, {}, "[warning] Encoder, average of 2 layers, mean of 4 heads: practically uniform"),
-    (SINK, {}, {}, "1 attention sink takes 90 % of all weight, row 1 column 1. It receives more than 5 x uniform"),
+    (SINK, {}, {}, "1 attention sink takes 90% of all weight, row 1 column 1. It receives more than 5 x uniform"),
     (EYE, {}, {"range": "own"}, "[warning] Colours end at the largest weight of this map"),
     (EYE, {}, {}, "[info] N 6 > head_dim 4: attention weights are not determined"),
     (EYE, {"layer": "0", "head": "spread"}, {}, "is no weight"),
     (EYE, {"head": "max"}, {}, "no head's own weights"),
     (EYE, {"weighting": "values"}, {}, "Kobayashi 2020"),
     (EYE, {"layer": "rollout"}, {}, "Abnar & Zuidema 2020"),
-    (EYE, {"layer": "rollout", "discard": 0.4}, {}, "what was dropped is 25 % of all weight"),
+    (EYE, {"layer": "rollout", "discard": 0.4}, {}, "what was dropped is 25% of all weight"),
 ]
 
 
@@ -324,7 +324,7 @@ def test_a_picture_that_was_resized_or_fails_is_said_to_be() -> None:
     assert about_image((), 50.0) == [] and about_image((), None) == []
     (resized,) = about_image(("scaled from 300x300 to 201x201",), 94.9)
     assert "did not see the image as it came: scaled from 300x300 to 201x201" in resized.text
-    assert "worse than 96 %" in about_image((), 96.0)[0].text
+    assert "worse than 96%" in about_image((), 96.0)[0].text
     assert "worse than all" in about_image((), 100.0)[0].text
 
 

@@ -12,6 +12,7 @@ from tae.analysis.causal.interventions import Intervention, from_name
 from tae.analysis.causal.patching import Patching, activation_patching, attribution_patching, head_cells
 from tae.analysis.causal.predictors import Interval, as_json, bootstrap_mean, interval_of
 from tae.analysis.causal.prefix import Prefix, Progress, prefix_of_one, silent
+from tae.analysis.numbers import percent
 from tae.model.autoencoder import TransformerAutoencoder
 
 ERRORS = ("correlation", "rank correlation", "deviation")
@@ -124,12 +125,12 @@ def pairs_in_words(figures: PairFigures) -> str:
 
 def means_over(count: int) -> str:
     """What the means are of: pairs, with intervals where there are some to draw from."""
-    return "one pair, both ways" if count == 1 else f"mean over {count} pairs, both ways, 95 % intervals"
+    return "one pair, both ways" if count == 1 else f"mean over {count} pairs, both ways, 95% intervals"
 
 
 def in_percent(interval: Interval) -> str:
-    """Such as "12 % (9 to 15)"."""
+    """Such as "12% (9 to 15)"."""
     if math.isnan(interval.value):
         return "not defined"
     ends = "" if math.isnan(interval.low) else f" ({100 * interval.low:z.0f} to {100 * interval.high:z.0f})"
-    return f"{100 * interval.value:z.0f} %{ends}"
+    return percent(interval.value) + ends

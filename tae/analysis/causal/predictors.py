@@ -94,7 +94,7 @@ def top_overlap(a: Tensor | np.ndarray, b: Tensor | np.ndarray, share: float = T
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its bootstrap 95 % interval (percentiles, Efron 1979), "not defined" in words where it is nan.
+    """A figure and its bootstrap 95% interval (percentiles, Efron 1979), "not defined" in words where it is nan.
 
     nan where it is undefined; the ends also where there are fewer than `MIN_COUNT` images or patches.
     """
@@ -194,7 +194,7 @@ def which_wins(scores: Scores, cover: str) -> str:
         )
     of_attention = f"{attention} {scores.spearman[attention]}"
     of_trivial = f"{trivial} {scores.spearman[trivial]}"
-    numbers = f"rank correlation with the effect of covering with {cover}, {scores.count} {scores.unit}, 95 % intervals"
+    numbers = f"rank correlation with the effect of covering with {cover}, {scores.count} {scores.unit}, 95% intervals"
     gradient = scores.spearman.get(GRADIENT)
     beside = f" Gradient x input: {gradient}." if gradient is not None else ""
     if scores.lead.low > 0:
@@ -291,7 +291,7 @@ def _membership(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _interval(value: float, draws: np.ndarray | Sequence[float], count: int) -> Interval:
-    """The middle 95 % of the defined draws; nan where the value, or half of them, are not defined."""
+    """The middle 95% of the defined draws; nan where the value, or half of them, are not defined."""
     draws = np.asarray(draws, np.float64)
     draws = draws[np.isfinite(draws)]
     if count < MIN_COUNT or math.isnan(value) or len(draws) <= DRAWS / 2:

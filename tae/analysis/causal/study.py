@@ -301,7 +301,7 @@ def to_markdown(study: Study, name: str) -> str:
             lines.append(f"| {words} | {' | '.join(cells)} |")
         lines += ["", "PSNR lost, mean over images.", ""]
     lines += [
-        f"| knocked out (replaced by {study.baseline}) | PSNR lost, median (5 % to 95 %) | SSIM lost, median |",
+        f"| knocked out (replaced by {study.baseline}) | PSNR lost, median (5% to 95%) | SSIM lost, median |",
         "| --- | --- | --- |",
     ]
     order = sorted(study.damage, key=lambda one: -number(study.damage[one]["psnr_lost"][2]))
@@ -364,7 +364,7 @@ def _infidelities(study: Study, covers: Sequence[tuple[str, CoverFigures]]) -> I
     yield (
         "Infidelity: how far the sum of a map over a tenth of the patches that are not blank is from what covering these "
         "changes, with the best factor; 0 is all told, 1 no better than a flat map, more is worse. Sensitivity: the largest "
-        f"change of the map, as a share of it, when pixels change by up to {RADIUS:g}. Both Yeh 2019; means and 95 % intervals "
+        f"change of the map, as a share of it, when pixels change by up to {RADIUS:g}. Both Yeh 2019; means and 95% intervals "
         "over the same images."
     )
 

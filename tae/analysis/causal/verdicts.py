@@ -23,7 +23,7 @@ REPLACED_BY = {
     "permuted": "its own weights on permuted keys",
 }
 PRACTICALLY_NOTHING_DB = 0.5
-"""PSNR lost below which attention cannot matter much: 12 % more squared error, about what an eye begins to see in a
+"""PSNR lost below which attention cannot matter much: 12% more squared error, about what an eye begins to see in a
 image, and a small part of the several dB by which test images differ from each other."""
 DOUBLED_DB = 3.01
 """PSNR lost where the squared error doubles."""
@@ -32,7 +32,7 @@ RULES = (
     (
         "not needed",
         f"uniform weights cost less than {PRACTICALLY_NOTHING_DB:g} dB",
-        "12 % more squared error is hardly seen",
+        "12% more squared error is hardly seen",
     ),
     (
         "input-independent",
@@ -175,7 +175,7 @@ def verdict(found: Necessity, part: str = "encoder", place: str = "all") -> Verd
     where = part if place == "all" else f"{part}'s layer {place}"
     of_images = "this image" if num_images == 1 else f"mean of {num_images} images"
     if not math.isnan(other_db.low):
-        of_images += ", 95 % intervals"
+        of_images += ", 95% intervals"
     numbers = (
         f"Uniform attention in the {where} costs {_db(uniform_db)}, another image's attention {_db(other_db)} "
         f"(PSNR lost, {of_images})"

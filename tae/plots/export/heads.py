@@ -59,7 +59,7 @@ def measures_figure(
     """Each measure over the layers: heads as points, their mean as a line, uniform attention dashed.
 
     By name of `MEASURES`: `own` (L, heads) of the image, `uniform` attention on it; `spread`, drawn behind, those of
-    test images: median, middle 50 and 90 % of the layers' means.
+    test images: median, middle 50 and 90% of the layers' means.
     """
     names = [name for name in MEASURES if name in own]
     figure = Figure(figsize=(11, 2.9 * -(-len(names) // 3) + 0.7), layout="constrained")
@@ -75,9 +75,9 @@ def measures_figure(
             places = layers if len(layers) > 1 else np.array([-0.2, 0.2])
             lowest, low, median, high, highest = (np.broadcast_to(band, places.shape) for band in bands)
             axes.fill_between(
-                places, lowest, highest, color="#8a8f99", alpha=0.2, linewidth=0, label="test images, 90 %"
+                places, lowest, highest, color="#8a8f99", alpha=0.2, linewidth=0, label="test images, 90%"
             )
-            axes.fill_between(places, low, high, color="#8a8f99", alpha=0.3, linewidth=0, label="middle 50 %")
+            axes.fill_between(places, low, high, color="#8a8f99", alpha=0.3, linewidth=0, label="middle 50%")
             axes.plot(places, median, color="#5b6170", linewidth=1, label="their median")
         axes.axhline(uniform[name], color=UNIFORM_COLOUR, linestyle="--", linewidth=1, label="uniform attention")
         for head in range(values.shape[1]):

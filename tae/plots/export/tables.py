@@ -52,7 +52,7 @@ def metrics_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
 
 
 def smaller_png(png: bytes) -> bytes:
-    """The image in 256 colours: less than half the bytes, and colours that nobody tells apart (within 2 %)."""
+    """The image in 256 colours: less than half the bytes, and colours that nobody tells apart (within 2%)."""
     buffer = io.BytesIO()
     image = Image.open(io.BytesIO(png)).convert("RGB")
     image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)

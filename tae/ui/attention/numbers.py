@@ -19,7 +19,7 @@ def in_numbers(scene: Scene, shown: Shown) -> None:
     bands = ""
     if spread is not None:
         st.markdown(locality(spread).sentence)
-        bands = f" Bands: 5 to 95 % and 25 to 75 % of {spread.num_images} test images, heads averaged."
+        bands = f" Bands: 5 to 95% and 25 to 75% of {spread.num_images} test images, heads averaged."
     st.caption(
         f"Dots: the heads of this image; line: their mean.{bands} Dashed: what uniform attention would have. Weights, not "
         "weighted by value norms."

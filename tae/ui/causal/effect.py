@@ -168,13 +168,13 @@ def scores_of(scene: PairScene, effect: Effect, cover: str) -> None:
     names = sorted(scores.spearman, key=lambda name: -np.nan_to_num(scores.spearman[name].value, nan=-2))
     kinds = {name: kind_of(name) for name in names}
     figure = plot_scores({name: scores.spearman[name] for name in names}, kinds, tests["spearman"] if tests else None)
-    alt = "Rank correlation of each predictor with the measured effect, with 95 % intervals"
+    alt = "Rank correlation of each predictor with the measured effect, with 95% intervals"
     chart(figure, "causal_scores", alt, tools=True)
     rows = [
         {
             "predictor": name,
-            "Spearman (95 %)": str(scores.spearman[name]),
-            "top tenth shared (95 %)": str(scores.overlap[name]),
+            "Spearman (95%)": str(scores.spearman[name]),
+            "top tenth shared (95%)": str(scores.overlap[name]),
             **({} if tests is None else test_figures(tests, name)),
         }
         for name in names

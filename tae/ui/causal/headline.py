@@ -41,7 +41,7 @@ def top_line(scene: PairScene) -> Top:
     percentiles = scene.active.test_percentiles.get("psnr")
     if percentiles and not scene.active.is_random and psnr < percentiles[5]:
         st.info(
-            f"The model fails on this image already ({psnr:.1f} dB, worse than 95 % of its test images): little is left to "
+            f"The model fails on this image already ({psnr:.1f} dB, worse than 95% of its test images): little is left to "
             "lose, and small losses say little here.",
             icon=":material/trending_down:",
         )
@@ -81,7 +81,7 @@ def over_tests(study: Study | None, replaced_by: str) -> str:
     if study is None or figure is None:
         return NO_INTERVAL
     mean = interval_of(figure)
-    return f"Mean of {study.num_images} test images: {mean} dB lost, 95 % interval."
+    return f"Mean of {study.num_images} test images: {mean} dB lost, 95% interval."
 
 
 def change_in_words(lost: float) -> str:

@@ -38,7 +38,7 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
     with st.expander("What the verdicts mean", icon=":material/table:"):
         st.dataframe([dict(zip(("Verdict", "PSNR lost", "Why"), rule, strict=True)) for rule in RULES], hide_index=True)
         st.caption(
-            "Weights are replaced in all layers, the rest works as trained. Over test images the whole 95 % interval (bootstrap "
+            "Weights are replaced in all layers, the rest works as trained. Over test images the whole 95% interval (bootstrap "
             "over images) must lie there; one image has none. Control: its own weights on permuted keys, as sharp, elsewhere."
         )
     with st.container(horizontal=True):

@@ -61,7 +61,7 @@ def verdict(active: ui.Active, result: ui.Result) -> bool:
     worst = max(worse, of_foreground or 0)
     if worst >= UNUSUAL:
         behind = worse if worse >= UNUSUAL else worst
-        share = "all" if behind > 99.5 else f"{behind:.0f} %"
+        share = "all" if behind > 99.5 else f"{behind:.0f}%"
         said = f"worse than {share} of the test images** {among}"
         if worse < UNUSUAL:
             said = f"but what is not white is drawn worse than on {share} of the test images**"
@@ -83,8 +83,8 @@ def verdict(active: ui.Active, result: ui.Result) -> bool:
 
 
 def place_in_words(worse: float) -> str:
-    """A share of images that do better, in percent, such as "better than 88 %"."""
-    return f"better than {100 - worse:.0f} %" if worse < 50 else f"worse than {worse:.0f} %"
+    """A share of images that do better, in percent, such as "better than 88%"."""
+    return f"better than {100 - worse:.0f}%" if worse < 50 else f"worse than {worse:.0f}%"
 
 
 def next_steps(active: ui.Active, chosen: ui.Chosen) -> None:

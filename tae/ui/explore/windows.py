@@ -252,11 +252,11 @@ def verdict(active: Active, strip: Strip) -> bool:
     share, count = unusual(active, strip), len(strip.alone)
     explained = ""
     if not math.isnan(strip.r2):
-        explained = f"the reconstruction explains {100 * max(0.0, strip.r2):.0f} % of how its greys vary (R2)"
+        explained = f"the reconstruction explains {100 * max(0.0, strip.r2):.0f}% of how its greys vary (R2)"
     worst = (
         ""
         if share is None
-        else f"{share:,} of {count:,} windows, each taken by itself, are drawn worse than {UNUSUAL} % of the test images"
+        else f"{share:,} of {count:,} windows, each taken by itself, are drawn worse than {UNUSUAL}% of the test images"
     )
     if strip.r2 < FAILED_R2 or (share is not None and share > count / 2):
         told = "; ".join(filter(None, (explained, worst)))

@@ -55,9 +55,9 @@ def between(scene: SpaceScene) -> None:
 
 @st.fragment
 def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarray, path: str) -> None:
-    place = choose("at", st.select_slider, "Where on the way", POSITIONS, format_func=lambda share: f"{share} %")
+    place = choose("at", st.select_slider, "Where on the way", POSITIONS, format_func=lambda share: f"{share}%")
     at = POSITIONS.index(place)
-    titles = (f"{scene.chosen.title}, reconstructed", f"{place} % of the way", f"{other.title}, reconstructed")
+    titles = (f"{scene.chosen.title}, reconstructed", f"{place}% of the way", f"{other.title}, reconstructed")
     for cell, title, number in zip(three(scene), titles, (0, at, FRAMES - 1), strict=True):
         with cell:
             st.image(encode_png(frames[number]), width="stretch", alt=title)
@@ -70,16 +70,16 @@ def walk(scene: SpaceScene, other: Chosen, points: np.ndarray, frames: np.ndarra
         if usual
         else "Most test images share their latent with another: how far the nearest is says little."
     )
-    st.caption(f"{PATH_NAMES[path]}, {place} % of the way. {far} No image need exist for a point between two.")
+    st.caption(f"{PATH_NAMES[path]}, {place}% of the way. {far} No image need exist for a point between two.")
     few = list(range(0, FRAMES, (FRAMES - 1) // 5))
     with st.container(horizontal=not scene.is_wide, gap="small"):
         for number in few:
             with st.container(width="stretch", gap="xsmall"):
-                st.image(encode_png(frames[number]), width="stretch", alt=f"{POSITIONS[number]} % of the way")
-                st.caption(f"{POSITIONS[number]} %")
+                st.image(encode_png(frames[number]), width="stretch", alt=f"{POSITIONS[number]}% of the way")
+                st.caption(f"{POSITIONS[number]}%")
     stem = f"{scene.stem}_to_{safe_name(other.title)}_{path}"
     about = f"{scene.about} · {PATH_NAMES[path].lower()} to {other.title}"
-    row = [(frames[number], f"{POSITIONS[number]} %") for number in few]
+    row = [(frames[number], f"{POSITIONS[number]}%") for number in few]
     with export():
         download("Animation (GIF)", lambda: interpolation_gif(frames), f"{stem}.gif")
         download_figure("Strip", lambda fmt: strips_figure([row], about, fmt, scene.active.warning), stem)

@@ -22,7 +22,7 @@ def spectrum(scene: SpaceScene) -> None:
     )
     prose(
         f"The latent has **{dim}** numbers; its variance is spread as over **{ratio:.0f}** equal dimensions (the "
-        f"[[participation ratio]]), and {most} [[principal components]] hold 95 % of it. "
+        f"[[participation ratio]]), and {most} [[principal components]] hold 95% of it. "
         + (
             "In most other directions the test images differ little."
             if ratio < dim / 4
@@ -40,7 +40,7 @@ def spectrum(scene: SpaceScene) -> None:
         f"{rank:.1f}",
         help="The exponential of the entropy of the variances' shares (Roy & Vetterli 2007).",
     )
-    third.metric("Directions for 95 %", f"{most}", help="The fewest principal directions with 95 % of the variance.")
+    third.metric("Directions for 95%", f"{most}", help="The fewest principal directions with 95% of the variance.")
     figure = plot_spectrum(pca.variances, ratio, pca.num_images)
     alt = "Share of the variance of each principal direction, and of all up to it"
     chart(figure, "latent_spectrum", alt, tools=True)

@@ -86,7 +86,7 @@ def lost_over_tests(study: Study | None, head: Knockout) -> tuple[str, str]:
     if study is None or not figures or any(one is None for one in figures):
         return "not measured", "`python -m tae.causal` measures it, and so does Ablation on one image."
     low, middle, high = (figures[QUANTILES.index(at)] for at in (0.05, 0.5, 0.95))
-    told = f"Median of {study.num_images} test images; 5 to 95 %: {low:z.1f} to {high:z.1f} dB. In its place: "
+    told = f"Median of {study.num_images} test images; 5 to 95%: {low:z.1f} to {high:z.1f} dB. In its place: "
     return f"{middle:z.1f} dB", told + escape_markdown(study.baseline) + "."
 
 

@@ -132,7 +132,7 @@ def show_memory(config: TrainConfig, needs: Needs) -> None:
     )
     remedy += "" if config.use_gradient_checkpointing else ", or switch **Gradient checkpointing** on (Advanced)"
     takes, has = in_bytes(needs.total), in_bytes(memory)
-    spare = f"{100 * (1 - HEADROOM):.0f} %"
+    spare = f"{100 * (1 - HEADROOM):.0f}%"
     said = (
         f"**This will not fit.** It takes {takes}, and {owner} has {has}"
         if needs.total > memory

@@ -69,7 +69,7 @@ def suggest_size(config: TrainConfig, shown: "Preview") -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         used = room_used(shown.sizes, (height, width))
         st.markdown(
-            f"They fill {100 * used:.0f} % of {size_in_words(config.input_size)}, the rest is padding.", width="content"
+            f"They fill {100 * used:.0f}% of {size_in_words(config.input_size)}, the rest is padding.", width="content"
         )
         st.button(
             f"Use {size}, {patch_in_words(better.patch_size)}",
@@ -95,7 +95,7 @@ def go_without(data: Data, config: TrainConfig, shown: "Preview") -> TrainConfig
     is_agreed = st.checkbox(
         f"Go on without the {files(num_bad)} that cannot be read",
         key=f"train_go_on_{hash((config.data, num_bad))}",
-        help=f"{100 * share:.0f} % of all; above {100 * config.max_unreadable:g} % you are asked (Advanced: unreadable files).",
+        help=f"{100 * share:.0f}% of all; above {100 * config.max_unreadable:g}% you are asked (Advanced: unreadable files).",
     )
     return replace(config, max_unreadable=1) if is_agreed else None
 

@@ -29,7 +29,7 @@ const HEADS = {
   spread: "Spread between heads",
 };
 const DIRECTIONS = { from: "Attends to", to: "Attended by" };
-const RANGES = { shared: "To 99.5 % of weights", full: "To the largest weight", own: "This map only" };
+const RANGES = { shared: "To 99.5% of weights", full: "To the largest weight", own: "This map only" };
 const KEYS = [
   ["← ↑ → ↓", "move the patch"],
   ["Shift, held", "reverse the direction"],

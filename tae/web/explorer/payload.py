@@ -28,9 +28,9 @@ DIFFERENCE_LIMIT = UNIFORM_LIMIT - 1
 
 Direction = Literal["from", "to"]  # where the chosen patch places weight, or who places weight on it
 Range = Literal["shared", "full", "own"]
-"""Where the colours end: at 99.5 % of all weights, at the largest of all, at the largest of the map on display."""
+"""Where the colours end: at 99.5% of all weights, at the largest of all, at the largest of the map on display."""
 RANGES: dict[Range, str] = {
-    "shared": "to 99.5 % of weights",
+    "shared": "to 99.5% of weights",
     "full": "to the largest weight",
     "own": "this map only",
 }

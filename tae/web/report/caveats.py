@@ -89,7 +89,7 @@ def about_image(fit_notes: Sequence[str], worse_than: float | None) -> list[Note
         fitted = "; ".join(fit_notes)
         notes.append(Note(f"The model did not see the image as it came: {fitted}. All maps belong to what it saw."))
     if worse_than is not None and worse_than >= 95:
-        share = "all" if worse_than > 99.5 else f"{worse_than:.0f} %"
+        share = "all" if worse_than > 99.5 else f"{worse_than:.0f}%"
         unlike = (
             f"Reconstructed worse than {share} of the checkpoint's test images: this image is unlike what the model "
             "was trained on, and its maps are those of a model that fails on it."

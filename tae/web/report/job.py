@@ -78,7 +78,7 @@ class ExplainConfig:
     direction: Direction = "from"
     """from: where that patch places weight; to: who places weight on it."""
     range: Range = "shared"
-    """Where the colours end: shared by all maps, at 99.5 % of the weights; full: at the largest of all; own: at the
+    """Where the colours end: shared by all maps, at 99.5% of the weights; full: at the largest of all; own: at the
     largest of the map on display."""
 
     GROUPS: ClassVar = {"part": "map"}

@@ -191,7 +191,7 @@ def _metrics(loaded: Loaded, found: Findings) -> str:
         place = "no test figures in the card"
         if metric in found.worse_than:
             worse = found.worse_than[metric]
-            place = f"better than {100 - worse:.0f} % (median {pattern.format(percentiles[metric][50])})"
+            place = f"better than {100 - worse:.0f}% (median {pattern.format(percentiles[metric][50])})"
         rows.append([label, pattern.format(value) if np.isfinite(value) else "-", place, meaning])
     images = f"the {count} test images" if isinstance(count, int) and percentiles else "the checkpoint's test images"
     return markup.table(["Measure", "This image", f"Among {images}", "What it is"], rows)
@@ -296,7 +296,7 @@ def _overview(loaded: Loaded, found: Findings, attention: Attention, view: Repor
         drawn += markup.figure(png, f"Attention maps of all heads and layers of the {part}", caption)
     return (
         f'<h3>All layers and heads</h3>\n{drawn}<p class="status">Rows: layers, columns: heads; in each map rows are '
-        f"queries and columns keys. One colour range for all, 0 to {top:.3g} x uniform, where 99.5 % of the weights of "
+        f"queries and columns keys. One colour range for all, 0 to {top:.3g} x uniform, where 99.5% of the weights of "
         "the strongest layer end; what is stronger looks as dark. Drawn patch by patch, not smoothed.</p>\n"
     )
 

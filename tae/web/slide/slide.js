@@ -29,7 +29,7 @@ class Slide {
 
   show() {
     this.root.style.setProperty("--at", `${this.range.value}%`);
-    this.range.setAttribute("aria-valuetext", `the line at ${this.range.value} %`);
+    this.range.setAttribute("aria-valuetext", `the line at ${this.range.value}%`);
   }
 }
 

@@ -58,10 +58,10 @@ def test_means_have_intervals_over_pairs_and_the_farthest_is_named():
     assert found["control"]["decoder/0/mlp"] == {"value": None, "low": None, "high": None}
     said = pairs_in_words(found)
     assert (
-        f"Encoder, layer 0, head 0 goes farthest: 70 % ({100 * mean.low:.0f} to {100 * mean.high:.0f}) of the way"
+        f"Encoder, layer 0, head 0 goes farthest: 70% ({100 * mean.low:.0f} to {100 * mean.high:.0f}) of the way"
         in said
     )
-    assert "a third image's 10 % (10 to 10) (mean over 6 pairs" in said and "at 0.90 (0.90 to 0.90)" in said
+    assert "a third image's 10% (10 to 10) (mean over 6 pairs" in said and "at 0.90 (0.90 to 0.90)" in said
     assert "(one pair, both ways)" in pairs_in_words(over_pairs(records[:1]))  # of one there is no interval
     assert in_percent(Interval(math.nan, math.nan, math.nan)) == "not defined"
-    assert in_percent(Interval(-0.001, math.nan, math.nan)) == "0 %"
+    assert in_percent(Interval(-0.001, math.nan, math.nan)) == "0%"

@@ -130,7 +130,7 @@ def test_a_bootstrap_interval_of_a_mean_is_that_of_theory():
     found = bootstrap_mean(values)
     error = 1.96 * values.std() / 20
     assert found.value == pytest.approx(values.mean())
-    # The ends of 1000 draws scatter by about 5 % of the interval.
+    # The ends of 1000 draws scatter by about 5% of the interval.
     assert found.low == pytest.approx(values.mean() - error, abs=0.2 * error)
     assert found.high == pytest.approx(values.mean() + error, abs=0.2 * error)
     alone = bootstrap_mean(np.array([3.0]))

@@ -279,7 +279,7 @@ def test_the_text_for_readers_has_every_figure():
     assert "| another image's attention | 8.50 dB | 8.50 dB |" in text
     assert text.index("Encoder, layer 0, MLP") < text.index("Encoder, layer 0, head 0")
     assert "replaced by zero" in text and "six by hand" in text
-    assert "| Encoder, layer 0, head 0 | 20 % (8 to 32) | 20 % (8 to 32) | 20 % (8 to 32) | 20 % (8 to 32) |" in text
+    assert "| Encoder, layer 0, head 0 | 20% (8 to 32) | 20% (8 to 32) | 20% (8 to 32) | 20% (8 to 32) |" in text
     assert "| rollout | 0.55 | 0.55 | 0.55 | 0.55 | 0.55 |" in text and "mean over the first 5 images" in text
 
 

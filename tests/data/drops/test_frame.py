@@ -66,7 +66,7 @@ def test_pixels_show_the_angles_and_the_contact_length_of_the_table() -> None:
 
 
 def test_pixels_show_the_velocity_of_the_table() -> None:
-    """Within 2 %, from where the front is in two frames 10 milliseconds apart: some 130 pixels."""
+    """Within 2%, from where the front is in two frames 10 milliseconds apart: some 130 pixels."""
     for index in PLAIN[:12]:
         recording = draw_recording("val", index)
         first, last = (frames_of(recording)[number] for number in (40, 80))

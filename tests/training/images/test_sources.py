@@ -164,7 +164,7 @@ def test_unreadable_files_are_named_with_a_reason_and_too_many_stop_it(tmp_path:
     for number in range(6):
         (tmp_path / f"empty{number}.png").write_bytes(b"")
     with pytest.raises(
-        ValueError, match="at most 10 % unreadable files, got 20 readable images and 7 unreadable of 27"
+        ValueError, match="at most 10% unreadable files, got 20 readable images and 7 unreadable of 27"
     ) as e:
         source_of(tmp_path)
     assert "broken.png: " in str(e.value) and "empty3.png: the file is empty" in str(e.value)
