@@ -1,7 +1,7 @@
 """One moment of a recording: its pixels in three sizes, and the row that a table beside recorded frames has for it."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from PIL import Image
@@ -99,6 +99,7 @@ class Frame:
         return dict(zip(COLUMNS[1:], values, strict=True))
 
 
+@lru_cache(maxsize=1024)  # outlines are asked for by image, kind and table in turn
 def draw_frame(split: str, index: int, seed: int = 0) -> Frame:
     """A random moment of recording number `index` of a split. Raises ValueError if the split is unknown."""
     recording = draw_recording(split, index, seed)

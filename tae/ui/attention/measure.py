@@ -124,7 +124,7 @@ def statistics_of_tests(active: Active, part: str) -> Spread | None:
 
     words = f"Measuring {TEST_IMAGES} test images"
     key = f"{active.loaded.digest}|{part}"
-    return measured(HEADS, key, words, lambda: TEST_IMAGES * PASSES * pass_seconds(config), compute)
+    return measured(HEADS, key, words, lambda: TEST_IMAGES * PASSES * pass_seconds(config), compute, lasting=Spread)
 
 
 def effects_on_tests(active: Active, part: str) -> np.ndarray | None:

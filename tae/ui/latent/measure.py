@@ -88,7 +88,12 @@ def find_tests(active: Active) -> TestSet | None:
 
     words = f"Embedding {TEST_IMAGES} test images"
     return measured(
-        "latents", active.loaded.digest, words, lambda: TEST_IMAGES * pass_seconds(active.config) / 2, compute
+        "latents",
+        active.loaded.digest,
+        words,
+        lambda: TEST_IMAGES * pass_seconds(active.config) / 2,
+        compute,
+        lasting=TestSet,
     )
 
 
@@ -108,7 +113,14 @@ def find_psnrs(active: Active) -> np.ndarray | None:
         return read_only(psnrs)
 
     words = f"Reconstructing {TEST_IMAGES} test images"
-    return measured("psnrs", active.loaded.digest, words, lambda: TEST_IMAGES * pass_seconds(active.config), compute)
+    return measured(
+        "psnrs",
+        active.loaded.digest,
+        words,
+        lambda: TEST_IMAGES * pass_seconds(active.config),
+        compute,
+        lasting=np.ndarray,
+    )
 
 
 @kept()

@@ -84,7 +84,9 @@ def _find(active: Active) -> dict[str, Cka] | None:
         return cka(model, test_images(active, usual_width(config), IMAGES), progress)
 
     words = f"Comparing the states of {IMAGES} test images"
-    return measured("cka", active.loaded.digest, words, lambda: 2 * IMAGES * pass_seconds(config), compute)
+    return measured(
+        "cka", active.loaded.digest, words, lambda: 2 * IMAGES * pass_seconds(config), compute, lasting=dict[str, Cka]
+    )
 
 
 def _exports(active: Active, one: Cka, tokens: str) -> None:

@@ -191,7 +191,8 @@ def _find(active: Active) -> Heads | None:
         heads = config.num_heads * (config.encoder_layers + config.decoder_layers)
         return IMAGES * (5 * pass_seconds(config) + SECONDS_A_WEIGHT * (heads * rows * columns) ** 2 / 2)
 
-    return measured("kinds", active.loaded.digest, f"Measuring all heads on {IMAGES} test images", seconds, compute)
+    words = f"Measuring all heads on {IMAGES} test images"
+    return measured("kinds", active.loaded.digest, words, seconds, compute, lasting=Heads)
 
 
 @kept("Computing attention…")

@@ -10,6 +10,7 @@
 - access: who may do what
 - logs: the server's log, and diagnostics
 - cache: results kept for all sessions, models and images known by their digests
+- lasting: what was measured of a checkpoint, from one start to the next
 - turns: whose turn it is with the models
 - scene: a model and an image, what most pages are about
 - results: an image through a model, and how long a pass takes

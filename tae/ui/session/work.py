@@ -14,6 +14,7 @@ import streamlit as st
 
 from tae.ui.session import logs
 from tae.ui.session.cache import MODEL_LOCK, STORE
+from tae.ui.session.lasting import load, save
 
 T = TypeVar("T")
 Progress = Callable[[float], None]
@@ -28,6 +29,7 @@ def measured(
     seconds: Callable[[], float],
     compute: Callable[[Progress], T],
     ask: bool = False,
+    lasting: Any = None,
 ) -> T | None:
     """The result of a computation, kept by its key; where it is not known yet, it is drawn with progress and a stop button.
 
@@ -41,8 +43,13 @@ def measured(
         compute: Gets a function to call with the share that is done, between pieces that are as short as can be: others have
             their turn there, and there it ends when its page is closed.
         ask: Whether it waits for a click however short it is.
+        lasting: The result's type, where it is kept on this machine for the next start, too; see `tae.ui.session.lasting`.
     """
     found = known(name, key)
+    if found is None and lasting is not None:
+        found = load(name, key, lasting)
+        if found is not None:
+            STORE.put((name, key), found)
     if found is not None:
         return found
     state = st.session_state
@@ -79,6 +86,8 @@ def measured(
                 found = compute(step)
                 logs.took(name, time.perf_counter() - began)
                 STORE.put((name, key), found)
+                if lasting is not None:
+                    save(name, key, found)
     except ValueError:  # the page says it; a bar that stands still would say that there is more to come
         place.empty()
         raise
