@@ -59,23 +59,24 @@ def plot_change(change: np.ndarray) -> go.Figure:
 def plot_damage(
     names: Sequence[str], parts: Sequence[str], lost: Sequence[float], tests: Sequence[Sequence[float]] | None = None
 ) -> go.Figure:
-    """The PSNR that each head costs on this image, in dB, from above in the order given.
+    """What losing each head changes of the PSNR of this image, in dB, from above in the order given; bars grow with the loss.
 
-    `parts` names each head's part; `tests`, drawn beside, are (low, median, high) of each over test images, in dB.
+    `lost` are losses; `parts` names each head's part; `tests`, drawn beside, are (low, median, high) of the losses of each
+    over test images.
     """
     figure = go.Figure()
     for part, colour in PART_COLOURS.items():
         chosen = [number for number, one in enumerate(parts) if one == part]
         figure.add_bar(
-            x=[lost[number] for number in chosen],
+            x=[-lost[number] for number in chosen],
             y=[names[number] for number in chosen],
             orientation="h",
             name=f"{part}, this image",
             marker={"color": colour, "line": {"width": 0}},
-            hovertemplate="%{y}: %{x:.3g} dB lost<extra></extra>",
+            hovertemplate="%{y}: %{x:+.3g} dB<extra></extra>",
         )
     if tests is not None:
-        low, middle, high = np.array(tests, np.float64).reshape(-1, 3).T
+        high, middle, low = -np.array(tests, np.float64).reshape(-1, 3).T
         figure.add_scatter(
             x=middle,
             y=list(names),
@@ -88,9 +89,9 @@ def plot_damage(
                 "line": {"width": 1, "color": "#ffffff"},
             },
             error_x=style.error_bars(middle, low, high, f"rgb({style.GREY})"),
-            hovertemplate="%{y}: median %{x:.3g} dB over test images<extra></extra>",
+            hovertemplate="%{y}: median %{x:+.3g} dB over test images<extra></extra>",
         )
-    figure.update_xaxes(title="PSNR lost (dB)", zeroline=True)
+    figure.update_xaxes(title="Change of PSNR (dB)", zeroline=True, autorange="reversed")
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=list(names)[::-1], ticksuffix=" ")
     figure.update_layout(barmode="overlay", bargap=0.3, legend=style.LEGEND | {"y": 1})
     return style.finish(figure, height=90 + 19 * len(names), top=44, bottom=44, left=150, dragmode=False)
@@ -99,7 +100,7 @@ def plot_damage(
 def plot_sharpness(
     names: Sequence[str], parts: Sequence[str], sharpness: Sequence[float], lost: Sequence[float]
 ) -> go.Figure:
-    """How sharp each head's attention looks against the PSNR that is lost without it, in dB.
+    """How sharp each head's attention looks against what losing it changes of the PSNR, in dB; what costs most is on top.
 
     `parts` names each head's part; sharpness is 1 - entropy as a share of log N, in [0, 1].
     """
@@ -108,15 +109,15 @@ def plot_sharpness(
         chosen = [number for number, one in enumerate(parts) if one == part]
         figure.add_scatter(
             x=[sharpness[number] for number in chosen],
-            y=[lost[number] for number in chosen],
+            y=[-lost[number] for number in chosen],
             mode="markers",
             name=part,
             marker={"size": 10, "color": colour, "symbol": "circle" if part == "encoder" else "square"},
             text=[names[number] for number in chosen],
-            hovertemplate="%{text}<br>sharpness %{x:.2f}, %{y:.3g} dB lost<extra></extra>",
+            hovertemplate="%{text}<br>sharpness %{x:.2f}, %{y:+.3g} dB<extra></extra>",
         )
-    figure.update_xaxes(title="How sharp its attention looks: 1 − entropy / log N", zeroline=False)
-    figure.update_yaxes(title="PSNR lost without it (dB)")
+    figure.update_xaxes(title="Sharpness: 1 − entropy / log N", zeroline=False)
+    figure.update_yaxes(title="Change of PSNR (dB)", autorange="reversed")
     return style.finish(figure, height=340, top=30, bottom=46, dragmode=False, legend=style.LEGEND | {"y": 1})
 
 
@@ -265,7 +266,7 @@ def plot_scores(
             error_x=style.error_bars(value, low, high, style.MARKER_COLOUR),
             hovertemplate="%{y}: %{x:.2f} over test images<extra></extra>",
         )
-    figure.update_xaxes(title="Spearman with the measured effect", range=[-1.02, 1.02], zeroline=True)
+    figure.update_xaxes(title="Spearman with the effect", range=[-1.02, 1.02], zeroline=True)
     figure.update_yaxes(
         type="category",
         categoryorder="array",
@@ -359,12 +360,12 @@ def _panel_title(one: PatchMap, letters: int) -> list[str]:
     """Lines of about so many letters: the map's title in bold, and smaller below it the range of its colours."""
     first, *more = textwrap.wrap(one.title, letters)
     values = np.asarray(one.values, np.float64)
-    colours = f"{'0 to' if one.top is None else '±'} {_top(one):.3g}{one.after_number}".replace("± ", "±")
+    numbers = f"0\xa0to\xa0{_top(one):.3g}" if one.top is None else f"±{_top(one):.3g}"  # never broken themselves
+    colours = numbers + one.after_number.replace("x ", "x\xa0")
     if not np.isfinite(values).any():
-        colours = "nothing measured"
+        colours = "nothing\xa0measured"
     elif one.top is None and np.nanmax(values) <= 0:
-        colours = "0 everywhere"
-    colours = colours.replace(" ", "\xa0")  # never broken itself
+        colours = "0\xa0everywhere"
     rest = f"{' '.join(more)}, {colours}" if more else colours
     lines = textwrap.wrap(rest, letters + letters // 6, break_long_words=False)
     return [f"<b>{first.rstrip(',')}</b>", *(f"<span style='font-size:11px'>{line}</span>" for line in lines)]

@@ -33,8 +33,8 @@ CLEAR = "rgba(0,0,0,0)"
 LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}  # above the drawing, in lines
 UNSEEN = {"selected": {"marker": {"opacity": 0}}, "unselected": {"marker": {"opacity": 0}}, "showlegend": False}
 """Settings of markers that only take hover, clicks and boxes; with opacity 0, for what is skipped takes none."""
-NARROW = 460
-"""Pixels: the width of a page beside its sidebar in a small window, where words between images need the most of it."""
+NARROW = 358
+"""Pixels: the width of a page on a telephone, where words between images need the most of it."""
 
 
 def block_max(array: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:

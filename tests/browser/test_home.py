@@ -85,7 +85,7 @@ def test_a_click_on_a_head_ablates_it_and_the_reconstruction_beside_it_changes(v
     page = visit("/")
     picture = outcome(page).locator(".tae-canvas")
     before = picture.screenshot()
-    expect(cell(page, "encoder/0/0")).to_have_attribute("title", re.compile("costs"))  # the bars are there
+    expect(cell(page, "encoder/0/0")).to_have_attribute("title", re.compile("PSNR without it"))  # the bars are there
     cell(page, "encoder/0/0").click()
     ablated(page, "encoder/0/0")
     expect(outcome(page)).to_contain_text(re.compile(r"dB \(−\d+\.\d\)"))
@@ -107,7 +107,7 @@ def test_a_click_on_a_head_ablates_it_and_the_reconstruction_beside_it_changes(v
     ablated(page)
     page.keyboard.press("ArrowRight")
     expect(page.locator(".tae-heads-cell.tae-at")).to_have_attribute(
-        "aria-label", re.compile("Encoder, layer 0, head 1, strongest .* costs")
+        "aria-label", re.compile("Encoder, layer 0, head 1, strongest .* PSNR without it")
     )
     page.keyboard.press("Enter")
     ablated(page, "encoder/0/1")

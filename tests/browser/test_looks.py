@@ -55,6 +55,22 @@ def test_a_view_fits_its_window_in_both_themes_and_axe_finds_nothing_of_ours(vis
         expect(page.get_by_test_id("stMain")).to_contain_text("Uniform attention")
 
 
+@pytest.mark.parametrize("path", ["/causal", "/causal?causal=effect", "/train"])
+def test_on_a_telephone_nothing_has_to_be_scrolled_sideways(visit, path: str) -> None:
+    page = visit(path)
+    page.set_viewport_size({"width": 390, "height": 844})
+    settle(page)
+    assert not page.evaluate("""() => [...document.querySelectorAll('.stMain *')].filter(one => one.clientWidth > 30
+        && one.scrollWidth > one.clientWidth + 1 && ['auto', 'scroll'].includes(getComputedStyle(one).overflowX))
+        .map(one => one.className)""")
+    if path.startswith("/causal"):
+        row = page.locator(".figures tbody tr").first
+        assert all(
+            box["x"] > 0 and box["x"] + box["width"] <= 390
+            for box in (one.bounding_box() for one in row.locator("td").all())
+        )
+
+
 @pytest.mark.parametrize("path", ["/", "/layers", "/models", "/sequences"])
 def test_on_a_telephone_the_first_buttons_are_whole_and_stand_together(visit, path: str) -> None:
     page = visit(path)

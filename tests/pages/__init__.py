@@ -1,7 +1,9 @@
 """The pages without a browser: how a test opens one and reads what it shows."""
 
 import base64
+import html
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -110,6 +112,19 @@ def assert_harmless(shown: str) -> None:
     """Nothing of `HOSTILE` is HTML or Markdown."""
     assert "<img" not in shown.replace("\\<img", "") and "](javascript" not in shown
     assert " $x$" not in shown and " **b**" not in shown and " :material/bolt:" not in shown
+
+
+def tables(app: AppTest) -> list[list[dict[str, str]]]:
+    """The rows of each `tae.ui.widgets.table`: {column: text}."""
+    found = []
+    for one in app.get("html"):
+        heads, *rows = [
+            [html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>([^<]*)<", row)]
+            for row in re.findall(r"<tr>(.*?)</tr>", one.proto.body)
+        ] or [[]]
+        if rows:
+            found.append([dict(zip(heads, row, strict=True)) for row in rows])
+    return found
 
 
 def charts(app: AppTest) -> list[dict]:

@@ -45,7 +45,7 @@ from tae.ui.session import work
 from tae.ui.session.cache import STORE
 from tae.ui.widgets.patches import read_edit, read_patches
 from tests import ROOT
-from tests.pages import DEMO, charts, flatten, metrics, numbers, open_page, run, texts
+from tests.pages import DEMO, charts, flatten, metrics, numbers, open_page, run, tables, texts
 
 PAGE = "Ablation"
 
@@ -90,8 +90,8 @@ def test_both_parts_get_their_verdict_beside_the_test_set() -> None:
     for part in ("Encoder", "Decoder"):
         assert re.search(rf"\*\*{part}\*\*: \S+ needed, image by image", page)
     assert "Test set" in page and "mean of 512 images" in page
-    column = next(one.value["all, test set"] for one in app.dataframe if "all, test set" in one.value)
-    assert all(re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d to .*\)", one) for one in column)
+    column = [row["all, test set"] for row in tables(app)[-1]]
+    assert len(column) == 5 and all(re.fullmatch(r"−\d+\.\d\d \(−\d+\.\d\d to −.*\)", one) for one in column)
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_part_layer_and_other_image_choose_what_is_replaced() -> None:
     before = [one.value for one in app.caption]
     app.segmented_control("choose_part").set_value("decoder")
     said = texts(run(app), "markdown", "subheader", "caption")
-    assert "PSNR lost without the attention of the decoder" in said
+    assert "Change of PSNR without the attention of the decoder" in said
     app.segmented_control("choose_place").set_value("1")
     assert [one.value for one in run(app).caption] != before
     app.selectbox("choose_other").set_value("garment-42")
@@ -205,14 +205,14 @@ def test_ranking_draws_every_head_with_its_damage_beside_the_test_median(model: 
     assert len(bars) == 24
     for one in sweep.ranking():
         name = f"{one.part} {one.layer}, head {one.target}"
-        assert bars[name] == pytest.approx(sweep.damage[one].psnr_lost, rel=1e-4, abs=1e-5)
-        assert medians[name] == pytest.approx(study.median_damage(one.name))
+        assert bars[name] == pytest.approx(-sweep.damage[one].psnr_lost, rel=1e-4, abs=1e-5)
+        assert medians[name] == pytest.approx(-study.median_damage(one.name))
     page = texts(app, "markdown", "caption")
     assert "one at a time, which hides redundancy" in page and "Over these 24 heads" in page
     curve = sweeps.removal_curve(model, image("garment-30"), sweep.ranking())
     assert f"**{curve.spared()} of 24 heads** can go" in page
-    table = app.dataframe[0].value
-    assert len(table) == 36 and not np.isnan(table["PSNR lost (dB)"].to_numpy()).any()
+    (table,) = tables(app)
+    assert len(table) == 36 and {row["change of PSNR (dB)"][0] for row in table} <= {"−", "+"}
 
 
 @pytest.mark.slow
@@ -260,13 +260,14 @@ def test_deletion_and_insertion_come_on_demand() -> None:
     app.toggle("causal_curves").set_value(True)
     run(app)
     assert len(charts(app)) == before + 1
-    table = app.dataframe[-1].value
-    assert "random order" in set(table["map"]) and len(table) == 11
-    infidelity = dict(zip(table["map"], table["infidelity (small is good)"], strict=True))
-    assert infidelity["measured effect"] < infidelity["nearness to the centre"]
-    assert set(table["map"][table["sensitivity (small is steady)"] > 0]) == {*predictors.ATTENTION, predictors.GRADIENT}
-    areas = dict(zip(table["map"], table["area covered (small is good)"], strict=True))
-    assert max(areas["measured effect"], areas["darkness of the patch"]) < areas["random order"]
+    rows = {row["map"]: row for row in tables(app)[-1]}
+    assert "random order" in rows and len(rows) == 11
+    infidelity, areas = "infidelity (small is good)", "area covered (small is good)"
+    assert float(rows["measured effect"][infidelity]) < float(rows["nearness to the centre"][infidelity])
+    steady = {name for name, row in rows.items() if row["sensitivity (small is steady)"] not in ("–", "0.000")}
+    assert steady == {*predictors.ATTENTION, predictors.GRADIENT}
+    covered = {name: float(row[areas]) for name, row in rows.items()}
+    assert max(covered["measured effect"], covered["darkness of the patch"]) < covered["random order"]
 
 
 @pytest.mark.slow
@@ -279,15 +280,15 @@ def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callab
     values = received(compute_map(model, shown, choice))
     box, tokens = Box(40, 60, 90, 120), foreground_tokens(shown, model.config)
     effect = occlude(model, shown, tokens=tokens, region=box).total
-    scores = app.dataframe[0].value.set_index("predictor")
+    scores = {row["predictor"]: row["Spearman (95%)"] for row in tables(app)[0]}
     expected = predictors.score({name: values}, effect, tokens)
-    assert scores["Spearman (95%)"].to_dict()[name] == str(expected.spearman[name])
+    assert scores[name] == str(expected.spearman[name])
     usual = {**predictors.predictors(model, shown), **predictors.trivial_predictors(shown, model.config)}
     verdict = predictors.which_wins(predictors.score(usual, effect, tokens), "white")  # without the chosen map
     assert verdict.removeprefix("A simple baseline wins") in texts(app, "markdown")
     app.toggle("causal_curves").set_value(True)
     run(app)
-    area = app.dataframe[-1].value.set_index("map")["area covered (small is good)"].to_dict()[name]
+    (area,) = (float(row["area covered (small is good)"]) for row in tables(app)[-1] if row["map"] == name)
     curves = deletion_insertion(model, shown, {name: values}, region=box)
     # Ties, which come in another order among more maps, are none here.
     assert area == pytest.approx(curves[name].deletion_area, abs=1e-3)
@@ -321,7 +322,7 @@ def test_the_spread_between_heads_is_in_multiples_of_the_uniform_weight(model: T
 def test_17_a_white_image_has_no_scores(shelf: Path) -> None:
     shutil.copy(ROOT / "checkpoints" / DEMO, shelf / "demo.safetensors")
     app = open_page(PAGE, causal="effect", image="blank", blank="on")
-    assert set(app.dataframe[0].value["top tenth shared (95%)"]) == {"not defined"}
+    assert {row["top tenth shared (95%)"] for row in tables(app)[0]} == {"not defined"}
     assert "nan" not in texts(app, "markdown", "caption")
 
 

@@ -376,10 +376,7 @@ def test_heads_are_compared_and_a_card_tells_of_one(
     apart = np.array(numbers(of_all["data"][2]["z"])).reshape(table.distance.shape)
     np.testing.assert_allclose(np.sort(apart, axis=None), np.sort(table.distance, axis=None), atol=1e-5)
     shown = metrics(app)
-    assert (
-        shown["Entropy"] == f"{table.numbers['entropy'][number]:.2f}"
-        and shown["PSNR lost without it"] == "not measured"
-    )
+    assert shown["Entropy"] == f"{table.numbers['entropy'][number]:.2f}" and shown["PSNR without it"] == "not measured"
     maps = received_over(loaded.model, images, table.heads[number], 5)
     np.testing.assert_allclose(numbers(of_one["data"][1]["z"]), maps[1], rtol=1e-4)
     assert "query patch 5" in texts(app, "caption")

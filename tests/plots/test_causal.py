@@ -50,11 +50,11 @@ def test_damage_keeps_order_parts_and_intervals() -> None:
     )
     traces = named(figure)
     assert list(traces["decoder, this image"]["y"]) == ["a", "c"]
-    assert list(traces["decoder, this image"]["x"]) == [3, -1]
-    assert list(traces["encoder, this image"]["x"]) == [2]
+    assert list(traces["decoder, this image"]["x"]) == [-3, 1]  # losses are shown as changes
+    assert list(traces["encoder, this image"]["x"]) == [-2] and figure.layout.xaxis.autorange == "reversed"
     tests = traces["test images: median, 5 to 95%"]
-    assert list(tests["x"]) == [2, 1, 0]
-    assert list(tests["error_x"]["array"]) == [2, 1, 0] and list(tests["error_x"]["arrayminus"]) == [1, 1, 0]
+    assert list(tests["x"]) == [-2, -1, 0]
+    assert list(tests["error_x"]["array"]) == [1, 1, 0] and list(tests["error_x"]["arrayminus"]) == [2, 1, 0]
     assert list(figure.layout.yaxis.categoryarray) == ["c", "b", "a"]  # Plotly counts from below
 
 
@@ -111,9 +111,9 @@ def test_titles_of_patch_maps_are_broken_where_pictures_are_small() -> None:
     titles = [one.text for one in plot_patch_maps(np.ones((16, 16)), maps, (1, 1), 16).layout.annotations]
     plain = [re.sub("<[^>]*>", "", title.replace("<br>", "\n").replace("\xa0", " ")) for title in titles]
     lines = [title.split("\n") for title in plain]
-    assert lines[0] == ["received attention", "average, 0 to 1 x uniform"]
+    assert lines[0] == ["received attention", "average, 0 to 1", "x uniform"]
     assert lines[2] == ["rollout", "0 to 1 x uniform"]
-    assert lines[1] == ["Decoder, rollout over 3", "layers, largest of 4 heads,", "0 to 1 x uniform"]
+    assert lines[1] == ["Decoder, rollout", "over 3 layers, largest", "of 4 heads, 0 to 1", "x uniform"]
     wide = [PatchMap(names[1], np.ones(10), "x uniform")]
     (whole,) = plot_patch_maps(np.ones((16, 160)), wide, (1, 10), 16).layout.annotations
     assert whole.text.startswith(f"<b>{names[1]}</b><br>")

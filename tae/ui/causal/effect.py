@@ -26,6 +26,7 @@ from tae.ui.widgets.charts import chart, image_chart
 from tae.ui.widgets.downloads import download_arrays, download_table, export
 from tae.ui.widgets.mapchoice import choose_map
 from tae.ui.widgets.report import download_report
+from tae.ui.widgets.table import table
 from tae.web.report.findings import differs
 
 
@@ -179,7 +180,7 @@ def scores_of(scene: PairScene, effect: Effect, cover: str) -> None:
         }
         for name in names
     ]
-    st.dataframe(rows, hide_index=True)
+    table(rows, "How well each predictor tells the measured effect")
     st.caption(
         "Intervals: over this image's patches, rather too narrow.",
         help="Patches of one image are no independent draws. Spearman: rank correlation. Top tenth shared: of the tenth of the "
@@ -202,6 +203,11 @@ def test_figures(tests: CoverFigures, predictor: str) -> dict[str, str]:
         f"{title}, test set": str(interval_of(those[predictor])) if predictor in those else "not measured"
         for title, those in groups.items()
     }
+
+
+def three(value: float | None) -> str:
+    """With three digits behind the point; a dash where nothing was measured."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def put_to_the_test(scene: PairScene, name: str, effect: Effect, region: Box | None, own: MapChoice) -> None:
@@ -227,15 +233,14 @@ def put_to_the_test(scene: PairScene, name: str, effect: Effect, region: Box | N
     rows = [
         {
             "map": one,
-            "area covered (small is good)": curve.deletion_area,
-            "area shown (large is good)": curve.insertion_area,
-            "infidelity (small is good)": tested.infidelity.get(one),
-            "sensitivity (small is steady)": tested.sensitivity.get(one),
+            "area covered (small is good)": three(curve.deletion_area),
+            "area shown (large is good)": three(curve.insertion_area),
+            "infidelity (small is good)": three(tested.infidelity.get(one)),
+            "sensitivity (small is steady)": three(tested.sensitivity.get(one)),
         }
         for one, curve in sorted(tested.curves.items(), key=lambda pair: pair[1].deletion_area)
     ]
-    numbers = {key: st.column_config.NumberColumn(format="%.3f") for key in rows[0] if key != "map"}
-    st.dataframe(rows, hide_index=True, column_config=numbers)
+    table(rows, "Deletion, insertion, infidelity and sensitivity of each map")
     where = f"Likeness is counted over the box ({box_title(region)}). " if region else ""
     st.caption(
         f"{where}“{MEASURED.capitalize()}” takes patches in the order of what covering each alone does: a mark to compare with, "

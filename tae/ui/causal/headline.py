@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from tae.analysis.causal.predictors import interval_of
+from tae.analysis.causal.predictors import Interval, interval_of
 from tae.analysis.causal.study import Study
 from tae.analysis.causal.sweeps import Sweep
 from tae.analysis.causal.verdicts import Necessity, verdict
@@ -67,7 +67,7 @@ def top_line(scene: PairScene) -> Top:
     with st.container(key="causal_tiles"):
         places = st.columns(len(tiles))
     for place, (label, (lost, told)) in zip(places, tiles.items(), strict=True):
-        place.metric(label, change_in_words(lost), help=told)
+        place.metric(label, f"{change_of(lost)} dB", help=told)
     warning = f":red[{scene.active.warning}] · " if scene.active.warning else ""
     st.caption(
         f"{warning}Change of PSNR on this image, {psnr:.1f} dB; a head is replaced by {escape_markdown(words_of(scene, kind))}."
@@ -80,10 +80,15 @@ def over_tests(study: Study | None, replaced_by: str) -> str:
     figure = study.necessity.get(f"encoder/all/{replaced_by}") if study is not None else None
     if study is None or figure is None:
         return NO_INTERVAL
-    mean = interval_of(figure)
-    return f"Mean of {study.num_images} test images: {mean} dB lost, 95% interval."
+    return f"Mean of {study.num_images} test images: {change_over(interval_of(figure))} dB, 95% interval."
 
 
-def change_in_words(lost: float) -> str:
-    """A loss of PSNR as a change, with its sign."""
-    return f"{signed(-lost)} dB"
+def change_of(lost: float | None, digits: int = 1) -> str:
+    """A loss as a change, with its sign."""
+    return "not defined" if lost is None or math.isnan(lost) else signed(-lost, digits)
+
+
+def change_over(lost: Interval) -> str:
+    """A mean loss and its interval as a change in dB, with signs."""
+    ends = "" if math.isnan(lost.low) else f" ({change_of(lost.high, 2)} to {change_of(lost.low, 2)})"
+    return change_of(lost.value, 2) + ends

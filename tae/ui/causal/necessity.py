@@ -10,6 +10,7 @@ from tae.model.config import PARTS
 from tae.store.names import escape_markdown
 from tae.ui.causal import measure
 from tae.ui.causal.controls import no_study
+from tae.ui.causal.headline import change_of, change_over
 from tae.ui.causal.measure import PairScene
 from tae.ui.session import verdicts
 from tae.ui.session.results import reconstruct
@@ -17,6 +18,7 @@ from tae.ui.session.view import choose
 from tae.ui.shell.sidebar import panels
 from tae.ui.widgets.downloads import download_table, export
 from tae.ui.widgets.report import download_report
+from tae.ui.widgets.table import table
 
 TESTS = "all, test set"
 SHORT = {
@@ -36,7 +38,7 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
         help="\n\n".join(one.sentence for one in found_of.values()),
     )
     with st.expander("What the verdicts mean", icon=":material/table:"):
-        st.dataframe([dict(zip(("Verdict", "PSNR lost", "Why"), rule, strict=True)) for rule in RULES], hide_index=True)
+        table([dict(zip(("verdict", "when", "why"), rule, strict=True)) for rule in RULES], "What the verdicts mean")
         st.caption(
             "Weights are replaced in all layers, the rest works as trained. Over test images the whole 95% interval (bootstrap "
             "over images) must lie there; one image has none. Control: its own weights on permuted keys, as sharp, elsewhere."
@@ -45,16 +47,18 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
         part = choose("part", st.segmented_control, "Part", list(PARTS), format_func=str.capitalize)
         place = choose("place", st.segmented_control, "Layers", found.places(part), format_func=place_title)
     images_without(scene, part, place)
-    st.markdown(f"**PSNR lost without the attention of the {part}**, in dB", help=method(scene))
-    rows = table(found, part)
+    st.markdown(f"**Change of PSNR without the attention of the {part}**, in dB", help=method(scene))
+    losses = losses_of(found, part)
+    rows = [
+        {name: value if isinstance(value, str) else change_of(value, 2) for name, value in one.items()}
+        for one in losses
+    ]
     study = verdicts.study_of(scene.active)
     if study is not None:
         of_tests = [study.necessity.get(f"{part}/all/{name}") for name in REPLACED_BY]
-        rows = [{**row, TESTS: str(interval_of(one)) if one else ""} for row, one in zip(rows, of_tests, strict=True)]
-    numbers = {
-        name: st.column_config.NumberColumn(format="%.2f") for name in rows[0] if name not in ("replaced by", TESTS)
-    }
-    st.dataframe(rows, hide_index=True, column_config=numbers)
+        told = [change_over(interval_of(one)) if one else "–" for one in of_tests]
+        rows = [{**row, TESTS: words} for row, words in zip(rows, told, strict=True)]
+    table(rows, f"Change of PSNR without the attention of the {part}")
     if study is None:
         no_study(scene)
     else:
@@ -66,7 +70,7 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
     whole = [
         {**about, "part": one, "replaced by": row["replaced by"], "layers": name, "psnr_lost_db": value}
         for one in PARTS
-        for row in table(found, one)
+        for row in losses_of(found, one)
         for name, value in row.items()
         if name != "replaced by"
     ]
@@ -78,12 +82,12 @@ def is_it_needed(scene: PairScene, found: Necessity) -> None:
 def method(scene: PairScene) -> str:
     return (
         f"Another image: {escape_markdown(scene.other_title)}, head by head, from its own undisturbed pass. Mean map: over it "
-        f"and {verdicts.OTHERS - 1} test images. Permuted keys: as sharp as its own, elsewhere. Below 0: the "
+        f"and {verdicts.OTHERS - 1} test images. Permuted keys: as sharp as its own, elsewhere. Above 0: the "
         "reconstruction became better."
     )
 
 
-def table(found: Necessity, part: str) -> list[dict[str, str | float]]:
+def losses_of(found: Necessity, part: str) -> list[dict[str, str | float]]:
     return [
         {
             "replaced by": str(row["replaced_by"]),

@@ -1,6 +1,7 @@
 """Heads ranked: each head's damage beside how sharp its attention looks, and heads removed one after another."""
 
 import math
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -13,12 +14,15 @@ from tae.store.names import escape_markdown
 from tae.ui.attention.measure import head_statistics
 from tae.ui.causal import measure
 from tae.ui.causal.controls import choose_baseline, no_study, words_of
+from tae.ui.causal.headline import change_of
 from tae.ui.causal.measure import PairScene
 from tae.ui.session import verdicts
 from tae.ui.widgets.charts import chart
 from tae.ui.widgets.downloads import download_table, export
 from tae.ui.widgets.report import download_report
+from tae.ui.widgets.table import table
 
+OF_TESTS = "PSNR lost, test median (dB)"
 MAX_BARS = 48  # heads that the ranking draws; its table holds all
 
 
@@ -55,7 +59,7 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
         st.markdown("**What each head costs**")
         shown = slice(0, MAX_BARS)
         figure = plot_damage(names[shown], parts[shown], lost[shown], tests and tests[shown])
-        alt = "PSNR lost without each head, the most important first, beside the test images"
+        alt = "Change of PSNR without each head, the most important first, beside the test images"
         chart(figure, "causal_damage", alt, tools=True)
         if len(heads) > MAX_BARS:
             st.caption(f"The {MAX_BARS} most important of {len(heads)} heads; the table holds all.")
@@ -69,7 +73,7 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
     with right:
         st.markdown("**How sharp it looks against what it costs**")
         figure = plot_sharpness(names, parts, sharpness, lost)
-        alt = "Each head's sharpness of attention against the PSNR that is lost without it"
+        alt = "Each head's sharpness of attention against the change of PSNR without it"
         chart(figure, "causal_sharpness", alt, tools=True)
         removal(scene, kind, sweep)
     ranking_table(scene, sweep, kind, sharpness)
@@ -101,15 +105,28 @@ def ranking_table(scene: PairScene, sweep: Sweep, kind: str, sharpness: list[flo
             "PSNR lost (dB)": sweep.damage[one].psnr_lost,
             "MSE gained": sweep.damage[one].mse_gained,
             "sharpness of attention": sharp.get(one),
-            **({} if study is None else {"PSNR lost, test median (dB)": study.median_damage(one.name)}),
+            **({} if study is None else {OF_TESTS: study.median_damage(one.name)}),
         }
         for one in order
     ]
     with st.expander("As a table, with layers and MLPs", icon=":material/table:"):
-        st.dataframe(rows, hide_index=True)
+        table([in_words(row) for row in rows], "What each head, layer and MLP is worth")
         about = {**scene.chosen.named(scene.active), "replaced_by": words_of(scene, kind)}
         # The study has a baseline of its own.
         own = {} if study is None else {"test images replaced by": study.baseline}
         with export():
             download_report(scene)
             download_table("Ranking (CSV)", [{**about, **row, **own} for row in rows], f"{scene.stem}_heads_ranked")
+
+
+def in_words(row: dict[str, Any]) -> dict[str, str]:
+    """A row of the ranking as the page shows it: losses as changes, with their sign."""
+    sharp = row["sharpness of attention"]
+    tests = {"test median (dB)": change_of(row[OF_TESTS], 2)} if OF_TESTS in row else {}
+    return {
+        "ablated": row["knocked out"],
+        "change of PSNR (dB)": change_of(row["PSNR lost (dB)"], 2),
+        **tests,
+        "MSE gained": f"{row['MSE gained']:.5f}",
+        "sharpness": "–" if sharp is None else f"{sharp:.2f}",
+    }

@@ -123,7 +123,7 @@ def card(scene: Scene, found: Heads, number: int) -> None:
     places[1].metric("Distance", f"{numbers['reach']:.2f} x", help="In multiples of that of uniform attention.")
     places[2].metric("On sinks", percent(numbers["sinks"]), help="Share of all weight.")
     value, spread = lost_over_tests(study, head)
-    places[3].metric("PSNR lost without it", value, help=spread)
+    places[3].metric("PSNR without it", value, help=spread)
     places[4].metric(
         "Attribution",
         percent(shares.mean(), 1) if len(shares) else "–",

@@ -9,6 +9,7 @@ import torch
 from tae.analysis.causal.interventions import Knockout
 from tae.analysis.causal.study import QUANTILES, Study, read_study
 from tae.analysis.causal.verdicts import Necessity, Verdict, quick_necessity, verdict
+from tae.analysis.numbers import signed
 from tae.data.built_in import source_for
 from tae.model.config import ModelConfig
 from tae.store.names import escape_markdown
@@ -81,13 +82,14 @@ def verdicts(active: Active, parts: Sequence[str]) -> None:
 
 
 def lost_over_tests(study: Study | None, head: Knockout) -> tuple[str, str]:
-    """The median loss over test images with the head ablated, and how it came about; or that nobody measured it."""
+    """The median change of PSNR over test images with the head ablated, and how it came about; or that nobody measured it."""
     figures = study.damage.get(head.name, {}).get("psnr_lost") if study is not None else None
-    if study is None or not figures or any(one is None for one in figures):
+    lost = [one for one in figures or () if one is not None]
+    if study is None or len(lost) < len(QUANTILES):
         return "not measured", "`python -m tae.causal` measures it, and so does Ablation on one image."
-    low, middle, high = (figures[QUANTILES.index(at)] for at in (0.05, 0.5, 0.95))
-    told = f"Median of {study.num_images} test images; 5 to 95%: {low:z.1f} to {high:z.1f} dB. In its place: "
-    return f"{middle:z.1f} dB", told + escape_markdown(study.baseline) + "."
+    low, middle, high = (signed(-lost[QUANTILES.index(at)]) for at in (0.95, 0.5, 0.05))
+    told = f"Change of PSNR, median of {study.num_images} test images; 5 to 95%: {low} to {high} dB. In its place: "
+    return f"{middle} dB", told + escape_markdown(study.baseline) + "."
 
 
 def _name_of_quick(active: Active) -> str:

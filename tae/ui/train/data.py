@@ -50,6 +50,7 @@ def choose_data() -> Data | None:
         format_func=lambda kind: KINDS[kind],
         required=True,
         key="train_kind",
+        wrap=True,
         persist_state="session",
     )
     if kind in COMPOSED:

@@ -9,5 +9,6 @@
 - player: the player of sequences
 - report: the report of an image, as a download
 - slide: two images and a line between them that one moves
+- table: a table of figures that fits a telephone
 - worth: a figure in dB beside what simple codes reach
 """

@@ -160,7 +160,7 @@ class HeadGrid {
       const own = this.weights(cell.name);
       facts.push(`strongest ${number(own)} x uniform`);
     }
-    if (loss !== undefined) facts.push(`ablating it costs ${decibels(loss, 1)} dB`);
+    if (loss !== undefined) facts.push(`PSNR without it ${change(loss, 1)} dB`);
     if (this.ablated.has(cell.name)) facts.push("ablated");
     cell.element.setAttribute("aria-label", facts.join(", "));
     for (const other of this.cells) other.element.classList.toggle("tae-at", other === cell);
@@ -172,10 +172,10 @@ class HeadGrid {
     for (const cell of this.cells) {
       const loss = losses[cell.name];
       cell.bar.style.width = loss === undefined ? "0" : `${(100 * Math.max(0, loss)) / most}%`;
-      cell.element.title = mapLabel(cell.name) + (loss === undefined ? "" : `: ablating it costs ${decibels(loss, 2)} dB`);
+      cell.element.title = mapLabel(cell.name) + (loss === undefined ? "" : `: PSNR without it ${change(loss, 2)} dB`);
     }
     this.legend.textContent = Object.keys(losses).length
-      ? `Bars: PSNR lost without this head, up to ${most.toFixed(1)} dB${words ? `; ${words}` : ""}`
+      ? `Bars: change of PSNR without this head, to ${change(most, 1)} dB${words ? `; ${words}` : ""}`
       : "";
     this.showAblated();
   }
@@ -305,8 +305,9 @@ class HeadGrid {
 
 let cellCount = 0;
 
-/** A number of decibels; what rounds to nothing has no sign. */
-const decibels = (value, digits) => value.toFixed(digits).replace(/^-(0\.0*)$/, "$1");
+/** A loss in decibels as a change, with its sign; what rounds to nothing has none. */
+const change = (loss, digits) =>
+  loss.toFixed(digits).replace(/^-?(0\.0*)$/, " $1").replace(/^(?=\d)/, "−").replace("-", "+").trim();
 
 /** The maps of the grid among those that an explorer holds: single heads, means of layers, average and rollout. */
 const isInGrid = (name) => /^\w+\/(\d+\/(\d+|mean)|(average|rollout)\/mean)$/.test(name);
