@@ -310,6 +310,7 @@ def test_a_head_that_is_clicked_is_ablated_and_undo_brings_it_back() -> None:
     assert told and float(told[2]) == pytest.approx(losses[worst], abs=0.051)  # alone it costs what the bar says
     assert float(told[1]) == pytest.approx(plain - losses[worst], abs=0.11)
     assert found["changed"] != found["recon"] and "mean over 8 test images" in found["words"]
+    assert f"**Before ablation: PSNR {plain:.1f} dB, " in texts(app, "success", "info", "warning")  # not what is shown
     act(app, "toggle", "encoder/1/attention")
     assert set(component(app, "explorer_outcome")["ablated"]) == {worst, "encoder/1/attention"}
     act(app, "undo")
@@ -318,6 +319,7 @@ def test_a_head_that_is_clicked_is_ablated_and_undo_brings_it_back() -> None:
     assert component(app, "explorer_outcome")["changed"] == ""
     act(app, "undo")
     act(app, "reset")
+    assert "Before ablation" not in texts(app, "success", "info", "warning")
     assert component(app, "explorer_outcome")["ablated"] == [] and "changes" not in app.query_params
     act(app, "toggle", "encoder/7/<b>")  # not from our buttons
     assert component(app, "explorer_outcome")["ablated"] == []

@@ -6,13 +6,14 @@ from streamlit.delta_generator import DeltaGenerator
 from tae import ui
 from tae.model.config import PARTS
 from tae.ui.attention.explore import badges, has_maps, pinned
+from tae.ui.causal.controls import plain_pair
 from tae.ui.compare.halves import compare_with
 from tae.ui.explore import shelf, windows
 from tae.ui.explore.closer import look_closer
 from tae.ui.explore.exports import exports, plain_exports
 from tae.ui.explore.many import all_images
 from tae.ui.explore.plain import plain_image
-from tae.ui.explore.stage import losses, stage
+from tae.ui.explore.stage import ablated, losses, stage
 from tae.ui.explore.verdict import facts_line, measures, next_steps, origin, verdict
 
 
@@ -73,10 +74,12 @@ def one_image(active: ui.Active, chosen: ui.Chosen, menu_place: DeltaGenerator) 
         facts_line(chosen, result)
         measures(active, result)
         return
+    pair = plain_pair(scene)
+    changes = ablated(pair)
     with st.container(horizontal=True, vertical_alignment="center", key="explore_verdict"):
-        fails = verdict(active, result)
+        fails = verdict(active, result, is_ablated=bool(changes))
         steps = st.container(width="content") if fails else None
-    staged = stage(scene)
+    staged = stage(scene, pair, changes)
     if not active.is_random:
         ui.verdicts(active, [ui.checked("part", PARTS)])
     with menu_place:

@@ -11,7 +11,7 @@ from tae.data.encode import png_url
 from tae.ui.attention.explore import Shown, explorer_panel
 from tae.ui.attention.explorer import digest_now, feed, taken_act
 from tae.ui.causal import history, measure
-from tae.ui.causal.controls import plain_pair, words_of
+from tae.ui.causal.controls import words_of
 from tae.ui.causal.measure import BASELINES, Changed, PairScene
 from tae.ui.explore.windows import decibels
 from tae.ui.session.results import Result, reconstruct
@@ -30,14 +30,17 @@ class Staged:
     changed: Changed | None  # with that; None where nothing is, or its baseline is not known yet
 
 
-def stage(scene: Scene) -> Staged:
-    """Draw the instrument; what is ablated in it follows the link's changes, and they what is clicked."""
-    shown = explorer_panel(scene)
-    pair = plain_pair(scene)
-    plain = reconstruct(scene.active, scene.chosen)
+def ablated(pair: PairScene) -> tuple[Intervention, ...]:
+    """What is ablated: the link's changes, and what was clicked in the explorer since the last run."""
     history.say_refused(history.current(pair)[1])  # the link's changes, before what was clicked is added to them
-    apply(taken_act(), scene)
-    active, _ = history.current(pair)
+    apply(taken_act(), pair)
+    return history.current(pair)[0]
+
+
+def stage(scene: Scene, pair: PairScene, active: tuple[Intervention, ...]) -> Staged:
+    """Draw the instrument, with what is ablated in it."""
+    shown = explorer_panel(scene)
+    plain = reconstruct(scene.active, scene.chosen)
     kind = checked("baseline", list(BASELINES))
     changed = measure.changed(pair, active, kind) if active else None
     staged = Staged(pair, shown, plain, active, changed)

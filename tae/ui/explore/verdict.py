@@ -42,10 +42,11 @@ def place_among_tests(active: ui.Active, result: ui.Result, metric: str) -> floa
     return worse_than(np.array(percentiles), value, METRICS[metric][2]) if percentiles and value == value else None
 
 
-def verdict(active: ui.Active, result: ui.Result) -> bool:
+def verdict(active: ui.Active, result: ui.Result, is_ablated: bool = False) -> bool:
     """One sentence: how this compares with the images that the checkpoint was tested on; whether the image is unlike them.
 
     By PSNR, or by the foreground where that is further behind: on a page that is nearly white, PSNR praises a white page.
+    It judges the undisturbed reconstruction, and says so where an ablated one is shown: test images lost no head.
     """
     if active.is_random:
         return False
@@ -54,9 +55,10 @@ def verdict(active: ui.Active, result: ui.Result) -> bool:
         st.info("This checkpoint's card has no test figures to compare with.", icon=":material/info:")
         return False
     psnr, median = result.quality.psnr, active.test_percentiles["psnr"][50]
+    figure = f"{'Before ablation: ' * is_ablated}PSNR {psnr:.1f} dB"
     among = f"(median {median:.1f} dB)"
     if math.isnan(result.quality.foreground_mse):
-        st.info(f"**PSNR {psnr:.1f} dB of a blank page**: nothing on it is darker than .95.", icon=":material/info:")
+        st.info(f"**{figure} of a blank page**: nothing on it is darker than .95.", icon=":material/info:")
         return False
     worst = max(worse, of_foreground or 0)
     if worst >= UNUSUAL:
@@ -66,11 +68,11 @@ def verdict(active: ui.Active, result: ui.Result) -> bool:
         if worse < UNUSUAL:
             said = f"but what is not white is drawn worse than on {share} of the test images**"
         st.warning(
-            f"**PSNR {psnr:.1f} dB{', ' if worse < UNUSUAL else ': '}{said}; unlike what the model was trained on.",
+            f"**{figure}{', ' if worse < UNUSUAL or is_ablated else ': '}{said}; unlike what the model was trained on.",
             icon=":material/trending_down:",
         )
         return True
-    said = f"**PSNR {psnr:.1f} dB: {place_in_words(worse)} of the test images** {among}"
+    said = f"**{figure}{', ' if is_ablated else ': '}{place_in_words(worse)} of the test images** {among}"
     if worst > worse:
         said += f"; what is not white: {place_in_words(worst)}"
     if worst > 75:
