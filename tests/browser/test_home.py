@@ -325,6 +325,23 @@ def test_the_heatmap_names_what_is_pointed_at_and_a_box_shows_that_part_and_a_bu
     settle(page)
 
 
+def test_a_section_that_is_chosen_comes_into_view_and_later_runs_move_nothing(visit) -> None:
+    page = visit("/")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    sections, main = page.locator(".st-key-choose_section button"), page.locator(".stMain")
+    sections.filter(has_text="Matrix").focus()
+    page.keyboard.press("Enter")
+    settle(page)
+    box = page.get_by_test_id("stPlotlyChart").first.bounding_box()
+    assert box and box["y"] > 0 and box["y"] + box["height"] <= 900
+    expect(sections.filter(has_text="Matrix")).to_be_focused()
+    main.evaluate("node => node.scrollTo({top: 0})")
+    cell(page, "encoder/0/0").click()
+    ablated(page, "encoder/0/0")
+    settle(page)
+    assert main.evaluate("node => node.scrollTop") == 0
+
+
 def test_a_head_of_the_overview_opens_in_the_explorer(visit) -> None:
     page = visit("/?section=overview")
     page.get_by_test_id("stPlotlyChart").scroll_into_view_if_needed()

@@ -22,6 +22,7 @@ def heatmap(scene: Scene, shown: Shown, region: Region) -> None:
         f"attention_map_{state.get('attention_boxes', 0)}",
         f"Attention map: {shown.title}",
         tools=True,
+        width=640 if spread is None else "stretch",  # one map is square: its colour bar stays beside it
         on_select="rerun",
         selection_mode="box",
     )

@@ -21,6 +21,10 @@ SECTIONS = {
     "read": "How to read this",
 }
 
+_INTO_VIEW = """<script>document.querySelector('.st-key-choose_section')?.scrollIntoView(
+  {block: 'start', behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'instant' : 'smooth'})</script>"""
+"""Brings a section into view that was chosen just now; the focus stays where it is."""
+
 
 def look_closer(staged: Staged) -> None:
     """The section that somebody opened; none at first."""
@@ -42,3 +46,8 @@ def look_closer(staged: Staged) -> None:
         measures(staged.scene.active, staged.plain)
     elif section == "read":
         how_to_read()
+    last = st.session_state.get("explore_section", section)
+    st.session_state.explore_section = section
+    with st.container():  # a place of its own: what comes after keeps its own, with and without the script
+        if section not in ("", last):
+            st.html(_INTO_VIEW, unsafe_allow_javascript=True)
