@@ -49,6 +49,14 @@ import tae.web.notebook
 from tae import show
 print(callable(tae.show), callable(show))
 """
+FIRST_PAGE = """
+import sys
+from pathlib import Path
+import tae.ui.explore.page
+from tae.store.checkpoint import list_checkpoints
+list_checkpoints(Path("checkpoints"))
+print(*({"matplotlib", "scipy.stats", "scipy.spatial", "sklearn", "sympy", "torch._dynamo", "pandas"} & set(sys.modules)))
+"""
 
 
 @pytest.mark.slow
@@ -59,6 +67,12 @@ def test_nothing_waits_for_what_it_does_not_need() -> None:
     config, *said = done.stdout.splitlines()
     assert {name.split(".")[0] for name in config.split()} - set(sys.stdlib_module_names) <= {"tae"}
     assert said == ["False", "True", "False", "True True"]
+
+
+@pytest.mark.slow
+def test_the_first_page_waits_for_no_library_that_it_does_not_need() -> None:
+    done = subprocess.run([sys.executable, "-c", FIRST_PAGE], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stdout + done.stderr
 
 
 def test_22_42_what_the_linter_forbids_it_finds(tmp_path: Path) -> None:

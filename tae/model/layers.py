@@ -130,8 +130,8 @@ class LowRankStart(nn.Module):
 
     def __init__(self, grid: tuple[int, int], latent_dim: int, rank: int) -> None:
         super().__init__()
-        down = torch.randn(*grid, rank, latent_dim)
-        self.down = nn.Parameter(down if down.is_meta else down / math.sqrt(latent_dim))
+        down = torch.empty(*grid, rank, latent_dim)
+        self.down = nn.Parameter(down if down.is_meta else down.normal_() / math.sqrt(latent_dim))
         self.up = nn.Linear(rank, latent_dim, bias=False)
 
     def forward(self, expanded: Tensor, columns: int) -> Tensor:

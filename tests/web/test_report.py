@@ -158,7 +158,7 @@ def test_images_are_the_model_s_pixel_by_pixel_and_measures_stand_beside_their_p
     np.testing.assert_array_equal(image, np.round(pixels * 255))
     np.testing.assert_array_equal(drawn, np.round(recon * 255))
     limit = np.abs(recon - pixels).max()
-    expected = render.ERROR_MAP(((recon - pixels) / limit + 1) / 2)[..., :3]
+    expected = render.colours("error")(((recon - pixels) / limit + 1) / 2)[..., :3]
     np.testing.assert_allclose(error / 255, expected, atol=0.5 / 255)
     assert f"{limit:.2f} too dark" in page.text
     quality = measure(pixels, recon)

@@ -8,9 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter
-from scipy.sparse import coo_array
-from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
 from tae.analysis.causal.prefix import Progress, check_one, images_at_once, silent, slices
@@ -171,6 +168,8 @@ def cover_of(image: Tensor, baseline: float | str | Tensor, config: ModelConfig)
     if baseline == "mean":
         return image.mean().expand_as(image)
     if baseline == "blur":
+        from scipy.ndimage import gaussian_filter
+
         sigma = min(max(config.tile_size) / 2, min(image.shape[2:]) / 8)
         blurred = gaussian_filter(image[0, 0].numpy(force=True), sigma, mode="nearest")
         return torch.from_numpy(blurred).to(image)[None, None]
@@ -206,6 +205,9 @@ def impute(image: Tensor, hole: Tensor) -> Tensor:
         hole: (H, W) number of the hole that a pixel is in, each filled as if it were the only one; below 0: it stays. One
             hole that is the whole image becomes its mean grey. The noise is the same for images of equal size.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.linalg import spsolve
+
     pixels, holes = image[0, 0].numpy(force=True).astype(np.float64), hole.numpy(force=True)
     (height, width), inside, found = pixels.shape, holes >= 0, pixels.copy()
     found[inside] = pixels.mean()

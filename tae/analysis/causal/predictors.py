@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from tae.analysis.attention import received
@@ -79,6 +78,8 @@ def spearman(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
     a, b = (np.asarray(values.cpu() if isinstance(values, Tensor) else values) for values in (a, b))
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
+    from scipy import stats  # it takes half a second, for which no page's first image waits
+
     return float(stats.spearmanr(a, b).statistic)  # type: ignore[union-attr]
 
 
@@ -269,6 +270,8 @@ def _spearmans(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Row by row (R, T) -> (R,); nan where a row is constant."""
     if a.shape[1] < 2:
         return np.full(len(a), math.nan)
+    from scipy import stats
+
     a, b = (stats.rankdata(one, axis=1) for one in (a, b))
     a, b = (one - one.mean(axis=1, keepdims=True) for one in (a, b))
     scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))

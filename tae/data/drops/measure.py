@@ -7,7 +7,6 @@ up from the top of the line. Angles lie inside the liquid, in degrees. A square 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import KDTree
 
 MARGIN = 16
 """White columns on either side of the drop in `crop_columns`."""
@@ -128,6 +127,8 @@ def compare(image: np.ndarray, other: np.ndarray) -> Difference:
     Raises:
         ValueError: If either shows no drop.
     """
+    from scipy.spatial import KDTree  # it takes a third of a second, for which no page's first image waits
+
     one, two = measure(image), measure(other)
     left, right = (after - before for before, after in zip(one.angles, two.angles, strict=True))
     away = [KDTree(b.points).query(a.points)[0].mean() for a, b in ((one, two), (two, one))]

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from tae.plots.export.render import ATTENTION_MAP, Format, render
+from tae.plots.export.render import Format, colours, new_figure, render
 from tae.plots.style import CURVE_COLOURS, MARKER_COLOUR
 
 SYMBOLS, DASHES = ("o", "s", "^"), ("-", "--", ":")
@@ -19,7 +18,7 @@ def curves_figure(
     log: Sequence[str] = (),
 ) -> bytes:
     """Panels {what y is: {name: (x (n,), y (n,))}} beside each other; `log` names those with a logarithmic axis."""
-    figure = Figure(figsize=(1 + 5.5 * len(panels), 4.4), layout="constrained")
+    figure = new_figure(1 + 5.5 * len(panels), 4.4)
     for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for number, (name, (x, y)) in enumerate(curves.items()):
             colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
@@ -44,7 +43,7 @@ def points_figure(
     value_title: str = "",
 ) -> bytes:
     """Points (n, 2) by group, or by values (n,), and one's own (m, 2) as diamonds."""
-    figure = Figure(figsize=(8, 6), layout="constrained")
+    figure = new_figure(8, 6)
     axes = figure.subplots()
     if values is None:
         for number, name in enumerate(sorted(set(groups))):
@@ -53,7 +52,7 @@ def points_figure(
             axes.scatter(x, y, s=14, color=colour, marker=symbol, label=name.replace("$", r"\$"))
         axes.legend(frameon=False, fontsize=8)
     else:
-        drawn = axes.scatter(*points.T, s=14, c=values, cmap=ATTENTION_MAP)
+        drawn = axes.scatter(*points.T, s=14, c=values, cmap=colours("attention"))
         figure.colorbar(drawn, ax=axes, label=value_title.replace("$", r"\$"))
     axes.scatter(*own.T, s=70, color=MARKER_COLOUR, marker="D", edgecolor="white")
     axes.set(xlabel=axes_titles[0], ylabel=axes_titles[1], aspect="equal")

@@ -5,16 +5,27 @@ strangers: nothing in them is read as a formula, a command or a path.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from tae.analysis.facts import is_wide
-from tae.plots.export.render import Format, coarser, draw_image, draw_map, draw_over_image, draw_signed, render
+from tae.plots.export.render import (
+    Format,
+    coarser,
+    draw_image,
+    draw_map,
+    draw_over_image,
+    draw_signed,
+    new_figure,
+    render,
+)
 from tae.plots.maps import MAX_CELLS_SMALL, layer_title
 from tae.plots.style import QUERY_COLOUR, Quantity, unit_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def attention_figure(
@@ -27,7 +38,7 @@ def attention_figure(
     quantity: Quantity = "weight",
 ) -> bytes:
     """One map (N, N), weights or their spread between heads, as a heatmap in x uniform, with its caption."""
-    figure = Figure(figsize=(7.2, 7.2), layout="constrained")
+    figure = new_figure(7.2, 7.2)
     axes = figure.add_subplot()
     drawn = draw_map(axes, attention_map, zmax)
     starts = np.arange(0, grid[0], -(-grid[0] // 12))
@@ -49,7 +60,7 @@ def layer_grid_figure(
     """All layers' maps and their average on one colour range; arguments as for `attention_figure`."""
     columns = min(4, len(maps))
     rows = -(-len(maps) // columns)
-    figure = Figure(figsize=(3.2 * columns + 0.8, 3.3 * rows + 0.6), layout="constrained")
+    figure = new_figure(3.2 * columns + 0.8, 3.3 * rows + 0.6)
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for each in axes[len(maps) :]:
         each.remove()
@@ -75,9 +86,11 @@ def patch_figure(
     quantity: Quantity = "weight",
 ) -> bytes:
     """One patch's weights (N,) over the image (H, W), beside the image alone; the patch is outlined."""
+    from matplotlib.patches import Rectangle
+
     height, width = image.shape
     wide = is_wide(image.shape)
-    figure = Figure(figsize=(10, 5.2) if not wide else (11, 2 * 11 * height / width + 1.6), layout="constrained")
+    figure = new_figure(*((10, 5.2) if not wide else (11, 2 * 11 * height / width + 1.6)))
     plain, laid = figure.subplots(2, 1) if wide else figure.subplots(1, 2)
     row, column = divmod(query, grid[1])
     for axes in (plain, laid):
@@ -93,7 +106,7 @@ def comparison_figure(image: np.ndarray, recon: np.ndarray, caption: str, fmt: F
     """Image, reconstruction and signed error (H, W) side by side."""
     height, width = image.shape
     wide = is_wide(image.shape)
-    figure = Figure(figsize=(11, 3 * 11 * height / width + 1.8) if wide else (12, 4.6), layout="constrained")
+    figure = new_figure(*((11, 3 * 11 * height / width + 1.8) if wide else (12, 4.6)))
     axes = figure.subplots(3, 1) if wide else figure.subplots(1, 3)
     for each, title, pixels in zip(axes, ("Image", "Reconstruction"), (image, recon), strict=False):
         draw_image(each, pixels, title)
@@ -105,12 +118,12 @@ def error_figure(image: np.ndarray, recon: np.ndarray, caption: str, fmt: Format
     """Signed error (H, W) on colours centred on zero."""
     height, width = image.shape
     wide = is_wide(image.shape)
-    figure = Figure(figsize=(11, 11 * height / width + 1.6) if wide else (6.4, 6), layout="constrained")
+    figure = new_figure(*((11, 11 * height / width + 1.6) if wide else (6.4, 6)))
     _draw_error(figure, [figure.subplots()], recon - image)
     return render(figure, caption, fmt, warning)
 
 
-def _draw_error(figure: Figure, axes: Sequence[Axes], error: np.ndarray) -> None:
+def _draw_error(figure: "Figure", axes: Sequence["Axes"], error: np.ndarray) -> None:
     """The error on the last of the axes; the colour bar takes its room from all of them, so that they stay alike."""
     limit = max(float(np.abs(error).max()), 0.05)
     drawn = draw_signed(axes[-1], error, limit)

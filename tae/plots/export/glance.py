@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 
-from tae.plots.export.render import Format, render
+from tae.plots.export.render import Format, new_figure, render
 from tae.plots.style import CURVE_COLOURS
 
 
@@ -26,7 +25,7 @@ def matrix_figure(
     """
     count = len(values)
     side = min(16.0, 3 + 0.28 * count)
-    figure = Figure(figsize=(side + (2.5 if merges is not None else 1), side + 0.6), layout="constrained")
+    figure = new_figure(side + (2.5 if merges is not None else 1), side + 0.6)
     if merges is None:
         axes, order = figure.subplots(), list(range(count))
     else:

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from tae.analysis.heads import MEASURES, Spread
-from tae.plots.export.render import ATTENTION_MAP, Format, render
+from tae.plots.export.render import Format, colours, new_figure, render
 from tae.plots.style import CURVE_COLOURS, QUERY_COLOUR
 
 MAX_SIDE = 1000  # cells of all maps together, a side: more than are drawn would only make the file heavier
@@ -33,9 +32,9 @@ def overview_figure(
     for layer, head in np.ndindex(layers, heads):
         sheet[layer * step :, head * step :][:side, :side] = cells[layer, head]
     scale = min(9.0 / heads, 9.0 / layers, 2.6)  # inches for each map
-    figure = Figure(figsize=(max(5.0, scale * heads + 1.9), scale * layers + 1.3), layout="constrained")
+    figure = new_figure(max(5.0, scale * heads + 1.9), scale * layers + 1.3)
     axes = figure.add_subplot()
-    drawn = axes.imshow(sheet, cmap=ATTENTION_MAP, vmin=0, vmax=zmax, interpolation="nearest")
+    drawn = axes.imshow(sheet, cmap=colours("attention"), vmin=0, vmax=zmax, interpolation="nearest")
     middle = (side - 1) / 2
     axes.set_xticks([head * step + middle for head in range(heads)], [f"head {head}" for head in range(heads)])
     axes.set_yticks([layer * step + middle for layer in range(layers)], [f"layer {layer}" for layer in range(layers)])
@@ -62,7 +61,7 @@ def measures_figure(
     test images: median, middle 50 and 90% of the layers' means.
     """
     names = [name for name in MEASURES if name in own]
-    figure = Figure(figsize=(11, 2.9 * -(-len(names) // 3) + 0.7), layout="constrained")
+    figure = new_figure(11, 2.9 * -(-len(names) // 3) + 0.7)
     panels = np.atleast_1d(figure.subplots(-(-len(names) // 3), 3)).ravel()
     for axes in panels[len(names) :]:
         axes.remove()

@@ -1,10 +1,9 @@
 """Two maps compared, as a figure to take along: both, their difference, and where on the image they differ."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from tae.analysis.agreement import Agreement
-from tae.plots.export.render import Format, draw_image, draw_map, draw_over_image, draw_signed, render
+from tae.plots.export.render import Format, draw_image, draw_map, draw_over_image, draw_signed, new_figure, render
 from tae.plots.maps import MAX_CELLS
 from tae.plots.style import block_extreme
 
@@ -26,7 +25,7 @@ def pair_figure(
     `found` is their agreement, None where their patches differ; image, grid and patch_size are those of A.
     """
     rows = 1 if found is None else 2
-    figure = Figure(figsize=(10, 4.8 * rows), layout="constrained")
+    figure = new_figure(10, 4.8 * rows)
     axes = figure.subplots(rows, 2, squeeze=False)
     drawn = [draw_map(place, each, zmax) for place, each in zip(axes[0], (first, second), strict=True)]
     for place, title in zip(axes[0], "AB", strict=True):

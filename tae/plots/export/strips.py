@@ -3,16 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 
 from tae.analysis.facts import is_wide
-from tae.plots.export.render import Format, draw_image, draw_signed, render
-from tae.plots.sequence import SIGNED_COLOURS
+from tae.plots.export.render import Format, colours, draw_image, draw_signed, new_figure, render
 
 Row = Sequence[tuple[np.ndarray, str]]  # images (H, W) or (H, W, 3) in [0, 1], and what stands above each
 MAX_LINES = 12  # of a folded strip
-EFFECT_MAP = LinearSegmentedColormap.from_list("effects", SIGNED_COLOURS)
 
 
 def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, warning: str = "") -> bytes:
@@ -22,9 +18,7 @@ def strips_figure(rows: Sequence[Row], caption: str, fmt: Format, warning: str =
         rows = [[cell] for row in rows for cell in row]
     columns = max(map(len, rows))
     side = 11 if columns == 1 else 2.3  # inches
-    figure = Figure(
-        figsize=(side * columns + 0.2, (side * height / width + 0.35) * len(rows) + 0.5), layout="constrained"
-    )
+    figure = new_figure(side * columns + 0.2, (side * height / width + 0.35) * len(rows) + 0.5)
     cells = figure.subplots(len(rows), columns, squeeze=False)
     for axes, row in zip(cells, rows, strict=True):
         for each in axes:
@@ -57,14 +51,16 @@ def effects_figure(
     across = 1 if is_wide((height, width)) else count
     side = 11 if across == 1 else 2.6  # inches
     rows = -(-count // across)
-    figure = Figure(figsize=(side * across + 1, (side * height / width + 0.35) * rows + 0.6), layout="constrained")
+    figure = new_figure(side * across + 1, (side * height / width + 0.35) * rows + 0.6)
     cells = figure.subplots(rows, across, squeeze=False).ravel()
     limit, drawn = float(np.abs(effects).max()) or 1e-12, None
     for axes, image, values, name in zip(cells, images, effects, names, strict=True):
         draw_image(axes, image, name, 9)
         laid = np.kron(values.reshape(grid), np.ones(tile_size))[:height, :width]
         alpha = 0.85 * np.abs(laid) / limit
-        drawn = axes.imshow(laid, cmap=EFFECT_MAP, vmin=-limit, vmax=limit, alpha=alpha, interpolation="nearest")
+        drawn = axes.imshow(
+            laid, cmap=colours("effects"), vmin=-limit, vmax=limit, alpha=alpha, interpolation="nearest"
+        )
     assert drawn is not None
     figure.colorbar(drawn, ax=list(cells), label=unit)
     return render(figure, caption, fmt, warning)
@@ -85,7 +81,7 @@ def folded_figure(
         images = [("Image", image), ("Reconstruction", recon), *images]
     limit = max(float(np.abs(recon - image).max()), 0.05)
     tall = (11 * height / length + 0.3) * len(images) * len(starts)
-    figure = Figure(figsize=(11, tall + 1.4), layout="constrained")
+    figure = new_figure(11, tall + 1.4)
     cells = figure.subplots(len(images) * len(starts), 1, squeeze=False)[:, 0]
     drawn = None
     for line, start in enumerate(starts):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import matplotlib
 import numpy as np
 import streamlit as st
 from streamlit.components.v2 import component
@@ -25,8 +24,6 @@ from tae.ui.widgets.downloads import download, download_figure
 from tae.web.component import read_script, read_style
 
 _mount = component("tae_features", css=read_style("features"), js=read_script("features"))
-RAMP = matplotlib.colormaps["cividis_r"]
-"""Colours of similarities: dark is alike."""
 MAX_BYTES = 24 * 1024**2  # of what goes to the browser
 
 
@@ -53,7 +50,7 @@ def patch_features(scene: Scene) -> list[Depth]:
         return []
     depths = _depths(scene)
     token = token_of(scene)
-    ramp = (RAMP(np.linspace(0, 1, 64))[:, :3] * 255).round().astype(int).tolist()
+    ramp = (render.colours("similarity")(np.linspace(0, 1, 64))[:, :3] * 255).round().astype(int).tolist()
     data = {
         "image": png_url(scene.fitted.pixels),
         "size": list(scene.fitted.pixels.shape),
@@ -129,7 +126,7 @@ def exports(scene: Scene, depths: list[Depth]) -> None:
         rows = []
         for part in PARTS:
             own = [one for one in depths if one.part == part]
-            cells = [RAMP(shares_of(one))[:, :3].reshape(*scene.grid, 3) for one in own]
+            cells = [render.colours("similarity")(shares_of(one))[:, :3].reshape(*scene.grid, 3) for one in own]
             rows.append([(cell, f"{part}, {one.name}") for cell, one in zip(cells, own, strict=True)])
             rows.append([(one.colours.rgb.reshape(*scene.grid, 3), percent(sum(one.colours.shares))) for one in own])
         return strips_figure(rows, f"{caption}; colours from {low:.2f} to 1", fmt, scene.active.warning)

@@ -160,7 +160,7 @@ def _reconstruction(loaded: Loaded, found: Findings) -> str:
     image, recon = found.image.fitted.pixels, found.recon
     error = recon - image
     limit = max(float(np.abs(error).max()), 0.05)
-    coloured = np.round(255 * render.ERROR_MAP((error / limit + 1) / 2)[..., :3]).astype(np.uint8)
+    coloured = np.round(255 * render.colours("error")((error / limit + 1) / 2)[..., :3]).astype(np.uint8)
     legend = (
         f'<span class="bar" style="background: linear-gradient(to right, {", ".join(ERROR_COLOURS)})"></span>'
         f"<span>-{limit:.2f} too dark</span><span>0</span><span>too light +{limit:.2f}</span>"

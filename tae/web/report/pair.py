@@ -199,7 +199,7 @@ def _relevance_html(loaded: Loaded, found: Pair) -> str:
     drawn = {"A": found.a.fitted.pixels}
     for name, values in found.maps.items():
         cells = np.kron((values / (values.max() or 1)).reshape(grid), np.ones((tile_height, tile_width)))
-        coloured = render.ATTENTION_MAP(cells[: shape[0], : shape[1]])[..., :3]
+        coloured = render.colours("attention")(cells[: shape[0], : shape[1]])[..., :3]
         drawn[f"{name}, to {values.max():.2g}"] = np.round(255 * coloured).astype(np.uint8)
     agree = "not defined" if np.isnan(found.agreement) else f"{found.agreement:.2f}"
     return (

@@ -231,7 +231,10 @@ def test_a_single_weight_is_drawn_in_the_row_of_its_query_and_the_column_of_its_
             figures.layer_grid_figure({"average": attention_map}, grid, "one weight", 4.0, "png"),
         ):
             picture = pixels(data)
-            light, middle = near(picture, render.ATTENTION_MAP(0.0)), near(picture, render.ATTENTION_MAP(0.5))
+            light, middle = (
+                near(picture, render.colours("attention")(0.0)),
+                near(picture, render.colours("attention")(0.5)),
+            )
             box = panel(light)
             rows, columns = np.nonzero(middle[box])
             height, width = light[box].shape
@@ -242,13 +245,13 @@ def test_a_single_weight_is_drawn_in_the_row_of_its_query_and_the_column_of_its_
 
 
 def test_dark_is_high_in_exported_maps():
-    brightness = np.array([sum(render.ATTENTION_MAP(value)[:3]) for value in np.linspace(0, 1, 33)])
+    brightness = np.array([sum(render.colours("attention")(value)[:3]) for value in np.linspace(0, 1, 33)])
     assert np.all(np.diff(brightness) < 0)
 
 
 def over_white(value: float) -> tuple[float, ...]:
     """A colour of the overlay, from 0 to 1, on white."""
-    *colour, opacity = render.OVERLAY_MAP(value)
+    *colour, opacity = render.colours("overlay")(value)
     return tuple(opacity * channel + 1 - opacity for channel in colour)
 
 
@@ -293,14 +296,14 @@ def test_the_error_is_too_dark_on_one_side_of_zero_and_too_light_on_the_other():
             recon[:, -(width // 3) :] += 0.125  # half of the largest error: the scale is symmetric
             make = figures.comparison_figure if name == "comparison" else figures.error_figure
             picture = pixels(make(image, recon, "caption", "png"))
-            dark, zero, light = (near(picture, render.ERROR_MAP(place)) for place in (0.0, 0.5, 0.75))
+            dark, zero, light = (near(picture, render.colours("error")(place)) for place in (0.0, 0.5, 0.75))
             assert min(dark.sum(), zero.sum(), light.sum()) > 3000
             centres = [np.median(np.nonzero(mask)[1]) for mask in (dark, zero, light)]
             assert centres == sorted(centres)
 
 
 def test_page_and_export_draw_errors_in_the_same_colours():
-    ends = [tuple(round(255 * channel) for channel in render.ERROR_MAP(end)[:3]) for end in (0.0, 1.0)]
+    ends = [tuple(round(255 * channel) for channel in render.colours("error")(end)[:3]) for end in (0.0, 1.0)]
     assert [f"rgb{end}".replace(" ", "") for end in ends] == [ERROR_COLOURS[0], ERROR_COLOURS[-1]]
 
 

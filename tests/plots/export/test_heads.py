@@ -17,7 +17,7 @@ from tae.plots.export.heads import MAX_SIDE, measures_figure, overview_cell, ove
 def near(png: bytes, value: float) -> np.ndarray:
     """(H, W), True where the picture has the colour of this place on the colour scale."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), np.int16)
-    colour = np.array([round(255 * channel) for channel in render.ATTENTION_MAP(value)[:3]])
+    colour = np.array([round(255 * channel) for channel in render.colours("attention")(value)[:3]])
     return np.abs(pixels - colour).max(axis=2) <= 3
 
 
