@@ -97,11 +97,12 @@ def test_own_image_and_checkpoint_are_back_after_the_tour() -> None:
     assert view(press(app, "guide_end")) == before
 
 
-def test_offer_of_the_tour_comes_with_the_first_page_or_not_at_all() -> None:
+def test_tour_is_offered_on_the_first_screen_as_such_and_gives_it_back() -> None:
     app = open_page("Explore", checkpoint=FIRST)
+    before = view(app)
+    assert_at(press(app, "guide_accept"), TOUR[0])
+    assert view(press(app, "guide_end")) == before and before["checkpoint"] == FIRST
     assert "guide_accept" not in keys(app)
-    app.selectbox("choose_checkpoint").set_value(CHECKPOINT).run()
-    assert app.session_state.checkpoint == CHECKPOINT and "guide_accept" not in keys(app)
 
 
 @pytest.mark.slow

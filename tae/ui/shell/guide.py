@@ -108,12 +108,12 @@ def _terms() -> None:
 
 
 def card(active: Active | None, pages: Pages) -> None:
-    """The step at hand, or the offer of a tour on the first visit; drawn at the top of the page.
+    """The step at hand, or the offer of a tour on the first visit, whatever it shows; drawn at the top of the page.
 
     Whether it is offered shows with the first page: an offer that came later would push down what somebody works on.
     """
     state = st.session_state
-    state.setdefault("guide_offers", active is not None and active.key == CHECKPOINT)
+    state.setdefault("guide_offers", CHECKPOINT in checkpoint_files())
     if not state.guide:
         if state.guide_offers and not state.guide_offered:
             _offer(pages)
@@ -187,7 +187,7 @@ def _controls(number: int, total: int, pages: Pages, is_here: bool) -> None:
 
 def _offer(pages: Pages) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="guide_offer"):
-        st.markdown("**New here?** Five short steps show what the pages are for.", width="stretch")
+        st.markdown("**New here?** Five short steps, on garments.", width="stretch")
         st.button("Take the tour", key="guide_accept", type="primary", on_click=_start, args=("tour", pages))
         st.button("Not now", key="guide_decline", type="tertiary", on_click=_decline)
 
