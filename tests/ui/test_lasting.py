@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tae.analysis.causal.interventions import Knockout
+from tae.analysis.causal.knockouts import Baseline
 from tae.analysis.cka import Cka
 from tae.analysis.heads import Spread
 from tae.analysis.kinds import HeadTable, Tree
@@ -33,6 +34,7 @@ MEASURED = (
     ),
     (dict[str, Cka], {"mean": Cka(("a", "b"), np.eye(2), np.full((2, 2), np.nan), np.zeros((2, 2)), 64)}),
     (Spread, Spread("encoder", {"entropy": RANDOM.random((5, 3, 4))}, {"entropy": RANDOM.random(5)})),
+    (Baseline, Baseline("mean", 64, {("encoder", 0): torch.rand(1, 2, 3)}, {("decoder", 1): torch.rand(2)})),
     (
         Heads,
         Heads(
@@ -54,6 +56,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def assert_same(one: Any, other: Any) -> None:
     assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        one, other = one.numpy(), other.numpy()
     if isinstance(one, np.ndarray):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)

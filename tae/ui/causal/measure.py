@@ -148,7 +148,8 @@ def find_baseline(scene: PairScene, kind: str, widget: str = "baseline") -> knoc
     key = f"{scene.active.loaded.digest}|{kind}|{about}"
     words = "Taking the mean over test images" if kind == "mean" else "Running the other image"
     passes = MEAN_OVER if kind == "mean" else 1
-    return measured(widget, key, words, lambda: scene.seconds(passes), compute)
+    lasting = knockouts.Baseline if kind == "mean" else None  # the other depends on a visitor's image
+    return measured(widget, key, words, lambda: scene.seconds(passes), compute, lasting=lasting)
 
 
 def find_sweep(scene: PairScene, kind: str) -> sweeps.Sweep | None:

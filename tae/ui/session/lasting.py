@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import torch
@@ -90,4 +90,19 @@ def _converter() -> Any:
 
     converter = cattrs.Converter(detailed_validation=False)
     converter.register_structure_hook(int | str, lambda value, _: value)
+    converter.register_unstructure_hook(torch.Tensor, lambda tensor: converter.unstructure(tensor.numpy(force=True)))
+    converter.register_structure_hook(
+        torch.Tensor, lambda number, _: torch.from_numpy(converter.structure(number, np.ndarray).copy())
+    )
+    converter.register_unstructure_hook_factory(
+        _has_tuples_as_keys, lambda _: lambda found: [[*pair] for pair in converter.unstructure([*found.items()])]
+    )
+    converter.register_structure_hook_factory(
+        _has_tuples_as_keys,
+        lambda kind: lambda pairs, _: dict(converter.structure(pairs, list[tuple[get_args(kind)]])),  # type: ignore[misc]
+    )
     return converter
+
+
+def _has_tuples_as_keys(kind: Any) -> bool:
+    return get_origin(kind) is dict and get_origin(get_args(kind)[0]) is tuple

@@ -7,6 +7,7 @@ that whatever stands by then moves. Here the style stands from the first byte, a
 - first.js: how wide the visitor left the sidebar; a step back is a page
 """
 
+import functools
 import html
 import re
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def first_page(static: Path, title: str) -> str:
     page = (static / "index.html").read_text(encoding="utf-8")
     needed, all_of_them = chunks(static)
     if title in BEGIN_WITH_CHARTS:
-        all_of_them += [path for path in chunks(static, ("PlotlyChart",))[1] if path not in all_of_them]
+        all_of_them = tuple(dict.fromkeys((*all_of_them, *chunks(static, ("PlotlyChart",))[1])))
     ahead = "".join(f'<link rel="modulepreload" crossorigin href="./{path}">' for path in all_of_them)
     imports = "".join(f'import("./{path}");' for path in needed)
     frame = f'<div class="tae-first" aria-hidden="true"><div></div><p>{html.escape(group_of(title))}</p></div>'
@@ -79,7 +80,8 @@ def first_page(static: Path, title: str) -> str:
     return page
 
 
-def chunks(static: Path, names: Sequence[str] = CHUNKS) -> tuple[list[str], list[str]]:
+@functools.cache
+def chunks(static: Path, names: Sequence[str] = CHUNKS) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The files of parts of the script, and these with all that they import, below Streamlit's folder of static files."""
     folder = static / "static" / "js"
     needed = [path for chunk in names for path in sorted(folder.glob(f"{chunk}.*.js"))]
@@ -91,4 +93,4 @@ def chunks(static: Path, names: Sequence[str] = CHUNKS) -> tuple[list[str], list
             found[path.name] = None
             imported = re.findall(r'(?:from|import)"\./([\w.-]+\.js)"', path.read_text(encoding="utf-8"))
             waiting += [folder / name for name in imported]
-    return [f"static/js/{path.name}" for path in needed], [f"static/js/{name}" for name in found]
+    return tuple(f"static/js/{path.name}" for path in needed), tuple(f"static/js/{name}" for name in found)
