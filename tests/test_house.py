@@ -53,8 +53,10 @@ FIRST_PAGE = """
 import sys
 from pathlib import Path
 import tae.ui.explore.page
+from tae.sequence.checkpoint import list_sequences
 from tae.store.checkpoint import list_checkpoints
 list_checkpoints(Path("checkpoints"))
+list_sequences(Path("checkpoints/sequences"))
 print(*({"matplotlib", "scipy.stats", "scipy.spatial", "sklearn", "sympy", "torch._dynamo", "pandas"} & set(sys.modules)))
 """
 

@@ -170,12 +170,15 @@ class SequenceModel(nn.Module):
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
         self.register_buffer("centre", torch.zeros(dim))
-        self.register_buffer("factor", torch.eye(dim))
-        self.register_buffer("inverse", torch.eye(dim))
+        for name in ("factor", "inverse"):
+            identity = torch.zeros(
+                dim, dim
+            )  # torch.eye takes seconds on the meta device: it imports PyTorch's compiler
+            self.register_buffer(name, identity if identity.is_meta else identity.fill_diagonal_(1))
         self.register_buffer("spread", torch.ones(dim))
         if self.config.target is not None:
             outputs, columns = self.head.out_features, len(self.config.target.columns)
-            self.register_buffer("input_scale", torch.tensor([[0.0], [1.0]]).repeat(1, num_inputs))
+            self.register_buffer("input_scale", torch.tensor([[0.0] * num_inputs, [1.0] * num_inputs]))
             self.register_buffer("target_scale", torch.tensor([0.0, 1.0]))
             self.register_buffer("training_mean", torch.zeros(outputs))
             self.register_buffer("linear_latent", torch.zeros(outputs, dim + 1))
