@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,22 @@ from tae.data.fit import fit_image
 from tae.data.gallery import gallery
 from tae.model.autoencoder import TransformerAutoencoder
 from tae.ui.latent import measure
-from tests.pages import COUNT, HOSTILE, assert_harmless, charts, drop, go, metrics, numbers, open_page, run, texts
+from tae.ui.session import work
+from tae.ui.session.cache import Store
+from tests.pages import (
+    COUNT,
+    HOSTILE,
+    assert_harmless,
+    bring,
+    charts,
+    drop,
+    go,
+    metrics,
+    numbers,
+    open_page,
+    run,
+    texts,
+)
 
 PAGE = "Latent space"
 
@@ -121,6 +137,26 @@ def test_link_opens_the_chosen_point_with_its_reconstruction(keep: Callable) -> 
     figure = charts(app)[0]
     chosen = [trace["customdata"][place] for trace in figure["data"] for place in trace.get("selectedpoints") or []]
     assert chosen == [12]
+
+
+def test_what_is_measured_stays_on_the_machine_but_not_of_a_checkpoint_that_a_visitor_brought(
+    keep: Callable, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(work, "STORE", Store(10**8))
+    keep(latent_dim=24)
+    open_page(PAGE)
+    keep(file="mine.safetensors", latent_dim=40)
+    mine = shelf / "mine.safetensors"
+    data = mine.read_bytes()
+    mine.unlink()
+    app = bring(open_page(), mine.name, data)
+    kept = set((tmp_path / "cache" / "measured").iterdir())
+    assert len(kept) == 2  # the test images' latents, and the mean of what each head adds
+    app.session_state.checkpoint = next(iter(app.session_state.uploaded_models))
+    assert len(charts(go(app, PAGE))) == 1
+    go(app, "Explore")
+    assert set((tmp_path / "cache" / "measured").iterdir()) == kept
 
 
 def test_many_chosen_points_are_a_gallery_and_numbers_that_are_none_are_dropped(keep: Callable) -> None:

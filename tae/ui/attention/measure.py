@@ -124,7 +124,9 @@ def statistics_of_tests(active: Active, part: str) -> Spread | None:
 
     words = f"Measuring {TEST_IMAGES} test images"
     key = f"{active.loaded.digest}|{part}"
-    return measured(HEADS, key, words, lambda: TEST_IMAGES * PASSES * pass_seconds(config), compute, lasting=Spread)
+    return measured(
+        HEADS, key, words, lambda: TEST_IMAGES * PASSES * pass_seconds(config), compute, lasting=active.lasts and Spread
+    )
 
 
 def effects_on_tests(active: Active, part: str) -> np.ndarray | None:

@@ -148,7 +148,7 @@ def find_baseline(scene: PairScene, kind: str, widget: str = "baseline") -> knoc
     key = f"{scene.active.loaded.digest}|{kind}|{about}"
     words = "Taking the mean over test images" if kind == "mean" else "Running the other image"
     passes = MEAN_OVER if kind == "mean" else 1
-    lasting = knockouts.Baseline if kind == "mean" else None  # the other depends on a visitor's image
+    lasting = scene.active.lasts and kind == "mean" and knockouts.Baseline  # the other is of a visitor's image
     return measured(widget, key, words, lambda: scene.seconds(passes), compute, lasting=lasting)
 
 

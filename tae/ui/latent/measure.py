@@ -93,7 +93,7 @@ def find_tests(active: Active) -> TestSet | None:
         words,
         lambda: TEST_IMAGES * pass_seconds(active.config) / 2,
         compute,
-        lasting=TestSet,
+        lasting=active.lasts and TestSet,
     )
 
 
@@ -119,7 +119,7 @@ def find_psnrs(active: Active) -> np.ndarray | None:
         words,
         lambda: TEST_IMAGES * pass_seconds(active.config),
         compute,
-        lasting=np.ndarray,
+        lasting=active.lasts and np.ndarray,
     )
 
 

@@ -85,7 +85,12 @@ def _find(active: Active) -> dict[str, Cka] | None:
 
     words = f"Comparing the states of {IMAGES} test images"
     return measured(
-        "cka", active.loaded.digest, words, lambda: 2 * IMAGES * pass_seconds(config), compute, lasting=dict[str, Cka]
+        "cka",
+        active.loaded.digest,
+        words,
+        lambda: 2 * IMAGES * pass_seconds(config),
+        compute,
+        lasting=active.lasts and dict[str, Cka],
     )
 
 

@@ -192,7 +192,7 @@ def _find(active: Active) -> Heads | None:
         return IMAGES * (5 * pass_seconds(config) + SECONDS_A_WEIGHT * (heads * rows * columns) ** 2 / 2)
 
     words = f"Measuring all heads on {IMAGES} test images"
-    return measured("kinds", active.loaded.digest, words, seconds, compute, lasting=Heads)
+    return measured("kinds", active.loaded.digest, words, seconds, compute, lasting=active.lasts and Heads)
 
 
 @kept("Computing attention…")

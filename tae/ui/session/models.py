@@ -49,6 +49,11 @@ class Active:
         return self.loaded.card.origin == "untrained"
 
     @property
+    def lasts(self) -> bool:
+        """Whether what is measured of it may stay on this machine; of what a visitor brought, nothing does."""
+        return not self.key.startswith("upload-")
+
+    @property
     def warning(self) -> str:
         """What is said of it wherever it shows; "": nothing."""
         return facts.WARNINGS[self.loaded.card.origin]

@@ -43,10 +43,10 @@ def measured(
         compute: Gets a function to call with the share that is done, between pieces that are as short as can be: others have
             their turn there, and there it ends when its page is closed.
         ask: Whether it waits for a click however short it is.
-        lasting: The result's type, where it is kept on this machine for the next start, too; see `tae.ui.session.lasting`.
+        lasting: The result's type, where it is kept on this machine for the next start, too: see `lasting`.
     """
     found = known(name, key)
-    if found is None and lasting is not None:
+    if found is None and lasting:
         found = load(name, key, lasting)
         if found is not None:
             STORE.put((name, key), found)
@@ -86,7 +86,7 @@ def measured(
                 found = compute(step)
                 logs.took(name, time.perf_counter() - began)
                 STORE.put((name, key), found)
-                if lasting is not None:
+                if lasting:
                     save(name, key, found)
     except ValueError:  # the page says it; a bar that stands still would say that there is more to come
         place.empty()
