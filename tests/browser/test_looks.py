@@ -71,6 +71,20 @@ def test_on_a_telephone_nothing_has_to_be_scrolled_sideways(visit, path: str) ->
         )
 
 
+def test_words_below_small_figures_and_badges_are_whole(visit) -> None:
+    page = visit("/?changes=encoder/0/0")
+    words = page.locator(
+        ".tae-main .tae-readout, .tae-outcome, .tae-outcome-figure figcaption span, .stMain .stMarkdownBadge"
+    )
+    for width in (1250, 800, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        settle(page)
+        sizes = words.evaluate_all(
+            "all => all.map(one => [one.scrollHeight - one.clientHeight, one.scrollWidth - one.offsetWidth])"
+        )
+        assert len(sizes) >= 3 and all(high <= 1 and wide <= 1 for high, wide in sizes)
+
+
 @pytest.mark.parametrize("path", ["/", "/layers", "/models", "/sequences"])
 def test_on_a_telephone_the_first_buttons_are_whole_and_stand_together(visit, path: str) -> None:
     page = visit(path)

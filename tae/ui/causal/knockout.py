@@ -71,7 +71,7 @@ def grid_of(scene: PairScene, part: str, active: tuple[Intervention, ...], sweep
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.caption(f"layer {layer}", width=52)
             st.pills(
-                f"{part.capitalize()}, layer {layer}: knocked out",
+                f"{part.capitalize()}, layer {layer}: ablated",
                 targets,
                 selection_mode="multi",
                 format_func=lambda target: titled(target, lost.get(target)),  # noqa: B023
@@ -133,7 +133,8 @@ def outcome(scene: PairScene, active: tuple[Intervention, ...], kind: str) -> No
     ssim.metric("SSIM", f"{found.quality.ssim:.3f}", delta_of(-lost.ssim_lost, "{:+.3f}"))
     mse.metric("MSE", f"{found.quality.mse:.4f}", delta_of(lost.mse_gained, "{:+.4f}"), delta_color="inverse")
     names = "; ".join(one.title for one in active) or "nothing yet"
-    st.caption(f"Changed: {names}. What is knocked out is replaced by {escape_markdown(words_of(scene, kind))}.")
+    what = f"Changed: {names}. What is ablated" if active else "Click a head to ablate it. What is ablated"
+    st.caption(f"{what} is replaced by {escape_markdown(words_of(scene, kind))}.")
     caption = (
         f"{scene.about} · changed: {names} · replaced by {words_of(scene, kind)} · PSNR {found.quality.psnr:.2f} dB"
     )

@@ -45,7 +45,7 @@ def ranking(scene: PairScene, sweep: Sweep | None) -> None:
         else "How sharp a head's attention looks and what it costs cannot be compared: heads are too few, or all alike."
     )
     st.markdown(
-        f"{said} Heads are knocked out **one at a time, which hides redundancy**: two heads that stand in for each other look "
+        f"{said} Heads are ablated **one at a time, which hides redundancy**: two heads that stand in for each other look "
         "dispensable, each alone. The curve below ablates them together."
     )
     tests = None
@@ -91,7 +91,7 @@ def removal(scene: PairScene, kind: str, sweep: Sweep) -> None:
     st.caption(
         f"**{spared} of {len(curve.order)} heads** can go, the least important first, before more than 1 dB is lost; in random "
         f"order so many cost {curve.random_mean[0] - curve.random_mean[spared]:.1f} dB. Removed heads are replaced by "
-        f"{escape_markdown(words_of(scene, kind))}."
+        f"{escape_markdown(words_of(scene, kind).replace('its mean', 'their mean'))}."
     )
 
 
