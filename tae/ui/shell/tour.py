@@ -55,8 +55,7 @@ TOUR: tuple[Step, ...] = (
         "which shares: dark is much [[weight]], counted in [[x uniform]].",
         "Explore",
         {"image": _GARMENT, **_PATCH},
-        "Move the pointer over the image: the patch below it is the [[query]]; dark patches get its weight. Click to "
-        "keep one.",
+        "Point at the image, or tap it: that patch is the [[query]]; dark patches get its weight. Click to keep one.",
     ),
     Step(
         "Heads differ",
@@ -72,7 +71,7 @@ TOUR: tuple[Step, ...] = (
         "layout, the two maps would not differ.",
         "Compare",
         _TWO_IMAGES,
-        "Move the pointer over either image, then put another layer, head, image or checkpoint on one side.",
+        "Point at either image, or tap it, then put another layer, head, image or checkpoint on one side.",
     ),
     Step(
         "Does it matter?",
