@@ -139,7 +139,7 @@ def find_baseline(scene: PairScene, kind: str, widget: str = "baseline") -> knoc
         def compute(progress: Progress) -> knockouts.Baseline:
             return knockouts.resample_baseline(scene.model, as_batch(scene.other))
     else:
-        about = str(scene.width)
+        about = f"{scene.width}|{MEAN_OVER}"
 
         def compute(progress: Progress) -> knockouts.Baseline:
             images = test_images(scene.active, scene.width, MEAN_OVER)

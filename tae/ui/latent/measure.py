@@ -89,7 +89,7 @@ def find_tests(active: Active) -> TestSet | None:
     words = f"Embedding {TEST_IMAGES} test images"
     return measured(
         "latents",
-        active.loaded.digest,
+        f"{active.loaded.digest}|{TEST_IMAGES}",
         words,
         lambda: TEST_IMAGES * pass_seconds(active.config) / 2,
         compute,
@@ -115,7 +115,7 @@ def find_psnrs(active: Active) -> np.ndarray | None:
     words = f"Reconstructing {TEST_IMAGES} test images"
     return measured(
         "psnrs",
-        active.loaded.digest,
+        f"{active.loaded.digest}|{TEST_IMAGES}",
         words,
         lambda: TEST_IMAGES * pass_seconds(active.config),
         compute,

@@ -86,7 +86,7 @@ def _find(active: Active) -> dict[str, Cka] | None:
     words = f"Comparing the states of {IMAGES} test images"
     return measured(
         "cka",
-        active.loaded.digest,
+        f"{active.loaded.digest}|{IMAGES}",
         words,
         lambda: 2 * IMAGES * pass_seconds(config),
         compute,

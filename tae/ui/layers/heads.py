@@ -192,7 +192,9 @@ def _find(active: Active) -> Heads | None:
         return IMAGES * (5 * pass_seconds(config) + SECONDS_A_WEIGHT * (heads * rows * columns) ** 2 / 2)
 
     words = f"Measuring all heads on {IMAGES} test images"
-    return measured("kinds", active.loaded.digest, words, seconds, compute, lasting=active.lasts and Heads)
+    return measured(
+        "kinds", f"{active.loaded.digest}|{IMAGES}|{EXAMPLES}", words, seconds, compute, lasting=active.lasts and Heads
+    )
 
 
 @kept("Computing attention…")
