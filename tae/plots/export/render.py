@@ -18,8 +18,6 @@ if TYPE_CHECKING:  # a third of a second that no page waits for: it is imported 
 
 Format = Literal["png", "svg", "pdf"]
 FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")  # of figures to take along
-
-
 PALETTES = {"attention": "magma_r", "similarity": "cividis_r", "error": "PuOr"}
 """Matplotlib's names; the first two are dark where much is."""
 

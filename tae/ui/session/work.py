@@ -81,13 +81,14 @@ def measured(
     try:
         with MODEL_LOCK.piece():
             found = known(name, key)
-            if found is None:  # another session may have found it while this one waited
+            is_new = found is None  # another session may have found it while this one waited
+            if is_new:
                 began = time.perf_counter()
                 found = compute(step)
                 logs.took(name, time.perf_counter() - began)
                 STORE.put((name, key), found)
-                if lasting:
-                    save(name, key, found)
+        if is_new and lasting:  # others have their turn with the models while it is written
+            save(name, key, found)
     except ValueError:  # the page says it; a bar that stands still would say that there is more to come
         place.empty()
         raise

@@ -306,8 +306,10 @@ class HeadGrid {
 let cellCount = 0;
 
 /** A loss in decibels as a change, with its sign; what rounds to nothing has none. */
-const change = (loss, digits) =>
-  loss.toFixed(digits).replace(/^-?(0\.0*)$/, " $1").replace(/^(?=\d)/, "−").replace("-", "+").trim();
+const change = (loss, digits) => {
+  const size = Math.abs(loss).toFixed(digits);
+  return Number(size) === 0 ? size : (loss > 0 ? "−" : "+") + size;
+};
 
 /** The maps of the grid among those that an explorer holds: single heads, means of layers, average and rollout. */
 const isInGrid = (name) => /^\w+\/(\d+\/(\d+|mean)|(average|rollout)\/mean)$/.test(name);
