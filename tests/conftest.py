@@ -55,7 +55,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with long tests come first: at the end, all would wait for one of them."""
+    """Files with long tests come first: at the end, all would wait for one of them. Whatever opens a page is slow."""
+    for item in items:
+        if item.path.parent.name == "pages":
+            item.add_marker(pytest.mark.slow)
 
     def place(item: pytest.Item) -> int:
         return next((number for number, mark in enumerate(("browser", "slow")) if item.get_closest_marker(mark)), 2)

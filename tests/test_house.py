@@ -106,6 +106,7 @@ def test_22_42_what_the_linter_forbids_it_finds(tmp_path: Path) -> None:
         assert any(rule in line for line in said), (rule, done.stdout)
 
 
+@pytest.mark.slow
 def test_no_array_is_unpickled() -> None:
     sources = [
         ROOT / "app.py",

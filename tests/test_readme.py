@@ -67,6 +67,7 @@ def test_readme_can_be_read_in_one_go() -> None:
     assert len(lines) <= 155 and max(map(len, lines)) <= 120
 
 
+@pytest.mark.slow
 def test_table_of_presets_is_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     few = ("medium",)  # of which the text tells, too; the others are counted alike
     monkeypatch.setattr(presets, "PRESETS", {name: PRESETS[name] for name in few})

@@ -182,6 +182,7 @@ def test_tuned_states_are_nearer_to_the_last_ones_than_raw_ones_on_training_imag
             assert tuned < 0.9 * raw
 
 
+@pytest.mark.slow
 def test_distance_is_mahalanobis_as_a_multiple_of_the_test_images_median(small_model):
     for part in PARTS:
         model = small_model()

@@ -526,6 +526,7 @@ def test_jpeg_of_a_kind_that_is_not_read_is_called_by_that_name() -> None:
             read_image(bytes(changed))
 
 
+@pytest.mark.slow
 def test_flipped_bit_gives_a_picture_or_an_image_error() -> None:
     for label in FILES:
         chance = random.Random(label)
@@ -545,6 +546,7 @@ def test_flipped_bit_never_changes_a_png_unnoticed() -> None:
             assert picture is None or np.array_equal(picture.pixels, whole)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     start=st.sampled_from([b"", *{data[:16] for data in FILES.values()}, *{data[:60] for data in FILES.values()}]),
@@ -577,6 +579,7 @@ BOMB = zlib.compress(bytes(50_000_000))
 MEGABYTE = zlib.compress(bytes(1_000_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [

@@ -126,6 +126,7 @@ def test_unknown_mode_and_background_are_refused() -> None:
         fit_image(ramp() / 255, (8, 8), background=255)
 
 
+@pytest.mark.slow
 def test_7_extreme_shapes_are_fitted() -> None:
     for mode in FIT_MODES:
         for old in [(1, 1), (1, 20_000), (20_000, 1), (3, 19_999)]:

@@ -4,6 +4,7 @@ import hashlib
 import re
 
 import numpy as np
+import pytest
 
 from tae.data.demo import DemoSource, compose_centred, compose_square, load_garments
 from tae.data.fit import FIT_MODES, fit_image
@@ -69,6 +70,7 @@ def test_keys_and_titles_are_unique_and_fit_for_links():
         assert len(set(titles)) == len(titles) and all(title.strip() for title in titles)
 
 
+@pytest.mark.slow
 def test_every_sample_can_be_fitted_to_the_model():
     for size in SIZES.values():
         for mode in FIT_MODES:

@@ -326,6 +326,7 @@ def test_images_need_not_be_contiguous(small_model) -> None:
     assert_close(model(x.mT)[0], model(x.mT.contiguous())[0])
 
 
+@pytest.mark.slow
 def test_presets_reconstruct_and_show_their_attention() -> None:
     for name, patch_size in (("tiny", 16), ("tiny", None), ("medium", 16)):
         model = create_autoencoder(preset=name, patch_size=patch_size).eval()

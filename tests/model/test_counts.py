@@ -52,6 +52,7 @@ def really_saved(config: ModelConfig, width: int | None = None) -> int:
     return sum(storage.nbytes() for storage in storages.values())
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_the_real_model():
     for form in FORMS.values():
         config = preset_config("tiny", **form)

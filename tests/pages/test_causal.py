@@ -69,7 +69,6 @@ def model() -> TransformerAutoencoder:
     return load_checkpoint(ROOT / "checkpoints" / DEMO).model
 
 
-@pytest.mark.slow
 def test_top_line_says_what_the_package_measures(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, image="garment-30", other="garment-84")
     shown = image("garment-30")
@@ -83,7 +82,6 @@ def test_top_line_says_what_the_package_measures(model: TransformerAutoencoder) 
     assert any(label.startswith("Most important head: ") for label in metrics(app))
 
 
-@pytest.mark.slow
 def test_both_parts_get_their_verdict_beside_the_test_set() -> None:
     app = open_page(PAGE)
     page = texts(app, "markdown", "caption")
@@ -94,7 +92,6 @@ def test_both_parts_get_their_verdict_beside_the_test_set() -> None:
     assert len(column) == 5 and all(re.fullmatch(r"−\d+\.\d\d \(−\d+\.\d\d to −.*\)", one) for one in column)
 
 
-@pytest.mark.slow
 def test_part_layer_and_other_image_choose_what_is_replaced() -> None:
     app = open_page(PAGE, image="garment-30")
     assert sum(len(one.proto.imgs) for one in app.get("image")) == 6  # its own attention, and five that stand in for it
@@ -114,7 +111,6 @@ def test_part_layer_and_other_image_choose_what_is_replaced() -> None:
     }
 
 
-@pytest.mark.slow
 def test_knocked_out_heads_lose_what_the_package_loses_and_the_link_restores_them(
     model: TransformerAutoencoder,
 ) -> None:
@@ -138,7 +134,6 @@ def light(app: AppTest, row: str, *titles: str) -> None:
     pills.set_value([option for option in pills.options if option.split(":")[0] in titles])
 
 
-@pytest.mark.slow
 def test_rows_of_the_grid_toggle_and_can_be_undone() -> None:
     app = open_page(PAGE, causal="knock")
     before = app.metric[3].value
@@ -193,7 +188,6 @@ def test_a_link_keeps_the_last_edit_of_a_kind() -> None:
     assert found == (Edit("encoder", 0, "temperature", 0.5), Knockout("encoder", 0, 1)) and refused == 0
 
 
-@pytest.mark.slow
 def test_ranking_draws_every_head_with_its_damage_beside_the_test_median(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="ranking", image="garment-30", baseline="zero")
     sweep = sweeps.head_sweep(model, image("garment-30"))
@@ -215,7 +209,6 @@ def test_ranking_draws_every_head_with_its_damage_beside_the_test_median(model: 
     assert len(table) == 36 and {row["change of PSNR (dB)"][0] for row in table} <= {"−", "+"}
 
 
-@pytest.mark.slow
 def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_aloud(
     model: TransformerAutoencoder,
 ) -> None:
@@ -235,7 +228,6 @@ def test_effect_stands_beside_what_predicts_it_and_the_trivial_predictor_wins_al
     assert np.isnan(drawn).sum() == 169 - len(tokens)
 
 
-@pytest.mark.slow
 def test_the_effect_can_be_counted_inside_the_box_alone(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="effect", image="garment-30", box="40-90x60-120", boxed="on")
     shown = image("garment-30")
@@ -246,14 +238,12 @@ def test_the_effect_can_be_counted_inside_the_box_alone(model: TransformerAutoen
     assert "change counted over the box" in texts(app, "caption")
 
 
-@pytest.mark.slow
 def test_blank_patches_are_covered_only_when_asked() -> None:
     app = open_page(PAGE, causal="effect", blank="on")
     assert "169 of 169 patches covered" in texts(app, "caption") and app.query_params["blank"] == "on"
     assert "nothing to cover" in texts(open_page(PAGE, causal="effect", image="blank"), "info")
 
 
-@pytest.mark.slow
 def test_deletion_and_insertion_come_on_demand() -> None:
     app = open_page(PAGE, causal="effect")
     before = len(charts(app))
@@ -270,7 +260,6 @@ def test_deletion_and_insertion_come_on_demand() -> None:
     assert max(covered["measured effect"], covered["darkness of the patch"]) < covered["random order"]
 
 
-@pytest.mark.slow
 def test_any_map_of_the_model_is_put_to_the_test_beside_the_others(store: Callable[..., Path]) -> None:
     model = load_checkpoint(store("small.safetensors")).model
     own = {"part": "decoder", "layer": "0", "head": "2", "weighting": "values"}
@@ -326,7 +315,6 @@ def test_17_a_white_image_has_no_scores(shelf: Path) -> None:
     assert "nan" not in texts(app, "markdown", "caption")
 
 
-@pytest.mark.slow
 def test_edits_reconstruct_as_the_package_does(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="knock", image="garment-30", other="garment-84")
     app.slider("causal_edit_temperature").set_value(3.0)
@@ -455,7 +443,6 @@ def test_a_browser_s_count_of_its_choices_is_a_number(told: Any, edit: int) -> N
     assert read_edit(told) == edit
 
 
-@pytest.mark.slow
 def test_a_region_is_asked_by_gradient_by_occlusion_and_by_relevance(model: TransformerAutoencoder) -> None:
     app = open_page(PAGE, causal="region", image="garment-30", box="40-90x60-120")
     box = Box(40, 60, 90, 120)
@@ -543,7 +530,6 @@ def test_between_equal_reconstructions_there_is_no_way(keep) -> None:
     assert "there is no way between them" in texts(app, "info")
 
 
-@pytest.mark.slow
 def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "LONG_S", 0.0)
     app = open_page(PAGE, image="garment-77")
@@ -564,7 +550,6 @@ def test_long_work_waits_for_a_click_and_can_be_stopped(monkeypatch: pytest.Monk
     assert "**Encoder**" in texts(app, "markdown")
 
 
-@pytest.mark.slow
 def test_random_weights_are_one_switch_away_say_so_and_lose_nothing() -> None:
     app = open_page(PAGE)
     next(toggle for toggle in app.toggle if toggle.label == "Untrained model").set_value(True)
@@ -587,7 +572,6 @@ def test_one_token_gets_a_notice(store: Callable[..., Path]) -> None:
     assert "one token" in texts(app, "info") and not app.error and len(app.metric) == 0
 
 
-@pytest.mark.slow
 def test_attention_that_does_not_matter_is_called_so_and_attention_that_does_is_not(store: Callable[..., Path]) -> None:
     path = store("flat.safetensors", flatten)
     shutil.copy(ROOT / "checkpoints" / DEMO, path.with_name("demo.safetensors"))  # without its study
@@ -613,7 +597,6 @@ def test_a_large_model_without_a_study_asks_before_it_measures_whether_its_atten
     assert "is not needed" in texts(app, "warning")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("key", ["blank", "noise", "chessboard"])
 def test_images_unlike_the_training_break_nothing(key: str) -> None:
     app = open_page(PAGE, image=key)

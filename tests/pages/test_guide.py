@@ -64,7 +64,6 @@ def test_steps_set_only_fields_of_the_view_and_lead_to_pages_that_are_there() ->
         assert set(step.view) <= set(ui.DEFAULTS) and step.page in sidebar.PAGES
 
 
-@pytest.mark.slow
 def test_tour_leads_through_five_steps_and_gives_back_the_view_before() -> None:
     app = open_page()
     before = view(app)
@@ -105,7 +104,6 @@ def test_tour_is_offered_on_the_first_screen_as_such_and_gives_it_back() -> None
     assert "guide_accept" not in keys(app)
 
 
-@pytest.mark.slow
 def test_story_sets_each_view_and_gives_back_the_one_before() -> None:
     app = open_page("Explore", image="garment-30", layer="1", query="84", part="decoder", head="2")
     before = view(app)
@@ -139,7 +137,6 @@ def test_demo_hides_what_the_story_does_not_need_and_then_shows_it_again() -> No
     assert "st-key-expert_" not in html(press(app, "guide_end"))
 
 
-@pytest.mark.slow
 def test_who_wanders_off_is_told_the_way_back() -> None:
     app = press(open_page(), "guide_accept")
     press(app, "guide_next")

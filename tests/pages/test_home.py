@@ -59,7 +59,6 @@ from tests.pages import (
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_opens_on_the_demo_checkpoint(page: str) -> None:
     app = open_page(page)
@@ -224,7 +223,6 @@ def test_a_head_belongs_to_one_layer(layer: str) -> None:
     assert (app.session_state.layer, app.session_state.head) == ("average", "mean")
 
 
-@pytest.mark.slow
 def test_rollout_says_how_much_weight_it_hides() -> None:
     app = open_page("Explore", layer="rollout", discard="0.9", section="heatmap")
     hidden = re.search(r"([\d.]+)% of all weight hidden", caption(app))
@@ -267,7 +265,6 @@ def test_no_effect_is_offered_that_nobody_measured(store: Callable[..., Path]) -
     assert "effect" not in " ".join(app.selectbox("attention_order").options).lower()
 
 
-@pytest.mark.slow
 def test_numbers_say_what_holds_of_local_and_global() -> None:
     app = open_page("Explore", section="numbers")
     said = next(one for one in texts(app, "markdown").splitlines() if "Mean attention distance in the encoder" in one)
@@ -496,7 +493,6 @@ def test_verdict_agrees_with_the_percentiles_of_the_card() -> None:
         assert abs(share - better) < 2.5  # the page shows one decimal of PSNR
 
 
-@pytest.mark.slow
 def test_untrained_model_is_red_on_every_page_until_another_is_chosen() -> None:
     app = build_untrained(open_page())
     (built,) = app.session_state.untrained
@@ -528,7 +524,6 @@ def test_wide_models_show_drops(size: str, shown: str, num_tokens: int) -> None:
     assert rows * columns == num_tokens and not charts(app)
 
 
-@pytest.mark.slow
 def test_presets_table_holds_real_counts_beside_the_diagram_s_and_refuses_too_many_tokens_in_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -618,7 +613,6 @@ def test_without_any_checkpoint_the_app_says_what_to_do(shelf: Path) -> None:
     assert "python -m tae.train" in app.error[0].value
 
 
-@pytest.mark.slow
 def test_broken_checkpoint_is_listed_with_its_reason_and_never_hides_the_others(
     shelf: Path, keep: Callable[..., TransformerAutoencoder]
 ) -> None:
@@ -684,7 +678,6 @@ def test_only_broken_checkpoints_are_named_one_by_one(shelf: Path) -> None:
     assert sorted(error.value.split("\\")[0] for error in app.error) == ["one", "two"]
 
 
-@pytest.mark.slow
 def test_names_from_strangers_show_as_they_stand(keep: Callable[..., TransformerAutoencoder]) -> None:
     keep(about={"name": HOSTILE, "data": HOSTILE, "licence": HOSTILE, "notes": HOSTILE})
     for page in PAGES:

@@ -117,7 +117,6 @@ def test_simulated_drops_are_coloured_by_the_columns_of_their_table(
     assert trace["marker"]["colorbar"]["title"]["text"] == "viscosity (mPa s)"
 
 
-@pytest.mark.slow
 def test_tsne_says_that_own_images_are_placed_by_a_guess_and_has_its_colours(keep: Callable) -> None:
     keep()
     app = open_page(PAGE, layout="tsne", colour="psnr")

@@ -119,7 +119,6 @@ def has_choice(app: AppTest) -> bool:
     return "choose_lens" in [one.key for one in app.segmented_control]
 
 
-@pytest.mark.slow
 def test_checkpoint_without_a_lens_shows_raw_images_and_a_click_fits_one(path: Path) -> None:
     app = open_page(PAGE)
     assert "No lens has been fitted" in texts(app, "info") and not has_choice(app)
@@ -134,7 +133,6 @@ def test_checkpoint_without_a_lens_shows_raw_images_and_a_click_fits_one(path: P
     assert app.segmented_control("choose_lens").value == "tuned" and "No lens" not in texts(app, "info")
 
 
-@pytest.mark.slow
 def test_uploaded_checkpoint_gets_its_lens_without_a_file(
     path: Path, keep: Callable[..., TransformerAutoencoder]
 ) -> None:

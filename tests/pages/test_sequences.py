@@ -138,7 +138,6 @@ def test_embeddings_errors_and_arrays_are_taken_along(both: Models, take: Callab
     assert take("Film strip (PNG)")[1].startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
 def test_the_verdict_says_what_the_package_measures_and_every_method_has_its_curve(both: Models) -> None:
     _, lstm = both
     frames = recording()

@@ -197,7 +197,6 @@ def test_folders_can_be_typed_only_where_strangers_cannot_reach_the_app(
     assert "drop the images instead" in app.info[0].value
 
 
-@pytest.mark.slow
 def test_settings_on_the_page_are_those_of_the_command(folder: Path) -> None:
     app = type_folder(open_page(), folder)
     app.selectbox("train_preset").set_value("small")
@@ -280,7 +279,6 @@ def test_a_run_begins_with_a_checkpoint_that_fits(keep: Callable[..., object], s
     assert run(app).selectbox("train_init_from").value == "" and asked(app).init_from is None
 
 
-@pytest.mark.slow
 def test_minutes_and_any_width_can_be_asked_for() -> None:
     app = demo(open_page())
     app.selectbox("train_budget").set_value("Minutes")
@@ -340,7 +338,6 @@ def test_typed_name_never_leads_out_of_the_folder() -> None:
         assert out is not None and out.parent == ui.checkpoints_folder() and re.fullmatch(r"[A-Za-z0-9._-]+", out.name)
 
 
-@pytest.mark.slow
 def test_plan_is_that_of_the_planner_and_warns_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     app = demo(open_page())
     shown = metrics(app)
@@ -364,7 +361,6 @@ def test_plan_is_that_of_the_planner_and_warns_where_it_does_not_fit(monkeypatch
     assert "not even one image fits" in run(app).warning[0].value
 
 
-@pytest.mark.slow
 def test_room_on_the_disk_grows_with_the_snapshots() -> None:
     app = demo(open_page())
     app.number_input("train_latent_dim").set_value(64)
@@ -388,7 +384,6 @@ def test_room_on_the_disk_grows_with_the_snapshots() -> None:
     assert with_none > 4 * weights_mb  # the checkpoint and states
 
 
-@pytest.mark.slow
 def test_time_is_estimated_on_request() -> None:
     app = demo(open_page())
     app.number_input("train_height").set_value(32)

@@ -128,7 +128,6 @@ def said_of_one_latent(app: AppTest) -> list[str]:
     return [caption.value[12:] for caption in app.caption if caption.value.startswith("One latent: ")]
 
 
-@pytest.mark.slow
 def test_a_strip_wider_than_the_model_takes_is_shown_window_by_window_at_its_own_size() -> None:
     app = open_strip(ANY_WIDTH, long_strip(10_000))
     assert not app.error
@@ -239,7 +238,6 @@ def test_a_square_model_reads_a_strip_at_its_own_height() -> None:
     assert "shrunk to 201x24 and enlarged again" in texts(app, "caption")
 
 
-@pytest.mark.slow
 def test_a_image_little_wider_than_the_model_starts_with_one_latent() -> None:
     app = open_page(image="cat")
     assert offered(app) == ["One latent", "Window by window (2 latents)"] and not strip_html(app)
@@ -250,7 +248,6 @@ def test_a_image_little_wider_than_the_model_starts_with_one_latent() -> None:
     assert not offered(open_page(checkpoint=WIDE))  # its strips are as wide as its windows
 
 
-@pytest.mark.slow
 def test_help_says_in_numbers_what_is_chosen() -> None:
     told = open_strip(WIDE, long_strip(10_000)).segmented_control("choose_strip").help
     assert "**One latent**: 128 numbers. The whole image has to fit into 1280x152 pixels." in told
@@ -284,7 +281,6 @@ def test_one_grey_has_no_share_of_variance_to_tell() -> None:
     assert "nan" not in texts(app).lower().split() and not app.exception
 
 
-@pytest.mark.slow
 def test_an_untrained_model_is_red_and_gets_no_verdict() -> None:
     app = drop(go(build_untrained(open_page(), "1280x152"), "Explore"), ("strip.png", encode_png(long_strip(6000))))
     assert strip_html(app) and "**Untrained.**" in app.error[0].value

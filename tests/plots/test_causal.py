@@ -90,6 +90,7 @@ def test_patch_maps_keep_their_values_and_own_ranges() -> None:
         np.testing.assert_array_equal(pixels, np.round(image * 255).astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_patch_maps_fill_their_figure_in_a_page_of_any_width() -> None:
     for count in [1, 2, 5, 6]:
         for shape, most in [((40, 50), 3), ((40, 120), 2), ((32, 320), 1)]:

@@ -35,6 +35,7 @@ def test_heads_stand_in_the_order_of_the_tree_and_a_click_means_the_row() -> Non
     assert list(large.data[3].x) == list(large.data[3].y) == list(range(MAX_NAMES + 1))
 
 
+@pytest.mark.slow
 def test_all_heads_of_a_large_model_are_one_image_and_no_marker_each() -> None:
     places = np.random.default_rng(0).random(384)
     apart = np.abs(places[:, None] - places)

@@ -103,6 +103,7 @@ def test_a_video_is_turned_as_it_was_held(tmp_path: Path) -> None:
         assert torch.from_numpy(turned).shape == (64, 48)
 
 
+@pytest.mark.slow
 def test_a_video_whose_packets_are_larger_than_its_header_says_is_refused_before_they_are_decoded(
     tmp_path: Path,
 ) -> None:
@@ -332,6 +333,7 @@ def test_a_damaged_file_of_the_cache_is_made_again(autoencoder, tmp_path: Path) 
         assert kept.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_recordings_are_embedded_once_and_come_whole_or_in_clips(
     autoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

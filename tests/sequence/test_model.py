@@ -92,6 +92,7 @@ def test_wrong_shapes_and_lengths_are_refused(build: Build) -> None:
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @given(LENGTHS, st.integers(0, 2**31))
 def test_packing_equals_padding_and_each_sequence_alone(lengths: list[int], seed: int) -> None:
     torch.manual_seed(seed)
@@ -198,6 +199,7 @@ def test_predictions_decode_to_images_of_any_leading_shape(build: Build) -> None
 # ------------------------------------------------------------------------------------------------------------ coordinates
 
 
+@pytest.mark.slow
 def test_the_decoder_s_metric_is_the_mean_of_its_squared_derivatives(
     small_model: Callable[..., TransformerAutoencoder],
 ) -> None:
@@ -215,6 +217,7 @@ def test_the_decoder_s_metric_is_the_mean_of_its_squared_derivatives(
         assert ((told / exact - 1).abs() < 4 * max(one.error, (2 / 120) ** 0.5)).all()
 
 
+@pytest.mark.slow
 def test_the_metric_s_stated_error_is_that_of_its_distances(small_model: Callable[..., TransformerAutoencoder]) -> None:
     model, latents = small_model(), torch.randn(128, DIM, dtype=torch.float64)
     exact = decoder_metric(model, latents, probes=100).matrix
@@ -225,6 +228,7 @@ def test_the_metric_s_stated_error_is_that_of_its_distances(small_model: Callabl
     assert torch.equal(decoder_metric(model, latents, probes=2).matrix, told.matrix)
 
 
+@pytest.mark.slow
 def test_a_small_error_of_a_latent_costs_its_error_in_pixels(
     small_model: Callable[..., TransformerAutoencoder],
 ) -> None:

@@ -274,6 +274,7 @@ def test_a_number_that_lies_in_the_order_of_frames_is_learnt_and_no_baseline_rea
     assert again == {name: methods[name] for name in again} and len(again) == 4
 
 
+@pytest.mark.slow
 def test_classes_are_learnt_beside_an_input_and_counted(autoencoder: Path, squares: Path, tmp_path: Path) -> None:
     config = small(autoencoder, squares, tmp_path / "x.safetensors", steps=100, target="way", inputs="noise (dB)")
     list(train_sequence(config))
@@ -285,6 +286,7 @@ def test_classes_are_learnt_beside_an_input_and_counted(autoencoder: Path, squar
     assert loaded.model.config.num_inputs == 1
 
 
+@pytest.mark.slow
 def test_folders_of_frames_with_a_row_a_frame_and_holes_in_the_table(autoencoder: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for recording in range(12):
@@ -326,6 +328,7 @@ def test_what_is_held_out_enters_nothing_that_is_fitted(autoencoder: Path, squar
     assert same_bits(*states)
 
 
+@pytest.mark.slow
 def test_a_run_left_at_a_step_resumes_to_the_same_bits(autoencoder: Path, squares: Path, tmp_path: Path) -> None:
     fields = {"dropout": 0.2, "fine_tune": True, "inputs": "noise", "batch_size": 2}
     straight = small(autoencoder, squares, tmp_path / "straight.safetensors", **fields)
@@ -355,6 +358,7 @@ def test_a_fine_tuned_encoder_is_a_checkpoint_of_its_own(autoencoder: Path, squa
     assert inside.belongs.is_inside and same_bits(inside.model.autoencoder.state_dict(), after)
 
 
+@pytest.mark.slow
 def test_the_readme_s_dozen_lines_do_it_on_a_folder_of_one_s_own(
     autoencoder: Path, squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -369,6 +373,7 @@ def test_the_readme_s_dozen_lines_do_it_on_a_folder_of_one_s_own(
     assert sum(line.startswith(tuple("0123456789")) for line in said.splitlines()) >= 60
 
 
+@pytest.mark.slow
 def test_simulated_drops_have_two_groups_and_the_band_is_never_trained_on(autoencoder: Path) -> None:
     embedder = Embedder(load_checkpoint(autoencoder).model, None)
     source = labelled_drops(embedder, Wanted(target="viscosity", inputs=["velocity"]), 4, 1, 6)

@@ -193,6 +193,7 @@ def test_52_a_run_that_is_killed_or_asked_to_end_in_a_step_resumes_to_the_same_b
     assert same_bits(state(config), state(straight))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_saves_and_a_finished_one_has_nothing_left(autoencoder: Path, tmp_path: Path) -> None:
     config = small(autoencoder, tmp_path / "x.safetensors")
     said: list[str] = []
@@ -224,6 +225,7 @@ def test_a_stop_before_the_first_step_trains_nothing_and_saves_nothing(
     assert len(list(train_sequence(replace(config, resume=True)))) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["drops", "files"])
 def test_every_phase_before_the_first_step_is_told_and_can_be_stopped(
     data: str, autoencoder: Path, tmp_path: Path

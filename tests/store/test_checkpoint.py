@@ -169,6 +169,7 @@ def test_two_loads_share_no_memory(saved: bytes) -> None:
     assert read_checkpoint(saved).digest == second.digest
 
 
+@pytest.mark.slow
 def test_a_wrapped_model_is_saved_under_clean_names(saved: bytes, tmp_path: Path) -> None:
     part = make_model()
     part.encoder = torch.compile(part.encoder)  # type: ignore[assignment]
@@ -209,6 +210,7 @@ def test_26_weights_that_are_no_numbers_are_refused_by_name(saved: bytes) -> Non
     assert f"the tensor {BIAS} holds NaN or infinity" in refusal(forge({**tensors_of(saved), BIAS: broken}))
 
 
+@pytest.mark.slow
 def test_35_a_config_of_another_size_is_refused_before_its_memory_is_taken(saved: bytes) -> None:
     huge = replace(SQUARE, latent_dim=8192, encoder_layers=64, decoder_layers=64)  # 10^11 parameters
     tracemalloc.start()

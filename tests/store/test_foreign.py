@@ -17,6 +17,8 @@ from tae.convert import main
 from tae.store.checkpoint import CheckpointError, load_checkpoint
 from tae.store.foreign import convert
 
+pytestmark = pytest.mark.slow
+
 
 class Attention(nn.Module):
     """Of one token, which attends to itself alone: its weight is 1."""

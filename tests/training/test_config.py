@@ -82,6 +82,7 @@ def test_a_preset_is_its_model_until_a_field_says_otherwise(preset: str) -> None
     assert own.model_config == expected
 
 
+@pytest.mark.slow
 @given(
     st.fixed_dictionaries(
         {},

@@ -81,6 +81,7 @@ def test_what_was_decided_on_white_and_size_stands_on_the_card(tmp_path: Path) -
     assert told == {"choice": "file", "ends": {"uint16": [0, 4095, why]}} and f"uint16: {why}" in said
 
 
+@pytest.mark.slow
 def test_training_learns_and_says_how_it_goes(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "new folder" / "small.safetensors"
     config = small_config(
@@ -164,6 +165,7 @@ def test_a_strip_shows_images_above_their_reconstructions() -> None:
     assert (wide == 0).sum() == 6 * 12800 and wide.shape[1] < 1300  # below each other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_same_seed_gives_the_same_bits(pictures: Path, tmp_path: Path, precision: str) -> None:
     paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
@@ -174,6 +176,7 @@ def test_same_seed_gives_the_same_bits(pictures: Path, tmp_path: Path, precision
     assert all(tensor.dtype == torch.float32 for tensor in state_tensors(runs.folder_of(paths[0])).values())
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_add_up_to_the_whole(tmp_path: Path) -> None:
     fields = {"input_size": (16, None), "max_width": 64, "batch_size": 8, "steps": 2}
     whole, parts = (run(small_config(tmp_path / f"{n}.safetensors", accumulate=n, **fields)) for n in (1, 4))
@@ -181,6 +184,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(tmp_path: Path) -> None:
     assert parts[0].grad_norm == pytest.approx(whole[0].grad_norm, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_checkpointed_and_explicit_attention_learn_the_same(tmp_path: Path) -> None:
     plain = run(small_config(tmp_path / "a.safetensors"))
     checkpointed = run(small_config(tmp_path / "b.safetensors", use_gradient_checkpointing=True))
@@ -382,6 +386,7 @@ def test_a_new_run_from_a_checkpoint_keeps_its_history(pictures: Path, tmp_path:
     assert training["cpu_seconds"] >= before["cpu_seconds"]
 
 
+@pytest.mark.slow
 def test_a_new_run_takes_from_another_model_what_fits(tmp_path: Path) -> None:
     first = tmp_path / "first.safetensors"
     run(small_config(first, steps=1))
@@ -457,6 +462,7 @@ def test_a_loss_that_is_no_number_from_the_start_leaves_no_state(
     assert not list(runs.folder_of(config.out_path).glob("state-*"))
 
 
+@pytest.mark.slow
 def test_an_fp16_gradient_that_overflows_is_left_out_and_the_scale_falls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,6 +475,7 @@ def test_an_fp16_gradient_that_overflows_is_left_out_and_the_scale_falls(
     assert "grad_norm" not in runs.read_log(runs.folder_of(config.out_path))[0]
 
 
+@pytest.mark.slow
 def test_any_width_trains_on_mixed_batches(tmp_path: Path) -> None:
     config = small_config(tmp_path / "wide.safetensors", input_size=(32, None), max_width=96, batch_size=3)
     records = run(config)

@@ -86,6 +86,7 @@ def test_on_a_shared_server_nothing_can_be_trained_stopped_or_deleted(
     assert not [button for button in app.button if button.label == "Start training"]
 
 
+@pytest.mark.slow
 def test_in_a_lab_who_logs_in_may_train(mode) -> None:
     mode("lab", is_logged_in=False)
     app = open_page("Train", task="new")
@@ -96,6 +97,7 @@ def test_in_a_lab_who_logs_in_may_train(mode) -> None:
     assert {"Log out", "Start training"} <= {button.label for button in app.button}
 
 
+@pytest.mark.slow
 def test_diagnostics_tell_versions_model_and_timings_and_nothing_of_the_machine_s_paths(mode) -> None:
     app = open_page("Explore")
     app.button("diagnostics").click()

@@ -36,6 +36,7 @@ def notes(shown: Shown) -> list[str]:
     return [f"{note['severity']}: {note['text']}" for note in payload(shown)["notes"]]
 
 
+@pytest.mark.slow
 def test_one_picture_looks_alike_however_it_comes(model: TransformerAutoencoder, tmp_path: Path) -> None:
     grey = (BYTES / 255).astype(np.float32)
     Image.fromarray(BYTES).save(tmp_path / "clouds.png")
@@ -82,6 +83,7 @@ def test_training_is_known_from_the_card_only(model: TransformerAutoencoder, tmp
     assert all("where weight was placed" in notes(one)[-1] for one in (tae.show(model, BYTES), shown))
 
 
+@pytest.mark.slow
 def test_attention_that_tells_little_is_called_so(model: TransformerAutoencoder) -> None:
     with torch.no_grad():
         for block in model.blocks("encoder"):

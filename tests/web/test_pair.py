@@ -76,6 +76,7 @@ def test_equal_images_have_no_way_and_only_what_is_known_is_told(loaded: Loaded)
     assert [*known.ways] == ["a"] and known.ways["a"].paths == both.ways["a"].paths
 
 
+@pytest.mark.slow
 def test_the_command_and_a_notebook_tell_of_a_second_image(loaded: Loaded, tmp_path: Path) -> None:
     for seed in range(6):
         pixels = (picture(seed).fitted.pixels * 255).astype(np.uint8)

@@ -56,6 +56,7 @@ def titles(page: Path) -> list[str]:
     return re.findall(r"<h2[^>]*>(.*?)</h2>", page.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_every_frame_that_can_be_read_is_in_the_report_in_natural_order(
     checkpoint: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_every_frame_that_can_be_read_is_in_the_report_in_natural_order(
     assert sorted(path.name for path in out.parent.iterdir()) == ["report.html"]
 
 
+@pytest.mark.slow
 def test_files_patterns_and_folders_go_together_and_each_file_once(
     checkpoint: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -85,6 +87,7 @@ def test_files_patterns_and_folders_go_together_and_each_file_once(
     assert done.skipped == [("none.png", "no image has this name or fits this pattern")]
 
 
+@pytest.mark.slow
 def test_the_first_images_are_taken_and_their_maps_written_to_the_bit_within_the_limit(
     checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +155,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
     return main()
 
 
+@pytest.mark.slow
 def test_the_command_tells_what_it_made_and_what_it_left_out(
     checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -206,6 +210,7 @@ def test_a_command_that_is_stopped_leaves_nothing_half_written(
     assert [path.name for path in folder.iterdir()] == ["x.html"]
 
 
+@pytest.mark.slow
 def test_a_study_beside_the_checkpoint_says_whether_the_attention_is_needed(
     checkpoint: Path, pictures: Path, tmp_path: Path
 ) -> None:

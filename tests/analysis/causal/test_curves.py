@@ -52,6 +52,7 @@ def test_curves_of_a_region_count_its_own_change(small_model):
         deletion_insertion(model, image, {"map": order}, region=Box(0, 0, 25, 8))
 
 
+@pytest.mark.slow
 def test_the_measured_effect_itself_beats_random_orders_and_their_opposite():
     model = load_checkpoint("checkpoints/demo_tiny_201x201_p16.safetensors").model
     image, _ = to_batch(DemoSource((201, 201)).test(1))

@@ -135,6 +135,7 @@ def test_all_heads_are_the_attention(small_model):
     assert torch.equal(together, attention)
 
 
+@pytest.mark.slow
 def test_many_sets_in_one_batch_are_each_alone_without_the_prefix(small_model):
     for batch_size in [None, 1, 5]:
         model = small_model()

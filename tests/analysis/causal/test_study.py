@@ -53,6 +53,7 @@ def folder(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_record_holds_what_each_intervention_did_to_one_image(small_model, monkeypatch):
     model, images = small_model(), draw(3)
     records = list(study_images(model, images, knockouts.ZERO))
@@ -90,6 +91,7 @@ def test_a_record_holds_what_each_intervention_did_to_one_image(small_model, mon
     json.dumps(records, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_a_study_of_any_width_takes_each_image_at_its_own(small_model):
     model = small_model(input_size=(24, None), max_width=64)
     images = [*draw(1, 32), *draw(1, 48), *draw(1, 21)]
@@ -248,6 +250,7 @@ def test_a_study_of_a_format_before_lacks_what_came_later(tmp_path, version):
     assert "another image's run" not in to_markdown(found, "old")
 
 
+@pytest.mark.slow
 def test_31_a_flipped_bit_anywhere_in_a_study_is_found(tmp_path):
     content = to_json(summarise(records_by_hand(), SHA, "six by hand", "zero"))
     path, chance = tmp_path / "x.causal.json", np.random.default_rng(0)
@@ -295,6 +298,7 @@ def run(*arguments: object) -> int:
     return door.main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_beside_the_checkpoint_what_a_page_reads(checkpoint, folder, capsys):
     assert run("--checkpoint", checkpoint, "--images", folder) == 0
     study = read_study(checkpoint.with_suffix(".causal.json"), load_checkpoint(checkpoint).digest)
@@ -311,6 +315,7 @@ def test_the_command_line_writes_beside_the_checkpoint_what_a_page_reads(checkpo
     assert "2 images (images of pictures)" in out.read_text()
 
 
+@pytest.mark.slow
 def test_a_stopped_study_goes_on_with_the_same_result(checkpoint, folder, monkeypatch):
     whole, stopped = checkpoint.with_name("whole.json"), checkpoint.with_name("stopped.json")
     assert run("--checkpoint", checkpoint, "--images", folder, "--out", whole) == 0
@@ -334,6 +339,7 @@ def test_a_stopped_study_goes_on_with_the_same_result(checkpoint, folder, monkey
     assert stopped.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claimed", "count"), [(3, 3), (1, 2), (10**9, 2)])
 def test_as_many_demo_images_are_taken_as_the_card_speaks_of(checkpoint, monkeypatch, claimed, count):
     monkeypatch.setattr(job, "MEAN_OVER", 2)
@@ -346,6 +352,7 @@ def test_as_many_demo_images_are_taken_as_the_card_speaks_of(checkpoint, monkeyp
     assert study.baseline == "mean over 2 images"
 
 
+@pytest.mark.slow
 def test_what_was_begun_for_other_images_is_begun_anew(checkpoint, folder):
     out = checkpoint.with_name("x.json")
     begun = out.with_name("x.json.part")

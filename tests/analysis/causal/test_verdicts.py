@@ -42,6 +42,7 @@ def test_attention_that_reads_the_same_from_everywhere_is_not_needed(one_picture
     assert "attention of the decoder is not needed" in said.sentence
 
 
+@pytest.mark.slow
 def test_the_demo_checkpoint_needs_its_attention():
     model = load_checkpoint("checkpoints/demo_tiny_201x201_p16.safetensors").model
     images, _ = to_batch(DemoSource((201, 201)).test(8))

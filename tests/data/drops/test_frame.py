@@ -49,6 +49,7 @@ def test_a_frame_is_a_function_of_seed_split_and_index() -> None:
     assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])
 
 
+@pytest.mark.slow
 def test_pixels_show_the_angles_and_the_contact_length_of_the_table() -> None:
     """Within 6 degrees and 3 pixels each; 1.5 degrees and a pixel in the mean."""
     errors = []

@@ -129,6 +129,7 @@ def read_csv(data: bytes) -> list[dict[str, str]]:
 # -------------------------------------------------------------------------------------------------------------- figures
 
 
+@pytest.mark.slow
 def test_a_png_is_a_png_of_its_size():
     # Inches as the functions set them, at 130 dots each.
     sizes = {"attention": (936, 936), "layers": (1352, 507), "patch": (1300, 676), "comparison": (1560, 598)}
@@ -140,6 +141,7 @@ def test_a_png_is_a_png_of_its_size():
             assert image.format == "PNG" and image.size == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 5])
 def test_the_layer_figure_grows_with_its_rows_of_maps(count):
     maps = {f"layer_{layer}": random_map(6, layer) for layer in range(count - 1)} | {"average": random_map(6, 99)}
@@ -155,6 +157,7 @@ def test_the_layer_figure_grows_with_its_rows_of_maps(count):
     ]
 
 
+@pytest.mark.slow
 def test_a_figure_prints_its_caption():
     for name in FIGURES:
         assert CAPTION in " ".join(svg_words(draw(name, "svg")))  # each line of it is a text of its own
@@ -164,6 +167,7 @@ def test_a_figure_prints_its_caption():
     assert len(changed) and changed[:, 0].min() > 0.85 * len(one)
 
 
+@pytest.mark.slow
 def test_only_an_untrained_models_figures_say_so_and_in_red():
     for name in FIGURES:
         untrained, trained = draw(name, "svg", "caption", warning=UNTRAINED), draw(name, "svg", "caption")
@@ -206,6 +210,7 @@ def test_an_svg_is_plain_xml_whatever_the_picture_is_called(name, stranger):
         assert "@import" not in (element.text or "") and "url(" not in (element.text or "")
 
 
+@pytest.mark.slow
 def test_a_strange_name_is_written_as_it_stands():
     for stranger in STRANGE_NAMES[:4]:
         drawn = " ".join(svg_words(draw("error", "svg", stranger)))
@@ -221,6 +226,7 @@ def test_a_formula_in_a_name_is_not_typeset():
     assert len(drawn) == 3
 
 
+@pytest.mark.slow
 def test_a_single_weight_is_drawn_in_the_row_of_its_query_and_the_column_of_its_key():
     for grid in [(4, 4), (2, 5)]:
         num_tokens, query, key = grid[0] * grid[1], 1, 6
@@ -259,6 +265,7 @@ def test_where_there_is_no_weight_the_image_stays_as_it_is():
     assert over_white(0.0) == (1, 1, 1) and over_white(1.0) == pytest.approx((0.15, 0.13, 0.275), abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_patchs_weight_is_drawn_on_its_place_in_the_picture():
     for grid, key in [((3, 3), 5), ((2, 9), 12)]:
         num_tokens, patch = grid[0] * grid[1], 16
@@ -276,6 +283,7 @@ def test_a_patchs_weight_is_drawn_on_its_place_in_the_picture():
         assert abs(len(rows) / (height * width) - 1 / num_tokens) < 0.3 / num_tokens
 
 
+@pytest.mark.slow
 def test_a_picture_that_does_not_fill_its_last_patches_is_drawn_whole_and_alone():
     for height, width, grid in [(201, 201, (13, 13)), (152, 500, (10, 32))]:
         weights = np.full(grid[0] * grid[1], 0.2 / (grid[0] * grid[1]), np.float32)
@@ -287,6 +295,7 @@ def test_a_picture_that_does_not_fill_its_last_patches_is_drawn_whole_and_alone(
         assert abs(box.shape[1] / box.shape[0] - width / height) < 0.03 * width / height
 
 
+@pytest.mark.slow
 def test_the_error_is_too_dark_on_one_side_of_zero_and_too_light_on_the_other():
     for name in ["comparison", "error"]:
         for height, width in [(60, 60), (40, 120)]:

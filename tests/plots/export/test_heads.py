@@ -29,6 +29,7 @@ def sheet(png: bytes) -> tuple[slice, slice]:
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
+@pytest.mark.slow
 def test_a_heads_map_lies_in_the_row_of_its_layer_and_the_column_of_its_head():
     for layers, heads, layer, head in [(3, 4, 2, 1), (2, 12, 0, 11), (1, 1, 0, 0)]:
         cells = np.zeros((layers, heads, 20, 20), np.float32)
@@ -46,6 +47,7 @@ def test_an_overview_has_no_more_cells_than_are_drawn():
     assert all(overview_cell(layers, heads) * max(layers, heads) <= MAX_SIDE for layers, heads in [(3, 4), (12, 16)])
 
 
+@pytest.mark.slow
 def test_a_single_strong_weight_of_a_large_map_is_drawn():
     attention_map = np.zeros((3000, 3000), np.float32)
     attention_map[1701, 903] = 2 / 3000

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tae.analysis.agreement import compare
@@ -25,6 +26,7 @@ def coloured(pixels: np.ndarray) -> np.ndarray:
     return np.ptp(pixels, axis=2) > 40
 
 
+@pytest.mark.slow
 def test_difference_of_equal_maps_is_blank_and_of_others_is_not() -> None:
     same, apart = drawn(EVEN, EVEN), drawn(np.eye(12), EVEN)
     below = slice(same.shape[0] // 2, None), slice(0, int(same.shape[1] * 0.38))  # A - B, without its colour bar
@@ -32,11 +34,13 @@ def test_difference_of_equal_maps_is_blank_and_of_others_is_not() -> None:
     assert coloured(apart[below]).mean() > 0.01
 
 
+@pytest.mark.slow
 def test_maps_that_cannot_be_compared_stand_alone() -> None:
     both, alone = drawn(EVEN, np.eye(12)), drawn(EVEN, np.eye(12), found=None)
     assert alone.shape[0] < 0.6 * both.shape[0]
 
 
+@pytest.mark.slow
 def test_untrained_is_red() -> None:
     for untrained in [False, True]:
         pixels = drawn(EVEN, EVEN, warning="random weights" * untrained)

@@ -4,6 +4,7 @@ import io
 import re
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tae.analysis.facts import UNTRAINED
@@ -30,6 +31,7 @@ def test_titles_and_captions_are_drawn_as_they_stand():
     assert {"a $x^2$ &lt;b&gt;", "of $y$"} <= set(re.findall(r"<text[^>]*>(.*?)</text>", svg))
 
 
+@pytest.mark.slow
 def test_a_long_strip_is_folded_into_lines_that_can_be_read():
     strip = np.full((152, 10_000), 0.5)
     shown = size(folded_figure(strip, strip, "caption", "png", error_only=True))

@@ -126,6 +126,7 @@ def test_a_run_on_own_images_begins_warm_says_so_and_repeats_it_in_its_command(
         assert ("--init-from" in training["command"]) == (other is named)
 
 
+@pytest.mark.slow
 def test_a_plan_for_images_says_what_is_to_be_beaten_and_what_the_budget_allows(tmp_path: Path) -> None:
     for index in range(6):
         Image.fromarray(compose_square("train", index, side=60)).save(tmp_path / f"{index}.png")

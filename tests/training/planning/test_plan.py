@@ -24,6 +24,8 @@ from tae.training.planning.plan import HEADROOM, KINDS, calibrate, largest_batch
 from tae.training.planning.report import PlanConfig, report
 from tests import ROOT
 
+pytestmark = pytest.mark.slow
+
 SMALL = ModelConfig(input_size=(32, 32), patch_size=8, latent_dim=16, num_heads=2, encoder_layers=2, decoder_layers=1)
 CONFIGS = {
     "square": SMALL,
@@ -64,7 +66,6 @@ def test_what_is_kept_at_a_narrower_width_is_what_a_real_pass_keeps():
     assert plan(config, 2) == plan(config, 2, width=64)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_peak_is_within_a_tenth_of_real_steps(precision, checkpointing):
@@ -180,7 +181,6 @@ def test_largest_batch_fits_and_one_more_does_not():
     assert largest_batch(SMALL, 1000, device="cpu") == 0
 
 
-@pytest.mark.slow
 def test_a_gpu_keeps_attention_in_half_precision_and_masks_of_dropout_as_bytes():
     config = FEW
     assert plan(config, 4, device="cuda").totals["activations"] == plan(config, 4).totals["activations"]
@@ -203,7 +203,6 @@ def test_plans_are_the_same_wherever_they_are_asked_for_and_draw_no_random_numbe
     assert planned == plan(replace(config), 5, "bf16")
 
 
-@pytest.mark.slow
 def test_a_billion_parameters_are_planned_without_being_allocated():
     plan(SMALL, 1)  # what PyTorch loads at first use
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -310,7 +309,6 @@ def test_committed_comparison_is_within_a_tenth():
             assert row["planned_activations"] == row["measured_activations"], row
 
 
-@pytest.mark.slow
 def test_training_benchmark_runs_and_sets_every_claim_beside_a_figure():
     result = training.run(training.TrainingConfig(quick=True))
     text = "\n".join(training.table(result))

@@ -279,6 +279,7 @@ def test_name_that_is_taken_is_refused_and_nothing_is_touched(out: Path) -> None
     assert out.read_bytes() == b"a checkpoint" and not folder.exists()
 
 
+@pytest.mark.slow
 def test_pictures_go_along_and_come_back_if_nothing_starts(
     out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
